@@ -1,0 +1,145 @@
+"""Export the two heavy stages to ONNX, with attention that never holds a T x T tensor.
+
+`vision_encoder.onnx`: PIXELS uint8 (n,S,S,3), POOL float32 (n,g,s) -> FEATURES float32 (n,g*g,D_v).
+`grounding.onnx`: FEATURES float32 (T,P,D_v), TEXT_IDS int64 (L,) -> FRAME_LOGITS float32 (T,).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from transformers import AttentionInterface
+
+from groundserve.errors import GroundserveError
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+
+OPSET = 20
+_ATTENTION_NAME = "groundserve_onnxruntime"
+
+
+def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
+    """Write the vision stage; dynamic n and g, normalisation inside."""
+    side, size = model.side, model.config.image_size
+    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
+    pool = torch.zeros((2, min(3, side), side))
+    n, g = Dim("n", min=1), Dim("g", min=1, max=side)
+    with _exportable_attention(model):
+        _export(
+            model,
+            (pixels, pool),
+            path,
+            inputs=["PIXELS", "POOL"],
+            output="FEATURES",
+            dynamic_shapes={"pixels": {0: n}, "pool": {0: n, 1: g}},
+        )
+
+
+def export_grounding(model: GroundingModel, path: Path) -> None:
+    """Write the grounding stage; dynamic T, tokens a frame and text length."""
+    width = model.projector[0].in_features
+    features = torch.zeros((3, 4, width))
+    text_ids = torch.zeros(5, dtype=torch.int64)
+    with _exportable_attention(model.decoder):
+        _export(
+            model,
+            (features, text_ids),
+            path,
+            inputs=["FEATURES", "TEXT_IDS"],
+            output="FRAME_LOGITS",
+            dynamic_shapes={
+                "features": {0: Dim("t", min=1), 1: Dim("p", min=1)},
+                "text_ids": {0: Dim("l", min=1)},
+            },
+        )
+
+
+def _onnxruntime_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Emit `com.microsoft.MultiHeadAttention`; tensors come in as (B, heads, S, head size)."""
+    if attention_mask is not None:
+        raise GroundserveError("an attention mask reached the exported graph")
+    batch, num_heads, length, head_size = query.shape
+    groups = num_heads // key.shape[1]
+
+    def packed(heads: Tensor) -> Tensor:
+        return heads.transpose(1, 2).reshape(batch, length, num_heads * head_size)
+
+    attended = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (
+            packed(query),
+            packed(key.repeat_interleave(groups, dim=1)),
+            packed(value.repeat_interleave(groups, dim=1)),
+        ),
+        {"num_heads": num_heads, "scale": float(scaling)},
+        dtype=query.dtype,
+        shape=(batch, length, num_heads * head_size),
+        version=1,
+    )
+    return attended.reshape(batch, length, num_heads, head_size), None
+
+
+@contextmanager
+def _exportable_attention(model: VisionEncoder | nn.Module) -> Iterator[None]:
+    AttentionInterface.register(_ATTENTION_NAME, _onnxruntime_attention)
+    config: Any = model.config
+    previous = config._attn_implementation
+    config._attn_implementation = _ATTENTION_NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = previous
+
+
+def _export(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    *,
+    inputs: list[str],
+    output: str,
+    dynamic_shapes: dict[str, Any],
+) -> None:
+    with warnings.catch_warnings(), _quiet_exporter():
+        # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=dynamic_shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise GroundserveError(f"exporting {path.name} gave no program")
+    program.save(str(path))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

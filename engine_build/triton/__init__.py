@@ -1,0 +1,1 @@
+"""The Triton model repository of an engine directory: specs in Python, config.pbtxt generated."""

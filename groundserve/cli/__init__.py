@@ -1,0 +1,1 @@
+"""The command line: `groundserve score|build|serve|doctor|compare`."""

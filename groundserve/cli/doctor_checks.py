@@ -1,0 +1,176 @@
+"""What `groundserve doctor` looks at; every check yields (subject, status, detail) rows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.grid import grid_side
+from groundserve.records import read_records
+
+if TYPE_CHECKING:
+    from groundserve.modeling.checkpoint import Checkpoint
+
+Row = tuple[str, str, str]
+
+# Extra -> the modules it brings.
+_EXTRAS = {
+    "serve": ("av", "matplotlib", "onnxruntime", "PIL", "pytriton", "rich", "tokenizers"),
+    "build": ("huggingface_hub", "onnx", "onnxscript", "safetensors", "torch", "transformers"),
+}
+_SMALL_SHM_BYTES = 256 * 1024**2
+_PROBE_FRAMES = 4
+_FP16_MAX = 65504.0
+
+
+def check_machine() -> Iterator[Row]:
+    """Yield what this machine has."""
+    yield "Python", "ok", f"{sys.version.split()[0]}"
+    for extra, modules in _EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        detail = f"missing {', '.join(missing)}: pip install 'groundserve[{extra}]'"
+        yield f"extra {extra}", "warn" if missing else "ok", detail if missing else "installed"
+    yield _numpy_row()
+    yield _server_row()
+    free = shutil.disk_usage("/dev/shm").free
+    detail = f"{free / 1024**2:.0f} MiB free; the models pass frames through it"
+    yield "/dev/shm", "ok" if free >= _SMALL_SHM_BYTES else "warn", detail
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
+    yield "NVIDIA GPU", "ok", f"{len(gpus)} found" if gpus else "none; profiles cpu and torch work"
+    yield "cores", "ok", str(os.cpu_count())
+
+
+def check_checkpoint(
+    checkpoint: str, vision_tower: str | None, *, activations: bool
+) -> Iterator[Row]:
+    """Yield what decides a checkpoint's scores and is easily got wrong.
+
+    Raises:
+        InvalidRequestError: The checkpoint cannot be read at all.
+    """
+    from groundserve.modeling.checkpoint import Checkpoint
+
+    opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
+    budget = opened.config.vision_token_num
+    side = opened.vision_config.image_size // opened.vision_config.patch_size
+    grid = grid_side(min(512, budget), vision_token_num=budget, side=side)
+    yield (
+        "vision_token_num",
+        "ok",
+        f"{budget}: {grid * grid} tokens a frame at 512 frames ({grid} x {grid})",
+    )
+    tokenizer, pad_token_id = opened.load_tokenizer()
+    pad = tokenizer.id_to_token(pad_token_id)
+    if pad == "!":
+        detail = "every ! in a question is split off and dropped, as the reference does"
+        yield "padding token", "warn", f"{pad!r} (id {pad_token_id}): {detail}"
+    else:
+        yield "padding token", "ok", f"{pad!r} (id {pad_token_id})"
+    side_setting = opened.raw_config.get("tokenizer_padding_side", "right")
+    yield "padding side", "ok", f"{side_setting}; one question at a time is never padded"
+    max_tokens = opened.config.tokenizer_model_max_length
+    yield "tokens", "ok", f"visual and text together at most {max_tokens or 'unlimited'}"
+    added = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())
+    yield "special tokens", "ok", " ".join(added) or "none"
+    num_rows = opened.config.vocab_size
+    enough = tokenizer.get_vocab_size() <= num_rows
+    yield (
+        "vocabulary",
+        "ok" if enough else "fail",
+        f"{tokenizer.get_vocab_size()} tokens, {num_rows} embedding rows",
+    )
+    yield "projector", "ok", str(opened.raw_config.get("mm_projector_type"))
+    yield _vision_weights_row(opened)
+    model = opened.load_grounding()
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    yield "weights", "ok", f"projector, decoder and head: {num_parameters:,} parameters"
+    if activations:
+        peak = _largest_activation(opened)
+        fits = peak < _FP16_MAX
+        detail = f"largest magnitude {peak:.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
+        yield "activations", "ok" if fits else "warn", detail
+
+
+def check_records(path: Path) -> Iterator[Row]:
+    """Yield which rule a file of scored frames was sampled with, and whether it can be used."""
+    records = read_records(path)
+    if not records:
+        raise InvalidRequestError(f"{path} holds no records")
+    lengths = sorted({len(index) for index in records.values()})
+    first = sorted({min(index, default=-1) for index in records.values()})
+    yield "records", "ok", f"{len(records)} questions, {lengths[0]} to {lengths[-1]} frames each"
+    rule = "rule B (eval): all start at frame 0" if first == [0] else "not rule B for all of them"
+    yield "sampling", "ok", f"{rule}; first ordinals {first[0]} to {first[-1]}"
+    ascending = sum(index == sorted(index) and len(index) > 1 for index in records.values())
+    detail = f"{ascending} of {len(records)} lists are in time order, not by score"
+    yield "order", "warn" if ascending else "ok", detail
+
+
+def _numpy_row() -> Row:
+    version = importlib.metadata.version("numpy")
+    if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
+        return "numpy", "fail", f"{version}: the wheel's Triton server needs numpy < 2"
+    return "numpy", "ok", version
+
+
+def _server_row() -> Row:
+    from groundserve.serving import find_installation
+
+    try:
+        installation = find_installation()
+    except GroundserveError as error:
+        return "tritonserver", "warn", str(error)
+    return "tritonserver", "ok", installation.describe()
+
+
+def _vision_weights_row(opened: Checkpoint) -> Row:
+    """Compare the checkpoint's own copy of the tower with the separate one."""
+    import torch
+
+    from groundserve.modeling.checkpoint import vision_tensors
+
+    if opened.tower_directory is None:
+        return "vision weights", "ok", "from the checkpoint's own copy; no separate tower given"
+    own = vision_tensors(opened.directory, in_tower=False)
+    tower = vision_tensors(opened.tower_directory, in_tower=True)
+    shared = own.keys() & tower.keys()
+    if not shared:
+        return "vision weights", "ok", "from the separate tower; the checkpoint has no copy"
+    if all(torch.equal(own[name], tower[name]) for name in shared):
+        return "vision weights", "ok", f"checkpoint and tower agree in all {len(shared)} tensors"
+    rounded = all(
+        torch.equal(own[name].to(torch.bfloat16), tower[name].to(torch.bfloat16))
+        for name in shared
+    )
+    what = "are the tower's rounded to bfloat16" if rounded else "differ from the tower's"
+    return "vision weights", "ok" if rounded else "warn", f"the checkpoint's {what}"
+
+
+def _largest_activation(opened: Checkpoint) -> float:
+    """Run seeded noise through the model and return the largest magnitude any module gives."""
+    import torch
+
+    vision, grounding = opened.load_vision(), opened.load_grounding()
+    peaks: list[float] = []
+
+    def watch(_: object, __: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.is_floating_point():
+            peaks.append(float(output.abs().max()))
+
+    for module in [*vision.modules(), *grounding.modules()]:
+        module.register_forward_hook(watch)
+    size, side = opened.vision_config.image_size, vision.side
+    generator = torch.Generator().manual_seed(0)
+    shape = (_PROBE_FRAMES, size, size, 3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    pool = torch.eye(side).expand(_PROBE_FRAMES, -1, -1)
+    with torch.inference_mode():
+        grounding(vision(pixels, pool), torch.arange(8))
+    return max(peaks)

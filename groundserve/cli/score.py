@@ -1,0 +1,176 @@
+"""`groundserve score`: the frames of a video that answer a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli.shipped import shipped_engine_dir
+from groundserve.cli.sheet import draw_contact_sheet
+from groundserve.client import Client
+from groundserve.errors import InvalidRequestError
+from groundserve.options import Sampling, ScoreOptions, Seek, Selector
+from groundserve.records import append_records, make_record
+from groundserve.results import QueryResult, ScoreResult
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.visuals import format_seconds, save_score_plot
+
+NAME = "score"
+_DEFAULTS = ScoreOptions()
+_SHOWN_FRAMES = 8
+
+
+def command(
+    video: Annotated[Path, typer.Argument(help="Video file.")],
+    query: Annotated[list[str], typer.Option(help="Question; may be given several times.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Score with PyTorch: checkpoint directory or hub id.")
+    ] = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="SigLIP directory or hub id for --checkpoint.")
+    ] = None,
+    engines: Annotated[
+        Path | None, typer.Option(help="Score in this process with an engine directory.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
+    ] = None,
+    num_frames: Annotated[int, typer.Option(help="Most frames to score.")] = _DEFAULTS.num_frames,
+    sample_fps: Annotated[
+        float, typer.Option(help="Frames per second to aim at.")
+    ] = _DEFAULTS.sample_fps,
+    sampling: Annotated[
+        str, typer.Option(help=f"Sampling rule: {', '.join(get_args(Sampling))}.")
+    ] = _DEFAULTS.sampling,
+    seek: Annotated[
+        str, typer.Option(help=f"Frames to decode: {', '.join(get_args(Seek))}.")
+    ] = _DEFAULTS.seek,
+    top_k: Annotated[int, typer.Option(help="Frames to select.")] = _DEFAULTS.top_k,
+    selector: Annotated[
+        str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
+    ] = _DEFAULTS.selector,
+    span_threshold: Annotated[
+        float, typer.Option(help="Lowest score inside a span.")
+    ] = DEFAULT_SPAN_THRESHOLD,
+    span_gap_seconds: Annotated[
+        float, typer.Option(help="Longest gap inside a span.")
+    ] = DEFAULT_SPAN_GAP_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="Append the reference's records to this file.")
+    ] = None,
+    doc_id: Annotated[
+        int, typer.Option(help="doc_id of the first question's record; the next ones follow.")
+    ] = 0,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="PNG of the selected frames.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG of the scores over time.")] = None,
+) -> None:
+    """Score a video's frames for one or more questions.
+
+    Without --checkpoint, --engines or --server, the small checkpoint that comes with groundserve
+    scores on this machine's CPU.
+
+    Example: [bold]groundserve score talk.mp4 --query "When is the chart shown?" --top-k 8[/bold]
+    """
+    options = ScoreOptions(
+        num_frames=num_frames,
+        sample_fps=sample_fps,
+        sampling=sampling,  # type: ignore[arg-type] # checked by ScoreOptions
+        seek=seek,  # type: ignore[arg-type]
+        top_k=top_k,
+        selector=selector,  # type: ignore[arg-type]
+    )
+    if not video.is_file():
+        raise InvalidRequestError(f"no such video file: {video}")
+    with progress("loading") as step, _scorer(checkpoint, vision_tower, engines, server) as scorer:
+        step("scoring")
+        result = scorer.score(
+            video,
+            query,
+            options,
+            span_threshold=span_threshold,
+            span_gap_seconds=span_gap_seconds,
+        )
+    if jsonl is not None:
+        pairs = enumerate(result.queries, start=doc_id)
+        append_records(jsonl, [make_record(result, q, doc_id=number) for number, q in pairs])
+    if contact_sheet is not None:
+        draw_contact_sheet(contact_sheet, video, result)
+    if plot is not None:
+        save_score_plot(plot, result)
+    if result.engine.get("note"):
+        stderr.print(f"note: {result.engine['note']}")
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_result(result)
+
+
+def print_result(result: ScoreResult) -> None:
+    """Print an answer as tables."""
+    stdout.print(
+        f"{result.video}: {result.num_source_frames} frames, {result.fps:.3f} fps, "
+        f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames "
+        f"with {result.grid} x {result.grid} tokens each",
+        highlight=False,
+    )
+    for query in result.queries:
+        stdout.print()
+        stdout.print(f"[bold]{_escape(query.query)}[/bold]", highlight=False)
+        stdout.print(_frames_table(query, result))
+        spans = ", ".join(
+            f"{format_seconds(span.start_seconds)}-{format_seconds(span.end_seconds)} "
+            f"({span.score:.2f})"
+            for span in query.spans
+        )
+        stdout.print(f"spans: {spans or 'none above the threshold'}", highlight=False)
+
+
+def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
+    scores = dict(zip(result.frame_indices.tolist(), query.frame_scores.tolist(), strict=True))
+    selected = list(zip(query.selected_frames.tolist(), query.selected_seconds, strict=True))
+    best = sorted(selected, key=lambda item: -scores[item[0]])[:_SHOWN_FRAMES]
+    table = plain_table("time", "frame", "score", "")
+    for ordinal, seconds in sorted(best):
+        bar = "█" * round(scores[ordinal] * 20)
+        table.add_row(format_seconds(seconds), str(ordinal), f"{scores[ordinal]:.3f}", bar)
+    if len(selected) > _SHOWN_FRAMES:
+        table.caption = f"the best {_SHOWN_FRAMES} of {len(selected)} selected frames"
+        table.caption_justify = "left"
+    return table
+
+
+def _scorer(
+    checkpoint: str | None, vision_tower: str | None, engines: Path | None, server: str | None
+) -> Any:
+    given = [
+        name
+        for name, value in (
+            ("--checkpoint", checkpoint),
+            ("--engines", engines),
+            ("--server", server),
+        )
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise InvalidRequestError(f"give one of {' and '.join(given)}, not both")
+    if vision_tower is not None and checkpoint is None:
+        raise InvalidRequestError("--vision-tower goes with --checkpoint")
+    if server is not None:
+        return Client(server)
+    from python_backend.pipeline import Pipeline
+
+    if checkpoint is not None:
+        return Pipeline.from_checkpoint(checkpoint, vision_tower=vision_tower)
+    return Pipeline.open(engines or shipped_engine_dir())
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text) or "(empty question)"

@@ -1,0 +1,33 @@
+"""The checkpoint that comes with groundserve, and its engine directory in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import groundserve
+
+SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "seeded"
+
+
+def shipped_engine_dir() -> Path:
+    """Return the `cpu` engine directory of the shipped checkpoint, building it at first use.
+
+    It lies under `$XDG_CACHE_HOME/groundserve` (default `~/.cache/groundserve`).
+
+    Raises:
+        MissingExtraError: It must be built and the `build` extra is not installed.
+    """
+    from groundserve.errors import MissingExtraError
+
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
+    base.mkdir(parents=True, exist_ok=True)
+    out = base / f"{SHIPPED_CHECKPOINT.name}-cpu-{groundserve.__version__}"
+    try:
+        from engine_build import build
+    except ImportError as error:
+        if (out / "manifest.json").is_file():
+            return out
+        raise MissingExtraError("build", error.name or "torch") from error
+    build(SHIPPED_CHECKPOINT, out, profile="cpu")
+    return out

@@ -1,0 +1,212 @@
+"""A client of the Triton model `videoitg`: one call, typed results, typed errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import (
+    DeadlineExceededError,
+    GroundserveError,
+    InvalidRequestError,
+    MissingExtraError,
+    UnavailableError,
+    UnsupportedError,
+)
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult, build_query_results
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+
+if TYPE_CHECKING:
+    from tritonclient.grpc import InferInput
+
+MODEL_NAME = "videoitg"
+_SCHEME = "grpc://"
+_OUTPUTS = (
+    "FRAME_INDICES",
+    "PTS_SECONDS",
+    "FRAME_LOGITS",
+    "FRAME_SCORES",
+    "SELECTED_FRAMES",
+    "INFO",
+)
+_ERRORS: dict[str, type[GroundserveError]] = {
+    "INVALID_ARGUMENT": InvalidRequestError,
+    "UNIMPLEMENTED": UnsupportedError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+}
+
+
+class Client:
+    """Talks gRPC to a running server. Safe to use from several threads.
+
+    Example:
+        >>> with Client("grpc://127.0.0.1:8001") as client:
+        ...     result = client.score("talk.mp4", "When does she point at the chart?")
+        ...     result.queries[0].selected_seconds
+    """
+
+    def __init__(
+        self, url: str = "grpc://127.0.0.1:8001", *, timeout_seconds: float = 600.0
+    ) -> None:
+        """Connect lazily; nothing is sent before the first call.
+
+        Args:
+            url: `grpc://HOST:PORT`.
+            timeout_seconds: Longest wait for one answer; also the request's deadline there.
+
+        Raises:
+            InvalidRequestError: The URL has another form.
+            MissingExtraError: tritonclient is not installed.
+        """
+        address = url.removeprefix(_SCHEME)
+        if not url.startswith(_SCHEME) or not address.rpartition(":")[2].isdecimal():
+            raise InvalidRequestError(f"url must be grpc://HOST:PORT, got {url!r}")
+        try:
+            import tritonclient.grpc
+        except ImportError as error:
+            raise MissingExtraError("serve", "tritonclient") from error
+        self._triton = tritonclient.grpc
+        self._server = tritonclient.grpc.InferenceServerClient(address)
+        self._timeout_seconds = timeout_seconds
+
+    def score(
+        self,
+        video: str | PathLike[str] | bytes | None = None,
+        queries: str | Sequence[str] = (),
+        options: ScoreOptions | None = None,
+        *,
+        video_uri: str | None = None,
+        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+    ) -> ScoreResult:
+        """Score the frames of one video for one or more questions.
+
+        Args:
+            video: Path of a local file, or its bytes; uploaded with the request.
+            queries: One question or up to 32. The video is decoded and encoded once for all.
+            options: Defaults where None.
+            video_uri: Instead of `video`: a `file:` URI that the server may read.
+            span_threshold: Lowest score inside a span, in [0, 1].
+            span_gap_seconds: Longest gap between two runs that one span bridges.
+
+        Raises:
+            InvalidRequestError: The server (or this method) refuses the request; its subclass
+                UnsupportedError where the server does not offer what is asked.
+            UnavailableError: Nothing answers at the address, or the server is overloaded.
+            DeadlineExceededError: No answer within the timeout.
+            GroundserveError: The server failed.
+        """
+        if (video is None) == (video_uri is None):
+            raise InvalidRequestError("give exactly one of video and video_uri")
+        texts = [queries] if isinstance(queries, str) else list(queries)
+        inputs = [self._bytes_input("QUERY", [text.encode() for text in texts])]
+        if video_uri is not None:
+            inputs.append(self._bytes_input("VIDEO_URI", [video_uri.encode()]))
+        else:
+            inputs.append(self._video_input(video))
+        inputs.append(self._bytes_input("OPTIONS", [(options or ScoreOptions()).to_json().encode()]))
+        answer = self._infer(inputs)
+        name = video_uri or (str(video) if isinstance(video, str | PathLike) else "<bytes>")
+        info = json.loads(answer["INFO"][0])
+        pts_seconds = answer["PTS_SECONDS"]
+        return ScoreResult(
+            video=name,
+            num_source_frames=info["num_source_frames"],
+            fps=info["fps"],
+            duration_seconds=info["duration_seconds"],
+            frame_indices=answer["FRAME_INDICES"],
+            pts_seconds=pts_seconds,
+            grid=info["grid"],
+            queries=build_query_results(
+                texts,
+                frame_logits=answer["FRAME_LOGITS"],
+                frame_scores=answer["FRAME_SCORES"],
+                selected_frames=answer["SELECTED_FRAMES"],
+                frame_indices=answer["FRAME_INDICES"],
+                pts_seconds=pts_seconds,
+                duration_seconds=info["duration_seconds"],
+                span_threshold=span_threshold,
+                span_gap_seconds=span_gap_seconds,
+            ),
+            timing_ms=info["timing_ms"],
+            engine=info["engine"],
+        )
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers and has the model loaded."""
+        try:
+            return bool(self._server.is_model_ready(MODEL_NAME))
+        except self._exception:
+            return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._server.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _exception(self) -> type[Exception]:
+        from tritonclient.utils import InferenceServerException
+
+        exception: type[Exception] = InferenceServerException
+        return exception
+
+    def _infer(self, inputs: list[InferInput]) -> dict[str, NDArray[Any]]:
+        outputs = [self._triton.InferRequestedOutput(name) for name in _OUTPUTS]
+        try:
+            answer = self._server.infer(
+                MODEL_NAME,
+                inputs,
+                outputs=outputs,
+                timeout=int(self._timeout_seconds * 1e6),
+                client_timeout=self._timeout_seconds,
+            )
+        except self._exception as error:
+            raise _typed_error(error) from error
+        return {name: answer.as_numpy(name) for name in _OUTPUTS}
+
+    def _video_input(self, video: str | PathLike[str] | bytes | None) -> InferInput:
+        if isinstance(video, str | PathLike):
+            try:
+                video = Path(video).read_bytes()
+            except OSError as error:
+                raise InvalidRequestError(f"cannot read {video}: {error.strerror}") from error
+        data = np.frombuffer(video or b"", np.uint8)
+        tensor = self._triton.InferInput("VIDEO", list(data.shape), "UINT8")
+        tensor.set_data_from_numpy(data)
+        return tensor
+
+    def _bytes_input(self, name: str, values: list[bytes]) -> InferInput:
+        tensor = self._triton.InferInput(name, [len(values)], "BYTES")
+        tensor.set_data_from_numpy(np.array(values, dtype=object))
+        return tensor
+
+
+def _typed_error(error: Any) -> GroundserveError:
+    """Map Triton's status onto our errors; an ensemble's prefix is dropped from the message."""
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    message = str(error.message() or "the server gave no reason")
+    if message.startswith("in ensemble"):
+        message = message.split(", ", 1)[-1]
+    return _ERRORS.get(status, GroundserveError)(message)
+
+

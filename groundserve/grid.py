@@ -1,0 +1,66 @@
+"""The token grid: how many tokens a frame gets, and the pooling that makes them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+
+def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
+    """Return the side g of the token grid that T frames share.
+
+    Args:
+        num_frames: T >= 1. The grid depends on the T of the whole request, never of a chunk.
+        vision_token_num: Token budget from the checkpoint's config.
+        side: Patches along one side of the vision tower, the largest grid there is.
+
+    Raises:
+        InvalidRequestError: More frames than the budget has tokens.
+
+    Source: NVlabs/VideoITG fab8b54, `mlp_proj.py::MLPProjector`, which fails inside the resize
+    where this raises.
+    """
+    if num_frames < 1:
+        raise InvalidRequestError(f"num_frames must be >= 1, got {num_frames}")
+    grid = math.floor((vision_token_num / num_frames) ** 0.5)
+    if grid < 1:
+        raise InvalidRequestError(
+            f"{num_frames} sampled frames exceed the checkpoint's budget of {vision_token_num} "
+            "visual tokens; ask for fewer frames"
+        )
+    return min(grid, side)
+
+
+def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
+    """Return the bilinear weights of one axis; they serve both.
+
+    Pooling is point sampling between two neighbours (half-pixel centres, no antialiasing), so it
+    is a product of two small matrices: `weights @ patches @ weights.T`. At g = side the weights
+    are the identity, as the reference then skips its resize.
+
+    Args:
+        grid: Side g of the token grid, 1..side.
+        side: Patches along one side.
+
+    Returns:
+        float32 (g, side), each row sums to 1.
+
+    Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
+    """
+    if not 1 <= grid <= side:
+        raise InvalidRequestError(f"grid must be in 1..{side}, got {grid}")
+    scale = np.float32(side) / np.float32(grid)
+    centres = scale * (np.arange(grid, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    centres = np.maximum(centres, np.float32(0))
+    low = np.minimum(centres.astype(np.int64), side - 1)
+    high = np.minimum(low + 1, side - 1)
+    fraction = centres - low.astype(np.float32)
+    weights = np.zeros((grid, side), np.float32)
+    rows = np.arange(grid)
+    weights[rows, low] += np.float32(1) - fraction
+    weights[rows, high] += fraction
+    return weights

@@ -1,0 +1,169 @@
+"""The manifest of an engine directory: what was built, from what, and a hash of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from groundserve._version import __version__
+from groundserve.errors import EngineMismatchError
+from groundserve.profiles import PROFILES, Precision, Profile
+
+MANIFEST_NAME = "manifest.json"
+TOKENIZER_NAME = "tokenizer.json"
+REPOSITORY_NAME = "model_repository"
+FORMAT_VERSION = 1
+_HASH_CHUNK_BYTES = 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What serving must know of the model; read from the checkpoint's own config."""
+
+    image_size: int
+    """Side in pixels of the square frames the vision tower takes."""
+    side: int
+    """Patches along one side of such a frame."""
+    vision_hidden_size: int
+    """D_v, width of the pooled features."""
+    vision_token_num: int
+    """Budget of visual tokens, which fixes the grid for a given T."""
+    max_tokens: int | None
+    """Visual and text tokens together; None where the checkpoint's config sets no limit."""
+    pad_token_id: int
+    """Text positions with this id are dropped before embedding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Contents of `manifest.json`."""
+
+    format_version: int
+    """Version of this layout."""
+    family: str
+    """Model family, "videoitg"."""
+    groundserve_version: str
+    """Version that built the directory; only the same version loads it."""
+    profile: str
+    """Name of the profile it was built for."""
+    precision: Precision
+    """Arithmetic of the engines."""
+    model: ModelSpec
+    """Dimensions and limits of the model."""
+    checkpoint: dict[str, Any]
+    """Name, SHA-256 and note of the checkpoint; where the vision weights came from."""
+    source_config: dict[str, Any]
+    """The checkpoint's config.json, as read."""
+    builder: dict[str, Any]
+    """Versions of the libraries that built the engines, opset, GPU architecture if any."""
+    files: dict[str, str]
+    """SHA-256 of every other file, by path relative to the directory."""
+
+    @property
+    def engine_id(self) -> str:
+        """First 16 hex digits of the SHA-256 over the whole manifest."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an answer says about the engine that gave it."""
+        return {
+            "id": self.engine_id,
+            "family": self.family,
+            "profile": self.profile,
+            "precision": self.precision,
+            "checkpoint": self.checkpoint["name"],
+            "note": self.checkpoint.get("note"),
+        }
+
+    def to_json(self) -> str:
+        """Return the text of `manifest.json`."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def load(cls, engine_dir: Path) -> Manifest:
+        """Read a manifest and check that this version of groundserve can serve it.
+
+        Raises:
+            EngineMismatchError: It is missing, damaged, or of another version.
+        """
+        path = engine_dir / MANIFEST_NAME
+        try:
+            raw = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise EngineMismatchError(
+                f"no readable {MANIFEST_NAME} in the engine directory; make one with: "
+                "groundserve build --checkpoint DIR --out DIR --profile cpu"
+            ) from error
+        if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+            raise EngineMismatchError(
+                f"{MANIFEST_NAME} must have format_version {FORMAT_VERSION}; rebuild the engine "
+                "directory with: groundserve build"
+            )
+        _require_keys(cls, raw)
+        _require_keys(ModelSpec, raw["model"])
+        manifest = cls(**{**raw, "model": ModelSpec(**raw["model"])})
+        if manifest.groundserve_version != __version__:
+            raise EngineMismatchError(
+                f"the engine directory was built by groundserve {manifest.groundserve_version}, "
+                f"this is {__version__}; rebuild it with: groundserve build"
+            )
+        if manifest.profile not in PROFILES:
+            raise EngineMismatchError(
+                f"unknown profile {manifest.profile!r}; known: {', '.join(PROFILES)}"
+            )
+        return manifest
+
+    def verify_files(self, engine_dir: Path) -> None:
+        """Hash every file the manifest lists.
+
+        Raises:
+            EngineMismatchError: A file is missing, unreadable or changed.
+        """
+        for name, expected in self.files.items():
+            path = engine_dir / name
+            if not path.is_file():
+                raise EngineMismatchError(f"{name} is missing from the engine directory; rebuild it")
+            if file_sha256(path) != expected:
+                raise EngineMismatchError(
+                    f"{name} differs from the hash in {MANIFEST_NAME}; rebuild the engine directory"
+                )
+
+    @property
+    def stages(self) -> Profile:
+        """The implementations that the profile names."""
+        return PROFILES[self.profile]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hex, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_HASH_CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def hash_tree(directory: Path) -> dict[str, str]:
+    """Return relative path -> SHA-256 for every file below a directory but its manifest."""
+    return {str(path.relative_to(directory)): file_sha256(path) for path in _files(directory)}
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path != directory / MANIFEST_NAME:
+            yield path
+
+
+def _require_keys(kind: type[Manifest] | type[ModelSpec], raw: object) -> None:
+    names = {field.name for field in fields(kind)}
+    found = set(raw) if isinstance(raw, dict) else set()
+    if found != names:
+        odd = ", ".join(sorted(found ^ names))
+        raise EngineMismatchError(
+            f"{MANIFEST_NAME} does not have the expected keys ({odd}); rebuild the engine directory"
+        )

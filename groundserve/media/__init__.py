@@ -1,0 +1,16 @@
+"""Read untrusted videos: probe, cut, decode and resize, all of it in killable processes.
+
+    with MediaWorkers(limits=limits) as workers, VideoSource.from_path(path, limits=limits) as source:
+        with workers.open(source, deadline=deadline) as video:
+            segments = video.cut(frame_indices)
+        frames = workers.decode(segments, image_size=384, deadline=deadline)
+
+The caller's process needs numpy only; PyAV and Pillow are imported by the workers.
+"""
+
+from groundserve.media.index import VideoIndex
+from groundserve.media.segments import Segments
+from groundserve.media.source import VideoSource
+from groundserve.media.workers import MediaWorkers, OpenVideo
+
+__all__ = ["MediaWorkers", "OpenVideo", "Segments", "VideoIndex", "VideoSource"]

@@ -1,0 +1,86 @@
+"""Cut target frames out of a video by copying packets: seeking and parallelism for any decoder.
+
+    decode order   K0 ─ P ─ b ─ K1 ─ b ─ b ─ P ─ T ─ ...      K key packet, b shown before K1,
+                               └────────────────┘             T the target
+                               K1 starts it, the b after K1 are left out, T ends it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.media._mux import write_segment
+from groundserve.media._packets import PacketTable
+from groundserve.media._reader import PacketReader
+from groundserve.media.segments import Segments
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """The packets of one segment, known before any is read."""
+
+    positions: NDArray[np.int64]
+    """int64 (k,): packets to copy, increasing."""
+    ranks: NDArray[np.int64]
+    """int64 (k,): each one's place in presentation order within the segment."""
+    local_frames: NDArray[np.int32]
+    """int32: ranks of the targets, increasing."""
+
+
+def cut_segments(reader: PacketReader, frame_indices: NDArray[np.int64]) -> Segments:
+    """Copy what decoding the frames needs; one segment per key packet that decoding starts at.
+
+    Args:
+        reader: The open video.
+        frame_indices: int64 (m,), ordinals of the targets, increasing.
+
+    Raises:
+        MediaError: The packets cannot be read again, or not be stored.
+    """
+    table = reader.table
+    cuts = plan_cuts(table, table.frame_positions[frame_indices])
+    return Segments.concatenate(
+        [_copy(reader, cut) for cut in cuts], [cut.local_frames for cut in cuts]
+    )
+
+
+def plan_cuts(table: PacketTable, targets: NDArray[np.int64]) -> list[Cut]:
+    """Group targets, given as positions in presentation order, by the packet to start at."""
+    starts = [_start_position(table, int(target)) for target in targets]
+    return [
+        _plan_cut(table, start, np.array([target for _, target in group]))
+        for start, group in groupby(zip(starts, targets, strict=True), key=lambda pair: pair[0])
+    ]
+
+
+def _start_position(table: PacketTable, target: int) -> int:
+    """Return the last key packet, in decode order, that is shown no later than the target.
+
+    A later one that is shown after the target precedes it in decode order only (open GOP). Without
+    any, decoding starts where the file starts, as it would for the whole file.
+    """
+    keys = np.flatnonzero(table.is_key[: target + 1])
+    usable = keys[table.pts[keys] <= table.pts[target]]
+    return int(usable[-1]) if len(usable) else 0
+
+
+def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut:
+    positions = np.arange(start, targets.max() + 1)
+    if table.is_key[start]:
+        # Leading pictures refer to packets before the key.
+        positions = positions[table.pts[positions] >= table.pts[start]]
+    # Packets marked discard stay: others refer to them (a key packet before an edit's start).
+    ranks = np.empty(len(positions), np.int64)
+    ranks[np.argsort(table.pts[positions], kind="stable")] = np.arange(len(positions))
+    local_frames = ranks[np.searchsorted(positions, targets)].astype(np.int32)
+    return Cut(positions=positions, ranks=ranks, local_frames=local_frames)
+
+
+def _copy(reader: PacketReader, cut: Cut) -> bytes:
+    packets = reader.read(int(cut.positions[0]), int(cut.positions[-1]) + 1)
+    kept = [packets[position - cut.positions[0]] for position in cut.positions]
+    return write_segment(kept, cut.ranks, reader.stream)

@@ -1,0 +1,107 @@
+"""Decode the target frames of segments, exactly as decoding the whole file would."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from PIL import Image
+
+from groundserve.errors import MediaError
+from groundserve.limits import Limits
+from groundserve.media._container import check_sides, open_container, select_video_stream
+from groundserve.media._packets import read_packets
+from groundserve.media.segments import Segments
+
+
+def decode_segments(
+    segments: Segments, *, image_size: int | None, num_threads: int, limits: Limits
+) -> NDArray[np.uint8]:
+    """Decode, rotate as the file asks, and resize with Pillow's bicubic filter.
+
+    Returns:
+        uint8 (m, S, S, 3) RGB in the order of the targets, S = `image_size`; (m, H, W, 3) as
+        decoded when it is None.
+
+    Raises:
+        MediaError: A target does not decode. The reference's decoder (decord) gives a neighbour's
+            pixels instead.
+    """
+    frames: NDArray[np.uint8] | None = None
+    missing = set(range(segments.num_frames))
+    for target, frame in _decode_targets(segments, num_threads, limits):
+        pixels = to_rgb(frame) if image_size is None else resize(to_rgb(frame), image_size)
+        if frames is None:
+            frames = np.empty((segments.num_frames, *pixels.shape), np.uint8)
+        if pixels.shape != frames.shape[1:]:
+            raise MediaError("the video's frames differ in size; ask for an image_size")
+        frames[target] = pixels
+        missing.remove(target)
+    if frames is None or missing:
+        raise MediaError(
+            f"frame {min(missing)} of the {segments.num_frames} asked for does not decode: "
+            "the video is damaged there"
+        )
+    return frames
+
+
+def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Convert with FFmpeg's default scaler and apply the display rotation, like the reference."""
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.rot90(pixels, k=round(frame.rotation / 90)) if frame.rotation else pixels
+
+
+def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) to (S, S, 3) as the reference's image processor does; aspect is not kept."""
+    size = (image_size, image_size)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+def _decode_targets(
+    segments: Segments, num_threads: int, limits: Limits
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield each target that decodes, as its number 0..m-1 with its frame."""
+    first_target = 0
+    for file, local_frames in segments:
+        with open_container(io.BytesIO(file)) as container:
+            stream = select_video_stream(container, limits)
+            stream.codec_context.thread_type = "AUTO"
+            stream.codec_context.thread_count = num_threads
+            for number, frame in _decode_ranks(container, stream, local_frames):
+                check_sides(frame.width, frame.height, limits)
+                yield first_target + number, frame
+        first_target += len(local_frames)
+
+
+def _decode_ranks(
+    container: InputContainer, stream: VideoStream, local_frames: NDArray[np.int32]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield the intact frames among those ranks, each with its place in `local_frames`."""
+    packets = list(read_packets(container, stream))
+    shown = sorted(packet.pts for packet in packets if packet.pts is not None)
+    wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
+    for frame in _decode_all(stream, packets):
+        number = wanted.pop(frame.pts, None)
+        if number is not None and not frame.is_corrupt:
+            yield number, frame
+        if not wanted:
+            return
+
+
+def _decode_all(
+    stream: VideoStream, packets: list[Packet[VideoStream]]
+) -> Iterator[VideoFrame]:
+    """Yield frames in presentation order, as far as the decoder gets."""
+    try:
+        for packet in packets:
+            yield from stream.decode(packet)
+        yield from stream.decode(None)
+    except av.error.InvalidDataError:
+        return

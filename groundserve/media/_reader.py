@@ -1,0 +1,109 @@
+"""Random access to a video's packets, checked against its packet list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from groundserve.errors import MediaError
+from groundserve.limits import Limits
+from groundserve.media._container import open_container, select_video_stream
+from groundserve.media._packets import (
+    PacketTable,
+    announced_seconds,
+    check_duration,
+    describe,
+    list_packets,
+    read_packets,
+)
+
+
+class PacketReader:
+    """An open video whose packets have been listed."""
+
+    table: PacketTable
+    container: InputContainer
+    stream: VideoStream
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        """Open and demux the whole file once.
+
+        Raises:
+            MediaError: See `select_video_stream`, `list_packets` and `describe`.
+        """
+        self._path = path
+        self._limits = limits
+        self._open()
+        try:
+            check_duration(announced_seconds(self.stream), limits)
+            self.table = list_packets(self.container, self.stream, limits)
+            self.index = describe(self.container, self.stream, self.table)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, first: int, stop: int) -> list[Packet[VideoStream]]:
+        """Return the packets at positions first..stop-1, seeking where the container allows it.
+
+        Raises:
+            MediaError: Reading a second time gives other packets than the first.
+        """
+        for timestamp in (self.table.pts[first], self.table.dts[first]):
+            packets = self._read_after_seek(int(timestamp), first, stop)
+            if packets is not None:
+                return packets
+        self.close()
+        self._open()
+        packets = self._take(read_packets(self.container, self.stream), 0, first, stop)
+        if packets is None:
+            raise MediaError("the file's packets differ from one reading to the next")
+        return packets
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def _open(self) -> None:
+        self.container = open_container(self._path)
+        try:
+            self.stream = select_video_stream(self.container, self._limits)
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _read_after_seek(
+        self, timestamp: int, first: int, stop: int
+    ) -> list[Packet[VideoStream]] | None:
+        try:
+            self.container.seek(timestamp, stream=self.stream)
+        except av.FFmpegError:
+            return None
+        packets = read_packets(self.container, self.stream)
+        landed = next(packets, None)
+        position = self.table.find(landed) if landed else None
+        if landed is None or position is None or position > first:
+            return None
+        return self._take(_prepend(landed, packets), position, first, stop)
+
+    def _take(
+        self, packets: Iterator[Packet[VideoStream]], position: int, first: int, stop: int
+    ) -> list[Packet[VideoStream]] | None:
+        """Collect first..stop-1 from packets that start at `position`; None if they do not match."""
+        taken = []
+        for at, packet in zip(range(position, stop), packets, strict=False):
+            if not self.table.matches(at, packet):
+                return None
+            if at >= first:
+                taken.append(packet)
+        return taken if len(taken) == stop - first else None
+
+
+def _prepend(
+    first: Packet[VideoStream], rest: Iterator[Packet[VideoStream]]
+) -> Iterator[Packet[VideoStream]]:
+    yield first
+    yield from rest

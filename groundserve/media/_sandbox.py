@@ -1,0 +1,41 @@
+"""What a worker process gives up before it touches a video."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import select
+import socket
+import threading
+
+
+def limit_resources(*, address_space_bytes: int) -> None:
+    """Cap memory; forbid writing files and core dumps."""
+    _set_limit(resource.RLIMIT_AS, address_space_bytes)
+    _set_limit(resource.RLIMIT_FSIZE, 0)
+    _set_limit(resource.RLIMIT_CORE, 0)
+
+
+def allow_cpu_seconds(seconds: float) -> None:
+    """Let the process use that much processor time from now on; past it the kernel kills it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = usage.ru_utime + usage.ru_stime
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds) + 1, hard))
+
+
+def die_with_peer(peer: socket.socket) -> None:
+    """End this process as soon as the other end of the socket is closed, also amid a job."""
+    threading.Thread(target=_exit_on_hang_up, args=(peer.fileno(),), daemon=True).start()
+
+
+def _exit_on_hang_up(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, 0)  # hang-up is always reported
+    poll.poll()
+    os._exit(1)
+
+
+def _set_limit(which: int, value: int) -> None:
+    resource.setrlimit(which, (value, value))

@@ -1,0 +1,120 @@
+"""The worker process: reads one video at a time for the process that started it.
+
+Started by `_process.WorkerProcess` as `python -m groundserve.media._worker SOCKET_FD CONFIG`. What
+goes wrong with a video is answered as an error in our words; anything else is a bug of ours and
+ends the process, which the other side reports and replaces.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import av
+import numpy as np
+
+from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.media._config import WorkerConfig
+from groundserve.media._container import DEMUXERS
+from groundserve.media._cut import cut_segments
+from groundserve.media._decode import decode_segments
+from groundserve.media._reader import PacketReader
+from groundserve.media._sandbox import allow_cpu_seconds, die_with_peer, limit_resources
+from groundserve.media._wire import Message, WireError, receive_message_and_fd, send_message
+from groundserve.media.segments import Segments
+
+_MEDIA_FAULTS = (av.FFmpegError, ArithmeticError, EOFError, LookupError, OSError, ValueError)
+"""What demuxers and decoders raise on files that are not what they claim to be."""
+
+
+class Worker:
+    """One video at most is open; the jobs are `open`, `cut`, `close` and `decode`."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._fd = -1
+        self._reader: PacketReader | None = None
+
+    def answer(self, job: Message, fd: int | None) -> Message:
+        """Do a job; what is wrong with the video or the request comes back as an error."""
+        try:
+            return self._do(job, fd)
+        except MemoryError:
+            error = MediaError(
+                "reading this video takes more memory than a decoder process may use "
+                f"({self._config.address_space_bytes} bytes); send a smaller one, or fewer frames "
+                "at a time"
+            )
+        except InvalidRequestError as own_error:
+            error = own_error
+        except _MEDIA_FAULTS:
+            error = MediaError(
+                "the video cannot be read: it is damaged, or not one of "
+                f"{', '.join(DEMUXERS)} (recognised by content)"
+            )
+        return Message(fields={"error": type(error).__name__, "message": str(error)})
+
+    def _do(self, job: Message, fd: int | None) -> Message:
+        match job.fields["job"]:
+            case "open" if fd is not None:
+                return self._open(fd)
+            case "cut":
+                return self._cut(job)
+            case "decode":
+                return self._decode(job)
+            case "close":
+                self._close()
+                return Message(fields={})
+        raise RuntimeError("an unknown job")
+
+    def _open(self, fd: int) -> Message:
+        self._close()
+        self._fd = fd
+        # Opening through /proc makes a file description of our own, with its own offset.
+        self._reader = PacketReader(f"/proc/self/fd/{fd}", self._config.limits)
+        index = vars(self._reader.index).copy()
+        arrays = {name: index.pop(name) for name in ("pts_seconds", "is_key")}
+        return Message(fields=index, arrays=arrays)
+
+    def _cut(self, job: Message) -> Message:
+        assert self._reader is not None, "open comes first"
+        segments = cut_segments(self._reader, job.arrays["frame_indices"].astype(np.int64))
+        return Message(fields={}, arrays=vars(segments))
+
+    def _decode(self, job: Message) -> Message:
+        frames = decode_segments(
+            Segments(**job.arrays),
+            image_size=job.fields["image_size"],
+            num_threads=self._config.num_threads,
+            limits=self._config.limits,
+        )
+        return Message(fields={}, arrays={"frames": frames})
+
+    def _close(self) -> None:
+        if self._reader:
+            self._reader.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._reader, self._fd = None, -1
+
+
+def main(socket_fd: str, config_json: str) -> None:
+    """Answer jobs until the other side closes the socket."""
+    config = WorkerConfig.from_json(config_json)
+    av.logging.set_level(None)
+    with socket.socket(fileno=int(socket_fd)) as peer:
+        die_with_peer(peer)
+        limit_resources(address_space_bytes=config.address_space_bytes)
+        worker = Worker(config)
+        while True:
+            try:
+                job, fd = receive_message_and_fd(peer, max_bytes=config.address_space_bytes)
+            except WireError:
+                return
+            allow_cpu_seconds(job.fields["seconds"] * (config.num_threads + 1))
+            send_message(peer, worker.answer(job, fd))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

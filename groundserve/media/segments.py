@@ -1,0 +1,96 @@
+"""Pieces of a video, each a small file of its own, with the frames wanted out of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segments:
+    """n self-contained files laid end to end, and m target frames in them (m >= n >= 1).
+
+    The four arrays are the tensors `SEGMENTS`, `SEGMENT_OFFSETS`, `LOCAL_FRAMES` and
+    `LOCAL_OFFSETS` of the model `video_decode`, so they may come from the wire; objects that break
+    a rule below cannot be made. Segment i is MP4, or Matroska where MP4 cannot hold the codec.
+    """
+
+    data: NDArray[np.uint8]
+    """uint8 (B,): the files."""
+    offsets: NDArray[np.int64]
+    """int64 (n+1,), 0 to B, increasing: file i is data[offsets[i]:offsets[i+1]]."""
+    local_frames: NDArray[np.int32]
+    """int32 (m,): ordinals of the targets within their own segment, increasing in each."""
+    local_offsets: NDArray[np.int64]
+    """int64 (n+1,), 0 to m, increasing: segment i's targets are
+    local_frames[local_offsets[i]:local_offsets[i+1]]."""
+
+    def __post_init__(self) -> None:
+        _check_array("data", self.data, np.uint8)
+        _check_array("local_frames", self.local_frames, np.int32)
+        _check_offsets("offsets", self.offsets, total=len(self.data))
+        _check_offsets("local_offsets", self.local_offsets, total=len(self.local_frames))
+        if len(self.offsets) != len(self.local_offsets):
+            raise InvalidRequestError(
+                "offsets and local_offsets must have the same length, "
+                f"got {len(self.offsets)} and {len(self.local_offsets)}"
+            )
+        for local_frames in self._local_frames_by_segment():
+            if local_frames[0] < 0 or np.any(np.diff(local_frames) <= 0):
+                raise InvalidRequestError(
+                    "local_frames must be >= 0 and increase within each segment"
+                )
+
+    @classmethod
+    def concatenate(cls, files: Sequence[bytes], local_frames: Sequence[NDArray[np.int32]]) -> Segments:
+        """Lay out one file and its targets a segment."""
+        return cls(
+            data=np.frombuffer(b"".join(files), np.uint8),
+            offsets=_offsets_of(files),
+            local_frames=np.concatenate(local_frames),
+            local_offsets=_offsets_of(local_frames),
+        )
+
+    @property
+    def num_segments(self) -> int:
+        """Files n."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_frames(self) -> int:
+        """Targets m."""
+        return len(self.local_frames)
+
+    def __iter__(self) -> Iterator[tuple[memoryview, NDArray[np.int32]]]:
+        """Yield each file with its targets."""
+        data = memoryview(np.ascontiguousarray(self.data))
+        for i, local_frames in enumerate(self._local_frames_by_segment()):
+            yield data[self.offsets[i] : self.offsets[i + 1]], local_frames
+
+    def _local_frames_by_segment(self) -> list[NDArray[np.int32]]:
+        return np.split(self.local_frames, self.local_offsets[1:-1])
+
+
+def _offsets_of(parts: Sequence[bytes] | Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+    return np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+
+def _check_array(name: str, array: NDArray[np.generic], dtype: type[np.generic]) -> None:
+    if array.ndim != 1 or array.dtype != dtype:
+        raise InvalidRequestError(
+            f"{name} must be {np.dtype(dtype).name} with 1 dimension, "
+            f"got {array.dtype.name} with {array.ndim}"
+        )
+
+
+def _check_offsets(name: str, offsets: NDArray[np.int64], *, total: int) -> None:
+    _check_array(name, offsets, np.int64)
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != total:
+        raise InvalidRequestError(f"{name} must have >= 2 entries and run from 0 to {total}")
+    if np.any(np.diff(offsets) <= 0):
+        raise InvalidRequestError(f"{name} must increase")

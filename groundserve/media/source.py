@@ -1,0 +1,142 @@
+"""A video to read: an owned, read-only file descriptor that no caller's path leads to any more."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import MediaError
+from groundserve.limits import MIB, Limits
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+"""Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
+
+_ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class VideoSource:
+    """An open video; it closes with the `with` block or `close`.
+
+    The descriptor is what travels to the workers, so they never open a path that a caller named,
+    and a file replaced after the check is not the file that is read.
+    """
+
+    def __init__(self, fd: int, *, identity: str | None = None) -> None:
+        """Own `fd`; without an identity it is computed from the bytes when it is asked for."""
+        self._fd = fd
+        self._given_identity = identity
+        self.size_bytes = os.fstat(fd).st_size
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes | memoryview | NDArray[np.uint8], *, limits: Limits
+    ) -> VideoSource:
+        """Copy an encoded file into sealed anonymous memory.
+
+        Raises:
+            MediaError: No bytes, or more than `limits.max_upload_bytes`.
+        """
+        view = memoryview(data).cast("B")
+        _check_size(view.nbytes, "max_upload_bytes", limits.max_upload_bytes)
+        fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            while view:
+                view = view[os.write(fd, view) :]
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str], *, limits: Limits) -> VideoSource:
+        """Open a regular file; whether the caller may read it has been decided before.
+
+        Raises:
+            MediaError: It cannot be opened, is not a regular file, is empty, or is larger than
+                `limits.max_file_bytes`.
+        """
+        name = os.fspath(path)
+        try:
+            fd = os.open(name, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
+            raise MediaError(f"cannot open the video {name!r}: {reason}") from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise MediaError(f"the video {name!r} is not a regular file")
+            _check_size(status.st_size, "max_file_bytes", limits.max_file_bytes)
+            return cls(fd, identity=_file_identity(status))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @cached_property
+    def identity(self) -> str:
+        """What a cache may take for the content.
+
+        "sha256:<hex>" of uploaded bytes; "file:<device>:<inode>:<size>:<mtime_ns>:<ctime_ns>" of a
+        file as it was opened.
+        """
+        return self._given_identity or f"sha256:{_sha256(self._fd)}"
+
+    def fileno(self) -> int:
+        """Return the descriptor; it stays this object's."""
+        if self._fd < 0:
+            raise ValueError("the video source is closed")
+        return self._fd
+
+    def close(self) -> None:
+        """Give the descriptor back; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_size(size_bytes: int, limit_name: str, limit_bytes: int) -> None:
+    if size_bytes == 0:
+        raise MediaError("the video is empty (0 bytes)")
+    if size_bytes > limit_bytes:
+        raise MediaError(
+            f"the video must be at most {limit_bytes} bytes ({limit_name}), got {size_bytes}"
+        )
+
+
+def _file_identity(status: os.stat_result) -> str:
+    parts = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return ":".join(["file", *map(str, parts)])
+
+
+def _sha256(fd: int) -> str:
+    digest = hashlib.sha256()
+    offset = 0
+    while block := os.pread(fd, MIB, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The VideoITG model in PyTorch: SigLIP tower, projector, Qwen2 with full attention, head."""

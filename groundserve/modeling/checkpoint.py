@@ -1,0 +1,348 @@
+"""Read a checkpoint in the reference's layout: config, tokenizer, sharded safetensors.
+
+The vision tower's weights come from a separate SigLIP directory where one is given or stands
+beside the checkpoint (that is what the reference loads), else from the checkpoint's own copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoTokenizer, SiglipVisionConfig
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.manifest import ModelSpec, file_sha256
+from groundserve.modeling.config import CheckpointConfig
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+
+_VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
+_TOWER_PREFIX = "vision_model."
+# Name in the reference's files -> name in our modules; the first prefix that fits counts.
+_GROUNDING_PREFIXES = {
+    "model.mm_projector.out_projection.": "projector.",
+    "model.": "decoder.",
+    "out_proj.": "head.",
+}
+# The one tower the released model uses; its checkpoint carries the weights but not this config.
+_KNOWN_TOWERS: dict[str, dict[str, Any]] = {
+    "siglip-so400m-patch14-384": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 384,
+        "patch_size": 14,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    }
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
+# Files whose content changes what is computed; others (cards, logs) do not enter the hash.
+_HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
+# A checkpoint may say something about itself that every answer repeats.
+_NOTE_NAME = "groundserve_note.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An opened checkpoint; weights are read when a module is asked for."""
+
+    directory: Path
+    """Local directory."""
+    tower_directory: Path | None
+    """SigLIP directory, or None to take the checkpoint's own copy."""
+    name: str
+    """Directory name or hub id, as given."""
+    raw_config: dict[str, Any]
+    """config.json as parsed."""
+    config: CheckpointConfig
+    """The keys that matter."""
+    vision_config: SiglipVisionConfig
+    """Config of the whole tower."""
+
+    @classmethod
+    def open(cls, name: str | Path, *, vision_tower: str | Path | None = None) -> Checkpoint:
+        """Open a local directory or a hub id.
+
+        Args:
+            name: Directory in the reference's layout, or `organisation/name` on the hub.
+            vision_tower: SigLIP directory or hub id; None looks beside the checkpoint for the
+                name in its config, then falls back to the checkpoint's own weights.
+
+        Raises:
+            InvalidRequestError: No such directory, or files are missing or unreadable.
+            UnsupportedError: The model differs from what this code computes.
+        """
+        directory = _local_directory(name)
+        raw_config = _read_json(directory / "config.json")
+        config = CheckpointConfig.from_dict(raw_config)
+        tower = _find_tower(directory, config, vision_tower)
+        vision_config = _vision_config(tower, config)
+        if tower is not None:
+            _check_processor(tower, vision_config)
+        if vision_config.hidden_size != config.mm_hidden_size:
+            raise UnsupportedError(
+                f"the vision tower is {vision_config.hidden_size} wide, config.json says "
+                f"mm_hidden_size {config.mm_hidden_size}; give the right --vision-tower"
+            )
+        return cls(
+            directory=directory,
+            tower_directory=tower,
+            name=str(name) if _HUB_ID.fullmatch(str(name)) else directory.name,
+            raw_config=raw_config,
+            config=config,
+            vision_config=vision_config,
+        )
+
+    def load_vision(self, *, dtype: torch.dtype = torch.float32) -> VisionEncoder:
+        """Read the vision tower up to the layer that is used."""
+        select_layer = self.config.mm_vision_select_layer
+        with torch.device("meta"):
+            model = VisionEncoder(self.vision_config, select_layer=select_layer)
+        found = (
+            vision_tensors(self.directory, in_tower=False)
+            if self.tower_directory is None
+            else vision_tensors(self.tower_directory, in_tower=True)
+        )
+        # The layers behind the selected one, the final norm and the head are left out.
+        wanted = model.state_dict().keys() & found.keys()
+        _fill(model, {name: found[name].to(dtype) for name in wanted})
+        _materialise_buffers(model)
+        return model.eval().requires_grad_(False)
+
+    def load_grounding(self, *, dtype: torch.dtype = torch.float32) -> GroundingModel:
+        """Read projector, decoder and head.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, or there are some this model does not have.
+        """
+        with torch.device("meta"):
+            model = GroundingModel(self.config)
+        tensors = _read_tensors(self.directory, lambda name: not name.startswith(_VISION_PREFIX))
+        _fill(model, {_our_name(name): tensor.to(dtype) for name, tensor in tensors})
+        _materialise_buffers(model)
+        return model.eval().requires_grad_(False)
+
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return the tokenizer with every special token registered, and its padding id.
+
+        Registering matters: training leaves `!` behind as padding token, and then every `!` is
+        split off and becomes one special id.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
+        pad_token_id = tokenizer.pad_token_id
+        if pad_token_id is None:
+            pad_token_id = tokenizer.eos_token_id
+        if pad_token_id is None:
+            raise UnsupportedError("the tokenizer has neither a padding nor an end token")
+        return tokenizer.backend_tokenizer, int(pad_token_id)
+
+    def model_spec(self, *, pad_token_id: int) -> ModelSpec:
+        """Return what serving must know."""
+        return ModelSpec(
+            image_size=self.vision_config.image_size,
+            side=self.vision_config.image_size // self.vision_config.patch_size,
+            vision_hidden_size=self.config.mm_hidden_size,
+            vision_token_num=self.config.vision_token_num,
+            max_tokens=self.config.tokenizer_model_max_length,
+            pad_token_id=pad_token_id,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, note and hashes for a manifest; reads every file once."""
+        tower = self.tower_directory
+        note = self.directory / _NOTE_NAME
+        return {
+            "name": self.name,
+            "note": note.read_text("utf-8").strip() if note.is_file() else None,
+            "sha256": _directory_sha256(self.directory),
+            "vision_weights": "checkpoint" if tower is None else tower.name,
+            "vision_sha256": None if tower is None else _directory_sha256(tower),
+        }
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint directory, in name order.
+
+    Raises:
+        InvalidRequestError: There are none, or the index names a file that is missing.
+    """
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        # A name in the index is a file beside it, never a path to somewhere else.
+        files = [directory / Path(name).name for name in names]
+    else:
+        files = sorted(directory.glob("*.safetensors"))
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        what = f"{missing[0]} is missing" if missing else "there are no .safetensors files"
+        raise InvalidRequestError(f"checkpoint {directory.name}: {what}; download it completely")
+    return files
+
+
+def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
+    """Return the tensors of a SigLIP tower by their names inside it.
+
+    Args:
+        directory: A checkpoint, or a tower's own directory.
+        in_tower: Which of the two.
+    """
+    prefix = _TOWER_PREFIX if in_tower else _VISION_PREFIX
+    tensors = _read_tensors(directory, lambda name: name.startswith(prefix))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors}
+
+
+def reference_state_dict(vision: nn.Module, grounding: nn.Module) -> dict[str, Tensor]:
+    """Return all weights under the names that the reference's files use."""
+    tensors = {_VISION_PREFIX + name: tensor for name, tensor in vision.state_dict().items()}
+    for name, tensor in grounding.state_dict().items():
+        theirs, ours = next(
+            (theirs, ours)
+            for theirs, ours in _GROUNDING_PREFIXES.items()
+            if name.startswith(ours)
+        )
+        tensors[theirs + name.removeprefix(ours)] = tensor
+    return tensors
+
+
+def _local_directory(name: str | Path) -> Path:
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory.resolve()
+    if _HUB_ID.fullmatch(str(name)) and not directory.exists():
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    raise InvalidRequestError(f"checkpoint {name}: no such directory, and not a hub id")
+
+
+def _find_tower(
+    directory: Path, config: CheckpointConfig, vision_tower: str | Path | None
+) -> Path | None:
+    if vision_tower is not None:
+        return _local_directory(vision_tower)
+    name = Path(config.mm_vision_tower).name
+    for candidate in (directory / name, directory.parent / name):
+        if (candidate / "config.json").is_file():
+            return candidate
+    return None
+
+
+def _vision_config(tower: Path | None, config: CheckpointConfig) -> SiglipVisionConfig:
+    if tower is None:
+        name = Path(config.mm_vision_tower).name
+        if name not in _KNOWN_TOWERS:
+            raise InvalidRequestError(
+                f"the checkpoint does not hold the config of its vision tower {name}; "
+                "give its directory with --vision-tower"
+            )
+        return SiglipVisionConfig(**_KNOWN_TOWERS[name])
+    raw = _read_json(tower / "config.json")
+    # A hub repository of the whole SigLIP holds the tower's config one level down.
+    return SiglipVisionConfig(**raw.get("vision_config", raw))
+
+
+def _check_processor(tower: Path, vision_config: SiglipVisionConfig) -> None:
+    """Refuse an image processor that differs from the one built into the engines."""
+    path = tower / "preprocessor_config.json"
+    if not path.is_file():
+        return
+    raw = _read_json(path)
+    size = vision_config.image_size
+    expected = {
+        "size": {"height": size, "width": size},
+        "resample": 3,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    for key, value in expected.items():
+        if raw.get(key, value) != value:
+            raise UnsupportedError(
+                f"{path.name}: {key} must be {value}, got {raw[key]}; groundserve resizes with "
+                "Pillow's bicubic filter to a square and normalises to [-1, 1]"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(
+            f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"checkpoint {path.parent.name}: {path.name} is not an object")
+    return value
+
+
+def _read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+    for file in weight_files(directory):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict
+                    if wanted(name):
+                        yield name, tensors.get_tensor(name)
+        except SafetensorError as error:
+            raise InvalidRequestError(
+                f"checkpoint {directory.name}: {file.name} is damaged; download it again"
+            ) from error
+
+
+def _our_name(name: str) -> str:
+    for theirs, ours in _GROUNDING_PREFIXES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    expected = model.state_dict()
+    for what, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has unknown", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:5])
+            raise InvalidRequestError(
+                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
+            )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InvalidRequestError(
+                f"tensor {name} has shape {tuple(tensor.shape)}, "
+                f"config.json asks for {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(tensors, assign=True)
+
+
+def _materialise_buffers(model: nn.Module) -> None:
+    """Compute the buffers that no checkpoint stores: rotary frequencies, position ids."""
+    for module in model.modules():
+        if "inv_freq" in module._buffers:
+            fresh = type(module)(module.config)
+            module._buffers.update(fresh._buffers)
+            module.original_inv_freq = fresh.original_inv_freq
+        if "position_ids" in module._buffers:
+            count = module._buffers["position_ids"].shape[-1]
+            module._buffers["position_ids"] = torch.arange(count).expand(1, -1)
+
+
+def _directory_sha256(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.is_file() and path.suffix in _HASHED_SUFFIXES:
+            digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()

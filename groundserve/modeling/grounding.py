@@ -1,0 +1,74 @@
+"""The grounding stage: projector, Qwen2 with full attention, mean over a frame's tokens, head.
+
+Shape letters: T frames, P = g*g tokens a frame, D_v vision width, L text tokens, D decoder width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2Model
+
+from groundserve.modeling.config import CheckpointConfig
+
+
+class GroundingModel(nn.Module):
+    """One relevance logit for each frame.
+
+    Source: NVlabs/VideoITG fab8b54, `grounding_qwen2.py::EagleQwenG.forward`,
+    `eagle_archv1.py::prepare_inputs_labels_for_multimodal`, `mlp_proj.py`.
+    """
+
+    def __init__(self, config: CheckpointConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.projector = nn.Sequential(
+            nn.Linear(config.mm_hidden_size, width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.decoder = Qwen2Model(_qwen2_config(config))
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
+        """Score the frames of one video for one question.
+
+        Args:
+            features: (T, P, D_v), pooled vision features of all T frames.
+            text_ids: int64 (L,), the question's tokens. L may be 0.
+
+        Returns:
+            float32 (T,), logits before the sigmoid.
+        """
+        num_frames, tokens_per_frame, _ = features.shape
+        num_visual = num_frames * tokens_per_frame
+        visual = self.projector(features).reshape(1, num_visual, -1)  # frame-major
+        text = self.decoder.embed_tokens(text_ids).unsqueeze(0)
+        # Both arguments are needed: a mapping skips the causal mask that transformers would
+        # build, and is_causal=False keeps its attention function from falling back to one.
+        hidden_states = self.decoder(
+            inputs_embeds=torch.cat([visual, text], dim=1),
+            attention_mask={"full_attention": None},
+            is_causal=False,
+            use_cache=False,
+        ).last_hidden_state
+        per_frame = hidden_states[0, :num_visual].reshape(num_frames, tokens_per_frame, -1)
+        return self.head(per_frame.mean(dim=1)).squeeze(1).to(torch.float32)
+
+
+def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:
+    qwen2 = Qwen2Config(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        max_position_embeddings=config.max_position_embeddings,
+        rms_norm_eps=config.rms_norm_eps,
+        rope_theta=config.rope_theta,
+        hidden_act="silu",
+        use_cache=False,
+        use_sliding_window=False,
+        tie_word_embeddings=False,
+    )
+    qwen2._attn_implementation = "sdpa"
+    return qwen2

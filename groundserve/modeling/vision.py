@@ -1,0 +1,78 @@
+"""The vision stage: uint8 frames -> SigLIP layers -> bilinear pooling, in one graph.
+
+Shape letters: n frames, S image side in pixels, s patches a side, P = s*s patches, g grid side,
+D_v vision width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import SiglipVisionConfig
+from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
+
+from groundserve.errors import UnsupportedError
+
+
+class VisionEncoder(nn.Module):
+    """SigLIP up to the selected layer, then the resize to the token grid.
+
+    Source: NVlabs/VideoITG fab8b54, `clip_encoder.py::SiglipVisionTower` and the pooling half of
+    `mlp_proj.py::MLPProjector`. The layers after the selected one, the final LayerNorm and the
+    pooling head, which the reference computes and discards, do not exist here.
+    """
+
+    def __init__(self, config: SiglipVisionConfig, *, select_layer: int) -> None:
+        super().__init__()
+        self.side = config.image_size // config.patch_size
+        trunk = SiglipVisionConfig(
+            **{**config.to_dict(), "num_hidden_layers": num_layers_used(config, select_layer)}
+        )
+        # Materialised softmax, as the fixtures' reference ran: fused attention moves logits by up
+        # to 1.3e-5 in float32, this by 1e-6. 16-bit and exported models set another one.
+        trunk._attn_implementation = "eager"
+        self.config = trunk
+        self.embeddings = SiglipVisionEmbeddings(trunk)
+        self.encoder = SiglipEncoder(trunk)
+
+    def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
+        """Encode frames.
+
+        Args:
+            pixels: uint8 (n, S, S, 3), RGB, already resized.
+            pool: float (n, g, s), bilinear weights of one axis; the rows of all frames that are
+                encoded together may differ, their g may not.
+
+        Returns:
+            (n, g*g, D_v) in the weights' dtype, grid rows top to bottom, columns left to right.
+        """
+        dtype = self.embeddings.patch_embedding.weight.dtype
+        # The same 256 values as the image processor's (x / 255 - 0.5) / 0.5.
+        pixel_values = (pixels.to(torch.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(dtype)
+        hidden_states = self.embeddings(pixel_values)
+        hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state  # (n, P, D_v)
+        n, _, width = hidden_states.shape
+        grid = pool.shape[1]
+        rows = torch.bmm(pool.to(dtype), hidden_states.reshape(n, self.side, self.side * width))
+        rows = rows.reshape(n * grid, self.side, width)  # (n*g, s, D_v): rows pooled
+        columns = pool.to(dtype).unsqueeze(1).expand(n, grid, grid, self.side)
+        pooled = torch.bmm(columns.reshape(n * grid, grid, self.side), rows)
+        return pooled.reshape(n, grid * grid, width)
+
+
+def num_layers_used(config: SiglipVisionConfig, select_layer: int) -> int:
+    """Return how many layers produce `hidden_states[select_layer]`.
+
+    The tuple has one entry more than there are layers: entry 0 is the embeddings, entry k the
+    output of layer k (counted from 1). -2 is therefore the output of the last layer but one.
+
+    Raises:
+        UnsupportedError: The index is outside the tuple.
+    """
+    num_entries = config.num_hidden_layers + 1
+    if not -num_entries <= select_layer < num_entries:
+        raise UnsupportedError(
+            f"mm_vision_select_layer must be in {-num_entries}..{num_entries - 1}, "
+            f"got {select_layer}"
+        )
+    return select_layer % num_entries

@@ -1,0 +1,140 @@
+"""What a caller may ask of one scoring request, and the strict JSON it arrives as."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+
+Sampling = Literal["eval", "infer"]
+Seek = Literal["exact", "keyframe"]
+Selector = Literal["topk", "spread", "min_gap", "inverse_transform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """One scoring request, apart from its video and its questions."""
+
+    num_frames: int = 512
+    """Ceiling on the sampled frames T, at least 1. A short video gives fewer."""
+    sample_fps: float = 1.0
+    """Frames per second aimed at, above 0. The real rate is a whole stride in source frames."""
+    sampling: Sampling = "eval"
+    """"eval" is rule B of the reference (the published numbers), "infer" its rule A."""
+    seek: Seek = "exact"
+    """"exact" decodes the sampled ordinals; "keyframe" moves each to the nearest keyframe's."""
+    top_k: int = 32
+    """Frames to select, at least 1; all T frames are kept when T is smaller."""
+    selector: Selector = "topk"
+    """How the frames are chosen; see `groundserve.selection`."""
+
+    def __post_init__(self) -> None:
+        _require_int("num_frames", self.num_frames)
+        _require_int("top_k", self.top_k)
+        fps = self.sample_fps
+        if isinstance(fps, bool) or not isinstance(fps, int | float):
+            raise InvalidRequestError(f"sample_fps must be a number, got {_shown(fps)}")
+        if not (0 < fps < math.inf):
+            raise InvalidRequestError(f"sample_fps must be finite and > 0, got {_shown(fps)}")
+        _require_choice("sampling", self.sampling, get_args(Sampling))
+        _require_choice("seek", self.seek, get_args(Seek))
+        _require_choice("selector", self.selector, get_args(Selector))
+
+    def check(self, limits: Limits) -> None:
+        """Refuse what is past a server's ceilings.
+
+        Raises:
+            InvalidRequestError: `num_frames` is above `limits.max_num_frames`. (`top_k` needs no
+                ceiling: it never allocates more than T.)
+        """
+        if self.num_frames > limits.max_num_frames:
+            raise InvalidRequestError(
+                f"num_frames must be <= {limits.max_num_frames} on this server, "
+                f"got {_shown(self.num_frames)}"
+            )
+
+    def to_json(self) -> str:
+        """Return the JSON object that `parse_options` reads back."""
+        return json.dumps(asdict(self))
+
+
+def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
+    """Read the OPTIONS tensor: strict JSON, or empty for all defaults.
+
+    Args:
+        text: UTF-8 JSON object whose keys are fields of `ScoreOptions`.
+        limits: Ceilings of the server that reads it.
+
+    Raises:
+        InvalidRequestError: Not UTF-8, not JSON, not an object, too long, an unknown or repeated
+            key, NaN or Infinity, a wrong type, or a value out of range.
+    """
+    raw = text.encode() if isinstance(text, str) else text
+    if len(raw) > limits.max_options_bytes:
+        raise InvalidRequestError(
+            f"OPTIONS must be at most {limits.max_options_bytes} bytes, got {len(raw)}"
+        )
+    if not raw.strip():
+        return ScoreOptions()
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique_pairs,
+            parse_constant=_reject_constant,
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InvalidRequestError("OPTIONS must be one JSON object in UTF-8") from error
+    except ValueError as error:
+        if isinstance(error, InvalidRequestError):
+            raise
+        # CPython refuses to convert integers of thousands of digits.
+        raise InvalidRequestError("OPTIONS holds a number that is too long") from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError("OPTIONS must be one JSON object")
+    known = [field.name for field in fields(ScoreOptions)]
+    unknown = sorted(set(value) - set(known))
+    if unknown:
+        raise InvalidRequestError(
+            f"unknown option {_shown(unknown[0])}; known options: {', '.join(known)}"
+        )
+    options = ScoreOptions(**value)
+    options.check(limits)
+    return options
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise InvalidRequestError(f"option {_shown(key)} is given twice")
+        result[key] = value
+    return result
+
+
+def _reject_constant(name: str) -> float:
+    raise InvalidRequestError(f"OPTIONS must hold finite numbers, got {name}")
+
+
+def _require_int(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(f"{name} must be a whole number, got {_shown(value)}")
+    if value < 1:
+        raise InvalidRequestError(f"{name} must be >= 1, got {_shown(value)}")
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """The value as the message repeats it, never longer than a line."""
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (TypeError, ValueError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,78 @@
+"""From a question to the token ids that the model embeds.
+
+The prompt is the placeholder of the video, the question, one newline; nothing else. The
+placeholder never becomes a token here: visual tokens stand in its place, in front of the text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError, MissingExtraError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+IMAGE_PLACEHOLDER = "<image>"
+IMAGE_TOKEN_ID = -200
+
+
+class QueryTokenizer:
+    """Tokenizes questions exactly as the reference does.
+
+    Source: NVlabs/VideoITG fab8b54, `mm_utils.py::tokenizer_image_token` and the deletion of
+    masked positions in `eagle_archv1.py::prepare_inputs_labels_for_multimodal`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, pad_token_id: int) -> None:
+        self._tokenizer = tokenizer
+        self.pad_token_id = pad_token_id
+
+    @classmethod
+    def from_file(cls, path: Path, *, pad_token_id: int) -> QueryTokenizer:
+        """Load a `tokenizer.json` in which every special token is registered.
+
+        Args:
+            path: The file as `groundserve build` writes it.
+            pad_token_id: Positions with this id are dropped, as the reference drops them.
+        """
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise MissingExtraError("serve", "tokenizers") from error
+        return cls(Tokenizer.from_file(str(path)), pad_token_id=pad_token_id)
+
+    def input_ids(self, query: str) -> list[int]:
+        """Return the reference's `input_ids`: -200 for the video, then the text.
+
+        The newline is part of the tokenized string: `?` and a newline can be one token.
+
+        Args:
+            query: The question, without placeholder and newline. May be empty.
+
+        Raises:
+            InvalidRequestError: The question holds the placeholder `<image>`, which would stand
+                for a second video (the reference fails with an IndexError).
+        """
+        if IMAGE_PLACEHOLDER in query:
+            raise InvalidRequestError(
+                f"QUERY must not contain the placeholder {IMAGE_PLACEHOLDER}; remove it"
+            )
+        encoding = self._tokenizer.encode(query + "\n", add_special_tokens=False)
+        return [IMAGE_TOKEN_ID, *encoding.ids]
+
+    def text_ids(self, query: str) -> NDArray[np.int64]:
+        """Return int64 (L,), the ids that are embedded after the visual tokens.
+
+        Ids equal to the padding id are missing: the reference's mask deletes them. With the
+        tokenizer that training leaves behind the padding token is `!`.
+
+        Raises:
+            InvalidRequestError: As `input_ids`.
+        """
+        ids = np.array(self.input_ids(query)[1:], np.int64)
+        return ids[ids != self.pad_token_id]

@@ -1,0 +1,6 @@
+"""The decode stage: segments of a video -> frames of the model's size."""
+
+from python_backend.decode.base import FrameDecoder
+from python_backend.decode.pyav import PyAVDecoder
+
+__all__ = ["FrameDecoder", "PyAVDecoder"]

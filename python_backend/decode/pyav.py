@@ -1,0 +1,21 @@
+"""Decoding with FFmpeg on the CPU, in killable workers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.media import MediaWorkers, Segments
+
+
+class PyAVDecoder:
+    """Decodes every codec FFmpeg does; pixels equal the reference's."""
+
+    def __init__(self, workers: MediaWorkers, *, image_size: int) -> None:
+        self._workers = workers
+        self._image_size = image_size
+
+    def decode(self, segments: Segments, *, deadline: Deadline) -> NDArray[np.uint8]:
+        """See `FrameDecoder.decode`."""
+        return self._workers.decode(segments, image_size=self._image_size, deadline=deadline)

@@ -1,0 +1,36 @@
+"""ONNX Runtime sessions as Triton instances need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from groundserve.errors import EngineMismatchError
+
+
+def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSession:
+    """Open a graph on the CPU.
+
+    Args:
+        path: The .onnx file.
+        num_threads: Threads of this session: cores / instances that run side by side.
+
+    Raises:
+        EngineMismatchError: ONNX Runtime cannot load the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take the cores from the other models of the ensemble.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    # Chunks and questions vary in size; an arena would keep the largest of everything.
+    options.enable_cpu_mem_arena = False
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+        raise EngineMismatchError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}; "
+            "rebuild the engine directory"
+        ) from error

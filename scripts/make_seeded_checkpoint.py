@@ -1,0 +1,148 @@
+"""Make the checkpoint that ships with groundserve: python scripts/make_seeded_checkpoint.py.
+
+The reference's architecture at small dimensions with seeded random weights, in its file layout.
+It grounds nothing; it lets every command run without a download. Seed, dimensions and the
+tokenizer's training text stand below, so the files can be made again bit for bit.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import SiglipVisionConfig
+
+from groundserve.modeling.checkpoint import reference_state_dict
+from groundserve.modeling.config import CheckpointConfig
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+
+SEED = 20251121
+OUT = Path(__file__).parent.parent / "groundserve" / "checkpoints" / "seeded"
+TOWER_NAME = "siglip-seeded-patch14-224"
+NOTE = "random weights: scores mean nothing"
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# Qwen2's pre-tokenizer: newlines stick to the punctuation before them.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEXT = [
+    "When does the man ride the bike past the tree?\n",
+    "Which frames show the rabbit?\n",
+    "What happens after the door opens?\n",
+    "Find the moment when someone picks up the phone.\n",
+    "Is there a car in the video? Where is it going?\n",
+]
+VISION = {
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+
+
+def make_tokenizer() -> Tokenizer:
+    """Train a byte-level tokenizer with Qwen2's normaliser and pre-tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return tokenizer
+
+
+def main() -> None:
+    """Write all files."""
+    torch.manual_seed(SEED)
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    tokenizer = make_tokenizer()
+    config = {
+        "architectures": ["EagleQwenG"],
+        "model_type": "eagle_QwenG",
+        "hidden_act": "silu",
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "max_position_embeddings": 32768,
+        "mm_hidden_size": VISION["hidden_size"],
+        "mm_patch_merge_type": "flat",
+        "mm_projector_type": "seq_mlp",
+        "mm_use_4_vision_tokens": False,
+        "mm_use_im_patch_token": False,
+        "mm_use_im_start_end": False,
+        "mm_vision_select_feature": "patch",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": TOWER_NAME,
+        "num_attention_heads": 6,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": False,
+        "tokenizer_model_max_length": 20480,
+        "tokenizer_padding_side": "right",
+        "torch_dtype": "float32",
+        "use_mm_proj": True,
+        "use_sliding_window": False,
+        "vision_min_num": 1,
+        "vision_token_num": 16384,
+        "vocab_size": tokenizer.get_vocab_size(),
+    }
+    vision = VisionEncoder(SiglipVisionConfig(**VISION), select_layer=-1)
+    grounding = GroundingModel(CheckpointConfig.from_dict(config))
+    for module in (vision, grounding):
+        for name, parameter in module.named_parameters():
+            if parameter.dim() > 1:
+                # Wide enough that frames and words move the logits.
+                torch.nn.init.normal_(parameter, std=1.6 / parameter[0].numel() ** 0.5)
+            elif name.endswith("bias"):
+                torch.nn.init.zeros_(parameter)
+    tensors = reference_state_dict(vision, grounding)
+    save_file(tensors, OUT / "model.safetensors", metadata={"format": "pt"})
+    write_json(OUT / "config.json", config)
+    tokenizer.save(str(OUT / "tokenizer.json"))
+    write_json(
+        OUT / "tokenizer_config.json",
+        {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "pad_token": "<|endoftext|>",
+            "eos_token": "<|im_end|>",
+            "bos_token": None,
+            "model_max_length": 20480,
+        },
+    )
+    (OUT / "groundserve_note.txt").write_text(NOTE + "\n")
+    tower = OUT / TOWER_NAME
+    tower.mkdir()
+    write_json(tower / "config.json", {"model_type": "siglip_vision_model", **VISION})
+    prefix = "model.vision_tower.vision_tower."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    save_file(own, tower / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
