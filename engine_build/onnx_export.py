@@ -32,6 +32,7 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
     pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     pool = torch.zeros((2, min(3, side), side))
     n, g = Dim("n", min=1), Dim("g", min=1, max=side)
+    model.patches_as_matmul = True
     with _exportable_attention(model):
         _export(
             model,

@@ -16,9 +16,9 @@ REFERENCE_MODEL = ModelSpec(
     image_size=384,
     side=27,
     vision_hidden_size=1152,
-    vision_token_num=13_000,
+    vision_token_num=16_384,
     max_tokens=20_480,
-    pad_token_id=151_643,
+    pad_token_id=0,
 )
 
 

@@ -14,7 +14,7 @@ MODEL_SPECS: dict[ProfileName, Callable[[ModelSpec], list[TritonModelSpec]]] = {
     "cpu": python_model_specs,
     "torch": python_model_specs,
 }
-"""The models of each profile. These two differ in the engines their models open, in nothing else."""
+"""The models of each profile. These two differ only in the engines their models open."""
 
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
@@ -31,5 +31,8 @@ def render_repository(profile: ProfileName, model: ModelSpec, out_dir: Path) -> 
         version_dir = out_dir / spec.name / "1"
         version_dir.mkdir(parents=True)
         (version_dir.parent / "config.pbtxt").write_text(to_pbtxt(spec))
-        if not spec.is_ensemble:
+        if spec.is_ensemble:
+            # The server wants the folder; git and many copying tools drop an empty one.
+            (version_dir / ".gitkeep").touch()
+        else:
             (version_dir / "model.py").write_text(_MODEL_PY.format(module=spec.name))

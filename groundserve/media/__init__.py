@@ -1,7 +1,10 @@
 """Read untrusted videos: probe, cut, decode and resize, all of it in killable processes.
 
-    with MediaWorkers(limits=limits) as workers, VideoSource.from_path(path, limits=limits) as source:
-        with workers.open(source, deadline=deadline) as video:
+    with MediaWorkers(limits=limits) as workers:
+        with (
+            VideoSource.from_path(path, limits=limits) as source,
+            workers.open(source, deadline=deadline) as video,
+        ):
             segments = video.cut(frame_indices)
         frames = workers.decode(segments, image_size=384, deadline=deadline)
 

@@ -1,8 +1,8 @@
 """Cut target frames out of a video by copying packets: seeking and parallelism for any decoder.
 
-    decode order   K0 ─ P ─ b ─ K1 ─ b ─ b ─ P ─ T ─ ...      K key packet, b shown before K1,
-                               └────────────────┘             T the target
-                               K1 starts it, the b after K1 are left out, T ends it
+decode order   K0 ─ P ─ b ─ K1 ─ b ─ b ─ P ─ T ─ ...      K key packet, b shown before K1,
+                           └────────────────┘             T the target
+                           K1 starts it, the b after K1 are left out, T ends it
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Cut:
     positions: NDArray[np.int64]
     """int64 (k,): packets to copy, increasing."""
     ranks: NDArray[np.int64]
-    """int64 (k,): each one's place in presentation order within the segment."""
+    """int64 (k,): the frames of the segment that are shown before each packet's."""
     local_frames: NDArray[np.int32]
     """int32: ranks of the targets, increasing."""
 
@@ -74,8 +74,10 @@ def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut
         # Leading pictures refer to packets before the key.
         positions = positions[table.pts[positions] >= table.pts[start]]
     # Packets marked discard stay: others refer to them (a key packet before an edit's start).
+    in_time_order = positions[np.argsort(table.pts[positions], kind="stable")]
+    comes_out = ~table.is_hidden[in_time_order]
     ranks = np.empty(len(positions), np.int64)
-    ranks[np.argsort(table.pts[positions], kind="stable")] = np.arange(len(positions))
+    ranks[np.searchsorted(positions, in_time_order)] = np.cumsum(comes_out) - comes_out
     local_frames = ranks[np.searchsorted(positions, targets)].astype(np.int32)
     return Cut(positions=positions, ranks=ranks, local_frames=local_frames)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media._container import check_sides, open_container, select_video_stream
-from groundserve.media._packets import read_packets
+from groundserve.media._packets import is_hidden_packet, read_packets
 from groundserve.media.segments import Segments
 
 
@@ -54,7 +54,7 @@ def decode_segments(
 
 def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """Convert with FFmpeg's default scaler and apply the display rotation, like the reference."""
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     return np.rot90(pixels, k=round(frame.rotation / 90)) if frame.rotation else pixels
 
 
@@ -85,9 +85,9 @@ def _decode_ranks(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the intact frames among those ranks, each with its place in `local_frames`."""
     packets = list(read_packets(container, stream))
-    shown = sorted(packet.pts for packet in packets if packet.pts is not None)
+    shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
-    for frame in _decode_all(stream, packets):
+    for frame in _decode_all(stream, packets, set(wanted)):
         number = wanted.pop(frame.pts, None)
         if number is not None and not frame.is_corrupt:
             yield number, frame
@@ -96,12 +96,15 @@ def _decode_ranks(
 
 
 def _decode_all(
-    stream: VideoStream, packets: list[Packet[VideoStream]]
+    stream: VideoStream, packets: list[Packet[VideoStream]], wanted: set[int]
 ) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the decoder gets."""
     try:
         for packet in packets:
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             yield from stream.decode(packet)
         yield from stream.decode(None)
-    except av.error.InvalidDataError:
+    except MemoryError:
+        raise
+    except av.FFmpegError:
         return

@@ -1,4 +1,4 @@
-"""List a video's packets: which are frames, in which order they are shown, where decoding starts."""
+"""List a video's packets: which are frames, when they are shown, where decoding can start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 
 MAX_FRAMES_PER_SECOND = 240
-"""With `max_duration_seconds`, the ceiling on packets that are listed (26 bytes each)."""
+"""With `max_duration_seconds`, the ceiling on packets that are listed (27 bytes each)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,12 +34,14 @@ class PacketTable:
     is_key: NDArray[np.bool_]
     """Decoding can start here."""
     is_discard: NDArray[np.bool_]
-    """Decoded as a reference but never shown (before the start of an edit)."""
+    """Decodes to a frame that is not presented: it lies before the start of an edit."""
+    is_hidden: NDArray[np.bool_]
+    """Does not come out of the decoder: see `is_hidden_packet`."""
 
     @property
     def frame_positions(self) -> NDArray[np.int64]:
         """int64 (N,): positions of the frames, in presentation order."""
-        shown = np.flatnonzero(~self.is_discard)
+        shown = np.flatnonzero(~(self.is_discard | self.is_hidden))
         return shown[np.argsort(self.pts[shown], kind="stable")]
 
     def find(self, packet: Packet[VideoStream]) -> int | None:
@@ -52,11 +54,15 @@ class PacketTable:
         return bool(self.pts[position] == packet.pts and self.sizes[position] == packet.size)
 
 
-def read_packets(
-    container: InputContainer, stream: VideoStream
-) -> Iterator[Packet[VideoStream]]:
+def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     """Yield the stream's packets that hold data, from where the container stands."""
     return (packet for packet in container.demux(stream) if packet.size)
+
+
+def is_hidden_packet(packet: Packet[VideoStream]) -> bool:
+    """Whether a packet is only a reference for others: VP8 clears a bit of its first byte then."""
+    is_vp8 = packet.stream.codec_context.name == "vp8"
+    return is_vp8 and not memoryview(packet)[0] & 0x10
 
 
 def list_packets(container: InputContainer, stream: VideoStream, limits: Limits) -> PacketTable:
@@ -67,7 +73,7 @@ def list_packets(container: InputContainer, stream: VideoStream, limits: Limits)
             than `MAX_FRAMES_PER_SECOND` over that time.
     """
     pts, dts, sizes = array("q"), array("q"), array("q")
-    is_key, is_discard = array("b"), array("b")
+    is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
     time_base = _time_base(stream)
     max_packets = int(limits.max_duration_seconds * MAX_FRAMES_PER_SECOND) + 1
     start = stream.start_time
@@ -89,12 +95,14 @@ def list_packets(container: InputContainer, stream: VideoStream, limits: Limits)
         sizes.append(packet.size)
         is_key.append(packet.is_keyframe)
         is_discard.append(packet.is_discard)
+        is_hidden.append(is_hidden_packet(packet))
     return PacketTable(
         pts=np.array(pts, np.int64),
         dts=np.array(dts, np.int64),
         sizes=np.array(sizes, np.int64),
         is_key=np.array(is_key, np.bool_),
         is_discard=np.array(is_discard, np.bool_),
+        is_hidden=np.array(is_hidden, np.bool_),
     )
 
 

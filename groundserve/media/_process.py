@@ -7,11 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
@@ -22,8 +19,9 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
+from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
-from groundserve.media._wire import Message, WireError, receive_message, send_message
+from groundserve.media._wire import Channel, Message, WireError
 
 _ERRORS: dict[str, type[GroundserveError]] = {
     error.__name__: error for error in (InvalidRequestError, MediaError)
@@ -41,38 +39,108 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        self._channel: Channel | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Ceilings on what the worker reads."""
+        return self._config.limits
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running worker, None while there is none."""
-        return self._process.pid if self._process else None
+        """Process id of the worker, None while there is none."""
+        process = self._process
+        return process.pid if process else None
 
     def call(
         self,
         job: str,
         *,
         deadline: Deadline,
-        fields: Mapping[str, Any] | None = None,
-        arrays: Mapping[str, NDArray[np.generic]] | None = None,
         fd: int | None = None,
+        arrays: dict[str, NDArray[Any]] | None = None,
+        **fields: object,
     ) -> Message:
-        """Do a job in the worker.
+        """Have the worker do a job.
 
         Raises:
-            MediaError, InvalidRequestError: As the worker answered.
+            MediaError, InvalidRequestError: The worker's answer.
             DeadlineExceededError: No answer in time; the worker was killed.
-            UnavailableError: The worker died, or the pool is closed.
+            UnavailableError: The worker died, or this place is closed.
         """
         deadline.check()
-        peer = self._start()
-        message = Message(
-            fields={"job": job, "seconds": deadline.remaining_seconds(), **(fields or {})},
-            arrays=dict(arrays or {}),
-        )
+        channel = self._connect()
+        fields |= {"job": job, "seconds": deadline.remaining_seconds()}
         try:
-            with _Timer(peer, deadline):
-                pass
+            channel.send(Message(fields=fields, arrays=arrays or {}), fd, deadline=deadline)
+            answer = channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
         except TimeoutError:
             self.kill()
-        return message
+            raise DeadlineExceededError(
+                f"the video was not read within {deadline.total_seconds:.6g} s; "
+                "allow more time or sample fewer frames"
+            ) from None
+        except WireError:
+            self.kill()
+            raise UnavailableError(
+                "the decoder process died while reading this video; the next request gets a new one"
+            ) from None
+        if error := _ERRORS.get(answer.fields.get("error", "")):
+            raise error(answer.fields["message"])
+        return answer
+
+    def kill(self) -> None:
+        """End the worker now, also amid a job; the next call starts another."""
+        with self._lock:
+            self._kill()
+
+    def close(self) -> None:
+        """End the worker for good."""
+        with self._lock:
+            self._is_closed = True
+            self._kill()
+
+    def _connect(self) -> Channel:
+        with self._lock:
+            if self._is_closed:
+                raise UnavailableError("the decoder processes are closed")
+            if self._process is not None and self._process.poll() is not None:
+                self._kill()
+            if self._channel is None:
+                self._process, self._channel = _start(self._config)
+            return self._channel
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._channel is not None:
+            self._channel.close()
+        self._process = self._channel = None
+
+
+def _start(config: WorkerConfig) -> tuple[subprocess.Popen[bytes], Channel]:
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "groundserve.media._worker"]
+    with theirs:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno()), config.to_json()],
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=_environment(),
+        )
+    return process, Channel(ours)
+
+
+def _environment() -> dict[str, str]:
+    """The same modules as here, nothing secret, no threads that would only take address space."""
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+    }

@@ -92,7 +92,7 @@ class PacketReader:
     def _take(
         self, packets: Iterator[Packet[VideoStream]], position: int, first: int, stop: int
     ) -> list[Packet[VideoStream]] | None:
-        """Collect first..stop-1 from packets that start at `position`; None if they do not match."""
+        """Collect first..stop-1 of packets that start at `position`; None if they do not match."""
         taken = []
         for at, packet in zip(range(position, stop), packets, strict=False):
             if not self.table.matches(at, packet):

@@ -2,7 +2,7 @@
 
 A message is 8 bytes (length of the header), the header (JSON: the fields, and each array's name,
 dtype and shape), then the arrays' bytes in that order. A descriptor may ride on the first 8 bytes.
-Both sides check what they receive: the worker's memory may be in an attacker's hands.
+What is received is checked: the worker's memory may be in the hands of whoever made the video.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.deadline import Deadline
+
 _PREFIX = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 64 * 1024
-_DTYPES = {"bool", "int32", "int64", "uint8", "float64"}
+_DTYPES = {"bool", "float64", "int32", "int64", "uint8"}
 
 
 class WireError(Exception):
@@ -34,97 +35,112 @@ class Message:
 
     fields: dict[str, Any]
     """Anything JSON can hold."""
-    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    """Of the dtypes above."""
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Of bool, float64, int32, int64 or uint8."""
 
 
-def send_message(peer: socket.socket, message: Message, fd: int | None = None) -> None:
-    """Send a message, and with it a copy of a descriptor.
+class Channel:
+    """One end of the socket. Every method raises WireError, and TimeoutError at the deadline."""
 
-    Raises:
-        WireError: The peer is gone.
-        TimeoutError: The socket's timeout.
-    """
-    layout = [[name, a.dtype.name, a.shape] for name, a in message.arrays.items()]
-    header = json.dumps({"fields": message.fields, "arrays": layout}).encode()
-    try:
-        socket.send_fds(peer, [_PREFIX.pack(len(header))], [] if fd is None else [fd])
-        peer.sendall(header)
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self._deadline: Deadline | None = None
+
+    def close(self) -> None:
+        """Close the socket, which ends the worker."""
+        self._peer.close()
+
+    def send(
+        self, message: Message, fd: int | None = None, *, deadline: Deadline | None = None
+    ) -> None:
+        """Send a message, and with it a copy of a descriptor."""
+        self._deadline = deadline
+        layout = [[name, a.dtype.name, a.shape] for name, a in message.arrays.items()]
+        header = json.dumps({"fields": message.fields, "arrays": layout}).encode()
+        self._send_prefix(_PREFIX.pack(len(header)), fd)
+        self._send_bytes(memoryview(header))
         for array in message.arrays.values():
-            peer.sendall(memoryview(np.ascontiguousarray(array)).cast("B"))
-    except ConnectionError as error:
-        raise WireError("the peer is gone") from error
+            if array.nbytes:
+                self._send_bytes(np.ascontiguousarray(array).data.cast("B"))
+
+    def receive(self, *, max_bytes: int, deadline: Deadline | None = None) -> Message:
+        """Receive a message whose arrays take at most `max_bytes` together, no descriptor."""
+        self._deadline = deadline
+        return self._receive_rest(self._receive_bytes(_PREFIX.size), max_bytes)
+
+    def receive_with_fd(self, *, max_bytes: int) -> tuple[Message, int | None]:
+        """Receive a message and the descriptor sent with it, which becomes the caller's."""
+        prefix, fds, _, _ = socket.recv_fds(self._peer, _PREFIX.size, 1)
+        try:
+            prefix += self._receive_bytes(_PREFIX.size - len(prefix))
+            return self._receive_rest(prefix, max_bytes), fds[0] if fds else None
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def _receive_rest(self, prefix: bytes, max_bytes: int) -> Message:
+        (header_bytes,) = _PREFIX.unpack(prefix)
+        if header_bytes > _MAX_HEADER_BYTES:
+            raise WireError(f"a header of {header_bytes} bytes")
+        fields, layout = _parse_header(self._receive_bytes(header_bytes))
+        total = sum(np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout)
+        if total > max_bytes:
+            raise WireError(f"arrays of {total} bytes, more than {max_bytes}")
+        arrays = {name: self._receive_array(dtype, shape) for name, dtype, shape in layout}
+        return Message(fields=fields, arrays=arrays)
+
+    def _receive_array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        array = np.empty(shape, dtype)
+        self._receive_into(array.reshape(-1).view(np.uint8).data)
+        return array
+
+    def _receive_bytes(self, num_bytes: int) -> bytes:
+        buffer = bytearray(num_bytes)
+        self._receive_into(memoryview(buffer))
+        return bytes(buffer)
+
+    def _receive_into(self, view: memoryview) -> None:
+        while view:
+            self._apply_deadline()
+            try:
+                received = self._peer.recv_into(view)
+            except ConnectionError:
+                received = 0
+            if received == 0:
+                raise WireError("the peer is gone")
+            view = view[received:]
+
+    def _send_prefix(self, prefix: bytes, fd: int | None) -> None:
+        self._apply_deadline()
+        try:
+            socket.send_fds(self._peer, [prefix], [] if fd is None else [fd])
+        except ConnectionError as error:
+            raise WireError("the peer is gone") from error
+
+    def _send_bytes(self, view: memoryview) -> None:
+        self._apply_deadline()
+        try:
+            self._peer.sendall(view)
+        except ConnectionError as error:
+            raise WireError("the peer is gone") from error
+
+    def _apply_deadline(self) -> None:
+        seconds = self._deadline.remaining_seconds() if self._deadline else None
+        if seconds is not None and seconds <= 0:
+            raise TimeoutError
+        self._peer.settimeout(seconds)
 
 
-def receive_message(peer: socket.socket, *, max_bytes: int) -> Message:
-    """Receive a message whose arrays take at most `max_bytes` together; a descriptor is dropped.
-
-    Raises:
-        WireError: The peer is gone, or sent something else.
-        TimeoutError: The socket's timeout.
-    """
-    return _receive_rest(peer, _receive_bytes(peer, _PREFIX.size), max_bytes)
-
-
-def receive_message_and_fd(
-    peer: socket.socket, *, max_bytes: int
-) -> tuple[Message, int | None]:
-    """Like `receive_message`; the descriptor becomes the caller's."""
-    prefix, fds, _, _ = socket.recv_fds(peer, _PREFIX.size, 1)
+def _parse_header(text: bytes) -> tuple[dict[str, Any], list[tuple[str, str, tuple[int, ...]]]]:
     try:
-        prefix += _receive_bytes(peer, _PREFIX.size - len(prefix)) if prefix else b""
-        return _receive_rest(peer, prefix, max_bytes), fds[0] if fds else None
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
-
-
-def _receive_rest(peer: socket.socket, prefix: bytes, max_bytes: int) -> Message:
-    if len(prefix) != _PREFIX.size:
-        raise WireError("the peer is gone")
-    (header_bytes,) = _PREFIX.unpack(prefix)
-    if header_bytes > _MAX_HEADER_BYTES:
-        raise WireError(f"a header of {header_bytes} bytes")
-    try:
-        header = json.loads(_receive_bytes(peer, header_bytes))
-        layout = [_check_layout(*entry) for entry in header["arrays"]]
-        fields = dict(header["fields"])
+        header = json.loads(text)
+        return dict(header["fields"]), [_check_layout(*entry) for entry in header["arrays"]]
     except (ValueError, LookupError, TypeError) as error:
         raise WireError("a malformed header") from error
-    if sum(np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout) > max_bytes:
-        raise WireError(f"arrays of more than {max_bytes} bytes")
-    arrays = {name: _receive_array(peer, dtype, shape) for name, dtype, shape in layout}
-    return Message(fields=fields, arrays=arrays)
 
 
 def _check_layout(name: str, dtype: str, shape: list[int]) -> tuple[str, str, tuple[int, ...]]:
     if dtype not in _DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ValueError("an array of another kind")
     return name, dtype, tuple(shape)
-
-
-def _receive_array(
-    peer: socket.socket, dtype: str, shape: tuple[int, ...]
-) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = np.empty(shape, dtype)
-    if array.nbytes:
-        _receive_into(peer, memoryview(array.reshape(-1).view(np.uint8)))
-    return array
-
-
-def _receive_bytes(peer: socket.socket, num_bytes: int) -> bytes:
-    buffer = bytearray(num_bytes)
-    _receive_into(peer, memoryview(buffer))
-    return bytes(buffer)
-
-
-def _receive_into(peer: socket.socket, view: memoryview) -> None:
-    while view:
-        try:
-            received = peer.recv_into(view)
-        except ConnectionError as error:
-            raise WireError("the peer is gone") from error
-        if received == 0:
-            raise WireError("the peer is gone")
-        view = view[received:]

@@ -12,7 +12,6 @@ import socket
 import sys
 
 import av
-import numpy as np
 
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.media._config import WorkerConfig
@@ -21,7 +20,7 @@ from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._reader import PacketReader
 from groundserve.media._sandbox import allow_cpu_seconds, die_with_peer, limit_resources
-from groundserve.media._wire import Message, WireError, receive_message_and_fd, send_message
+from groundserve.media._wire import Channel, Message, WireError
 from groundserve.media.segments import Segments
 
 _MEDIA_FAULTS = (av.FFmpegError, ArithmeticError, EOFError, LookupError, OSError, ValueError)
@@ -38,6 +37,7 @@ class Worker:
 
     def answer(self, job: Message, fd: int | None) -> Message:
         """Do a job; what is wrong with the video or the request comes back as an error."""
+        error: InvalidRequestError
         try:
             return self._do(job, fd)
         except MemoryError:
@@ -79,7 +79,7 @@ class Worker:
 
     def _cut(self, job: Message) -> Message:
         assert self._reader is not None, "open comes first"
-        segments = cut_segments(self._reader, job.arrays["frame_indices"].astype(np.int64))
+        segments = cut_segments(self._reader, job.arrays["frame_indices"])
         return Message(fields={}, arrays=vars(segments))
 
     def _decode(self, job: Message) -> Message:
@@ -106,14 +106,14 @@ def main(socket_fd: str, config_json: str) -> None:
     with socket.socket(fileno=int(socket_fd)) as peer:
         die_with_peer(peer)
         limit_resources(address_space_bytes=config.address_space_bytes)
-        worker = Worker(config)
+        channel, worker = Channel(peer), Worker(config)
         while True:
             try:
-                job, fd = receive_message_and_fd(peer, max_bytes=config.address_space_bytes)
+                job, fd = channel.receive_with_fd(max_bytes=config.address_space_bytes)
             except WireError:
                 return
             allow_cpu_seconds(job.fields["seconds"] * (config.num_threads + 1))
-            send_message(peer, worker.answer(job, fd))
+            channel.send(worker.answer(job, fd))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ class Segments:
                 )
 
     @classmethod
-    def concatenate(cls, files: Sequence[bytes], local_frames: Sequence[NDArray[np.int32]]) -> Segments:
+    def concatenate(
+        cls, files: Sequence[bytes], local_frames: Sequence[NDArray[np.int32]]
+    ) -> Segments:
         """Lay out one file and its targets a segment."""
         return cls(
             data=np.frombuffer(b"".join(files), np.uint8),
@@ -68,7 +70,7 @@ class Segments:
 
     def __iter__(self) -> Iterator[tuple[memoryview, NDArray[np.int32]]]:
         """Yield each file with its targets."""
-        data = memoryview(np.ascontiguousarray(self.data))
+        data = np.ascontiguousarray(self.data).data
         for i, local_frames in enumerate(self._local_frames_by_segment()):
             yield data[self.offsets[i] : self.offsets[i + 1]], local_frames
 

@@ -44,7 +44,7 @@ class VideoSource:
         Raises:
             MediaError: No bytes, or more than `limits.max_upload_bytes`.
         """
-        view = memoryview(data).cast("B")
+        view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
         _check_size(view.nbytes, "max_upload_bytes", limits.max_upload_bytes)
         fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:

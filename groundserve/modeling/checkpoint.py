@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoTokenizer, SiglipVisionConfig
+from transformers import Qwen2TokenizerFast, SiglipVisionConfig
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import ModelSpec, file_sha256
@@ -141,7 +141,7 @@ class Checkpoint:
         Registering matters: training leaves `!` behind as padding token, and then every `!` is
         split off and becomes one special id.
         """
-        tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
+        tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
         pad_token_id = tokenizer.pad_token_id
         if pad_token_id is None:
             pad_token_id = tokenizer.eos_token_id

@@ -32,6 +32,9 @@ class VisionEncoder(nn.Module):
         # to 1.3e-5 in float32, this by 1e-6. 16-bit and exported models set another one.
         trunk._attn_implementation = "eager"
         self.config = trunk
+        # Convolution is what the reference computes; the same sum as one matrix product over
+        # (row, column, channel) reads the pixels as they lie, which is what exported graphs do.
+        self.patches_as_matmul = False
         self.embeddings = SiglipVisionEmbeddings(trunk)
         self.encoder = SiglipEncoder(trunk)
 
@@ -46,18 +49,33 @@ class VisionEncoder(nn.Module):
         Returns:
             (n, g*g, D_v) in the weights' dtype, grid rows top to bottom, columns left to right.
         """
-        dtype = self.embeddings.patch_embedding.weight.dtype
-        # The same 256 values as the image processor's (x / 255 - 0.5) / 0.5.
-        pixel_values = (pixels.to(torch.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(dtype)
-        hidden_states = self.embeddings(pixel_values)
-        hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state  # (n, P, D_v)
+        hidden_states = self.encoder(
+            inputs_embeds=self._embed_patches(pixels)
+        ).last_hidden_state  # (n, P, D_v)
         n, _, width = hidden_states.shape
         grid = pool.shape[1]
-        rows = torch.bmm(pool.to(dtype), hidden_states.reshape(n, self.side, self.side * width))
+        pool = pool.to(hidden_states.dtype)
+        rows = torch.bmm(pool, hidden_states.reshape(n, self.side, self.side * width))
         rows = rows.reshape(n * grid, self.side, width)  # (n*g, s, D_v): rows pooled
-        columns = pool.to(dtype).unsqueeze(1).expand(n, grid, grid, self.side)
+        columns = pool.unsqueeze(1).expand(n, grid, grid, self.side)
         pooled = torch.bmm(columns.reshape(n * grid, grid, self.side), rows)
         return pooled.reshape(n, grid * grid, width)
+
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        """Normalise, cut into patches and project: uint8 (n, S, S, 3) -> (n, P, D_v)."""
+        conv = self.embeddings.patch_embedding
+        # The same 256 values as the image processor's (x / 255 - 0.5) / 0.5.
+        pixel_values = (pixels.to(torch.float32) / 127.5 - 1).to(conv.weight.dtype)
+        if self.patches_as_matmul:
+            n, s, p = pixels.shape[0], self.side, self.config.patch_size
+            # Like the convolution, leaves out the pixels behind the last whole patch.
+            patches = pixel_values[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
+            patches = patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
+            weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # (D_v, p*p*3)
+            embedded = patches @ weight.T + conv.bias
+        else:
+            embedded = conv(pixel_values.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        return embedded + self.embeddings.position_embedding.weight
 
 
 def num_layers_used(config: SiglipVisionConfig, select_layer: int) -> int:

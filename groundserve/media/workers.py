@@ -1,0 +1,219 @@
+"""The pool of processes that read videos: every byte of a container or codec is parsed in there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    MissingExtraError,
+    UnavailableError,
+)
+from groundserve.limits import GIB, Limits
+from groundserve.media._config import WorkerConfig
+from groundserve.media._process import WorkerProcess
+from groundserve.media.index import VideoIndex
+from groundserve.media.segments import Segments
+from groundserve.media.source import VideoSource
+
+_MAX_DECODER_THREADS = 8
+_CLOSE_SECONDS = 5.0
+"""A worker that does not let go of a video within this is killed."""
+
+
+class OpenVideo:
+    """A video that one worker holds open; made by `MediaWorkers.open`, gone with its block."""
+
+    def __init__(self, index: VideoIndex, worker: WorkerProcess, deadline: Deadline) -> None:
+        self.index = index
+        self._worker = worker
+        self._deadline = deadline
+
+    def cut(self, frame_indices: NDArray[np.int64]) -> Segments:
+        """Copy the parts of the file that decoding these frames takes; nothing is decoded.
+
+        Args:
+            frame_indices: int64 (m,), m >= 1, ordinals in [0, N), strictly increasing.
+
+        Raises:
+            InvalidRequestError: Other ordinals.
+            MediaError: The file cannot be cut there.
+        """
+        _check_frame_indices(frame_indices, self.index.num_source_frames)
+        answer = self._worker.call(
+            "cut", deadline=self._deadline, arrays={"frame_indices": frame_indices}
+        )
+        return Segments(**answer.arrays)
+
+    def decode(self, segments: Segments, *, image_size: int | None = None) -> NDArray[np.uint8]:
+        """Do what `MediaWorkers.decode` does, in the worker that this video occupies already."""
+        return _decode(self._worker, segments, image_size, self._deadline)
+
+
+class MediaWorkers:
+    """A fixed number of killable processes; all methods may be called from any thread.
+
+    A worker has no descriptors but its own, may not write files, has bounded memory and processor
+    time, and ends when this process does.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        num_workers: int = 1,
+        address_space_bytes: int = 4 * GIB,
+    ) -> None:
+        """Start nothing yet: each process starts at its first job.
+
+        Args:
+            limits: Ceilings on a video; the workers apply them.
+            num_workers: Videos that can be read at one time, >= 1.
+            address_space_bytes: Virtual memory of one worker.
+
+        Raises:
+            MissingExtraError: PyAV or Pillow is not installed.
+        """
+        if num_workers < 1:
+            raise InvalidRequestError(f"num_workers must be >= 1, got {num_workers}")
+        for module in ("av", "PIL"):
+            if importlib.util.find_spec(module) is None:
+                raise MissingExtraError("serve", module)
+        num_threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
+        config = WorkerConfig(
+            address_space_bytes=address_space_bytes,
+            num_threads=min(num_threads, _MAX_DECODER_THREADS),
+            limits=limits,
+        )
+        self._workers = [WorkerProcess(config) for _ in range(num_workers)]
+        self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    @contextmanager
+    def open(self, source: VideoSource, *, deadline: Deadline) -> Iterator[OpenVideo]:
+        """Demux a video once and hold it open in one worker, until the block ends.
+
+        A second lease inside the block (`decode`, `open`) waits for another worker; with one
+        worker use `OpenVideo.decode` there.
+
+        Raises:
+            MediaError: It is not a video that is served here, or past a limit.
+            DeadlineExceededError: No worker became free, or it took too long.
+            UnavailableError: The worker died.
+        """
+        with self._lease(deadline) as worker:
+            answer = worker.call("open", deadline=deadline, fd=source.fileno())
+            try:
+                yield OpenVideo(VideoIndex(**answer.fields | answer.arrays), worker, deadline)
+            finally:
+                _let_go(worker)
+
+    def decode(
+        self, segments: Segments, *, image_size: int | None = None, deadline: Deadline
+    ) -> NDArray[np.uint8]:
+        """Decode the targets of segments in any free worker.
+
+        Args:
+            segments: From `OpenVideo.cut`, in this process or another.
+            image_size: Side S to resize to (Pillow bicubic, aspect not kept); None leaves frames as
+                they are, which must then have one size.
+            deadline: When to give up.
+
+        Returns:
+            uint8 (m, S, S, 3) RGB in the order of the targets, or (m, H, W, 3) after rotation.
+
+        Raises:
+            InvalidRequestError: `image_size` or the number of targets is out of range.
+            MediaError: A target does not decode.
+            DeadlineExceededError: No worker became free, or it took too long.
+            UnavailableError: The worker died.
+        """
+        with self._lease(deadline) as worker:
+            return _decode(worker, segments, image_size, deadline)
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers that run now, for metrics."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
+
+    def close(self) -> None:
+        """End all workers, also amid a job, which then raises UnavailableError."""
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _lease(self, deadline: Deadline) -> Iterator[WorkerProcess]:
+        try:
+            worker = self._idle.get(timeout=max(0.0, deadline.remaining_seconds()))
+        except queue.Empty:
+            raise DeadlineExceededError(
+                f"all {len(self._workers)} decoder processes stayed busy for "
+                f"{deadline.total_seconds:.6g} s; allow more time or send fewer requests"
+            ) from None
+        try:
+            yield worker
+        finally:
+            self._idle.put(worker)
+
+
+def _decode(
+    worker: WorkerProcess, segments: Segments, image_size: int | None, deadline: Deadline
+) -> NDArray[np.uint8]:
+    limits = worker.limits
+    if segments.num_frames > limits.max_num_frames:
+        raise InvalidRequestError(
+            f"segments must have at most {limits.max_num_frames} targets (max_num_frames), "
+            f"got {segments.num_frames}"
+        )
+    if image_size is not None and not 1 <= image_size <= limits.max_side_pixels:
+        raise InvalidRequestError(
+            f"image_size must be 1 to {limits.max_side_pixels}, got {image_size}"
+        )
+    arrays = vars(segments)
+    answer = worker.call("decode", deadline=deadline, arrays=arrays, image_size=image_size)
+    frames: NDArray[np.uint8] = answer.arrays["frames"]
+    return frames
+
+
+def _let_go(worker: WorkerProcess) -> None:
+    """Have the worker close its video, unless it is gone; one that does not answer is killed."""
+    if worker.pid is not None:
+        with suppress(DeadlineExceededError, UnavailableError):
+            worker.call("close", deadline=Deadline.after(_CLOSE_SECONDS))
+
+
+def _check_frame_indices(frame_indices: NDArray[np.int64], num_source_frames: int) -> None:
+    if frame_indices.ndim != 1 or frame_indices.dtype != np.int64 or not len(frame_indices):
+        raise InvalidRequestError(
+            "frame_indices must be int64 with shape (m,), m >= 1, "
+            f"got {frame_indices.dtype.name} with shape {frame_indices.shape}"
+        )
+    if np.any(np.diff(frame_indices) <= 0):
+        raise InvalidRequestError("frame_indices must be strictly increasing")
+    first, last = int(frame_indices[0]), int(frame_indices[-1])
+    if first < 0 or last >= num_source_frames:
+        raise InvalidRequestError(
+            f"frame_indices must be 0 to {num_source_frames - 1}, got {first} to {last}"
+        )

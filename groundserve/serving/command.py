@@ -1,0 +1,99 @@
+"""The command line of the server."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundserve.errors import UnavailableError
+
+HOST = "127.0.0.1"
+"""The server has no authentication and, in the wheel, known flaws: nobody else may reach it."""
+
+EXIT_TIMEOUT_SECONDS = 5
+"""How long the server waits for requests in flight when it is told to stop."""
+
+ADMIN_HEADER = "groundserve-admin"
+"""Header with the secret; on gRPC it has the prefix `triton-grpc-protocol-`."""
+
+_RESTRICTED_APIS = "model-repository,shared-memory,model-config,trace,logging"
+# One chunk of 64 frames at 384 x 384 fits into each process's region without growing it.
+_SHM_DEFAULT_BYTES = 32 * 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where the server listens, on this machine only."""
+
+    http: int
+    """HTTP, also for health."""
+    grpc: int
+    """gRPC, what `groundserve.Client` uses."""
+    metrics: int
+    """Prometheus metrics over HTTP."""
+
+    def reserve(self) -> Ports:
+        """Check that the ports are free now, and replace every 0 by one that is.
+
+        Raises:
+            UnavailableError: One is taken.
+        """
+        with ExitStack() as sockets:
+            http, grpc, metrics = (
+                sockets.enter_context(_listen(port)).getsockname()[1]
+                for port in (self.http, self.grpc, self.metrics)
+            )
+        return Ports(http=http, grpc=grpc, metrics=metrics)
+
+
+def server_command(
+    executable: Path,
+    *,
+    model_repository: Path,
+    ports: Ports,
+    backend_dir: Path | None,
+    shm_prefix: str,
+    admin_secret: str,
+) -> list[str]:
+    """Return the arguments to start the server with.
+
+    Args:
+        executable: tritonserver.
+        model_repository: Folder of models, all of which are loaded.
+        ports: Ports, none of them 0.
+        backend_dir: Folder with the backends; the server's own where None.
+        shm_prefix: First part of the names of its files in /dev/shm.
+        admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
+    """
+    restricted = f"{_RESTRICTED_APIS}:{ADMIN_HEADER}={admin_secret}"
+    command = [
+        str(executable),
+        f"--model-repository={model_repository}",
+        "--disable-auto-complete-config",
+        # Explicit: a model whose process died can be loaded again.
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        f"--http-address={HOST}",
+        f"--http-port={ports.http}",
+        f"--grpc-address={HOST}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={HOST}",
+        f"--metrics-port={ports.metrics}",
+        f"--http-restricted-api={restricted}",
+        f"--grpc-restricted-protocol={restricted}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        f"--backend-config=python,shm-default-byte-size={_SHM_DEFAULT_BYTES}",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+    ]
+    if backend_dir is not None:
+        command.append(f"--backend-directory={backend_dir}")
+    return command
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise UnavailableError(f"cannot listen on {HOST}:{port}: {error.strerror}") from error

@@ -1,0 +1,115 @@
+"""Find a tritonserver: the one on PATH, else the one inside the nvidia-pytriton wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundserve.errors import EngineMismatchError, MissingExtraError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonInstallation:
+    """A tritonserver, and what must be told to it that it does not find itself."""
+
+    executable: Path
+    """The server's binary."""
+    library_dirs: tuple[Path, ...] = ()
+    """Folders to put on the loader's path."""
+    python_backend_files: tuple[Path, ...] = ()
+    """Files of the Python backend; empty where the server has its backends in its own place."""
+
+    def link_backends(self, backend_dir: Path) -> Path | None:
+        """Fill an empty folder with links, as `--backend-directory` wants them.
+
+        Returns:
+            The folder; None where the server has its backends in its own place.
+        """
+        if not self.python_backend_files:
+            return None
+        python_dir = backend_dir / "python"
+        python_dir.mkdir()
+        for file in self.python_backend_files:
+            (python_dir / file.name).symlink_to(file)
+        return backend_dir
+
+
+def find_installation() -> TritonInstallation:
+    """Return the installation to use.
+
+    Raises:
+        MissingExtraError: There is none.
+        EngineMismatchError: The wheel's server cannot work with this environment.
+    """
+    on_path = shutil.which("tritonserver")
+    if on_path is not None:
+        return TritonInstallation(executable=Path(on_path))
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("serve", "nvidia-pytriton")
+    check_wheel_numpy(importlib.metadata.version("numpy"))
+    return wheel_installation(Path(spec.origin).parent)
+
+
+def wheel_installation(package_dir: Path) -> TritonInstallation:
+    """Return the installation inside the folder of the package `pytriton`.
+
+    Raises:
+        EngineMismatchError: The wheel has no Python backend for this interpreter.
+    """
+    root = package_dir / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise EngineMismatchError(f"the nvidia-pytriton wheel has no backend for Python {version}")
+    backend_dir = root / "backends" / "python"
+    return TritonInstallation(
+        executable=root / "bin" / "tritonserver",
+        library_dirs=(
+            Path(sysconfig.get_config_var("LIBDIR")),  # libpython, for the stub
+            package_dir.parent / "nvidia_pytriton.libs",
+        ),
+        python_backend_files=(
+            backend_dir / "libtriton_python.so",
+            backend_dir / "triton_python_backend_utils.py",
+            stub,
+        ),
+    )
+
+
+def check_wheel_numpy(version: str) -> None:
+    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error.
+
+    Raises:
+        EngineMismatchError: `version` is 2 or later.
+    """
+    if int(version.split(".")[0]) >= 2:
+        raise EngineMismatchError(
+            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
+            "install it with: pip install 'numpy<2'"
+        )
+
+
+def server_environment(installation: TritonInstallation, extra: dict[str, str]) -> dict[str, str]:
+    """Return the environment to start the server in.
+
+    The models' Python is the first `python3` on PATH, so this interpreter's folder goes there.
+    """
+    environment = {**os.environ, **extra}
+    _prepend(environment, "PATH", [Path(sys.executable).parent])
+    _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
+    return environment
+
+
+def _prepend(
+    environment: dict[str, str], name: str, folders: list[Path] | tuple[Path, ...]
+) -> None:
+    parts = [*map(str, folders), *filter(None, [environment.get(name)])]
+    if parts:
+        environment[name] = os.pathsep.join(parts)

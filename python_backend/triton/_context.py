@@ -1,0 +1,62 @@
+"""What a model finds out about itself before it loads anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from groundserve.errors import EngineMismatchError
+from python_backend.engine import EngineDirectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelContext:
+    """One instance of a model on this server."""
+
+    engine: EngineDirectory
+    """The engine directory that holds the model repository."""
+    parameters: dict[str, str]
+    """`parameters` of config.pbtxt; the generated ones have none."""
+    num_threads: int
+    """Threads an engine may use: cores / instances of the model."""
+
+    @classmethod
+    def load(cls, args: dict[str, str]) -> Self:
+        """Read the arguments of `initialize`.
+
+        Raises:
+            EngineMismatchError: Wrong numpy for this server, or wrong groundserve for this engine.
+        """
+        check_numpy(np.__version__, Path("/proc/self/maps").read_text())
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        # <engine directory>/model_repository/<model>
+        default_dir = Path(args["model_repository"]).parent.parent
+        num_instances = sum(group["count"] for group in config["instance_group"])
+        return cls(
+            engine=EngineDirectory.load(parameters.get("engine_dir", default_dir)),
+            parameters=parameters,
+            num_threads=max(1, (os.cpu_count() or 1) // num_instances),
+        )
+
+
+def check_numpy(version: str, memory_maps: str) -> None:
+    """Refuse numpy 2 in a process of the wheel's server, where it would give empty outputs.
+
+    Args:
+        version: Version of numpy.
+        memory_maps: Text of /proc/self/maps, which names the libraries of the process.
+
+    Raises:
+        EngineMismatchError: They do not go together.
+    """
+    if "nvidia_pytriton.libs" in memory_maps and int(version.split(".")[0]) >= 2:
+        raise EngineMismatchError(
+            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
+            "install it with: pip install 'numpy<2'"
+        )

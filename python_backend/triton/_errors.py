@@ -1,0 +1,48 @@
+"""groundserve's errors as Triton's codes, and back again on the way out of an inner model."""
+
+from __future__ import annotations
+
+from groundserve.errors import (
+    DeadlineExceededError,
+    GroundserveError,
+    InvalidRequestError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+INTERNAL = "INTERNAL"
+INTERNAL_MESSAGE = "the server failed on this request; its log says why"
+
+# The first class that fits decides.
+_CODES: tuple[tuple[type[GroundserveError], str], ...] = (
+    (UnsupportedError, "UNSUPPORTED"),
+    (InvalidRequestError, "INVALID_ARG"),
+    (UnavailableError, "UNAVAILABLE"),
+    (DeadlineExceededError, "UNAVAILABLE"),
+)
+_ERRORS: dict[str, type[GroundserveError]] = {
+    "UNSUPPORTED": UnsupportedError,
+    "INVALID_ARG": InvalidRequestError,
+    "UNAVAILABLE": UnavailableError,
+}
+
+
+def code_and_message(error: Exception) -> tuple[str, str]:
+    """Return the name of a `TritonError` code, and the text that the caller may read."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, str(error)
+    return INTERNAL, INTERNAL_MESSAGE
+
+
+def to_coded_message(code: str, message: str) -> str:
+    """Put the code into the message, for a BLS caller: the server loses it on that way."""
+    return f"{code}: {message}"
+
+
+def from_coded_message(model_name: str, text: str) -> GroundserveError:
+    """Return the error an inner model rejected a BLS call with."""
+    code, _, message = text.partition(": ")
+    if code in _ERRORS:
+        return _ERRORS[code](message)
+    return GroundserveError(f"the model {model_name} failed: {text}")

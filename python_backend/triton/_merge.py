@@ -1,0 +1,61 @@
+"""Merge the encode requests of one dynamic batch into as few encoder calls as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+EncodeFunction = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeRequest:
+    """Frames of one video, and the pooling that all of them share."""
+
+    frames: NDArray[np.uint8]
+    """uint8 (n, S, S, 3)."""
+    pooling: NDArray[np.float32]
+    """float32 (g, s)."""
+
+    @classmethod
+    def from_batch(cls, frames: NDArray[np.uint8], pooling: NDArray[np.float32]) -> EncodeRequest:
+        """Read the tensors PIXELS (n, S, S, 3) and POOL (n, g, s), g <= s.
+
+        Raises:
+            InvalidRequestError: g > s, or the n pooling matrices are not all the same.
+        """
+        _, grid, side = pooling.shape
+        if not 1 <= grid <= side:
+            raise InvalidRequestError(f"POOL must have 1..{side} rows, got {grid}")
+        if not np.array_equal(pooling, np.broadcast_to(pooling[0], pooling.shape)):
+            raise InvalidRequestError("POOL must be finite and the same for all frames")
+        return cls(frames, pooling[0])
+
+
+def encode_merged(
+    requests: Sequence[EncodeRequest], encode: EncodeFunction
+) -> list[NDArray[np.float32]]:
+    """Encode the frames of all requests with equal pooling in one call.
+
+    Returns:
+        One float32 (n, g*g, D_v) a request, in their order.
+    """
+    same_pooling: dict[bytes, list[int]] = {}
+    for i, request in enumerate(requests):
+        same_pooling.setdefault(request.pooling.tobytes(), []).append(i)
+    features: dict[int, NDArray[np.float32]] = {}
+    for members in same_pooling.values():
+        frames = [requests[i].frames for i in members]
+        encoded = encode(_joined(frames), requests[members[0]].pooling)
+        ends = np.cumsum([len(part) for part in frames])
+        features.update(zip(members, np.split(encoded, ends[:-1]), strict=True))
+    return [features[i] for i in range(len(requests))]
+
+
+def _joined(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

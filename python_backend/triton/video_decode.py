@@ -1,0 +1,40 @@
+"""The model `video_decode`: segments of a video -> frames of the model's size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, Segments
+from python_backend.triton._context import ModelContext
+from python_backend.triton._io import answer_each
+from python_backend.triton._tensors import Tensors
+
+
+class TritonPythonModel:
+    """Decodes one chunk at a time, in a process of its own that can be killed."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the profile's decoder."""
+        context = ModelContext.load(args)
+        self._limits = Limits()
+        self._workers = MediaWorkers(limits=self._limits)
+        self._decoder = context.engine.open_decoder(self._workers)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with frames or an error."""
+        return answer_each(requests, self._decode, limits=self._limits)
+
+    def finalize(self) -> None:
+        """End the process that decodes."""
+        self._workers.close()
+
+    def _decode(self, tensors: Tensors, deadline: Deadline) -> Tensors:
+        segments = Segments(
+            data=tensors["SEGMENTS"],
+            offsets=tensors["SEGMENT_OFFSETS"],
+            local_frames=tensors["LOCAL_FRAMES"],
+            local_offsets=tensors["LOCAL_OFFSETS"],
+        )
+        return {"PIXELS": self._decoder.decode(segments, deadline=deadline)}

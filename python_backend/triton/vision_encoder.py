@@ -1,0 +1,39 @@
+"""The model `vision_encoder`: frames of any videos -> pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from python_backend.triton._context import ModelContext
+from python_backend.triton._io import answer, attempt, read_tensors
+from python_backend.triton._merge import EncodeRequest, encode_merged
+from python_backend.triton._tensors import Tensors
+
+
+class TritonPythonModel:
+    """Encodes a dynamic batch, which may hold the frames of several videos."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the profile's encoder."""
+        context = ModelContext.load(args)
+        self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Encode the valid requests together; a bad one fails alone, and order is kept."""
+        items = [attempt(_read, request) for request in requests]
+        valid = [item for item in items if not isinstance(item, Exception)]
+        encoded = iter(self._encode(valid))
+        results = [item if isinstance(item, Exception) else next(encoded) for item in items]
+        return [answer(*pair) for pair in zip(requests, results, strict=True)]
+
+    def _encode(self, items: list[EncodeRequest]) -> Sequence[Tensors | Exception]:
+        features = attempt(encode_merged, items, self._encoder.encode)
+        if isinstance(features, Exception):
+            return [features] * len(items)
+        return [{"FEATURES": part} for part in features]
+
+
+def _read(request: Any) -> EncodeRequest:
+    tensors = read_tensors(request)
+    return EncodeRequest.from_batch(tensors["PIXELS"], tensors["POOL"])

@@ -1,0 +1,125 @@
+"""Attention is full in every engine, and no graph holds a T x T tensor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from python_backend.engine import EngineDirectory
+
+
+@pytest.fixture(scope="module", params=["cpu", "torch"])
+def grounder(request, engine_dirs):
+    return EngineDirectory.load(engine_dirs[request.param]).open_grounder(num_threads=2)
+
+
+def features(num_frames: int = 6, tokens_per_frame: int = 4) -> np.ndarray:
+    random = np.random.default_rng(0)
+    return random.standard_normal((num_frames, tokens_per_frame, 48)).astype(np.float32)
+
+
+def test_the_last_text_token_moves_the_first_frame(grounder):
+    ids = np.arange(8)
+    changed = np.append(ids[:-1], 100)
+    before, after = grounder.ground(features(), ids), grounder.ground(features(), changed)
+    assert abs(after[0] - before[0]) > 1e-4
+
+
+def test_the_last_frame_moves_the_first(grounder):
+    changed = features()
+    changed[-1] += 1
+    ids = np.arange(8)
+    before, after = grounder.ground(features(), ids), grounder.ground(changed, ids)
+    assert abs(after[0] - before[0]) > 1e-4
+
+
+def test_a_causal_model_would_fail_the_probe(engine_dirs):
+    """The probe can fail: the same weights with a causal mask do not pass it."""
+    import torch
+
+    engine = EngineDirectory.load(engine_dirs["torch"])
+    model = engine._checkpoint(2).load_grounding()
+
+    def causal_logits(text_ids):
+        visual = model.projector(torch.from_numpy(features())).reshape(1, 24, -1)
+        text = model.decoder.embed_tokens(torch.from_numpy(text_ids)).unsqueeze(0)
+        states = model.decoder(inputs_embeds=torch.cat([visual, text], dim=1)).last_hidden_state
+        return model.head(states[0, :24].reshape(6, 4, -1).mean(dim=1)).squeeze(1)
+
+    ids = np.arange(8)
+    assert causal_logits(ids)[0] == causal_logits(np.append(ids[:-1], 100))[0]
+
+
+@pytest.mark.parametrize("name", ["vision_encoder", "grounding"])
+def test_attention_is_one_fused_node_without_a_mask(engine_dirs, name):
+    graph = onnx.load(engine_dirs["cpu"] / f"{name}.onnx").graph
+    attention = [node for node in graph.node if node.op_type == "MultiHeadAttention"]
+    assert len(attention) == 2
+    assert all(len([i for i in node.input if i]) == 3 for node in attention)
+    assert not [node.op_type for node in graph.node if node.op_type in {"Softmax", "Trilu", "Where"}]
+
+
+def test_graph_inputs_are_the_documented_ones(engine_dirs):
+    def shapes(name):
+        graph = onnx.load(engine_dirs["cpu"] / f"{name}.onnx").graph
+        return {
+            value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+            for value in [*graph.input, *graph.output]
+        }
+
+    assert shapes("vision_encoder") == {
+        "PIXELS": ["n", 112, 112, 3],
+        "POOL": ["n", "g", 8],
+        "FEATURES": ["n", "g**2", 48],
+    }
+    assert shapes("grounding") == {
+        "FEATURES": ["t", "p", 48],
+        "TEXT_IDS": ["l"],
+        "FRAME_LOGITS": ["t"],
+    }
+
+
+def test_no_constant_depends_on_a_sequence_length(engine_dirs):
+    """Exporting at other example sizes gives no larger constants: weights are all there is."""
+    graph = onnx.load(engine_dirs["cpu"] / "grounding.onnx").graph
+    weights = {
+        name
+        for node in graph.node
+        if node.op_type in {"MatMul", "Gemm", "Gather", "Mul", "Add"}
+        for name in node.input
+    }
+    others = [tensor.name for tensor in graph.initializer if tensor.name not in weights]
+    sizes = [int(np.prod(t.dims)) for t in graph.initializer if t.name in others]
+    constants = [
+        int(np.prod(attribute.t.dims))
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+    ]
+    assert max([*sizes, *constants], default=0) <= 16
+
+
+MEASURE = """
+import resource, sys
+import numpy as np
+from python_backend.ground import OnnxRuntimeGrounder
+from pathlib import Path
+grounder = OnnxRuntimeGrounder(Path(sys.argv[1]), num_threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+grounder.ground(np.ones((512, 25, 48), np.float32), np.arange(100))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_grounding_12900_tokens_holds_no_square_tensor(engine_dirs):
+    """One head's 12,900 x 12,900 float32 scores alone would take 666 MB."""
+    path = engine_dirs["cpu"] / "grounding.onnx"
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True
+    )
+    grown_kib = int(run.stdout)
+    assert grown_kib < 300 * 1024

@@ -1,0 +1,213 @@
+"""What the server refuses, with which code, in which words."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+
+NOT_ALLOWED = "VIDEO_URI must name a readable file below one of this server's allowed roots"
+UNREADABLE = (
+    "the video cannot be read: it is damaged, or not one of mov, mp4, matroska, webm, avi, mpegts "
+    "(recognised by content)"
+)
+
+
+def refused(protocol, model, inputs, **kwargs) -> RejectedError:
+    with pytest.raises(RejectedError) as caught:
+        protocol.infer(model, inputs, **kwargs)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        pytest.param(
+            {"VIDEO_URI": texts("file:///a.mp4")},
+            "give exactly one of VIDEO and VIDEO_URI, got both",
+            id="both_videos",
+        ),
+        pytest.param(
+            {"VIDEO": None}, "give exactly one of VIDEO and VIDEO_URI, got neither", id="no_video"
+        ),
+        pytest.param({"VIDEO": upload(b"")}, "the video is empty (0 bytes)", id="empty_video"),
+        pytest.param({"VIDEO": upload(b"\0no video" * 99)}, UNREADABLE, id="garbage_video"),
+        pytest.param(
+            {"OPTIONS": texts("{")}, "OPTIONS must be one JSON object in UTF-8", id="bad_json"
+        ),
+        pytest.param(
+            {"OPTIONS": texts('{"sample_fps": NaN}')},
+            "OPTIONS must hold finite numbers, got NaN",
+            id="nan",
+        ),
+        pytest.param(
+            {"OPTIONS": texts('{"fps": 1}')},
+            'unknown option "fps"; known options: num_frames, sample_fps, sampling, seek, top_k, '
+            "selector",
+            id="unknown_option",
+        ),
+        pytest.param(
+            {"OPTIONS": texts(b"\xff")}, "OPTIONS[0] must be UTF-8", id="options_not_utf8"
+        ),
+        pytest.param({"QUERY": texts()}, "QUERY must hold 1..32 questions, got 0", id="no_query"),
+        pytest.param(
+            {"QUERY": texts(*["q"] * 33)},
+            "QUERY must hold 1..32 questions, got 33",
+            id="too_many_queries",
+        ),
+        pytest.param({"QUERY": texts("q", b"\xff")}, "QUERY[1] must be UTF-8", id="query_not_utf8"),
+        pytest.param(
+            {"QUERY": texts("x" * 16_385)},
+            "QUERY[0] must be at most 16384 bytes, got 16385",
+            id="query_too_long",
+        ),
+    ],
+)
+def test_bad_requests_name_the_rule(protocol, clips, changed, message):
+    inputs = {
+        "VIDEO": upload(clips["carphone_pristine"].read_bytes()),
+        "QUERY": texts("When?"),
+        **changed,
+    }
+    present = {name: array for name, array in inputs.items() if array is not None}
+    rejection = refused(protocol, "videoitg", present)
+    assert rejection == RejectedError("INVALID_ARG", f"in ensemble 'videoitg', {message}")
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "message"),
+    [
+        pytest.param(
+            "https://example.com/a.mp4?token=secret",
+            "UNSUPPORTED",
+            "VIDEO_URI must be a file: URI; this server fetches nothing over http(s)",
+            id="https",
+        ),
+        pytest.param("file:///etc/hostname", "INVALID_ARG", NOT_ALLOWED, id="outside"),
+        pytest.param("file:///no/such/file", "INVALID_ARG", NOT_ALLOWED, id="outside_missing"),
+        pytest.param("{root}/link%20out.mp4", "INVALID_ARG", NOT_ALLOWED, id="link_leads_out"),
+        pytest.param("{root}/missing.mp4", "INVALID_ARG", NOT_ALLOWED, id="missing"),
+        pytest.param("{root}", "INVALID_ARG", NOT_ALLOWED, id="folder"),
+        pytest.param(
+            "a.mp4", "INVALID_ARG", "VIDEO_URI must be of the form file:///absolute/path", id="path"
+        ),
+    ],
+)
+def test_uris_that_may_not_be_read(protocol, video_root, uri, code, message):
+    inputs = {"VIDEO_URI": texts(uri.format(root=video_root.as_uri())), "QUERY": texts("When?")}
+    rejection = refused(protocol, "videoitg", inputs)
+    assert rejection == RejectedError(code, f"in ensemble 'videoitg', {message}")
+
+
+def test_error_of_an_inner_model_keeps_code_and_text(protocol, clips):
+    """The index is whole, so that only the call to `video_decode` sees the damage."""
+    data = bytearray(clips["carphone_pristine"].read_bytes())
+    start = data.index(b"mdat") + 8
+    data[start + 1000 : start + 200_000] = bytes(199_000)
+    inputs = {"VIDEO": upload(bytes(data)), "QUERY": texts("When?")}
+    rejection = refused(protocol, "videoitg", inputs)
+    assert rejection.code == "INVALID_ARG"
+    assert rejection.message.startswith("in ensemble 'videoitg', frame ")
+    assert rejection.message.endswith("does not decode: the video is damaged there")
+
+
+def test_own_timeout_ends_a_request(protocol, clips):
+    inputs = {
+        "VIDEO": upload(clips["bikes"].read_bytes()),
+        "QUERY": texts("When?"),
+        "OPTIONS": texts('{"sample_fps": 20, "sampling": "infer"}'),
+    }
+    rejection = refused(protocol, "videoitg", inputs, timeout_microseconds=100_000)
+    assert rejection.code == "UNAVAILABLE"
+    assert "within" in rejection.message
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        pytest.param(
+            "video_decode",
+            {
+                "SEGMENTS": upload(b"0123456789"),
+                "SEGMENT_OFFSETS": np.array([0, 11]),
+                "LOCAL_FRAMES": np.array([0], np.int32),
+                "LOCAL_OFFSETS": np.array([0, 1]),
+            },
+            "offsets must have >= 2 entries and run from 0 to 10",
+            id="video_decode",
+        ),
+        pytest.param(
+            "vision_encoder",
+            {
+                "PIXELS": np.zeros((2, 112, 112, 3), np.uint8),
+                "POOL": np.arange(16, dtype=np.float32).reshape(2, 1, 8),
+            },
+            "POOL must be finite and the same for all frames",
+            id="vision_encoder",
+        ),
+        pytest.param(
+            "grounding",
+            {
+                "FEATURES": np.zeros((3, 1, 48), np.float32),
+                "QUERY": texts("When?"),
+                "STAGE_INFO": texts("[]"),
+            },
+            "STAGE_INFO must be what the step before answered",
+            id="grounding",
+        ),
+        pytest.param(
+            "frame_selector",
+            {
+                "FRAME_LOGITS": np.zeros((1, 3), np.float32),
+                "FRAME_INDICES": np.arange(2),
+                "PTS_SECONDS": np.zeros(2),
+                "STAGE_INFO_2": texts('{"timing_ms": {}}'),
+            },
+            "frame_logits and frame_indices must have the same shape (T,), got (3,) and (2,)",
+            id="frame_selector",
+        ),
+    ],
+)
+def test_inner_models_check_what_they_are_given(grpc, model, inputs, message):
+    assert refused(grpc, model, inputs) == RejectedError("INVALID_ARG", message)
+
+
+def test_failure_of_ours_says_nothing_and_is_logged(grpc, server_log):
+    inputs = {
+        "FEATURES": np.full((3, 1, 48), np.nan, np.float32),
+        "QUERY": texts("When?"),
+        "STAGE_INFO": texts('{"timing_ms": {}}'),
+    }
+    rejection = refused(grpc, "grounding", inputs)
+    assert rejection == RejectedError(
+        "INTERNAL", "the server failed on this request; its log says why"
+    )
+    assert "logits that are not finite" in server_log.read_text()
+
+
+def test_more_requests_than_may_wait_are_refused_at_once(server, video_root):
+    inputs = {"VIDEO_URI": texts((video_root / "carphone.mp4").as_uri()), "QUERY": texts("When?")}
+
+    def ask(_):
+        protocol = Protocol("grpc", server.grpc_address)
+        try:
+            return protocol.infer("videoitg", inputs, ["FRAME_LOGITS"])
+        except RejectedError as rejection:
+            return rejection
+        finally:
+            protocol.client.close()
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(ask, range(40)))
+    refusals = [answer for answer in answers if isinstance(answer, RejectedError)]
+    scored = [answer for answer in answers if not isinstance(answer, RejectedError)]
+    assert len(scored) >= 18  # 2 running, 16 waiting
+    assert refusals
+    for refusal in refusals:
+        assert refusal.code == "UNAVAILABLE"
+        assert refusal.message.endswith("Exceeds maximum queue size")
+    for answer in scored:
+        np.testing.assert_array_equal(answer["FRAME_LOGITS"], scored[0]["FRAME_LOGITS"])

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers
+from tests.media_assets import Asset, asset_maker
+from tests.media_assets.whole_file import decode_whole_file
+
+MakeAsset = Callable[[Asset], Path]
+
+
+@pytest.fixture(scope="session")
+def make_asset(tmp_path_factory: pytest.TempPathFactory) -> MakeAsset:
+    return asset_maker(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture(scope="session")
+def decode_asset(make_asset: MakeAsset) -> Callable[[Asset], list[NDArray[np.uint8]]]:
+    """Every frame of an asset, decoded once a session without this package."""
+    decoded: dict[str, list[NDArray[np.uint8]]] = {}
+
+    def decode(asset: Asset) -> list[NDArray[np.uint8]]:
+        if asset.name not in decoded:
+            decoded[asset.name] = decode_whole_file(make_asset(asset))
+        return decoded[asset.name]
+
+    return decode
+
+
+@pytest.fixture(scope="session")
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline.after(60)
+
+
+@pytest.fixture(scope="module")
+def workers(limits: Limits) -> Iterator[MediaWorkers]:
+    with MediaWorkers(limits=limits) as workers:
+        yield workers

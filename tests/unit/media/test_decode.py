@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from groundserve.errors import MediaError
+from groundserve.limits import Limits
+from groundserve.media import Segments
+from groundserve.media._cut import cut_segments
+from groundserve.media._decode import decode_segments, resize
+from groundserve.media._reader import PacketReader
+from tests.media_assets import H264, ODD_SIZE, ROTATED, Asset
+
+MakeAsset = Callable[[Asset], Path]
+DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
+
+
+@pytest.fixture
+def cut_asset(make_asset: MakeAsset) -> Callable[..., Segments]:
+    def cut(asset: Asset, *frame_indices: int) -> Segments:
+        with closing(PacketReader(str(make_asset(asset)), Limits())) as reader:
+            return cut_segments(reader, np.array(frame_indices))
+
+    return cut
+
+
+def decode(
+    segments: Segments, image_size: int | None = None, threads: int = 1
+) -> NDArray[np.uint8]:
+    return decode_segments(segments, image_size=image_size, num_threads=threads, limits=Limits())
+
+
+def test_resize_is_pillows_bicubic() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(resize(pixels, 8), expected)
+
+
+def test_resize_of_one_colour_is_that_colour() -> None:
+    pixels = np.full((5, 9, 3), (1, 2, 3), np.uint8)
+    assert np.all(resize(pixels, 4) == (1, 2, 3))
+
+
+def test_frames_are_resized_after_rotation(
+    cut_asset: Callable[..., Segments], decode_asset: DecodeAsset
+) -> None:
+    whole = decode_asset(ROTATED)[7]
+    assert whole.shape == (96, 64, 3)
+    frames = decode(cut_asset(ROTATED, 7), image_size=20)
+    np.testing.assert_array_equal(frames[0], resize(whole, 20))
+
+
+def test_rotated_frames_are_the_upright_ones_turned(
+    cut_asset: Callable[..., Segments],
+) -> None:
+    upright, rotated = decode(cut_asset(H264, 30)), decode(cut_asset(ROTATED, 30))
+    np.testing.assert_array_equal(rotated[0], np.rot90(upright[0]))
+
+
+def test_threads_do_not_change_frames(cut_asset: Callable[..., Segments]) -> None:
+    segments = cut_asset(H264, *range(H264.num_frames))
+    np.testing.assert_array_equal(decode(segments, threads=4), decode(segments, threads=1))
+
+
+def test_frame_past_the_segment_fails(cut_asset: Callable[..., Segments]) -> None:
+    cut = cut_asset(H264, 3, 14)
+    segments = Segments(
+        data=cut.data,
+        offsets=cut.offsets,
+        local_frames=np.array([3, 99], np.int32),
+        local_offsets=cut.local_offsets,
+    )
+    with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
+        decode(segments)
+
+
+def test_damaged_frame_fails_and_is_named(cut_asset: Callable[..., Segments]) -> None:
+    cut = cut_asset(H264, 3, 14)
+    data = cut.data.copy()
+    middle = int(cut.offsets[1] + cut.offsets[2]) // 2
+    data[middle - 200 : middle + 200] = 0xFF
+    segments = Segments(
+        data=data,
+        offsets=cut.offsets,
+        local_frames=cut.local_frames,
+        local_offsets=cut.local_offsets,
+    )
+    with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
+        decode(segments)
+
+
+def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segments]) -> None:
+    parts = [cut_asset(H264, 3), cut_asset(ODD_SIZE, 3)]
+    mixed = Segments.concatenate(
+        [part.data.tobytes() for part in parts], [part.local_frames for part in parts]
+    )
+    assert decode(mixed, image_size=10).shape == (2, 10, 10, 3)
+    with pytest.raises(MediaError, match="the video's frames differ in size"):
+        decode(mixed)
+
+
+def test_frames_past_the_side_limit_fail(cut_asset: Callable[..., Segments]) -> None:
+    limits = Limits(max_side_pixels=95)
+    with pytest.raises(MediaError, match="got 96 x 64"):
+        decode_segments(cut_asset(H264, 3), image_size=8, num_threads=1, limits=limits)

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    MediaError,
+    MissingExtraError,
+    UnavailableError,
+)
+from groundserve.limits import MIB, Limits
+from groundserve.media import MediaWorkers, OpenVideo, Segments, VideoSource
+from tests.media_assets import H264, MJPEG_AVI, ROTATED, Asset
+
+MakeAsset = Callable[[Asset], Path]
+DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
+
+# Opens a video, says so, then has its worker resize frames for minutes.
+BUSY_PARENT = """
+import sys, numpy as np
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+workers, limits, deadline = MediaWorkers(limits=Limits()), Limits(), Deadline.after(600)
+with workers.open(VideoSource.from_path(sys.argv[1], limits=limits), deadline=deadline) as video:
+    segments = video.cut(np.arange(60))
+    print(*workers.pids(), flush=True)
+    video.decode(segments, image_size=4096)
+"""
+
+
+@pytest.fixture
+def own_workers(limits: Limits) -> Iterator[MediaWorkers]:
+    """A pool of one that a test may break."""
+    with MediaWorkers(limits=limits) as workers:
+        yield workers
+
+
+@pytest.fixture
+def open_asset(
+    own_workers: MediaWorkers, make_asset: MakeAsset, limits: Limits
+) -> Callable[[Asset, Deadline], object]:
+    @contextmanager
+    def open_asset(asset: Asset, deadline: Deadline) -> Iterator[OpenVideo]:
+        with (
+            VideoSource.from_path(make_asset(asset), limits=limits) as source,
+            own_workers.open(source, deadline=deadline) as video,
+        ):
+            yield video
+
+    return open_asset
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has threads left; the first thread may end before the others."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until_gone(pid: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while is_running(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not is_running(pid)
+
+
+@pytest.mark.parametrize("asset", [H264, ROTATED, MJPEG_AVI], ids=lambda asset: asset.name)
+def test_open_cut_decode(
+    asset: Asset,
+    workers: MediaWorkers,
+    make_asset: MakeAsset,
+    decode_asset: DecodeAsset,
+    limits: Limits,
+    deadline: Deadline,
+) -> None:
+    wanted = np.array([0, 7, 13, 23])
+    with (
+        VideoSource.from_bytes(make_asset(asset).read_bytes(), limits=limits) as source,
+        workers.open(source, deadline=deadline) as video,
+    ):
+        assert video.index.num_source_frames == asset.num_frames
+        segments = video.cut(wanted)
+    frames = workers.decode(segments, deadline=deadline)
+    np.testing.assert_array_equal(frames, [decode_asset(asset)[i] for i in wanted])
+
+
+@pytest.mark.parametrize(
+    ("frame_indices", "message"),
+    [
+        (np.array([], np.int64), r"int64 with shape \(m,\), m >= 1, got int64 with shape \(0,\)"),
+        (np.array([[1]]), r"got int64 with shape \(1, 1\)"),
+        (np.array([1.0]), "got float64"),
+        (np.array([3, 3]), "strictly increasing"),
+        (np.array([0, 72]), "frame_indices must be 0 to 71, got 0 to 72"),
+        (np.array([-1, 2]), "frame_indices must be 0 to 71, got -1 to 2"),
+    ],
+)
+def test_cut_rejects_other_ordinals(
+    frame_indices: NDArray[np.int64], message: str, open_asset: Callable, deadline: Deadline
+) -> None:
+    with (
+        open_asset(H264, deadline) as video,
+        pytest.raises(InvalidRequestError, match=message),
+    ):
+        video.cut(frame_indices)
+
+
+def test_decode_rejects_values_past_the_limits(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline) as video:
+        segments = video.cut(np.array([0]))
+        many = Segments(
+            data=segments.data,
+            offsets=segments.offsets,
+            local_frames=np.arange(1025, dtype=np.int32),
+            local_offsets=np.array([0, 1025]),
+        )
+        with pytest.raises(InvalidRequestError, match=r"1024 targets .* got 1025"):
+            video.decode(many)
+        for size in (0, 8193):
+            with pytest.raises(InvalidRequestError, match=f"1 to 8192, got {size}"):
+                video.decode(segments, image_size=size)
+
+
+def test_pool_of_no_workers_fails(limits: Limits) -> None:
+    with pytest.raises(InvalidRequestError, match="num_workers must be >= 1, got 0"):
+        MediaWorkers(limits=limits, num_workers=0)
+
+
+def test_missing_extra_is_named(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"av is not installed.*groundserve\[serve\]"):
+        MediaWorkers(limits=limits)
+
+
+def test_worker_survives_a_failed_job(
+    open_asset: Callable, own_workers: MediaWorkers, limits: Limits, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline):
+        (pid,) = own_workers.pids()
+    with (
+        VideoSource.from_bytes(b"not a video", limits=limits) as source,
+        pytest.raises(MediaError),
+        own_workers.open(source, deadline=deadline),
+    ):
+        pass
+    with open_asset(H264, deadline) as video:
+        assert video.index.num_source_frames == 72
+    assert own_workers.pids() == [pid]
+
+
+def test_overrun_kills_the_worker_and_the_next_job_works(
+    open_asset: Callable, own_workers: MediaWorkers
+) -> None:
+    with open_asset(H264, Deadline.after(1)) as video:
+        (pid,) = own_workers.pids()
+        segments = video.cut(np.arange(60))
+        with pytest.raises(DeadlineExceededError, match="the video was not read within 1 s"):
+            video.decode(segments, image_size=4096)
+    assert not is_running(pid)
+    with open_asset(H264, Deadline.after(60)) as video:
+        assert video.index.num_source_frames == 72
+
+
+def test_worker_that_stopped_answering_is_killed_too(
+    open_asset: Callable, own_workers: MediaWorkers
+) -> None:
+    with open_asset(H264, Deadline.after(1)) as video:
+        (pid,) = own_workers.pids()
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(DeadlineExceededError):
+            video.cut(np.array([0]))
+    assert not is_running(pid)
+
+
+def test_kill_9_during_a_job_is_one_unavailable_error(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline) as video:
+        (pid,) = own_workers.pids()
+        killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        with pytest.raises(UnavailableError, match="decoder process died while reading this"):
+            video.decode(video.cut(np.arange(60)), image_size=4096)
+        killer.join()
+    with open_asset(H264, deadline) as video:
+        assert video.index.num_source_frames == 72
+
+
+def test_worker_that_died_between_jobs_is_replaced_silently(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline):
+        (pid,) = own_workers.pids()
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until_gone(pid, 5)
+    with open_asset(H264, deadline) as video:
+        assert video.index.num_source_frames == 72
+
+
+def test_video_cannot_be_used_after_its_worker_was_killed(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline) as video:
+        os.kill(own_workers.pids()[0], signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                video.cut(np.array([0]))
+
+
+def test_death_of_the_parent_ends_a_busy_worker(make_asset: MakeAsset) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY_PARENT, str(make_asset(H264))], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert is_running(pid)
+        parent.kill()
+        parent.wait()
+        assert wait_until_gone(pid, 5)
+
+
+def test_memory_ceiling_is_a_typed_error(
+    make_asset: MakeAsset, limits: Limits, deadline: Deadline
+) -> None:
+    with (
+        MediaWorkers(limits=limits, address_space_bytes=1024 * MIB) as workers,
+        VideoSource.from_path(make_asset(H264), limits=limits) as source,
+        workers.open(source, deadline=deadline) as video,
+    ):
+        segments = video.cut(np.arange(60))
+        with pytest.raises(MediaError, match=r"takes more memory than .*1073741824 bytes"):
+            video.decode(segments, image_size=4096)
+        assert video.decode(segments, image_size=8).shape == (60, 8, 8, 3)
+
+
+def test_busy_pool_waits_until_the_deadline(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline) as video:
+        segments = video.cut(np.array([0]))
+        with pytest.raises(DeadlineExceededError, match="all 1 decoder processes stayed busy"):
+            own_workers.decode(segments, deadline=Deadline.after(0.1))
+    assert own_workers.decode(segments, deadline=deadline).shape == (1, 64, 96, 3)
+
+
+def test_threads_share_a_pool(
+    make_asset: MakeAsset, decode_asset: DecodeAsset, limits: Limits, deadline: Deadline
+) -> None:
+    def read(i: int) -> NDArray[np.uint8]:
+        with (
+            VideoSource.from_path(make_asset(H264), limits=limits) as source,
+            workers.open(source, deadline=deadline) as video,
+        ):
+            segments = video.cut(np.array([i]))
+        return workers.decode(segments, deadline=deadline)[0]
+
+    ordinals = list(range(0, 72, 3))
+    with MediaWorkers(limits=limits, num_workers=2) as workers, ThreadPoolExecutor(6) as threads:
+        frames = list(threads.map(read, ordinals))
+        assert len(workers.pids()) == 2
+    np.testing.assert_array_equal(frames, [decode_asset(H264)[i] for i in ordinals])
+
+
+def test_close_ends_workers_and_jobs(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    with open_asset(H264, deadline) as video:
+        (pid,) = own_workers.pids()
+        threading.Timer(0.3, own_workers.close).start()
+        with pytest.raises(UnavailableError):
+            video.decode(video.cut(np.arange(60)), image_size=4096)
+    assert not is_running(pid)
+    with (
+        pytest.raises(UnavailableError, match="the decoder processes are closed"),
+        open_asset(H264, deadline),
+    ):
+        pass
+
+
+def test_two_openings_do_not_share_an_offset(
+    make_asset: MakeAsset, limits: Limits, deadline: Deadline
+) -> None:
+    with (
+        MediaWorkers(limits=limits, num_workers=2) as workers,
+        VideoSource.from_path(make_asset(H264), limits=limits) as source,
+        workers.open(source, deadline=deadline) as one,
+        workers.open(source, deadline=deadline) as other,
+    ):
+        assert os.lseek(source.fileno(), 0, os.SEEK_CUR) == 0
+        for i in (50, 3, 60):
+            np.testing.assert_array_equal(
+                one.decode(one.cut(np.array([i]))), other.decode(other.cut(np.array([i])))
+            )
+
+
+def test_no_descriptor_leaks(
+    open_asset: Callable, own_workers: MediaWorkers, limits: Limits, deadline: Deadline
+) -> None:
+    def count() -> list[int]:
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in ("self", *own_workers.pids())]
+
+    def use() -> None:
+        with open_asset(H264, deadline) as video:
+            video.cut(np.array([0, 40]))
+        with (
+            VideoSource.from_bytes(b"not a video", limits=limits) as source,
+            pytest.raises(MediaError),
+            own_workers.open(source, deadline=deadline),
+        ):
+            pass
+
+    use()
+    before = count()
+    for _ in range(10):
+        use()
+    assert count() == before
+
+
+def test_worker_is_confined(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline, tmp_path: Path
+) -> None:
+    with (
+        (tmp_path / "secret").open("w") as secret,
+        open_asset(H264, deadline),
+    ):
+        os.set_inheritable(secret.fileno(), True)
+        (pid,) = own_workers.pids()
+        proc = Path(f"/proc/{pid}")
+        links = [os.readlink(link) for link in (proc / "fd").iterdir()]
+        limits = (proc / "limits").read_text()
+        environment = (proc / "environ").read_text()
+        session = os.getsid(pid)
+    assert secret.name not in links
+    assert sum(link.startswith("socket:") for link in links) == 1
+    assert limits.split("Max file size")[1].split()[:2] == ["0", "0"]
+    assert limits.split("Max core file size")[1].split()[:2] == ["0", "0"]
+    assert limits.split("Max address space")[1].split()[0] == str(4096 * MIB)
+    assert limits.split("Max cpu time")[1].split()[0] != "unlimited"
+    names = {entry.partition("=")[0] for entry in environment.split("\0") if entry}
+    assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS"}
+    assert session == pid

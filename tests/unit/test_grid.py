@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from groundserve.errors import InvalidRequestError
+from groundserve.grid import grid_side, pooling_weights
+
+# spec/videoitg.md 1.5, "Grid by T".
+TABLE = {
+    16384: {22: 27, 32: 22, 64: 16, 100: 12, 128: 11, 256: 8, 512: 5, 600: 5, 656: 4, 1024: 4},
+    12480: {17: 27, 32: 19, 64: 13, 100: 11, 128: 9, 256: 6, 512: 4, 600: 4, 656: 4, 1024: 3},
+    8192: {11: 27, 32: 16, 64: 11, 100: 9, 128: 8, 256: 5, 512: 4, 600: 3, 656: 3, 1024: 2},
+}
+
+
+@pytest.mark.parametrize("budget", TABLE)
+def test_grid_side_gives_the_reference_table(budget):
+    got = {t: grid_side(t, vision_token_num=budget, side=27) for t in TABLE[budget]}
+    assert got == TABLE[budget]
+
+
+@pytest.mark.parametrize(("num_frames", "expected"), [(4097, 1), (16384, 1)])
+def test_grid_side_goes_down_to_one(num_frames, expected):
+    assert grid_side(num_frames, vision_token_num=16384, side=27) == expected
+
+
+def test_more_frames_than_tokens_are_refused():
+    with pytest.raises(InvalidRequestError, match="16385 sampled frames exceed"):
+        grid_side(16385, vision_token_num=16384, side=27)
+
+
+@pytest.mark.parametrize("grid", range(1, 28))
+def test_pooling_equals_torchs_bilinear_resize(grid):
+    features = torch.randn(2, 3, 27, 27, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(features, (grid, grid), mode="bilinear", align_corners=False)
+    weights = torch.from_numpy(pooling_weights(grid, side=27))
+    got = torch.einsum("gy,ncyx,hx->ncgh", weights, features, weights)
+    torch.testing.assert_close(got, expected, atol=5e-6, rtol=0)  # float32: source coordinates round
+
+
+def test_pooling_at_full_size_is_the_identity():
+    assert np.array_equal(pooling_weights(27, side=27), np.eye(27, dtype=np.float32))
+
+
+def test_pooling_reads_the_positions_of_the_reference():
+    used = np.flatnonzero(pooling_weights(5, side=27).sum(axis=0) > 1e-6)
+    assert used.tolist() == [2, 3, 7, 8, 13, 18, 19, 23, 24]
+
+
+@pytest.mark.parametrize("grid", [0, 28])
+def test_pooling_refuses_a_grid_outside_the_tower(grid):
+    with pytest.raises(InvalidRequestError, match=r"grid must be in 1\.\.27"):
+        pooling_weights(grid, side=27)

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from groundserve.errors import InvalidRequestError
+from groundserve.selection import best_first, select_frames, sigmoid
+
+SELECTORS = ["topk", "spread", "min_gap", "inverse_transform"]
+
+
+def select(logits, num_selected, selector="topk"):
+    logits = np.array(logits, np.float32)
+    indices = np.arange(len(logits), dtype=np.int64) * 10
+    return select_frames(logits, indices, num_selected=num_selected, selector=selector).tolist()
+
+
+@pytest.mark.parametrize(
+    ("logits", "num_selected", "expected"),
+    [
+        pytest.param([0.1, 0.9, 0.5], 2, [10, 20], id="time_order_not_score_order"),
+        pytest.param([0.5, 0.5, 0.5], 1, [0], id="tie_keeps_earlier"),
+        pytest.param([0.1, 0.9, 0.5], 9, [0, 10, 20], id="short_video_keeps_all"),
+        pytest.param([20.0, 21.0, 22.0], 1, [20], id="ranks_logits_that_the_sigmoid_merges"),
+    ],
+)
+def test_topk(logits, num_selected, expected):
+    assert select(logits, num_selected) == expected
+
+
+def test_spread_takes_the_best_of_each_equal_stretch():
+    assert select([5, 4, 3, 0, 1, 0], 2, "spread") == [0, 40]
+
+
+def test_spread_splits_lengths_that_do_not_divide():
+    assert select([1, 0, 0, 0, 0, 1, 1], 3, "spread") == [0, 20, 50]
+
+
+def test_min_gap_keeps_its_distance():
+    # T // K = 3: the neighbours of the best frame are passed over for a worse one far away.
+    assert select([0, 9, 8, 7, 0, 1], 2, "min_gap") == [10, 50]
+
+
+def test_min_gap_relaxes_until_all_are_found():
+    assert select([0, 0, 9, 0, 0, 0], 5, "min_gap") == [0, 10, 20, 30, 40]
+
+
+def test_inverse_transform_crowds_where_scores_are_high():
+    logits = [-9.0] * 8 + [9.0] * 4 + [-9.0] * 8
+    assert select(logits, 4, "inverse_transform") == [80, 90, 100, 110]
+
+
+def test_inverse_transform_is_even_where_scores_are_equal():
+    assert select([1.0] * 8, 4, "inverse_transform") == [0, 20, 40, 60]
+
+
+def test_inverse_transform_fills_frames_drawn_twice_with_the_best_left():
+    assert select([-30, 30, -30, -29, -30], 3, "inverse_transform") == [0, 10, 30]
+
+
+def test_inverse_transform_without_any_mass_is_even():
+    assert select([-200.0] * 4, 2, "inverse_transform") == [0, 20]
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@given(
+    logits=arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32)),
+    num_selected=st.integers(1, 70),
+)
+def test_every_selector_returns_the_right_number_increasing(selector, logits, num_selected):
+    indices = np.arange(len(logits), dtype=np.int64) * 3
+    got = select_frames(logits, indices, num_selected=num_selected, selector=selector)
+    assert len(got) == min(num_selected, len(logits))
+    assert got.dtype == np.int64
+    assert (np.diff(got) > 0).all()
+    assert np.isin(got, indices).all()
+
+
+def test_rejects_zero():
+    with pytest.raises(InvalidRequestError, match="num_selected must be >= 1, got 0"):
+        select([1.0], 0)
+
+
+def test_rejects_different_shapes():
+    with pytest.raises(InvalidRequestError, match=r"got \(2,\) and \(3,\)"):
+        select_frames(np.zeros(2, np.float32), np.arange(3), num_selected=1)
+
+
+def test_rejects_an_unknown_selector():
+    with pytest.raises(InvalidRequestError, match="selector must be one of topk, spread"):
+        select([1.0], 1, "best")
+
+
+def test_best_first_keeps_the_earlier_of_equal_logits():
+    assert best_first(np.array([1, 2, 2, 0], np.float32)).tolist() == [1, 2, 0, 3]
+
+
+def test_sigmoid_survives_both_ends():
+    got = sigmoid(np.array([-1000, -1, 0, 1, 1000], np.float32))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, [0, 0.26894143, 0.5, 0.7310586, 1], rtol=1e-6)
