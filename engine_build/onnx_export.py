@@ -28,7 +28,7 @@ _ATTENTION_NAME = "groundserve_onnxruntime"
 
 def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
     """Write the vision stage; dynamic n and g, normalisation inside."""
-    side, size = model.side, model.config.image_size
+    side, size = model.side, model.image_size
     pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     pool = torch.zeros((2, min(3, side), side))
     n, g = Dim("n", min=1), Dim("g", min=1, max=side)
@@ -46,8 +46,7 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
 
 def export_grounding(model: GroundingModel, path: Path) -> None:
     """Write the grounding stage; dynamic T, tokens a frame and text length."""
-    width = model.projector[0].in_features
-    features = torch.zeros((3, 4, width))
+    features = torch.zeros((3, 4, model.vision_hidden_size))
     text_ids = torch.zeros(5, dtype=torch.int64)
     with _exportable_attention(model.decoder):
         _export(

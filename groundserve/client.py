@@ -113,9 +113,11 @@ class Client:
             inputs.append(self._bytes_input("VIDEO_URI", [video_uri.encode()]))
         else:
             inputs.append(self._video_input(video))
-        inputs.append(self._bytes_input("OPTIONS", [(options or ScoreOptions()).to_json().encode()]))
+        inputs.append(
+            self._bytes_input("OPTIONS", [(options or ScoreOptions()).to_json().encode()])
+        )
         answer = self._infer(inputs)
-        name = video_uri or (str(video) if isinstance(video, str | PathLike) else "<bytes>")
+        name = video_uri or ("<bytes>" if isinstance(video, bytes) else str(video))
         info = json.loads(answer["INFO"][0])
         pts_seconds = answer["PTS_SECONDS"]
         return ScoreResult(
@@ -186,10 +188,11 @@ class Client:
 
     def _video_input(self, video: str | PathLike[str] | bytes | None) -> InferInput:
         if isinstance(video, str | PathLike):
+            path = Path(video)
             try:
-                video = Path(video).read_bytes()
+                video = path.read_bytes()
             except OSError as error:
-                raise InvalidRequestError(f"cannot read {video}: {error.strerror}") from error
+                raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
         data = np.frombuffer(video or b"", np.uint8)
         tensor = self._triton.InferInput("VIDEO", list(data.shape), "UINT8")
         tensor.set_data_from_numpy(data)
@@ -208,5 +211,3 @@ def _typed_error(error: Any) -> GroundserveError:
     if message.startswith("in ensemble"):
         message = message.split(", ", 1)[-1]
     return _ERRORS.get(status, GroundserveError)(message)
-
-

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +24,7 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
     """
     if num_frames < 1:
         raise InvalidRequestError(f"num_frames must be >= 1, got {num_frames}")
-    grid = math.floor((vision_token_num / num_frames) ** 0.5)
+    grid = int((vision_token_num / num_frames) ** 0.5)
     if grid < 1:
         raise InvalidRequestError(
             f"{num_frames} sampled frames exceed the checkpoint's budget of {vision_token_num} "

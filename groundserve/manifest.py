@@ -127,7 +127,9 @@ class Manifest:
         for name, expected in self.files.items():
             path = engine_dir / name
             if not path.is_file():
-                raise EngineMismatchError(f"{name} is missing from the engine directory; rebuild it")
+                raise EngineMismatchError(
+                    f"{name} is missing from the engine directory; rebuild it"
+                )
             if file_sha256(path) != expected:
                 raise EngineMismatchError(
                     f"{name} differs from the hash in {MANIFEST_NAME}; rebuild the engine directory"

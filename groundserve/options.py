@@ -128,7 +128,9 @@ def _require_int(name: str, value: object) -> None:
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}")
+        raise InvalidRequestError(
+            f"{name} must be one of {', '.join(choices)}, got {_shown(value)}"
+        )
 
 
 def _shown(value: object) -> str:

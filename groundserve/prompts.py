@@ -74,5 +74,5 @@ class QueryTokenizer:
         Raises:
             InvalidRequestError: As `input_ids`.
         """
-        ids = np.array(self.input_ids(query)[1:], np.int64)
-        return ids[ids != self.pad_token_id]
+        kept = [i for i in self.input_ids(query)[1:] if i != self.pad_token_id]
+        return np.array(kept, np.int64)

@@ -5,6 +5,7 @@ Shape letters: T scored frames, K frames asked for, K' = min(K, T) frames kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -86,8 +87,7 @@ def _topk(frame_logits: _Logits, num_selected: int) -> _Positions:
 
 def _spread(frame_logits: _Logits, num_selected: int) -> _Positions:
     edges = np.arange(num_selected + 1) * len(frame_logits) // num_selected
-    stretches = zip(edges[:-1], edges[1:], strict=True)
-    return np.array([start + np.argmax(frame_logits[start:end]) for start, end in stretches])
+    return np.array([a + np.argmax(frame_logits[a:b]) for a, b in itertools.pairwise(edges)])
 
 
 def _min_gap(frame_logits: _Logits, num_selected: int) -> _Positions:

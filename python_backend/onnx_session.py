@@ -29,7 +29,7 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
     options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+    except Exception as error:
         raise EngineMismatchError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}; "
             "rebuild the engine directory"

@@ -192,9 +192,7 @@ class Pipeline:
             engine=info["engine"],
         )
 
-    def features(
-        self, video: Video, options: ScoreOptions, *, deadline: Deadline
-    ) -> VideoFeatures:
+    def features(self, video: Video, options: ScoreOptions, *, deadline: Deadline) -> VideoFeatures:
         """Decode and encode; see `extract_features`."""
 
         def decode(segments: Segments) -> NDArray[np.uint8]:
@@ -245,4 +243,3 @@ class Pipeline:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-

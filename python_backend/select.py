@@ -33,9 +33,7 @@ def select_frames(
         options: `top_k` and `selector` are used.
     """
     selected = [
-        select_for_query(
-            row, frame_indices, num_selected=options.top_k, selector=options.selector
-        )
+        select_for_query(row, frame_indices, num_selected=options.top_k, selector=options.selector)
         for row in frame_logits
     ]
     return Selection(frame_scores=sigmoid(frame_logits), selected_frames=np.stack(selected))

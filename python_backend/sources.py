@@ -91,7 +91,7 @@ def file_path(uri: str) -> Path:
 def _open_file(path: Path, allowed_roots: Sequence[Path], limits: Limits) -> VideoSource:
     real_path = _resolve(path)
     is_allowed = any(real_path.is_relative_to(root) for root in allowed_roots)
-    if not is_allowed or not real_path.is_file() or not os.access(real_path, os.R_OK):
+    if not is_allowed or not os.path.isfile(real_path) or not os.access(real_path, os.R_OK):
         raise InvalidRequestError(_REFUSED)
     source = VideoSource.from_path(real_path, limits=limits)
     # A folder on the way may have become a symlink since: what counts is the file that was opened.
@@ -104,5 +104,5 @@ def _open_file(path: Path, allowed_roots: Sequence[Path], limits: Limits) -> Vid
 def _resolve(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:  # a name that is too long, a loop of symlinks
+    except (OSError, RuntimeError) as error:  # a loop of symlinks
         raise InvalidRequestError(_REFUSED) from error

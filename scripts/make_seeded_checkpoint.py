@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import SiglipVisionConfig
 
 from groundserve.modeling.checkpoint import reference_state_dict
-from groundserve.modeling.config import CheckpointConfig
+from groundserve.modeling.config import CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 
@@ -107,7 +106,7 @@ def main() -> None:
         "vision_token_num": 16384,
         "vocab_size": tokenizer.get_vocab_size(),
     }
-    vision = VisionEncoder(SiglipVisionConfig(**VISION), select_layer=-1)
+    vision = VisionEncoder(VisionConfig(**VISION), select_layer=-1)
     grounding = GroundingModel(CheckpointConfig.from_dict(config))
     for module in (vision, grounding):
         for name, parameter in module.named_parameters():

@@ -31,4 +31,3 @@ def engine_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for profile in ("cpu", "torch"):
         build(SET_1 / "videoitg-tiny", root / profile, profile=profile)
     return {profile: root / profile for profile in ("cpu", "torch")}
-

@@ -33,9 +33,7 @@ def command(
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id to compare its weights with.")
     ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="JSONL of scored frames to examine.")
-    ] = None,
+    results: Annotated[Path | None, typer.Option(help="JSONL of scored frames to examine.")] = None,
     activations: Annotated[
         bool, typer.Option("--activations", help="Run the checkpoint and report their range.")
     ] = False,

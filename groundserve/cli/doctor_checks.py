@@ -59,8 +59,7 @@ def check_checkpoint(
 
     opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
     budget = opened.config.vision_token_num
-    side = opened.vision_config.image_size // opened.vision_config.patch_size
-    grid = grid_side(min(512, budget), vision_token_num=budget, side=side)
+    grid = grid_side(min(512, budget), vision_token_num=budget, side=opened.vision_config.side)
     yield (
         "vision_token_num",
         "ok",
@@ -121,13 +120,13 @@ def _numpy_row() -> Row:
 
 
 def _server_row() -> Row:
-    from groundserve.serving import find_installation
+    from groundserve.serving.installation import find_installation
 
     try:
         installation = find_installation()
     except GroundserveError as error:
         return "tritonserver", "warn", str(error)
-    return "tritonserver", "ok", installation.describe()
+    return "tritonserver", "ok", str(installation.executable)
 
 
 def _vision_weights_row(opened: Checkpoint) -> Row:
@@ -146,8 +145,7 @@ def _vision_weights_row(opened: Checkpoint) -> Row:
     if all(torch.equal(own[name], tower[name]) for name in shared):
         return "vision weights", "ok", f"checkpoint and tower agree in all {len(shared)} tensors"
     rounded = all(
-        torch.equal(own[name].to(torch.bfloat16), tower[name].to(torch.bfloat16))
-        for name in shared
+        torch.equal(own[name].to(torch.bfloat16), tower[name].to(torch.bfloat16)) for name in shared
     )
     what = "are the tower's rounded to bfloat16" if rounded else "differ from the tower's"
     return "vision weights", "ok" if rounded else "warn", f"the checkpoint's {what}"

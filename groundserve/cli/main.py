@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError, InvalidRequestError, MissingExtraError
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 EXIT_CALLER_ERROR = 2
 EXIT_FAILURE = 1
@@ -25,7 +29,7 @@ def main() -> None:
         sys.exit(EXIT_FAILURE)
 
 
-def _app():  # type: ignore[no-untyped-def] # typer may not be installed
+def _app() -> Typer:
     try:
         import typer
     except ImportError as error:

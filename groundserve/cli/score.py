@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
-from groundserve.cli.shipped import shipped_engine_dir
 from groundserve.cli.sheet import draw_contact_sheet
+from groundserve.cli.shipped import shipped_engine_dir
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector
@@ -65,9 +65,7 @@ def command(
     doc_id: Annotated[
         int, typer.Option(help="doc_id of the first question's record; the next ones follow.")
     ] = 0,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="PNG of the selected frames.")
-    ] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(help="PNG of the selected frames.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the scores over time.")] = None,
 ) -> None:
     """Score a video's frames for one or more questions.

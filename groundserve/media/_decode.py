@@ -31,8 +31,8 @@ def decode_segments(
         decoded when it is None.
 
     Raises:
-        MediaError: A target does not decode. The reference's decoder (decord) gives a neighbour's
-            pixels instead.
+        MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
+            frame's pixels then. Damage that the codec conceals within a frame is not an error.
     """
     frames: NDArray[np.uint8] | None = None
     missing = set(range(segments.num_frames))
@@ -83,25 +83,22 @@ def _decode_targets(
 def _decode_ranks(
     container: InputContainer, stream: VideoStream, local_frames: NDArray[np.int32]
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield the intact frames among those ranks, each with its place in `local_frames`."""
+    """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
     packets = list(read_packets(container, stream))
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
-    for frame in _decode_all(stream, packets, set(wanted)):
+    for frame in _decode_all(stream, packets):
         number = wanted.pop(frame.pts, None)
-        if number is not None and not frame.is_corrupt:
+        if number is not None:
             yield number, frame
         if not wanted:
             return
 
 
-def _decode_all(
-    stream: VideoStream, packets: list[Packet[VideoStream]], wanted: set[int]
-) -> Iterator[VideoFrame]:
+def _decode_all(stream: VideoStream, packets: list[Packet[VideoStream]]) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the decoder gets."""
     try:
         for packet in packets:
-            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             yield from stream.decode(packet)
         yield from stream.decode(None)
     except MemoryError:

@@ -53,7 +53,7 @@ def write_segment(
 
 
 def _check_written(data: bytes, num_packets: int) -> None:
-    with open_container(io.BytesIO(data)) as container:
+    with open_container(io.BytesIO(data), decodes=False) as container:
         stream = container.streams.video[0]
         # Matroska's header has no count.
         announced = stream.frames or num_packets

@@ -85,7 +85,7 @@ class PacketReader:
         packets = read_packets(self.container, self.stream)
         landed = next(packets, None)
         position = self.table.find(landed) if landed else None
-        if landed is None or position is None or position > first:
+        if landed is None or position is None:
             return None
         return self._take(_prepend(landed, packets), position, first, stop)
 

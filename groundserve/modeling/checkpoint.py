@@ -18,11 +18,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import Qwen2TokenizerFast, SiglipVisionConfig
+from transformers import Qwen2TokenizerFast
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import ModelSpec, file_sha256
-from groundserve.modeling.config import CheckpointConfig
+from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 
@@ -33,19 +33,6 @@ _GROUNDING_PREFIXES = {
     "model.mm_projector.out_projection.": "projector.",
     "model.": "decoder.",
     "out_proj.": "head.",
-}
-# The one tower the released model uses; its checkpoint carries the weights but not this config.
-_KNOWN_TOWERS: dict[str, dict[str, Any]] = {
-    "siglip-so400m-patch14-384": {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "image_size": 384,
-        "patch_size": 14,
-        "hidden_act": "gelu_pytorch_tanh",
-        "layer_norm_eps": 1e-6,
-    }
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
@@ -69,7 +56,7 @@ class Checkpoint:
     """config.json as parsed."""
     config: CheckpointConfig
     """The keys that matter."""
-    vision_config: SiglipVisionConfig
+    vision_config: VisionConfig
     """Config of the whole tower."""
 
     @classmethod
@@ -153,7 +140,7 @@ class Checkpoint:
         """Return what serving must know."""
         return ModelSpec(
             image_size=self.vision_config.image_size,
-            side=self.vision_config.image_size // self.vision_config.patch_size,
+            side=self.vision_config.side,
             vision_hidden_size=self.config.mm_hidden_size,
             vision_token_num=self.config.vision_token_num,
             max_tokens=self.config.tokenizer_model_max_length,
@@ -210,9 +197,7 @@ def reference_state_dict(vision: nn.Module, grounding: nn.Module) -> dict[str, T
     tensors = {_VISION_PREFIX + name: tensor for name, tensor in vision.state_dict().items()}
     for name, tensor in grounding.state_dict().items():
         theirs, ours = next(
-            (theirs, ours)
-            for theirs, ours in _GROUNDING_PREFIXES.items()
-            if name.startswith(ours)
+            (theirs, ours) for theirs, ours in _GROUNDING_PREFIXES.items() if name.startswith(ours)
         )
         tensors[theirs + name.removeprefix(ours)] = tensor
     return tensors
@@ -241,21 +226,19 @@ def _find_tower(
     return None
 
 
-def _vision_config(tower: Path | None, config: CheckpointConfig) -> SiglipVisionConfig:
-    if tower is None:
-        name = Path(config.mm_vision_tower).name
-        if name not in _KNOWN_TOWERS:
-            raise InvalidRequestError(
-                f"the checkpoint does not hold the config of its vision tower {name}; "
-                "give its directory with --vision-tower"
-            )
-        return SiglipVisionConfig(**_KNOWN_TOWERS[name])
-    raw = _read_json(tower / "config.json")
-    # A hub repository of the whole SigLIP holds the tower's config one level down.
-    return SiglipVisionConfig(**raw.get("vision_config", raw))
+def _vision_config(tower: Path | None, config: CheckpointConfig) -> VisionConfig:
+    if tower is not None:
+        return VisionConfig.from_dict(_read_json(tower / "config.json"))
+    name = Path(config.mm_vision_tower).name
+    if name not in KNOWN_TOWERS:
+        raise InvalidRequestError(
+            f"the checkpoint does not hold the config of its vision tower {name}; "
+            "give its directory with --vision-tower"
+        )
+    return KNOWN_TOWERS[name]
 
 
-def _check_processor(tower: Path, vision_config: SiglipVisionConfig) -> None:
+def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
     """Refuse an image processor that differs from the one built into the engines."""
     path = tower / "preprocessor_config.json"
     if not path.is_file():
@@ -335,9 +318,9 @@ def _materialise_buffers(model: nn.Module) -> None:
             fresh = type(module)(module.config)
             module._buffers.update(fresh._buffers)
             module.original_inv_freq = fresh.original_inv_freq
-        if "position_ids" in module._buffers:
-            count = module._buffers["position_ids"].shape[-1]
-            module._buffers["position_ids"] = torch.arange(count).expand(1, -1)
+        positions = module._buffers.get("position_ids")
+        if positions is not None:
+            module._buffers["position_ids"] = torch.arange(positions.shape[-1]).expand(1, -1)
 
 
 def _directory_sha256(directory: Path) -> str:

@@ -103,3 +103,79 @@ def _get(raw: dict[str, Any], key: str, kind: type[_Value]) -> _Value:
             f"config.json: {key} must be given as {kind.__name__}, got {value!r}"
         )
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The SigLIP tower's config."""
+
+    hidden_size: int
+    """D_v, width of the tower."""
+    intermediate_size: int
+    """Width of its MLP."""
+    num_hidden_layers: int
+    """Layers of the whole tower, also those behind the selected one."""
+    num_attention_heads: int
+    """Heads; the head size is D_v / heads."""
+    image_size: int
+    """S, side in pixels of the square frames it takes."""
+    patch_size: int
+    """Side in pixels of a patch; the pixels behind the last whole patch are never read."""
+    hidden_act: str = "gelu_pytorch_tanh"
+    """Activation of the MLP."""
+    layer_norm_eps: float = 1e-6
+    """Epsilon of every LayerNorm."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> VisionConfig:
+        """Read a tower's parsed config.json; a whole SigLIP holds the tower's one level down.
+
+        Raises:
+            UnsupportedError: A key is missing.
+        """
+        raw = raw.get("vision_config", raw)
+        return cls(
+            hidden_size=_get(raw, "hidden_size", int),
+            intermediate_size=_get(raw, "intermediate_size", int),
+            num_hidden_layers=_get(raw, "num_hidden_layers", int),
+            num_attention_heads=_get(raw, "num_attention_heads", int),
+            image_size=_get(raw, "image_size", int),
+            patch_size=_get(raw, "patch_size", int),
+            hidden_act=raw.get("hidden_act", cls.hidden_act),
+            layer_norm_eps=float(raw.get("layer_norm_eps", cls.layer_norm_eps)),
+        )
+
+    @property
+    def side(self) -> int:
+        """Patches along one side, s."""
+        return self.image_size // self.patch_size
+
+    def num_layers_used(self, select_layer: int) -> int:
+        """Return how many layers produce `hidden_states[select_layer]`.
+
+        The tuple has one entry more than there are layers: entry 0 is the embeddings, entry k the
+        output of layer k (counted from 1). -2 is therefore the output of the last layer but one.
+
+        Raises:
+            UnsupportedError: The index is outside the tuple.
+        """
+        num_entries = self.num_hidden_layers + 1
+        if not -num_entries <= select_layer < num_entries:
+            raise UnsupportedError(
+                f"mm_vision_select_layer must be in {-num_entries}..{num_entries - 1}, "
+                f"got {select_layer}"
+            )
+        return select_layer % num_entries
+
+
+# The one tower the released model uses; its checkpoint carries the weights but not this config.
+KNOWN_TOWERS = {
+    "siglip-so400m-patch14-384": VisionConfig(
+        hidden_size=1152,
+        intermediate_size=4304,
+        num_hidden_layers=27,
+        num_attention_heads=16,
+        image_size=384,
+        patch_size=14,
+    )
+}

@@ -21,6 +21,7 @@ class GroundingModel(nn.Module):
 
     def __init__(self, config: CheckpointConfig) -> None:
         super().__init__()
+        self.vision_hidden_size = config.mm_hidden_size
         width = config.hidden_size
         self.projector = nn.Sequential(
             nn.Linear(config.mm_hidden_size, width), nn.GELU(), nn.Linear(width, width)
@@ -51,7 +52,8 @@ class GroundingModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         per_frame = hidden_states[0, :num_visual].reshape(num_frames, tokens_per_frame, -1)
-        return self.head(per_frame.mean(dim=1)).squeeze(1).to(torch.float32)
+        logits: Tensor = self.head(per_frame.mean(dim=1))
+        return logits.squeeze(1).to(torch.float32)
 
 
 def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:

@@ -6,12 +6,15 @@ D_v vision width.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
 
-from groundserve.errors import UnsupportedError
+from groundserve.modeling.config import VisionConfig
 
 
 class VisionEncoder(nn.Module):
@@ -22,11 +25,13 @@ class VisionEncoder(nn.Module):
     pooling head, which the reference computes and discards, do not exist here.
     """
 
-    def __init__(self, config: SiglipVisionConfig, *, select_layer: int) -> None:
+    def __init__(self, config: VisionConfig, *, select_layer: int) -> None:
         super().__init__()
-        self.side = config.image_size // config.patch_size
+        self.side = config.side
+        self.image_size = config.image_size
+        self.patch_size = config.patch_size
         trunk = SiglipVisionConfig(
-            **{**config.to_dict(), "num_hidden_layers": num_layers_used(config, select_layer)}
+            **{**asdict(config), "num_hidden_layers": config.num_layers_used(select_layer)}
         )
         # Materialised softmax, as the fixtures' reference ran: fused attention moves logits by up
         # to 1.3e-5 in float32, this by 1e-6. 16-bit and exported models set another one.
@@ -67,7 +72,7 @@ class VisionEncoder(nn.Module):
         # The same 256 values as the image processor's (x / 255 - 0.5) / 0.5.
         pixel_values = (pixels.to(torch.float32) / 127.5 - 1).to(conv.weight.dtype)
         if self.patches_as_matmul:
-            n, s, p = pixels.shape[0], self.side, self.config.patch_size
+            n, s, p = pixels.shape[0], self.side, self.patch_size
             # Like the convolution, leaves out the pixels behind the last whole patch.
             patches = pixel_values[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
             patches = patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
@@ -75,22 +80,5 @@ class VisionEncoder(nn.Module):
             embedded = patches @ weight.T + conv.bias
         else:
             embedded = conv(pixel_values.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
-        return embedded + self.embeddings.position_embedding.weight
-
-
-def num_layers_used(config: SiglipVisionConfig, select_layer: int) -> int:
-    """Return how many layers produce `hidden_states[select_layer]`.
-
-    The tuple has one entry more than there are layers: entry 0 is the embeddings, entry k the
-    output of layer k (counted from 1). -2 is therefore the output of the last layer but one.
-
-    Raises:
-        UnsupportedError: The index is outside the tuple.
-    """
-    num_entries = config.num_hidden_layers + 1
-    if not -num_entries <= select_layer < num_entries:
-        raise UnsupportedError(
-            f"mm_vision_select_layer must be in {-num_entries}..{num_entries - 1}, "
-            f"got {select_layer}"
-        )
-    return select_layer % num_entries
+        embedded = embedded + self.embeddings.position_embedding.weight
+        return cast(Tensor, embedded)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import UnavailableError
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, HOST, Ports, server_command
 from groundserve.serving.installation import find_installation, server_environment
@@ -152,10 +152,13 @@ class TritonServer:
         self.stop()
 
     def _launch(self) -> None:
-        from python_backend.sources import ALLOWED_ROOTS_VARIABLE
+        from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
 
+        allowed_roots = os.pathsep.join(map(str, self._allowed_roots))
+        parse_allowed_roots(
+            allowed_roots
+        )  # here the caller sees the error, in a model the log does
         Manifest.load(self._engine_dir).verify_files(self._engine_dir)
-        _check_roots(self._allowed_roots)
         installation = find_installation()
         self._ports = self._ports.reserve()
         command = server_command(
@@ -166,13 +169,12 @@ class TritonServer:
             shm_prefix=self._shm_prefix,
             admin_secret=secrets.token_hex(32),
         )
-        roots = os.pathsep.join(map(str, self._allowed_roots))
         with open(self._log_file or sys.stderr.fileno(), "ab", closefd=bool(self._log_file)) as log:
             self._process = subprocess.Popen(
                 command,
                 # Models find modules through the working directory, which must not be the caller's.
                 cwd="/",
-                env=server_environment(installation, {ALLOWED_ROOTS_VARIABLE: roots}),
+                env=server_environment(installation, {ALLOWED_ROOTS_VARIABLE: allowed_roots}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -205,11 +207,3 @@ class TritonServer:
             return "; its log is above"
         lines = self._log_file.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(["; the end of its log:", *lines[-_LOG_TAIL_LINES:]])
-
-
-def _check_roots(roots: Sequence[Path]) -> None:
-    for root in roots:
-        if not root.is_dir() or os.pathsep in str(root):
-            raise InvalidRequestError(
-                f"an allowed root must be a folder without {os.pathsep!r} in its path, got {root}"
-            )

@@ -30,7 +30,7 @@ class TorchEncoder:
         with torch.inference_mode():
             encoded = [
                 self._model(piece, pool.expand(len(piece), -1, -1))
-                for piece in torch.from_numpy(frames).split(_MAX_FRAMES_AT_ONCE)
+                for piece in torch.split(torch.from_numpy(frames), _MAX_FRAMES_AT_ONCE)
             ]
             features: NDArray[np.float32] = torch.cat(encoded).to(torch.float32).numpy()
         return features

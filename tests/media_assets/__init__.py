@@ -51,6 +51,7 @@ HEVC_OPEN_GOP = _pattern(
     "hevc_open_gop.mp4",
     *("-c:v", "libx265", "-preset", "veryfast", "-x265-params", f"{_GOP}:open-gop=1:log-level=0"),
 )
+AV1 = _pattern("av1.mp4", "-c:v", "libsvtav1", "-preset", "11", "-g", str(GOP_FRAMES))
 VP9 = _pattern("vp9.webm", "-c:v", "libvpx-vp9", "-cpu-used", "8", "-g", str(GOP_FRAMES))
 VP8 = _pattern("vp8.webm", "-c:v", "libvpx", "-cpu-used", "8", "-g", str(GOP_FRAMES))
 MJPEG_AVI = _pattern("mjpeg.avi", "-c:v", "mjpeg", num_frames=24)
@@ -105,6 +106,7 @@ VIDEOS = (
     H264,
     H264_OPEN_GOP,
     HEVC_OPEN_GOP,
+    AV1,
     VP9,
     VP8,
     VP8_HIDDEN,
@@ -155,6 +157,6 @@ def _run(asset: Asset, source: Path | None, path: Path, *arguments: str) -> None
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-fflags", "+bitexact",
          *inputs, *asset.arguments, *arguments, str(path)],
-        check=True, stdout=subprocess.DEVNULL,
+        check=True, stdout=subprocess.DEVNULL, env={"SVT_LOG": "0"},
     )
     # fmt: on

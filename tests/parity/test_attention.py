@@ -60,7 +60,9 @@ def test_attention_is_one_fused_node_without_a_mask(engine_dirs, name):
     attention = [node for node in graph.node if node.op_type == "MultiHeadAttention"]
     assert len(attention) == 2
     assert all(len([i for i in node.input if i]) == 3 for node in attention)
-    assert not [node.op_type for node in graph.node if node.op_type in {"Softmax", "Trilu", "Where"}]
+    assert not [
+        node.op_type for node in graph.node if node.op_type in {"Softmax", "Trilu", "Where"}
+    ]
 
 
 def test_graph_inputs_are_the_documented_ones(engine_dirs):

@@ -47,7 +47,6 @@ class Protocol:
         self,
         model: str,
         inputs: Arrays,
-        outputs: list[str] | None = None,
         *,
         timeout_microseconds: int | None = None,
     ) -> Arrays:
@@ -58,9 +57,8 @@ class Protocol:
             )
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
-        wanted = [self.triton.InferRequestedOutput(name) for name in outputs or []] or None
         try:
-            answer = self.client.infer(model, tensors, outputs=wanted, timeout=timeout_microseconds)
+            answer = self.client.infer(model, tensors, timeout=timeout_microseconds)
         except InferenceServerException as error:
             raise RejectedError(CODES[str(error.status())], str(error.message())) from None
         response = (

@@ -9,21 +9,20 @@ import numpy as np
 from engine_build.triton.specs import MAX_ENCODER_BATCH
 from groundserve.grid import pooling_weights
 from python_backend.features import CHUNK_FRAMES
-from tests.triton.protocol import Protocol
+from tests.triton.protocol import Protocol, RejectedError
 
 
 def counts(protocol) -> tuple[int, int]:
     """Frames encoded so far, and executions they took."""
-    answer = protocol.client.get_inference_statistics("vision_encoder", as_json=True)
-    stats = answer["model_stats"][0]
-    return int(stats["inference_count"]), int(stats["execution_count"])
+    stats = protocol.client.get_inference_statistics("vision_encoder").model_stats[0]
+    return stats.inference_count, stats.execution_count
 
 
 def test_a_chunk_fits_one_encoder_batch():
     assert CHUNK_FRAMES <= MAX_ENCODER_BATCH
 
 
-def test_frames_of_waiting_requests_are_encoded_together(grpc, server, pipeline):
+def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, server, pipeline):
     rng = np.random.default_rng(0)
     pooling = pooling_weights(2, side=pipeline.manifest.model.side)
     # Two full batches keep the encoder busy while the small requests queue up.
@@ -31,21 +30,30 @@ def test_frames_of_waiting_requests_are_encoded_together(grpc, server, pipeline)
         rng.integers(0, 256, (num_frames, 112, 112, 3), np.uint8)
         for num_frames in (64, 64, *[5] * 8)
     ]
+    bad = 5
 
-    def encode(frames):
+    def encode(number):
         protocol = Protocol("grpc", server.grpc_address)
-        inputs = {"PIXELS": frames, "POOL": np.stack([pooling] * len(frames))}
+        frames = batches[number]
+        pool = np.stack([pooling] * len(frames))
+        pool[-1] *= 0.5 if number == bad else 1
         try:
-            return protocol.infer("vision_encoder", inputs)["FEATURES"]
+            return protocol.infer("vision_encoder", {"PIXELS": frames, "POOL": pool})["FEATURES"]
+        except RejectedError as error:
+            return error
         finally:
             protocol.client.close()
 
     frames_before, executions_before = counts(grpc)
     with ThreadPoolExecutor(len(batches)) as pool:
-        features = list(pool.map(encode, batches))
+        answers = list(pool.map(encode, range(len(batches))))
     frames_after, executions_after = counts(grpc)
+    # Of a batch that was executed, the server counts every frame, also those of the bad request.
     assert frames_after - frames_before == sum(map(len, batches))
     assert executions_after - executions_before < len(batches)
-    for frames, got in zip(batches, features, strict=True):
+    rejection = RejectedError("INVALID_ARG", "POOL must be finite and the same for all frames")
+    assert answers.pop(bad) == rejection
+    del batches[bad]
+    for frames, features in zip(batches, answers, strict=True):
         # float32; a larger batch may add in another order.
-        np.testing.assert_allclose(got, pipeline.encoder.encode(frames, pooling), atol=1e-5)
+        np.testing.assert_allclose(features, pipeline.encoder.encode(frames, pooling), atol=1e-5)

@@ -194,7 +194,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(server, video_root):
     def ask(_):
         protocol = Protocol("grpc", server.grpc_address)
         try:
-            return protocol.infer("videoitg", inputs, ["FRAME_LOGITS"])
+            return protocol.infer("videoitg", inputs)
         except RejectedError as rejection:
             return rejection
         finally:

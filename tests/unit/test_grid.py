@@ -36,7 +36,9 @@ def test_pooling_equals_torchs_bilinear_resize(grid):
     expected = F.interpolate(features, (grid, grid), mode="bilinear", align_corners=False)
     weights = torch.from_numpy(pooling_weights(grid, side=27))
     got = torch.einsum("gy,ncyx,hx->ncgh", weights, features, weights)
-    torch.testing.assert_close(got, expected, atol=5e-6, rtol=0)  # float32: source coordinates round
+    torch.testing.assert_close(
+        got, expected, atol=5e-6, rtol=0
+    )  # float32: source coordinates round
 
 
 def test_pooling_at_full_size_is_the_identity():

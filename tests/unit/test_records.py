@@ -84,7 +84,9 @@ def test_the_first_line_of_a_doc_id_counts(tmp_path):
     assert read_records(path) == {1: [3, 1]}
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", '{"index": [1]}', '{"doc_id": [], "index": []}'])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "[]", '{"index": [1]}', '{"doc_id": [], "index": []}']
+)
 def test_a_malformed_line_is_named(tmp_path, line):
     path = tmp_path / "a.jsonl"
     path.write_text('{"doc_id": 1, "index": [3, 1]}\n' + line + "\n")

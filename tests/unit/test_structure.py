@@ -118,5 +118,7 @@ def test_every_extra_imports_in_one_process():
         "typer",
     ]
     code = "import " + ", ".join(modules)
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media._cut import cut_segments, plan_cuts
 from groundserve.media._decode import decode_segments
@@ -18,6 +19,8 @@ from tests.media_assets import (
     GOP_FRAMES,
     H264,
     H264_OPEN_GOP,
+    H264_TS,
+    HEVC_TS,
     MJPEG_AVI,
     VIDEOS,
     VP8,
@@ -141,6 +144,16 @@ def test_file_that_cannot_seek_is_read_from_the_start(
     np.testing.assert_array_equal(frames, [expected[i] for i in (3, 15, 20)])
 
 
+@pytest.mark.parametrize("asset", VIDEOS, ids=lambda asset: asset.name)
+def test_later_packets_are_reached_by_seeking(
+    asset: Asset, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reader_of(make_asset(asset)) as reader:
+        monkeypatch.setattr(PacketReader, "_open", lambda _: pytest.fail("read from the start"))
+        for i in range(asset.num_frames):
+            cut_segments(reader, np.array([i]))
+
+
 def test_seek_that_lands_elsewhere_is_noticed(
     make_asset: MakeAsset, decode_asset: DecodeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,3 +170,12 @@ def test_seek_that_lands_elsewhere_is_noticed(
         frame = cut_and_decode(reader, [14])[0]
     assert results == [None, None]
     np.testing.assert_array_equal(frame, decode_asset(H264)[14])
+
+
+def test_file_that_changed_meanwhile_fails(make_asset: MakeAsset, tmp_path: Path) -> None:
+    path = tmp_path / "video"
+    path.write_bytes(make_asset(H264_TS).read_bytes())
+    with reader_of(path) as reader:
+        path.write_bytes(make_asset(HEVC_TS).read_bytes())
+        with pytest.raises(MediaError, match="packets differ from one reading to the next"):
+            cut_segments(reader, np.array([40]))

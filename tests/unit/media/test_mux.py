@@ -28,6 +28,7 @@ def test_segment_announces_what_it_holds(asset: Asset, make_asset: MakeAsset) ->
             stream = container.streams.video[0]
             packets = [packet for packet in container.demux(stream) if packet.size]
         assert stream.frames in (len(packets), 0)
+        assert b"elst" not in bytes(file)
         assert not any(packet.is_discard for packet in packets)
         assert local_frames[-1] < len(packets)
 
@@ -36,3 +37,13 @@ def test_segment_stored_otherwise_fails(make_asset: MakeAsset) -> None:
     data = make_asset(EDIT_LIST).read_bytes()  # 52 frames are shown, 8 hidden
     with pytest.raises(MediaError, match=r"60 packets was stored as 60 \(8 hidden, 60 announced\)"):
         _check_written(data, 60)
+
+
+def test_every_segment_is_checked(make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(
+        "groundserve.media._mux._check_written", lambda _, num_packets: checked.append(num_packets)
+    )
+    with closing(PacketReader(str(make_asset(EDIT_LIST)), Limits())) as reader:
+        cut_segments(reader, np.array([3, 14]))
+    assert checked == [12, 11]  # frames 12..23 of the original, then 24..34

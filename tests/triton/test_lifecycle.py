@@ -1,0 +1,228 @@
+"""Starting and stopping: nothing is left, and what cannot work is refused with its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
+from groundserve.manifest import file_sha256
+from groundserve.serving import TritonServer
+from groundserve.serving.installation import find_installation, server_environment
+from tests.triton.protocol import Protocol, texts, upload
+
+# Signals reach the main thread of a program of its own, as they do `groundserve serve`.
+SERVE = """
+import sys
+from groundserve.serving import TritonServer, sigterm_as_interrupt, wait_for_stop_signal
+with sigterm_as_interrupt():
+    with TritonServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+        print(server.pid, flush=True)
+        wait_for_stop_signal(server)
+print("stopped", flush=True)
+"""
+
+
+def shared_memory_files(pid: int) -> set[str]:
+    """Files of the servers that a process started."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(f"groundserve_{pid}_")}
+
+
+def score_once(address: str, video: Path) -> None:
+    protocol = Protocol("grpc", address)
+    inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts("When?")}
+    assert protocol.infer("videoitg", inputs)["FRAME_LOGITS"].shape[0] == 1
+    protocol.client.close()
+
+
+def new_server(engine_dir: Path, **kwargs) -> TritonServer:
+    return TritonServer(engine_dir, http_port=0, grpc_port=0, metrics_port=0, **kwargs)
+
+
+@pytest.fixture
+def engine_copy(engine_dirs, tmp_path) -> Path:
+    return shutil.copytree(engine_dirs["cpu"], tmp_path / "engines")
+
+
+def test_stop_leaves_no_process_and_no_shared_memory(engine_dirs, clips, tmp_path):
+    files_before = shared_memory_files(os.getpid())
+    with new_server(engine_dirs["cpu"], log_file=tmp_path / "log") as server:
+        score_once(server.grpc_address, clips["carphone_pristine"])
+        processes = psutil.Process(server.pid).children(recursive=True)
+        assert len(processes) >= 7 + 2  # instances, and the workers of decode and features
+        assert shared_memory_files(os.getpid()) > files_before
+    assert not [process for process in processes if process.is_running()]
+    assert shared_memory_files(os.getpid()) == files_before
+    assert server.pid is None
+    server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+def test_signals_stop_the_server_in_order(engine_dirs, number):
+    command = [sys.executable, "-c", SERVE, str(engine_dirs["cpu"])]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as program:
+        server = psutil.Process(int(program.stdout.readline()))
+        processes = [server, *server.children(recursive=True)]
+        program.send_signal(number)
+        assert program.stdout.read() == "stopped\n"
+    assert program.returncode == 0
+    assert not [process for process in processes if process.is_running()]
+    assert not shared_memory_files(program.pid)
+
+
+def test_sigterm_while_starting_leaves_nothing(engine_dirs):
+    command = [sys.executable, "-c", SERVE, str(engine_dirs["cpu"])]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        while not (started := psutil.Process(program.pid).children(recursive=True)):
+            time.sleep(0.01)
+        program.terminate()
+    assert program.returncode != 0
+    assert not [process for process in started if process.is_running()]
+    assert not shared_memory_files(program.pid)
+
+
+def test_apis_that_change_the_server_need_a_secret(grpc, http):
+    for protocol in (grpc, http):
+        for call in (
+            protocol.client.get_model_repository_index,
+            protocol.client.get_system_shared_memory_status,
+            protocol.client.get_log_settings,
+            protocol.client.get_trace_settings,
+            lambda client=protocol.client: client.get_model_config("videoitg"),
+            lambda client=protocol.client: client.unload_model("videoitg"),
+        ):
+            with pytest.raises(InferenceServerException, match="is restricted"):
+                call()
+    assert grpc.client.is_model_ready("videoitg")
+
+
+def test_listens_on_loopback_only(server):
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for connection in psutil.Process(server.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_taken_port_is_named(engine_dirs):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = TritonServer(engine_dirs["cpu"], http_port=port, grpc_port=0, metrics_port=0)
+        with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}"):
+            server.start()
+
+
+def test_allowed_root_must_be_a_folder(engine_dirs, tmp_path):
+    with pytest.raises(InvalidRequestError, match="an allowed root must be the absolute path"):
+        new_server(engine_dirs["cpu"], allowed_roots=[tmp_path / "missing"]).start()
+
+
+def test_engine_that_does_not_load_ends_the_start_early(engine_copy, tmp_path):
+    engine = engine_copy / "grounding.onnx"
+    engine.write_bytes(b"no graph")
+    change_manifest(engine_copy, "files", {"grounding.onnx": file_sha256(engine)})
+    files_before = shared_memory_files(os.getpid())
+    server = new_server(engine_copy, log_file=tmp_path / "log")
+    with pytest.raises(UnavailableError, match="tritonserver ended with status 1"):
+        server.start(timeout_seconds=60)
+    assert "cannot load grounding.onnx; rebuild the engine directory" in (
+        tmp_path / "log"
+    ).read_text("utf-8")
+    assert shared_memory_files(os.getpid()) == files_before
+
+
+def test_changed_file_is_refused_before_the_server_starts(engine_copy):
+    (engine_copy / "grounding.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineMismatchError, match=r"grounding.onnx differs from the hash"):
+        new_server(engine_copy).start()
+
+
+def test_other_version_is_refused(engine_copy):
+    change_manifest(engine_copy, "groundserve_version", "0.0.1")
+    with pytest.raises(EngineMismatchError, match=r"was built by groundserve 0\.0\.1"):
+        new_server(engine_copy).start()
+
+
+def test_plain_tritonserver_serves_the_repository(engine_dirs, clips, tmp_path):
+    with plain_tritonserver(engine_dirs["cpu"], tmp_path) as (process, address):
+        protocol = Protocol("grpc", address)
+        wait_until_ready(protocol, process)
+        score_once(address, clips["carphone_pristine"])
+        protocol.client.close()
+
+
+def test_plain_tritonserver_refuses_another_version(engine_copy, tmp_path):
+    change_manifest(engine_copy, "groundserve_version", "0.0.1")
+    with plain_tritonserver(engine_copy, tmp_path) as (process, _):
+        assert process.wait(60) == 1
+    log = (tmp_path / "log").read_text("utf-8")
+    assert "the engine directory was built by groundserve 0.0.1, this is" in log
+
+
+def change_manifest(engine_dir: Path, key: str, value: object) -> None:
+    path = engine_dir / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest[key] = {**manifest[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
+@contextmanager
+def plain_tritonserver(
+    engine_dir: Path, tmp_path: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run the server with nothing but the repository, as NVIDIA's container does."""
+    installation = find_installation()
+    backends = tmp_path / "backends"
+    backends.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        str(installation.executable),
+        f"--model-repository={engine_dir / 'model_repository'}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={port}",
+        "--allow-http=false",
+        "--allow-metrics=false",
+        "--exit-timeout-secs=5",
+    ]
+    if linked := installation.link_backends(backends):
+        command.append(f"--backend-directory={linked}")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd="/",
+            env=server_environment(installation, {}),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process, f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_ready(protocol: Protocol, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        try:
+            if protocol.client.is_server_ready():
+                return
+        except InferenceServerException:
+            time.sleep(0.1)
+    pytest.fail("tritonserver ended")

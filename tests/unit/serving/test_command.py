@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import UnavailableError
+from groundserve.serving.command import Ports, server_command
+
+PORTS = Ports(http=1, grpc=2, metrics=3)
+
+
+def command(backend_dir: Path | None = None) -> list[str]:
+    return server_command(
+        Path("/bin/tritonserver"),
+        model_repository=Path("/engines/model_repository"),
+        ports=PORTS,
+        backend_dir=backend_dir,
+        shm_prefix="prefix_",
+        admin_secret="secret",
+    )
+
+
+def test_server_command():
+    apis = "model-repository,shared-memory,model-config,trace,logging:groundserve-admin=secret"
+    assert command() == [
+        "/bin/tritonserver",
+        "--model-repository=/engines/model_repository",
+        "--disable-auto-complete-config",
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        "--http-address=127.0.0.1",
+        "--http-port=1",
+        "--grpc-address=127.0.0.1",
+        "--grpc-port=2",
+        "--metrics-address=127.0.0.1",
+        "--metrics-port=3",
+        f"--http-restricted-api={apis}",
+        f"--grpc-restricted-protocol={apis}",
+        "--backend-config=python,shm-region-prefix-name=prefix_",
+        "--backend-config=python,shm-default-byte-size=33554432",
+        "--exit-timeout-secs=5",
+    ]
+
+
+def test_server_command_with_backends():
+    assert command(Path("/backends")) == [*command(), "--backend-directory=/backends"]
+
+
+def test_reserve_replaces_zeros_by_different_free_ports():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        wanted = sock.getsockname()[1]
+    ports = Ports(http=wanted, grpc=0, metrics=0).reserve()
+    assert ports.http == wanted
+    assert len({ports.http, ports.grpc, ports.metrics, 0}) == 4
+
+
+def test_reserve_refuses_a_taken_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
+            Ports(http=0, grpc=port, metrics=0).reserve()

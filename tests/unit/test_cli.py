@@ -1,0 +1,199 @@
+"""The command line through its real entry point."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.reference import SET_1
+
+CHECKPOINT = str(SET_1 / "videoitg-tiny")
+
+
+def run(*args, env=None):
+    command = [
+        sys.executable,
+        "-c",
+        "from groundserve.cli.main import main; main()",
+        *map(str, args),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+
+
+def score(*args):
+    return run("score", *args)
+
+
+@pytest.fixture(scope="module")
+def answer(engine_dirs, clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("score")
+    finished = score(
+        clips["bikes"],
+        "--query",
+        "a man",
+        "--query",
+        "a tree costs $5 or $6",
+        "--engines",
+        engine_dirs["cpu"],
+        "--top-k",
+        3,
+        "--json",
+        "--jsonl",
+        folder / "records.jsonl",
+        "--doc-id",
+        40,
+        "--contact-sheet",
+        folder / "sheet.png",
+        "--plot",
+        folder / "plot.png",
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished, folder
+
+
+def test_score_prints_the_documented_json_on_the_last_line(answer):
+    finished, _ = answer
+    value = json.loads(finished.stdout.splitlines()[-1])
+    assert value["num_source_frames"] == 250
+    assert value["frame_indices"] == list(range(0, 250, 25))
+    assert [len(query["selected_frames"]) for query in value["queries"]] == [3, 3]
+    assert value["engine"]["profile"] == "cpu"
+    assert {"probe", "cut", "decode", "encode", "ground", "select"} <= set(value["timing_ms"])
+
+
+def test_score_appends_records_that_downstream_readers_take(answer):
+    finished, folder = answer
+    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    value = json.loads(finished.stdout.splitlines()[-1])
+    assert [line["doc_id"] for line in lines] == [40, 41]
+    for line, query in zip(lines, value["queries"], strict=True):
+        assert sorted(line["index"][:3]) == query["selected_frames"]
+        assert sorted(line["index"]) == value["frame_indices"]
+        assert line["logits"] == sorted(line["logits"], reverse=True)
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "plot.png"])
+def test_score_draws_pictures(answer, name):
+    _, folder = answer
+    image = Image.open(folder / name).convert("RGB")
+    assert min(image.size) > 200
+    assert len(image.resize((64, 64)).getcolors(maxcolors=64 * 64)) > 50
+
+
+def test_checkpoint_and_engines_agree(answer, clips):
+    finished, _ = answer
+    direct = score(clips["bikes"], "--query", "a man", "--checkpoint", CHECKPOINT, "--json")
+    expected = json.loads(finished.stdout.splitlines()[-1])["queries"][0]["frame_logits"]
+    got = json.loads(direct.stdout.splitlines()[-1])
+    assert got["queries"][0]["frame_logits"] == pytest.approx(expected, abs=2e-5)
+    assert got["engine"]["profile"] == "torch"
+
+
+def test_tables_are_readable(engine_dirs, clips):
+    finished = score(clips["vfr"], "--query", "x [bold]y[/bold]", "--engines", engine_dirs["cpu"])
+    assert finished.returncode == 0, finished.stderr
+    assert "x [bold]y[/bold]" in finished.stdout
+    assert "100 frames" in finished.stdout
+    assert "spans:" in finished.stdout
+
+
+def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
+    import os
+
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    finished = run("score", clips["carphone_pristine"], "--query", "a car", "--json", env=env)
+    assert finished.returncode == 0, finished.stderr
+    assert "random weights: scores mean nothing" in finished.stderr
+    assert (tmp_path / "groundserve").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["score", "none.mp4", "--query", "x"], "no such video file: none.mp4"),
+        (["score", "{clip}", "--query", "x", "--top-k", "0"], "top_k must be >= 1, got 0"),
+        (["score", "{clip}", "--query", "x", "--sampling", "b"], "sampling must be one of eval"),
+        (
+            ["score", "{clip}", "--query", "x", "--engines", ".", "--server", "grpc://h:1"],
+            "give one of --engines and --server, not both",
+        ),
+        (
+            ["score", "{clip}", "--query", "x", "--server", "localhost:8001"],
+            "url must be grpc://HOST:PORT",
+        ),
+        (
+            ["score", "{clip}", "--query", "x", "--vision-tower", "."],
+            "--vision-tower goes with --checkpoint",
+        ),
+        (["score", "{text}", "--query", "x", "--checkpoint", CHECKPOINT], "video"),
+        (["build", "--checkpoint", "/nowhere", "--out", "x"], "no such directory"),
+        (["build", "--checkpoint", CHECKPOINT, "--out", "x", "--precision", "int3"], "int3"),
+        (["compare", "none.jsonl", "none.jsonl"], "cannot read none.jsonl"),
+    ],
+)
+def test_a_callers_error_is_one_line_and_exit_2(args, message, clips):
+    places = {"{clip}": str(clips["bikes"]), "{text}": __file__}
+    finished = run(*[places.get(arg, arg) for arg in args])
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert finished.stderr.startswith("groundserve: error: ")
+    assert finished.stderr.count("\n") == 1
+    assert finished.stdout == ""
+
+
+def test_nobody_at_the_server_is_exit_1(clips):
+    finished = score(clips["bikes"], "--query", "x", "--server", "grpc://127.0.0.1:9")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("groundserve: error: ")
+    assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["score", "build", "serve", "doctor", "compare"])
+def test_help_has_an_example(command):
+    finished = run(command, "--help")
+    assert finished.returncode == 0
+    assert f"groundserve {command}" in finished.stdout.split("Example:")[1]
+
+
+def test_doctor_answers_for_a_checkpoint():
+    finished = run("doctor", "--checkpoint", CHECKPOINT, "--activations", "--json")
+    assert finished.returncode == 0, finished.stderr
+    findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
+    assert findings["vision_token_num"]["detail"].startswith("256: ")
+    assert findings["projector"]["detail"] == "seq_mlp"
+    assert "agree in all" in findings["vision weights"]["detail"]
+    assert findings["activations"]["status"] == "ok"
+    assert findings["tritonserver"]["status"] == "ok"
+
+
+def test_doctor_warns_of_the_padding_token_that_training_leaves():
+    checkpoint = SET_1.parent / "videoitg_ref2" / "videoitg-pad-bang"
+    finished = run("doctor", "--checkpoint", checkpoint, "--json")
+    findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
+    assert findings["padding token"]["status"] == "warn"
+
+
+def test_doctor_and_compare_read_records(tmp_path):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
+    second.write_text('{"doc_id": 0, "index": [25, 50, 0]}\n')
+    compared = run("compare", first, second, "--top-k", 2, "--json")
+    assert json.loads(compared.stdout)["overlap_at_k"] == 0.5
+    assert "overlap@2" in run("compare", first, second, "--top-k", 2).stdout
+    examined = run("doctor", "--results", first)
+    assert "rule B (eval)" in examined.stdout
+
+
+def test_build_reports_its_gate(tmp_path):
+    out = tmp_path / "engines"
+    finished = run(
+        "build", "--checkpoint", CHECKPOINT, "--out", out, "--profile", "torch", "--json"
+    )
+    value = json.loads(finished.stdout)
+    assert value["gate"]["mask_probe"] > 0
+    assert Path(value["out"]) == out
