@@ -13,7 +13,7 @@ from pathlib import Path
 
 from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 
-QUERIES = ("When does the bicycle pass the tree?", "Which frames show only the road?")
+QUERIES = ("When is a parked bicycle shown?", "Which frames show cars in traffic?")
 COMMAND = [str(Path(sys.executable).with_name("groundserve"))]
 
 

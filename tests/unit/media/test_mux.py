@@ -40,10 +40,11 @@ def test_segment_stored_otherwise_fails(make_asset: MakeAsset) -> None:
 
 
 def test_every_segment_is_checked(make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[int] = []
+    checked: list[bytes] = []
     monkeypatch.setattr(
-        "groundserve.media._mux._check_written", lambda _, num_packets: checked.append(num_packets)
+        "groundserve.media._mux._check_written", lambda data, _: checked.append(data)
     )
     with closing(PacketReader(str(make_asset(EDIT_LIST)), Limits())) as reader:
-        cut_segments(reader, np.array([3, 14]))
-    assert checked == [12, 11]  # frames 12..23 of the original, then 24..34
+        segments = cut_segments(reader, np.array([3, 14]))
+    assert checked == [bytes(file) for file, _ in segments]
+    assert len(checked) == 2
