@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine_build import build
+from groundserve.cli.gate import check_engines
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.modeling.checkpoint import Checkpoint, reference_state_dict
+from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from tests.reference import REPOSITORY, SET_1, SET_2
+
+CHECKPOINT = SET_1 / "videoitg-tiny"
+TOWER = SET_1 / "siglip-tiny-patch14-112"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A copy of set 1's checkpoint and tower that a test may damage."""
+    shutil.copytree(TOWER, tmp_path / TOWER.name)
+    return shutil.copytree(CHECKPOINT, tmp_path / CHECKPOINT.name)
+
+
+def edit_config(checkpoint, **changes):
+    path = checkpoint / "config.json"
+    config = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v != "REMOVE"}))
+
+
+def edit_weights(checkpoint, edit):
+    path = checkpoint / "model.safetensors"
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path)
+
+
+def test_building_twice_keeps_the_directory(engine_dirs, tmp_path):
+    steps = []
+    out = shutil.copytree(engine_dirs["cpu"], tmp_path / "engines")
+    before = (out / "manifest.json").stat().st_mtime_ns
+    manifest = build(CHECKPOINT, out, profile="cpu", on_step=steps.append)
+    assert steps == ["reading the checkpoint", "up to date"]
+    assert (out / "manifest.json").stat().st_mtime_ns == before
+    assert manifest.identity["checkpoint"] == "videoitg-tiny"
+
+
+def test_a_damaged_directory_is_built_again(engine_dirs, tmp_path):
+    out = shutil.copytree(engine_dirs["torch"], tmp_path / "engines")
+    (out / "tokenizer.json").write_text("{}")
+    build(CHECKPOINT, out, profile="torch").verify_files(out)
+
+
+def test_something_else_at_the_place_is_kept(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InvalidRequestError, match="is not an engine directory"):
+        build(CHECKPOINT, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_build_that_fails_leaves_nothing(checkpoint, tmp_path):
+    edit_weights(checkpoint, lambda tensors: tensors.pop("out_proj.weight"))
+    with pytest.raises(InvalidRequestError, match=r"lacks 1 tensor\(s\).*: head.weight"):
+        build(checkpoint, tmp_path / "engines")
+    assert not list(tmp_path.glob("*engines*"))
+
+
+def test_another_precision_than_the_profiles_is_refused(tmp_path):
+    with pytest.raises(UnsupportedError, match="profile cpu computes in fp32, got precision bf16"):
+        build(CHECKPOINT, tmp_path / "engines", precision="bf16")
+
+
+def test_an_unknown_profile_is_refused(tmp_path):
+    with pytest.raises(UnsupportedError, match="profile must be one of cpu, torch, got 'tpu'"):
+        build(CHECKPOINT, tmp_path / "engines", profile="tpu")
+
+
+@pytest.mark.parametrize("profile", ["cpu", "torch"])
+def test_the_gate_passes_a_good_build(engine_dirs, profile):
+    report = check_engines(engine_dirs[profile], CHECKPOINT, vision_tower=None)
+    assert report.feature_error < 1e-4
+    assert report.logit_error < 1e-4
+    assert report.mask_probe > 1e-5
+
+
+def test_the_gate_refuses_engines_of_other_weights(engine_dirs, checkpoint):
+    def scale(tensors):
+        tensors["model.layers.0.mlp.down_proj.weight"] *= 1.5
+
+    edit_weights(checkpoint, scale)
+    with pytest.raises(EngineMismatchError, match="the grounding engine differs from PyTorch"):
+        check_engines(engine_dirs["cpu"], checkpoint, vision_tower=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mm_use_4_vision_tokens": "REMOVE"}, "mm_use_4_vision_tokens is missing, which means True"),
+        ({"mm_vision_select_feature": "REMOVE"}, "is missing, which means 'list'"),
+        ({"mm_use_im_patch_token": "REMOVE"}, "is missing, which means True"),
+        ({"mm_projector_type": "linear"}, "mm_projector_type is 'linear'"),
+        ({"mm_vision_tower": "openai/clip"}, "must name a SigLIP tower"),
+        ({"vision_token_num": "REMOVE"}, "vision_token_num must be given as int"),
+        ({"mm_vision_select_layer": -9}, r"mm_vision_select_layer must be in -4\.\.3, got -9"),
+        ({"mm_hidden_size": 64}, "the vision tower is 48 wide"),
+        ({"mm_vision_tower": "siglip-elsewhere"}, "does not hold the config of its vision tower"),
+        ({"num_hidden_layers": 1}, r"has unknown 12 tensor\(s\)"),
+        ({"intermediate_size": 64}, "has shape"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(checkpoint, tmp_path, changes, message):
+    edit_config(checkpoint, **changes)
+    with pytest.raises((UnsupportedError, InvalidRequestError), match=message):
+        build(checkpoint, tmp_path / "engines", profile="cpu")
+
+
+def test_a_missing_rope_theta_means_the_class_default():
+    raw = json.loads((CHECKPOINT / "config.json").read_text())
+    del raw["rope_theta"]
+    assert CheckpointConfig.from_dict(raw).rope_theta == 1e4
+
+
+def test_another_image_processor_is_refused(checkpoint, tmp_path):
+    path = checkpoint.parent / TOWER.name / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resample": 2}))
+    with pytest.raises(UnsupportedError, match="resample must be 3, got 2"):
+        build(checkpoint, tmp_path / "engines")
+
+
+def test_a_damaged_or_missing_shard_is_named(checkpoint, tmp_path):
+    (checkpoint / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(InvalidRequestError, match=r"model\.safetensors is damaged"):
+        build(checkpoint, tmp_path / "engines", profile="cpu")
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(InvalidRequestError, match=r"there are no \.safetensors files"):
+        build(checkpoint, tmp_path / "engines", profile="cpu")
+
+
+def test_a_missing_shard_of_an_index_is_named(tmp_path):
+    source = SET_2 / "videoitg-pad-bang"
+    shutil.copytree(SET_2 / "siglip-tiny", tmp_path / "siglip-tiny")
+    checkpoint = shutil.copytree(source, tmp_path / source.name)
+    (checkpoint / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(InvalidRequestError, match="model-00002-of-00003.safetensors is missing"):
+        build(checkpoint, tmp_path / "engines", profile="cpu")
+
+
+def test_no_such_checkpoint():
+    with pytest.raises(InvalidRequestError, match="no such directory, and not a hub id"):
+        Checkpoint.open("/nowhere/at/all")
+
+
+def test_the_vision_tower_may_come_from_the_checkpoint_itself(checkpoint):
+    """Set 1's checkpoint holds the same tower, so both ways give the same weights."""
+    separate = Checkpoint.open(checkpoint)
+    own = Checkpoint(**{**vars(separate), "tower_directory": None})
+    pairs = zip(
+        separate.load_vision().state_dict().items(),
+        own.load_vision().state_dict().items(),
+        strict=True,
+    )
+    for (name, theirs), (_, ours) in pairs:
+        assert torch.equal(theirs, ours), name
+
+
+def test_weights_go_back_under_the_references_names():
+    opened = Checkpoint.open(CHECKPOINT)
+    written = reference_state_dict(opened.load_vision(), opened.load_grounding())
+    original = load_file(CHECKPOINT / "model.safetensors")
+    assert written.keys() <= original.keys()
+    unused = {name.rsplit("vision_model.", 1)[-1] for name in original.keys() - written.keys()}
+    assert {name.split(".")[0] for name in unused} <= {"post_layernorm", "head", "encoder"}
+    assert all(name.startswith("encoder.layers.2.") for name in unused if "encoder" in name)
+    for name, tensor in written.items():
+        assert torch.equal(tensor, original[name]), name
+
+
+def test_the_released_models_tower_is_known_without_its_config():
+    tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
+    assert (tower.side, tower.num_layers_used(-2)) == (27, 26)
+
+
+def test_the_shipped_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
+    """Seeded: the committed files can be made again bit for bit."""
+    import importlib.util
+
+    path = REPOSITORY / "scripts" / "make_seeded_checkpoint.py"
+    spec = importlib.util.spec_from_file_location("make_seeded_checkpoint", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    committed = module.OUT
+    monkeypatch.setattr(module, "OUT", tmp_path / "seeded")
+    module.main()
+    made = load_file(tmp_path / "seeded" / "model.safetensors")
+    kept = load_file(committed / "model.safetensors")
+    assert made.keys() == kept.keys()
+    for name, tensor in made.items():
+        np.testing.assert_array_equal(tensor.numpy(), kept[name].numpy(), err_msg=name)
+    assert (tmp_path / "seeded" / "tokenizer.json").read_text("utf-8") == (
+        committed / "tokenizer.json"
+    ).read_text("utf-8")
