@@ -1,0 +1,44 @@
+"""The examples of docs/serving.md run as they stand, against the real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.reference import REPOSITORY
+
+
+def example(kind: str) -> str:
+    """Return the code block that follows `<!-- run: kind -->`."""
+    text = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+    (code,) = re.findall(rf"<!-- run: {kind} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+@pytest.fixture
+def folder(video_root, clips):
+    shutil.copyfile(clips["bikes"], video_root / "bikes.mp4")
+    return video_root
+
+
+def test_curl(server, folder):
+    code = example("curl").replace("127.0.0.1:8000", server.http_address)
+    code = code.replace("/data/videos", str(folder))
+    run = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    outputs = {output["name"]: output for output in json.loads(run.stdout)["outputs"]}
+    assert outputs["SELECTED_FRAMES"]["shape"] == [1, 4]
+    assert outputs["FRAME_SCORES"]["shape"] == [1, 10]
+
+
+def test_python(server, folder):
+    code = example("python").replace("127.0.0.1:8001", server.grpc_address)
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    lines = run.stdout.splitlines()
+    assert lines[0].startswith("When is a parked bicycle shown? [")
+    assert lines[-1].startswith("refused: sample_fps 1000 is too high")
