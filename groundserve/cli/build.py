@@ -53,8 +53,11 @@ def command(
     if as_json:
         print_json({"out": str(out), "engine": manifest.identity, "gate": asdict(report)})
         return
-    stdout.print(f"engine directory {out}: {manifest.profile}, {manifest.precision}")
+    stdout.print(
+        f"engine directory {out}: {manifest.profile}, {manifest.precision}", soft_wrap=True
+    )
     stdout.print(
         f"gate: features differ by {report.feature_error:.1e}, logits by "
-        f"{report.logit_error:.1e} (relative); mask probe {report.mask_probe:.1e}"
+        f"{report.logit_error:.1e} (relative); mask probe {report.mask_probe:.1e}",
+        soft_wrap=True,
     )

@@ -116,17 +116,20 @@ def print_result(result: ScoreResult) -> None:
         f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames "
         f"with {result.grid} x {result.grid} tokens each",
         highlight=False,
+        soft_wrap=True,
     )
     for query in result.queries:
         stdout.print()
-        stdout.print(f"[bold]{_escape(query.query)}[/bold]", highlight=False)
+        stdout.print(f"[bold]{_escape(query.query)}[/bold]", highlight=False, soft_wrap=True)
         stdout.print(_frames_table(query, result))
         spans = ", ".join(
             f"{format_seconds(span.start_seconds)}-{format_seconds(span.end_seconds)} "
             f"({span.score:.2f})"
             for span in query.spans
         )
-        stdout.print(f"spans: {spans or 'none above the threshold'}", highlight=False)
+        stdout.print(
+            f"spans: {spans or 'none above the threshold'}", highlight=False, soft_wrap=True
+        )
 
 
 def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
