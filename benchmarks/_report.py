@@ -30,7 +30,7 @@ def write_report(path: Path | None, question: str, results: dict[str, Any]) -> N
     )
     report = {
         "question": question,
-        "command": "python " + " ".join(["-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() or None,
         "machine": {

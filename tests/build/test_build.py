@@ -99,7 +99,7 @@ def test_the_gate_refuses_engines_of_other_weights(engine_dirs, checkpoint):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mm_use_4_vision_tokens": "REMOVE"}, "mm_use_4_vision_tokens is missing, which means True"),
+        ({"mm_use_4_vision_tokens": "REMOVE"}, "_4_vision_tokens is missing, which means True"),
         ({"mm_vision_select_feature": "REMOVE"}, "is missing, which means 'list'"),
         ({"mm_use_im_patch_token": "REMOVE"}, "is missing, which means True"),
         ({"mm_projector_type": "linear"}, "mm_projector_type is 'linear'"),
@@ -145,7 +145,7 @@ def test_a_missing_shard_of_an_index_is_named(tmp_path):
     shutil.copytree(SET_2 / "siglip-tiny", tmp_path / "siglip-tiny")
     checkpoint = shutil.copytree(source, tmp_path / source.name)
     (checkpoint / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(InvalidRequestError, match="model-00002-of-00003.safetensors is missing"):
+    with pytest.raises(InvalidRequestError, match=r"model-00002-of-00003\.safetensors is missing"):
         build(checkpoint, tmp_path / "engines", profile="cpu")
 
 
