@@ -23,6 +23,7 @@ from groundserve.errors import (
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.triton_messages import RESTARTING, is_restarting
 
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput
@@ -37,6 +38,12 @@ _OUTPUTS = (
     "SELECTED_FRAMES",
     "INFO",
 )
+_CHANNEL_ARGS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that was restarted is found again within a second; gRPC would wait up to 120.
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 _ERRORS: dict[str, type[GroundserveError]] = {
     "INVALID_ARGUMENT": InvalidRequestError,
     "UNIMPLEMENTED": UnsupportedError,
@@ -75,7 +82,7 @@ class Client:
         except ImportError as error:
             raise MissingExtraError("serve", "tritonclient") from error
         self._triton = tritonclient.grpc
-        self._server = tritonclient.grpc.InferenceServerClient(address)
+        self._server = tritonclient.grpc.InferenceServerClient(address, channel_args=_CHANNEL_ARGS)
         self._timeout_seconds = timeout_seconds
 
     def score(
@@ -210,4 +217,6 @@ def _typed_error(error: Any) -> GroundserveError:
     message = str(error.message() or "the server gave no reason")
     if message.startswith("in ensemble"):
         message = message.split(", ", 1)[-1]
+    if is_restarting(message):
+        return UnavailableError(RESTARTING)
     return _ERRORS.get(status, GroundserveError)(message)

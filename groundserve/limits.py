@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Self
 
 from groundserve.errors import InvalidRequestError
 
 MIB = 1024**2
 GIB = 1024**3
+
+_VARIABLE_PREFIX = "GROUNDSERVE_MAX_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +44,34 @@ class Limits:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not value > 0:
                 raise InvalidRequestError(f"{field.name} must be > 0, got {value!r}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read an operator's ceilings: GROUNDSERVE_MAX_QUERIES=8 sets `max_queries`, and so on.
+
+        Raises:
+            InvalidRequestError: A variable of that prefix names no field, or its value is not a
+                plain number above 0.
+        """
+        kinds = {f"GROUNDSERVE_{field.name.upper()}": field for field in fields(cls)}
+        values: dict[str, float] = {}
+        for variable, text in environment.items():
+            if not variable.startswith(_VARIABLE_PREFIX):
+                continue
+            if variable not in kinds:
+                raise InvalidRequestError(
+                    f"{variable} is not a limit; known: {', '.join(sorted(kinds))}"
+                )
+            field = kinds[variable]
+            values[field.name] = _parse_number(variable, text, is_whole=field.type == "int")
+        return cls(**values)  # type: ignore[arg-type]  # whole where the field is
+
+
+def _parse_number(variable: str, text: str, *, is_whole: bool) -> float:
+    pattern, kind = (r"[0-9]{1,15}", "whole number") if is_whole else (r"[0-9.]{1,15}", "number")
+    try:
+        if re.fullmatch(pattern, text, re.ASCII) and (value := float(text)) > 0:
+            return int(value) if is_whole else value
+    except ValueError:  # more than one point
+        pass
+    raise InvalidRequestError(f"{variable} must be a {kind} above 0, got {text!r}")

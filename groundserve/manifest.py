@@ -80,6 +80,21 @@ class Manifest:
             "note": self.checkpoint.get("note"),
         }
 
+    @property
+    def encoder_identity(self) -> dict[str, Any]:
+        """What decides the encoder's features: implementation, arithmetic, weights."""
+        engines = {
+            name: sha256
+            for name, sha256 in self.files.items()
+            if name.startswith("vision_encoder.")
+        }
+        names = ("sha256", "vision_sha256")
+        return {
+            "encoder": self.stages.encoder,
+            "precision": self.precision,
+            "weights": engines or {name: self.checkpoint.get(name) for name in names},
+        }
+
     def to_json(self) -> str:
         """Return the text of `manifest.json`."""
         return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -38,7 +38,7 @@ class ScoreOptions:
         fps = self.sample_fps
         if isinstance(fps, bool) or not isinstance(fps, int | float):
             raise InvalidRequestError(f"sample_fps must be a number, got {_shown(fps)}")
-        if not (0 < fps < math.inf):
+        if not 0 < fps <= sys.float_info.max:  # a whole number may be larger and finite
             raise InvalidRequestError(f"sample_fps must be finite and > 0, got {_shown(fps)}")
         _require_choice("sampling", self.sampling, get_args(Sampling))
         _require_choice("seek", self.seek, get_args(Seek))

@@ -42,7 +42,8 @@ def sample_frames(
     """
     if num_source_frames < 1:
         raise InvalidRequestError("the video has no frames")
-    frame_stride = round(fps / sample_fps)
+    # Any stride past the end takes the first frame only; the quotient may be infinite.
+    frame_stride = round(min(fps / sample_fps, num_source_frames))
     if sampling == "infer":
         frame_stride = max(1, frame_stride)
     elif frame_stride < 1:

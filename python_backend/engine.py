@@ -12,6 +12,7 @@ from groundserve.prompts import QueryTokenizer
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, VisionEncoder
 from python_backend.ground import Grounder, OnnxRuntimeGrounder, TorchGrounder
+from python_backend.meter import Meter
 
 if TYPE_CHECKING:
     from groundserve.modeling.checkpoint import Checkpoint
@@ -43,9 +44,9 @@ class EngineDirectory:
             manifest.verify_files(directory)
         return cls(directory, manifest)
 
-    def open_decoder(self, workers: MediaWorkers) -> FrameDecoder:
-        """Open the decode stage on a pool of workers."""
-        return PyAVDecoder(workers, image_size=self.manifest.model.image_size)
+    def open_decoder(self, workers: MediaWorkers, *, meter: Meter) -> FrameDecoder:
+        """Open the decode stage on a pool of workers, whose deaths are counted."""
+        return PyAVDecoder(workers, image_size=self.manifest.model.image_size, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
         """Open the vision stage."""

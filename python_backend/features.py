@@ -1,13 +1,9 @@
-"""From a video to pooled features: probe, sample, then decode and encode chunk by chunk.
-
-Decoding of the next chunk runs beside encoding of the current one, so that two chunks of resized
-frames are held at most, whatever the length of the video.
-"""
+"""From a video to pooled features: probe, sample, then decode and encode what is not cached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.grid import grid_side, pooling_weights
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
-from groundserve.media import MediaWorkers, OpenVideo, Segments, VideoIndex, VideoSource
+from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import ScoreOptions
-from groundserve.sampling import sample_frames, snap_to_keyframes
+from python_backend.cache import CacheKeys, FeatureCache, VideoCache
+from python_backend.chunks import ChunkRunner, DecodeFunction, EncodeFunction
+from python_backend.ground import Questions
+from python_backend.meter import Meter, count_deaths
+from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
-
-CHUNK_FRAMES = 64
-
-DecodeFunction = Callable[[Segments], NDArray[np.uint8]]
-EncodeFunction = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,99 +37,111 @@ class VideoFeatures:
     """What the answer's INFO says of the video; JSON values only."""
 
 
-def extract_features(
-    source: VideoSource,
-    options: ScoreOptions,
-    *,
-    workers: MediaWorkers,
-    manifest: Manifest,
-    decode: DecodeFunction,
-    encode: EncodeFunction,
-    limits: Limits,
-    deadline: Deadline,
-) -> VideoFeatures:
-    """Decode and encode the frames that the options sample.
+@dataclass(frozen=True, kw_only=True)
+class FeatureExtractor:
+    """Everything of one process that requests share."""
 
-    Args:
-        source: The open video.
-        options: Sampling and seeking; the selector is not used here.
-        workers: Processes that demux.
-        manifest: Of the engine that `encode` runs.
-        decode: Segments of one chunk -> uint8 (n, S, S, 3). Runs in a helper thread.
-        encode: Frames and pooling weights (g, s) -> float32 (n, g*g, D_v).
-        limits: Ceilings on the request.
-        deadline: Checked between chunks.
+    workers: MediaWorkers
+    """Processes that demux."""
+    manifest: Manifest
+    """Of the engine that encodes."""
+    limits: Limits
+    """Ceilings on a request."""
+    cache: FeatureCache | None
+    """Features of earlier requests, None to compute always."""
+    meter: Meter
+    """Where work is counted."""
 
-    Raises:
-        InvalidRequestError: The options or the video break a rule.
-        DeadlineExceededError: Time ran out.
-        UnavailableError: A worker process died.
-    """
-    options.check(limits)
-    watch = Stopwatch()
-    model = manifest.model
-    with workers.open(source, deadline=deadline) as video:
-        watch.lap("probe")
-        index = video.index
-        frame_indices, shift_seconds = _sample(index, options)
-        num_frames = len(frame_indices)
-        grid = grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
-        pooling = pooling_weights(grid, side=model.side)
-        features = np.empty((num_frames, grid * grid, model.vision_hidden_size), np.float32)
-        start = 0
-        for frames in _decoded_chunks(video, frame_indices, decode, watch):
-            deadline.check()
-            with watch.measure("encode"):
-                features[start : start + len(frames)] = encode(frames, pooling)
-            start += len(frames)
-    return VideoFeatures(
-        features=features,
-        frame_indices=frame_indices,
-        pts_seconds=index.pts_seconds[frame_indices],
-        stage_info={
-            "num_source_frames": index.num_source_frames,
-            "fps": index.average_fps,
-            "duration_seconds": index.duration_seconds,
-            "grid": grid,
-            "engine": manifest.identity,
-            "cache_hit": False,
-            "keyframe_shift_seconds": shift_seconds,
+    def extract(
+        self,
+        source: VideoSource,
+        options: ScoreOptions,
+        *,
+        questions: Questions | None,
+        decode: DecodeFunction,
+        encode: EncodeFunction,
+        deadline: Deadline,
+    ) -> VideoFeatures:
+        """Find or compute the features of the frames that the options sample.
+
+        Of several requests for the same features, also in other processes that share the cache,
+        one computes and the others wait. Each of those holds its video open meanwhile: who waits
+        for a worker while holding the lock of the features could wait for itself.
+
+        Args:
+            source: The open video, which the caller may read.
+            options: Sampling and seeking; the selector is not used here.
+            questions: What will be asked, to refuse one that does not fit before any decoding.
+            decode: See `ChunkRunner`.
+            encode: See `ChunkRunner`.
+            deadline: Checked between chunks.
+
+        Raises:
+            InvalidRequestError: The options, the video or a question break a rule.
+            DeadlineExceededError: Time ran out.
+            UnavailableError: A worker process died.
+        """
+        options.check(self.limits)
+        watch = Stopwatch()
+        runner = ChunkRunner(
+            decode=decode, encode=encode, watch=watch, meter=self.meter, deadline=deadline
+        )
+        cached = self._cached(source, watch)
+        is_hit = True
+        index = cached.load_index()
+        plan = self._plan(index, options, questions) if index else None
+        features = cached.load(plan) if plan else None
+        if plan is None or features is None:
+            with self._open(source, watch, deadline) as video:
+                if plan is None:
+                    cached.save_index(video.index)
+                    plan = self._plan(video.index, options, questions)
+                with cached.locked(plan, deadline):
+                    features = cached.load(plan)
+                    if features is None:
+                        is_hit = False
+                        features = runner.run(video, plan, self.manifest.model)
+                        cached.save(plan, features)
+        return VideoFeatures(
+            features=features,
+            frame_indices=plan.frame_indices,
+            pts_seconds=plan.pts_seconds,
+            stage_info=self._stage_info(plan, is_hit=is_hit, watch=watch),
+        )
+
+    def _cached(self, source: VideoSource, watch: Stopwatch) -> VideoCache:
+        if self.cache is None:
+            return VideoCache()
+        with watch.measure("cache"):  # hashes an upload
+            identity = source.identity
+        keys = CacheKeys(identity=identity, manifest=self.manifest, limits=self.limits)
+        return self.cache.of(keys, watch)
+
+    def _plan(
+        self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
+    ) -> FramePlan:
+        plan = FramePlan.make(index, options, self.manifest.model)
+        if questions is not None:
+            questions.check_fit(plan.num_visual_tokens)
+        return plan
+
+    @contextmanager
+    def _open(
+        self, source: VideoSource, watch: Stopwatch, deadline: Deadline
+    ) -> Iterator[OpenVideo]:
+        with ExitStack() as stack:
+            with watch.measure("probe"), count_deaths(self.meter):
+                video = stack.enter_context(self.workers.open(source, deadline=deadline))
+            yield video
+
+    def _stage_info(self, plan: FramePlan, *, is_hit: bool, watch: Stopwatch) -> dict[str, Any]:
+        return {
+            "num_source_frames": plan.index.num_source_frames,
+            "fps": plan.index.average_fps,
+            "duration_seconds": plan.index.duration_seconds,
+            "grid": plan.grid,
+            "engine": self.manifest.identity,
+            "cache_hit": is_hit,
+            "keyframe_shift_seconds": plan.shift_seconds,
             "timing_ms": watch.timing_ms,
-        },
-    )
-
-
-def _sample(index: VideoIndex, options: ScoreOptions) -> tuple[NDArray[np.int64], float]:
-    frame_indices = sample_frames(
-        index.num_source_frames,
-        index.average_fps,
-        sampling=options.sampling,
-        sample_fps=options.sample_fps,
-        num_frames=options.num_frames,
-    )
-    if options.seek == "exact":
-        return frame_indices, 0.0
-    return snap_to_keyframes(frame_indices, index.is_key, index.pts_seconds)
-
-
-def _decoded_chunks(
-    video: OpenVideo, frame_indices: NDArray[np.int64], decode: DecodeFunction, watch: Stopwatch
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of each chunk, the next one already being decoded."""
-
-    def load(chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
-        with watch.measure("cut"):
-            segments = video.cut(chunk)
-        with watch.measure("decode"):
-            return decode(segments)
-
-    chunks = [
-        frame_indices[i : i + CHUNK_FRAMES] for i in range(0, len(frame_indices), CHUNK_FRAMES)
-    ]
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        pending = ahead.submit(load, chunks[0])
-        for next_chunk in [*chunks[1:], None]:
-            frames = pending.result()
-            if next_chunk is not None:
-                pending = ahead.submit(load, next_chunk)
-            yield frames
+        }

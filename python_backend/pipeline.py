@@ -21,11 +21,13 @@ from groundserve.profiles import get_profile
 from groundserve.prompts import QueryTokenizer
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from python_backend.cache import FeatureCache
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.encode import TorchEncoder, VisionEncoder
 from python_backend.engine import EngineDirectory
-from python_backend.features import VideoFeatures, extract_features
-from python_backend.ground import Grounder, TorchGrounder, ground_queries
+from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.ground import Grounder, Questions, TorchGrounder, ground_questions
+from python_backend.meter import Counts, Meter
 from python_backend.select import select_frames
 from python_backend.stopwatch import Stopwatch
 
@@ -38,8 +40,8 @@ class Pipeline:
 
     manifest: Manifest
     """Of the engine directory; its `files` are empty when made from a checkpoint."""
-    readers: MediaWorkers
-    """Processes that demux; each holds one open video. Closed with the pipeline."""
+    extractor: FeatureExtractor
+    """Decode and vision stages together; its workers are closed with the pipeline."""
     decoders: MediaWorkers
     """Processes that decode, a pool of its own: an open video would wait for itself."""
     decoder: FrameDecoder
@@ -61,6 +63,8 @@ class Pipeline:
         limits: Limits | None = None,
         num_threads: int | None = None,
         verify_files: bool = True,
+        cache: FeatureCache | None = None,
+        meter: Meter | None = None,
     ) -> Pipeline:
         """Load an engine directory.
 
@@ -69,21 +73,30 @@ class Pipeline:
             limits: Defaults where None.
             num_threads: Threads of each engine; the cores of this machine where None.
             verify_files: Hash every file first.
+            cache: Where features of earlier videos are kept; nowhere where None.
+            meter: Where work is counted; nowhere where None.
 
         Raises:
             EngineMismatchError: The directory does not match its manifest or this version.
         """
         engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
         limits = limits or Limits()
+        meter = meter or Counts()
         num_threads = num_threads or os.cpu_count() or 1
         encoder = engine.open_encoder(num_threads=num_threads)
         grounder = engine.open_grounder(num_threads=num_threads)
         decoders = MediaWorkers(limits=limits)
         return cls(
             manifest=engine.manifest,
-            readers=MediaWorkers(limits=limits),
+            extractor=FeatureExtractor(
+                workers=MediaWorkers(limits=limits),
+                manifest=engine.manifest,
+                limits=limits,
+                cache=cache,
+                meter=meter,
+            ),
             decoders=decoders,
-            decoder=engine.open_decoder(decoders),
+            decoder=engine.open_decoder(decoders, meter=meter),
             encoder=encoder,
             grounder=grounder,
             tokenizer=engine.open_tokenizer(),
@@ -121,14 +134,21 @@ class Pipeline:
             files={},
         )
         limits = limits or Limits()
+        meter = Counts()
         encoder = TorchEncoder(opened.load_vision())
         grounder = TorchGrounder(opened.load_grounding())
         decoders = MediaWorkers(limits=limits)
         return cls(
             manifest=manifest,
-            readers=MediaWorkers(limits=limits),
+            extractor=FeatureExtractor(
+                workers=MediaWorkers(limits=limits),
+                manifest=manifest,
+                limits=limits,
+                cache=None,
+                meter=meter,
+            ),
             decoders=decoders,
-            decoder=PyAVDecoder(decoders, image_size=manifest.model.image_size),
+            decoder=PyAVDecoder(decoders, image_size=manifest.model.image_size, meter=meter),
             encoder=encoder,
             grounder=grounder,
             tokenizer=QueryTokenizer(tokenizer, pad_token_id=pad_token_id),
@@ -162,9 +182,12 @@ class Pipeline:
         texts = [queries] if isinstance(queries, str) else list(queries)
         deadline = Deadline.after(self.limits.max_request_seconds)
         watch = Stopwatch()
-        extracted = self.features(video, options, deadline=deadline)
+        questions = self.parse_questions(texts)
+        extracted = self.features(video, options, questions=questions, deadline=deadline)
         with watch.measure("ground"):
-            frame_logits = self.ground(extracted.features, texts, deadline=deadline)
+            frame_logits = ground_questions(
+                extracted.features, questions, self.grounder, deadline=deadline
+            )
         with watch.measure("select"):
             selection = select_frames(frame_logits, extracted.frame_indices, options)
         watch.lap("total")
@@ -192,8 +215,15 @@ class Pipeline:
             engine=info["engine"],
         )
 
-    def features(self, video: Video, options: ScoreOptions, *, deadline: Deadline) -> VideoFeatures:
-        """Decode and encode; see `extract_features`."""
+    def features(
+        self,
+        video: Video,
+        options: ScoreOptions,
+        *,
+        questions: Questions | None = None,
+        deadline: Deadline,
+    ) -> VideoFeatures:
+        """Decode and encode; see `FeatureExtractor.extract`."""
 
         def decode(segments: Segments) -> NDArray[np.uint8]:
             return self.decoder.decode(segments, deadline=deadline)
@@ -203,34 +233,31 @@ class Pipeline:
         else:
             opened = VideoSource.from_path(video, limits=self.limits)
         with opened as source:
-            return extract_features(
+            return self.extractor.extract(
                 source,
                 options,
-                workers=self.readers,
-                manifest=self.manifest,
+                questions=questions,
                 decode=decode,
                 encode=self.encoder.encode,
-                limits=self.limits,
                 deadline=deadline,
             )
 
     def ground(
         self, features: NDArray[np.float32], queries: Sequence[str], *, deadline: Deadline
     ) -> NDArray[np.float32]:
-        """Return float32 (Q, T); see `ground_queries`."""
-        return ground_queries(
-            features,
-            queries,
-            tokenizer=self.tokenizer,
-            grounder=self.grounder,
-            model=self.manifest.model,
-            limits=self.limits,
-            deadline=deadline,
+        """Return float32 (Q, T); see `ground_questions`."""
+        questions = self.parse_questions(queries)
+        return ground_questions(features, questions, self.grounder, deadline=deadline)
+
+    def parse_questions(self, queries: Sequence[str]) -> Questions:
+        """Check and tokenize questions; see `Questions.parse`."""
+        return Questions.parse(
+            queries, tokenizer=self.tokenizer, model=self.manifest.model, limits=self.limits
         )
 
     def close(self) -> None:
         """End the worker processes."""
-        self.readers.close()
+        self.extractor.workers.close()
         self.decoders.close()
 
     def __enter__(self) -> Pipeline:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
 from groundserve.selection import select_frames as select_for_query
 from groundserve.selection import sigmoid
@@ -31,7 +32,12 @@ def select_frames(
         frame_logits: float32 (Q, T).
         frame_indices: int64 (T,).
         options: `top_k` and `selector` are used.
+
+    Raises:
+        InvalidRequestError: Q is 0, or T of the two arrays differs.
     """
+    if len(frame_logits) == 0:
+        raise InvalidRequestError("frame_logits must have a row for at least one question, got 0")
     selected = [
         select_for_query(row, frame_indices, num_selected=options.top_k, selector=options.selector)
         for row in frame_logits

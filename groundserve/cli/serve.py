@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from groundserve.cli._output import print_json, progress, stdout
+
+if TYPE_CHECKING:
+    from groundserve.serving import TritonServer
 
 NAME = "serve"
 
 
 def command(
     engines: Annotated[Path, typer.Option(help="Engine directory.")],
+    host: Annotated[
+        str, typer.Option(help="IPv4 address to listen on; put a gateway in front of any other.")
+    ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 picks a free one.")] = 8002,
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(help="Directory whose files VIDEO_URI may name; may be given again."),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Directory of the feature cache; no cache when left out.")
+    ] = None,
+    cache_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes in the feature cache.", show_default="8 GiB")
     ] = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Triton's log; stderr when left out.")
@@ -28,32 +42,54 @@ def command(
         bool, typer.Option("--json", help="Print the addresses as JSON when ready.")
     ] = False,
 ) -> None:
-    """Serve an engine directory on loopback until Ctrl-C or SIGTERM.
+    """Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.
 
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
-    from groundserve.serving import TritonServer, wait_for_stop_signal
+    from groundserve.serving import Supervisor, TritonServer, sigterm_as_interrupt
 
+    _log_events_to_stderr()
     server = TritonServer(
         engines,
+        host=host,
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         allowed_roots=allow_root or [],
+        cache_dir=cache_dir,
+        cache_bytes=cache_bytes,
         log_file=log_file,
     )
-    with progress("starting tritonserver"):
-        server.start()
-    with server:
-        addresses = {
-            "http": f"http://{server.http_address}",
-            "grpc": f"grpc://{server.grpc_address}",
-            "metrics": f"http://{server.metrics_address}/metrics",
-        }
-        if as_json:
-            print_json({"ready": True, "pid": server.pid, **addresses})
-        else:
-            for name, address in addresses.items():
-                stdout.print(f"{name:8}{address}", highlight=False)
-            stdout.print("ready; Ctrl-C stops it")
-        wait_for_stop_signal(server)
+    with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
+        try:
+            with progress("starting tritonserver"):
+                server.start()
+            supervisor = Supervisor(server)  # counts the stubs, so before anybody is told
+            _print_addresses(server, as_json)
+            supervisor.run()
+        finally:
+            server.stop()
+
+
+def _log_events_to_stderr() -> None:
+    from groundserve.serving.events import JsonFormatter, logger
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _print_addresses(server: TritonServer, as_json: bool) -> None:
+    addresses = {
+        "http": f"http://{server.http_address}",
+        "grpc": f"grpc://{server.grpc_address}",
+        "metrics": f"http://{server.metrics_address}/metrics",
+    }
+    if as_json:
+        print_json({"ready": True, "pid": server.pid, **addresses})
+    else:
+        for name, address in addresses.items():
+            stdout.print(f"{name:8}{address}", highlight=False)
+        stdout.print("ready; Ctrl-C stops it")

@@ -70,8 +70,9 @@ def _start_position(table: PacketTable, target: int) -> int:
 
 def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut:
     positions = np.arange(start, targets.max() + 1)
-    if table.is_key[start]:
-        # Leading pictures refer to packets before the key.
+    if table.is_key[start] and table.pts[start] <= table.pts[targets[0]]:
+        # Leading pictures refer to packets before the key; only where a file starts so are they
+        # targets, and then decoded as far as they would be with the whole file.
         positions = positions[table.pts[positions] >= table.pts[start]]
     # Packets marked discard stay: others refer to them (a key packet before an edit's start).
     in_time_order = positions[np.argsort(table.pts[positions], kind="stable")]

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 from av.container import InputContainer
@@ -75,9 +76,8 @@ def list_packets(container: InputContainer, stream: VideoStream, limits: Limits)
     pts, dts, sizes = array("q"), array("q"), array("q")
     is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
     time_base = _time_base(stream)
-    max_packets = int(limits.max_duration_seconds * MAX_FRAMES_PER_SECOND) + 1
     start = stream.start_time
-    for packet in read_packets(container, stream):
+    for packet in islice(read_packets(container, stream), _max_packets(limits) + 1):
         if packet.pts is None:
             raise MediaError(
                 f"frame {len(pts)} of the file (in decode order) has no presentation time; "
@@ -85,17 +85,13 @@ def list_packets(container: InputContainer, stream: VideoStream, limits: Limits)
             )
         start = packet.pts if start is None else start
         check_duration(float((packet.pts - start) * time_base), limits)
-        if len(pts) >= max_packets:
-            raise MediaError(
-                f"the video must have at most {max_packets} frames "
-                f"(max_duration_seconds at {MAX_FRAMES_PER_SECOND} a second)"
-            )
         pts.append(packet.pts)
         dts.append(packet.pts if packet.dts is None else packet.dts)
         sizes.append(packet.size)
         is_key.append(packet.is_keyframe)
         is_discard.append(packet.is_discard)
         is_hidden.append(is_hidden_packet(packet))
+    check_count(len(pts), limits)
     return PacketTable(
         pts=np.array(pts, np.int64),
         dts=np.array(dts, np.int64),
@@ -143,9 +139,22 @@ def check_duration(seconds: float, limits: Limits) -> None:
         )
 
 
+def check_count(num_packets: int, limits: Limits) -> None:
+    """Raise MediaError past `MAX_FRAMES_PER_SECOND` over `limits.max_duration_seconds`."""
+    if num_packets > _max_packets(limits):
+        raise MediaError(
+            f"the video must have at most {_max_packets(limits)} frames "
+            f"(max_duration_seconds at {MAX_FRAMES_PER_SECOND} a second)"
+        )
+
+
 def announced_seconds(stream: VideoStream) -> float:
     """Return the duration in the stream's header, 0 where there is none."""
     return float((stream.duration or 0) * _time_base(stream))
+
+
+def _max_packets(limits: Limits) -> int:
+    return int(limits.max_duration_seconds * MAX_FRAMES_PER_SECOND) + 1
 
 
 def _average_fps(stream: VideoStream) -> float:

@@ -21,7 +21,7 @@ from groundserve.errors import (
 )
 from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
-from groundserve.media._wire import Channel, Message, WireError
+from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
 
 _ERRORS: dict[str, type[GroundserveError]] = {
     error.__name__: error for error in (InvalidRequestError, MediaError)
@@ -69,11 +69,10 @@ class WorkerProcess:
             UnavailableError: The worker died, or this place is closed.
         """
         deadline.check()
-        channel = self._connect()
         fields |= {"job": job, "seconds": deadline.remaining_seconds()}
+        message = Message(fields=fields, arrays=arrays or {})
         try:
-            channel.send(Message(fields=fields, arrays=arrays or {}), fd, deadline=deadline)
-            answer = channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
+            answer = self._exchange(message, fd, deadline)
         except TimeoutError:
             self.kill()
             raise DeadlineExceededError(
@@ -88,6 +87,19 @@ class WorkerProcess:
         if error := _ERRORS.get(answer.fields.get("error", "")):
             raise error(answer.fields["message"])
         return answer
+
+    def _exchange(self, message: Message, fd: int | None, deadline: Deadline) -> Message:
+        """Send and receive, with one fresh worker more where the first died before the job."""
+        try:
+            return self._exchange_once(message, fd, deadline)
+        except NotReceivedError:
+            self.kill()
+            return self._exchange_once(message, fd, deadline)
+
+    def _exchange_once(self, message: Message, fd: int | None, deadline: Deadline) -> Message:
+        channel = self._connect()
+        channel.send(message, fd, deadline=deadline)
+        return channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
 
     def kill(self) -> None:
         """End the worker now, also amid a job; the next call starts another."""

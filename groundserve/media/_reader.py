@@ -15,6 +15,7 @@ from groundserve.media._container import open_container, select_video_stream
 from groundserve.media._packets import (
     PacketTable,
     announced_seconds,
+    check_count,
     check_duration,
     describe,
     list_packets,
@@ -40,6 +41,7 @@ class PacketReader:
         self._open()
         try:
             check_duration(announced_seconds(self.stream), limits)
+            check_count(self.stream.frames, limits)
             self.table = list_packets(self.container, self.stream, limits)
             self.index = describe(self.container, self.stream, self.table)
         except BaseException:
@@ -52,10 +54,12 @@ class PacketReader:
         Raises:
             MediaError: Reading a second time gives other packets than the first.
         """
-        for timestamp in (self.table.pts[first], self.table.dts[first]):
-            packets = self._read_after_seek(int(timestamp), first, stop)
-            if packets is not None:
-                return packets
+        # FFmpeg seeks to key packets; looking for one in an index without any is quadratic.
+        if self.table.is_key[first]:
+            for timestamp in (self.table.pts[first], self.table.dts[first]):
+                packets = self._read_after_seek(int(timestamp), first, stop)
+                if packets is not None:
+                    return packets
         self.close()
         self._open()
         packets = self._take(read_packets(self.container, self.stream), 0, first, stop)

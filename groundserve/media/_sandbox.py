@@ -8,6 +8,9 @@ import resource
 import select
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def limit_resources(*, address_space_bytes: int) -> None:
@@ -15,6 +18,19 @@ def limit_resources(*, address_space_bytes: int) -> None:
     _set_limit(resource.RLIMIT_AS, address_space_bytes)
     _set_limit(resource.RLIMIT_FSIZE, 0)
     _set_limit(resource.RLIMIT_CORE, 0)
+
+
+@contextmanager
+def allow_more_memory(num_bytes: int) -> Iterator[None]:
+    """Let the process take that much address space more than it has, for the length of a block."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = min(hard, pages * resource.getpagesize() + num_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def allow_cpu_seconds(seconds: float) -> None:

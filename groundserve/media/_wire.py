@@ -12,6 +12,8 @@ import math
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,14 @@ _DTYPES = {"bool", "float64", "int32", "int64", "uint8"}
 
 class WireError(Exception):
     """The peer is gone, or sent something that is not a message."""
+
+
+class NotReceivedError(WireError):
+    """The peer is gone and did not read all that was sent, so it has not begun to act on it.
+
+    Linux tells: a socket closed with unread bytes resets the other end, one that is merely closed
+    gives it an end of file.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,33 +113,35 @@ class Channel:
     def _receive_into(self, view: memoryview) -> None:
         while view:
             self._apply_deadline()
-            try:
+            with _not_received():
                 received = self._peer.recv_into(view)
-            except ConnectionError:
-                received = 0
             if received == 0:
                 raise WireError("the peer is gone")
             view = view[received:]
 
     def _send_prefix(self, prefix: bytes, fd: int | None) -> None:
         self._apply_deadline()
-        try:
+        with _not_received():
             socket.send_fds(self._peer, [prefix], [] if fd is None else [fd])
-        except ConnectionError as error:
-            raise WireError("the peer is gone") from error
 
     def _send_bytes(self, view: memoryview) -> None:
         self._apply_deadline()
-        try:
+        with _not_received():
             self._peer.sendall(view)
-        except ConnectionError as error:
-            raise WireError("the peer is gone") from error
 
     def _apply_deadline(self) -> None:
         seconds = self._deadline.remaining_seconds() if self._deadline else None
         if seconds is not None and seconds <= 0:
             raise TimeoutError
         self._peer.settimeout(seconds)
+
+
+@contextmanager
+def _not_received() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise NotReceivedError("the peer is gone") from error
 
 
 def _parse_header(text: bytes) -> tuple[dict[str, Any], list[tuple[str, str, tuple[int, ...]]]]:

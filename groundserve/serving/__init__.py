@@ -1,6 +1,7 @@
-"""Find and run the real tritonserver on an engine directory."""
+"""Find the real tritonserver, run it on an engine directory, and keep it serving."""
 
 from groundserve.serving.server import TritonServer
-from groundserve.serving.signals import sigterm_as_interrupt, wait_for_stop_signal
+from groundserve.serving.signals import sigterm_as_interrupt
+from groundserve.serving.supervisor import Supervisor
 
-__all__ = ["TritonServer", "sigterm_as_interrupt", "wait_for_stop_signal"]
+__all__ = ["Supervisor", "TritonServer", "sigterm_as_interrupt"]

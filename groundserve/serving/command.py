@@ -9,8 +9,8 @@ from pathlib import Path
 
 from groundserve.errors import UnavailableError
 
-HOST = "127.0.0.1"
-"""The server has no authentication and, in the wheel, known flaws: nobody else may reach it."""
+LOOPBACK = "127.0.0.1"
+"""The server has no authentication: nobody else should reach it."""
 
 EXIT_TIMEOUT_SECONDS = 5
 """How long the server waits for requests in flight when it is told to stop."""
@@ -18,14 +18,15 @@ EXIT_TIMEOUT_SECONDS = 5
 ADMIN_HEADER = "groundserve-admin"
 """Header with the secret; on gRPC it has the prefix `triton-grpc-protocol-`."""
 
+SHM_DEFAULT_BYTES = 32 * 1024**2
+"""Shared memory of one stub at its start; a chunk of 64 frames at 384 x 384 fits without growth."""
+
 _RESTRICTED_APIS = "model-repository,shared-memory,model-config,trace,logging"
-# One chunk of 64 frames at 384 x 384 fits into each process's region without growing it.
-_SHM_DEFAULT_BYTES = 32 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where the server listens, on this machine only."""
+    """Where the server listens."""
 
     http: int
     """HTTP, also for health."""
@@ -34,15 +35,15 @@ class Ports:
     metrics: int
     """Prometheus metrics over HTTP."""
 
-    def reserve(self) -> Ports:
-        """Check that the ports are free now, and replace every 0 by one that is.
+    def reserve(self, host: str) -> Ports:
+        """Check that the ports of an address are free now, and replace every 0 by one that is.
 
         Raises:
             UnavailableError: One is taken.
         """
         with ExitStack() as sockets:
             http, grpc, metrics = (
-                sockets.enter_context(_listen(port)).getsockname()[1]
+                sockets.enter_context(_listen(host, port)).getsockname()[1]
                 for port in (self.http, self.grpc, self.metrics)
             )
         return Ports(http=http, grpc=grpc, metrics=metrics)
@@ -52,6 +53,7 @@ def server_command(
     executable: Path,
     *,
     model_repository: Path,
+    host: str,
     ports: Ports,
     backend_dir: Path | None,
     shm_prefix: str,
@@ -62,6 +64,7 @@ def server_command(
     Args:
         executable: tritonserver.
         model_repository: Folder of models, all of which are loaded.
+        host: IPv4 address to listen on.
         ports: Ports, none of them 0.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
@@ -75,16 +78,16 @@ def server_command(
         # Explicit: a model whose process died can be loaded again.
         "--model-control-mode=explicit",
         "--load-model=*",
-        f"--http-address={HOST}",
+        f"--http-address={host}",
         f"--http-port={ports.http}",
-        f"--grpc-address={HOST}",
+        f"--grpc-address={host}",
         f"--grpc-port={ports.grpc}",
-        f"--metrics-address={HOST}",
+        f"--metrics-address={host}",
         f"--metrics-port={ports.metrics}",
         f"--http-restricted-api={restricted}",
         f"--grpc-restricted-protocol={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        f"--backend-config=python,shm-default-byte-size={_SHM_DEFAULT_BYTES}",
+        f"--backend-config=python,shm-default-byte-size={SHM_DEFAULT_BYTES}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
     ]
     if backend_dir is not None:
@@ -92,8 +95,8 @@ def server_command(
     return command
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((HOST, port))
+        return socket.create_server((host, port))
     except OSError as error:
-        raise UnavailableError(f"cannot listen on {HOST}:{port}: {error.strerror}") from error
+        raise UnavailableError(f"cannot listen on {host}:{port}: {error.strerror}") from error

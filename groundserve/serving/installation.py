@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import ipaddress
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class TritonInstallation:
     """Folders to put on the loader's path."""
     python_backend_files: tuple[Path, ...] = ()
     """Files of the Python backend; empty where the server has its backends in its own place."""
+    is_loopback_only: bool = False
+    """An old server with known flaws that need no login: it must not be reachable."""
 
     def link_backends(self, backend_dir: Path) -> Path | None:
         """Fill an empty folder with links, as `--backend-directory` wants them.
@@ -80,6 +83,7 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
             backend_dir / "triton_python_backend_utils.py",
             stub,
         ),
+        is_loopback_only=True,
     )
 
 
@@ -93,6 +97,24 @@ def check_wheel_numpy(version: str) -> None:
         raise EngineMismatchError(
             f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
             "install it with: pip install 'numpy<2'"
+        )
+
+
+def check_host(installation: TritonInstallation, host: str) -> None:
+    """Refuse an address that this server must not listen on.
+
+    Raises:
+        InvalidRequestError: It is no IPv4 address, or others can reach it and must not.
+    """
+    try:
+        is_loopback = ipaddress.IPv4Address(host).is_loopback
+    except ValueError as error:
+        raise InvalidRequestError(f"host must be an IPv4 address, got {host!r}") from error
+    if installation.is_loopback_only and not is_loopback:
+        raise InvalidRequestError(
+            f"host must be a loopback address, got {host}: the Triton server in the "
+            "nvidia-pytriton wheel has published flaws that let anybody who reaches it run code; "
+            "put a gateway in front, or use NVIDIA's container, whose tritonserver is on PATH"
         )
 
 

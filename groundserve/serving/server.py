@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,20 +14,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
-from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, HOST, Ports, server_command
-from groundserve.serving.installation import find_installation, server_environment
+from groundserve.serving.api import ServerApi
+from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, Ports, server_command
+from groundserve.serving.installation import check_host, find_installation, server_environment
+from groundserve.serving.processes import kill_processes, session_tree
+from groundserve.serving.shared_memory import check_room, needed_bytes, remove_regions
+from groundserve.serving.signals import signals_deferred
+from groundserve.serving.stubs import Stub, find_stubs
 
-_SHM_DIR = Path("/dev/shm")
-_STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 10.0
-_HEALTH_TIMEOUT_SECONDS = 5.0
+_START_TIMEOUT_SECONDS = 600.0
+# With what follows the wait, a stop takes less than the 10 s that container runtimes allow.
+_STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 2.0
 _POLL_SECONDS = 0.1
 _LOG_TAIL_LINES = 20
 
 
 class TritonServer:
-    """One server process, on loopback.
+    """One server process; it dies with nobody to restart it unless a `Supervisor` watches.
 
     Example:
         >>> with TritonServer("engines/", grpc_port=0) as server:
@@ -40,28 +44,38 @@ class TritonServer:
         self,
         engine_dir: str | Path,
         *,
+        host: str = LOOPBACK,
         http_port: int = 8000,
         grpc_port: int = 8001,
         metrics_port: int = 8002,
         allowed_roots: Sequence[str | Path] = (),
+        cache_dir: str | Path | None = None,
+        cache_bytes: int | None = None,
         log_file: str | Path | None = None,
     ) -> None:
         """Start nothing yet.
 
         Args:
             engine_dir: As `groundserve build` writes it.
+            host: IPv4 address to listen on; loopback only with the wheel's server.
             http_port: 0 picks a free one, here and below.
             grpc_port: Port of the gRPC API.
             metrics_port: Port of the metrics.
             allowed_roots: Folders below which `file:` URIs may point.
+            cache_dir: Folder of the feature cache; no cache where None.
+            cache_bytes: Most bytes in it; the models' default where None.
             log_file: File the server's log is appended to; stderr where None.
         """
         self._engine_dir = Path(engine_dir).resolve()
+        self._host = host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
         self._allowed_roots = [Path(root).resolve() for root in allowed_roots]
+        self._cache_dir = Path(cache_dir).resolve() if cache_dir is not None else None
+        self._cache_bytes = cache_bytes
         self._log_file = Path(log_file) if log_file is not None else None
         self._shm_prefix = f"groundserve_{os.getpid()}_{secrets.token_hex(4)}_"
-        self._backend_dir = tempfile.TemporaryDirectory(prefix="groundserve-backends-")
+        self._admin_secret = secrets.token_hex(32)
+        self._backend_dir: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,70 +86,78 @@ class TritonServer:
     @property
     def http_address(self) -> str:
         """HOST:PORT of the HTTP API."""
-        return f"{HOST}:{self._ports.http}"
+        return f"{self._host}:{self._ports.http}"
 
     @property
     def grpc_address(self) -> str:
         """HOST:PORT of the gRPC API."""
-        return f"{HOST}:{self._ports.grpc}"
+        return f"{self._host}:{self._ports.grpc}"
 
     @property
     def metrics_address(self) -> str:
         """HOST:PORT of the metrics."""
-        return f"{HOST}:{self._ports.metrics}"
+        return f"{self._host}:{self._ports.metrics}"
 
-    def start(self, *, timeout_seconds: float = 600.0) -> None:
+    def start(self, *, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
 
         Raises:
             EngineMismatchError: The directory does not match its manifest or this version, or the
                 server cannot work with this environment.
-            InvalidRequestError: An allowed root is not a folder.
+            InvalidRequestError: An allowed root is not a folder, the cache's settings are wrong, or
+                the host is not one this server may listen on.
             MissingExtraError: No tritonserver is installed.
-            UnavailableError: A port is taken, or the server ended or is not ready in time.
+            UnavailableError: A port is taken, shared memory is short, or the server ended or is not
+                ready in time.
         """
-        try:
-            self._launch()
-            self._wait_ready(timeout_seconds)
-        except BaseException:
-            self.stop()
-            raise
+        self._check()
+        self._boot(timeout_seconds)
 
-    def wait(self) -> None:
-        """Wait until the server ends by itself.
+    def restart(self) -> None:
+        """Start again at the same ports and with the same secret, after removing what is left.
 
         Raises:
-            UnavailableError: It did; with the end of its log.
+            UnavailableError: As `start`.
         """
-        if self._process is not None:
-            self._process.wait()
-        self.check_running()
+        self.stop()
+        self._boot(_START_TIMEOUT_SECONDS)
 
-    def check_running(self) -> None:
-        """Look whether the server process lives.
+    def is_running(self) -> bool:
+        """Tell whether the server process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stubs(self) -> set[Stub]:
+        """Return the stubs that live."""
+        return find_stubs(self._process.pid) if self._process else set()
+
+    def reload_model(self, name: str) -> None:
+        """Load a model anew, with new stubs; requests on its other stubs go on.
 
         Raises:
-            UnavailableError: It does not; with the end of its log.
+            UnavailableError: It cannot be loaded, or the server is gone.
         """
-        status = self._process.poll() if self._process is not None else "unknown"
-        if status is not None:
-            raise UnavailableError(f"tritonserver ended with status {status}{self._log_tail()}")
+        self._api.reload_model(name)
+        # 2.51 leaves the regions of stubs that are gone.
+        remove_regions(self._shm_prefix, keep={stub.region for stub in self.stubs()})
 
     def stop(self) -> None:
         """End the server and all its processes and remove what they left; may be repeated."""
-        process, self._process = self._process, None
-        if process is not None:
-            try:
-                process.terminate()
+        family = session_tree(self._process.pid) if self._process else set()
+        try:
+            if self._process is not None:
+                self._process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(_STOP_GRACE_SECONDS)
-            finally:  # also at a second Ctrl-C, and then at once
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        for file in _SHM_DIR.glob(f"{self._shm_prefix}*"):
-            file.unlink(missing_ok=True)
-        self._backend_dir.cleanup()
+                    self._process.wait(_STOP_GRACE_SECONDS)
+        finally:  # also at a second Ctrl-C, and then at once
+            with signals_deferred():
+                if self._process is not None:
+                    kill_processes(family | session_tree(self._process.pid))
+                    self._process.wait()
+                    self._process = None
+                remove_regions(self._shm_prefix, keep=set())
+                if self._backend_dir is not None:
+                    self._backend_dir.cleanup()
+                    self._backend_dir = None
 
     def __enter__(self) -> Self:
         """Start the server unless it is started."""
@@ -151,56 +173,88 @@ class TritonServer:
     ) -> None:
         self.stop()
 
-    def _launch(self) -> None:
-        from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
+    @property
+    def _api(self) -> ServerApi:
+        host = LOOPBACK if self._host == "0.0.0.0" else self._host
+        return ServerApi(host=host, port=self._ports.http, admin_secret=self._admin_secret)
 
-        allowed_roots = os.pathsep.join(map(str, self._allowed_roots))
-        parse_allowed_roots(
-            allowed_roots
-        )  # here the caller sees the error, in a model the log does
-        Manifest.load(self._engine_dir).verify_files(self._engine_dir)
+    def _check(self) -> None:
+        check_host(find_installation(), self._host)
+        self._model_environment()
+        manifest = Manifest.load(self._engine_dir)
+        manifest.verify_files(self._engine_dir)
+        repository = self._engine_dir / REPOSITORY_NAME
+        check_room(needed_bytes(repository, manifest.model, Limits.from_environment()))
+
+    def _boot(self, timeout_seconds: float) -> None:
+        try:
+            self._launch()
+            self._wait_ready(timeout_seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self) -> None:
         installation = find_installation()
-        self._ports = self._ports.reserve()
+        environment = server_environment(installation, self._model_environment())
+        self._ports = self._ports.reserve(self._host)
+        self._backend_dir = tempfile.TemporaryDirectory(prefix="groundserve-backends-")
         command = server_command(
             installation.executable,
             model_repository=self._engine_dir / REPOSITORY_NAME,
+            host=self._host,
             ports=self._ports,
             backend_dir=installation.link_backends(Path(self._backend_dir.name)),
             shm_prefix=self._shm_prefix,
-            admin_secret=secrets.token_hex(32),
+            admin_secret=self._admin_secret,
         )
-        with open(self._log_file or sys.stderr.fileno(), "ab", closefd=bool(self._log_file)) as log:
+        target = self._log_file or sys.stderr.fileno()
+        with open(target, "ab", closefd=bool(self._log_file)) as log, signals_deferred():
             self._process = subprocess.Popen(
                 command,
                 # Models find modules through the working directory, which must not be the caller's.
                 cwd="/",
-                env=server_environment(installation, {ALLOWED_ROOTS_VARIABLE: allowed_roots}),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C goes to this process alone, which then stops the server in order.
+                # Ctrl-C goes to this process alone, which then stops the server in order; and the
+                # session tells whose the processes are that a dead server leaves.
                 start_new_session=True,
             )
 
+    def _model_environment(self) -> dict[str, str]:
+        """What the models are told; the caller sees here what their log would say is wrong."""
+        from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
+        from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
+
+        variables = {ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots))}
+        parse_allowed_roots(variables[ALLOWED_ROOTS_VARIABLE])
+        if self._cache_dir is not None:
+            variables[CACHE_DIR_VARIABLE] = str(self._cache_dir)
+        if self._cache_bytes is not None:
+            if self._cache_dir is None or self._cache_bytes <= 0:
+                raise InvalidRequestError(
+                    "cache_bytes must be > 0 and goes with cache_dir, got "
+                    f"{self._cache_bytes} and {self._cache_dir}"
+                )
+            variables[CACHE_BYTES_VARIABLE] = str(self._cache_bytes)
+        return variables
+
     def _wait_ready(self, timeout_seconds: float) -> None:
         give_up_at = time.monotonic() + timeout_seconds
-        while not self._is_ready():
-            self.check_running()
+        while not self._api.is_ready():
+            self._check_running()
             if time.monotonic() > give_up_at:
                 raise UnavailableError(
                     f"tritonserver is not ready after {timeout_seconds:.6g} s{self._log_tail()}"
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(self.http_address, timeout=_HEALTH_TIMEOUT_SECONDS)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    def _check_running(self) -> None:
+        status = self._process.poll() if self._process is not None else "unknown"
+        if status is not None:
+            raise UnavailableError(f"tritonserver ended with status {status}{self._log_tail()}")
 
     def _log_tail(self) -> str:
         if self._log_file is None:

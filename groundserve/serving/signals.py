@@ -1,12 +1,11 @@
-"""Ctrl-C and SIGTERM: both end a server in order."""
+"""Ctrl-C and SIGTERM: both end a server in order, and neither between two steps of it."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
-from groundserve.serving.server import TritonServer
+from contextlib import contextmanager
 
 
 @contextmanager
@@ -22,11 +21,21 @@ def sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def wait_for_stop_signal(server: TritonServer) -> None:
-    """Wait for Ctrl-C or SIGTERM; stopping the server is left to the caller.
-
-    Raises:
-        UnavailableError: The server ended by itself.
-    """
-    with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
-        server.wait()
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the end of a short step that must be done or not begun."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread alone
+        return
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for received_number in received:
+            signal.raise_signal(received_number)

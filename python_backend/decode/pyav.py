@@ -7,15 +7,18 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.media import MediaWorkers, Segments
+from python_backend.meter import Meter, count_deaths
 
 
 class PyAVDecoder:
     """Decodes every codec FFmpeg does; pixels equal the reference's."""
 
-    def __init__(self, workers: MediaWorkers, *, image_size: int) -> None:
+    def __init__(self, workers: MediaWorkers, *, image_size: int, meter: Meter) -> None:
         self._workers = workers
+        self._meter = meter
         self._image_size = image_size
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> NDArray[np.uint8]:
         """See `FrameDecoder.decode`."""
-        return self._workers.decode(segments, image_size=self._image_size, deadline=deadline)
+        with count_deaths(self._meter):
+            return self._workers.decode(segments, image_size=self._image_size, deadline=deadline)

@@ -2,7 +2,7 @@
 
 from python_backend.ground.base import Grounder
 from python_backend.ground.onnxruntime import OnnxRuntimeGrounder
-from python_backend.ground.queries import ground_queries
+from python_backend.ground.queries import Questions, ground_questions
 from python_backend.ground.torch import TorchGrounder
 
-__all__ = ["Grounder", "OnnxRuntimeGrounder", "TorchGrounder", "ground_queries"]
+__all__ = ["Grounder", "OnnxRuntimeGrounder", "Questions", "TorchGrounder", "ground_questions"]

@@ -6,9 +6,11 @@ from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
     InvalidRequestError,
+    MediaError,
     UnavailableError,
     UnsupportedError,
 )
+from groundserve.triton_messages import RESTARTING, is_restarting
 
 INTERNAL = "INTERNAL"
 INTERNAL_MESSAGE = "the server failed on this request; its log says why"
@@ -25,6 +27,28 @@ _ERRORS: dict[str, type[GroundserveError]] = {
     "INVALID_ARG": InvalidRequestError,
     "UNAVAILABLE": UnavailableError,
 }
+
+_INTERNAL_CLASS = "InternalError"
+ERROR_CLASSES = (
+    *(
+        kind.__name__
+        for kind in (
+            InvalidRequestError,
+            MediaError,
+            UnsupportedError,
+            UnavailableError,
+            DeadlineExceededError,
+        )
+    ),
+    _INTERNAL_CLASS,
+)
+"""What `error_class` returns."""
+
+
+def error_class(error: Exception) -> str:
+    """Return the name under which an operator finds an error; a failure of ours has one name."""
+    name = type(error).__name__
+    return name if name in ERROR_CLASSES else _INTERNAL_CLASS
 
 
 def code_and_message(error: Exception) -> tuple[str, str]:
@@ -45,4 +69,6 @@ def from_coded_message(model_name: str, text: str) -> GroundserveError:
     code, _, message = text.partition(": ")
     if code in _ERRORS:
         return _ERRORS[code](message)
+    if is_restarting(text):
+        return UnavailableError(RESTARTING)
     return GroundserveError(f"the model {model_name} failed: {text}")

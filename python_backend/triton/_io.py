@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
+from python_backend.triton._answer import Answer
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
     from_coded_message,
     to_coded_message,
 )
+from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
 
 P = ParamSpec("P")
@@ -29,14 +31,24 @@ _CODE_IN_MESSAGE = "code_in_message"
 
 
 def answer_each(
-    requests: list[Any], handle: Callable[[Tensors, Deadline], Tensors], *, limits: Limits
+    requests: list[Any],
+    handle: Callable[[Tensors, Deadline], Answer],
+    *,
+    limits: Limits,
+    observers: Sequence[Observe] = (),
 ) -> list[Any]:
     """Answer requests one by one; one that fails takes no other with it, and order is kept."""
 
-    def handle_one(request: Any) -> Tensors:
+    def handle_one(request: Any) -> Answer:
         return handle(read_tensors(request), read_deadline(request, limits))
 
-    return [answer(request, attempt(handle_one, request)) for request in requests]
+    responses = []
+    for request in requests:
+        result = attempt(handle_one, request)
+        for observe in observers:
+            observe(request, result)
+        responses.append(answer(request, result))
+    return responses
 
 
 def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
@@ -47,9 +59,9 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
         return error
 
 
-def answer(request: Any, result: Tensors | Exception) -> Any:
+def answer(request: Any, result: Answer | Exception) -> Any:
     """Return the response with these outputs, or the one with this error."""
-    response = result if isinstance(result, Exception) else attempt(respond, result)
+    response = result if isinstance(result, Exception) else attempt(respond, result.outputs)
     return reject(request, response) if isinstance(response, Exception) else response
 
 

@@ -9,9 +9,13 @@ from groundserve.limits import Limits
 from groundserve.options import parse_options
 from python_backend.select import select_frames
 from python_backend.stopwatch import Stopwatch
+from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
-from python_backend.triton._tensors import Tensors, add_timing, read_optional_text
+from python_backend.triton._metrics import Metrics
+from python_backend.triton._report import observe_metrics
+from python_backend.triton._stage_info import StageInfo
+from python_backend.triton._tensors import Tensors, read_optional_text
 
 
 class TritonPythonModel:
@@ -20,20 +24,23 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Check that this server may run the engine directory; no engine is opened."""
         ModelContext.load(args)
-        self._limits = Limits()
+        self._limits = Limits.from_environment()
+        self._observers = [observe_metrics(Metrics())]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with a selection or an error."""
-        return answer_each(requests, self._select, limits=self._limits)
+        return answer_each(requests, self._select, limits=self._limits, observers=self._observers)
 
-    def _select(self, tensors: Tensors, deadline: Deadline) -> Tensors:
-        deadline.check()
+    def _select(self, tensors: Tensors, deadline: Deadline) -> Answer:
+        info = StageInfo.read(tensors, "STAGE_INFO_2", deadline)
+        info.deadline.check()
         options = parse_options(read_optional_text(tensors, "OPTIONS") or "", limits=self._limits)
         watch = Stopwatch()
         with watch.measure("select"):
             selection = select_frames(tensors["FRAME_LOGITS"], tensors["FRAME_INDICES"], options)
-        return {
+        outputs: Tensors = {
             "FRAME_SCORES": selection.frame_scores,
             "SELECTED_FRAMES": selection.selected_frames,
-            "INFO": add_timing(tensors, "STAGE_INFO_2", watch.timing_ms),
+            "INFO": info.with_timing(watch.timing_ms).to_info(),
         }
+        return Answer(outputs=outputs, timing_ms=watch.timing_ms)

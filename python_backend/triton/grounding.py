@@ -6,11 +6,15 @@ from typing import Any
 
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
-from python_backend.ground import ground_queries
+from python_backend.ground import Questions, ground_questions
 from python_backend.stopwatch import Stopwatch
+from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
-from python_backend.triton._tensors import Tensors, add_timing, read_texts
+from python_backend.triton._metrics import Metrics
+from python_backend.triton._report import observe_log, observe_metrics
+from python_backend.triton._stage_info import StageInfo
+from python_backend.triton._tensors import Tensors, read_texts
 
 
 class TritonPythonModel:
@@ -19,26 +23,33 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's grounder and the checkpoint's tokenizer."""
         context = ModelContext.load(args)
-        self._limits = Limits()
+        self._limits = Limits.from_environment()
         self._model = context.engine.manifest.model
         self._tokenizer = context.engine.open_tokenizer()
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
+        self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with logits or an error."""
-        return answer_each(requests, self._ground, limits=self._limits)
+        return answer_each(requests, self._ground, limits=self._limits, observers=self._observers)
 
-    def _ground(self, tensors: Tensors, deadline: Deadline) -> Tensors:
+    def _ground(self, tensors: Tensors, deadline: Deadline) -> Answer:
+        info = StageInfo.read(tensors, "STAGE_INFO", deadline)
+        features = tensors["FEATURES"]
         watch = Stopwatch()
         with watch.measure("ground"):
-            frame_logits = ground_queries(
-                tensors["FEATURES"],
+            questions = Questions.parse(
                 read_texts(tensors, "QUERY"),
                 tokenizer=self._tokenizer,
-                grounder=self._grounder,
                 model=self._model,
                 limits=self._limits,
-                deadline=deadline,
             )
-        stage_info = add_timing(tensors, "STAGE_INFO", watch.timing_ms)
-        return {"FRAME_LOGITS": frame_logits, "STAGE_INFO_2": stage_info}
+            frame_logits = ground_questions(
+                features, questions, self._grounder, deadline=info.deadline
+            )
+        outputs = {
+            "FRAME_LOGITS": frame_logits,
+            "STAGE_INFO_2": info.with_timing(watch.timing_ms).to_tensor(),
+        }
+        facts = {"num_frames": len(features), "num_queries": len(frame_logits)}
+        return Answer(outputs=outputs, timing_ms=watch.timing_ms, facts=facts)

@@ -7,8 +7,10 @@ from typing import Any
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
+from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
+from python_backend.triton._metrics import Metrics
 from python_backend.triton._tensors import Tensors
 
 
@@ -18,9 +20,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's decoder."""
         context = ModelContext.load(args)
-        self._limits = Limits()
+        self._limits = Limits.from_environment()
         self._workers = MediaWorkers(limits=self._limits)
-        self._decoder = context.engine.open_decoder(self._workers)
+        self._decoder = context.engine.open_decoder(self._workers, meter=Metrics())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with frames or an error."""
@@ -30,11 +32,11 @@ class TritonPythonModel:
         """End the process that decodes."""
         self._workers.close()
 
-    def _decode(self, tensors: Tensors, deadline: Deadline) -> Tensors:
+    def _decode(self, tensors: Tensors, deadline: Deadline) -> Answer:
         segments = Segments(
             data=tensors["SEGMENTS"],
             offsets=tensors["SEGMENT_OFFSETS"],
             local_frames=tensors["LOCAL_FRAMES"],
             local_offsets=tensors["LOCAL_OFFSETS"],
         )
-        return {"PIXELS": self._decoder.decode(segments, deadline=deadline)}
+        return Answer(outputs={"PIXELS": self._decoder.decode(segments, deadline=deadline)})

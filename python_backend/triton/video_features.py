@@ -12,36 +12,53 @@ from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
 from groundserve.options import parse_options
-from python_backend.features import extract_features
+from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.ground import Questions
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
+from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each, call_model
-from python_backend.triton._tensors import Tensors, json_tensor, read_optional_text
+from python_backend.triton._metrics import Metrics
+from python_backend.triton._report import observe_log, observe_metrics
+from python_backend.triton._stage_info import StageInfo
+from python_backend.triton._tensors import Tensors, read_optional_text, read_texts
 
 
 class TritonPythonModel:
     """Reads one video at a time; decoding of a chunk runs beside encoding of the one before."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the manifest and the allowed roots; the process that demuxes starts later."""
+        """Read the operator's settings; the process that demuxes starts later."""
         context = ModelContext.load(args)
-        self._manifest = context.engine.manifest
-        self._limits = Limits()
+        metrics = Metrics()
+        self._observers = [observe_metrics(metrics), observe_log("video_features")]
+        self._limits = Limits.from_environment()
         self._allowed_roots = parse_allowed_roots(
             context.parameters.get("allowed_roots", os.environ.get(ALLOWED_ROOTS_VARIABLE, ""))
         )
-        self._workers = MediaWorkers(limits=self._limits)
+        self._model = context.engine.manifest.model
+        self._tokenizer = context.engine.open_tokenizer()
+        cache = CacheConfig.from_environment()
+        self._extractor = FeatureExtractor(
+            workers=MediaWorkers(limits=self._limits),
+            manifest=context.engine.manifest,
+            limits=self._limits,
+            cache=FeatureCache(cache, meter=metrics) if cache else None,
+            meter=metrics,
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with features or an error."""
-        return answer_each(requests, self._extract, limits=self._limits)
+        return answer_each(requests, self._extract, limits=self._limits, observers=self._observers)
 
     def finalize(self) -> None:
         """End the process that demuxes."""
-        self._workers.close()
+        self._extractor.workers.close()
 
-    def _extract(self, tensors: Tensors, deadline: Deadline) -> Tensors:
+    def _extract(self, tensors: Tensors, deadline: Deadline) -> Answer:
         options = parse_options(read_optional_text(tensors, "OPTIONS") or "", limits=self._limits)
+        questions = self._read_questions(tensors)
 
         def decode(segments: Segments) -> NDArray[np.uint8]:
             return _call_decode(segments, deadline)
@@ -55,22 +72,44 @@ class TritonPythonModel:
             allowed_roots=self._allowed_roots,
             limits=self._limits,
         ) as source:
-            extracted = extract_features(
+            extracted = self._extractor.extract(
                 source,
                 options,
-                workers=self._workers,
-                manifest=self._manifest,
+                questions=questions,
                 decode=decode,
                 encode=encode,
-                limits=self._limits,
                 deadline=deadline,
             )
-        return {
+        return _answer(extracted, deadline)
+
+    def _read_questions(self, tensors: Tensors) -> Questions | None:
+        """Check what will be asked; None where the model is called alone, to fill the cache."""
+        if "QUERY" not in tensors:
+            return None
+        return Questions.parse(
+            read_texts(tensors, "QUERY"),
+            tokenizer=self._tokenizer,
+            model=self._model,
+            limits=self._limits,
+        )
+
+
+def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
+    info = extracted.stage_info
+    return Answer(
+        outputs={
             "FEATURES": extracted.features,
             "FRAME_INDICES": extracted.frame_indices,
             "PTS_SECONDS": extracted.pts_seconds,
-            "STAGE_INFO": json_tensor(extracted.stage_info),
-        }
+            "STAGE_INFO": StageInfo(facts=info, deadline=deadline).to_tensor(),
+        },
+        timing_ms=info["timing_ms"],
+        facts={
+            "num_frames": len(extracted.frame_indices),
+            "grid": info["grid"],
+            "cache_hit": info["cache_hit"],
+        },
+    )
 
 
 def _call_decode(segments: Segments, deadline: Deadline) -> NDArray[np.uint8]:

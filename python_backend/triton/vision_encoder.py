@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer, attempt, read_tensors
 from python_backend.triton._merge import EncodeRequest, encode_merged
-from python_backend.triton._tensors import Tensors
 
 
 class TritonPythonModel:
@@ -27,11 +27,11 @@ class TritonPythonModel:
         results = [item if isinstance(item, Exception) else next(encoded) for item in items]
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
 
-    def _encode(self, items: list[EncodeRequest]) -> Sequence[Tensors | Exception]:
+    def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
         features = attempt(encode_merged, items, self._encoder.encode)
         if isinstance(features, Exception):
             return [features] * len(items)
-        return [{"FEATURES": part} for part in features]
+        return [Answer(outputs={"FEATURES": part}) for part in features]
 
 
 def _read(request: Any) -> EncodeRequest:

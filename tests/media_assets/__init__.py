@@ -99,6 +99,37 @@ VP8_HIDDEN = _pattern(
 ROTATED_VP8 = _copy("rotated_vp8.mkv", VP8.name, before=("-display_rotation", "-90"))
 ONE_FRAME_TS = _copy("one_frame.ts", ONE_FRAME.name)
 REPEATED_TIMES = _copy("repeated_times.mkv", MJPEG_AVI.name, "-bsf:v", "setts=ts='floor(N/2)*2'")
+# Other homes of the same codecs, and what FFmpeg's own defaults would not make.
+AV1_MKV = _copy("av1.mkv", AV1.name)
+VP9_MP4 = _copy("vp9.mp4", VP9.name)
+MPEG4_MP4 = _pattern("mpeg4.mp4", "-c:v", "mpeg4", "-g", str(GOP_FRAMES))
+MPEG2_TS = _pattern("mpeg2.ts", "-c:v", "mpeg2video", "-g", str(GOP_FRAMES), "-bf", "2")
+FASTSTART = _copy("faststart.mp4", H264.name, "-movflags", "faststart")
+NO_CUES = _copy("no_cues.mkv", H264.name, "-live", "1")  # nor a duration
+ATTACHMENT = _copy(
+    "attachment.mkv", H264.name, "-attach", __file__, "-metadata:s:t", "mimetype=text/plain"
+)
+LONG_GOP = _pattern(
+    "long_gop.mp4", *_X264, "keyint=600:min-keyint=600:scenecut=0:bframes=3", num_frames=600
+)
+FAST = _pattern("fast.mp4", "-vf", "settb=1/1000,setpts=N,fps=1000", *_X264, _GOP)
+INTERLACED = _pattern("interlaced.mp4", *_X264, f"{_GOP}:tff=1", num_frames=24)
+HEVC_422_TEN_BIT = _pattern(
+    "hevc_422_ten_bit.mp4",
+    *("-pix_fmt", "yuv422p10le", "-c:v", "libx265", "-preset", "veryfast"),
+    *("-x265-params", f"{_GOP}:log-level=0"),
+    num_frames=24,
+)
+HUGE_GAPS = _pattern(
+    "huge_gaps.mp4", "-vf", "setpts=N*900/TB", "-fps_mode", "passthrough", *_X264, _GOP,
+    num_frames=20,
+)  # fmt: skip
+DAY_LONG = _pattern(
+    "day_long.mp4", "-vf", "setpts=N*3600/TB", "-fps_mode", "passthrough", *_X264, _GOP,
+    num_frames=25,
+)  # fmt: skip
+PRORES = _pattern("prores.mov", "-c:v", "prores_ks", num_frames=2)
+JPEG2000 = _pattern("jpeg2000.mov", "-c:v", "jpeg2000", num_frames=2)
 FFV1 = _pattern("ffv1.mkv", "-c:v", "ffv1", num_frames=2)
 FLV = _pattern("sorenson.flv", "-c:v", "flv", num_frames=2)
 
@@ -126,11 +157,33 @@ VIDEOS = (
     EDIT_LIST,
     AUDIO_AND_VIDEO,
     COVER_ART,
+    AV1_MKV,
+    VP9_MP4,
+    MPEG4_MP4,
+    MPEG2_TS,
+    FASTSTART,
+    NO_CUES,
+    ATTACHMENT,
+    LONG_GOP,
+    FAST,
+    INTERLACED,
+    HEVC_422_TEN_BIT,
+    HUGE_GAPS,
 )
 """Files that are served."""
 
-REFUSED = (AUDIO_ONLY, ALBUM, ONE_FRAME_TS, REPEATED_TIMES, FFV1, FLV)
-"""Intact files that are not."""
+REFUSED = {
+    AUDIO_ONLY: "the file has no video stream",
+    ALBUM: "the file has no video stream",
+    ONE_FRAME_TS: "the file announces no frame rate",
+    REPEATED_TIMES: "12 frames have the presentation time of another",
+    DAY_LONG: r"at most 21600 s \(max_duration_seconds\), got \d+ s",
+    PRORES: "codec must be one of .* got prores",
+    JPEG2000: "codec must be one of .* got jpeg2000",
+    FFV1: "codec must be one of .* got ffv1",
+    FLV: "the video cannot be read",
+}
+"""Intact files that are not, and what the refusal says."""
 
 _BY_NAME = {asset.name: asset for asset in (*VIDEOS, *REFUSED)}
 
@@ -143,7 +196,7 @@ def asset_maker(directory: Path) -> Callable[[Asset], Path]:
         if not path.exists():
             source = make(_BY_NAME[asset.copy_of]) if asset.copy_of else None
             if "-pass" in asset.arguments:
-                _run(asset, source, Path("-"), "-pass", "1", "-f", "null")
+                _run(asset, source, path, "-pass", "1", "-f", "null")
             _run(asset, source, path)
         return path
 
@@ -157,6 +210,6 @@ def _run(asset: Asset, source: Path | None, path: Path, *arguments: str) -> None
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-fflags", "+bitexact",
          *inputs, *asset.arguments, *arguments, str(path)],
-        check=True, stdout=subprocess.DEVNULL, env={"SVT_LOG": "0"},
+        check=True, stdout=subprocess.DEVNULL, env={"SVT_LOG": "0"}, cwd=path.parent,
     )
     # fmt: on

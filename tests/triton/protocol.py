@@ -49,6 +49,7 @@ class Protocol:
         inputs: Arrays,
         *,
         timeout_microseconds: int | None = None,
+        request_id: str = "",
     ) -> Arrays:
         tensors = []
         for name, array in inputs.items():
@@ -58,7 +59,9 @@ class Protocol:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         try:
-            answer = self.client.infer(model, tensors, timeout=timeout_microseconds)
+            answer = self.client.infer(
+                model, tensors, timeout=timeout_microseconds, request_id=request_id
+            )
         except InferenceServerException as error:
             raise RejectedError(CODES[str(error.status())], str(error.message())) from None
         response = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine_build.triton.specs import MAX_ENCODER_BATCH
 from groundserve.grid import pooling_weights
-from python_backend.features import CHUNK_FRAMES
+from python_backend.chunks import CHUNK_FRAMES
 from tests.triton.protocol import Protocol, RejectedError
 
 

@@ -27,11 +27,13 @@ from tests.triton.protocol import Protocol, texts, upload
 # Signals reach the main thread of a program of its own, as they do `groundserve serve`.
 SERVE = """
 import sys
-from groundserve.serving import TritonServer, sigterm_as_interrupt, wait_for_stop_signal
-with sigterm_as_interrupt():
+from contextlib import suppress
+from groundserve.serving import Supervisor, TritonServer, sigterm_as_interrupt
+with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
     with TritonServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+        supervisor = Supervisor(server)
         print(server.pid, flush=True)
-        wait_for_stop_signal(server)
+        supervisor.run()
 print("stopped", flush=True)
 """
 
@@ -91,7 +93,7 @@ def test_sigterm_while_starting_leaves_nothing(engine_dirs):
         while not (started := psutil.Process(program.pid).children(recursive=True)):
             time.sleep(0.01)
         program.terminate()
-    assert program.returncode != 0
+    assert program.returncode == 0
     assert not [process for process in started if process.is_running()]
     assert not shared_memory_files(program.pid)
 
@@ -126,6 +128,31 @@ def test_taken_port_is_named(engine_dirs):
         server = TritonServer(engine_dirs["cpu"], http_port=port, grpc_port=0, metrics_port=0)
         with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}"):
             server.start()
+
+
+def test_other_addresses_are_refused_with_the_wheels_server(engine_dirs):
+    with pytest.raises(InvalidRequestError, match=r"must be a loopback address, got 0\.0\.0\.0"):
+        new_server(engine_dirs["cpu"], host="0.0.0.0").start()
+
+
+def test_small_shared_memory_is_refused_with_the_fix(engine_dirs, monkeypatch):
+    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**49))
+    with pytest.raises(UnavailableError, match=r"MiB of shared memory.*--shm-size="):
+        new_server(engine_dirs["cpu"]).start()
+
+
+@pytest.mark.parametrize("settings", [{"cache_bytes": 1}, {"cache_dir": "/c", "cache_bytes": 0}])
+def test_cache_settings_are_checked(engine_dirs, settings):
+    with pytest.raises(InvalidRequestError, match="cache_bytes must be > 0 and goes with"):
+        new_server(engine_dirs["cpu"], **settings).start()
+
+
+def test_cache_settings_reach_the_models(engine_dirs, tmp_path):
+    with new_server(engine_dirs["cpu"], cache_dir=tmp_path, cache_bytes=1000) as server:
+        environments = [process.environ() for process in psutil.Process(server.pid).children()]
+    for environment in environments:
+        assert environment["GROUNDSERVE_CACHE_DIR"] == str(tmp_path)
+        assert environment["GROUNDSERVE_CACHE_BYTES"] == "1000"
 
 
 def test_allowed_root_must_be_a_folder(engine_dirs, tmp_path):

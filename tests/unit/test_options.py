@@ -40,6 +40,7 @@ def test_json_goes_there_and_back():
         ('{"sample_fps": NaN}', "must hold finite numbers, got NaN"),
         ('{"sample_fps": -Infinity}', "must hold finite numbers, got -Infinity"),
         ('{"sample_fps": 1e999}', "sample_fps must be finite and > 0"),
+        ('{"sample_fps": 1' + "0" * 400 + "}", "sample_fps must be finite and > 0"),
         ('{"sample_fps": 0}', "sample_fps must be finite and > 0, got 0"),
         ('{"sample_fps": true}', "sample_fps must be a number, got true"),
         ('{"num_frames": true}', "num_frames must be a whole number, got true"),

@@ -44,6 +44,11 @@ def test_eval_rule_refuses_a_stride_of_zero_as_the_reference_raises():
         sample_frames(100, 1.0, sampling="eval", sample_fps=2, num_frames=512)
 
 
+def test_rate_so_low_that_the_stride_is_infinite_takes_the_first_frame():
+    options = {"sampling": "eval", "sample_fps": 5e-324, "num_frames": 4}
+    assert sample_frames(72, 25.0, **options).tolist() == [0]
+
+
 def test_infer_rule_uses_every_frame_at_a_stride_of_zero():
     got = sample_frames(5, 1.0, sampling="infer", sample_fps=2, num_frames=512)
     assert got.tolist() == [0, 1, 2, 3, 4]

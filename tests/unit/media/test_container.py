@@ -12,79 +12,69 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, VideoSource
-from tests.media_assets import (
-    ALBUM,
-    AUDIO_ONLY,
-    FFV1,
-    FLV,
-    H264,
-    H264_TS,
-    VP9,
-    Asset,
-)
+from groundserve.media import MediaWorkers, OpenVideo, VideoSource
+from tests.media_assets import H264, REFUSED, VP9, Asset
+from tests.media_assets.crafted import CRAFTED, LIES, Crafted
 
 MakeAsset = Callable[[Asset], Path]
 UNREADABLE = "the video cannot be read: it is damaged, or not one of mov, mp4, matroska"
 FORBIDDEN = re.compile(r"/|0x[0-9a-f]{4}|returned \d|Errno|Traceback|memory file", re.IGNORECASE)
 
 
-def open_and_get_error(
+def decode_ends(video: OpenVideo) -> None:
+    last = video.index.num_source_frames - 1
+    video.decode(video.cut(np.unique([0, last])), image_size=8)
+
+
+def read_and_get_error(
     data: bytes, workers: MediaWorkers, limits: Limits, deadline: Deadline
 ) -> str:
     """Return the refusal of a file, after checking that it names no path, address or library."""
     with (
         VideoSource.from_bytes(data, limits=limits) as source,
         pytest.raises(MediaError) as caught,
-        workers.open(source, deadline=deadline),
+        workers.open(source, deadline=deadline) as video,
     ):
-        pass
+        decode_ends(video)
     assert not FORBIDDEN.search(str(caught.value)), str(caught.value)
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("ffconcat version 1.0\nfile '{path}'\n", id="ffconcat"),
-        pytest.param(
-            "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{path}\n#EXT-X-ENDLIST\n", id="m3u8"
-        ),
-        pytest.param("{path}\n", id="text"),
-    ],
-)
-def test_text_naming_another_file_is_refused(
-    text: str, make_asset: MakeAsset, workers: MediaWorkers, limits: Limits, deadline: Deadline
+@pytest.mark.parametrize("crafted", CRAFTED, ids=lambda crafted: crafted.name)
+def test_crafted_files_give_frames_or_the_refusal(
+    crafted: Crafted,
+    make_asset: MakeAsset,
+    workers: MediaWorkers,
+    limits: Limits,
 ) -> None:
-    data = text.format(path=make_asset(H264_TS)).encode()
-    assert open_and_get_error(data, workers, limits, deadline).startswith(UNREADABLE)
+    path = make_asset(crafted.source)
+    data = crafted.make(path.read_bytes(), path)
+    deadline = Deadline.after(5)
+    if crafted.refusal:
+        assert re.search(crafted.refusal, read_and_get_error(data, workers, limits, deadline))
+        return
+    with (
+        VideoSource.from_bytes(data, limits=limits) as source,
+        workers.open(source, deadline=deadline) as video,
+    ):
+        assert video.decode(video.cut(np.array([0])), image_size=8).shape == (1, 8, 8, 3)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(b"\0", id="one_byte"),
-        pytest.param(bytes(100_000), id="zeros"),
-        pytest.param(np.random.default_rng(0).bytes(100_000), id="noise"),
-        pytest.param(b"\x1a\x45\xdf\xa3" + bytes(1000), id="only_magic_matroska"),
-        pytest.param(b"RIFF\0\0\0\0AVI LIST", id="only_magic_avi"),
-    ],
-)
-def test_garbage_is_refused(
-    data: bytes, workers: MediaWorkers, limits: Limits, deadline: Deadline
+def test_header_that_promises_millions_of_frames_takes_little_memory(
+    make_asset: MakeAsset, limits: Limits, deadline: Deadline
 ) -> None:
-    open_and_get_error(data, workers, limits, deadline)
+    (crafted,) = (c for c in LIES if c.name == "ten_million_frames")
+    data = crafted.make(make_asset(H264).read_bytes(), make_asset(H264))
+    with MediaWorkers(limits=limits) as workers:
+        read_and_get_error(data, workers, limits, deadline)
+        status = Path(f"/proc/{workers.pids()[0]}/status").read_text()
+    assert int(status.split("VmHWM:")[1].split()[0]) / 1024 < 600
 
 
 @pytest.mark.parametrize(
     ("asset", "message"),
-    [
-        (AUDIO_ONLY, "the file has no video stream"),
-        (ALBUM, "the file has no video stream"),
-        (FFV1, "codec must be one of .* got ffv1"),
-        (FLV, UNREADABLE),
-    ],
-    ids=lambda value: value.name if isinstance(value, Asset) else None,
+    REFUSED.items(),
+    ids=lambda value: value.name if isinstance(value, Asset) else "",
 )
 def test_other_media_is_refused(
     asset: Asset,
@@ -95,7 +85,7 @@ def test_other_media_is_refused(
     deadline: Deadline,
 ) -> None:
     data = make_asset(asset).read_bytes()
-    assert re.search(message, open_and_get_error(data, workers, limits, deadline))
+    assert re.search(message, read_and_get_error(data, workers, limits, deadline))
 
 
 def test_mp4_without_its_index_is_refused(
@@ -103,7 +93,7 @@ def test_mp4_without_its_index_is_refused(
 ) -> None:
     data = make_asset(H264).read_bytes()
     half = data[: len(data) // 2]
-    assert open_and_get_error(half, workers, limits, deadline).startswith(UNREADABLE)
+    assert read_and_get_error(half, workers, limits, deadline).startswith(UNREADABLE)
 
 
 def test_webm_cut_short_has_the_frames_that_are_there(

@@ -65,6 +65,7 @@ def table_of(packets: str) -> PacketTable:
         pytest.param("K0 P3 P1 P2", 1, [0, 1, 2], [0, 2, 1], 1, id="end_in_decode_order"),
         pytest.param("K0 P1 K4 P2 P3", 3, [0, 1, 2, 3, 4], [0, 1, 4, 2, 3], 3, id="leading_target"),
         pytest.param("K0 P1 K4 P2 P3 P5", 5, [2, 5], [0, 1], 1, id="leading_pictures_left_out"),
+        pytest.param("K3 P1 P2", 1, [0, 1], [1, 0], 0, id="leading_target_at_the_start"),
         pytest.param("K-2 D-1 P0 P1", 1, [0, 1, 2, 3], [0, 1, 2, 3], 3, id="discard_is_kept"),
         pytest.param("K0 H1 P1 P2", 1, [0, 1, 2], [0, 1, 1], 1, id="hidden_has_no_rank"),
         pytest.param("P0 P1 K2", 1, [0, 1], [0, 1], 1, id="no_key_before_starts_with_the_file"),
@@ -85,6 +86,12 @@ def test_plan_cuts_makes_one_segment_a_start_key() -> None:
     cuts = plan_cuts(table_of("K0 P1 P2 K3 P4 P5"), np.array([1, 2, 4]))
     assert [cut.positions.tolist() for cut in cuts] == [[0, 1, 2], [3, 4]]
     assert [cut.local_frames.tolist() for cut in cuts] == [[1, 2], [1]]
+
+
+def test_plan_cuts_keeps_leading_targets_beside_others() -> None:
+    (cut,) = plan_cuts(table_of("K3 P1 P2 P4"), np.array([1, 2, 0, 3]))
+    assert cut.positions.tolist() == [0, 1, 2, 3]
+    assert cut.local_frames.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("asset", VIDEOS, ids=lambda asset: asset.name)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.media._wire import Channel, Message, WireError
+from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
 
 
 @pytest.fixture
@@ -121,3 +121,29 @@ def test_sending_to_a_peer_that_does_not_read_times_out(
     message = Message(fields={}, arrays={"a": np.zeros(10**7, np.uint8)})
     with pytest.raises(TimeoutError):
         Channel(left).send(message, deadline=Deadline.after(0.1))
+
+
+@pytest.mark.parametrize("num_bytes_read", [0, 8])
+def test_peer_that_dies_with_the_message_unread_did_not_receive_it(
+    num_bytes_read: int, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left, right = Channel(pair[0]), pair[1]
+    left.send(Message(fields={"x": 1}))
+    right.recv(num_bytes_read)
+    right.close()
+    with pytest.raises(NotReceivedError):
+        left.receive(max_bytes=0)
+    with pytest.raises(NotReceivedError):
+        left.send(Message(fields={"x": 1}))
+
+
+def test_peer_that_dies_with_the_message_read_may_have_begun(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    left, right = map(Channel, pair)
+    left.send(Message(fields={"x": 1}))
+    right.receive(max_bytes=0)
+    right.close()
+    with pytest.raises(WireError) as caught:
+        left.receive(max_bytes=0)
+    assert caught.type is WireError

@@ -218,6 +218,17 @@ def test_worker_that_died_between_jobs_is_replaced_silently(
         assert video.index.num_source_frames == 72
 
 
+def test_worker_that_dies_as_a_job_is_sent_is_replaced_silently(
+    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
+) -> None:
+    """Killed so shortly before that it is not seen to be dead yet."""
+    for _ in range(10):
+        with open_asset(H264, deadline) as video:
+            segments = video.cut(np.array([0]))
+        os.kill(own_workers.pids()[0], signal.SIGKILL)
+        assert own_workers.decode(segments, deadline=deadline).shape == (1, 64, 96, 3)
+
+
 def test_video_cannot_be_used_after_its_worker_was_killed(
     open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
 ) -> None:

@@ -11,7 +11,13 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from python_backend.triton._errors import code_and_message, from_coded_message, to_coded_message
+from python_backend.triton._errors import (
+    ERROR_CLASSES,
+    code_and_message,
+    error_class,
+    from_coded_message,
+    to_coded_message,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +70,29 @@ def test_error_of_an_inner_model_comes_back(error, comes_back_as):
 
 @pytest.mark.parametrize(
     "text",
-    ["INTERNAL: failed", "Stub process 'inner_0_0' is not healthy.", ""],
+    ["INTERNAL: failed", "something else", ""],
 )
 def test_failure_of_an_inner_model_is_a_failure(text):
     error = from_coded_message("inner", text)
     assert type(error) is GroundserveError
     assert str(error) == f"the model inner failed: {text}"
+
+
+def test_inner_model_that_is_down_for_a_moment_is_unavailable():
+    error = from_coded_message("inner", "Stub process 'inner_0_0' is not healthy.")
+    assert type(error) is UnavailableError
+    assert str(error) == "a model of the server is being restarted; try again"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (MediaError("x"), "MediaError"),
+        (DeadlineExceededError("x"), "DeadlineExceededError"),
+        (EngineMismatchError("x"), "InternalError"),
+        (ZeroDivisionError("x"), "InternalError"),
+    ],
+)
+def test_error_class_is_one_of_few(error, name):
+    assert error_class(error) == name
+    assert name in ERROR_CLASSES

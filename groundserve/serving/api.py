@@ -1,0 +1,66 @@
+"""The server's HTTP API, as far as its keeper needs it: health, and loading models."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from groundserve.errors import UnavailableError
+from groundserve.serving.command import ADMIN_HEADER
+
+_HEALTH_TIMEOUT_SECONDS = 5.0
+_LOAD_TIMEOUT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerApi:
+    """One server."""
+
+    host: str
+    """Address to connect to."""
+    port: int
+    """HTTP port."""
+    admin_secret: str = field(repr=False)
+    """Opens the API that loads models."""
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers and has all models loaded; says nothing about their stubs."""
+        try:
+            status, _ = self._request("GET", "/v2/health/ready", _HEALTH_TIMEOUT_SECONDS)
+        except UnavailableError:
+            return False
+        return status == http.client.OK
+
+    def reload_model(self, name: str) -> None:
+        """Load a model anew, with new stubs; an ensemble of it comes back by itself.
+
+        Requests that the old stubs work on go on there. Loading alone does nothing while the model
+        counts as loaded, which it does with a dead stub.
+
+        Raises:
+            UnavailableError: The model cannot be loaded, or the server is gone.
+        """
+        for action in ("unload", "load"):
+            path = f"/v2/repository/models/{name}/{action}"
+            status, answer = self._request("POST", path, _LOAD_TIMEOUT_SECONDS)
+            if status != http.client.OK:
+                raise UnavailableError(f"cannot {action} the model {name}: {_reason(answer)}")
+
+    def _request(self, method: str, path: str, timeout_seconds: float) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_seconds)
+        with closing(connection):
+            try:
+                connection.request(method, path, headers={ADMIN_HEADER: self.admin_secret})
+                response = connection.getresponse()
+                return response.status, response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError(f"tritonserver does not answer: {error!r}") from error
+
+
+def _reason(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["error"])
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"

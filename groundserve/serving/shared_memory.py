@@ -1,0 +1,68 @@
+"""/dev/shm, where the server and its stubs hand each other tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from groundserve.errors import UnavailableError
+from groundserve.limits import MIB, Limits
+from groundserve.manifest import ModelSpec
+from groundserve.serving.command import SHM_DEFAULT_BYTES
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+SHM_DIR = Path("/dev/shm")
+_FEATURE_BYTES = 4  # float32, the widest there is
+
+
+def needed_bytes(model_repository: Path, model: ModelSpec, limits: Limits) -> int:
+    """Return what the stubs of a rendered repository take when each works on a largest request.
+
+    A stub's region starts at `SHM_DEFAULT_BYTES`, grows with the tensors it holds, never shrinks.
+    """
+    features_bytes = model.vision_token_num * model.vision_hidden_size * _FEATURE_BYTES
+    largest = {"VIDEO": limits.max_upload_bytes, "FEATURES": features_bytes}
+    total = 0
+    for path in sorted(model_repository.glob("*/config.pbtxt")):
+        config = _read_config(path)
+        if config.backend == "python":
+            names = {tensor.name for tensor in [*config.input, *config.output]}
+            room = sum(size for name, size in largest.items() if name in names)
+            num_stubs = sum(group.count for group in config.instance_group)
+            total += num_stubs * (SHM_DEFAULT_BYTES + room)
+    return total
+
+
+def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
+    """Look whether there is that much free shared memory.
+
+    Raises:
+        UnavailableError: There is less; a stub would be killed amid a request.
+    """
+    status = os.statvfs(shm_dir)
+    free_bytes = status.f_bavail * status.f_frsize
+    if free_bytes < num_bytes:
+        needed = -(-num_bytes // MIB)
+        raise UnavailableError(
+            f"the models need {needed} MiB of shared memory, {shm_dir} has {free_bytes // MIB} MiB "
+            f"free; with Docker: --shm-size={needed}m; in Kubernetes mount an emptyDir with "
+            f"medium: Memory and sizeLimit: {needed}Mi on {shm_dir}"
+        )
+
+
+def remove_regions(prefix: str, *, keep: Set[str]) -> None:
+    """Remove the files of one server, except those of the stubs that live."""
+    for file in SHM_DIR.glob(f"{prefix}*"):
+        if file.name not in keep:
+            file.unlink(missing_ok=True)
+
+
+def _read_config(path: Path) -> ModelConfig:
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    return text_format.Parse(path.read_text("utf-8"), ModelConfig())

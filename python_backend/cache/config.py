@@ -1,0 +1,52 @@
+"""Where an operator wants the cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import GIB
+
+CACHE_DIR_VARIABLE = "GROUNDSERVE_CACHE_DIR"
+CACHE_BYTES_VARIABLE = "GROUNDSERVE_CACHE_BYTES"
+DEFAULT_CACHE_BYTES = 8 * GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """A directory that the cache may fill."""
+
+    directory: Path
+    """Absolute; on a disk or a tmpfs, for this purpose alone. May be shared on one machine."""
+    max_bytes: int = DEFAULT_CACHE_BYTES
+    """Ceiling on its files."""
+
+    def __post_init__(self) -> None:
+        if not self.directory.is_absolute():
+            raise InvalidRequestError(
+                f"{CACHE_DIR_VARIABLE} must be an absolute path, got {str(self.directory)!r}"
+            )
+        if self.max_bytes <= 0:
+            raise InvalidRequestError(f"{CACHE_BYTES_VARIABLE} must be > 0, got {self.max_bytes}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """Read the two variables; None, no cache, where the directory is unset or empty.
+
+        Raises:
+            InvalidRequestError: A value breaks a rule.
+        """
+        directory = environment.get(CACHE_DIR_VARIABLE, "")
+        if not directory:
+            return None
+        text = environment.get(CACHE_BYTES_VARIABLE, str(DEFAULT_CACHE_BYTES))
+        if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+            raise InvalidRequestError(
+                f"{CACHE_BYTES_VARIABLE} must be a whole number, got {text!r}"
+            )
+        return cls(directory=Path(directory), max_bytes=int(text))

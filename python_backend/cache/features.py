@@ -1,0 +1,116 @@
+"""The cache of a process, and what one request sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import MediaError
+from groundserve.media import VideoIndex
+from python_backend.cache.config import CacheConfig
+from python_backend.cache.entry import Entry
+from python_backend.cache.keys import CacheKeys
+from python_backend.cache.store import EntryStore
+from python_backend.meter import Meter
+from python_backend.plan import FramePlan
+from python_backend.stopwatch import Stopwatch
+
+
+class FeatureCache:
+    """Features and indexes of any videos in one directory, which others may share."""
+
+    def __init__(self, config: CacheConfig, *, meter: Meter) -> None:
+        """Open the directory; one that cannot be used is counted and logged, never an error.
+
+        Args:
+            config: Where it is.
+            meter: Where hits, misses and what happens to the files is counted.
+        """
+        self._store = EntryStore(config.directory, max_bytes=config.max_bytes, meter=meter)
+        self._meter = meter
+
+    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
+        """Return what is kept of one video; time is booked under "cache" and "wait"."""
+        return _StoredVideo(self._store, keys, watch, self._meter)
+
+
+class VideoCache:
+    """What one request finds of its video; this one keeps nothing."""
+
+    def load_index(self) -> VideoIndex | None:
+        """Return what probing told, None where it is not known."""
+        return None
+
+    def save_index(self, index: VideoIndex) -> None:
+        """Keep what probing told."""
+
+    def load(self, plan: FramePlan) -> NDArray[np.float32] | None:
+        """Return float32 (T, g*g, D_v), the features of a plan, None where they are not known."""
+        return None
+
+    def save(self, plan: FramePlan, features: NDArray[np.float32]) -> None:
+        """Keep the features of a plan."""
+
+    def locked(self, plan: FramePlan, deadline: Deadline) -> AbstractContextManager[None]:
+        """Be the only one, of all that share the cache, who computes these features.
+
+        Raises:
+            DeadlineExceededError: Another one did all the time.
+        """
+        return nullcontext()
+
+
+class _StoredVideo(VideoCache):
+    def __init__(self, store: EntryStore, keys: CacheKeys, watch: Stopwatch, meter: Meter) -> None:
+        self._store = store
+        self._keys = keys
+        self._watch = watch
+        self._meter = meter
+
+    def load_index(self) -> VideoIndex | None:
+        with self._watch.measure("cache"):
+            entry = self._store.read(key := self._keys.index())
+            if entry is None:
+                return None
+            values: dict[str, Any] = {**entry.fields, **entry.arrays}
+            try:
+                return VideoIndex(**values)
+            except (TypeError, MediaError):
+                self._store.discard(key, reason="it is not the index of a video")
+                return None
+
+    def save_index(self, index: VideoIndex) -> None:
+        with self._watch.measure("cache"):
+            known = vars(index).items()
+            arrays = {name: value for name, value in known if isinstance(value, np.ndarray)}
+            fields = {name: value for name, value in known if name not in arrays}
+            self._store.write(self._keys.index(), Entry(fields=fields, arrays=arrays))
+
+    def load(self, plan: FramePlan) -> NDArray[np.float32] | None:
+        with self._watch.measure("cache"):
+            entry = self._store.read(self._keys.features(plan))
+        if entry is None:
+            return None
+        self._meter.add("cache_hits")
+        return entry.arrays["features"]
+
+    def save(self, plan: FramePlan, features: NDArray[np.float32]) -> None:
+        self._meter.add("cache_misses")
+        with self._watch.measure("cache"):
+            self._store.write(
+                self._keys.features(plan), Entry(fields={}, arrays={"features": features})
+            )
+
+    @contextmanager
+    def locked(self, plan: FramePlan, deadline: Deadline) -> Iterator[None]:
+        with ExitStack() as stack:
+            with self._watch.measure("wait"):
+                stack.enter_context(
+                    self._store.locked(self._keys.features(plan), deadline=deadline)
+                )
+            yield

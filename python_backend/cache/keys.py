@@ -1,0 +1,60 @@
+"""Under which name something of a video is kept: a hash of all that decides its value."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from groundserve._version import __version__
+from groundserve.limits import Limits
+from groundserve.manifest import Manifest
+from python_backend.plan import FramePlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheKeys:
+    """The keys of one video on one server."""
+
+    identity: str
+    """Of the video's content, `VideoSource.identity`."""
+    manifest: Manifest
+    """Of the engine; only what the encoder depends on counts."""
+    limits: Limits
+    """A video past them is refused when it is probed, so under others it is probed again."""
+
+    def index(self) -> str:
+        """Return the key of the video's index, 64 hex digits."""
+        return _hash("index", self.identity, decoder_versions(), asdict(self.limits))
+
+    def features(self, plan: FramePlan) -> str:
+        """Return the key of the features of these frames at this grid, 64 hex digits."""
+        return _hash(
+            "features",
+            self.identity,
+            decoder_versions(),
+            self.manifest.encoder_identity,
+            self.manifest.model.image_size,
+            plan.grid,
+            plan.frame_indices.tolist(),
+        )
+
+
+@cache
+def decoder_versions() -> tuple[str, ...]:
+    """Return which software reads and resizes frames, without importing it.
+
+    FFmpeg is told by the names of the libraries in PyAV's wheel, which end in version and hash.
+    """
+    ffmpeg = sorted(
+        path.name for path in importlib.metadata.files("av") or [] if path.parts[0] == "av.libs"
+    )
+    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("av", "pillow")]
+    return (f"groundserve {__version__}", *packages, *ffmpeg)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

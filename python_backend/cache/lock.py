@@ -1,0 +1,72 @@
+"""A lock for each key among all processes that share a cache, in one file.
+
+A key locks one byte of the file, far beyond its end, so nothing needs to be cleaned up. The locks
+belong to the open file (`F_OFD_SETLK`), hence they also keep threads apart, and the kernel
+releases them when the process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from groundserve.deadline import Deadline
+
+_POLL_SECONDS = 0.01
+_MAX_OFFSET = 2**62
+_FLOCK = "hhqqi0q"
+"""`struct flock` on 64-bit Linux: type, whence, start, length, process id (0 for these locks)."""
+
+
+@contextmanager
+def locked(lock_file: Path, key: str, *, deadline: Deadline) -> Iterator[None]:
+    """Hold the lock of a key.
+
+    Args:
+        lock_file: Made where it does not exist.
+        key: 16 hex digits or more, evenly spread.
+        deadline: When to stop waiting.
+
+    Raises:
+        DeadlineExceededError: Another process held it all the time.
+        OSError: The file cannot be opened for writing.
+    """
+    fd = _open(lock_file)
+    try:
+        while not _try(fd, key):
+            deadline.check()
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_locked(lock_file: Path, key: str) -> bool:
+    """Tell whether anybody, also this thread, holds the lock of a key."""
+    fd = _open(lock_file)
+    try:
+        return not _try(fd, key)
+    finally:
+        os.close(fd)
+
+
+def _open(lock_file: Path) -> int:
+    return os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _try(fd: int, key: str) -> bool:
+    offset = int(key[:16], 16) % _MAX_OFFSET
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

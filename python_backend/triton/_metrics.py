@@ -1,0 +1,80 @@
+"""The metrics of ours, next to the server's own at :8002/metrics.
+
+Every instance of every model is a process that makes the same families; the server adds up metrics
+of equal name and labels. All of them start at 0, so that a rate exists from the first event on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from python_backend.meter import CounterName
+from python_backend.triton._errors import ERROR_CLASSES, error_class
+
+STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select")
+_STAGE_BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0]
+
+_DESCRIPTIONS: dict[CounterName, str] = {
+    "frames_decoded": "Frames decoded and resized",
+    "vision_passes": "Chunks of one video sent through the vision encoder",
+    "vision_frames": "Frames sent through the vision encoder",
+    "cache_hits": "Requests whose features were in the cache",
+    "cache_misses": "Requests whose features were computed, where there is a cache",
+    "cache_evictions": "Entries removed to make room",
+    "cache_corrupted": "Entries removed because they were damaged",
+    "cache_failures": "Reads and writes of the cache that the disk refused",
+    "worker_deaths": "Processes reading a video that died",
+}
+
+
+class Metrics:
+    """A `Meter`, and what an answer or an error adds."""
+
+    def __init__(self) -> None:
+        """Register all families with the server; for `initialize` alone."""
+        self._families: list[Any] = []  # a family that is collected takes its metrics with it
+        self._counters = {
+            name: self._family(f"groundserve_{name}_total", text, "COUNTER").Metric(labels={})
+            for name, text in _DESCRIPTIONS.items()
+        }
+        self._cache_bytes = self._family(
+            "groundserve_cache_bytes", "Bytes of the cache's files", "GAUGE"
+        ).Metric(labels={})
+        stages = self._family(
+            "groundserve_stage_seconds", "Time of one request's stage", "HISTOGRAM"
+        )
+        self._stages = {
+            stage: stages.Metric(labels={"stage": stage}, buckets=_STAGE_BUCKETS_SECONDS)
+            for stage in STAGES
+        }
+        errors = self._family(
+            "groundserve_errors_total", "Requests answered with an error", "COUNTER"
+        )
+        self._errors = {name: errors.Metric(labels={"class": name}) for name in ERROR_CLASSES}
+
+    def add(self, name: CounterName, amount: int = 1) -> None:
+        """See `Meter.add`."""
+        self._counters[name].increment(amount)
+
+    def set_cache_bytes(self, num_bytes: int) -> None:
+        """See `Meter.set_cache_bytes`."""
+        self._cache_bytes.set(num_bytes)
+
+    def observe_stages(self, timing_ms: Mapping[str, float]) -> None:
+        """Add the stages of an answered request."""
+        for stage, milliseconds in timing_ms.items():
+            self._stages[stage].observe(milliseconds / 1000)
+
+    def count_error(self, error: Exception) -> None:
+        """Add a request that got an error."""
+        self._errors[error_class(error)].increment(1)
+
+    def _family(self, name: str, description: str, kind: str) -> Any:
+        family = pb_utils.MetricFamily(
+            name=name, description=description, kind=getattr(pb_utils.MetricFamily, kind)
+        )
+        self._families.append(family)
+        return family

@@ -1,0 +1,35 @@
+"""What the operator learns of each request: metrics, and one line of JSON in the server's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from python_backend.triton._answer import Answer, log_line
+from python_backend.triton._metrics import Metrics
+
+Observe = Callable[[Any, Answer | Exception], None]
+"""Takes a request and what came of it."""
+
+
+def observe_metrics(metrics: Metrics) -> Observe:
+    """Return an observer that adds up stages and errors."""
+
+    def observe(request: Any, result: Answer | Exception) -> None:
+        if isinstance(result, Exception):
+            metrics.count_error(result)
+        else:
+            metrics.observe_stages(result.timing_ms)
+
+    return observe
+
+
+def observe_log(model_name: str) -> Observe:
+    """Return an observer that writes the line."""
+
+    def observe(request: Any, result: Answer | Exception) -> None:
+        pb_utils.Logger.log_info(log_line(model_name, request.request_id(), result))
+
+    return observe

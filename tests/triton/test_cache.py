@@ -1,0 +1,206 @@
+"""The feature cache on the real server: what it saves, what it survives, whom it serves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from python_backend.chunks import CHUNK_FRAMES
+from tests.triton.protocol import RejectedError
+from tests.triton.serve import in_parallel, serve
+
+DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
+OUTPUTS = ("FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES")
+
+
+@pytest.fixture(scope="module")
+def cached(engine_dirs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cached")
+    cache_dir = str(folder / "cache")
+    with serve(engine_dirs["cpu"], folder / "log", CACHE_DIR=cache_dir) as server:
+        yield server
+
+
+def info(answer) -> dict:
+    return json.loads(answer["INFO"][0])
+
+
+def assert_equal(answer, expected):
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
+
+
+def growth(server, before) -> dict[str, float]:
+    return {name: value - before[name] for name, value in server.metrics().items()}
+
+
+def assert_one_decode(grown, num_frames):
+    assert grown["frames_decoded_total"] == num_frames
+    assert grown["vision_frames_total"] == num_frames
+    assert grown["vision_passes_total"] == math.ceil(num_frames / CHUNK_FRAMES)
+    assert grown["cache_misses_total"] == 1
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.entry"))
+
+
+def test_32_questions_cost_one_decode_and_one_vision_pass(cached, clips):
+    before = cached.metrics()
+    answer = cached.ask(clips["vfr"], *[f"Question {i}?" for i in range(32)])
+    assert answer["FRAME_LOGITS"].shape[0] == 32
+    assert_one_decode(growth(cached, before), len(answer["FRAME_INDICES"]))
+
+
+def test_100_questions_one_after_another_cost_one(cached, clips):
+    before = cached.metrics()
+    answers = [cached.ask(clips["carphone_pristine"], f"Question {i}?") for i in range(100)]
+    grown = growth(cached, before)
+    assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
+    assert grown["cache_hits_total"] == 99
+    assert [info(answer)["cache_hit"] for answer in answers] == [False] + [True] * 99
+
+
+def test_100_questions_8_at_a_time_cost_one(cached, clips):
+    before = cached.metrics()
+    answers = in_parallel(
+        8, lambda i: cached.ask(clips["bigbuckbunny"], f"Question {i}?", **DENSE), range(100)
+    )
+    grown = growth(cached, before)
+    assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
+    assert grown["cache_hits_total"] == 99
+    assert sum(info(answer)["cache_hit"] for answer in answers) == 99
+
+
+def test_hit_is_bit_equal_and_skips_workers_and_engines(cached, clips, pipeline):
+    miss, hit = (cached.ask(clips["rotated"], "When?", top_k=3) for _ in range(2))
+    assert [info(miss)["cache_hit"], info(hit)["cache_hit"]] == [False, True]
+    assert_equal(hit, miss)
+    assert list(info(hit)["timing_ms"]) == ["cache", "ground", "select"]
+    (query,) = pipeline.score(clips["rotated"], "When?").queries
+    np.testing.assert_array_equal(hit["FRAME_LOGITS"], [query.frame_logits])
+
+
+def test_other_options_with_the_same_frames_hit_and_with_others_miss(cached, clips):
+    def is_hit(**options):
+        return info(cached.ask(clips["bikes"], "When?", **options))["cache_hit"]
+
+    assert not is_hit(num_frames=6)
+    assert is_hit(num_frames=6, top_k=2, selector="spread")
+    assert not is_hit(num_frames=5)
+
+
+def test_cached_question_does_not_wait_for_videos_being_decoded(cached, clips):
+    """Both decoders are busy, with the same video at other rates."""
+    cached.ask(clips["carphone_pristine"], "When?")
+    with ThreadPoolExecutor(2) as pool:
+        before = cached.metrics()["frames_decoded_total"]
+        slow = [
+            pool.submit(cached.ask, clips["bikes"], "When?", sampling="infer", sample_fps=fps)
+            for fps in (12, 24)
+        ]
+        while cached.metrics()["frames_decoded_total"] == before:
+            assert not any(future.done() for future in slow)
+        answer = cached.ask(clips["carphone_pristine"], "Where?")
+        assert not all(future.done() for future in slow)
+        assert info(answer)["cache_hit"]
+        assert not any(info(future.result())["cache_hit"] for future in slow)
+
+
+def test_restarted_server_and_a_second_one_share_the_directory(engine_dirs, clips, tmp_path):
+    video, folder = clips["bikes"], str(tmp_path / "cache")
+    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=folder) as server:
+        first = server.ask(video, "When?")
+    with (
+        serve(engine_dirs["cpu"], tmp_path / "log1", CACHE_DIR=folder) as one,
+        serve(engine_dirs["cpu"], tmp_path / "log2", CACHE_DIR=folder) as other,
+    ):
+        for server in (one, other):
+            again = server.ask(video, "When?")
+            assert info(again)["cache_hit"]
+            assert_equal(again, first)
+        # A video that neither knows, asked of both at once.
+        answers = in_parallel(
+            8, lambda i: (one, other)[i % 2].ask(clips["bigbuckbunny"], "When?", **DENSE), range(8)
+        )
+        for answer in answers:
+            assert_equal(answer, answers[0])
+        decoded = [server.metrics()["frames_decoded_total"] for server in (one, other)]
+        assert sum(decoded) == len(answers[0]["FRAME_INDICES"])
+        misses = [server.metrics()["cache_misses_total"] for server in (one, other)]
+        assert sum(misses) == 1
+
+
+def test_server_killed_amid_a_decode_holds_nobody_up(engine_dirs, clips, tmp_path):
+    folder = str(tmp_path / "cache")
+    with (
+        serve(engine_dirs["cpu"], tmp_path / "log1", CACHE_DIR=folder) as killed,
+        serve(engine_dirs["cpu"], tmp_path / "log2", CACHE_DIR=folder) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        lost = pool.submit(killed.ask, clips["bikes"], "When?", **DENSE)
+        while killed.metrics()["vision_passes_total"] < 1:
+            assert not lost.done()
+        waiting = pool.submit(other.ask, clips["bikes"], "When?", **DENSE)
+        os.killpg(killed.triton.pid, signal.SIGKILL)
+        with pytest.raises(RejectedError):
+            lost.result()
+        assert not info(waiting.result())["cache_hit"]
+        assert info(other.ask(clips["bikes"], "When?", **DENSE))["cache_hit"]
+
+
+def test_100_corrupt_entries_are_found_and_computed_again(engine_dirs, clips, tmp_path):
+    rng = random.Random(20251121)
+    folder = tmp_path / "cache"
+    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
+        first = server.ask(clips["carphone_pristine"], "When?", num_frames=3)
+        for number in range(100):
+            entry = rng.choice(entries(folder))
+            data = bytearray(entry.read_bytes())
+            place = rng.randrange(len(data))
+            if number % 2:
+                del data[place:]
+            else:
+                data[place] ^= 1 << rng.randrange(8)
+            entry.write_bytes(data)
+            again = server.ask(clips["carphone_pristine"], "When?", num_frames=3)
+            assert_equal(again, first)
+            assert len(entries(folder)) == 2
+        counted = server.metrics()
+        assert counted["cache_corrupted_total"] == 100
+        assert counted["errors_total" + '{class="InternalError"}'] == 0
+
+
+def test_directory_that_goes_away_fails_no_request(engine_dirs, clips, tmp_path):
+    folder = tmp_path / "cache"
+    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
+        first = server.ask(clips["carphone_pristine"], "When?")
+        folder.rename(tmp_path / "moved")
+        folder.write_bytes(b"a file")
+        for _ in range(8):
+            again = server.ask(clips["carphone_pristine"], "When?")
+            assert not info(again)["cache_hit"]
+            assert_equal(again, first)
+        assert server.metrics()["cache_failures_total"] > 0
+    log = (tmp_path / "log").read_text("utf-8")
+    assert 1 <= log.count("the feature cache is not usable now: Not a directory") <= 4
+
+
+def test_cache_stays_below_its_ceiling(engine_dirs, clips, tmp_path):
+    folder = tmp_path / "cache"
+    settings = {"CACHE_DIR": str(folder), "CACHE_BYTES": "120000"}
+    with serve(engine_dirs["cpu"], tmp_path / "log", **settings) as server:
+        for num_frames in range(1, 31):
+            server.ask(clips["carphone_pristine"], "When?", num_frames=num_frames, sample_fps=10)
+        counted = server.metrics()
+    sizes = [entry.stat().st_size for entry in entries(folder)]
+    assert counted["cache_bytes"] == sum(sizes) <= 120_000
+    assert counted["cache_evictions_total"] > 0

@@ -1,0 +1,122 @@
+"""Limits are applied at the first place that can: nothing is decoded for what breaks one."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.serve import serve
+
+SETTINGS = {
+    "MAX_QUERIES": "2",
+    "MAX_QUERY_BYTES": "20",
+    "MAX_NUM_FRAMES": "40",
+    "MAX_UPLOAD_BYTES": "1500000",
+    "MAX_REQUEST_SECONDS": "30.5",
+}
+
+
+@pytest.fixture(scope="module")
+def limited(engine_dirs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("limited")
+    with serve(engine_dirs["cpu"], folder / "log", **SETTINGS) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("queries", "options", "message"),
+    [
+        ([], {}, "QUERY must hold 1..2 questions, got 0"),
+        (["q"] * 3, {}, "QUERY must hold 1..2 questions, got 3"),
+        (["q", "x" * 21], {}, "QUERY[1] must be at most 20 bytes, got 21"),
+        (["<image>"], {}, "QUERY must not contain the placeholder <image>; remove it"),
+        (["q"], {"num_frames": 41}, "num_frames must be <= 40 on this server, got 41"),
+    ],
+)
+def test_nothing_is_read_for_a_request_past_an_operators_limit(
+    limited, clips, queries, options, message
+):
+    before = limited.metrics()
+    with pytest.raises(RejectedError) as caught:
+        limited.ask(clips["carphone_pristine"], *queries, **{"num_frames": 8, **options})
+    assert caught.value == RejectedError("INVALID_ARG", f"in ensemble 'videoitg', {message}")
+    after = limited.metrics()
+    for name in ("frames_decoded_total", 'stage_seconds_count{stage="probe"}'):
+        assert after[name] == before[name]
+
+
+def test_upload_past_an_operators_limit_is_refused(limited, tmp_path):
+    video = tmp_path / "large.mp4"
+    video.write_bytes(bytes(1_500_001))
+    with pytest.raises(RejectedError, match=r"at most 1500000 bytes \(max_upload_bytes\)"):
+        limited.ask(video, "When?", num_frames=8)
+
+
+def test_request_within_the_limits_is_answered_without_a_trace_of_the_deadline(limited, clips):
+    answer = limited.ask(clips["carphone_pristine"], "q", "r", num_frames=8)
+    assert answer["FRAME_LOGITS"].shape[0] == 2
+    assert not any("deadline" in name for name in json.loads(answer["INFO"][0]))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (
+            "grounding",
+            {"FEATURES": np.zeros((3, 1, 48), np.float32), "QUERY": texts("q")},
+        ),
+        (
+            "frame_selector",
+            {
+                "FRAME_LOGITS": np.zeros((1, 3), np.float32),
+                "FRAME_INDICES": np.arange(3),
+                "PTS_SECONDS": np.zeros(3),
+            },
+        ),
+    ],
+)
+def test_later_steps_keep_the_first_steps_deadline(limited, model, inputs):
+    protocol = Protocol("grpc", limited.triton.grpc_address)
+    name = "STAGE_INFO" if model == "grounding" else "STAGE_INFO_2"
+    for offset_seconds, is_late in ((-1, True), (20, False)):
+        moment = time.monotonic() + offset_seconds
+        info = {"timing_ms": {}, "deadline_monotonic_seconds": moment}
+        request = {**inputs, name: texts(json.dumps(info))}
+        if is_late:
+            with pytest.raises(RejectedError, match=r"did not finish within 30\.5 s") as caught:
+                protocol.infer(model, request)
+            assert caught.value.code == "UNAVAILABLE"
+        else:
+            protocol.infer(model, request)
+    protocol.client.close()
+
+
+def test_questions_are_missed_by_grounding_when_video_features_was_called_without(limited, clips):
+    protocol = Protocol("grpc", limited.triton.grpc_address)
+    inputs = {"VIDEO": upload(clips["vfr"].read_bytes())}
+    assert len(protocol.infer("video_features", inputs)["FRAME_INDICES"])
+    with pytest.raises(RejectedError, match=r"QUERY must hold 1\.\.2 questions, got 0"):
+        protocol.infer("videoitg", inputs)
+    protocol.client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MAX_QUERY", "8", "GROUNDSERVE_MAX_QUERY is not a limit"),
+        ("MAX_QUERIES", "many", "GROUNDSERVE_MAX_QUERIES must be a whole number above 0"),
+    ],
+)
+def test_server_does_not_start_with_a_setting_it_cannot_read(
+    engine_dirs, tmp_path, name, value, message
+):
+    with (
+        pytest.raises(InvalidRequestError, match=message),
+        serve(engine_dirs["cpu"], tmp_path / "log", **{name: value}),
+    ):
+        pytest.fail("it started")

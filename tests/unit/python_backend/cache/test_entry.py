@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from python_backend.cache.entry import CorruptEntryError, Entry, pack, unpack
+
+KEY = "ab" * 32
+ENTRY = Entry(
+    fields={"average_fps": 29.97002997002997, "codec_name": "h264"},
+    arrays={
+        "pts_seconds": np.array([0.0, 0.1 + 0.2]),
+        "is_key": np.array([True, False, True]),
+        "features": np.arange(12, dtype=np.float32).reshape(2, 2, 3),
+        "none": np.empty((0, 3), np.float32),
+    },
+)
+
+
+def packed(entry=ENTRY, key=KEY) -> np.ndarray:
+    return np.frombuffer(bytearray(b"".join(pack(key, entry))), np.uint8)
+
+
+def test_entry_comes_back_bit_for_bit():
+    back = unpack(KEY, packed())
+    assert back.fields == ENTRY.fields
+    assert list(back.arrays) == list(ENTRY.arrays)
+    for name, array in ENTRY.arrays.items():
+        assert back.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(back.arrays[name], array)
+
+
+def test_views_of_an_array_are_stored_as_they_look():
+    features = np.arange(24, dtype=np.float32).reshape(4, 6)[::2, ::3]
+    entry = Entry(fields={}, arrays={"features": features})
+    np.testing.assert_array_equal(unpack(KEY, packed(entry)).arrays["features"], features)
+
+
+def test_arrays_start_at_a_multiple_of_64():
+    data = packed()
+    assert data.tobytes().index(ENTRY.arrays["pts_seconds"].tobytes()) % 64 == 0
+
+
+def test_every_flipped_bit_is_found():
+    for position in range(len(packed())):
+        data = packed()
+        data[position] ^= 1 << position % 8
+        with pytest.raises(CorruptEntryError):
+            unpack(KEY, data)
+
+
+def test_every_truncation_is_found():
+    data = packed()
+    for length in range(len(data)):
+        with pytest.raises(CorruptEntryError):
+            unpack(KEY, data[:length])
+
+
+def test_entry_of_another_key_is_refused():
+    with pytest.raises(CorruptEntryError, match="another key"):
+        unpack("cd" * 32, packed())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"not json",
+        b"[]",
+        json.dumps({"key": KEY}).encode(),
+        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "object", [1]]]}).encode(),
+        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool", [-1]]]}).encode(),
+        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool", [10**9]]]}).encode(),
+        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool"]]}).encode(),
+        json.dumps({"key": KEY, "fields": {}, "arrays": []}).encode(),
+    ],
+)
+def test_sound_checksum_over_nonsense_is_refused(header):
+    import hashlib
+
+    body = b"GSCACHE1" + len(header).to_bytes(8, "little") + header + b"left over"
+    data = np.frombuffer(body + hashlib.sha256(body).digest(), np.uint8)
+    with pytest.raises(CorruptEntryError):
+        unpack(KEY, data)

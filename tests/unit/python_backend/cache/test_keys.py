@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from groundserve._version import __version__
+from groundserve.limits import Limits
+from groundserve.manifest import FORMAT_VERSION, Manifest, ModelSpec
+from groundserve.media import VideoIndex
+from python_backend.cache import CacheKeys, keys
+from python_backend.plan import FramePlan
+
+INDEX = VideoIndex(
+    average_fps=25.0,
+    pts_seconds=np.arange(4) / 25,
+    is_key=np.array([True, False, False, False]),
+    width=64,
+    height=48,
+    codec_name="h264",
+    container_name="mov",
+)
+MANIFEST = Manifest(
+    format_version=FORMAT_VERSION,
+    family="videoitg",
+    groundserve_version=__version__,
+    profile="cpu",
+    precision="fp32",
+    model=ModelSpec(
+        image_size=112,
+        side=8,
+        vision_hidden_size=4,
+        vision_token_num=256,
+        max_tokens=None,
+        pad_token_id=0,
+    ),
+    checkpoint={"name": "a", "sha256": "1"},
+    source_config={},
+    builder={},
+    files={"vision_encoder.onnx": "1", "grounding.onnx": "1"},
+)
+KEYS = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
+
+
+def plan(*frame_indices: int, grid: int = 2) -> FramePlan:
+    return FramePlan(
+        index=INDEX,
+        frame_indices=np.array(frame_indices),
+        shift_seconds=0.0,
+        grid=grid,
+    )
+
+
+def test_equal_requests_have_equal_keys():
+    again = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
+    assert again.index() == KEYS.index()
+    assert again.features(plan(0, 2)) == KEYS.features(plan(0, 2))
+    assert len({KEYS.index(), KEYS.features(plan(0, 2))}) == 2
+
+
+@pytest.mark.parametrize("other", [plan(0, 3), plan(0), plan(0, 2, grid=1)])
+def test_other_frames_or_grid_are_other_features(other):
+    assert KEYS.features(other) != KEYS.features(plan(0, 2))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        replace(MANIFEST, files={"vision_encoder.onnx": "2"}),
+        replace(MANIFEST, precision="fp16"),
+        replace(MANIFEST, profile="torch"),
+        replace(MANIFEST, files={}),
+    ],
+)
+def test_other_encoder_is_other_features(manifest):
+    assert replace(KEYS, manifest=manifest).features(plan(0)) != KEYS.features(plan(0))
+
+
+def test_other_grounding_engine_is_the_same_features():
+    manifest = replace(MANIFEST, files={"vision_encoder.onnx": "1", "grounding.onnx": "2"})
+    assert replace(KEYS, manifest=manifest).features(plan(0)) == KEYS.features(plan(0))
+
+
+def test_without_engine_files_the_checkpoint_counts():
+    bare = replace(MANIFEST, files={})
+    other = replace(bare, checkpoint={"name": "a", "sha256": "2"})
+    assert replace(KEYS, manifest=bare).features(plan(0)) != replace(KEYS, manifest=other).features(
+        plan(0)
+    )
+
+
+def test_other_video_has_other_keys():
+    other = replace(KEYS, identity="sha256:01")
+    assert other.index() != KEYS.index()
+    assert other.features(plan(0)) != KEYS.features(plan(0))
+
+
+def test_other_limits_probe_again():
+    assert replace(KEYS, limits=Limits(max_side_pixels=8)).index() != KEYS.index()
+
+
+def test_other_decoder_has_other_keys(monkeypatch):
+    before = KEYS.index(), KEYS.features(plan(0))
+    monkeypatch.setattr(keys, "decoder_versions", lambda: ("av 99",))
+    assert KEYS.index() != before[0]
+    assert KEYS.features(plan(0)) != before[1]
+
+
+def test_versions_name_the_ffmpeg_build_without_importing_it():
+    code = (
+        "import sys; from python_backend.cache.keys import decoder_versions as v; print(*v());"
+        "assert not {'av', 'PIL'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("groundserve ", "av ", "pillow ", "libavcodec-", "libswscale-"):
+        assert name in run.stdout

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError
+from python_backend.cache.lock import is_locked, locked
+
+KEY, OTHER = "ab" * 32, "cd" * 32
+HOLD = """
+import sys, time
+from pathlib import Path
+from groundserve.deadline import Deadline
+from python_backend.cache.lock import locked
+with locked(Path(sys.argv[1]), sys.argv[2], deadline=Deadline.after(9)):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def soon() -> Deadline:
+    return Deadline.after(0.05)
+
+
+def test_one_holder_a_key(tmp_path):
+    lock = tmp_path / "lock"
+    with locked(lock, KEY, deadline=soon()):
+        assert is_locked(lock, KEY)
+        assert not is_locked(lock, OTHER)
+        with pytest.raises(DeadlineExceededError), locked(lock, KEY, deadline=soon()):
+            pytest.fail("locked twice")
+        with locked(lock, OTHER, deadline=soon()):
+            assert is_locked(lock, OTHER)
+    assert not is_locked(lock, KEY)
+
+
+def test_threads_take_turns(tmp_path):
+    inside, most = [], []
+
+    def work():
+        with locked(tmp_path / "lock", KEY, deadline=Deadline.after(30)):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.005)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
+
+
+def test_killed_process_lets_go(tmp_path):
+    lock = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLD, str(lock), KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        assert is_locked(lock, KEY)
+        holder.kill()
+        with locked(lock, KEY, deadline=Deadline.after(10)):
+            pass
+
+
+def test_nothing_is_left_but_one_empty_file(tmp_path):
+    for key in (KEY, OTHER):
+        with locked(tmp_path / "lock", key, deadline=soon()):
+            pass
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("lock", 0)]

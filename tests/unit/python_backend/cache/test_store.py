@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError
+from python_backend.cache.entry import Entry
+from python_backend.cache.store import EntryStore
+from python_backend.meter import Counts
+
+
+def key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def entry(number: int, num_floats: int = 1000) -> Entry:
+    return Entry(fields={"number": number}, arrays={"a": np.full(num_floats, number, np.float32)})
+
+
+def open_store(directory: Path, *, max_bytes: int = 10**6) -> tuple[EntryStore, Counts]:
+    counts = Counts()
+    return EntryStore(directory, max_bytes=max_bytes, meter=counts), counts
+
+
+def file_of(directory: Path, number: int) -> Path:
+    return directory / f"{key(number)}.entry"
+
+
+def total_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
+def assert_holds(store: EntryStore, number: int) -> None:
+    found = store.read(key(number))
+    assert found is not None
+    assert found.fields == {"number": number}
+    np.testing.assert_array_equal(found.arrays["a"], entry(number).arrays["a"])
+
+
+def test_what_is_written_is_read_by_another_process_too(tmp_path):
+    store, counts = open_store(tmp_path / "made" / "here")
+    store.write(key(1), entry(1))
+    assert_holds(store, 1)
+    assert_holds(open_store(tmp_path / "made" / "here")[0], 1)
+    assert store.read(key(2)) is None
+    assert counts.cache_bytes == file_of(tmp_path / "made" / "here", 1).stat().st_size
+    assert (tmp_path / "made" / "here").stat().st_mode & 0o777 == 0o700
+
+
+def test_least_recently_used_go_first(tmp_path):
+    size = sum(piece.nbytes for piece in _packed(1))
+    store, counts = open_store(tmp_path, max_bytes=3 * size)
+    for number in (1, 2, 3):
+        store.write(key(number), entry(number))
+        time.sleep(0.01)
+    assert_holds(store, 1)
+    store.write(key(4), entry(4))
+    assert store.read(key(2)) is None
+    for number in (1, 3, 4):
+        assert_holds(store, number)
+    assert counts["cache_evictions"] == 1
+    assert counts.cache_bytes == total_bytes(tmp_path) <= 3 * size
+
+
+def test_entry_larger_than_the_cache_is_not_kept(tmp_path):
+    store, counts = open_store(tmp_path, max_bytes=5000)
+    store.write(key(1), entry(1))
+    store.write(key(2), entry(2, num_floats=2000))
+    assert_holds(store, 1)
+    assert store.read(key(2)) is None
+    assert counts["cache_evictions"] == counts["cache_failures"] == 0
+
+
+def test_writers_side_by_side_stay_below_the_ceiling(tmp_path):
+    stores = [open_store(tmp_path, max_bytes=50_000)[0] for _ in range(4)]
+
+    def write(number):
+        store = stores[number % 4]
+        with store.locked(key(number), deadline=Deadline.after(30)):
+            store.write(key(number), entry(number))
+        found = store.read(key(number))
+        return found is None or found.fields == {"number": number}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(write, range(200)))
+    assert total_bytes(tmp_path) <= 50_000 + 4 * 5000
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_100_damaged_entries_are_all_found_and_removed(tmp_path):
+    store, counts = open_store(tmp_path)
+    rng = random.Random(20251121)
+    for number in range(100):
+        store.write(key(number), entry(number))
+        path = file_of(tmp_path, number)
+        data = bytearray(path.read_bytes())
+        if number % 2:
+            del data[rng.randrange(len(data)) :]
+        else:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+    assert all(store.read(key(number)) is None for number in range(100))
+    assert counts["cache_corrupted"] == 100
+    assert not list(tmp_path.glob("*.entry"))
+
+
+def test_renamed_entry_is_found(tmp_path):
+    store, counts = open_store(tmp_path)
+    store.write(key(1), entry(1))
+    file_of(tmp_path, 1).rename(file_of(tmp_path, 2))
+    assert store.read(key(2)) is None
+    assert counts["cache_corrupted"] == 1
+
+
+def test_file_larger_than_the_cache_is_not_read(tmp_path):
+    store, counts = open_store(tmp_path, max_bytes=1000)
+    with file_of(tmp_path, 1).open("wb") as file:
+        file.truncate(10**12)
+    assert store.read(key(1)) is None
+    assert counts["cache_corrupted"] == 1
+
+
+def test_partial_file_of_a_dead_writer_is_swept_and_a_live_ones_is_not(tmp_path):
+    store, _ = open_store(tmp_path)
+    dead, live = (tmp_path / f"{key(number)[:32]}.partial" for number in (1, 2))
+    other = tmp_path / "notes.partial"
+    for path in (dead, live, other):
+        path.write_bytes(b"half")
+    with store.locked(key(2)[:32], deadline=Deadline.after(1)):
+        store.write(key(3), entry(3))
+        assert [path.exists() for path in (dead, live, other)] == [False, True, True]
+    open_store(tmp_path)
+    assert not live.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_disk_that_takes_nothing_costs_nothing_but_hits(tmp_path, monkeypatch, caplog, number):
+    store, counts = open_store(tmp_path)
+    store.write(key(1), entry(1))
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    with caplog.at_level(logging.WARNING):
+        for again in (2, 3):
+            store.write(key(again), entry(again))
+            assert store.read(key(again)) is None
+    assert_holds(store, 1)
+    assert counts["cache_failures"] == 2
+    assert len(caplog.records) == 1
+    assert os.strerror(number) in caplog.text
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_directory_that_cannot_be_made_costs_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_bytes(b"")
+    store, counts = open_store(tmp_path / "file" / "cache")
+    with store.locked(key(1), deadline=Deadline.after(1)):
+        store.write(key(1), entry(1))
+    assert store.read(key(1)) is None
+    assert counts["cache_failures"] >= 3
+    assert len(caplog.records) == 1
+
+
+def test_waiting_for_a_lock_ends_at_the_deadline(tmp_path):
+    store, counts = open_store(tmp_path)
+    with (
+        store.locked(key(1), deadline=Deadline.after(1)),
+        pytest.raises(DeadlineExceededError),
+        store.locked(key(1), deadline=Deadline.after(0.03)),
+    ):
+        pytest.fail("locked twice")
+    assert counts["cache_failures"] == 0
+
+
+def _packed(number: int):
+    from python_backend.cache.entry import pack
+
+    return pack(key(number), entry(number))

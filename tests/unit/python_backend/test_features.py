@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.limits import Limits
+from groundserve.media import Segments, VideoSource
+from groundserve.options import ScoreOptions
+from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
+from python_backend.cache.entry import Entry
+from python_backend.cache.store import EntryStore
+from python_backend.chunks import CHUNK_FRAMES
+from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.ground import Questions
+from python_backend.meter import Counts
+from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+
+OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
+VIDEO = b"a video of four frames"
+
+
+class FakeWorkers:
+    """One reader, as a process of the server has; a cut hands its ordinals to the decoder."""
+
+    def __init__(self, *, error: Exception | None = None):
+        self.index = INDEX
+        self.error = error
+        self.num_opened = 0
+        self._reader = threading.Lock()
+
+    @contextmanager
+    def open(self, source, *, deadline):
+        assert self._reader.acquire(timeout=max(0, deadline.remaining_seconds()))
+        try:
+            self.num_opened += 1
+            if self.error is not None:
+                raise self.error
+            yield self
+        finally:
+            self._reader.release()
+
+    def cut(self, frame_indices):
+        return frame_indices
+
+
+class Stages:
+    """Fake stages around an extractor: a frame's features are its ordinal."""
+
+    def __init__(self, cache_dir: Path | None, workers: FakeWorkers | None = None):
+        self.workers = workers or FakeWorkers()
+        self.counts = Counts()
+        cache = cache_dir and FeatureCache(CacheConfig(directory=cache_dir), meter=self.counts)
+        self.extractor = FeatureExtractor(
+            workers=self.workers,
+            manifest=MANIFEST,
+            limits=Limits(),
+            cache=cache,
+            meter=self.counts,
+        )
+        self.decode_error: Exception | None = None
+
+    def extract(self, *, questions=None, seconds=10.0, options=OPTIONS) -> VideoFeatures:
+        with VideoSource.from_bytes(VIDEO, limits=Limits()) as source:
+            return self.extractor.extract(
+                source,
+                options,
+                questions=questions,
+                decode=self.decode,
+                encode=self.encode,
+                deadline=Deadline.after(seconds),
+            )
+
+    def decode(self, frame_indices: Segments):
+        if self.decode_error is not None:
+            raise self.decode_error
+        frames = np.zeros((len(frame_indices), 1, 1, 3), np.uint8)
+        frames[:, 0, 0, 0] = frame_indices
+        return frames
+
+    def encode(self, frames, pooling):
+        ordinals = frames[:, 0, 0, 0].astype(np.float32)
+        return np.broadcast_to(ordinals[:, None, None], (len(frames), len(pooling) ** 2, 4))
+
+
+def test_without_a_cache_every_request_computes():
+    stages = Stages(None)
+    for _ in range(2):
+        extracted = stages.extract()
+        assert extracted.features[:, 0, 0].tolist() == [0, 1, 2, 3]
+        assert extracted.pts_seconds.tolist() == INDEX.pts_seconds.tolist()
+        assert not extracted.stage_info["cache_hit"]
+    assert list(extracted.stage_info["timing_ms"]) == ["probe", "cut", "decode", "encode"]
+    assert stages.counts["frames_decoded"] == 8
+    assert stages.counts["cache_misses"] == 0
+
+
+def test_hit_opens_no_video_and_says_the_same(tmp_path):
+    stages = Stages(tmp_path)
+    miss, hit = stages.extract(), stages.extract()
+    assert stages.workers.num_opened == 1
+    assert stages.counts["frames_decoded"] == stages.counts["vision_frames"] == 4
+    assert stages.counts["cache_hits"] == stages.counts["cache_misses"] == 1
+    np.testing.assert_array_equal(hit.features, miss.features)
+    np.testing.assert_array_equal(hit.frame_indices, miss.frame_indices)
+    np.testing.assert_array_equal(hit.pts_seconds, miss.pts_seconds)
+    assert list(hit.stage_info["timing_ms"]) == ["cache"]
+    for info in (miss.stage_info, hit.stage_info):
+        del info["timing_ms"]
+    assert miss.stage_info | {"cache_hit": True} == hit.stage_info
+
+
+def test_features_of_a_hit_may_be_changed(tmp_path):
+    """PyTorch warns of arrays that are read-only."""
+    stages = Stages(tmp_path)
+    stages.extract()
+    assert stages.extract().features.flags.writeable
+
+
+def test_requests_that_arrive_together_compute_once(tmp_path):
+    one, other = Stages(tmp_path), Stages(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda i: (one, other)[i % 2].extract(), range(64)))
+    assert one.counts["frames_decoded"] + other.counts["frames_decoded"] == 4
+    assert one.counts["cache_misses"] + other.counts["cache_misses"] == 1
+    assert one.counts["cache_hits"] + other.counts["cache_hits"] == 63
+    for extracted in found:
+        np.testing.assert_array_equal(extracted.features, found[0].features)
+
+
+def test_failed_request_lets_the_next_one_try(tmp_path):
+    stages = Stages(tmp_path)
+    stages.decode_error = MediaError("frame 2 does not decode")
+    with pytest.raises(MediaError):
+        stages.extract()
+    stages.decode_error = None
+    assert not stages.extract().stage_info["cache_hit"]
+
+
+@pytest.mark.parametrize("fields", [{"unknown": 1}, {**vars(INDEX), "average_fps": 0.0}])
+def test_sound_entry_that_is_no_index_is_removed(tmp_path, fields):
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    rest = {name: value for name, value in fields.items() if name not in arrays}
+    with VideoSource.from_bytes(VIDEO, limits=Limits()) as source:
+        keys = CacheKeys(identity=source.identity, manifest=MANIFEST, limits=Limits())
+    store = EntryStore(tmp_path, max_bytes=10**6, meter=Counts())
+    store.write(keys.index(), Entry(fields=rest, arrays=arrays))
+    stages = Stages(tmp_path)
+    stages.extract()
+    assert stages.counts["cache_corrupted"] == 1
+    assert stages.extract().stage_info["cache_hit"]
+
+
+@pytest.mark.parametrize("is_probed", [False, True])
+def test_question_that_does_not_fit_is_refused_before_decoding(tmp_path, is_probed):
+    stages = Stages(tmp_path)
+    if is_probed:
+        stages.extract(options=ScoreOptions(num_frames=1))
+    num_opened, num_decoded = stages.workers.num_opened, stages.counts["frames_decoded"]
+    questions = Questions(text_ids=[np.arange(70)], max_tokens=300)
+    with pytest.raises(InvalidRequestError, match=r"QUERY\[0\] has 70 tokens beside 256 visual"):
+        stages.extract(questions=questions)
+    assert stages.counts["frames_decoded"] == num_decoded
+    assert stages.workers.num_opened == num_opened + (not is_probed)
+
+
+def test_options_past_a_limit_are_refused_before_anything(tmp_path):
+    stages = Stages(tmp_path)
+    with pytest.raises(InvalidRequestError, match="num_frames must be <= 1024"):
+        stages.extract(options=ScoreOptions(num_frames=1025))
+    assert stages.workers.num_opened == 0
+
+
+def test_reader_that_dies_is_counted():
+    stages = Stages(None, FakeWorkers(error=UnavailableError("died")))
+    with pytest.raises(UnavailableError):
+        stages.extract()
+    assert stages.counts["worker_deaths"] == 1
+
+
+def test_unavailable_decoder_is_not_a_death_of_the_reader():
+    stages = Stages(None)
+    stages.decode_error = UnavailableError("the decode model says so")
+    with pytest.raises(UnavailableError):
+        stages.extract()
+    assert stages.counts["worker_deaths"] == 0
+
+
+def test_passes_are_chunks():
+    stages = Stages(None)
+    stages.workers.index = type(INDEX)(
+        **vars(INDEX) | {"pts_seconds": np.arange(130) / 25, "is_key": np.ones(130, bool)}
+    )
+    assert len(stages.extract().frame_indices) == 130
+    assert stages.counts["vision_passes"] == -(-130 // CHUNK_FRAMES)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
+
+# A process that leads a session, its child in the same one, and that child's in another.
+FAMILY = """
+import subprocess, sys
+deepest = "import time; print('up', flush=True); time.sleep(60)"
+middle = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {deepest!r}], \
+start_new_session=True)"
+subprocess.run([sys.executable, "-c", middle])
+"""
+
+
+@pytest.fixture
+def leader() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == b"up\n"
+        yield process
+        kill_processes(session_tree(process.pid))
+
+
+def test_session_tree_has_descendants_in_other_sessions(leader):
+    tree = session_tree(leader.pid)
+    assert len(tree) == 3
+    assert {process.session_id == leader.pid for process in tree} == {True, False}
+    assert all(FAMILY not in word for word in ProcessInfo(2**30, 0, 0, 0).command_line())
+
+
+def test_session_tree_survives_its_leader(leader):
+    leader.kill()
+    leader.wait()
+    assert len(session_tree(leader.pid)) == 2
+
+
+def test_kill_processes_waits_for_all(leader):
+    tree = session_tree(leader.pid)
+    kill_processes(tree)
+    assert not session_tree(leader.pid)
+    assert leader.poll() is not None or leader.wait(5) != 0
+
+
+def test_kill_processes_spares_a_stranger_with_the_same_id(leader):
+    member = next(iter(session_tree(leader.pid)))
+    stranger = ProcessInfo(member.pid, member.started_at - 1, member.parent_pid, member.session_id)
+    kill_processes({stranger})
+    assert member in session_tree(leader.pid)
+
+
+def test_zombies_have_ended():
+    with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not session_tree(process.pid)
+
+
+def test_command_line_of_this_process():
+    tree = session_tree(os.getsid(0))
+    this = next(process for process in tree if process.pid == os.getpid())
+    assert this.command_line()
+    assert this.started_at <= time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,68 @@
+import pytest
+
+from groundserve import Client, GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.client import _typed_error
+
+
+class TritonError(Exception):
+    """Looks like tritonclient's InferenceServerException."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self._status, self._message = status, message
+
+    def status(self):
+        return self._status
+
+    def message(self):
+        return self._message
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "text"),
+    [
+        ("StatusCode.INVALID_ARGUMENT", "top_k is 0", InvalidRequestError, "top_k is 0"),
+        (
+            "StatusCode.INVALID_ARGUMENT",
+            "in ensemble 'videoitg', top_k is 0, really",
+            InvalidRequestError,
+            "top_k is 0, really",
+        ),
+        ("StatusCode.UNAVAILABLE", "queue full", UnavailableError, "queue full"),
+        (
+            "StatusCode.INTERNAL",
+            "Stub process 'grounding_0_0' is not healthy.",
+            UnavailableError,
+            "a model of the server is being restarted; try again",
+        ),
+        ("StatusCode.INTERNAL", "the server failed", GroundserveError, "the server failed"),
+        (None, None, GroundserveError, "the server gave no reason"),
+    ],
+)
+def test_a_status_becomes_the_error_that_says_what_to_do(status, message, kind, text):
+    error = _typed_error(TritonError(status, message))
+    assert type(error) is kind
+    assert str(error) == text
+
+
+@pytest.mark.parametrize("url", ["localhost:8001", "http://h:1", "grpc://h", "grpc://h:x"])
+def test_another_form_of_url_is_refused(url):
+    with pytest.raises(InvalidRequestError, match="url must be grpc://HOST:PORT"):
+        Client(url)
+
+
+def test_exactly_one_video_is_needed():
+    with Client("grpc://127.0.0.1:9") as client:
+        with pytest.raises(InvalidRequestError, match="exactly one of video and video_uri"):
+            client.score(queries="x")
+        with pytest.raises(InvalidRequestError, match="exactly one of video and video_uri"):
+            client.score(b"x", "x", video_uri="file:///x")
+        with pytest.raises(InvalidRequestError, match="cannot read /none: No such file"):
+            client.score("/none", "x")
+
+
+def test_nobody_at_the_address_is_unavailable():
+    with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
+        assert not client.is_ready()
+        with pytest.raises(UnavailableError):
+            client.score(b"x", "x")
