@@ -5,8 +5,8 @@ width, Q questions, K' selected frames. See design.md 3.2 for the contract betwe
 
 QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
 decoded, where `grounding` alone would find it after a whole decode. `video_features` may be called
-without it, to fill the cache. On the wire it is optional everywhere and `grounding` requires it: the
-server counts inputs, so a required one that is missing beside optional ones that are not gives
+without it, to fill the cache. On the wire it is optional everywhere and `grounding` requires it:
+the server counts inputs, so a required one that is missing beside optional ones that are not gives
 "unexpected deadlock".
 """
 
@@ -23,8 +23,8 @@ MAX_ENCODER_BATCH = 64
 """Frames in one execution of the vision encoder; no chunk may have more."""
 
 _MAX_QUEUED_QUESTIONS = 10
-"""Requests that may wait for `grounding`, which most often is the slowest step; measured so that the
-ones accepted at twice the capacity wait less than twice as long as at 80 % of it."""
+"""Requests that may wait for `grounding`, most often the slowest step: few enough that one accepted
+at twice the capacity takes less than twice as long as at 80 % of it (benchmarks/overload.py)."""
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
