@@ -98,7 +98,7 @@ def test_later_steps_keep_the_first_steps_deadline(limited, model, inputs):
 
 def test_questions_are_missed_by_grounding_when_video_features_was_called_without(limited, clips):
     protocol = Protocol("grpc", limited.triton.grpc_address)
-    inputs = {"VIDEO": upload(clips["vfr"].read_bytes())}
+    inputs = {"VIDEO": upload(clips["vfr"].read_bytes()), "OPTIONS": texts('{"num_frames": 8}')}
     assert len(protocol.infer("video_features", inputs)["FRAME_INDICES"])
     with pytest.raises(RejectedError, match=r"QUERY must hold 1\.\.2 questions, got 0"):
         protocol.infer("videoitg", inputs)
