@@ -15,7 +15,6 @@ from pathlib import Path
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
 from groundserve.limits import MIB
 
-
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB)}
