@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -22,14 +23,20 @@ class ServerApi:
     """Address to connect to."""
     port: int
     """HTTP port."""
+    metrics_port: int
+    """Port of the metrics."""
     admin_secret: str = field(repr=False)
     """Opens the API that loads models."""
 
     def is_ready(self) -> bool:
-        """Tell whether it answers and has all models loaded; says nothing about their stubs."""
+        """Tell whether it answers and has all models loaded; says nothing about their stubs.
+
+        The server opens the port of the metrics last, a moment after it first says it is ready.
+        """
         try:
             status, _ = self._request("GET", "/v2/health/ready", _HEALTH_TIMEOUT_SECONDS)
-        except UnavailableError:
+            socket.create_connection((self.host, self.metrics_port), _HEALTH_TIMEOUT_SECONDS).close()
+        except (UnavailableError, OSError):
             return False
         return status == http.client.OK
 

@@ -176,7 +176,12 @@ class TritonServer:
     @property
     def _api(self) -> ServerApi:
         host = LOOPBACK if self._host == "0.0.0.0" else self._host
-        return ServerApi(host=host, port=self._ports.http, admin_secret=self._admin_secret)
+        return ServerApi(
+            host=host,
+            port=self._ports.http,
+            metrics_port=self._ports.metrics,
+            admin_secret=self._admin_secret,
+        )
 
     def _check(self) -> None:
         check_host(find_installation(), self._host)
