@@ -35,7 +35,8 @@ class ServerApi:
         """
         try:
             status, _ = self._request("GET", "/v2/health/ready", _HEALTH_TIMEOUT_SECONDS)
-            socket.create_connection((self.host, self.metrics_port), _HEALTH_TIMEOUT_SECONDS).close()
+            metrics_address = (self.host, self.metrics_port)
+            socket.create_connection(metrics_address, _HEALTH_TIMEOUT_SECONDS).close()
         except (UnavailableError, OSError):
             return False
         return status == http.client.OK
