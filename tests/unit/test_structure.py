@@ -12,6 +12,7 @@ import groundserve
 
 REPOSITORY = Path(__file__).parent.parent.parent
 APPLICATIONS = {"cli", "batch", "gateway", "serving"}
+STAGES = {"engine_build", "python_backend", "train"}
 # Layer -> layers it may import. Ends (triton_models, benchmarks, tests) may import anything.
 ALLOWED = {
     "library": {"library"},
@@ -73,7 +74,7 @@ def test_imports_go_one_way():
                 continue
             if target not in ALLOWED[own]:
                 wrong.append(f"{path.relative_to(REPOSITORY)} imports {module}")
-            if own == "application" and target in {"engine_build", "python_backend"} and at_top:
+            if own == "application" and target in STAGES and at_top:
                 wrong.append(f"{path.relative_to(REPOSITORY)} imports {module} outside a function")
     assert not wrong, "\n".join(wrong)
 
@@ -94,7 +95,7 @@ def test_public_names_are_importable():
     assert sorted(groundserve.__all__) == groundserve.__all__
 
 
-@pytest.mark.parametrize("package", ["groundserve", "engine_build", "python_backend"])
+@pytest.mark.parametrize("package", ["groundserve", "engine_build", "python_backend", "train"])
 def test_packages_are_typed(package):
     assert (Path(importlib.import_module(package).__file__).parent / "py.typed").is_file()
 
@@ -110,6 +111,8 @@ def test_every_extra_imports_in_one_process():
         "pytriton",
         "rich",
         "safetensors",
+        "sklearn",
+        "tensorboard",
         "tokenizers",
         "torch",
         "transformers",

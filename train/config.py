@@ -1,0 +1,176 @@
+"""What a training run is: one frozen dataclass a component, checked when it is made.
+
+The defaults are those that all four stages of the reference share; `train.stages` sets the rest.
+"Source" below is NVlabs/VideoITG fab8b54, `scripts/videoitg/` and `eagle/train/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from groundserve.errors import InvalidRequestError
+
+Stage = Literal["projector", "images", "video", "grounding"]
+Variant = Literal["pooling", "anchor"]
+Template = Literal["plain", "chatml"]
+Parallelism = Literal["none", "ddp", "fsdp2"]
+Precision = Literal["fp32", "bf16"]
+
+RANDOM_SAMPLE_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""What `sample_fps=None` draws from, once a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples are read, and how."""
+
+    records: Path
+    """JSON list of records: conversations (stages 1 to 3) or VideoITG-40K (stage 4)."""
+    media_root: Path
+    """Folder that the records' `image` and `video` paths start from."""
+    template: Template
+    """How a conversation becomes text; not used for stage 4."""
+    max_frames: int
+    """Ceiling n of sampling rule A."""
+    sample_fps: float | None = 1.0
+    """Rate f of rule A; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
+    vision_token_num: int
+    """Budget of visual tokens; the largest grid is floor(sqrt(budget / T))."""
+    vision_min_num: int
+    """Smallest grid side drawn; a video with a smaller largest grid cannot be read."""
+    max_length: int
+    """Most visual and text tokens of one sequence; a longer sample cannot be read."""
+    questions_per_video: int = 1
+    """Records of one video that share its decoding and encoding. 1 is the reference's."""
+    group_by_length: bool = False
+    """Sort blocks of a shuffled epoch by the number of words of the question."""
+    num_workers: int = 2
+    """Processes that decode; they work ahead of the training step."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_frames",
+            "vision_token_num",
+            "vision_min_num",
+            "max_length",
+            "questions_per_video",
+            "num_workers",
+        ):
+            _check_at_least(name, getattr(self, name), 1)
+        if self.sample_fps is not None and not self.sample_fps > 0:
+            raise InvalidRequestError(f"sample_fps must be > 0, got {self.sample_fps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW, a linear warm-up, a cosine to 0."""
+
+    learning_rate: float
+    """Peak rate of everything that is trained."""
+    out_proj_learning_rate: float | None = None
+    """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all.
+
+    The substring also matches `mm_projector.out_projection`, so the projector trains at this rate
+    too. That is what the reference does, and the default here; see `out_proj_matches_projector`.
+    """
+    out_proj_matches_projector: bool = True
+    """Reproduce that match; False gives the fast rate to the head alone."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
+    eps: float = 1e-8
+    """AdamW's."""
+    weight_decay: float = 0.0
+    """The reference decays nothing."""
+    warmup_ratio: float
+    """Share of the steps, rounded up, in which the rate rises from 0."""
+    max_grad_norm: float | None = None
+    """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to:
+    its ZeRO files leave clipping off, whatever `max_grad_norm` says."""
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise InvalidRequestError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if self.out_proj_learning_rate is not None and not self.out_proj_learning_rate > 0:
+            raise InvalidRequestError(
+                f"out_proj_learning_rate must be > 0, got {self.out_proj_learning_rate}"
+            )
+        if not 0 <= self.warmup_ratio < 1:
+            raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of training."""
+
+    stage: Stage
+    """Decides the model (causal with an LM head, or grounding), the records and what is trained."""
+    init: Path
+    """Checkpoint to start from: a Qwen2 directory (stage 1) or an earlier stage's output."""
+    vision_tower: Path | None = None
+    """SigLIP directory; None finds it beside `init`."""
+    out: Path
+    """Folder of the run: `checkpoint-<step>/`, `final/`, `metrics.jsonl`, `tensorboard/`."""
+    data: DataConfig
+    """Samples."""
+    optimizer: OptimizerConfig
+    """Steps."""
+    variant: Variant = "pooling"
+    """How frames are scored in stage 4: C, pooled outputs under full attention, or B, anchor
+    tokens behind the question under causal attention."""
+    batch_size: int = 1
+    """Items (videos or images) a process and forward pass."""
+    accumulation_steps: int = 1
+    """Forward passes an optimiser step."""
+    epochs: int = 1
+    """Passes over the records."""
+    max_steps: int | None = None
+    """Stop after so many optimiser steps; the schedule ends there too. None: whole epochs."""
+    seed: int = 42
+    """Of the order, the grids and new weights."""
+    precision: Precision = "bf16"
+    """Arithmetic; weights, gradients' sums and the optimiser's state stay in float32."""
+    gradient_checkpointing: bool = True
+    """Recompute the decoder's layers in the backward pass."""
+    parallelism: Parallelism = "none"
+    """What several processes share: nothing (one process), gradients, or weights as well."""
+    auxiliary_weight: float = 0.0
+    """Weight of a per-frame loss on what the records say is shown (`frame_targets`); not the
+    reference's, whose captions play that part at full size."""
+    save_every_steps: int = 500
+    """Steps between checkpoints."""
+    keep_last: int = 2
+    """Checkpoints kept besides `final/`."""
+    log_every_steps: int = 1
+    """Steps between lines of metrics."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "batch_size",
+            "accumulation_steps",
+            "epochs",
+            "save_every_steps",
+            "keep_last",
+            "log_every_steps",
+        ):
+            _check_at_least(name, getattr(self, name), 1)
+        if self.max_steps is not None:
+            _check_at_least("max_steps", self.max_steps, 1)
+        if self.variant == "anchor" and self.stage != "grounding":
+            raise InvalidRequestError(
+                f'variant "anchor" is a way to score frames, stage "{self.stage}" writes text; '
+                'set variant in stage "grounding" only'
+            )
+        if self.auxiliary_weight < 0:
+            raise InvalidRequestError(f"auxiliary_weight must be >= 0, got {self.auxiliary_weight}")
+
+    @property
+    def is_grounding(self) -> bool:
+        """Whether frames are scored; else text is written."""
+        return self.stage == "grounding"
+
+
+def _check_at_least(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise InvalidRequestError(f"{name} must be >= {minimum}, got {value}")

@@ -1,0 +1,50 @@
+"""The losses, each over the whole local batch; processes average their own means."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_POSITIVE_WEIGHT = 5.0
+
+
+def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy with the reference's weight on relevant frames, in float32.
+
+    The weight is min(5, sqrt(M / max(1, P))) for P relevant and M other frames. With no other
+    frames it is 0 and so is the loss; with no relevant frames it has no effect.
+
+    Args:
+        frame_logits: (F,), of all frames of all sequences of the local batch.
+        labels: (F,), 0 or 1.
+
+    Source: NVlabs/VideoITG fab8b54, `grounding_qwen2.py::EagleQwenG.forward`.
+    """
+    labels = labels.float()
+    num_positive = labels.sum()
+    num_negative = labels.numel() - num_positive
+    weight = (num_negative / num_positive.clamp(min=1)).sqrt().clamp(max=MAX_POSITIVE_WEIGHT)
+    return F.binary_cross_entropy_with_logits(frame_logits.float(), labels, pos_weight=weight)
+
+
+def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy over the positions that predict something, in float32.
+
+    Args:
+        logits: (M, V), of these positions.
+        targets: int64 (M,), the token that follows each.
+    """
+    if not len(targets):  # every target of the batch was masked
+        return logits.float().sum() * 0.0
+    return F.cross_entropy(logits.float(), targets)
+
+
+def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy on what each frame shows: (..., T, A) both."""
+    return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())
+
+
+def zero_loss(parameters: list[Tensor]) -> Tensor:
+    """Return 0 with a zero gradient for every parameter: a step of a process without a sample."""
+    return torch.stack([parameter.sum() * 0.0 for parameter in parameters]).sum()

@@ -1,0 +1,279 @@
+"""What is trained: one trunk, and the three ways it is read.
+
+`CausalModel` writes text (stages 1 to 3); `PoolingModel` (variant C, what is served) and
+`AnchorModel` (variant B) score frames (stage 4). Variant A, frame numbers written as text, needs
+no class of its own: it is a `CausalModel` on other conversations; it is not wired up.
+
+Shape letters: T frames, P = g*g tokens a frame, D_v vision width, D decoder width, B sequences,
+S positions of the longest, N = T*P visual tokens, A auxiliary targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from groundserve.grid import pooling_weights
+from groundserve.modeling.config import CheckpointConfig
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+from groundserve.prompts import IMAGE_TOKEN_ID
+from train.config import Stage, Variant
+from train.examples import IGNORE_INDEX, Example, Text
+from train.losses import frame_loss, grounding_loss, language_loss
+
+INITIALIZER_STD = 0.02
+"""New weights are N(0, 0.02), biases 0: also the head's, whose Xavier call upstream is undone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What one forward pass gives."""
+
+    loss: Tensor
+    """float32 (), to be minimised."""
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    """Its terms before weighting, by name, detached."""
+    frame_logits: list[Tensor] = field(default_factory=list)
+    """Detached float32 (T,) of each sequence in order; empty for a model that writes text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sequence:
+    """Where the parts of one sequence lie."""
+
+    embeds: Tensor  # (length, D)
+    num_frames: int
+    visual_start: int
+    num_visual: int
+
+    def visual(self, states: Tensor) -> Tensor:
+        """Return the states (T, P, D) of a row (S, D) of the output."""
+        states = states[self.visual_start : self.visual_start + self.num_visual]
+        return states.reshape(self.num_frames, -1, states.shape[-1])
+
+
+class Trunk(nn.Module):
+    """Projector and decoder, which all models share under the same names.
+
+    Args of all subclasses:
+        config: Dimensions.
+        num_auxiliary: A, number of targets of the auxiliary per-frame loss; 0 leaves it out.
+        auxiliary_weight: Its weight in the loss.
+    """
+
+    is_causal: bool
+
+    def __init__(
+        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
+    ) -> None:
+        super().__init__()
+        # The parts of the model that is served, under the names that its files are mapped from.
+        served = GroundingModel(config)
+        self.projector = served.projector
+        self.decoder = served.decoder
+        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary = new_linear(config.hidden_size, num_auxiliary) if num_auxiliary else None
+
+    def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
+        """Compute the loss of a batch.
+
+        Args:
+            examples: Of any T, grid and number of questions.
+            features: (T, P, D_v) of each, from `encode_frames`.
+        """
+        texts = [text for example in examples for text in example.texts]
+        sequences = []
+        for example, feature in zip(examples, features, strict=True):
+            visual = self.projector(feature)  # (T, P, D), once for all questions
+            sequences += [self.build_sequence(visual, text) for text in example.texts]
+        hidden_states = self._decode([sequence.embeds for sequence in sequences])
+        losses = self.read(sequences, texts, hidden_states)
+        if self.auxiliary is None:
+            return losses
+        targets = [
+            torch.as_tensor(_auxiliary_targets(example), device=hidden_states.device)
+            for example in examples
+            for _ in example.texts
+        ]
+        states = [
+            sequence.visual(row).mean(dim=1)  # (T, D)
+            for sequence, row in zip(sequences, hidden_states, strict=True)
+        ]
+        auxiliary = frame_loss(self.auxiliary(torch.cat(states)), torch.cat(targets))
+        return Losses(
+            loss=losses.loss + self.auxiliary_weight * auxiliary,
+            parts={**losses.parts, "auxiliary": auxiliary.detach()},
+            frame_logits=losses.frame_logits,
+        )
+
+    def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
+        """Put the visual tokens (T, P, D) where the text has its placeholder."""
+        ids = torch.as_tensor(text.ids, device=visual.device)
+        place = int((ids == IMAGE_TOKEN_ID).nonzero().item())
+        words = self.decoder.embed_tokens(torch.cat([ids[:place], ids[place + 1 :]]))
+        flat = visual.flatten(0, 1)  # frame-major
+        return _Sequence(
+            embeds=torch.cat([words[:place], flat, words[place:]]),
+            num_frames=len(visual),
+            visual_start=place,
+            num_visual=len(flat),
+        )
+
+    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
+        """Turn the decoder's output (B, S, D) into the model's own loss."""
+        raise NotImplementedError
+
+    def _decode(self, embeds: list[Tensor]) -> Tensor:
+        """Run the decoder on sequences padded on the right: -> (B, S, D)."""
+        padded = pad_sequence(embeds, batch_first=True)
+        # Nothing real comes after padding, so a causal model needs no mask against it.
+        attention: dict[str, object] = {"is_causal": True}
+        if not self.is_causal:
+            attention = {"attention_mask": {"full_attention": None}, "is_causal": False}
+            lengths = torch.tensor([len(embed) for embed in embeds], device=padded.device)
+            if int(lengths.min()) < padded.shape[1]:
+                real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+                attention["attention_mask"] = {"full_attention": real[:, None, None, :]}
+        output = self.decoder(inputs_embeds=padded, use_cache=False, **attention)
+        return cast(Tensor, output.last_hidden_state)
+
+
+class CausalModel(Trunk):
+    """Writes text about what it sees: the model of stages 1 to 3."""
+
+    is_causal = True
+
+    def __init__(
+        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
+    ) -> None:
+        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+        self.lm_head = new_linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
+        """Predict every text token that has a target."""
+        targets = torch.full(hidden_states.shape[:2], IGNORE_INDEX, device=hidden_states.device)
+        for row, sequence, text in zip(targets, sequences, texts, strict=True):
+            assert text.targets is not None
+            wanted = torch.as_tensor(text.targets, device=row.device)
+            place, end = sequence.visual_start, sequence.visual_start + sequence.num_visual
+            row[:place] = wanted[:place]
+            row[end : len(sequence.embeds)] = wanted[place + 1 :]
+        # The vocabulary is wide: only positions that predict something go through the head.
+        predicts = targets[:, 1:] != IGNORE_INDEX
+        logits = self.lm_head(hidden_states[:, :-1][predicts])
+        loss = language_loss(logits, targets[:, 1:][predicts])
+        return Losses(loss=loss, parts={"language": loss.detach()})
+
+
+class PoolingModel(Trunk):
+    """Variant C: full attention, the mean of a frame's outputs, one linear layer."""
+
+    is_causal = False
+
+    def __init__(
+        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
+    ) -> None:
+        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+        self.head = new_linear(config.hidden_size, 1)
+
+    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
+        """Score each frame by the mean of its tokens."""
+        states = [
+            sequence.visual(row).mean(dim=1)
+            for sequence, row in zip(sequences, hidden_states, strict=True)
+        ]
+        return _score(self.head, states, texts)
+
+
+class AnchorModel(Trunk):
+    """Variant B: causal attention; behind the question one token a frame, which is classified.
+
+    The token of a frame is the mean of its visual tokens. Source: the paper (arXiv 2507.13353);
+    its code was not released.
+    """
+
+    is_causal = True
+
+    def __init__(
+        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
+    ) -> None:
+        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+        self.head = new_linear(config.hidden_size, 1)
+
+    def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
+        """Append the anchors."""
+        sequence = super().build_sequence(visual, text)
+        return _Sequence(
+            embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]),
+            num_frames=sequence.num_frames,
+            visual_start=sequence.visual_start,
+            num_visual=sequence.num_visual,
+        )
+
+    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
+        """Score each frame by its anchor, of which the last T positions are made."""
+        states = [
+            row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
+            for sequence, row in zip(sequences, hidden_states, strict=True)
+        ]
+        return _score(self.head, states, texts)
+
+
+def model_class(stage: Stage, variant: Variant) -> type[Trunk]:
+    """Return the class that a stage trains."""
+    if stage != "grounding":
+        return CausalModel
+    return {"pooling": PoolingModel, "anchor": AnchorModel}[variant]
+
+
+def new_linear(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
+    """Return a linear layer as the reference starts new ones."""
+    layer = nn.Linear(width_in, width_out, bias=bias)
+    nn.init.normal_(layer.weight, std=INITIALIZER_STD)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+@torch.no_grad()
+def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
+    """Encode and pool the frames of a batch; examples of one grid go through together.
+
+    Returns:
+        (T, g*g, D_v) of each example, in the tower's dtype and on its device.
+    """
+    device = vision.embeddings.patch_embedding.weight.device
+    features: list[Tensor | None] = [None] * len(examples)
+    for grid in {example.grid for example in examples}:
+        members = [i for i, example in enumerate(examples) if example.grid == grid]
+        frames = torch.cat([torch.from_numpy(examples[i].frames) for i in members])
+        weights = torch.from_numpy(pooling_weights(grid, side=vision.side))
+        pool = weights.expand(len(frames), -1, -1)
+        pooled = vision(frames.to(device), pool.to(device))
+        sizes = [len(examples[i].frames) for i in members]
+        for i, part in zip(members, pooled.split(sizes), strict=True):
+            features[i] = part
+    return cast(list[Tensor], features)
+
+
+def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
+    """Apply the head to (T, D) of each sequence."""
+    frame_logits = head(torch.cat(states)).squeeze(1).float()
+    split = frame_logits.detach().split([len(state) for state in states])
+    if any(text.labels is None for text in texts):  # nothing to learn from: scores only
+        return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
+    labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
+    loss = grounding_loss(frame_logits, torch.cat(labels))
+    return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
+
+
+def _auxiliary_targets(example: Example) -> object:
+    if example.frame_targets is None:
+        raise ValueError("auxiliary_weight > 0 needs records that say what each frame shows")
+    return example.frame_targets
