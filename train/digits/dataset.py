@@ -1,0 +1,202 @@
+"""MovingDigits on disk: media files, and records in the formats that the reference trains on.
+
+    python -m train.digits.dataset --out digits --split test --seed 7 --num-videos 100
+
+Everything follows from the split, the seed and `VERSION`; videos also from the build of x264.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from groundserve.errors import InvalidRequestError
+from train.digits.captions import scene_caption, scene_conversation, video_conversation
+from train.digits.handwritten import SPLITS, Split
+from train.digits.questions import ABSENT_TYPES, TYPES, Question, ask, ask_absent
+from train.digits.render import render_second, write_video
+from train.digits.world import MOTIONS, NUM_DIGITS, World, make_scene, make_world
+
+VERSION = "1"
+"""Raised whenever the same seed would give other videos, questions or labels."""
+
+CLIP_SECONDS = 5
+"""Length of the clips that `clip_num` counts, as VideoITG-40K has them."""
+
+NUM_FRAME_TARGETS = NUM_DIGITS * len(MOTIONS) + NUM_DIGITS + len(MOTIONS)
+"""A: each digit with each motion, each digit, each motion."""
+
+_NUM_ABSENT = 1
+_WORLD_TRIES = 50
+# What a stream of random numbers is for; two never share one.
+_STREAMS = {"grounding": 0, "images": 1, "videos": 2}
+
+
+def write_grounding_set(
+    out: Path, *, split: Split, seed: int, num_videos: int, num_frames: int = 48
+) -> Path:
+    """Write videos with one question of each type and one about something absent.
+
+    Args:
+        out: Folder to write `videos/` and `records.json` into.
+        split: Whose handwriting; also part of the seed.
+        seed: Any number >= 0.
+        num_videos: How many.
+        num_frames: T, frames that sampling at one a second takes; the seconds of each video.
+
+    Returns:
+        The path of `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
+
+    Raises:
+        InvalidRequestError: A number is out of range.
+    """
+    (out / "videos").mkdir(parents=True, exist_ok=True)
+    records = []
+    for number, rng in _streams("grounding", split, seed, num_videos, num_frames):
+        world, questions = draw_video(rng, split=split, num_frames=num_frames)
+        name = f"videos/{number:05d}.mp4"
+        write_video(world, out / name)
+        targets = frame_targets(world)
+        for place, question in enumerate(questions):
+            records.append(
+                {
+                    "id": f"{split}-{seed}-{number:05d}-{place}",
+                    "video": name,
+                    "question": f"<image>\n{question.text}",
+                    "answer": question.answer,
+                    "frame_num": list(question.seconds),
+                    "clip_num": sorted({second // CLIP_SECONDS for second in question.seconds}),
+                    "motion": "Yes" if "motion" in question.type else "No",
+                    "existence": "Yes" if question.is_absent else "No",
+                    "type": question.type,
+                    "frame_targets": targets,
+                }
+            )
+    return _write_json(out / "records.json", records)
+
+
+def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> tuple[Path, Path]:
+    """Write pictures with captions (stage 1) and conversations (stage 2).
+
+    Returns:
+        The paths of `captions.json` and `conversations.json`, LLaVA's format.
+    """
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    captions, conversations = [], []
+    for number, rng in _streams("images", split, seed, num_images, 1):
+        world = make_scene(rng, split=split)
+        name = f"images/{number:05d}.png"
+        Image.fromarray(render_second(world, 0)).save(out / name)
+        item = {"id": f"{split}-{seed}-{number:05d}", "image": name}
+        captions.append({**item, "conversations": scene_caption(world)})
+        conversations.append({**item, "conversations": scene_conversation(world, rng)})
+    return (
+        _write_json(out / "captions.json", captions),
+        _write_json(out / "conversations.json", conversations),
+    )
+
+
+def write_video_set(
+    out: Path, *, split: Split, seed: int, num_videos: int, num_frames: int = 16
+) -> Path:
+    """Write videos with conversations (stage 3).
+
+    Returns:
+        The path of `conversations.json`, LLaVA's format with `frame_targets`.
+    """
+    (out / "videos").mkdir(parents=True, exist_ok=True)
+    records = []
+    for number, rng in _streams("videos", split, seed, num_videos, num_frames):
+        world = make_world(rng, split=split, num_seconds=num_frames)
+        name = f"videos/{number:05d}.mp4"
+        write_video(world, out / name)
+        records.append(
+            {
+                "id": f"{split}-{seed}-{number:05d}",
+                "video": name,
+                "conversations": video_conversation(world, rng),
+                "frame_targets": frame_targets(world),
+            }
+        )
+    return _write_json(out / "conversations.json", records)
+
+
+def draw_video(
+    rng: np.random.Generator, *, split: Split, num_frames: int
+) -> tuple[World, list[Question]]:
+    """Draw a world of which every type of question can be asked, and the questions.
+
+    A video of a few seconds may be too short for some types; then those that fit are asked.
+    """
+    for _ in range(_WORLD_TRIES):
+        world = make_world(rng, split=split, num_seconds=num_frames)
+        questions = [question for kind in TYPES if (question := ask(world, rng, kind))]
+        if len(questions) == len(TYPES):
+            break
+    for number in rng.permutation(len(ABSENT_TYPES))[:_NUM_ABSENT]:
+        absent = ask_absent(world, rng, ABSENT_TYPES[number])
+        if absent is not None:
+            questions.append(absent)
+    return world, questions
+
+
+def frame_targets(world: World) -> dict[str, Any]:
+    """Return what each second shows, as the records' `frame_targets`."""
+    frames = []
+    for second in range(world.num_seconds):
+        targets: set[int] = set()
+        for event in world.shown(second):
+            motion = MOTIONS.index(event.motion)
+            both = NUM_DIGITS * len(MOTIONS)
+            targets |= {event.digit * len(MOTIONS) + motion, both + event.digit}
+            targets.add(both + NUM_DIGITS + motion)
+        frames.append(sorted(targets))
+    return {"num": NUM_FRAME_TARGETS, "frames": frames}
+
+
+def _streams(
+    purpose: str, split: Split, seed: int, number: int, num_frames: int
+) -> Iterator[tuple[int, np.random.Generator]]:
+    """Yield each item's number and random numbers, which no other item shares."""
+    if seed < 0 or number < 1 or num_frames < 1:
+        raise InvalidRequestError(
+            f"seed must be >= 0, the number of items and frames >= 1, got {seed}, {number} and "
+            f"{num_frames}"
+        )
+    for item in range(number):
+        keys = [_STREAMS[purpose], SPLITS.index(split), seed, num_frames, item]
+        yield item, np.random.default_rng(keys)
+
+
+def _write_json(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value) + "\n", "utf-8")
+    return path
+
+
+def main() -> None:
+    """Write a grounding set."""
+    parser = argparse.ArgumentParser(description="Write MovingDigits videos with questions.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-videos", type=int, default=100)
+    parser.add_argument("--num-frames", type=int, default=48)
+    arguments = parser.parse_args()
+    path = write_grounding_set(
+        arguments.out,
+        split=arguments.split,
+        seed=arguments.seed,
+        num_videos=arguments.num_videos,
+        num_frames=arguments.num_frames,
+    )
+    print(path)  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()

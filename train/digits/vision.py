@@ -1,0 +1,169 @@
+"""A SigLIP tower for MovingDigits, trained from nothing.
+
+At full size the tower is downloaded and stays frozen in all four stages, so something must stand
+in for its pretraining: every patch learns to tell which digit covers it, if any, and where that
+digit's centre lies.
+
+Shape letters: n images, S image side, P patches, D_v vision width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from groundserve.modeling.config import VisionConfig
+from groundserve.modeling.vision import VisionEncoder
+from train.digits.handwritten import GLYPH_SIDE
+from train.digits.render import render_second
+from train.digits.world import NUM_DIGITS, SIDE, Event, World, make_scene
+
+NO_DIGIT = NUM_DIGITS
+"""Class of a patch that shows none."""
+
+_CORE = 0.8
+"""A patch shows a digit when its centre lies in the middle of the glyph, this share of its side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTraining:
+    """How the tower is trained."""
+
+    seed: int
+    """Of weights and pictures."""
+    num_steps: int = 700
+    """Optimiser steps."""
+    batch_size: int = 96
+    """Pictures a step, never the same one twice."""
+    learning_rate: float = 2e-3
+    """Peak of a one-cycle schedule."""
+    weight_decay: float = 0.02
+    """AdamW's."""
+
+
+def train_vision(
+    config: VisionConfig,
+    training: VisionTraining,
+    *,
+    select_layer: int = -2,
+    on_step: Callable[[int, float, float], None] | None = None,
+) -> SiglipVisionModel:
+    """Train a tower; the layers behind the selected one keep their first values.
+
+    Args:
+        config: Dimensions of the whole tower.
+        training: How.
+        select_layer: The layer that is used, and trained through.
+        on_step: Called with the step, the loss, and the share of patches told right.
+    """
+    torch.manual_seed(training.seed)
+    tower = SiglipVisionModel(SiglipVisionConfig(**asdict(config), vision_use_head=True))
+    encoder = VisionEncoder(config, select_layer=select_layer)
+    trained = encoder.state_dict()
+    encoder.load_state_dict({name: tower.state_dict()[name] for name in trained})
+    head = nn.Linear(config.hidden_size, NUM_DIGITS + 1 + 2)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=training.learning_rate,
+        total_steps=training.num_steps,
+        pct_start=0.1,
+    )
+    everywhere = torch.eye(config.side)  # no pooling
+    for step, (pixels, classes, offsets) in enumerate(_batches(config, training)):
+        pool = everywhere.expand(len(pixels), -1, -1)
+        read = head(encoder(pixels, pool))
+        loss = _loss(read, classes, offsets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        if on_step is not None:
+            told = read[..., : NUM_DIGITS + 1].argmax(-1) == classes
+            shows = classes != NO_DIGIT
+            on_step(step, loss.item(), told[shows].float().mean().item())
+    tower.load_state_dict(encoder.state_dict(), strict=False)
+    return tower.eval()
+
+
+def patch_classes(world: World, second: float, *, side: int) -> NDArray[np.int64]:
+    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`."""
+    classes = np.full((side, side), NO_DIGIT)
+    for event in world.shown(int(second)):  # later events are in front
+        covered, _ = _covered(event, second, side)
+        classes[covered] = event.digit
+    return classes
+
+
+def _patch_offsets(world: World, second: float, *, side: int) -> NDArray[np.float32]:
+    """Return float32 (side, side, 2): from each patch to its digit's centre, in half glyphs."""
+    offsets = np.zeros((side, side, 2), np.float32)
+    for event in world.shown(int(second)):
+        covered, distance = _covered(event, second, side)
+        offsets[covered] = distance[covered]
+    return offsets
+
+
+def _covered(
+    event: Event, second: float, side: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    x, y = event.position(second)
+    half = GLYPH_SIDE / 2
+    centres = (np.arange(side) + 0.5) * SIDE / side
+    dx, dy = np.meshgrid((x + half - centres) / half, (y + half - centres) / half)
+    distance = np.stack([dx, dy], axis=-1).astype(np.float32)
+    return np.abs(distance).max(-1) < _CORE, distance
+
+
+def _loss(read: Tensor, classes: Tensor, offsets: Tensor) -> Tensor:
+    """Patches with and without a digit weigh the same: (n, P, 13), (n, P), (n, P, 2)."""
+    shows = classes != NO_DIGIT
+    wrong = F.cross_entropy(
+        read[..., : NUM_DIGITS + 1].flatten(0, 1), classes.flatten(), reduction="none"
+    ).reshape(classes.shape)
+    place = (read[..., NUM_DIGITS + 1 :][shows] - offsets[shows]).square().mean()
+    return wrong[shows].mean() + wrong[~shows].mean() + place
+
+
+def _batches(
+    config: VisionConfig, training: VisionTraining
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Draw all batches, each while the one before it is trained on."""
+
+    def draw(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([training.seed, step])
+        worlds = [make_scene(rng, split="train") for _ in range(training.batch_size)]
+        size = (config.image_size, config.image_size)
+        pixels = [
+            np.asarray(
+                Image.fromarray(render_second(world, 0)).resize(size, Image.Resampling.BICUBIC)
+            )
+            for world in worlds
+        ]
+        classes = [patch_classes(world, 0, side=config.side) for world in worlds]
+        offsets = [_patch_offsets(world, 0, side=config.side) for world in worlds]
+        return (
+            torch.from_numpy(np.stack(pixels)),
+            torch.from_numpy(np.stack(classes)).flatten(1),
+            torch.from_numpy(np.stack(offsets)).flatten(1, 2),
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(draw, 0)
+        for step in range(training.num_steps):
+            batch = following.result()
+            if step + 1 < training.num_steps:
+                following = pool.submit(draw, step + 1)
+            yield batch
