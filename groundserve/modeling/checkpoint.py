@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from groundserve.modeling.vision import VisionEncoder
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."
 # Name in the reference's files -> name in our modules; the first prefix that fits counts.
-_GROUNDING_PREFIXES = {
+_PREFIXES = {
     "model.mm_projector.out_projection.": "projector.",
     "model.": "decoder.",
     "out_proj.": "head.",
+    "lm_head.": "lm_head.",  # only before stage 4 of training
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
@@ -73,7 +74,24 @@ class Checkpoint:
             UnsupportedError: The model differs from what this code computes.
         """
         directory = _local_directory(name)
-        raw_config = _read_json(directory / "config.json")
+        opened = cls.with_config(
+            directory, read_json(directory / "config.json"), vision_tower=vision_tower
+        )
+        return replace(opened, name=str(name)) if _HUB_ID.fullmatch(str(name)) else opened
+
+    @classmethod
+    def with_config(
+        cls,
+        directory: Path,
+        raw_config: dict[str, Any],
+        *,
+        vision_tower: str | Path | None = None,
+    ) -> Checkpoint:
+        """Open a local directory by a config that may differ from the one it holds.
+
+        Raises:
+            InvalidRequestError, UnsupportedError: As `open`.
+        """
         config = CheckpointConfig.from_dict(raw_config)
         tower = _find_tower(directory, config, vision_tower)
         vision_config = _vision_config(tower, config)
@@ -87,7 +105,7 @@ class Checkpoint:
         return cls(
             directory=directory,
             tower_directory=tower,
-            name=str(name) if _HUB_ID.fullmatch(str(name)) else directory.name,
+            name=directory.name,
             raw_config=raw_config,
             config=config,
             vision_config=vision_config,
@@ -98,16 +116,17 @@ class Checkpoint:
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
             model = VisionEncoder(self.vision_config, select_layer=select_layer)
-        found = (
-            vision_tensors(self.directory, in_tower=False)
-            if self.tower_directory is None
-            else vision_tensors(self.tower_directory, in_tower=True)
-        )
+        found = self.tower_tensors()
         # The layers behind the selected one, the final norm and the head are left out.
         wanted = model.state_dict().keys() & found.keys()
-        _fill(model, {name: found[name].to(dtype) for name in wanted})
-        _materialise_buffers(model)
+        fill_module(model, {name: found[name].to(dtype) for name in wanted})
         return model.eval().requires_grad_(False)
+
+    def tower_tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the vision tower by its name inside it, used or not."""
+        if self.tower_directory is None:
+            return vision_tensors(self.directory, in_tower=False)
+        return vision_tensors(self.tower_directory, in_tower=True)
 
     def load_grounding(self, *, dtype: torch.dtype = torch.float32) -> GroundingModel:
         """Read projector, decoder and head.
@@ -117,16 +136,14 @@ class Checkpoint:
         """
         with torch.device("meta"):
             model = GroundingModel(self.config)
-        tensors = _read_tensors(self.directory, lambda name: not name.startswith(_VISION_PREFIX))
-        _fill(model, {_our_name(name): tensor.to(dtype) for name, tensor in tensors})
-        _materialise_buffers(model)
+        fill_module(model, model_tensors(self.directory, dtype=dtype))
         return model.eval().requires_grad_(False)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return the tokenizer with every special token registered, and its padding id.
 
-        Registering matters: training leaves `!` behind as padding token, and then every `!` is
-        split off and becomes one special id.
+        Registering matters: the reference's training leaves `!` behind as padding token, and then
+        every `!` is split off and becomes one special id.
         """
         tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
         pad_token_id = tokenizer.pad_token_id
@@ -168,7 +185,7 @@ def weight_files(directory: Path) -> list[Path]:
     """
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
         # A name in the index is a file beside it, never a path to somewhere else.
         files = [directory / Path(name).name for name in names]
     else:
@@ -189,18 +206,82 @@ def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
     """
     prefix = _TOWER_PREFIX if in_tower else _VISION_PREFIX
     tensors = _read_tensors(directory, lambda name: name.startswith(prefix))
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors}
+    found = {name.removeprefix(prefix): tensor for name, tensor in tensors}
+    if in_tower and not found:  # transformers 5 saves a tower alone without the prefix
+        return dict(_read_tensors(directory, lambda name: True))
+    return found
+
+
+def model_tensors(
+    directory: Path, *, dtype: torch.dtype = torch.float32, copy: bool = False
+) -> dict[str, Tensor]:
+    """Return every tensor of a checkpoint but the tower's, by the names in our modules.
+
+    Also reads a plain Qwen2 directory: decoder and LM head have the same names there. A name that
+    none of our modules has is kept as it is.
+
+    Args:
+        directory: The checkpoint.
+        dtype: Of all tensors returned.
+        copy: Copy tensors that have this dtype already; without, they are the file mapped into
+            memory, at whatever alignment it gives them.
+    """
+    tensors = _read_tensors(directory, lambda name: not name.startswith(_VISION_PREFIX))
+    return {_our_name(name): tensor.to(dtype, copy=copy) for name, tensor in tensors}
 
 
 def reference_state_dict(vision: nn.Module, grounding: nn.Module) -> dict[str, Tensor]:
     """Return all weights under the names that the reference's files use."""
-    tensors = {_VISION_PREFIX + name: tensor for name, tensor in vision.state_dict().items()}
-    for name, tensor in grounding.state_dict().items():
+    return reference_names(vision.state_dict(), grounding.state_dict())
+
+
+def reference_names(vision: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put tensors under the names that the reference's files use.
+
+    Args:
+        vision: The tower's, by their names inside it.
+        model: Those of projector, decoder and head or LM head, by the names in our modules.
+    """
+    tensors = {_VISION_PREFIX + name: tensor for name, tensor in vision.items()}
+    for name, tensor in model.items():
         theirs, ours = next(
-            (theirs, ours) for theirs, ours in _GROUNDING_PREFIXES.items() if name.startswith(ours)
+            (theirs, ours) for theirs, ours in _PREFIXES.items() if name.startswith(ours)
         )
         tensors[theirs + name.removeprefix(ours)] = tensor
     return tensors
+
+
+def tower_names(vision: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a tower's tensors under the names that its own directory uses."""
+    return {_TOWER_PREFIX + name: tensor for name, tensor in vision.items()}
+
+
+def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a module that was made on the meta device its weights and buffers.
+
+    Raises:
+        InvalidRequestError: Tensors are missing, unknown, or of another shape.
+    """
+    _check_tensors(model, tensors)
+    model.load_state_dict(tensors, assign=True)
+    _materialise_buffers(model)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's JSON file, which must hold an object.
+
+    Raises:
+        InvalidRequestError: It is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(
+            f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"checkpoint {path.parent.name}: {path.name} is not an object")
+    return value
 
 
 def _local_directory(name: str | Path) -> Path:
@@ -228,7 +309,7 @@ def _find_tower(
 
 def _vision_config(tower: Path | None, config: CheckpointConfig) -> VisionConfig:
     if tower is not None:
-        return VisionConfig.from_dict(_read_json(tower / "config.json"))
+        return VisionConfig.from_dict(read_json(tower / "config.json"))
     name = Path(config.mm_vision_tower).name
     if name not in KNOWN_TOWERS:
         raise InvalidRequestError(
@@ -243,7 +324,7 @@ def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
     path = tower / "preprocessor_config.json"
     if not path.is_file():
         return
-    raw = _read_json(path)
+    raw = read_json(path)
     size = vision_config.image_size
     expected = {
         "size": {"height": size, "width": size},
@@ -257,18 +338,6 @@ def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
                 f"{path.name}: {key} must be {value}, got {raw[key]}; groundserve resizes with "
                 "Pillow's bicubic filter to a square and normalises to [-1, 1]"
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(
-            f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
-        ) from error
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"checkpoint {path.parent.name}: {path.name} is not an object")
-    return value
 
 
 def _read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
@@ -285,13 +354,13 @@ def _read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tu
 
 
 def _our_name(name: str) -> str:
-    for theirs, ours in _GROUNDING_PREFIXES.items():
+    for theirs, ours in _PREFIXES.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
     return name
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _check_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     expected = model.state_dict()
     for what, names in (
         ("lacks", expected.keys() - tensors.keys()),
@@ -308,7 +377,6 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
                 f"tensor {name} has shape {tuple(tensor.shape)}, "
                 f"config.json asks for {tuple(expected[name].shape)}"
             )
-    model.load_state_dict(tensors, assign=True)
 
 
 def _materialise_buffers(model: nn.Module) -> None:

@@ -19,6 +19,8 @@ _REQUIRED_VALUES: dict[str, tuple[object, object]] = {
     "mm_use_im_patch_token": (False, True),
     "hidden_act": ("silu", "silu"),
     "use_sliding_window": (False, False),
+    # Ours: how stage 4 was trained to score frames; the reference released "pooling" alone.
+    "grounding_variant": ("pooling", "pooling"),
 }
 
 
