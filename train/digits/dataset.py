@@ -33,7 +33,8 @@ NUM_FRAME_TARGETS = NUM_DIGITS * len(MOTIONS) + NUM_DIGITS + len(MOTIONS)
 """A: each digit with each motion, each digit, each motion."""
 
 _NUM_ABSENT = 1
-_WORLD_TRIES = 50
+_WORLD_TRIES = 20
+_MIN_DIGITS = 4
 # What a stream of random numbers is for; two never share one.
 _STREAMS = {"grounding": 0, "images": 1, "videos": 2}
 
@@ -132,12 +133,14 @@ def draw_video(
 ) -> tuple[World, list[Question]]:
     """Draw a world of which every type of question can be asked, and the questions.
 
-    A video of a few seconds may be too short for some types; then those that fit are asked.
+    Every video shows at least four digits, so that three distract from any one. A video of a few
+    seconds may be too short for that and for some types; then those that fit are asked.
     """
     for _ in range(_WORLD_TRIES):
         world = make_world(rng, split=split, num_seconds=num_frames)
         questions = [question for kind in TYPES if (question := ask(world, rng, kind))]
-        if len(questions) == len(TYPES):
+        num_digits = len({event.digit for event in world.events})
+        if len(questions) == len(TYPES) and num_digits >= _MIN_DIGITS:
             break
     for number in rng.permutation(len(ABSENT_TYPES))[:_NUM_ABSENT]:
         absent = ask_absent(world, rng, ABSENT_TYPES[number])

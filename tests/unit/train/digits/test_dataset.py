@@ -1,0 +1,144 @@
+"""MovingDigits on disk: what the files hold is what the labels say."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from groundserve import InvalidRequestError
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from groundserve.sampling import sample_frames
+from train.digits.dataset import (
+    NUM_FRAME_TARGETS,
+    draw_video,
+    frame_targets,
+    main,
+    write_grounding_set,
+    write_image_set,
+    write_video_set,
+)
+from train.digits.questions import TYPES
+from train.digits.render import render_second
+from train.digits.world import make_world
+
+
+@pytest.fixture(scope="module")
+def grounding(tmp_path_factory):
+    out = tmp_path_factory.mktemp("grounding")
+    return write_grounding_set(out, split="test", seed=3, num_videos=3, num_frames=48)
+
+
+def test_records_have_all_types_and_something_absent(grounding):
+    records = json.loads(grounding.read_text())
+    assert {record["type"] for record in records} == set(TYPES)
+    for record in records:
+        assert (grounding.parent / record["video"]).is_file()
+        assert record["question"].startswith("<image>\n")
+        assert (record["existence"] == "Yes") == (not record["frame_num"])
+        assert record["clip_num"] == sorted({i // 5 for i in record["frame_num"]})
+        assert len(record["frame_targets"]["frames"]) == 48
+    assert any(record["existence"] == "Yes" for record in records)
+    assert len({record["id"] for record in records}) == len(records)
+
+
+def test_few_frames_answer_a_question():
+    shares = []
+    for seed in range(100):
+        _, questions = draw_video(np.random.default_rng(seed), split="test", num_frames=48)
+        shares += [len(question.seconds) / 48 for question in questions if question.seconds]
+    assert np.mean(shares) <= 0.2
+
+
+def test_three_other_digits_distract():
+    for seed in range(100):
+        world, _ = draw_video(np.random.default_rng(seed), split="test", num_frames=48)
+        assert len({event.digit for event in world.events}) >= 4
+
+
+def test_sampling_at_one_a_second_takes_the_labelled_frames(grounding):
+    """The file's frames at the ordinals of rule A are the pictures that the labels count."""
+    stream = [0, 2, 3, 48, 0]  # grounding, test, seed, length, first video
+    world, _ = draw_video(np.random.default_rng(stream), split="test", num_frames=48)
+    path = grounding.parent / "videos" / "00000.mp4"
+    deadline = Deadline.after(60)
+    with (
+        MediaWorkers(limits=Limits()) as workers,
+        VideoSource.from_path(path, limits=Limits()) as source,
+        workers.open(source, deadline=deadline) as video,
+    ):
+        index = video.index
+        indices = sample_frames(
+            index.num_source_frames,
+            index.average_fps,
+            sampling="infer",
+            sample_fps=1.0,
+            num_frames=1024,
+        )
+        frames = video.decode(video.cut(indices))
+    assert index.num_source_frames == 96
+    assert indices.tolist() == list(range(0, 96, 2))
+    for second in range(48):
+        drawn = render_second(world, second).astype(np.float32)
+        assert np.abs(frames[second] - drawn).mean() < 8  # lossy coding, half the colour
+
+
+def test_the_same_seed_gives_the_same_files(grounding, tmp_path):
+    again = write_grounding_set(tmp_path / "a", split="test", seed=3, num_videos=3)
+    assert again.read_bytes() == grounding.read_bytes()
+    one, other = (path.parent / "videos" / "00002.mp4" for path in (again, grounding))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_another_seed_or_split_gives_another_set(grounding, tmp_path):
+    first = json.loads(grounding.read_text())[0]
+    for split, seed in (("test", 4), ("train", 3)):
+        out = tmp_path / f"{split}{seed}"
+        path = write_grounding_set(out, split=split, seed=seed, num_videos=1)
+        record = json.loads(path.read_text())[0]
+        assert record["frame_targets"] != first["frame_targets"]
+
+
+def test_frame_targets_say_what_is_shown():
+    world = make_world(np.random.default_rng(0), split="train", num_seconds=16)
+    targets = frame_targets(world)
+    assert targets["num"] == NUM_FRAME_TARGETS == 65
+    for second, shown in enumerate(targets["frames"]):
+        digits = {event.digit for event in world.shown(second)}
+        assert {target - 50 for target in shown if 50 <= target < 60} == digits
+        pairs = {target for target in shown if target < 50}
+        assert len(pairs) == len({(e.digit, e.motion) for e in world.shown(second)})
+
+
+def test_images_come_with_captions_and_conversations(tmp_path):
+    captions, conversations = write_image_set(tmp_path, split="train", seed=1, num_images=4)
+    for path, most in ((captions, 2), (conversations, 8)):
+        records = json.loads(path.read_text())
+        assert len(records) == 4
+        for record in records:
+            assert len(record["conversations"]) == most
+            assert record["conversations"][0]["value"].startswith("<image>\n")
+            with Image.open(tmp_path / record["image"]) as image:
+                assert image.size == (128, 128)
+
+
+def test_videos_come_with_conversations(tmp_path):
+    path = write_video_set(tmp_path, split="train", seed=1, num_videos=2)
+    for record in json.loads(path.read_text()):
+        assert (tmp_path / record["video"]).is_file()
+        assert [m["from"] for m in record["conversations"][:2]] == ["human", "gpt"]
+        assert len(record["frame_targets"]["frames"]) == 16
+
+
+def test_numbers_out_of_range_are_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match="seed must be >= 0"):
+        write_grounding_set(tmp_path, split="test", seed=-1, num_videos=1)
+
+
+def test_command_prints_where_the_records_are(tmp_path, capsys, monkeypatch):
+    arguments = ["dataset", "--out", str(tmp_path), "--num-videos", "1", "--num-frames", "16"]
+    monkeypatch.setattr("sys.argv", arguments)
+    main()
+    assert capsys.readouterr().out.strip() == str(tmp_path / "records.json")

@@ -1,0 +1,199 @@
+"""Does selecting frames help what comes after? A digit classifier answers from K frames only.
+
+It mirrors the paper's headline, a Video-LLM that answers better from selected than from uniform
+frames: here the answerer sees K frames, is told which digit the question itself names, and says
+which other digit they show most. It reads the tower's features through a linear probe of its own,
+never the grounding model.
+
+Shape letters: m frames, P patches, D_v vision width, C classes (ten digits, and none).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.modeling.vision import VisionEncoder
+from groundserve.sampling import sample_frames
+from train.digits.questions import NAMES
+from train.digits.render import render_second
+from train.digits.vision import patch_classes
+from train.digits.world import NUM_DIGITS, make_scene
+from train.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
+from train.evaluation.frames import uniform_positions
+from train.evaluation.report import ScoredQuestion
+
+_NUM_SCENES = 400
+_RIDGE = 1e-3
+_DECODE_SECONDS = 60.0
+_ANSWERED_TYPES = ("order", "motion")
+"""Types whose question does not name the digit that answers it."""
+
+
+class DigitClassifier:
+    """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features."""
+
+    def __init__(self, vision: VisionEncoder, *, seed: int) -> None:
+        """Fit on pictures of the training split's handwriting."""
+        self.image_size = vision.image_size
+        self._vision = vision
+        rng = np.random.default_rng(seed)
+        scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
+        size = (self.image_size, self.image_size)
+        pictures = [
+            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
+            for scene in scenes
+        ]
+        features = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        inputs = features.reshape(-1, features.shape[-1])
+        classes = np.concatenate([patch_classes(s, 0, side=vision.side).ravel() for s in scenes])
+        # Most patches show nothing: every class weighs the same.
+        weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
+        weighted = inputs * weights[:, None]
+        gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
+        self._weights = np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
+
+    def shown(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return (m, 10): the share of each frame's patches that show each digit."""
+        told = (self._features(frames) @ self._weights).argmax(-1)  # (m, P)
+        return np.stack([(told == digit).mean(axis=1) for digit in range(NUM_DIGITS)], axis=1)
+
+    def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return (m, P, D_v + 1): unpooled features and a constant."""
+        everywhere = torch.eye(self._vision.side).expand(len(frames), -1, -1)
+        with torch.no_grad():
+            features = self._vision(torch.from_numpy(frames), everywhere).double().numpy()
+        return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=-1)
+
+
+def answer(shown: NDArray[np.float64], *, question: str) -> int:
+    """Return the digit that frames show most, other than one the question names.
+
+    Args:
+        shown: (m, 10), of the frames that may be looked at.
+        question: As asked.
+    """
+    votes = shown.mean(axis=0)
+    votes[named_digits(question)] = -1
+    return int(votes.argmax())
+
+
+def named_digits(text: str) -> list[int]:
+    """Return the digits that a text names in words, each once, increasing."""
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    return [digit for digit, name in enumerate(NAMES) if name in words]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """One question whose answer is one digit that it does not name."""
+
+    video: str
+    question: str
+    digit: int
+    frame_logits: NDArray[np.float32]
+
+
+def downstream_report(
+    records_path: Path,
+    *,
+    checkpoint: str | Path,
+    scored: Sequence[ScoredQuestion],
+    num_selected: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Answer questions from the K best-scored frames, and from K uniform ones.
+
+    Args:
+        records_path: `records.json` of a MovingDigits set, beside its videos.
+        checkpoint: Whose tower the classifier reads.
+        scored: The set's questions with their scores.
+        num_selected: K.
+        seed: Of the classifier's pictures and of the intervals.
+
+    Returns:
+        The number of questions, the accuracy of both choices and of all frames, and the paired
+        difference selected - uniform; each with its interval over videos.
+    """
+    cases = _cases(records_path, scored)
+    classifier = DigitClassifier(Checkpoint.open(checkpoint).load_vision(), seed=seed)
+    right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
+    shown: dict[str, NDArray[np.float64]] = {}
+    with MediaWorkers(limits=Limits()) as workers:
+        for case in cases:
+            if case.video not in shown:
+                path = records_path.parent / case.video
+                frames = _sampled_frames(workers, path, classifier.image_size)
+                shown[case.video] = classifier.shown(frames)
+            everything = shown[case.video]
+            best = np.argsort(-case.frame_logits, kind="stable")[:num_selected]
+            choices = {
+                "selected": best,
+                "uniform": uniform_positions(len(everything), num_selected),
+                "all_frames": np.arange(len(everything)),
+            }
+            for name, frames_seen in choices.items():
+                told = answer(everything[frames_seen], question=case.question)
+                right[name].append(told == case.digit)
+    videos = [case.video for case in cases]
+    values = {name: np.array(answers, np.float64) for name, answers in right.items()}
+    estimates = {name: bootstrap_mean(value, videos, seed=seed) for name, value in values.items()}
+    gain = bootstrap_difference(values["selected"], values["uniform"], videos, seed=seed)
+    return {
+        "num_questions": len(cases),
+        "num_selected": num_selected,
+        "accuracy": {name: asdict(estimate) for name, estimate in estimates.items()},
+        "gain_over_uniform": asdict(gain),
+    }
+
+
+def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
+    answers = {
+        (record["video"], record["question"].removeprefix("<image>\n")): record["answer"]
+        for record in json.loads(records_path.read_text("utf-8"))
+    }
+    cases = []
+    for question in scored:
+        if question.type not in _ANSWERED_TYPES or not question.is_present:
+            continue
+        digits = named_digits(answers[question.video, question.question])
+        if len(digits) == 1 and digits[0] not in named_digits(question.question):
+            cases.append(
+                _Case(
+                    video=question.video,
+                    question=question.question,
+                    digit=digits[0],
+                    frame_logits=question.frame_logits,
+                )
+            )
+    return cases
+
+
+def _sampled_frames(workers: MediaWorkers, path: Path, image_size: int) -> NDArray[np.uint8]:
+    """Decode the frames that the labels count: rule A at one a second."""
+    deadline = Deadline.after(_DECODE_SECONDS)
+    with (
+        VideoSource.from_path(path, limits=Limits()) as source,
+        workers.open(source, deadline=deadline) as video,
+    ):
+        indices = sample_frames(
+            video.index.num_source_frames,
+            video.index.average_fps,
+            sampling="infer",
+            sample_fps=1.0,
+            num_frames=Limits().max_num_frames,
+        )
+        return video.decode(video.cut(indices), image_size=image_size)
