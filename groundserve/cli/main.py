@@ -34,7 +34,7 @@ def _app() -> Typer:
         import typer
     except ImportError as error:
         raise MissingExtraError("serve", "typer") from error
-    from groundserve.cli import build, compare, doctor, eval, score, serve
+    from groundserve.cli import build, compare, doctor, eval, score, serve, train
 
     app = typer.Typer(
         name="groundserve",
@@ -44,7 +44,7 @@ def _app() -> Typer:
         add_completion=False,
         rich_markup_mode="rich",
     )
-    for module in (score, build, serve, doctor, compare, eval):
+    for module in (score, build, serve, train, doctor, compare, eval):
         app.command(module.NAME)(module.command)
 
     @app.callback()
@@ -61,3 +61,7 @@ def _fail(error: Exception, code: int) -> None:
     message = " ".join(str(error).split())
     print(f"groundserve: error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":  # torchrun -m groundserve.cli.main
+    main()

@@ -8,9 +8,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli.scorer import open_scorer
 from groundserve.cli.sheet import draw_contact_sheet
-from groundserve.cli.shipped import shipped_engine_dir
-from groundserve.client import Client
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector
 from groundserve.records import append_records, make_record
@@ -85,7 +84,10 @@ def command(
     )
     if not video.is_file():
         raise InvalidRequestError(f"no such video file: {video}")
-    with progress("loading") as step, _scorer(checkpoint, vision_tower, engines, server) as scorer:
+    with (
+        progress("loading") as step,
+        open_scorer(checkpoint, vision_tower, engines, server) as scorer,
+    ):
         step("scoring")
         result = scorer.score(
             video,
@@ -144,31 +146,6 @@ def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
         table.caption = f"the best {_SHOWN_FRAMES} of {len(selected)} selected frames"
         table.caption_justify = "left"
     return table
-
-
-def _scorer(
-    checkpoint: str | None, vision_tower: str | None, engines: Path | None, server: str | None
-) -> Any:
-    given = [
-        name
-        for name, value in (
-            ("--checkpoint", checkpoint),
-            ("--engines", engines),
-            ("--server", server),
-        )
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise InvalidRequestError(f"give one of {' and '.join(given)}, not both")
-    if vision_tower is not None and checkpoint is None:
-        raise InvalidRequestError("--vision-tower goes with --checkpoint")
-    if server is not None:
-        return Client(server)
-    from python_backend.pipeline import Pipeline
-
-    if checkpoint is not None:
-        return Pipeline.from_checkpoint(checkpoint, vision_tower=vision_tower)
-    return Pipeline.open(engines or shipped_engine_dir())
 
 
 def _escape(text: str) -> str:

@@ -1,0 +1,160 @@
+"""Scores the questions of grounding records, and the stand-ins of the shuffled-question control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from groundserve.records import append_records, make_record
+from groundserve.results import QueryResult, ScoreResult
+
+if TYPE_CHECKING:
+    from train.evaluation.records import GroundingRecord
+    from train.evaluation.report import ScoredQuestion
+
+OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, num_frames=Limits().max_num_frames)
+"""The sampling that `frame_num` counts in: rule A at one frame a second, as in training."""
+
+
+class Scorer(Protocol):
+    """What `Pipeline` and `Client` have in common."""
+
+    def score(self, video: Path, queries: Sequence[str], options: ScoreOptions) -> ScoreResult:
+        """Score the frames of one video for one or more questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRecords:
+    """Every question of a set of records with its scores."""
+
+    questions: list[ScoredQuestion]
+    """In the records' order, without those left out."""
+    stand_ins: list[ScoredQuestion]
+    """Of each present question the same labels with another video's question; empty where there
+    is one video only."""
+    num_left_out: int
+    """Records whose `frame_num` lies past the frames that their video gives."""
+    engine: dict[str, Any]
+    """Identity of what scored."""
+
+    @property
+    def present(self) -> list[ScoredQuestion]:
+        """The questions that have a stand-in."""
+        return [question for question in self.questions if question.is_present]
+
+
+def score_records(
+    scorer: Scorer,
+    records: Sequence[GroundingRecord],
+    *,
+    media_root: Path,
+    seed: int,
+    jsonl: Path | None = None,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> ScoredRecords:
+    """Score each video once with all of its questions, up to 32 a request.
+
+    Args:
+        scorer: A pipeline or a client.
+        records: At least one.
+        media_root: Folder that the records' paths start from.
+        seed: Of the shuffled questions.
+        jsonl: File to append the reference's record of every question to, video by video.
+        on_video: Called with the number of each video, from 1, and the number of videos.
+
+    Raises:
+        InvalidRequestError: A video is missing, or cannot be scored.
+    """
+    from train.evaluation.control import borrow_questions
+
+    by_video: dict[str, list[GroundingRecord]] = {}
+    for record in records:
+        by_video.setdefault(record.video, []).append(record)
+    _require_files([media_root / video for video in by_video])
+    borrowed = borrow_questions(_present_questions(by_video), seed=seed)
+    scored: dict[int, ScoredQuestion] = {}
+    stand_ins: dict[int, ScoredQuestion] = {}
+    engine: dict[str, Any] = {}
+    for number, (video, members) in enumerate(by_video.items(), start=1):
+        on_video(number, len(by_video))
+        present = [record for record in members if record.positive_frames]
+        lent = dict(zip(present, borrowed.get(video, ()), strict=False))  # nothing, or one each
+        texts = [record.question for record in members] + list(lent.values())
+        result, answers = _ask(scorer, media_root / video, texts)
+        engine = result.engine
+        for record in members:
+            _add(scored, record, answers[record.question], result)
+        for record, text in lent.items():
+            _add(stand_ins, record, answers[text], result)
+        if jsonl is not None:
+            append_records(
+                jsonl,
+                [make_record(result, answers[r.question], doc_id=r.number) for r in members],
+            )
+    return ScoredRecords(
+        questions=[scored[number] for number in sorted(scored)],
+        stand_ins=[stand_ins[number] for number in sorted(stand_ins)],
+        num_left_out=len(records) - len(scored),
+        engine=engine,
+    )
+
+
+def _present_questions(by_video: Mapping[str, Sequence[GroundingRecord]]) -> dict[str, list[str]]:
+    """Return the questions that have labels to rank, of the videos that have any."""
+    present = {
+        video: [record.question for record in members if record.positive_frames]
+        for video, members in by_video.items()
+    }
+    return {video: questions for video, questions in present.items() if questions}
+
+
+def _ask(
+    scorer: Scorer, video: Path, texts: Sequence[str]
+) -> tuple[ScoreResult, dict[str, QueryResult]]:
+    """Score a video for each different text; return one result and the answer to each text."""
+    different = iter(dict.fromkeys(texts))
+    answers: dict[str, QueryResult] = {}
+    while batch := list(islice(different, Limits().max_queries)):
+        try:
+            result = scorer.score(video, batch, OPTIONS)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{video}: {error}") from error
+        answers.update(zip(batch, result.queries, strict=True))
+    return result, answers
+
+
+def _add(
+    target: dict[int, ScoredQuestion],
+    record: GroundingRecord,
+    answer: QueryResult,
+    result: ScoreResult,
+) -> None:
+    from train.evaluation.report import ScoredQuestion
+
+    labels = record.labels(len(result.frame_indices))
+    if labels is None:
+        return
+    target[record.number] = ScoredQuestion(
+        video=record.video,
+        type=record.type,
+        question=answer.query,
+        labels=labels,
+        frame_logits=answer.frame_logits,
+        pts_seconds=result.pts_seconds,
+        duration_seconds=result.duration_seconds,
+    )
+
+
+def _require_files(paths: Sequence[Path]) -> None:
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InvalidRequestError(
+            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
+            "--media-root is the folder that the records' paths start from"
+        )

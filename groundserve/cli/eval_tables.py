@@ -1,0 +1,151 @@
+"""Tables of `groundserve eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from groundserve.cli._output import plain_table, stdout
+
+if TYPE_CHECKING:
+    from train.evaluation.bootstrap import Estimate
+    from train.evaluation.control import ControlReport
+    from train.evaluation.qvhighlights import MomentReport
+    from train.evaluation.report import GroupReport, Report
+
+_ALL = "all"
+_MOMENT_LABELS = {
+    "moment_r1_at_05": "moment R1@0.5",
+    "moment_r1_at_07": "moment R1@0.7",
+    "moment_map": "moment mAP, IoU 0.5 to 0.95",
+    "moment_map_at_05": "moment mAP@0.5",
+    "moment_map_at_075": "moment mAP@0.75",
+    "highlight_map_fair": "highlight mAP, at least fair",
+    "highlight_hit_at_1_fair": "highlight HIT@1, at least fair",
+    "highlight_map_good": "highlight mAP, at least good",
+    "highlight_hit_at_1_good": "highlight HIT@1, at least good",
+    "highlight_map_very_good": "highlight mAP, very good",
+    "highlight_hit_at_1_very_good": "highlight HIT@1, very good",
+}
+
+
+def print_report(report: Report, control: ControlReport | None) -> None:
+    """Print the figures by type: the ranking, the frames kept, the spans."""
+    groups = {**report.by_type, _ALL: report.overall}
+    shown = {name: group for name, group in groups.items() if group.figures}
+    stdout.print(_ranking(shown, control))
+    stdout.print()
+    stdout.print(_selection(shown, report.top_k))
+    stdout.print()
+    stdout.print(_spans(shown))
+    overall = report.overall
+    if overall.absent_auc is not None:
+        stdout.print()
+        _print_line(
+            f"present against absent questions: AUC {interval(overall.absent_auc)} "
+            f"({overall.num_present} present, {overall.num_absent} absent)"
+        )
+    if control is not None and control.num_same_text:
+        _print_line(f"{control.num_same_text} shuffled questions read the same as the own one")
+
+
+def print_moments(report: MomentReport) -> None:
+    """Print QVHighlights figures as percentages, as the benchmark does."""
+    table = plain_table("measure", "percent, 95% interval")
+    for name, estimate in report.figures.items():
+        table.add_row(_MOMENT_LABELS[name], escape(interval(estimate, scale=100, digits=2)))
+    stdout.print(table)
+
+
+def print_downstream(downstream: Mapping[str, Any]) -> None:
+    """Print how often the answerer was right."""
+    accuracy = downstream["accuracy"]
+    table = plain_table("answered from", "right", "")
+    for name, estimate in accuracy.items():
+        table.add_row(_words(name), f"{estimate['value']:.3f}", _ends(estimate))
+    gain = downstream["gain_over_uniform"]
+    table.add_row("selected - uniform", f"{gain['value']:+.3f}", _ends(gain))
+    stdout.print()
+    _print_line(
+        f"downstream: {downstream['num_questions']} questions answered from "
+        f"{downstream['num_selected']} frames"
+    )
+    stdout.print(table)
+
+
+def interval(estimate: Estimate, *, scale: float = 1, digits: int = 3) -> str:
+    """Return "0.812 [0.790, 0.834]", or the value alone where there is no interval."""
+    value = f"{scale * estimate.value:.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
+
+
+def _ranking(groups: Mapping[str, GroupReport], control: ControlReport | None) -> Any:
+    table = plain_table("type", "n", "base rate", "frame AP", "shuffled AP")
+    for name, group in groups.items():
+        figures = group.figures
+        shuffled = "-"
+        if control is not None:
+            found = control.overall if name == _ALL else control.by_type[name]
+            shuffled = interval(found.shuffled_ap)
+        _add(
+            table,
+            name,
+            str(group.num_present),
+            _value(figures["base_rate"]),
+            interval(figures["frame_ap"]),
+            shuffled,
+        )
+    return table
+
+
+def _selection(groups: Mapping[str, GroupReport], top_k: int) -> Any:
+    table = plain_table("type", f"recall@{top_k}", "uniform", "random", "possible", "hit@1")
+    for name, group in groups.items():
+        figures = group.figures
+        _add(
+            table,
+            name,
+            interval(figures["recall_at_k"]),
+            *(_value(figures[f"{kind}_recall"]) for kind in ("uniform", "random", "possible")),
+            _value(figures["hit_at_1"]),
+        )
+    return table
+
+
+def _spans(groups: Mapping[str, GroupReport]) -> Any:
+    table = plain_table("type", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
+    for name, group in groups.items():
+        figures = group.figures
+        _add(
+            table,
+            name,
+            *(_value(figures[f"r1_at_{at}"]) for at in ("03", "05", "07")),
+            interval(figures["miou"]),
+        )
+    return table
+
+
+def _add(table: Any, name: str, *cells: str) -> None:
+    table.add_row(escape(name), *map(escape, cells), style="bold" if name == _ALL else None)
+
+
+def _value(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f}"
+
+
+def _ends(estimate: Mapping[str, Any]) -> str:
+    if estimate["low"] is None:
+        return ""
+    return escape(f"[{estimate['low']:.3f}, {estimate['high']:.3f}]")
+
+
+def _words(name: str) -> str:
+    return escape(name.replace("_", " "))
+
+
+def _print_line(text: str) -> None:
+    stdout.print(escape(text), highlight=False, soft_wrap=True)

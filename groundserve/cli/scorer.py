@@ -1,0 +1,46 @@
+"""What scores: a checkpoint or an engine directory in this process, or a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from groundserve.cli.shipped import shipped_engine_dir
+from groundserve.client import Client
+from groundserve.errors import InvalidRequestError
+
+
+def open_scorer(
+    checkpoint: str | None, vision_tower: str | None, engines: Path | None, server: str | None
+) -> Any:
+    """Open what the options name: a `Pipeline` or a `Client`, to be used as a context.
+
+    Args:
+        checkpoint: `--checkpoint`, scored by PyTorch.
+        vision_tower: `--vision-tower`, which goes with it.
+        engines: `--engines`.
+        server: `--server`. With none of the three, the shipped checkpoint's engines.
+
+    Raises:
+        InvalidRequestError: Several are given.
+    """
+    given = [
+        name
+        for name, value in (
+            ("--checkpoint", checkpoint),
+            ("--engines", engines),
+            ("--server", server),
+        )
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise InvalidRequestError(f"give one of {' and '.join(given)}, not both")
+    if vision_tower is not None and checkpoint is None:
+        raise InvalidRequestError("--vision-tower goes with --checkpoint")
+    if server is not None:
+        return Client(server)
+    from python_backend.pipeline import Pipeline
+
+    if checkpoint is not None:
+        return Pipeline.from_checkpoint(checkpoint, vision_tower=vision_tower)
+    return Pipeline.open(engines or shipped_engine_dir())

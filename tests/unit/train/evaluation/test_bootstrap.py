@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from train.evaluation.bootstrap import bootstrap, bootstrap_difference, bootstrap_mean
+
+
+def test_the_value_is_the_plain_mean():
+    estimate = bootstrap_mean([1, 2, 6], ["a", "b", "b"], seed=0)
+    assert estimate.value == 3.0
+    assert (estimate.num_questions, estimate.num_videos) == (3, 2)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_the_same_seed_gives_the_same_interval():
+    values, videos = np.random.default_rng(0).normal(size=40), [str(i // 4) for i in range(40)]
+    first = bootstrap_mean(values, videos, seed=1)
+    assert first == bootstrap_mean(values, videos, seed=1)
+    assert first.low != bootstrap_mean(values, videos, seed=2).low
+
+
+def test_whole_videos_are_drawn():
+    """Two videos of equal questions: every resample gives 0, 1/2 or 1."""
+    seen = set()
+
+    def statistic(counts):
+        seen.add(tuple(counts))
+        return float(counts @ np.array([0, 0, 1, 1]) / counts.sum())
+
+    estimate = bootstrap(statistic, ["a", "a", "b", "b"], seed=0)
+    assert seen == {(1, 1, 1, 1), (2, 2, 0, 0), (0, 0, 2, 2)}
+    assert (estimate.low, estimate.high) == (0.0, 1.0)
+
+
+def test_copies_of_a_question_do_not_narrow_the_interval():
+    values = np.random.default_rng(0).normal(size=30)
+    videos = [str(i) for i in range(30)]
+    once = bootstrap_mean(values, videos, seed=0)
+    often = bootstrap_mean(np.repeat(values, 10), np.repeat(videos, 10).tolist(), seed=0)
+    assert (often.low, often.high) == pytest.approx((once.low, once.high))
+    alone = bootstrap_mean(np.repeat(values, 10), [str(i) for i in range(300)], seed=0)
+    assert alone.high - alone.low < 0.5 * (once.high - once.low)
+
+
+def test_the_interval_has_the_width_of_the_normal_one():
+    values = np.random.default_rng(5).normal(size=400)
+    estimate = bootstrap_mean(values, [str(i) for i in range(400)], seed=0)
+    expected = 2 * 1.96 * values.std() / 20
+    assert estimate.high - estimate.low == pytest.approx(expected, rel=0.1)
+
+
+def test_one_video_allows_no_interval():
+    estimate = bootstrap_mean([1.0, 2.0], ["a", "a"], seed=0)
+    assert estimate.value == 1.5
+    assert estimate.low is None
+    assert estimate.high is None
+
+
+def test_a_paired_difference_is_narrower_than_its_parts():
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(size=100)
+    videos = [str(i) for i in range(100)]
+    gain = bootstrap_difference(hardness + 0.1, hardness, videos, seed=0)
+    assert gain.value == pytest.approx(0.1)
+    assert (gain.low, gain.high) == pytest.approx((0.1, 0.1))
+
+
+def test_resamples_without_a_value_are_left_out():
+    estimate = bootstrap(
+        lambda counts: float("nan") if counts[0] == 0 else float(counts[0]), ["a", "b"], seed=0
+    )
+    assert estimate.low == 1.0
+    undefined = bootstrap(
+        lambda counts: 7.0 if counts.all() and counts.sum() == 2 else float("nan"),
+        ["a", "b"],
+        seed=0,
+    )
+    assert (undefined.low, undefined.high) == (7.0, 7.0)
+
+
+def test_no_questions_are_refused():
+    with pytest.raises(InvalidRequestError, match="no questions"):
+        bootstrap_mean([], [], seed=0)
+
+
+def test_other_lengths_are_refused():
+    with pytest.raises(InvalidRequestError, match="same length"):
+        bootstrap_mean([1.0], ["a", "b"], seed=0)

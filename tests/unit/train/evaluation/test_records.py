@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from train.evaluation.records import UNTYPED, read_grounding_records
+
+RECORD = {"video": "a/b.mp4", "question": "<image>\nWhen?", "frame_num": [2, 0], "clip_num": [0]}
+
+
+def write(path, value):
+    path.write_text(json.dumps(value), "utf-8")
+    return path
+
+
+def test_fields_that_evaluation_uses(tmp_path):
+    first, second = read_grounding_records(
+        write(tmp_path / "r.json", [RECORD, {**RECORD, "type": "motion", "frame_num": []}])
+    )
+    assert (first.number, first.video, first.question) == (0, "a/b.mp4", "When?")
+    assert (first.positive_frames, first.type) == ((2, 0), UNTYPED)
+    assert (second.number, second.positive_frames, second.type) == (1, (), "motion")
+
+
+def test_labels_mark_sampled_frames(tmp_path):
+    (record,) = read_grounding_records(write(tmp_path / "r.json", [RECORD]))
+    assert record.labels(4).tolist() == [True, False, True, False]
+    assert record.labels(3) is not None
+    assert record.labels(2) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "must be a JSON list of at least one record"),
+        ([], "must be a JSON list of at least one record"),
+        ([RECORD, 3], "r.json, record 1: a record must be an object"),
+        ([{**RECORD, "frame_num": [-1]}], "record 0: frame_num must be a list of whole numbers"),
+        ([{**RECORD, "video": "../a.mp4"}], "record 0: video must be a path below the media root"),
+        ([{**RECORD, "type": 3}], "record 0: type must be text"),
+    ],
+)
+def test_a_malformed_file_is_refused(value, message, tmp_path):
+    with pytest.raises(InvalidRequestError, match=message):
+        read_grounding_records(write(tmp_path / "r.json", value))
+
+
+def test_a_file_that_is_not_json_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_bytes(b"\xff{")
+    with pytest.raises(InvalidRequestError, match="must be JSON"):
+        read_grounding_records(path)
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*: No such file"):
+        read_grounding_records(tmp_path / "none.json")

@@ -1,0 +1,126 @@
+"""Intervals from resampled videos: questions of one video are not independent of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+NUM_RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+_Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its percentile interval."""
+
+    value: float
+    """Over all questions, as they are."""
+    low: float | None
+    """Lower end of the 95% interval; None where fewer than two videos allow one."""
+    high: float | None
+    """Upper end."""
+    num_questions: int
+    """Questions that it is made of."""
+    num_videos: int
+    """Videos that they are about."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return asdict(self)
+
+
+def bootstrap(
+    statistic: Callable[[_Counts], float],
+    videos: Sequence[str],
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Estimate:
+    """Estimate a statistic of questions; videos are drawn with replacement, questions come along.
+
+    Args:
+        statistic: From int64 (n,), how often each question counts, to a number; NaN where it is
+            undefined, and such a resample is left out.
+        videos: n names, the video of each question.
+        seed: Of the resamples.
+        num_resamples: How many.
+
+    Raises:
+        InvalidRequestError: No question.
+    """
+    if not videos:
+        raise InvalidRequestError("cannot estimate from no questions")
+    names, members = np.unique(np.array(videos), return_inverse=True)
+    value = statistic(np.ones(len(videos), np.int64))
+    low = high = None
+    if len(names) > 1:
+        drawn = np.array([statistic(c[members]) for c in _draws(len(names), num_resamples, seed)])
+        drawn = drawn[~np.isnan(drawn)]
+        if len(drawn):
+            tail = 50 * (1 - CONFIDENCE)
+            low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
+    return Estimate(
+        value=value, low=low, high=high, num_questions=len(videos), num_videos=len(names)
+    )
+
+
+def bootstrap_mean(
+    values: Sequence[float] | NDArray[np.float64],
+    videos: Sequence[str],
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Estimate:
+    """Estimate the mean over questions; a video with more questions weighs more.
+
+    Args:
+        values: n numbers, one a question.
+        videos: n names.
+        seed: Of the resamples.
+        num_resamples: How many.
+
+    Raises:
+        InvalidRequestError: No question, or another number of values than of videos.
+    """
+    array = np.asarray(values, np.float64)
+    if array.shape != (len(videos),):
+        raise InvalidRequestError(
+            f"values and videos must have the same length, got {array.shape} and {len(videos)}"
+        )
+    return bootstrap(
+        lambda counts: float(counts @ array / counts.sum()),
+        videos,
+        seed=seed,
+        num_resamples=num_resamples,
+    )
+
+
+def bootstrap_difference(
+    first: Sequence[float] | NDArray[np.float64],
+    second: Sequence[float] | NDArray[np.float64],
+    videos: Sequence[str],
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Estimate:
+    """Estimate the mean of first - second on the same questions, in the same resamples.
+
+    The interval is that of the paired difference: what makes a question hard for both cancels out.
+    """
+    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    return bootstrap_mean(difference, videos, seed=seed, num_resamples=num_resamples)
+
+
+def _draws(num_videos: int, num_resamples: int, seed: int) -> Iterator[_Counts]:
+    """Yield int64 (V,), how often each video was drawn; the same sequence for the same seed."""
+    rng = np.random.default_rng(seed)
+    for _ in range(num_resamples):
+        yield np.bincount(rng.integers(num_videos, size=num_videos), minlength=num_videos)

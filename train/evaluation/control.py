@@ -1,0 +1,129 @@
+"""The shuffled-question control: the same labels, scored with a question about another video.
+
+What a model gains over it is what it takes from the question; what it keeps (frames with anything
+on them, the middle of the video) it would give to any question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from groundserve.errors import InvalidRequestError
+from train.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from train.evaluation.frames import average_precision
+from train.evaluation.report import ScoredQuestion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlFigures:
+    """What is left of the average precision, for one type of question or all."""
+
+    shuffled_ap: Estimate
+    """With another video's questions."""
+    ap_over_shuffled: Estimate
+    """Own minus shuffled average precision on the same labels, paired."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "shuffled_ap": self.shuffled_ap.as_dict(),
+            "ap_over_shuffled": self.ap_over_shuffled.as_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlReport:
+    """The control over all present questions and by the type of the question that was replaced."""
+
+    seed: int
+    """Of the shuffle and of the resamples."""
+    num_same_text: int
+    """Questions whose stand-in reads the same, because the other video had nothing else."""
+    overall: ControlFigures
+    """All present questions."""
+    by_type: Mapping[str, ControlFigures]
+    """In alphabetical order."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        return {
+            "seed": self.seed,
+            "num_same_text": self.num_same_text,
+            "overall": self.overall.as_dict(),
+            "by_type": {name: figures.as_dict() for name, figures in self.by_type.items()},
+        }
+
+
+def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> dict[str, list[str]]:
+    """Give every video questions of another one, of whatever type, one for each of its own.
+
+    The videos are put in a random ring and each takes from the next, so none keeps its own
+    questions and each lends to one. Of the lender's questions one that reads differently is
+    drawn, if there is one.
+
+    Args:
+        questions: Of each video at least one question.
+        seed: Of the ring and the draws.
+
+    Returns:
+        Of each video as many questions as it has, in the same places; empty for fewer than two
+        videos.
+    """
+    if len(questions) < 2:
+        return {}
+    rng = np.random.default_rng(seed)
+    ring = [list(questions)[place] for place in rng.permutation(len(questions))]
+    borrowed: dict[str, list[str]] = {}
+    for video, lender in zip(ring, [*ring[1:], ring[0]], strict=True):
+        borrowed[video] = []
+        for own in questions[video]:
+            others = [text for text in questions[lender] if text != own] or [own]
+            borrowed[video].append(others[rng.integers(len(others))])
+    return borrowed
+
+
+def make_control_report(
+    own: Sequence[ScoredQuestion], shuffled: Sequence[ScoredQuestion], *, seed: int = 0
+) -> ControlReport:
+    """Compare present questions with their stand-ins.
+
+    Args:
+        own: Present questions, at least one.
+        shuffled: Of each the same labels, with the stand-in's text and logits.
+        seed: Of the resamples.
+
+    Raises:
+        InvalidRequestError: No questions, or the two do not belong together.
+    """
+    if not own or len(own) != len(shuffled):
+        raise InvalidRequestError(
+            f"every question needs one stand-in, got {len(own)} and {len(shuffled)}"
+        )
+    if any(a.video != b.video or a.type != b.type for a, b in zip(own, shuffled, strict=True)):
+        raise InvalidRequestError("a stand-in must have the video and type of its question")
+    pairs = list(zip(own, shuffled, strict=True))
+    return ControlReport(
+        seed=seed,
+        num_same_text=sum(a.question == b.question for a, b in pairs),
+        overall=_figures(pairs, seed=seed),
+        by_type={
+            name: _figures([pair for pair in pairs if pair[0].type == name], seed=seed)
+            for name in sorted({question.type for question in own})
+        },
+    )
+
+
+def _figures(
+    pairs: Sequence[tuple[ScoredQuestion, ScoredQuestion]], *, seed: int
+) -> ControlFigures:
+    videos = [own.video for own, _ in pairs]
+    own_ap = [average_precision(own.frame_logits, own.is_relevant) for own, _ in pairs]
+    shuffled_ap = [average_precision(other.frame_logits, own.is_relevant) for own, other in pairs]
+    return ControlFigures(
+        shuffled_ap=bootstrap_mean(shuffled_ap, videos, seed=seed),
+        ap_over_shuffled=bootstrap_difference(own_ap, shuffled_ap, videos, seed=seed),
+    )

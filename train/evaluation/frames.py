@@ -1,0 +1,142 @@
+"""How one question's T frames are ranked, and what chance or even spacing would have given.
+
+Frames with equal logits form a block. Where a figure depends on the order inside a block, it is the
+expected value over all orders, or the block is taken whole (average precision); so no figure
+depends on where in the video a tied frame lies.
+
+Shape letters: T frames, P relevant ones (P >= 1 throughout), K frames kept, B blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+
+def rank_blocks(
+    scores: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count what is taken when items are taken best first, a block of equal scores at a time.
+
+    Args:
+        scores: (T,), higher is better.
+        labels: bool (T,).
+
+    Returns:
+        int64 (B,) items and int64 (B,) relevant items taken after each block, both cumulative.
+
+    Raises:
+        InvalidRequestError: The shapes differ, or nothing is there.
+    """
+    if scores.shape != labels.shape or scores.ndim != 1 or not len(scores):
+        raise InvalidRequestError(
+            "scores and labels must have the same shape (T,), T >= 1, "
+            f"got {scores.shape} and {labels.shape}"
+        )
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    return ends + 1, np.cumsum(labels[order], dtype=np.int64)[ends]
+
+
+def average_precision(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
+    """Return the mean, over the relevant frames, of the precision at each one's block.
+
+    With n_b frames and r_b relevant frames in the first b blocks,
+    AP = sum over b of (r_b - r_(b-1)) / P * r_b / n_b. No interpolation; equal to scikit-learn's
+    `average_precision_score`. Constant logits give the base rate P / T.
+
+    Args:
+        frame_logits: float32 (T,).
+        labels: bool (T,), at least one true.
+    """
+    taken, relevant = rank_blocks(frame_logits, labels)
+    added = np.diff(relevant, prepend=0)
+    return float((added * relevant / taken).sum() / relevant[-1])
+
+
+def recall_at_k(
+    frame_logits: NDArray[np.float32], labels: NDArray[np.bool_], *, num_selected: int
+) -> float:
+    """Return the expected share of the relevant frames among the K best.
+
+    Of a block that does not fit whole, each frame is as likely to be kept as the others.
+    """
+    taken, relevant = rank_blocks(frame_logits, labels)
+    return float(np.interp(num_selected, [0, *taken], [0, *relevant]) / relevant[-1])
+
+
+def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
+    """Return whether the best frame is relevant; of tied best frames, the share that is."""
+    taken, relevant = rank_blocks(frame_logits, labels)
+    return float(relevant[0] / taken[0])
+
+
+def possible_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
+    """Return min(K, P) / P, the recall of a perfect ranking."""
+    num_relevant = int(labels.sum())
+    return min(num_selected, num_relevant) / num_relevant
+
+
+def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
+    """Return floor((i + 1/2) * T / K) for i = 0 .. K-1: the middle of each of K equal stretches.
+
+    All T frames where K >= T.
+    """
+    if num_selected >= num_frames:
+        return np.arange(num_frames)
+    return (2 * np.arange(num_selected) + 1) * num_frames // (2 * num_selected)
+
+
+def uniform_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
+    """Return the share of the relevant frames among K evenly spaced ones."""
+    return float(labels[uniform_positions(len(labels), num_selected)].sum() / labels.sum())
+
+
+def random_recall(num_frames: int, *, num_selected: int) -> float:
+    """Return min(K, T) / T, the expected recall of K frames drawn without looking."""
+    return min(num_selected, num_frames) / num_frames
+
+
+def random_average_precision(num_frames: int, num_relevant: int) -> float:
+    """Return the expected average precision of T distinct logits in random order.
+
+    The frame at rank k is relevant with probability P/T, and then each of the k-1 before it with
+    probability (P-1)/(T-1). Summing the expected precision at each rank:
+    (H + (P-1)/(T-1) * (T - H)) / T with H = 1 + 1/2 + ... + 1/T. It lies above the base rate P/T.
+    """
+    harmonic = float((1 / np.arange(1, num_frames + 1)).sum())
+    others = (num_relevant - 1) / (num_frames - 1) if num_frames > 1 else 0.0
+    return (harmonic + others * (num_frames - harmonic)) / num_frames
+
+
+def roc_auc(
+    positive: NDArray[np.float32],
+    negative: NDArray[np.float32],
+    *,
+    positive_weights: NDArray[np.int64] | None = None,
+    negative_weights: NDArray[np.int64] | None = None,
+) -> float:
+    """Return the chance that a positive item scores above a negative one; a tie counts half.
+
+    Args:
+        positive: float32 (n,), for instance each present question's best frame logit.
+        negative: float32 (m,), the same of the absent ones.
+        positive_weights: int64 (n,), how often each counts; once where None.
+        negative_weights: int64 (m,), the same.
+
+    Returns:
+        The area under the ROC curve, in [0, 1]; NaN where one side is empty.
+    """
+    won = np.ones(len(positive), np.int64) if positive_weights is None else positive_weights
+    lost = np.ones(len(negative), np.int64) if negative_weights is None else negative_weights
+    if not won.sum() or not lost.sum():
+        return float("nan")
+    order = np.argsort(negative)
+    below = np.append(0, np.cumsum(lost[order]))
+    ranked = negative[order]
+    beaten = below[np.searchsorted(ranked, positive, side="left")]
+    beaten_or_tied = below[np.searchsorted(ranked, positive, side="right")]
+    return float((won * (beaten + beaten_or_tied)).sum() / (2 * won.sum() * lost.sum()))

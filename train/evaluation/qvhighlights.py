@@ -1,0 +1,188 @@
+"""Moment retrieval and highlight detection, scored as QVHighlights does.
+
+Definitions of the benchmark's public evaluator (jayleicn/moment_detr, `standalone_eval`), whose
+numbers these equal; there they are percentages rounded to two digits, here shares.
+
+Shape letters: M true windows, N predicted windows, C clips, A IoU thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+from train.evaluation.bootstrap import Estimate, bootstrap_mean
+from train.evaluation.frames import rank_blocks
+from train.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
+from train.evaluation.spans import best_iou, span_iou
+
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+MAX_PREDICTED_WINDOWS = 10
+SALIENCY_LEVELS = {"fair": 2, "good": 3, "very_good": 4}
+"""Lowest rating, of 0 to 4, at which a clip counts as a highlight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentReport:
+    """Figures over all queries of a ground-truth file."""
+
+    seed: int
+    """Of the resamples behind the intervals."""
+    figures: Mapping[str, Estimate]
+    """`moment_*` where windows are predicted, `highlight_*` where clips are scored."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        figures = {name: estimate.as_dict() for name, estimate in self.figures.items()}
+        return {"seed": self.seed, **figures}
+
+
+def make_moment_report(
+    predictions: Mapping[QueryId, Prediction],
+    truths: Mapping[QueryId, GroundTruth],
+    *,
+    seed: int = 0,
+) -> MomentReport:
+    """Score every query and average over them.
+
+    Raises:
+        InvalidRequestError: The two do not hold the same queries, or only some queries have
+            windows, clip scores or ratings.
+    """
+    unpaired = [qid for qid in truths if qid not in predictions]
+    unpaired += [qid for qid in predictions if qid not in truths]
+    if unpaired:
+        raise InvalidRequestError(
+            f"predictions and ground truth must hold the same qids; {len(unpaired)} are in one "
+            f"only, the first is {unpaired[0]}"
+        )
+    pairs = [(predictions[qid], truth) for qid, truth in truths.items()]
+    measured: dict[str, list[float]] = {}
+    for prediction, truth in pairs:
+        for name, value in _measure(prediction, truth).items():
+            measured.setdefault(name, []).append(value)
+    if any(len(values) < len(pairs) for values in measured.values()):
+        raise InvalidRequestError(
+            "predicted windows, clip scores and ratings must each be given for all queries or none"
+        )
+    videos = [truth.video for truth in truths.values()]
+    return MomentReport(
+        seed=seed,
+        figures={
+            name: bootstrap_mean(values, videos, seed=seed) for name, values in measured.items()
+        },
+    )
+
+
+def moment_average_precision(
+    predicted: NDArray[np.float64], windows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return interpolated average precision at each of `IOU_THRESHOLDS`.
+
+    The first 10 predicted windows count. By descending score (a tie keeps the order of the list),
+    each takes the best-matching true window that is still free, if their IoU reaches the
+    threshold, and is wrong otherwise. Precision at a recall is the highest at that or any higher
+    recall; it is averaged over the true windows, and is 0 for those that are never found.
+
+    Args:
+        predicted: float64 (N, 3), start, end, score.
+        windows: float64 (M, 2), M >= 1.
+
+    Returns:
+        float64 (A,).
+    """
+    predicted = predicted[:MAX_PREDICTED_WINDOWS]
+    predicted = predicted[np.argsort(-predicted[:, 2], kind="stable")]
+    ious = np.array([[span_iou((p[0], p[1]), (w[0], w[1])) for w in windows] for p in predicted])
+    return np.array([_interpolated(_match(ious, at), len(windows)) for at in IOU_THRESHOLDS])
+
+
+def highlight_average_precision(
+    clip_scores: NDArray[np.float64], is_highlight: NDArray[np.bool_]
+) -> float:
+    """Return interpolated average precision of the ranking of one annotator's clips.
+
+    Clips with equal scores are taken together. Precision is interpolated as for windows and
+    averaged over the blocks that add a highlight, each counted once. 0 where no clip is a
+    highlight, 1 where all are. Scores past the last clip are ignored, missing ones are 0.
+
+    Args:
+        clip_scores: float64 (C',).
+        is_highlight: bool (C,).
+    """
+    num_clips = len(is_highlight)
+    if not num_clips or is_highlight.all() or not is_highlight.any():
+        return float(num_clips > 0 and is_highlight.all())
+    padded = np.zeros(num_clips)
+    padded[: len(clip_scores)] = clip_scores[:num_clips]
+    taken, relevant = rank_blocks(padded, is_highlight)
+    precision = np.maximum.accumulate((relevant / taken)[::-1])[::-1]
+    return float(precision[np.diff(relevant, prepend=0) > 0].mean())
+
+
+def highlight_hit_at_1(clip_scores: NDArray[np.float64], is_highlight: NDArray[np.bool_]) -> float:
+    """Return whether any annotator has the best clip, the earliest of tied ones, as a highlight.
+
+    Args:
+        clip_scores: float64 (C',), C' >= 1. A best clip past the end of the video is a miss.
+        is_highlight: bool (C, 3).
+    """
+    best = int(np.argmax(clip_scores))
+    return float(best < len(is_highlight) and is_highlight[best].any())
+
+
+def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if prediction.windows is not None:
+        iou = _first_window_iou(prediction.windows, truth.windows)
+        precisions = moment_average_precision(prediction.windows, truth.windows)
+        figures = {
+            "moment_r1_at_05": float(iou >= 0.5),
+            "moment_r1_at_07": float(iou >= 0.7),
+            "moment_map": float(precisions.mean()),
+            "moment_map_at_05": float(precisions[IOU_THRESHOLDS.index(0.5)]),
+            "moment_map_at_075": float(precisions[IOU_THRESHOLDS.index(0.75)]),
+        }
+    if prediction.clip_scores is not None and truth.saliency is not None:
+        for level, lowest in SALIENCY_LEVELS.items():
+            is_highlight = truth.saliency >= lowest
+            figures[f"highlight_map_{level}"] = float(
+                np.mean(
+                    [highlight_average_precision(prediction.clip_scores, a) for a in is_highlight.T]
+                )
+            )
+            figures[f"highlight_hit_at_1_{level}"] = highlight_hit_at_1(
+                prediction.clip_scores, is_highlight
+            )
+    return figures
+
+
+def _first_window_iou(predicted: NDArray[np.float64], windows: NDArray[np.float64]) -> float:
+    """Return the IoU of the window listed first with its best match; 0 where none is predicted."""
+    if not len(predicted):
+        return 0.0
+    start, end, _ = predicted[0]
+    return best_iou((start, end), [(w[0], w[1]) for w in windows])
+
+
+def _match(ious: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Return bool (N,), whether each prediction, best first, finds a free window; (N, M) ious."""
+    free = np.ones(ious.shape[1:], np.bool_)
+    found = np.zeros(len(ious), np.bool_)
+    for i, row in enumerate(ious):
+        candidates = np.where(free, row, -1.0)
+        best = int(np.argmax(candidates))
+        if candidates[best] >= threshold:
+            found[i], free[best] = True, False
+    return found
+
+
+def _interpolated(found: NDArray[np.bool_], num_windows: int) -> float:
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(highest_from_here[found].sum() / num_windows)

@@ -1,0 +1,149 @@
+"""Ground truth and predictions in the JSONL format of QVHighlights.
+
+Shape letters: M true windows, N predicted windows, C clips of two seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+
+CLIP_SECONDS = 2
+"""Length of the clips that annotators rated."""
+NUM_ANNOTATORS = 3
+
+QueryId = int | str
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroundTruth:
+    """What three annotators said about one query."""
+
+    video: str
+    """`vid`, or the query's own name where the file gives none."""
+    windows: NDArray[np.float64]
+    """float64 (M, 2), start and end in seconds, M >= 1."""
+    saliency: NDArray[np.int64] | None
+    """int64 (C, 3) in 0..4, 0 outside the relevant clips; None where the line has no ratings."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model said about one query."""
+
+    windows: NDArray[np.float64] | None
+    """float64 (N, 3), start, end and score, as listed (best first); None where not predicted."""
+    clip_scores: NDArray[np.float64] | None
+    """float64 (C',), saliency of each clip from the start; None where not predicted."""
+
+
+def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
+    """Read one query a line.
+
+    Needed: `qid`, `relevant_windows`. Used where present: `vid`, and together `duration`,
+    `relevant_clip_ids`, `saliency_scores`.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
+    """
+    return _read(path, _parse_ground_truth)
+
+
+def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
+    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
+    """
+    return _read(path, _parse_prediction)
+
+
+def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
+    windows = _array(value, "relevant_windows", width=2)
+    if not len(windows):
+        raise ValueError("relevant_windows must hold at least one window")
+    saliency = None
+    if "saliency_scores" in value:
+        ratings = _array(value, "saliency_scores", width=NUM_ANNOTATORS)
+        clip_ids = _array(value, "relevant_clip_ids").astype(np.int64)
+        num_clips = int(float(value["duration"]) / CLIP_SECONDS)
+        if len(clip_ids) != len(ratings):
+            raise ValueError("relevant_clip_ids and saliency_scores differ in length")
+        if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
+            raise ValueError(f"relevant_clip_ids must be in 0..{num_clips - 1}")
+        saliency = np.zeros((num_clips, NUM_ANNOTATORS), np.int64)
+        saliency[clip_ids] = ratings
+    video = value.get("vid", value["qid"])
+    return GroundTruth(video=str(video), windows=windows, saliency=saliency)
+
+
+def _parse_prediction(value: dict[str, Any]) -> Prediction:
+    windows = clip_scores = None
+    if "pred_relevant_windows" in value:
+        windows = _array(value, "pred_relevant_windows", width=3)
+    if "pred_saliency_scores" in value:
+        clip_scores = _array(value, "pred_saliency_scores")
+        if not len(clip_scores):
+            raise ValueError("pred_saliency_scores is empty")
+    if windows is None and clip_scores is None:
+        raise ValueError("neither pred_relevant_windows nor pred_saliency_scores is given")
+    return Prediction(windows=windows, clip_scores=clip_scores)
+
+
+def _array(value: dict[str, Any], name: str, *, width: int | None = None) -> NDArray[np.float64]:
+    array = np.array(value[name], np.float64)
+    if width is not None and not array.size:
+        array = array.reshape(0, width)
+    if array.shape[1:] != (() if width is None else (width,)) or not array.ndim:
+        rows = "numbers" if width is None else f"rows of {width} numbers"
+        raise ValueError(f"{name} must be a list of {rows}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite numbers")
+    return array
+
+
+def _read(
+    path: str | PathLike[str], parse: Callable[[dict[str, Any]], _Parsed]
+) -> dict[QueryId, _Parsed]:
+    found: dict[QueryId, _Parsed] = {}
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+            query_id = value["qid"]
+            if query_id in found:
+                raise ValueError(f"qid {query_id} is given twice")
+            found[query_id] = parse(value)
+        except json.JSONDecodeError as error:
+            raise InvalidRequestError(f"{where}: not JSON") from error
+        except KeyError as error:
+            raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
+        except TypeError as error:
+            raise InvalidRequestError(f"{where}: not an object of the expected fields") from error
+        except ValueError as error:
+            raise InvalidRequestError(f"{where}: {error}") from error
+    if not found:
+        raise InvalidRequestError(f"{path} holds no lines")
+    return found
+
+
+def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error

@@ -1,0 +1,235 @@
+"""Every figure of a scored set of questions, over all and by type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+from train.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+from train.evaluation.frames import (
+    average_precision,
+    hit_at_1,
+    possible_recall,
+    random_average_precision,
+    random_recall,
+    recall_at_k,
+    roc_auc,
+    uniform_recall,
+)
+from train.evaluation.spans import top_span_iou
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredQuestion:
+    """One question about one video of T sampled frames, with its answer and its scores."""
+
+    video: str
+    """The video's name in the records; intervals are over videos."""
+    type: str
+    """Kind of question; figures are given for each."""
+    question: str
+    """The text that was scored."""
+    labels: NDArray[np.float32] | NDArray[np.bool_]
+    """(T,), 1 or true where the frame is relevant; nowhere if what is asked for is absent."""
+    frame_logits: NDArray[np.float32]
+    """float32 (T,), finite."""
+    pts_seconds: NDArray[np.float64]
+    """float64 (T,), when each frame is shown."""
+    duration_seconds: float
+    """End of the video."""
+
+    def __post_init__(self) -> None:
+        shapes = {self.labels.shape, self.frame_logits.shape, self.pts_seconds.shape}
+        if len(shapes) > 1 or self.labels.ndim != 1 or not len(self.labels):
+            raise InvalidRequestError(
+                "labels, frame_logits and pts_seconds must have the same shape (T,), T >= 1, got "
+                f"{self.labels.shape}, {self.frame_logits.shape} and {self.pts_seconds.shape}"
+            )
+        if not np.isfinite(self.frame_logits).all():
+            raise InvalidRequestError(f"frame_logits of {self.video} must be finite")
+
+    @property
+    def is_relevant(self) -> NDArray[np.bool_]:
+        """Bool (T,), the labels."""
+        return self.labels > 0
+
+    @property
+    def is_present(self) -> bool:
+        """Whether any frame answers the question."""
+        return bool(self.is_relevant.any())
+
+    @property
+    def best_logit(self) -> float:
+        """What tells whether the thing is there at all; by logit, which the sigmoid would merge."""
+        return float(self.frame_logits.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionFigures:
+    """What is measured of one present question; a group's figures are the means of these."""
+
+    base_rate: float
+    """Share of frames that are relevant: expected hit@1 and precision of a random choice."""
+    frame_ap: float
+    """Average precision of the ranking of all frames."""
+    random_ap: float
+    """Its expected value for a random ranking."""
+    recall_at_k: float
+    """Share of the relevant frames among the K best."""
+    possible_recall: float
+    """The same of a perfect ranking."""
+    uniform_recall: float
+    """The same of K evenly spaced frames."""
+    random_recall: float
+    """Its expected value for K random frames."""
+    recall_over_uniform: float
+    """`recall_at_k` - `uniform_recall` on the same question."""
+    hit_at_1: float
+    """Whether the best frame is relevant."""
+    uniform_hit_at_1: float
+    """Whether the middle frame is."""
+    r1_at_03: float
+    """Whether the top span's IoU with its best window is at least 0.3."""
+    r1_at_05: float
+    """At least 0.5."""
+    r1_at_07: float
+    """At least 0.7."""
+    miou: float
+    """That IoU; 0 where no frame reaches the span threshold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupReport:
+    """Figures of one type of question, or of all."""
+
+    num_present: int
+    """Questions that some frame answers."""
+    num_absent: int
+    """Questions about what is not in the video; they enter `absent_auc` only."""
+    figures: Mapping[str, Estimate]
+    """By name of the field of `QuestionFigures`; empty where no question is present."""
+    absent_auc: Estimate | None
+    """ROC AUC of present against absent questions by their best frame; None without both."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "num_present": self.num_present,
+            "num_absent": self.num_absent,
+            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
+            "absent_auc": self.absent_auc.as_dict() if self.absent_auc else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Figures of a set of questions."""
+
+    top_k: int
+    """K of the recall."""
+    seed: int
+    """Of the resamples behind the intervals."""
+    overall: GroupReport
+    """All questions."""
+    by_type: Mapping[str, GroupReport]
+    """In alphabetical order."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        return {
+            "top_k": self.top_k,
+            "seed": self.seed,
+            "overall": self.overall.as_dict(),
+            "by_type": {name: group.as_dict() for name, group in self.by_type.items()},
+        }
+
+
+def make_report(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int = 0) -> Report:
+    """Measure every question, and estimate each figure over all and by type.
+
+    Args:
+        questions: At least one.
+        top_k: K >= 1 of the recall.
+        seed: Of the resamples.
+
+    Raises:
+        InvalidRequestError: No questions, or K < 1.
+    """
+    if not questions:
+        raise InvalidRequestError("cannot report on no questions")
+    if top_k < 1:
+        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+    types = sorted({question.type for question in questions})
+    return Report(
+        top_k=top_k,
+        seed=seed,
+        overall=_report_group(questions, top_k=top_k, seed=seed),
+        by_type={
+            name: _report_group([q for q in questions if q.type == name], top_k=top_k, seed=seed)
+            for name in types
+        },
+    )
+
+
+def measure_question(question: ScoredQuestion, *, top_k: int) -> QuestionFigures:
+    """Measure one present question."""
+    logits, labels = question.frame_logits, question.is_relevant
+    recall = recall_at_k(logits, labels, num_selected=top_k)
+    uniform = uniform_recall(labels, num_selected=top_k)
+    iou = top_span_iou(
+        logits, labels, question.pts_seconds, duration_seconds=question.duration_seconds
+    )
+    return QuestionFigures(
+        base_rate=float(labels.mean()),
+        frame_ap=average_precision(logits, labels),
+        random_ap=random_average_precision(len(labels), int(labels.sum())),
+        recall_at_k=recall,
+        possible_recall=possible_recall(labels, num_selected=top_k),
+        uniform_recall=uniform,
+        random_recall=random_recall(len(labels), num_selected=top_k),
+        recall_over_uniform=recall - uniform,
+        hit_at_1=hit_at_1(logits, labels),
+        uniform_hit_at_1=float(labels[len(labels) // 2]),
+        r1_at_03=float(iou >= 0.3),
+        r1_at_05=float(iou >= 0.5),
+        r1_at_07=float(iou >= 0.7),
+        miou=iou,
+    )
+
+
+def _report_group(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int) -> GroupReport:
+    present = [question for question in questions if question.is_present]
+    videos = [question.video for question in present]
+    measured = [measure_question(question, top_k=top_k) for question in present]
+    names = [field.name for field in fields(QuestionFigures)] if present else []
+    return GroupReport(
+        num_present=len(present),
+        num_absent=len(questions) - len(present),
+        figures={
+            name: bootstrap_mean([getattr(m, name) for m in measured], videos, seed=seed)
+            for name in names
+        },
+        absent_auc=_absent_auc(questions, seed=seed),
+    )
+
+
+def _absent_auc(questions: Sequence[ScoredQuestion], *, seed: int) -> Estimate | None:
+    is_present = np.array([question.is_present for question in questions])
+    if is_present.all() or not is_present.any():
+        return None
+    best = np.array([question.best_logit for question in questions], np.float32)
+
+    def auc(counts: NDArray[np.int64]) -> float:
+        return roc_auc(
+            best[is_present],
+            best[~is_present],
+            positive_weights=counts[is_present],
+            negative_weights=counts[~is_present],
+        )
+
+    return bootstrap(auc, [question.video for question in questions], seed=seed)
