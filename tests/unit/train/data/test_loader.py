@@ -1,0 +1,155 @@
+import os
+import random
+import threading
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.unit.train.data.samples import SIDE, conversation, question
+from train.data import Unreadable
+
+VIDEOS = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
+
+
+def records():
+    return [question(video, "What? " * (i + 1)) for i, video in enumerate(VIDEOS)]
+
+
+def read(data, *, first=0, last, rank=0, world_size=1, batch_size=1):
+    return list(
+        data.batches(
+            first=first, last=last, rank=rank, world_size=world_size, batch_size=batch_size
+        )
+    )
+
+
+def summary(batch):
+    """What decides a forward pass, frames aside."""
+    examples = [(e.grid, e.frames.shape, [t.ids.tolist() for t in e.texts]) for e in batch.examples]
+    return examples, batch.unreadable
+
+
+def test_a_resumed_run_reads_the_same_batches(make_data):
+    options = {"group_by_length": True, "num_workers": 2}
+    whole = read(make_data(records(), **options), last=6, batch_size=2)
+    resumed = read(make_data(records(), **options), first=2, last=6, batch_size=2)
+    assert [summary(batch) for batch in resumed] == [summary(batch) for batch in whole[2:]]
+    for one, other in zip(resumed, whole[2:], strict=True):
+        for example, same in zip(one.examples, other.examples, strict=True):
+            np.testing.assert_array_equal(example.frames, same.frames)
+
+
+def test_the_seed_and_the_epoch_change_grids(make_data):
+    record = [question("a.mp4")]
+    grids = [
+        [batch.examples[0].grid for batch in read(make_data(record, seed=seed), last=12)]
+        for seed in (0, 1)
+    ]
+    assert grids[0] != grids[1]
+    assert len(set(grids[0])) > 1
+    assert max(grids[0]) <= SIDE
+
+
+def test_global_random_numbers_are_neither_used_nor_moved(make_data):
+    state = random.getstate()
+    first = read(make_data(records()), last=3)
+    assert random.getstate() == state
+    random.seed(5)
+    assert [summary(b) for b in read(make_data(records()), last=3)] == [summary(b) for b in first]
+
+
+def test_two_ranks_read_what_one_process_accumulates(make_data):
+    data = make_data(records()[:4])
+    alone = read(data, last=4)
+    ranks = [read(data, last=2, rank=rank, world_size=2) for rank in (0, 1)]
+    interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
+    assert [summary(batch) for batch in interleaved] == [summary(batch) for batch in alone]
+
+
+def test_the_longest_questions_come_first_in_a_block(make_data):
+    data = make_data(records(), group_by_length=True)
+    (batch,) = read(data, last=1, batch_size=5)
+    lengths = [len(example.texts[0].ids) for example in batch.examples]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_an_epoch_counts_micro_batches_of_all_ranks(make_data):
+    data = make_data(records())
+    assert len(data) == 5
+    assert data.num_micro_batches(world_size=1, batch_size=1) == 5
+    assert data.num_micro_batches(world_size=2, batch_size=2) == 2
+
+
+def test_an_unreadable_item_is_never_replaced(make_data):
+    data = make_data([*records()[:2], question("missing.mp4"), question("damaged.mp4")])
+    (batch,) = read(data, last=1, batch_size=4)
+    assert len(batch.examples) == 2
+    assert {lost.item for lost in batch.unreadable} == {2, 3}
+    words = {len(example.texts[0].ids) for example in batch.examples}
+    assert len(words) == 2  # both readable ones, each once
+
+
+def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):
+    data = make_data([question("long.mp4"), question("missing.mp4"), question("a.mp4")])
+    # floor(sqrt(300 / 6)) = 7, capped at the side of 4.
+    first, second, third = data.examples()
+    assert (len(first.frames), first.grid) == (6, SIDE)
+    assert isinstance(second, Unreadable)
+    assert second.item == 1
+    assert (len(third.frames), third.grid) == (3, SIDE)
+    narrow = make_data([question("long.mp4")], vision_token_num=60)
+    assert [example.grid for example in narrow.examples()] == [3]  # floor(sqrt(60 / 6))
+
+
+def test_an_items_unreadable_records_follow_its_example(make_data):
+    pair = [question("a.mp4"), question("a.mp4", frame_num=[7])]
+    example, unreadable = make_data(pair, questions_per_video=2).examples()
+    assert len(example.texts) == 1
+    assert unreadable.source == "a.mp4, record #1"
+
+
+def test_nothing_runs_before_the_first_batch(make_data):
+    before = own_threads(), own_processes()
+    data = make_data(records())
+    data.batches(first=0, last=5, rank=0, world_size=1, batch_size=1)
+    assert (own_threads(), own_processes()) == before
+
+
+@pytest.mark.parametrize("is_closed_first", [True, False])
+def test_leaving_early_leaves_nothing_behind(make_data, is_closed_first):
+    before = own_threads(), own_processes()
+    data = make_data(records() * 20, num_workers=2)
+    with data:
+        batches = data.batches(first=0, last=50, rank=0, world_size=1, batch_size=2)
+        next(batches)
+        assert own_processes() - before[1]
+        if is_closed_first:
+            batches.close()
+    assert (own_threads(), own_processes()) == before
+
+
+def test_a_loop_that_ends_early_lets_another_begin(make_data):
+    data = make_data(records() * 4, num_workers=2)
+    for _ in data.batches(first=0, last=20, rank=0, world_size=1, batch_size=1):
+        break
+    assert len(list(data.examples())) == 20
+
+
+def test_images_and_texts_mix(make_data):
+    mixed = [
+        conversation("<image>\nWho?", "I", image="a.png"),
+        conversation("Who?", "I"),
+        conversation("Who?", "I", video="a.mp4"),
+    ]
+    data = make_data(mixed, stage="images", template="chatml")
+    (batch,) = read(data, last=1, batch_size=3)
+    assert sorted(len(example.frames) for example in batch.examples) == [1, 1, 3]
+
+
+def own_threads():
+    return {t.ident for t in threading.enumerate() if t.name.startswith("train-data")}
+
+
+def own_processes():
+    return {child.pid for child in psutil.Process(os.getpid()).children(recursive=True)}

@@ -1,0 +1,100 @@
+import random
+from itertools import chain
+
+import pytest
+
+from train.data.order import epoch_order, item_generator, micro_batches, num_micro_batches
+
+
+def read(num_items, *, lengths=None, seed=0, first=0, last, rank=0, world_size=1, batch_size=1):
+    plan = micro_batches(
+        num_items,
+        lengths=lengths,
+        seed=seed,
+        first=first,
+        last=last,
+        rank=rank,
+        world_size=world_size,
+        batch_size=batch_size,
+    )
+    return [(batch.epoch, batch.items) for batch in plan]
+
+
+def flat(batches):
+    return list(chain.from_iterable(items for _, items in batches))
+
+
+def test_an_epoch_reads_every_item_once():
+    assert sorted(flat(read(10, last=10))) == list(range(10))
+
+
+def test_epochs_and_seeds_shuffle_differently():
+    orders = {
+        tuple(epoch_order(20, lengths=None, seed=seed, epoch=epoch, block=1))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+
+
+def test_the_order_is_pinned():
+    # A resumed run must find this order after an upgrade too.
+    assert epoch_order(8, lengths=None, seed=42, epoch=0, block=1) == [4, 7, 6, 2, 0, 3, 5, 1]
+
+
+def test_global_random_numbers_are_neither_used_nor_moved():
+    random.seed(1)
+    state = random.getstate()
+    before = read(10, last=10)
+    assert random.getstate() == state
+    random.seed(2)
+    assert read(10, last=10) == before
+
+
+def test_the_last_block_is_filled_up_from_the_epochs_beginning():
+    assert num_micro_batches(7, world_size=2, batch_size=2) == 2
+    ranks = [read(7, last=2, rank=rank, world_size=2, batch_size=2) for rank in (0, 1)]
+    order = epoch_order(7, lengths=None, seed=0, epoch=0, block=4)
+    assert flat([ranks[0][0], ranks[1][0]]) == order[:4]
+    assert flat([ranks[0][1], ranks[1][1]]) == [*order[4:], order[0]]
+
+
+def test_fewer_items_than_a_block_are_repeated():
+    ((epoch, items),) = read(2, last=1, batch_size=5)
+    order = epoch_order(2, lengths=None, seed=0, epoch=0, block=5)
+    assert (epoch, list(items)) == (0, [*order, *order, order[0]])
+
+
+def test_two_ranks_read_what_one_process_reads_in_two_steps():
+    alone = read(12, last=12, batch_size=2)
+    ranks = [read(12, last=6, rank=rank, world_size=2, batch_size=2) for rank in (0, 1)]
+    interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
+    assert interleaved == alone
+
+
+@pytest.mark.parametrize("first", [1, 4, 5, 9])
+def test_reading_from_the_middle_gives_the_same(first):
+    options = {"rank": 1, "world_size": 2, "batch_size": 2, "lengths": list(range(17))}
+    assert read(17, first=first, last=12, **options) == read(17, last=12, **options)[first:]
+
+
+def test_blocks_are_sorted_by_length_descending():
+    lengths = [5, 1, 4, 2, 3, 9, 7, 8, 6]
+    plain = epoch_order(9, lengths=None, seed=3, epoch=1, block=4)
+    grouped = epoch_order(9, lengths=lengths, seed=3, epoch=1, block=4)
+    for start in (0, 4, 8):
+        block = grouped[start : start + 4]
+        assert sorted(block) == sorted(plain[start : start + 4])
+        assert block == sorted(block, key=lambda i: -lengths[i])
+
+
+def test_items_draw_independently_of_one_another():
+    draws = {
+        item_generator(seed=seed, epoch=epoch, item=item).random()
+        for seed in (1, 11)
+        for epoch in (1, 11)
+        for item in (1, 11)
+    }
+    assert len(draws) == 8
+    again = item_generator(seed=1, epoch=1, item=1).random()
+    assert again in draws

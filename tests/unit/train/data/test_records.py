@@ -1,0 +1,178 @@
+import json
+import logging
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.unit.train.data.samples import conversation, question
+from train.data.record import FrameTargets, Media, Message, parse_record
+from train.data.records import MalformedRecord, read_records
+
+TARGETS = {"num": 3, "frames": [[0, 2], []]}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(value):
+        path = tmp_path / "records.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+
+    return write
+
+
+def grounding(**fields):
+    return parse_record({"video": "a.mp4", "frame_num": [], **fields}, name="r", stage="grounding")
+
+
+def test_grounding_record():
+    record = grounding(question="<image>\nWhat?", answer="A cat.", frame_num=[5, 6, 9])
+    assert record.media == Media("video", "a.mp4")
+    assert record.messages == (Message("user", "What?"),)
+    assert record.positive_frames == (5, 6, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("What?", "What?", id="no_prefix"),
+        pytest.param("<image>\nWhat?\n", "What?\n", id="prefix_alone_is_removed"),
+        pytest.param("<image>What?", "<image>What?", id="not_the_prefix"),
+        pytest.param("Is <image>\n it?", "Is <image>\n it?", id="not_in_front"),
+    ],
+)
+def test_the_prefix_of_a_question_is_removed(text, expected):
+    assert grounding(question=text).messages[0].text == expected
+    assert grounding(**conversation(text, "A cat.")).messages[0].text == expected
+
+
+def test_conversation_record():
+    record = parse_record(
+        conversation("<image>\nWhat?", "A cat.", image="b/c.png"), name="r", stage="images"
+    )
+    assert record.media == Media("image", "b/c.png")
+    assert record.messages == (Message("user", "<image>\nWhat?"), Message("assistant", "A cat."))
+    assert record.positive_frames is None
+    assert record.num_words == 1
+
+
+def test_a_record_without_media_is_text_alone():
+    fields = conversation("Who?", "I.", image=None)
+    assert parse_record(fields, name="r", stage="images").media is None
+
+
+@pytest.mark.parametrize("stage", ["video", "grounding"])
+def test_frame_targets(stage):
+    fields = {**conversation("What?", "A."), "video": "a.mp4", "frame_num": [1]}
+    record = parse_record({**fields, "frame_targets": TARGETS}, name="r", stage=stage)
+    assert record.frame_targets == FrameTargets(num=3, frames=((0, 2), ()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        pytest.param([], "a record must be an object, got list", id="not_an_object"),
+        pytest.param({"image": "a.png"}, "video is missing", id="image"),
+        pytest.param({"video": ["a.mp4"]}, "video must be the path of one file, got list", id="2"),
+        pytest.param({"video": "a", "image": "b"}, "not both", id="both"),
+        pytest.param({"video": "/a.mp4"}, "below the media root", id="absolute"),
+        pytest.param({"video": "b/../../a.mp4"}, "below the media root", id="parent"),
+        pytest.param({"video": "a.mp4"}, "conversations must be a list", id="no_question"),
+        pytest.param(question("a", frame_num=[-1]), "frame_num must be a list", id="negative"),
+        pytest.param(question("a", frame_num=[1.0]), "frame_num must be a list", id="float"),
+        pytest.param(question("a", frame_num=[True]), "frame_num must be a list", id="bool"),
+        pytest.param(question("a", question=3), "question must be text, got int", id="question"),
+        pytest.param(question("a", frame_targets=[]), "frame_targets must be", id="targets"),
+        pytest.param(
+            question("a", frame_targets={"num": 2, "frames": [[2]]}), "must be 0 to 1", id="id"
+        ),
+        pytest.param(
+            {"video": "a", "frame_num": [], **conversation("a", "b", "c", "d")},
+            "must have two messages",
+            id="long_conversation",
+        ),
+    ],
+)
+def test_grounding_record_fails(fields, rule):
+    with pytest.raises(InvalidRequestError, match=rule):
+        parse_record(fields, name="r", stage="grounding")
+
+
+@pytest.mark.parametrize(
+    ("messages", "rule"),
+    [
+        pytest.param(None, "must be a list of at least two", id="missing"),
+        pytest.param([{"from": "human", "value": "a"}], "at least two", id="one"),
+        pytest.param([{"from": "gpt", "value": "a"}] * 2, 'must be from "human"', id="gpt_first"),
+        pytest.param([{"from": "user", "value": "a"}] * 2, "a message of conversations", id="role"),
+        pytest.param([{"from": "human", "value": None}] * 2, "a message of", id="no_text"),
+        pytest.param(["a", "b"], "a message of conversations", id="strings"),
+    ],
+)
+def test_conversation_record_fails(messages, rule):
+    with pytest.raises(InvalidRequestError, match=rule):
+        parse_record({"conversations": messages}, name="r", stage="images")
+
+
+def test_clip_num_does_not_stand_for_frame_num():
+    fields = {"video": "a.mp4", "question": "What?", "clip_num": [29]}
+    with pytest.raises(InvalidRequestError, match=r"give the relevant frames, .* as frame_num"):
+        parse_record(fields, name="r", stage="grounding")
+
+
+def test_read_records_keeps_malformed_entries_in_place(write, caplog):
+    path = write([question("a"), question("b", frame_num=None), {"id": "x"}, question("c", id=7)])
+    file = read_records(path, stage="grounding")
+    names = [record.name for record in file.records]
+    assert names == ["#0", "#1", "x", "7"]
+    malformed = [record for record in file.records if isinstance(record, MalformedRecord)]
+    assert [(record.name, record.path) for record in malformed] == [("#1", "b"), ("x", None)]
+    assert "2 of 4 records cannot be used; first: record #1: frame_num must be" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        pytest.param("{", "records.json must be JSON: ", id="not_json"),
+        pytest.param("\x00", "records.json must be JSON: ", id="binary"),
+        pytest.param({"a": 1}, "must be a JSON list of at least one record", id="object"),
+        pytest.param([], "must be a JSON list of at least one record", id="empty"),
+        pytest.param([1, 2], "no record can be used; first: a record must be", id="no_record"),
+    ],
+)
+def test_read_records_fails(write, value, rule):
+    with pytest.raises(InvalidRequestError, match=rule):
+        read_records(write(value), stage="grounding")
+
+
+def test_read_records_fails_without_a_file(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"cannot read the records .*: No such file"):
+        read_records(tmp_path / "missing.json", stage="images")
+
+
+def test_records_agree_on_the_number_of_auxiliary_targets(write):
+    with_targets = question("a", frame_targets=TARGETS)
+    assert read_records(write([question("a")]), stage="grounding").num_auxiliary == 0
+    assert read_records(write([with_targets]), stage="grounding").num_auxiliary == 3
+    with pytest.raises(InvalidRequestError, match=r"or none, got \[0, 3\]"):
+        read_records(write([with_targets, question("a")]), stage="grounding")
+    other = question("a", frame_targets={"num": 4, "frames": []})
+    with pytest.raises(InvalidRequestError, match=r"or none, got \[3, 4\]"):
+        read_records(write([with_targets, other]), stage="grounding")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "is_suspicious"),
+    [
+        pytest.param([([145], [29]), ([5, 6, 9], [1])], False, id="as_published"),
+        pytest.param([([0, 1], [0]), ([], [])], False, id="first_clip_and_absent"),
+        pytest.param([([29], [29]), ([1], [1]), ([0], [0])], True, id="clips_for_frames"),
+        pytest.param([([29], [145]), ([1], [5, 6, 9])], True, id="columns_swapped"),
+        pytest.param([([145], [29]), ([5], [1]), ([8], [3])], False, id="one_wrong_label"),
+    ],
+)
+def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspicious):
+    caplog.set_level(logging.WARNING)
+    records = [question("a", frame_num=frames, clip_num=clips) for frames, clips in pairs]
+    read_records(write(records), stage="grounding")
+    assert ("must count frames at 1 per second, not clips" in caplog.text) == is_suspicious

@@ -1,0 +1,13 @@
+"""Read training samples: data files in the reference's formats, as batches for `train.models`.
+
+    with TrainingData(config, stage="grounding", tokenizer=tokenizer, ...) as data:
+        for batch in data.batches(first=0, last=100, rank=0, world_size=1, batch_size=1):
+            features = encode_frames(vision, batch.examples)
+
+A sample follows from the data file, the config, the seed and its place in the run alone.
+"""
+
+from train.data.loader import Batch, TrainingData
+from train.data.reader import Unreadable
+
+__all__ = ["Batch", "TrainingData", "Unreadable"]

@@ -1,0 +1,49 @@
+"""What is to be learnt about each frame, from the ordinals that a record names.
+
+Shape letters: T sampled frames, A auxiliary targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+from train.data.record import FrameTargets
+
+
+def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[np.float32]:
+    """Return float32 (T,), 1 at the ordinals given.
+
+    Raises:
+        InvalidRequestError: One is not below T.
+    """
+    if positive_frames and max(positive_frames) >= num_frames:
+        raise InvalidRequestError(
+            f"frame_num must be below {num_frames}, the number of sampled frames, "
+            f"got {max(positive_frames)}"
+        )
+    labels = np.zeros(num_frames, np.float32)
+    labels[list(positive_frames)] = 1
+    return labels
+
+
+def multi_hot(targets: FrameTargets | None, *, num_frames: int) -> NDArray[np.float32] | None:
+    """Return float32 (T, A), 1 where a frame shows a thing; None without targets.
+
+    Raises:
+        InvalidRequestError: The targets are of another number of frames.
+    """
+    if targets is None:
+        return None
+    if len(targets.frames) != num_frames:
+        raise InvalidRequestError(
+            f"frame_targets must have one list a sampled frame, {num_frames}, "
+            f"got {len(targets.frames)}"
+        )
+    array = np.zeros((num_frames, targets.num), np.float32)
+    for row, shown in zip(array, targets.frames, strict=True):
+        row[list(shown)] = 1
+    return array

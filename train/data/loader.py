@@ -1,0 +1,185 @@
+"""What the training loop reads from: batches in order, decoded ahead of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+from tokenizers import Tokenizer
+
+from groundserve.errors import InvalidRequestError
+from train.config import DataConfig, Stage
+from train.data.ahead import map_ahead
+from train.data.items import Item, group_records
+from train.data.order import item_generator, micro_batches, num_micro_batches
+from train.data.reader import ItemReader, Reading, Unreadable
+from train.data.records import read_records
+from train.examples import Example
+
+logger = logging.getLogger(__name__)
+
+AHEAD_PER_WORKER = 2
+"""Items under way or waiting for the training step, a worker: one is read, one is ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch of one rank."""
+
+    examples: tuple[Example, ...]
+    """In order; fewer than the batch size, or none, where items are unreadable."""
+    unreadable: tuple[Unreadable, ...]
+    """What is missing, never replaced by anything else."""
+
+
+class TrainingData:
+    """A data file as batches; it closes with the `with` block or `close`.
+
+    Threads take items in order, and each waits for a process that decodes. Nothing runs before
+    the first batch is asked for.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        stage: Stage,
+        tokenizer: Tokenizer,
+        pad_token_id: int,
+        image_size: int,
+        side: int,
+        seed: int,
+    ) -> None:
+        """Read the data file.
+
+        Args:
+            config: Which samples, and how they are read.
+            stage: Decides the format of the records.
+            tokenizer: The checkpoint's.
+            pad_token_id: Positions with this id are dropped.
+            image_size: Side of the vision tower's frames.
+            side: Patches along that side, the largest grid.
+            seed: Of the order, the rates and the grids.
+
+        Raises:
+            InvalidRequestError: The file as a whole, or with this config, cannot be used.
+        """
+        file = read_records(config.records, stage=stage)
+        self.num_auxiliary = file.num_auxiliary
+        """A of the examples' `frame_targets`; 0 if the file has none."""
+        if config.sample_fps is None and (stage == "grounding" or self.num_auxiliary):
+            raise InvalidRequestError(
+                f"{config.records}: labels count sampled frames, so sample_fps must be the rate "
+                "they were made at, got None"
+            )
+        self._items = group_records(file.records, questions_per_video=config.questions_per_video)
+        self._lengths = None
+        if config.group_by_length:
+            self._lengths = [
+                item.records[0].num_words if isinstance(item, Item) else 0 for item in self._items
+            ]
+        logger.info(
+            "%s: %d records in %d items, %d auxiliary targets",
+            config.records,
+            len(file.records),
+            len(self),
+            self.num_auxiliary,
+        )
+        self._seed = seed
+        self._num_workers = config.num_workers
+        self._reader = ItemReader(
+            config,
+            stage=stage,
+            tokenizer=tokenizer,
+            pad_token_id=pad_token_id,
+            image_size=image_size,
+            side=side,
+        )
+        self._pool = ThreadPoolExecutor(config.num_workers, thread_name_prefix="train-data")
+
+    def __len__(self) -> int:
+        """Return the number of items, malformed records included."""
+        return len(self._items)
+
+    def num_micro_batches(self, *, world_size: int, batch_size: int) -> int:
+        """Return how many micro-batches each rank has in an epoch."""
+        return num_micro_batches(len(self), world_size=world_size, batch_size=batch_size)
+
+    def batches(
+        self, *, first: int, last: int, rank: int, world_size: int, batch_size: int
+    ) -> Generator[Batch, None, None]:
+        """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
+
+        Each is the same whatever `first` is, so a run goes on where it stopped. Closing the
+        generator drops what was read ahead.
+        """
+        plan = micro_batches(
+            len(self),
+            lengths=self._lengths,
+            seed=self._seed,
+            first=first,
+            last=last,
+            rank=rank,
+            world_size=world_size,
+            batch_size=batch_size,
+        )
+        tasks = ((batch.epoch, number) for batch in plan for number in batch.items)
+        with closing(self._read_ahead(tasks, draws_grid=True)) as readings:
+            while members := list(islice(readings, batch_size)):
+                yield Batch(
+                    examples=tuple(one.example for one in members if one.example is not None),
+                    unreadable=tuple(lost for one in members for lost in one.unreadable),
+                )
+
+    def examples(self) -> Generator[Example | Unreadable, None, None]:
+        """Yield every item in file order with the grid of evaluation.
+
+        An item's unreadable records follow its example. Where the config has no rate, it is the
+        one that the first epoch draws.
+        """
+        tasks = ((0, number) for number in range(len(self)))
+        with closing(self._read_ahead(tasks, draws_grid=False)) as readings:
+            for reading in readings:
+                if reading.example is not None:
+                    yield reading.example
+                yield from reading.unreadable
+
+    def close(self) -> None:
+        """End all processes and threads, also amid a video."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._reader.frames.close()
+        self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read_ahead(
+        self, tasks: Iterator[tuple[int, int]], *, draws_grid: bool
+    ) -> Generator[Reading, None, None]:
+        """Yield what the (epoch, item number) pairs give, in order."""
+        return map_ahead(
+            partial(self._read, draws_grid=draws_grid),
+            tasks,
+            executor=self._pool,
+            depth=AHEAD_PER_WORKER * self._num_workers,
+        )
+
+    def _read(self, task: tuple[int, int], *, draws_grid: bool) -> Reading:
+        epoch, number = task
+        rng = item_generator(seed=self._seed, epoch=epoch, item=number)
+        return self._reader.read(self._items[number], number=number, rng=rng, draws_grid=draws_grid)

@@ -1,0 +1,97 @@
+"""The order of a run: which items each rank reads in each micro-batch, and their random numbers.
+
+All of it follows from the seed and the place in the run; nothing is drawn from global state, so a
+run that stops and goes on reads what it would have read.
+
+    epoch's order   i0 i1 i2 i3 i4 i5 i6        n = 7 items, W = 2 ranks, batches of B = 2
+    micro-batch 0   |rank 0|rank 1|             a block of W * B
+    micro-batch 1               |i4 i5|i6 i0|   filled up from the epoch's own beginning
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """What one rank reads for one forward pass."""
+
+    epoch: int
+    items: tuple[int, ...]
+    """B item numbers; one occurs twice only where a block is filled up."""
+
+
+def num_micro_batches(num_items: int, *, world_size: int, batch_size: int) -> int:
+    """Return how many micro-batches each rank has in an epoch, the last block filled up."""
+    return -(-num_items // (world_size * batch_size))
+
+
+def epoch_order(
+    num_items: int, *, lengths: Sequence[int] | None, seed: int, epoch: int, block: int
+) -> list[int]:
+    """Shuffle the items of an epoch.
+
+    Args:
+        num_items: n.
+        lengths: Words of each item's first question, to sort each block by, longest first; None
+            leaves the blocks as they are drawn.
+        seed: Of the run.
+        epoch: Counted from 0.
+        block: Items that all ranks read in one micro-batch, W * B.
+
+    Returns:
+        A permutation of 0..n-1.
+
+    Source: NVlabs/VideoITG fab8b54, `eagle_trainer.py` with `group_by_modality_length`, for
+    lengths that are all positive (the sign marks text without media there).
+    """
+    order = list(range(num_items))
+    _generator(seed, epoch).shuffle(order)
+    if lengths is None:
+        return order
+    blocks = [order[start : start + block] for start in range(0, num_items, block)]
+    return [i for members in blocks for i in sorted(members, key=lambda i: -lengths[i])]
+
+
+def micro_batches(
+    num_items: int,
+    *,
+    lengths: Sequence[int] | None,
+    seed: int,
+    first: int,
+    last: int,
+    rank: int,
+    world_size: int,
+    batch_size: int,
+) -> Iterator[MicroBatch]:
+    """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
+
+    Micro-batch k of an epoch takes the places (k * W + r) * B to + B of its order. One process
+    with W accumulation steps therefore reads in a step what W ranks read, unless items are sorted
+    by length. Past the end, places start again from the epoch's beginning, as the reference's
+    launcher does with uneven batches: some items are read twice then, none is left out.
+    """
+    block = world_size * batch_size
+    num_in_epoch = num_micro_batches(num_items, world_size=world_size, batch_size=batch_size)
+    order_epoch, order = -1, list[int]()
+    for number in range(first, last):
+        epoch, k = divmod(number, num_in_epoch)
+        if epoch != order_epoch:
+            order = epoch_order(num_items, lengths=lengths, seed=seed, epoch=epoch, block=block)
+            order_epoch = epoch
+        start = (k * world_size + rank) * batch_size
+        items = tuple(order[place % num_items] for place in range(start, start + batch_size))
+        yield MicroBatch(epoch=epoch, items=items)
+
+
+def item_generator(*, seed: int, epoch: int, item: int) -> random.Random:
+    """Return the random numbers of one reading of one item."""
+    return _generator(seed, epoch, item)
+
+
+def _generator(*parts: int) -> random.Random:
+    # A string is hashed whole (SHA-512), so neighbouring numbers give unrelated streams.
+    return random.Random(":".join(map(str, parts)))

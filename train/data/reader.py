@@ -1,0 +1,206 @@
+"""From an item to what the model takes, or to the reason why not.
+
+Shape letters: T sampled frames, S side of the resized frames.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.grid import grid_side
+from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
+from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
+from train.data.conversations import ConversationTokenizer
+from train.data.items import Item
+from train.data.labels import frame_labels, multi_hot
+from train.data.media import FrameReader
+from train.data.record import Record
+from train.data.records import MalformedRecord
+from train.examples import Example, Text
+
+READ_ERRORS = (InvalidRequestError, DeadlineExceededError, UnavailableError)
+"""What a file can cause; any other exception is a bug or a broken installation, and passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A record, or all records of an item, that nothing is learnt from.
+
+    The reference puts a random sample in its place, so that nobody sees how many are lost.
+    """
+
+    item: int
+    """Number of the item it is of."""
+    source: str
+    """Media path and ids as in the data file."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What came of one item."""
+
+    example: Example | None = None
+    """With the records that can be used; None if there are none."""
+    unreadable: tuple[Unreadable, ...] = ()
+    """The others."""
+
+
+class ItemReader:
+    """Decodes, tokenizes and labels; `read` may be called from any thread."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        stage: Stage,
+        tokenizer: Tokenizer,
+        pad_token_id: int,
+        image_size: int,
+        side: int,
+    ) -> None:
+        """Raise InvalidRequestError where the tokenizer lacks a token of the template.
+
+        Args:
+            config: Its `records` are not read here.
+            stage: Decides what the text is.
+            tokenizer: The checkpoint's.
+            pad_token_id: Positions with this id are dropped.
+            image_size: S.
+            side: Patches along one side of the vision tower, the largest grid.
+        """
+        self._config = config
+        self._side = side
+        self._questions = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)
+        self._conversations = None
+        if stage != "grounding":
+            self._conversations = ConversationTokenizer(
+                tokenizer, template=config.template, pad_token_id=pad_token_id
+            )
+        self.frames = FrameReader(
+            config.media_root,
+            image_size=image_size,
+            max_frames=config.max_frames,
+            num_workers=config.num_workers,
+        )
+
+    def read(
+        self, item: Item | MalformedRecord, *, number: int, rng: random.Random, draws_grid: bool
+    ) -> Reading:
+        """Read one item; a fault of one record leaves the item its others.
+
+        Args:
+            item: What to read.
+            number: Its number, for reports.
+            rng: Draws the rate, if the config has none, and the grid.
+            draws_grid: As in training; else the grid is that of evaluation.
+        """
+        if isinstance(item, MalformedRecord):
+            lost = _unreadable(number, item.path, [item.name], item.reason)
+            return Reading(unreadable=(lost,))
+        path = item.media.path if item.media else None
+        try:
+            frames = self._read_frames(item, rng)
+            grid = self._grid(item, len(frames), rng if draws_grid else None)
+            frame_targets = multi_hot(item.records[0].frame_targets, num_frames=len(frames))
+        except READ_ERRORS as error:
+            names = [record.name for record in item.records]
+            return Reading(unreadable=(_unreadable(number, path, names, error),))
+        texts: list[Text] = []
+        unreadable: list[Unreadable] = []
+        for record in item.records:
+            try:
+                texts.append(self._text(record, item, num_frames=len(frames), grid=grid))
+            except InvalidRequestError as error:
+                unreadable.append(_unreadable(number, path, [record.name], error))
+        if not texts:
+            return Reading(unreadable=tuple(unreadable))
+        example = Example(frames=frames, grid=grid, texts=tuple(texts), frame_targets=frame_targets)
+        return Reading(example=example, unreadable=tuple(unreadable))
+
+    def _read_frames(self, item: Item, rng: random.Random) -> NDArray[np.uint8]:
+        sample_fps = self._config.sample_fps
+        if sample_fps is None:
+            sample_fps = rng.choice(RANDOM_SAMPLE_FPS)
+        counts_frames = any(
+            record.positive_frames is not None or record.frame_targets is not None
+            for record in item.records
+        )
+        return self.frames.read(item.media, sample_fps=sample_fps, keeps_all=counts_frames)
+
+    def _grid(self, item: Item, num_frames: int, rng: random.Random | None) -> int:
+        if item.media is None:  # its one visual token has no effect
+            return 1
+        budget = self._config.vision_token_num
+        if rng is None:
+            return grid_side(num_frames, vision_token_num=budget, side=self._side)
+        return draw_grid(
+            num_frames,
+            rng=rng,
+            vision_token_num=budget,
+            vision_min_num=self._config.vision_min_num,
+            side=self._side,
+        )
+
+    def _text(self, record: Record, item: Item, *, num_frames: int, grid: int) -> Text:
+        """Raise InvalidRequestError for a fault of the record."""
+        if record.frame_targets != item.records[0].frame_targets:
+            raise InvalidRequestError(
+                "frame_targets must be those of the first record that is read with this one, "
+                f"{item.records[0].name}"
+            )
+        if self._conversations is not None:
+            text = self._conversations.text(record.messages, has_media=item.media is not None)
+        else:
+            assert record.positive_frames is not None
+            words = self._questions.text_ids(record.messages[0].text)
+            text = Text(
+                ids=np.concatenate([[IMAGE_TOKEN_ID], words]),
+                labels=frame_labels(record.positive_frames, num_frames=num_frames),
+            )
+        num_visual, num_text = num_frames * grid**2, len(text.ids) - 1
+        if num_visual + num_text > self._config.max_length:
+            raise InvalidRequestError(
+                f"{num_visual} visual and {num_text} text tokens are more than "
+                f"max_length = {self._config.max_length}"
+            )
+        return text
+
+
+def draw_grid(
+    num_frames: int, *, rng: random.Random, vision_token_num: int, vision_min_num: int, side: int
+) -> int:
+    """Draw the side g of the token grid of one forward pass in training.
+
+    Raises:
+        InvalidRequestError: The largest grid of T frames is below `vision_min_num`.
+
+    Source: NVlabs/VideoITG fab8b54, `mlp_proj.py::MLPProjector`: uniform up to what the budget
+    allows, and only then capped at `side`, so short videos mostly get the full grid.
+    """
+    uncapped = vision_token_num  # no grid of T >= 1 frames is larger
+    largest = grid_side(num_frames, vision_token_num=vision_token_num, side=uncapped)
+    if largest < vision_min_num:
+        raise InvalidRequestError(
+            f"{num_frames} frames leave a grid of at most {largest} x {largest}, "
+            f"vision_min_num is {vision_min_num}; sample fewer frames"
+        )
+    return min(rng.randint(vision_min_num, largest), side)
+
+
+def _unreadable(
+    number: int, path: str | None, names: Iterable[str], reason: Exception | str
+) -> Unreadable:
+    return Unreadable(
+        item=number,
+        source=f"{path or 'no media'}, record {', '.join(names)}",
+        reason=" ".join(str(reason).split()),
+    )

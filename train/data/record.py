@@ -1,0 +1,184 @@
+"""One record of a data file, its fields checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from groundserve.errors import InvalidRequestError
+from groundserve.prompts import IMAGE_PLACEHOLDER
+from train.config import Stage
+
+MediaKind = Literal["video", "image"]
+Role = Literal["user", "assistant"]
+
+_ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file that records ask about."""
+
+    kind: MediaKind
+    path: str
+    """Below the media root, as the record spells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameTargets:
+    """What each sampled frame shows, out of A things."""
+
+    num: int
+    """A >= 1."""
+    frames: tuple[tuple[int, ...], ...]
+    """For each of the T frames the things shown, each 0 to A - 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What one entry of a data file says."""
+
+    name: str
+    """Its `id`, or "#" and its place in the file."""
+    media: Media | None
+    """None: text alone."""
+    messages: tuple[Message, ...]
+    """The conversation; in stage 4 the question alone, without placeholder."""
+    positive_frames: tuple[int, ...] | None = None
+    """Stage 4: 0-based ordinals in the list of sampled frames that are relevant; may be empty."""
+    frame_targets: FrameTargets | None = None
+    """For the auxiliary loss."""
+
+    @property
+    def num_words(self) -> int:
+        """Words of the first question, by which the reference groups samples."""
+        return len(self.messages[0].text.replace(IMAGE_PLACEHOLDER, " ").split())
+
+
+def parse_record(fields: object, *, name: str, stage: Stage) -> Record:
+    """Check an entry and take over what training uses.
+
+    Raises:
+        InvalidRequestError: It breaks a rule of the format.
+    """
+    if not isinstance(fields, dict):
+        raise InvalidRequestError(f"a record must be an object, got {_kind_of(fields)}")
+    media = _parse_media(fields)
+    frame_targets = _parse_frame_targets(fields.get("frame_targets"))
+    if stage != "grounding":
+        messages = _parse_conversation(fields.get("conversations"))
+        return Record(name=name, media=media, messages=messages, frame_targets=frame_targets)
+    if media is None or media.kind != "video":
+        raise InvalidRequestError('video is missing; in stage "grounding" every record has one')
+    return Record(
+        name=name,
+        media=media,
+        messages=(Message("user", _parse_question(fields)),),
+        positive_frames=_parse_positive_frames(fields),
+        frame_targets=frame_targets,
+    )
+
+
+def ordinals(value: object, name: str) -> tuple[int, ...]:
+    """Return a list of whole numbers >= 0 as a tuple.
+
+    Raises:
+        InvalidRequestError: It is anything else.
+    """
+    if not isinstance(value, list) or not all(type(i) is int and i >= 0 for i in value):
+        raise InvalidRequestError(f"{name} must be a list of whole numbers >= 0")
+    return tuple(value)
+
+
+def _parse_media(fields: Mapping[str, Any]) -> Media | None:
+    kinds: tuple[MediaKind, ...] = ("video", "image")
+    named = [kind for kind in kinds if fields.get(kind) is not None]
+    if not named:
+        return None
+    if len(named) > 1:
+        raise InvalidRequestError("a record must have a video or an image, not both")
+    (kind,) = named
+    path = fields[kind]
+    if not isinstance(path, str) or not path:
+        raise InvalidRequestError(f"{kind} must be the path of one file, got {_kind_of(path)}")
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise InvalidRequestError(
+            f"{kind} must be a path below the media root without '..', got {path!r}"
+        )
+    return Media(kind, path)
+
+
+def _parse_conversation(value: object) -> tuple[Message, ...]:
+    if not isinstance(value, list) or len(value) < 2:
+        raise InvalidRequestError("conversations must be a list of at least two messages")
+    messages = tuple(map(_parse_message, value))
+    if messages[0].role != "user":
+        raise InvalidRequestError('the first message of conversations must be from "human"')
+    return messages
+
+
+def _parse_message(value: object) -> Message:
+    role = _ROLES.get(str(value.get("from"))) if isinstance(value, dict) else None
+    text = value.get("value") if isinstance(value, dict) else None
+    if role is None or not isinstance(text, str):
+        raise InvalidRequestError(
+            'a message of conversations must be {"from": "human" or "gpt", "value": text}'
+        )
+    return Message(role, text)
+
+
+def _parse_question(fields: Mapping[str, Any]) -> str:
+    question = fields.get("question")
+    if question is None:
+        messages = _parse_conversation(fields.get("conversations"))
+        if len(messages) != 2:
+            raise InvalidRequestError(
+                f"conversations must have two messages where question is missing, "
+                f"got {len(messages)}"
+            )
+        question = messages[0].text
+    if not isinstance(question, str):
+        raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
+    return question.removeprefix(f"{IMAGE_PLACEHOLDER}\n")
+
+
+def _parse_positive_frames(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    # The released loader reads `clip_num`; in the released file those are 5-second clips, and
+    # taking them for frames trains on wrong labels without an error.
+    if "frame_num" not in fields and "clip_num" in fields:
+        raise InvalidRequestError(
+            "frame_num is missing and clip_num, which counts 5-second clips, cannot stand for it; "
+            "give the relevant frames, counted at 1 frame per second, as frame_num"
+        )
+    return ordinals(fields.get("frame_num"), "frame_num")
+
+
+def _parse_frame_targets(value: object) -> FrameTargets | None:
+    if value is None:
+        return None
+    num, frames = (
+        (value.get("num"), value.get("frames")) if isinstance(value, dict) else (None, None)
+    )
+    if type(num) is not int or num < 1 or not isinstance(frames, list):
+        raise InvalidRequestError('frame_targets must be {"num": A >= 1, "frames": [[id, ...]]}')
+    targets = FrameTargets(
+        num=num, frames=tuple(ordinals(frame, "a frame of frame_targets") for frame in frames)
+    )
+    if any(i >= num for frame in targets.frames for i in frame):
+        raise InvalidRequestError(f"the ids of frame_targets must be 0 to {num - 1}")
+    return targets
+
+
+def _kind_of(value: object) -> str:
+    return type(value).__name__

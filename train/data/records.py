@@ -1,0 +1,131 @@
+"""A data file: a JSON list of records in the reference's formats.
+
+Stages 1 to 3 read LLaVA's: `conversations`, and at most one of `image` and `video`. Stage 4 reads
+VideoITG-40K's: `video`, `question` (or a conversation of two messages) and `frame_num`. Both may
+have a key of our own, `frame_targets`. Other keys are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundserve.errors import InvalidRequestError
+from train.config import Stage
+from train.data.record import Record, ordinals, parse_record
+
+CLIP_SECONDS = 5
+"""What one `clip_num` of VideoITG-40K lasts."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MalformedRecord:
+    """An entry that breaks the format; it keeps its place in the order."""
+
+    name: str
+    """As `Record.name`."""
+    path: str | None
+    """Its `video` or `image`, where that is a text."""
+    reason: str
+    """The rule and the value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFile:
+    """A file's entries in order."""
+
+    records: list[Record | MalformedRecord]
+    num_auxiliary: int
+    """A of every record's `frame_targets`; 0 if none has the key."""
+
+
+def read_records(path: Path, *, stage: Stage) -> RecordFile:
+    """Read a file; entries that break the format do not stop the others.
+
+    Raises:
+        InvalidRequestError: It is not a JSON list, no entry can be used, or the entries disagree
+            about `frame_targets`.
+    """
+    values = _load_list(path)
+    records = [_parse(value, place, stage) for place, value in enumerate(values)]
+    malformed = [record for record in records if isinstance(record, MalformedRecord)]
+    if len(malformed) == len(records):
+        raise InvalidRequestError(f"{path}: no record can be used; first: {malformed[0].reason}")
+    if malformed:
+        logger.warning(
+            "%s: %d of %d records cannot be used; first: record %s: %s",
+            path,
+            len(malformed),
+            len(records),
+            malformed[0].name,
+            malformed[0].reason,
+        )
+    if stage == "grounding":
+        _warn_of_clip_ordinals(path, values)
+    valid = [record for record in records if isinstance(record, Record)]
+    return RecordFile(records=records, num_auxiliary=_num_auxiliary(path, valid))
+
+
+def _load_list(path: Path) -> list[Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read the records {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidRequestError(f"{path} must be JSON: {error}") from None
+    if not isinstance(values, list) or not values:
+        raise InvalidRequestError(f"{path} must be a JSON list of at least one record")
+    return values
+
+
+def _parse(value: object, place: int, stage: Stage) -> Record | MalformedRecord:
+    fields = value if isinstance(value, dict) else {}
+    identity = fields.get("id")
+    name = f"#{place}" if identity is None else str(identity)
+    try:
+        return parse_record(value, name=name, stage=stage)
+    except InvalidRequestError as error:
+        paths = (fields.get("video"), fields.get("image"))
+        path = next((path for path in paths if isinstance(path, str)), None)
+        return MalformedRecord(name=name, path=path, reason=str(error))
+
+
+def _num_auxiliary(path: Path, records: Iterable[Record]) -> int:
+    nums = {record.frame_targets.num if record.frame_targets else 0 for record in records}
+    if len(nums) > 1:
+        raise InvalidRequestError(
+            f"{path}: all records must have frame_targets with the same num, or none, "
+            f"got {sorted(nums)} (0 where it is missing)"
+        )
+    return nums.pop()
+
+
+def _warn_of_clip_ordinals(path: Path, values: list[Any]) -> None:
+    """Say so when most `frame_num` do not lie in the clips that `clip_num` names.
+
+    A file "repaired" for the released loader has clip ordinals, or both columns swapped.
+    """
+    num_compared = num_wrong = 0
+    for value in values:
+        try:
+            frames = ordinals(value["frame_num"], "frame_num")
+            clips = ordinals(value["clip_num"], "clip_num")
+        except (InvalidRequestError, KeyError, TypeError):
+            continue
+        num_compared += 1
+        num_wrong += {frame // CLIP_SECONDS for frame in frames} != set(clips)
+    if 2 * num_wrong > num_compared:
+        logger.warning(
+            "%s: in %d of %d records frame_num does not lie in the %d-second clips of clip_num; "
+            "frame_num must count frames at 1 per second, not clips",
+            path,
+            num_wrong,
+            num_compared,
+            CLIP_SECONDS,
+        )
