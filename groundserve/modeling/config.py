@@ -54,6 +54,8 @@ class CheckpointConfig:
     """Which of the tower's hidden states is used; -2 is the output of the last layer but one."""
     vision_token_num: int
     """Budget of visual tokens."""
+    initializer_range: float
+    """Standard deviation that training draws new weights with; serving makes none."""
     tokenizer_model_max_length: int | None
     """Most visual and text tokens together; None: the reference never truncates."""
 
@@ -94,6 +96,7 @@ class CheckpointConfig:
             mm_hidden_size=_get(raw, "mm_hidden_size", int),
             mm_vision_select_layer=_get(raw, "mm_vision_select_layer", int),
             vision_token_num=_get(raw, "vision_token_num", int),
+            initializer_range=float(raw.get("initializer_range", 0.02)),
             tokenizer_model_max_length=None if max_length is None else int(max_length),
         )
 

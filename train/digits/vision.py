@@ -40,11 +40,11 @@ class VisionTraining:
 
     seed: int
     """Of weights and pictures."""
-    num_steps: int = 700
+    num_steps: int = 3000
     """Optimiser steps."""
-    batch_size: int = 96
+    batch_size: int = 32
     """Pictures a step, never the same one twice."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     """Peak of a one-cycle schedule."""
     weight_decay: float = 0.02
     """AdamW's."""

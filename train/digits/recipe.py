@@ -1,0 +1,330 @@
+"""The `digits` checkpoint from nothing: python -m train.digits.recipe --out runs/digits --seed 1
+
+A tower and a language model in place of downloads, then the reference's four stages at small size.
+Stage 4 runs three times, on longer and longer videos; the last ones are as long as those of the
+test. What differs from the stages' full-size configs stands in the functions below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from groundserve.modeling.vision import VisionEncoder
+from train import stages
+from train.config import StageConfig, Variant
+from train.data import TrainingData, Unreadable
+from train.digits.base import TOWER_NAME, VISION, write_language_model, write_tower
+from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
+from train.digits.vision import VisionTraining, train_vision
+from train.evaluation.frames import average_precision
+from train.layout import open_initial
+from train.logs import StepReport
+from train.loop import train
+from train.models import Trunk, encode_frames
+
+logger = logging.getLogger(__name__)
+
+VISION_TOKEN_NUM = 9 * 48
+"""3 x 3 tokens for each of 48 frames."""
+_VISION_MIN_NUM = 3
+_QUESTIONS_PER_VIDEO = 6
+_AUXILIARY_WEIGHT = 10.0
+_VALIDATION_SEED = 1
+_NUM_VALIDATION_VIDEOS = 20
+_REPORT_EVERY_STEPS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One run of stage 4."""
+
+    num_frames: int
+    """T of its videos."""
+    num_videos: int
+    """Each is seen once."""
+    learning_rate: float
+    """Peak of its schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How much of everything."""
+
+    seed: int
+    """Of weights, videos and order."""
+    variant: Variant = "pooling"
+    """How frames are scored."""
+    has_stages_1_to_3: bool = True
+    """False goes from the base straight to stage 4."""
+    vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))
+    """Of the tower; its seed is its own, so that runs may share one."""
+    num_texts: int = 6400
+    """Read by the language model."""
+    num_images: int = 12800
+    """Of stages 1 (an eighth of them) and 2 (all)."""
+    num_videos: int = 1600
+    """Of stage 3."""
+    video_frames: int = 8
+    """T of stage 3."""
+    phases: tuple[Phase, ...] = (
+        Phase(num_frames=16, num_videos=1200, learning_rate=1.5e-3),
+        Phase(num_frames=32, num_videos=400, learning_rate=1e-3),
+        Phase(num_frames=48, num_videos=600, learning_rate=8e-4),
+    )
+    """Of stage 4."""
+
+
+def run_recipe(recipe: Recipe, out: Path) -> Path:
+    """Train a checkpoint; a step that is done already is not done again.
+
+    Returns:
+        Its directory, `<out>/grounding-<T>/final` of the last phase.
+    """
+    base = out / "base"
+    if not (base / "qwen2").is_dir():
+        with _timed(out, "base"):
+            _make_base(recipe, base)
+    configs = stage_configs(recipe, out)
+    for config in configs:
+        if (config.out / "final").is_dir():
+            continue
+        name = config.out.name
+        with _timed(out, f"{name}: data"):
+            _make_data(recipe, config)
+        validate = _validation(recipe, config, out) if config.is_grounding else None
+        with _timed(out, name):
+            train(config, resume=config.out.exists(), on_step=_reporter(name), validate=validate)
+    return configs[-1].out / "final"
+
+
+def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
+    """Return the configs of all runs, in order; each starts from the one before it."""
+    previous = out / "base" / "qwen2"
+    tower = out / "base" / TOWER_NAME
+    configs: list[StageConfig] = []
+    if recipe.has_stages_1_to_3:
+        for make in (_projector, _images, _video):
+            configs.append(make(recipe, out, previous, tower))
+            previous = configs[-1].out / "final"
+    for phase in recipe.phases:
+        configs.append(_grounding(recipe, out, previous, tower, phase))
+        previous = configs[-1].out / "final"
+    return configs
+
+
+def _projector(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
+    data = out / "data" / "images"
+    full = stages.projector(
+        init=init,
+        vision_tower=tower,
+        records=data / "captions.json",
+        media_root=data,
+        out=out / "projector",
+    )
+    num_steps = recipe.num_images // 8 // _IMAGES_PER_STEP
+    return _small(replace(full, max_steps=num_steps, batch_size=_IMAGES_PER_STEP), recipe)
+
+
+def _images(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
+    data = out / "data" / "images"
+    full = stages.images(
+        init=init,
+        vision_tower=tower,
+        records=data / "conversations.json",
+        media_root=data,
+        out=out / "images",
+    )
+    small = _small(replace(full, batch_size=_IMAGES_PER_STEP), recipe, learning_rate=2e-3)
+    return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
+
+
+def _video(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
+    data = out / "data" / f"video-{recipe.video_frames}"
+    full = stages.video(
+        init=init,
+        vision_tower=tower,
+        records=data / "conversations.json",
+        media_root=data,
+        out=out / "video",
+    )
+    small = _small(replace(full, batch_size=8), recipe, learning_rate=1.5e-3)
+    return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
+
+
+def _grounding(recipe: Recipe, out: Path, init: Path, tower: Path, phase: Phase) -> StageConfig:
+    data = out / "data" / f"grounding-{phase.num_frames}"
+    full = stages.grounding(
+        init=init,
+        vision_tower=tower,
+        records=data / "records.json",
+        media_root=data,
+        out=out / f"grounding-{phase.num_frames}",
+    )
+    small = _small(
+        replace(full, variant=recipe.variant, batch_size=2),
+        recipe,
+        learning_rate=phase.learning_rate,
+    )
+    return replace(
+        small,
+        auxiliary_weight=_AUXILIARY_WEIGHT,
+        data=replace(small.data, questions_per_video=_QUESTIONS_PER_VIDEO, group_by_length=False),
+    )
+
+
+_IMAGES_PER_STEP = 32
+
+
+def _small(
+    config: StageConfig, recipe: Recipe, *, learning_rate: float | None = None
+) -> StageConfig:
+    """Return a stage for a small model that begins from little on one CPU."""
+    optimizer = config.optimizer
+    if learning_rate is not None:
+        optimizer = replace(optimizer, learning_rate=learning_rate, out_proj_learning_rate=None)
+    return replace(
+        config,
+        data=replace(
+            config.data,
+            vision_token_num=VISION_TOKEN_NUM,
+            vision_min_num=_VISION_MIN_NUM,
+            num_workers=1,
+        ),
+        # Without a pretrained model the gradients of the first steps are wild.
+        optimizer=replace(optimizer, warmup_ratio=0.05, max_grad_norm=1.0),
+        seed=recipe.seed,
+        gradient_checkpointing=False,
+        parallelism="none",
+        save_every_steps=10**6,
+    )
+
+
+def _make_base(recipe: Recipe, base: Path) -> None:
+    def report(step: int, loss: float, right: float) -> None:
+        if (step + 1) % 200 == 0:
+            logger.info("tower: step %d, loss %.3f, patches told %.3f", step + 1, loss, right)
+
+    if not (base / TOWER_NAME).is_dir():
+        write_tower(train_vision(VISION, recipe.vision, on_step=report), VISION, base / TOWER_NAME)
+    write_language_model(base / "qwen2", seed=recipe.seed, num_texts=recipe.num_texts)
+
+
+def _make_data(recipe: Recipe, config: StageConfig) -> None:
+    folder = config.data.media_root
+    if config.data.records.is_file():
+        return
+    if config.stage in ("projector", "images"):
+        write_image_set(folder, split="train", seed=recipe.seed, num_images=recipe.num_images)
+    elif config.stage == "video":
+        write_video_set(
+            folder,
+            split="train",
+            seed=recipe.seed,
+            num_videos=recipe.num_videos,
+            num_frames=recipe.video_frames,
+        )
+    else:
+        phase = next(p for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}")
+        write_grounding_set(
+            folder,
+            split="train",
+            seed=recipe.seed,
+            num_videos=phase.num_videos,
+            num_frames=phase.num_frames,
+        )
+
+
+def _validation(
+    recipe: Recipe, config: StageConfig, out: Path
+) -> Callable[[Trunk, VisionEncoder], dict[str, float]]:
+    """Return what measures the frame AP on videos of held-out handwriting, of the stage's length."""
+    num_frames = next(
+        p.num_frames for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}"
+    )
+    folder = out / "data" / f"validation-{num_frames}"
+    records = folder / "records.json"
+    if not records.is_file():
+        write_grounding_set(
+            folder,
+            split="validation",
+            seed=_VALIDATION_SEED,
+            num_videos=_NUM_VALIDATION_VIDEOS,
+            num_frames=num_frames,
+        )
+    data_config = replace(config.data, records=records, media_root=folder)
+    initial = open_initial(replace(config, auxiliary_weight=0.0), num_auxiliary=0)
+
+    def validate(model: Trunk, vision: VisionEncoder) -> dict[str, float]:
+        precisions = []
+        with TrainingData(
+            data_config,
+            stage=config.stage,
+            tokenizer=initial.tokenizer,
+            pad_token_id=initial.pad_token_id,
+            image_size=vision.image_size,
+            side=vision.side,
+            seed=config.seed,
+        ) as data:
+            for example in data.examples():
+                if isinstance(example, Unreadable):
+                    raise ValueError(example.reason)  # we wrote it ourselves
+                with torch.no_grad():
+                    losses = model([example], encode_frames(vision, [example]))
+                for text, logits in zip(example.texts, losses.frame_logits, strict=True):
+                    assert text.labels is not None
+                    if text.labels.any():
+                        precisions.append(average_precision(logits.numpy(), text.labels > 0))
+        return {"frame_ap": float(np.mean(precisions))}
+
+    return validate
+
+
+def _reporter(name: str) -> Callable[[StepReport], None]:
+    def report(step: StepReport) -> None:
+        if step.step % _REPORT_EVERY_STEPS == 0 or step.step == step.num_steps:
+            parts = ", ".join(f"{part} {value:.3f}" for part, value in step.parts.items())
+            logger.info("%s: step %d of %d, %s", name, step.step, step.num_steps, parts)
+
+    return report
+
+
+@contextmanager
+def _timed(out: Path, name: str) -> Iterator[None]:
+    """Append how long a part took to `timing.jsonl`, in seconds of the clock and of all cores."""
+    started, worked = time.perf_counter(), time.process_time()
+    yield
+    out.mkdir(parents=True, exist_ok=True)
+    line = {
+        "part": name,
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
+    }
+    logger.info("%s: %.0f s", name, line["seconds"])
+    with (out / "timing.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    """Train the shipped recipe."""
+    parser = argparse.ArgumentParser(description="Train the digits checkpoint from nothing.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and their data")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(seed=arguments.seed, vision=VisionTraining(seed=arguments.seed))
+    print(run_recipe(recipe, arguments.out))  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()
