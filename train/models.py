@@ -27,8 +27,9 @@ from train.config import Stage, Variant
 from train.examples import IGNORE_INDEX, Example, Text
 from train.losses import frame_loss, grounding_loss, language_loss
 
-INITIALIZER_STD = 0.02
-"""New weights are N(0, 0.02), biases 0: also the head's, whose Xavier call upstream is undone."""
+MAX_ENCODED_FRAMES = 64
+"""Frames that go through the tower at once: a frame's softmax alone takes 34 MB in float32 at full
+size, and a sample may have 1,024. (The reference's chunks have 384.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class Trunk(nn.Module):
         self.projector = served.projector
         self.decoder = served.decoder
         self.auxiliary_weight = auxiliary_weight
-        self.auxiliary = new_linear(config.hidden_size, num_auxiliary) if num_auxiliary else None
+        self.auxiliary = _output_layer(config, num_auxiliary) if num_auxiliary else None
 
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
         """Compute the loss of a batch.
@@ -94,7 +95,7 @@ class Trunk(nn.Module):
             sequences += [self.build_sequence(visual, text) for text in example.texts]
         hidden_states = self._decode([sequence.embeds for sequence in sequences])
         losses = self.read(sequences, texts, hidden_states)
-        if self.auxiliary is None:
+        if self.auxiliary is None or not losses.parts:  # without parts there are scores only
             return losses
         targets = [
             torch.as_tensor(_auxiliary_targets(example), device=hidden_states.device)
@@ -153,7 +154,7 @@ class CausalModel(Trunk):
         self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
     ) -> None:
         super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
-        self.lm_head = new_linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = _output_layer(config, config.vocab_size, bias=False)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Predict every text token that has a target."""
@@ -180,7 +181,7 @@ class PoolingModel(Trunk):
         self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
     ) -> None:
         super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
-        self.head = new_linear(config.hidden_size, 1)
+        self.head = _output_layer(config, 1)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Score each frame by the mean of its tokens."""
@@ -204,7 +205,7 @@ class AnchorModel(Trunk):
         self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
     ) -> None:
         super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
-        self.head = new_linear(config.hidden_size, 1)
+        self.head = _output_layer(config, 1)
 
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Append the anchors."""
@@ -232,10 +233,13 @@ def model_class(stage: Stage, variant: Variant) -> type[Trunk]:
     return {"pooling": PoolingModel, "anchor": AnchorModel}[variant]
 
 
-def new_linear(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
-    """Return a linear layer as the reference starts new ones."""
+def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) -> nn.Linear:
+    """Return a linear layer as the library starts missing ones: N(0, std), bias 0.
+
+    Also the head: its Xavier call upstream is undone by that.
+    """
     layer = nn.Linear(width_in, width_out, bias=bias)
-    nn.init.normal_(layer.weight, std=INITIALIZER_STD)
+    nn.init.normal_(layer.weight, std=std)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
@@ -253,13 +257,21 @@ def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Te
     for grid in {example.grid for example in examples}:
         members = [i for i, example in enumerate(examples) if example.grid == grid]
         frames = torch.cat([torch.from_numpy(examples[i].frames) for i in members])
-        weights = torch.from_numpy(pooling_weights(grid, side=vision.side))
-        pool = weights.expand(len(frames), -1, -1)
-        pooled = vision(frames.to(device), pool.to(device))
+        pool = torch.from_numpy(pooling_weights(grid, side=vision.side)).to(device)
+        pooled = torch.cat(
+            [
+                vision(chunk.to(device), pool.expand(len(chunk), -1, -1))
+                for chunk in torch.split(frames, MAX_ENCODED_FRAMES)
+            ]
+        )
         sizes = [len(examples[i].frames) for i in members]
-        for i, part in zip(members, pooled.split(sizes), strict=True):
+        for i, part in zip(members, torch.split(pooled, sizes), strict=True):
             features[i] = part
     return cast(list[Tensor], features)
+
+
+def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) -> nn.Linear:
+    return new_linear(config.hidden_size, width, std=config.initializer_range, bias=bias)
 
 
 def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:

@@ -115,4 +115,4 @@ def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
     # By Pillow's documentation, and for damaged PNG (SyntaxError) by what its decoders do.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaError(f"cannot read the image {str(path)!r}: {error}") from None
-    return np.asarray(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return np.array(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))

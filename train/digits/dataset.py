@@ -86,7 +86,8 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> t
     """Write pictures with captions (stage 1) and conversations (stage 2).
 
     Returns:
-        The paths of `captions.json` and `conversations.json`, LLaVA's format.
+        The paths of `captions.json` and `conversations.json`, LLaVA's format; the conversations
+        with the `frame_targets` that a picture shows.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
@@ -96,7 +97,13 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> t
         Image.fromarray(render_second(world, 0)).save(out / name)
         item = {"id": f"{split}-{seed}-{number:05d}", "image": name}
         captions.append({**item, "conversations": scene_caption(world)})
-        conversations.append({**item, "conversations": scene_conversation(world, rng)})
+        conversations.append(
+            {
+                **item,
+                "conversations": scene_conversation(world, rng),
+                "frame_targets": frame_targets(world, knows_motion=False),
+            }
+        )
     return (
         _write_json(out / "captions.json", captions),
         _write_json(out / "conversations.json", conversations),
@@ -149,16 +156,22 @@ def draw_video(
     return world, questions
 
 
-def frame_targets(world: World) -> dict[str, Any]:
-    """Return what each second shows, as the records' `frame_targets`."""
+def frame_targets(world: World, *, knows_motion: bool = True) -> dict[str, Any]:
+    """Return what each second shows, as the records' `frame_targets`.
+
+    Args:
+        world: What is shown.
+        knows_motion: False leaves out motions, which a single picture does not show.
+    """
     frames = []
     for second in range(world.num_seconds):
         targets: set[int] = set()
         for event in world.shown(second):
             motion = MOTIONS.index(event.motion)
             both = NUM_DIGITS * len(MOTIONS)
-            targets |= {event.digit * len(MOTIONS) + motion, both + event.digit}
-            targets.add(both + NUM_DIGITS + motion)
+            targets.add(both + event.digit)
+            if knows_motion:
+                targets |= {event.digit * len(MOTIONS) + motion, both + NUM_DIGITS + motion}
         frames.append(sorted(targets))
     return {"num": NUM_FRAME_TARGETS, "frames": frames}
 

@@ -1,4 +1,6 @@
-"""The `digits` checkpoint from nothing: python -m train.digits.recipe --out runs/digits --seed 1
+"""The `digits` checkpoint, from nothing.
+
+    python -m train.digits.recipe --out runs/digits --seed 1
 
 A tower and a language model in place of downloads, then the reference's four stages at small size.
 Stage 4 runs three times, on longer and longer videos; the last ones are as long as those of the
@@ -247,7 +249,7 @@ def _make_data(recipe: Recipe, config: StageConfig) -> None:
 def _validation(
     recipe: Recipe, config: StageConfig, out: Path
 ) -> Callable[[Trunk, VisionEncoder], dict[str, float]]:
-    """Return what measures the frame AP on videos of held-out handwriting, of the stage's length."""
+    """Return what measures the frame AP on held-out handwriting, in videos as long as the run's."""
     num_frames = next(
         p.num_frames for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}"
     )

@@ -1,0 +1,336 @@
+"""Whole runs of a tiny model."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
+from tests.unit.train.data.samples import question, write_video
+from tests.unit.train.runs import (
+    NUM_ITEMS,
+    SECONDS,
+    FakeData,
+    assert_same_weights,
+    losses,
+    make_config,
+    make_example,
+    metrics,
+    run,
+    weights,
+)
+from train.layout import open_initial
+from train.logs import read_metrics
+from train.loop import train
+from train.models import encode_frames
+
+
+class StoppedError(Exception):
+    """Power failure."""
+
+
+def stop_after(last):
+    def stop(report):
+        if report.step == last:
+            raise StoppedError
+
+    return stop
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(make_config(out))
+    return out
+
+
+@pytest.mark.parametrize("last", [3, 5])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, last):
+    config = make_config(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        run(config, on_step=stop_after(last))
+    steps = []
+    found = run(config, resume=True, on_step=lambda report: steps.append(report.step))
+    # It was stopped before it could write its checkpoint of step 3.
+    assert steps == ([1, 2, 3] if last == 3 else []) + [4, 5, 6]
+    assert found == metrics(whole)  # to the last bit
+    assert_same_weights(config.out, whole)
+
+
+def test_finished_run_resumes_to_the_same_result(tmp_path):
+    config = make_config(tmp_path / "run", max_steps=2)
+    expected = run(config)
+    before = weights(config.out)
+    steps = []
+    assert run(config, resume=True, on_step=lambda report: steps.append(report.step)) == expected
+    assert steps == []
+    assert weights(config.out).keys() == before.keys()
+
+
+def test_losses_are_those_of_the_model(tmp_path):
+    """The first rate is 0, so two steps see the initial weights."""
+    config = make_config(tmp_path / "run", accumulation_steps=2)
+    initial = open_initial(config, num_auxiliary=3)
+    expected = []
+    for item in range(4):
+        examples = [make_example(item)]
+        with torch.no_grad():
+            expected.append(initial.model(examples, encode_frames(initial.vision, examples)))
+    found = run(config)[:2]
+    for step, line in enumerate(found):
+        pair = expected[2 * step : 2 * step + 2]
+        loss = sum(float(losses.loss) for losses in pair) / 2
+        assert line["loss"] == pytest.approx(loss, rel=1e-6)
+        for name in ("grounding", "auxiliary"):
+            part = sum(float(losses.parts[name]) for losses in pair) / 2
+            assert line["parts"][name] == pytest.approx(part, rel=1e-6)
+
+
+def test_gradient_is_the_mean_over_the_passes(tmp_path):
+    config = make_config(tmp_path / "run", accumulation_steps=2, max_steps=1)
+    initial = open_initial(config, num_auxiliary=3)
+    for item in (0, 1):
+        examples = [make_example(item)]
+        losses = initial.model(examples, encode_frames(initial.vision, examples))
+        (losses.loss / 2).backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in initial.model.parameters()])
+    assert run(config)[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-6)
+
+
+def test_last_step_has_the_passes_that_are_left(tmp_path):
+    config = make_config(tmp_path / "run", max_steps=None, accumulation_steps=3)
+    assert NUM_ITEMS == 8
+    found = run(config)
+    assert [line["epoch"] for line in found] == [3 / 8, 6 / 8, 1]
+    frames = [sum(len(make_example(i).frames) for i in items) for items in ((0, 1, 2), (6, 7))]
+    assert [found[0]["num_frames"], found[2]["num_frames"]] == frames
+
+
+def test_max_steps_goes_past_an_epoch(tmp_path):
+    config = make_config(tmp_path / "run", max_steps=NUM_ITEMS + 1, save_every_steps=100)
+    found = run(config)
+    assert found[-1]["epoch"] == 9 / 8
+    assert found[-1]["num_frames"] == found[0]["num_frames"]
+
+
+def test_learning_moves_all_that_is_trained(whole):
+    before, after = weights_of_initial(whole), weights(whole)
+    for name, tensor in before.items():
+        frozen = name.startswith("model.vision_tower")
+        assert torch.equal(tensor, after[name]) == frozen, name
+
+
+def weights_of_initial(out):
+    from safetensors.torch import load_file
+
+    return load_file(make_config(out).init / "model.safetensors")
+
+
+def test_result_serves(whole):
+    checkpoint = Checkpoint.open(whole / "final")
+    checkpoint.load_vision()
+    model = checkpoint.load_grounding()
+    tensors = weights(whole)
+    torch.testing.assert_close(model.head.weight, tensors["out_proj.weight"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"stage": "projector", "auxiliary_weight": 0.0}, id="projector"),
+        pytest.param({"stage": "video", "auxiliary_weight": 0.0}, id="video"),
+        pytest.param({"stage": "video"}, id="video_with_auxiliary"),
+        pytest.param({"precision": "bf16"}, id="bf16"),
+        pytest.param({"gradient_checkpointing": True}, id="gradient_checkpointing"),
+        pytest.param({"precision": "bf16", "gradient_checkpointing": True}, id="bf16_checkpointed"),
+        pytest.param({"optimizer": {"max_grad_norm": 0.5}}, id="clipping"),
+    ],
+)
+def test_every_kind_of_run_learns(tmp_path, changes):
+    config = make_config(tmp_path / "run", max_steps=12, save_every_steps=100, **changes)
+    found = losses(run(config, data=OneItem()))
+    assert found[-1] < 0.97 * found[0]
+
+
+def test_stages_follow_one_another(tmp_path):
+    """An earlier stage's result is where the anchor variant starts."""
+    before = make_config(tmp_path / "video", stage="video", auxiliary_weight=0.0, max_steps=2)
+    run(before)
+    config = make_config(
+        tmp_path / "run", variant="anchor", init=before.out / "final", max_steps=12
+    )
+    found = losses(run(config, data=OneItem()))
+    assert found[-1] < 0.97 * found[0]
+
+
+class OneItem(FakeData):
+    """The same item in every pass."""
+
+    def batches(self, *, first, last, **arguments):
+        for _ in range(first, last):
+            yield from super().batches(first=0, last=1, **arguments)
+
+
+def test_bf16_keeps_float32_weights(tmp_path, whole):
+    config = make_config(tmp_path / "run", precision="bf16")
+    found = losses(run(config))
+    expected = losses(metrics(whole))
+    assert found != expected
+    assert found == pytest.approx(expected, rel=0.05)
+    state = torch.load(config.out / "checkpoint-6/trainer_state/state.pt", weights_only=True)
+    kinds = {v.dtype for values in state["optimizer"]["state"].values() for v in values.values()}
+    assert kinds == {tensor.dtype for tensor in weights(config.out).values()} == {torch.float32}
+
+
+def test_recomputed_activations_give_the_same_run(tmp_path, whole):
+    config = make_config(tmp_path / "run", gradient_checkpointing=True)
+    assert run(config) == metrics(whole)
+    assert_same_weights(config.out, whole)
+
+
+def test_unreadable_records_are_counted_and_named_once(tmp_path, caplog):
+    config = make_config(tmp_path / "run", max_steps=2 * NUM_ITEMS, save_every_steps=5)
+    with caplog.at_level(logging.WARNING):
+        found = run(config, data=FakeData(unreadable={1, 6}))
+    warnings = [r.message for r in caplog.records if r.name == "train.unreadable"]
+    assert warnings == ["cannot read 1.mp4: it is broken", "cannot read 6.mp4: it is broken"]
+    counts = [0, 1, 1, 1, 1, 1, 2, 2]
+    assert [line["num_unreadable"] for line in found] == counts + [2] * NUM_ITEMS
+    lost = [line for line in found if line["loss"] is None]
+    assert [line["step"] for line in lost] == [2, 7, 10, 15]
+    for line in lost:
+        assert line["parts"] == {}
+        assert line["num_frames"] == line["grad_norm"] == 0
+
+
+def test_unreadable_records_are_remembered(tmp_path, caplog):
+    config = make_config(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        run(config, data=FakeData(unreadable={1}), on_step=stop_after(4))
+    caplog.clear()
+    found = run(config, data=FakeData(unreadable={1, 4}), resume=True)
+    assert [line["num_unreadable"] for line in found] == [0, 1, 1, 1, 2, 2]
+    warnings = [r.message for r in caplog.records if r.name == "train.unreadable"]
+    assert warnings == ["cannot read 4.mp4: it is broken"]
+
+
+def test_an_unreadable_pass_adds_nothing(tmp_path):
+    """A blank stands for it; the mean is still over all passes of the step."""
+    config = make_config(tmp_path / "run", accumulation_steps=2, max_steps=1)
+    (line,) = run(config, data=FakeData(unreadable={1}))
+    alone = run(make_config(tmp_path / "alone", max_steps=1))
+    assert line["loss"] == alone[0]["loss"]
+    assert line["grad_norm"] == pytest.approx(alone[0]["grad_norm"] / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["grounding", "video"])
+def test_nothing_readable_ends_the_run(tmp_path, stage):
+    config = make_config(tmp_path / "run", stage=stage, max_steps=100)
+    message = r"none of the last 8 items could be read, at last 7\.mp4: it is broken; check"
+    with pytest.raises(InvalidRequestError, match=message):
+        run(config, data=FakeData(unreadable=range(NUM_ITEMS)))
+    assert len(read_metrics(config.out)) == NUM_ITEMS - 1
+
+
+def test_all_but_one_unreadable_is_no_reason_to_end(tmp_path):
+    config = make_config(tmp_path / "run", max_steps=2 * NUM_ITEMS, save_every_steps=100)
+    found = run(config, data=FakeData(unreadable=range(1, NUM_ITEMS)))
+    assert [line["step"] for line in found if line["loss"] is not None] == [1, 9]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    config = make_config(tmp_path / "run", optimizer={"learning_rate": 1e30})
+    message = r"must be finite, step 3 has loss = nan, .*grad_norm = nan; the weights were left"
+    with pytest.raises(InvalidRequestError, match=message):
+        run(config)
+    assert [line["step"] for line in read_metrics(config.out)] == [1, 2]
+
+
+def test_validation_goes_to_the_log(tmp_path, whole):
+    seen = []
+
+    def validate(model, vision):
+        examples = [make_example(0)]
+        assert not model.training
+        scored = model(examples, encode_frames(vision, examples))
+        assert not scored.loss.requires_grad
+        seen.append(float(scored.loss))
+        return {"loss": seen[-1]}
+
+    config = make_config(tmp_path / "run")
+    found = run(config, validate=validate, validate_every_steps=4)
+    assert [line for line in found if "validation" in line] == [
+        {"step": 4, "validation": {"loss": seen[0]}},
+        {"step": 6, "validation": {"loss": seen[1]}},
+    ]
+    assert [line for line in found if "loss" in line] == metrics(whole)
+
+
+def test_log_every_steps_thins_the_log_but_for_the_last_step(tmp_path):
+    steps = []
+    config = make_config(tmp_path / "run", log_every_steps=4)
+    found = run(config, on_step=lambda report: steps.append(report.step))
+    assert [line["step"] for line in found] == [4, 6]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_waiting_for_data_is_told_apart(tmp_path):
+    config = make_config(tmp_path / "run", max_steps=2, accumulation_steps=2)
+    run(config, data=FakeData(wait=0.2))
+    for line in read_metrics(config.out):
+        assert line.keys() >= SECONDS
+        assert 0.4 <= line["data_seconds"] < 0.4 + line["compute_seconds"] + 0.4
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Six questions about three videos, one of which does not exist."""
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(2):
+        write_video(folder / f"{i}.mp4", num_frames=40)
+    records = [
+        question(f"{i % 3}.mp4", f"what is shown in {i}?", frame_num=[i % 2]) for i in range(6)
+    ]
+    (folder / "records.json").write_text(json.dumps(records))
+    return folder
+
+
+def real_config(out, videos, **changes):
+    config = make_config(out, max_steps=None, auxiliary_weight=0.0, **changes)
+    return replace(
+        config,
+        data=replace(config.data, records=videos / "records.json", media_root=videos),
+    )
+
+
+def test_train_reads_records_and_resumes(tmp_path, videos):
+    config = real_config(tmp_path / "whole", videos, save_every_steps=2)
+    final = train(config)
+    assert final == config.out / "final"
+    Checkpoint.open(final).load_grounding()
+    assert metrics(config.out)[-1]["num_unreadable"] == 2
+    assert len(losses(metrics(config.out))) == 6
+
+    stopped = replace(config, out=tmp_path / "run")
+    with pytest.raises(StoppedError):
+        train(stopped, on_step=stop_after(5))
+    train(stopped, resume=True)
+    assert metrics(stopped.out) == metrics(config.out)
+    assert_same_weights(stopped.out, config.out)
+
+
+def test_train_refuses_a_folder_in_use(tmp_path, videos):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidRequestError, match="is not empty; set resume"):
+        train(real_config(tmp_path / "run", videos))
+
+
+def test_auxiliary_weight_needs_targets(tmp_path, videos):
+    config = replace(real_config(tmp_path / "run", videos), auxiliary_weight=0.5)
+    with pytest.raises(InvalidRequestError, match=r"auxiliary_weight is 0\.5, and .*records"):
+        train(config)

@@ -1,0 +1,353 @@
+"""The three models on a tiny trunk: batches, masks, and what each output sees."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen2ForCausalLM
+
+from groundserve.modeling.config import CheckpointConfig, VisionConfig
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+from groundserve.prompts import IMAGE_TOKEN_ID
+from train.examples import IGNORE_INDEX, Example, Text
+from train.losses import frame_loss, grounding_loss
+from train.models import (
+    MAX_ENCODED_FRAMES,
+    AnchorModel,
+    CausalModel,
+    PoolingModel,
+    encode_frames,
+    model_class,
+    new_linear,
+)
+from train.parallel import checkpoint_activations
+
+CONFIG = CheckpointConfig(
+    vocab_size=50,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    rms_norm_eps=1e-6,
+    rope_theta=1e4,
+    max_position_embeddings=512,
+    mm_vision_tower="siglip-tiny",
+    mm_hidden_size=12,
+    mm_vision_select_layer=-2,
+    vision_token_num=64,
+    initializer_range=0.02,
+    tokenizer_model_max_length=128,
+)
+# Different order of additions alone, on logits of order 1.
+TOLERANCE = {"rtol": 0.0, "atol": 2e-6}
+MODELS = [CausalModel, PoolingModel, AnchorModel]
+
+
+def make(kind, **arguments):
+    """A model whose weights are large enough for tokens to move outputs."""
+    torch.manual_seed(3)
+    model = kind(CONFIG, **arguments).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=1.2 / parameter.shape[1] ** 0.5)
+    return model
+
+
+def make_text(*words, before=(), num_frames=None):
+    """A text with its placeholder behind `before`; every word is a target."""
+    ids = np.array([*before, IMAGE_TOKEN_ID, *words], np.int64)
+    targets = np.where(ids == IMAGE_TOKEN_ID, IGNORE_INDEX, ids)
+    labels = None if num_frames is None else (np.arange(num_frames) % 3 == 0).astype(np.float32)
+    return Text(ids=ids, targets=targets, labels=labels)
+
+
+def make_example(num_frames, grid, *texts, seed=0):
+    """An example and its features (T, P, D_v)."""
+    frames = np.zeros((num_frames, 4, 4, 3), np.uint8)
+    example = Example(frames=frames, grid=grid, texts=texts)
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(num_frames, grid * grid, CONFIG.mm_hidden_size, generator=generator)
+    return example, features
+
+
+def mixed_batch():
+    """Other T, grids, lengths and numbers of questions; two texts have words in front."""
+    return [
+        make_example(5, 2, make_text(7, 8, 9, num_frames=5), seed=1),
+        make_example(
+            3,
+            1,
+            make_text(4, before=(11, 12), num_frames=3),
+            make_text(21, 22, 23, 24, 25, before=(13,), num_frames=3),
+            seed=2,
+        ),
+        make_example(2, 3, make_text(6, 6, num_frames=2), seed=3),
+    ]
+
+
+def split(batch):
+    """The same sequences, each in an example of its own."""
+    return [
+        (replace(example, texts=(text,)), features)
+        for example, features in batch
+        for text in example.texts
+    ]
+
+
+def run(model, batch):
+    examples, features = zip(*batch, strict=True)
+    return model(examples, features)
+
+
+@pytest.mark.parametrize("kind", [PoolingModel, AnchorModel])
+def test_a_padded_batch_scores_like_single_sequences(kind):
+    model = make(kind)
+    together = run(model, mixed_batch()).frame_logits
+    alone = [run(model, [single]).frame_logits[0] for single in split(mixed_batch())]
+    assert [len(logits) for logits in together] == [5, 3, 3, 2]
+    for batched, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(batched, single, **TOLERANCE)
+
+
+def test_a_padded_batch_writes_like_single_sequences():
+    model = make(CausalModel)
+    together = run(model, mixed_batch()).loss
+    singles = split(mixed_batch())
+    counts = [int((e.texts[0].targets[1:] != IGNORE_INDEX).sum()) for e, _ in singles]
+    losses = [run(model, [single]).loss for single in singles]
+    total = sum(loss * count for loss, count in zip(losses, counts, strict=True))
+    torch.testing.assert_close(together, total / sum(counts), **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_longer_neighbour_leaves_gradients_alone(kind):
+    model = make(kind)
+    short = make_example(3, 1, make_text(4, num_frames=3), seed=2)
+    long = make_example(5, 2, make_text(*range(9), num_frames=5), seed=1)
+
+    def gradient(*batch):
+        features = short[1].clone().requires_grad_()
+        visual = [features, *(other for _, other in batch)]
+        texts = [short[0].texts[0], *(example.texts[0] for example, _ in batch)]
+        sequences = [
+            model.build_sequence(model.projector(v), text)
+            for v, text in zip(visual, texts, strict=True)
+        ]
+        states = model._decode([sequence.embeds for sequence in sequences])
+        return torch.autograd.grad(states[0, : len(sequences[0].embeds), 0].sum(), features)[0]
+
+    torch.testing.assert_close(gradient(long), gradient(), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_model_scores_as_the_served_model():
+    model = make(PoolingModel)
+    served = GroundingModel(CONFIG).eval()
+    served.load_state_dict(model.state_dict())
+    for example, features in split(mixed_batch()):
+        text = example.texts[0]
+        if text.ids[0] != IMAGE_TOKEN_ID:
+            continue  # serving puts the visual tokens first
+        expected = served(features, torch.from_numpy(text.ids[1:]))
+        actual = run(model, [(example, features)]).frame_logits[0]
+        assert torch.equal(actual, expected)
+
+
+def first_frame(model, last_word):
+    """The first frame's tokens after the decoder, by the last word of the question."""
+    example, features = make_example(4, 2, make_text(7, 8, last_word), seed=1)
+    sequence = model.build_sequence(model.projector(features), example.texts[0])
+    return sequence.visual(model._decode([sequence.embeds])[0])[0]
+
+
+def test_the_last_word_moves_the_first_frame_under_full_attention():
+    model = make(PoolingModel)
+    assert (first_frame(model, 9) - first_frame(model, 10)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [CausalModel, AnchorModel])
+def test_the_last_word_leaves_the_frames_alone_under_causal_attention(kind):
+    model = make(kind)
+    assert torch.equal(first_frame(model, 9), first_frame(model, 10))
+
+
+def test_the_last_word_moves_every_anchor():
+    model = make(AnchorModel)
+
+    def logits(word):
+        return run(model, [make_example(4, 2, make_text(7, 8, word, num_frames=4), seed=1)])
+
+    (before,), (after,) = logits(9).frame_logits, logits(10).frame_logits
+    assert ((before - after).abs() > 1e-3).all()
+
+
+def test_anchors_stand_behind_the_question_in_time_order():
+    model = make(AnchorModel)
+    example, features = make_example(4, 2, make_text(7, 8, 9, before=(5,), num_frames=4), seed=1)
+    visual = model.projector(features)
+    sequence = model.build_sequence(visual, example.texts[0])
+    words = model.decoder.embed_tokens(torch.tensor([5, 7, 8, 9]))
+    expected = torch.cat([words[:1], visual.flatten(0, 1), words[1:], visual.mean(dim=1)])
+    assert torch.equal(sequence.embeds, expected)
+
+
+def test_grounding_models_report_the_loss_of_the_whole_batch():
+    model = make(PoolingModel)
+    losses = run(model, mixed_batch())
+    texts = [text for example, _ in mixed_batch() for text in example.texts]
+    labels = torch.cat([torch.from_numpy(text.labels) for text in texts])
+    expected = grounding_loss(torch.cat(losses.frame_logits), labels)
+    torch.testing.assert_close(losses.loss, expected)
+    assert losses.parts.keys() == {"grounding"}
+
+
+@pytest.mark.parametrize("num_auxiliary", [0, 2])
+def test_without_labels_there_are_scores_and_no_loss(num_auxiliary):
+    model = make(PoolingModel, num_auxiliary=num_auxiliary, auxiliary_weight=1.0)
+    losses = run(model, [make_example(3, 1, make_text(5))])
+    assert losses.loss.item() == 0
+    assert losses.frame_logits[0].shape == (3,)
+
+
+def test_language_targets_line_up_with_the_position_before_them(monkeypatch):
+    """Hidden states are one-hot and the head is 20 times the identity, so a position says a token.
+
+    Two texts: [5, image, 1, 2, 3] with the targets 1 and 3, and [image, 4, 6] with the target 4.
+    """
+    model = make(CausalModel)
+    width = CONFIG.hidden_size
+    model.lm_head.weight.data = 20 * torch.eye(CONFIG.vocab_size, width)
+    # Positions: 5, four visual tokens, 1, 2, 3 | four visual tokens, 4, 6, padding. A target is
+    # said where the token before it stands: 1 by the last visual token, 3 by 2.
+    said = [[0, 0, 0, 0, 1, 0, 3, 0], [0, 0, 0, 4, 0, 0, 0, 0]]
+    states = torch.nn.functional.one_hot(torch.tensor(said), width).float()
+    monkeypatch.setattr(model, "_decode", lambda embeds: states)
+    ignore = IGNORE_INDEX
+    texts = [
+        Text(ids=np.array([5, -200, 1, 2, 3]), targets=np.array([ignore, ignore, 1, ignore, 3])),
+        Text(ids=np.array([-200, 4, 6]), targets=np.array([ignore, 4, ignore])),
+    ]
+    losses = run(model, [make_example(1, 2, text) for text in texts])
+    expected = math.log1p((CONFIG.vocab_size - 1) * math.exp(-20))
+    assert losses.loss.item() == pytest.approx(expected, abs=1e-6)
+    said[0][6] = 0  # a miss in one of three
+    states = torch.nn.functional.one_hot(torch.tensor(said), width).float()
+    assert run(model, [make_example(1, 2, t) for t in texts]).loss.item() == pytest.approx(20 / 3)
+
+
+def test_causal_model_has_the_loss_of_transformers():
+    model = make(CausalModel)
+    theirs = Qwen2ForCausalLM(model.decoder.config).eval()
+    theirs.model.load_state_dict(model.decoder.state_dict())
+    theirs.lm_head.load_state_dict(model.lm_head.state_dict())
+    example, features = make_example(3, 2, make_text(7, 8, 9, before=(5, 6)), seed=1)
+    visual = model.projector(features)
+    embeds = model.build_sequence(visual, example.texts[0]).embeds
+    labels = torch.tensor([5, 6, *[IGNORE_INDEX] * 12, 7, 8, 9])
+    expected = theirs(inputs_embeds=embeds[None], labels=labels[None]).loss
+    torch.testing.assert_close(run(model, [(example, features)]).loss, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_auxiliary_loss_is_added_with_its_weight(kind):
+    model = make(kind, num_auxiliary=4, auxiliary_weight=0.5)
+    targets = np.random.default_rng(0).integers(0, 2, (3, 4)).astype(np.float32)
+    example, features = make_example(3, 2, make_text(7, 8, num_frames=3))
+    example = replace(example, frame_targets=targets)
+    losses = run(model, [(example, features)])
+    main = losses.parts["grounding" if kind is not CausalModel else "language"]
+    torch.testing.assert_close(losses.loss, main + 0.5 * losses.parts["auxiliary"])
+    sequence = model.build_sequence(model.projector(features), example.texts[0])
+    states = sequence.visual(model._decode([sequence.embeds])[0]).mean(dim=1)
+    expected = frame_loss(model.auxiliary(states), torch.from_numpy(targets))
+    torch.testing.assert_close(losses.parts["auxiliary"], expected)
+
+
+def test_auxiliary_loss_needs_targets():
+    model = make(PoolingModel, num_auxiliary=4)
+    with pytest.raises(ValueError, match="needs records that say what each frame shows"):
+        run(model, [make_example(3, 1, make_text(5, num_frames=3))])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_parameter_gets_a_gradient(kind):
+    model = make(kind, num_auxiliary=2, auxiliary_weight=1.0).train()
+    batch = [
+        (replace(e, frame_targets=np.zeros((len(e.frames), 2), np.float32)), f)
+        for e, f in mixed_batch()
+    ]
+    run(model, batch).loss.backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_gradients_survive_gradient_checkpointing(kind):
+    """Recomputed layers get the same masks."""
+    model = make(kind).train()
+    run(model, mixed_batch()).loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    checkpoint_activations(model)
+    run(model, mixed_batch()).loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], **TOLERANCE)
+
+
+def test_model_class():
+    assert model_class("projector", "pooling") is CausalModel
+    assert model_class("video", "pooling") is CausalModel
+    assert model_class("grounding", "pooling") is PoolingModel
+    assert model_class("grounding", "anchor") is AnchorModel
+
+
+def test_new_linear_starts_as_the_references():
+    torch.manual_seed(0)
+    layer = new_linear(400, 300, std=0.02)
+    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert not layer.bias.any()
+    assert new_linear(4, 3, std=0.02, bias=False).bias is None
+
+
+@pytest.fixture(scope="module")
+def vision():
+    torch.manual_seed(5)
+    config = VisionConfig(
+        hidden_size=CONFIG.mm_hidden_size,
+        intermediate_size=20,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=7,
+    )
+    return VisionEncoder(config, select_layer=-2).eval().requires_grad_(False)
+
+
+def picture_example(num_frames, grid, seed):
+    frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 28, 28, 3), np.uint8)
+    return Example(frames=frames, grid=grid, texts=(make_text(1),))
+
+
+def test_encode_frames_of_mixed_grids_is_one_by_one(vision):
+    examples = [
+        picture_example(3, 2, 1),
+        picture_example(1, 4, 2),
+        picture_example(4, 2, 3),
+        picture_example(2, 1, 4),
+    ]
+    together = encode_frames(vision, examples)
+    assert [tuple(f.shape) for f in together] == [(3, 4, 12), (1, 16, 12), (4, 4, 12), (2, 1, 12)]
+    for example, features in zip(examples, together, strict=True):
+        torch.testing.assert_close(features, encode_frames(vision, [example])[0], **TOLERANCE)
+        assert not features.requires_grad
+
+
+def test_encode_frames_takes_long_videos_in_chunks(vision):
+    example = picture_example(2 * MAX_ENCODED_FRAMES + 5, 2, 1)
+    (features,) = encode_frames(vision, [example])
+    assert len(features) == len(example.frames)
+    last = replace(example, frames=example.frames[-3:])
+    torch.testing.assert_close(features[-3:], encode_frames(vision, [last])[0], **TOLERANCE)

@@ -1,0 +1,83 @@
+"""Who trains at which rate."""
+
+import pytest
+
+from tests.unit.train.runs import NUM_AUXILIARY, make_config
+from train.config import OptimizerConfig
+from train.layout import open_initial
+from train.optimizer import new_optimizer, parameter_groups, set_learning_rates
+
+HEAD = {"head.weight", "head.bias", "auxiliary.weight", "auxiliary.bias"}
+PROJECTOR = {f"projector.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+
+
+def make_model(stage="grounding", *, num_auxiliary=NUM_AUXILIARY):
+    return open_initial(make_config("out", stage=stage), num_auxiliary=num_auxiliary).model
+
+
+def group_names(model, config):
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        group: {names[parameter] for parameter in parameters}
+        for group, parameters in parameter_groups(model, config).items()
+    }
+
+
+def optimizer_config(**changes):
+    values = {"learning_rate": 2e-5, "out_proj_learning_rate": 2e-4, "warmup_ratio": 0.05}
+    return OptimizerConfig(**values | changes)
+
+
+def test_projector_trains_at_the_heads_rate_as_upstream():
+    model = make_model()
+    groups = group_names(model, optimizer_config())
+    assert groups["out_proj"] == HEAD | PROJECTOR
+    assert groups["base"] == {name for name, _ in model.named_parameters()} - HEAD - PROJECTOR
+
+
+def test_projector_can_train_at_the_base_rate():
+    groups = group_names(make_model(), optimizer_config(out_proj_matches_projector=False))
+    assert groups["out_proj"] == HEAD
+    assert groups["base"] >= PROJECTOR
+
+
+def test_attention_output_is_not_called_out_proj():
+    groups = group_names(make_model(), optimizer_config())
+    assert "decoder.layers.0.self_attn.o_proj.weight" in groups["base"]
+
+
+def test_one_rate_for_all():
+    model = make_model(num_auxiliary=0)
+    groups = group_names(model, optimizer_config(out_proj_learning_rate=None))
+    assert groups == {"base": {name for name, _ in model.named_parameters()}}
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = make_model("projector", num_auxiliary=0)
+    assert group_names(model, optimizer_config()) == {"base": set(), "out_proj": PROJECTOR}
+    optimizer = new_optimizer(model, optimizer_config())
+    assert [group["name"] for group in optimizer.param_groups] == ["out_proj"]
+
+
+def test_lm_head_trains_at_the_base_rate():
+    groups = group_names(make_model("video", num_auxiliary=0), optimizer_config())
+    assert groups["out_proj"] == PROJECTOR
+    assert "lm_head.weight" in groups["base"]
+
+
+def test_optimizer_is_the_references():
+    optimizer = new_optimizer(make_model(), optimizer_config())
+    for group, peak in zip(optimizer.param_groups, (2e-5, 2e-4), strict=True):
+        assert group["lr"] == peak
+        assert group["betas"] == (0.9, 0.999)
+        assert group["eps"] == 1e-8
+        assert group["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.25, 1.0])
+def test_rates_are_shares_of_the_peaks(factor):
+    optimizer = new_optimizer(make_model(), optimizer_config())
+    set_learning_rates(optimizer, 0.5)
+    rates = set_learning_rates(optimizer, factor)
+    assert rates == {"base": 2e-5 * factor, "out_proj": 2e-4 * factor}
+    assert [group["lr"] for group in optimizer.param_groups] == list(rates.values())

@@ -1,0 +1,226 @@
+"""What is saved, what is resumed, and what is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundserve.errors import InvalidRequestError
+from tests.reference import REPOSITORY
+from tests.unit.train.runs import NUM_AUXILIARY, assert_same_weights, losses, make_config, run
+from train import state
+from train.layout import open_initial
+from train.state import newest_checkpoint, prepare_out, read_progress, run_identity
+
+
+def checkpoints(out):
+    return sorted(path.name for path in Path(out).glob("*checkpoint-*"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run of six steps that kept its last two checkpoints."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    run(make_config(out, save_every_steps=2))
+    return out
+
+
+def test_last_checkpoints_are_kept(finished):
+    assert checkpoints(finished) == ["checkpoint-4", "checkpoint-6"]
+    assert newest_checkpoint(finished).name == "checkpoint-6"
+
+
+def test_every_checkpoint_opens_by_itself(finished):
+    config = make_config("unused", init=finished / "checkpoint-4")
+    model = open_initial(config, num_auxiliary=0).model
+    saved = torch.load(finished / "checkpoint-4" / "trainer_state" / "state.pt", weights_only=True)
+    assert saved["auxiliary"]["auxiliary.weight"].shape == (NUM_AUXILIARY, 64)
+    assert saved["optimizer"]["state"].keys() == {
+        *(name for name, _ in model.named_parameters()),
+        *saved["auxiliary"],
+    }
+
+
+def test_numbers_order_checkpoints(tmp_path):
+    for step in (9, 10, 2):
+        (tmp_path / f"checkpoint-{step}" / "trainer_state").mkdir(parents=True)
+    assert newest_checkpoint(tmp_path).name == "checkpoint-10"
+
+
+@pytest.mark.parametrize("broken", ["state", "weights"])
+def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, broken):
+    expected = run(make_config(tmp_path / "whole", save_every_steps=2))
+    config = make_config(tmp_path / "run", save_every_steps=2)
+    target, name = (torch, "save") if broken == "state" else (state, "write_checkpoint")
+    write = getattr(target, name)
+    calls = 0
+
+    def fail_second(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            if broken == "weights":
+                (config.out / ".checkpoint-4.partial").mkdir()
+            raise OSError(28, "No space left on device")
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(target, name, fail_second)
+    with pytest.raises(OSError, match="No space left"):
+        run(config)
+    monkeypatch.undo()
+    assert newest_checkpoint(config.out).name == "checkpoint-2"
+    found = run(config, resume=True)
+    assert found == expected
+    assert_same_weights(config.out, tmp_path / "whole")
+    assert checkpoints(config.out) == ["checkpoint-4", "checkpoint-6"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import torch
+from tests.unit.train.runs import make_config, run
+
+save, paths = torch.save, []
+
+def die_second(value, path):
+    paths.append(path)
+    if len(paths) == 2:
+        Path(path).write_bytes(b"half")
+        os.kill(os.getpid(), 9)
+    save(value, path)
+
+torch.save = die_second
+run(make_config(sys.argv[1], save_every_steps=2))
+"""
+
+
+def test_a_killed_process_leaves_the_checkpoint_before(tmp_path):
+    """As `kill -9` in the middle of writing the second checkpoint's state."""
+    config = make_config(tmp_path / "run", save_every_steps=2)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, config.out],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=REPOSITORY,
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert checkpoints(config.out) == ["checkpoint-2", "checkpoint-4"]
+    assert newest_checkpoint(config.out).name == "checkpoint-2"
+    steps = []
+    found = run(config, resume=True, on_step=lambda report: steps.append(report.step))
+    assert steps == [3, 4, 5, 6]
+    assert len(losses(found)) == 6
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    prepare_out(tmp_path / "new" / "run", resume=False)
+    prepare_out(tmp_path / "new" / "run", resume=True)
+    with pytest.raises(InvalidRequestError, match=r"out .*new is not empty; set resume, or"):
+        prepare_out(tmp_path / "new", resume=False)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(InvalidRequestError, match=r"cannot make out .*run"):
+        prepare_out(tmp_path / "run", resume=True)
+
+
+def changed(config, name, value):
+    """Set a field by its dotted name."""
+    head, _, tail = name.partition(".")
+    return replace(config, **{head: changed(getattr(config, head), tail, value) if tail else value})
+
+
+def identity(config, *, world_size=1):
+    return run_identity(config, world_size=world_size, num_steps=6, epoch_passes=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer.learning_rate", 2e-3),
+        ("optimizer.betas", (0.9, 0.95)),
+        ("optimizer.out_proj_matches_projector", False),
+        ("data.max_frames", 9),
+        ("data.questions_per_video", 2),
+        ("data.records", Path("other.json")),
+        ("init", Path("elsewhere")),
+        ("seed", 43),
+        ("precision", "bf16"),
+        ("auxiliary_weight", 0.25),
+        ("batch_size", 2),
+        ("max_steps", 7),
+    ],
+)
+def test_a_setting_that_enters_the_loss_must_stay(finished, name, value):
+    config = make_config(finished)
+    message = rf"cannot resume .*checkpoint-6: {name} was .*, is now .*; give the earlier"
+    with pytest.raises(InvalidRequestError, match=message):
+        read_progress(finished / "checkpoint-6", identity(changed(config, name, value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("out", Path("moved")),
+        ("save_every_steps", 50),
+        ("keep_last", 5),
+        ("log_every_steps", 3),
+        ("gradient_checkpointing", True),
+        ("parallelism", "fsdp2"),
+        ("data.num_workers", 9),
+    ],
+)
+def test_other_settings_may_change(finished, name, value):
+    config = changed(make_config(finished), name, value)
+    assert read_progress(finished / "checkpoint-6", identity(config)).step == 6
+
+
+def test_processes_and_accumulation_may_change_places():
+    one = make_config("out", accumulation_steps=4)
+    two = make_config("out", accumulation_steps=2)
+    assert identity(one) == identity(two, world_size=2)
+    assert identity(one) != identity(two)
+
+
+def test_sorted_items_depend_on_the_processes():
+    one = changed(make_config("out", accumulation_steps=2), "data.group_by_length", True)
+    two = changed(make_config("out", accumulation_steps=1), "data.group_by_length", True)
+    assert identity(one) != identity(two, world_size=2)
+
+
+def test_other_records_are_refused(finished):
+    config = make_config(finished)
+    longer = run_identity(config, world_size=1, num_steps=6, epoch_passes=9)
+    with pytest.raises(InvalidRequestError, match="forward passes an epoch was 8, is now 9"):
+        read_progress(finished / "checkpoint-6", longer)
+
+
+def test_resume_refuses_another_config(finished):
+    config = make_config(finished, seed=1)
+    with pytest.raises(InvalidRequestError, match="seed was 42, is now 1"):
+        run(config, resume=True)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "progress.json"])
+def test_a_damaged_state_is_named(tmp_path, name):
+    config = make_config(tmp_path / "run", max_steps=1)
+    run(config)
+    path = config.out / "checkpoint-1" / "trainer_state" / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InvalidRequestError, match=rf"{name} is missing or damaged; remove"):
+        run(config, resume=True)
+
+
+def test_a_later_format_is_refused(finished, tmp_path):
+    saved = json.loads((finished / "checkpoint-6" / "trainer_state" / "progress.json").read_text())
+    (tmp_path / "trainer_state").mkdir()
+    (tmp_path / "trainer_state" / "progress.json").write_text(json.dumps({**saved, "format": 2}))
+    with pytest.raises(InvalidRequestError, match="format is 2, this version reads 1"):
+        read_progress(tmp_path, identity(make_config(finished)))

@@ -1,0 +1,63 @@
+"""Runs that torchrun starts in two processes: python two_processes.py FOLDER NAME...
+
+They speak through the files they write: gloo sometimes aborts when an interpreter exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tests.unit.train.runs import FakeData, make_config, run_in
+from train.parallel import open_processes
+
+UNREADABLE = (3, 5)  # passes of the second process only, one in two of its steps
+NUM_PASSES = 4
+"""Forward passes a step in all processes."""
+STEP_LEFT = 2
+"""Checkpoint that `ddp_resumed` goes on from."""
+
+
+def configs(folder):
+    """Four steps each."""
+    base = make_config(folder, max_steps=4, save_every_steps=2, accumulation_steps=NUM_PASSES // 2)
+    base = replace(base, optimizer=replace(base.optimizer, max_grad_norm=0.5))
+    sharded = replace(base, parallelism="fsdp2")
+    return {
+        "ddp": replace(base, parallelism="ddp", gradient_checkpointing=True),
+        "fsdp2": replace(sharded, gradient_checkpointing=True),
+        "fsdp2_bf16": replace(sharded, precision="bf16"),
+        "fsdp2_projector": replace(sharded, stage="projector", auxiliary_weight=0.0),
+        "ddp_resumed": replace(base, parallelism="ddp"),
+    }
+
+
+def leave_at(folder, step):
+    """Make a finished run look as if it had stopped a little after a checkpoint."""
+    shutil.rmtree(folder / "final")
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{step}":
+            shutil.rmtree(checkpoint)
+
+
+def copy_left(source, out):
+    shutil.copytree(source, out)
+    leave_at(out, STEP_LEFT)
+
+
+def main(folder, *names):
+    logging.basicConfig(level=logging.WARNING)
+    with open_processes("ddp") as processes:  # gloo can be opened once
+        for name in names:
+            out = Path(folder) / name
+            config = replace(configs(folder)[name], out=out)
+            if resume := name == "ddp_resumed":
+                processes.on_first(lambda out=out: copy_left(out.parent / "fsdp2", out))
+            run_in(processes, config, data=FakeData(unreadable=UNREADABLE), resume=resume)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,403 @@
+"""Checkpoints in the reference's layout: what a stage starts from, and what it writes.
+
+A directory that is written opens by itself: model and tokenizer, the whole vision tower among the
+weights and once more in a folder of its own, where the loader looks for it.
+
+Difference from the reference: the tokenizer's files are copied unchanged. The reference sets the
+padding id to 0, which is `!` in Qwen2's vocabulary, and saves that; a tokenizer read back then
+makes every `!` a padding token and the model drops it. Here padding is a mask over lengths, no id
+is needed for it, and a `!` in a question survives.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import save_torch_state_dict
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.modeling.checkpoint import (
+    Checkpoint,
+    fill_module,
+    model_tensors,
+    read_json,
+    reference_names,
+    tower_names,
+)
+from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.modeling.vision import VisionEncoder
+from train.config import StageConfig
+from train.files import flush, flush_directory
+from train.models import Trunk, model_class, new_linear
+
+logger = logging.getLogger(__name__)
+
+# Grounding's are the reference's. Those of stages 1 to 3 follow its class name and were not
+# compared with a published config: none was at hand.
+_CLASS_NAMES = {
+    True: ("EagleQwenG", "eagle_QwenG"),
+    False: ("EagleQwenForCausalLM", "eagle_qwen"),
+}
+# What a Qwen2 directory says about its decoder.
+_QWEN2_KEYS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "hidden_act",
+    "max_position_embeddings",
+    "max_window_layers",
+    "use_sliding_window",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+)
+# What becomes of it with a vision tower in front; read by the loader.
+_VISION_KEYS = {
+    "mm_vision_select_layer": -2,
+    "mm_vision_select_feature": "patch",
+    "mm_projector_type": "seq_mlp",
+    "mm_use_4_vision_tokens": False,
+    "mm_patch_merge_type": "flat",
+    "mm_use_im_start_end": False,
+    "mm_use_im_patch_token": False,
+}
+# Written by the reference too, but read by nothing that scores frames.
+_UNREAD_KEYS = {
+    "attention_dropout": 0.0,
+    "rope_scaling": None,
+    "sliding_window": None,
+    "tokenizer_padding_side": "right",
+    "image_aspect_ratio": "square",
+    "use_mm_proj": True,
+    "save_mm_mlp_adapter": False,
+    "freeze_mm_mlp_adapter": False,
+    "mm_projector_lr": None,
+    "use_cache": True,
+}
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+_TOWER_FILES = ("config.json", "preprocessor_config.json")
+_AUXILIARY = "auxiliary"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Initial:
+    """What a stage starts from."""
+
+    raw_config: dict[str, Any]
+    """config.json as this stage will write it."""
+    checkpoint_config: CheckpointConfig
+    """The keys of it that matter."""
+    vision: VisionEncoder
+    """float32, frozen, in evaluation mode."""
+    model: Trunk
+    """float32 on the CPU, in training mode; what the stage trains requires a gradient."""
+    tokenizer: Tokenizer
+    """With every special token registered."""
+    pad_token_id: int
+    """As its files say; serving drops this id from a question."""
+    source: Checkpoint
+    """Its `directory` and `tower_directory` are read again whenever a checkpoint is written, and
+    have to stay."""
+
+
+def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
+    """Read what a stage starts from and make what is new in it.
+
+    `config.init` is a plain Qwen2 directory, to which `config.vision_tower` adds the tower, or the
+    output of an earlier stage or of the reference. A new projector starts as torch's linear layers
+    do, a new head (or auxiliary layer) as N(0, 0.02), the `initializer_range` of Qwen2, with zero
+    bias; both are drawn from the run's seed. Where a Qwen2 model shares its embedding table with
+    the LM head, the LM head starts as a copy and is trained by itself.
+
+    Args:
+        config: The stage.
+        num_auxiliary: Targets of the auxiliary per-frame loss; 0 leaves its layer out.
+
+    Raises:
+        InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the
+            tokenizer has more ids than the embedding table has rows.
+        UnsupportedError: The model differs from what this code computes.
+
+    Source: NVlabs/VideoITG fab8b54, `eagle/train/train_vlm.py`, `train_itg.py`.
+    """
+    directory = _existing("init", config.init)
+    tower = None if config.vision_tower is None else _existing("vision_tower", config.vision_tower)
+    found = read_json(directory / "config.json")
+    _check_decoder(found)
+    base = _with_vision(found, tower) if _is_qwen2(found) else _without_variant(found, config)
+    base = {**_UNREAD_KEYS, **base, **_stage_keys(config)}
+    source = Checkpoint.with_config(directory, base, vision_tower=tower)
+    model = _load_model(config, source, found, num_auxiliary=num_auxiliary)
+    _freeze(model, config)
+    tokenizer, pad_token_id = source.load_tokenizer()
+    if tokenizer.get_vocab_size() > source.config.vocab_size:
+        raise InvalidRequestError(
+            f"init {directory}: the tokenizer has {tokenizer.get_vocab_size()} ids, the embedding "
+            f"table {source.config.vocab_size} rows; give the tokenizer that belongs to the model"
+        )
+    if tokenizer.id_to_token(pad_token_id) == "!":
+        logger.warning('the padding token of %s is "!"; questions lose theirs', directory)
+    variant = {"grounding_variant": "anchor"} if config.variant == "anchor" else {}
+    return Initial(
+        raw_config={**base, **variant},
+        checkpoint_config=source.config,
+        vision=source.load_vision(),
+        model=model,
+        tokenizer=tokenizer,
+        pad_token_id=pad_token_id,
+        source=source,
+    )
+
+
+def write_checkpoint(
+    directory: Path,
+    initial: Initial,
+    state_dict: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a checkpoint that serving, the next stage and the reference read.
+
+    It appears whole or not at all: files are written under another name, flushed to the disk and
+    renamed. An earlier checkpoint of the same name is replaced.
+
+    Args:
+        directory: To be made; its parent exists.
+        initial: What the stage started from.
+        state_dict: Whole tensors of `initial.model` after training, by its names. The auxiliary
+            layer's are left out; they belong to the state that training resumes from.
+        dtype: Stored type, of the tower's copy too; None stores what is given. (The reference
+            stores bfloat16.)
+
+    Raises:
+        InvalidRequestError: `directory` exists and is not a checkpoint.
+    """
+    if directory.exists() and not (directory / "config.json").is_file():
+        raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
+    model = _model_part(state_dict)
+    assert model.keys() == _model_part(initial.model.state_dict()).keys()
+    temporary = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    _write_files(temporary, initial, model, dtype)
+    flush_directory(temporary)
+    replaced = directory.with_name(f".{directory.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if directory.exists():
+        directory.rename(replaced)
+    temporary.rename(directory)
+    flush(directory.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write_files(
+    out: Path, initial: Initial, model: dict[str, Tensor], dtype: torch.dtype | None
+) -> None:
+    source = initial.source
+    tower = source.tower_tensors()
+    tensors = reference_names(tower, model)
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    stored = tensors["model.norm.weight"].dtype
+    raw_config = {**initial.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
+    text = json.dumps(raw_config, indent=2, sort_keys=True)
+    (out / "config.json").write_text(text + "\n", "utf-8")
+    save_torch_state_dict(tensors, out)
+    _copy_files(source.directory, out, _TOKENIZER_FILES)
+    if source.tower_directory is not None:
+        own = out / Path(source.config.mm_vision_tower).name
+        own.mkdir()
+        _copy_files(source.tower_directory, own, _TOWER_FILES)
+        save_torch_state_dict(tower_names(tower), own)
+    if raw_config["tune_mm_mlp_adapter"]:
+        # What the reference's own stage 2 asks for; nothing here reads it.
+        projector = {name: tensor for name, tensor in tensors.items() if "mm_projector" in name}
+        torch.save(projector, out / "mm_projector.bin")
+
+
+def _check_decoder(raw_config: dict[str, Any]) -> None:
+    rope = _rope(raw_config)
+    scaling = rope.get("rope_type", rope.get("type", "default"))
+    for key, value, supported in (
+        ("rope_scaling", scaling, "default"),
+        ("attention_dropout", raw_config.get("attention_dropout", 0.0), 0.0),
+    ):
+        if value != supported:
+            raise UnsupportedError(f"init: {key} must be {supported}, got {value!r}")
+
+
+def _rope(raw_config: dict[str, Any]) -> dict[str, Any]:
+    # transformers 5 writes base and scaling under one key.
+    return raw_config.get("rope_parameters") or raw_config.get("rope_scaling") or {}
+
+
+def _with_vision(qwen2: dict[str, Any], tower: Path | None) -> dict[str, Any]:
+    """Return the config of a Qwen2 model behind a vision tower."""
+    if tower is None:
+        raise InvalidRequestError(
+            "vision_tower must be given: init is a plain Qwen2 model, and has none"
+        )
+    if "siglip" not in tower.name.lower():
+        raise InvalidRequestError(
+            f'the folder of vision_tower must have "siglip" in its name, which the reference asks '
+            f'for, got "{tower.name}"; rename it'
+        )
+    kept = {key: qwen2[key] for key in _QWEN2_KEYS if qwen2.get(key) is not None}
+    theta = qwen2.get("rope_theta", _rope(qwen2).get("rope_theta"))
+    if theta is not None:
+        kept["rope_theta"] = theta
+    vision_config = VisionConfig.from_dict(read_json(tower / "config.json"))
+    return {
+        **kept,
+        **_VISION_KEYS,
+        # The reference loads its tower from the hub by this name.
+        "mm_vision_tower": f"google/{tower.name}" if tower.name in KNOWN_TOWERS else tower.name,
+        "mm_hidden_size": vision_config.hidden_size,
+    }
+
+
+def _without_variant(found: dict[str, Any], config: StageConfig) -> dict[str, Any]:
+    """Return a checkpoint's config without its variant, which must be that of the stage."""
+    base = dict(found)
+    variant = base.pop("grounding_variant", "pooling")
+    if config.is_grounding and _is_grounding(found) and variant != config.variant:
+        raise InvalidRequestError(
+            f'variant must be "{variant}", as init was trained, got "{config.variant}"; '
+            "start from the output of stage 3"
+        )
+    return base
+
+
+def _stage_keys(config: StageConfig) -> dict[str, Any]:
+    architecture, model_type = _CLASS_NAMES[config.is_grounding]
+    return {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "vision_token_num": config.data.vision_token_num,
+        "vision_min_num": config.data.vision_min_num,
+        "tokenizer_model_max_length": config.data.max_length,
+        "tie_word_embeddings": False,
+        "tune_mm_mlp_adapter": config.stage == "projector",
+        "transformers_version": transformers.__version__,
+    }
+
+
+def _is_qwen2(raw_config: dict[str, Any]) -> bool:
+    return raw_config.get("model_type") == "qwen2"
+
+
+def _is_grounding(raw_config: dict[str, Any]) -> bool:
+    # The reference writes both spellings, `eagle_QwenG` and `Eagle_qwenG`.
+    return str(raw_config.get("model_type")).lower() == "eagle_qweng"
+
+
+def _load_model(
+    config: StageConfig, source: Checkpoint, found: dict[str, Any], *, num_auxiliary: int
+) -> Trunk:
+    with torch.device("meta"):
+        model = model_class(config.stage, config.variant)(
+            source.config, num_auxiliary=num_auxiliary, auxiliary_weight=config.auxiliary_weight
+        )
+    tensors = model_tensors(source.directory, copy=True)
+    unwanted = "lm_head." if config.is_grounding else "head."
+    dropped = [name for name in tensors if name.startswith(unwanted)]
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    loaded = _parts(tensors)
+    is_tied = found.get("tie_word_embeddings") is True
+    table = tensors.get("decoder.embed_tokens.weight")
+    if is_tied and table is not None and "lm_head" not in loaded and not config.is_grounding:
+        tensors["lm_head.weight"] = table.clone()
+    may_be_new = {_AUXILIARY, "lm_head" if _is_grounding(found) else "head"}
+    if _is_qwen2(found):
+        may_be_new.add("projector")
+    new = _new_tensors(
+        model,
+        may_be_new - _parts(tensors),
+        seed=config.seed,
+        std=source.config.initializer_range,
+    )
+    logger.info(
+        "%s: loaded %s; copied from the embedding table: %s; new: %s; dropped: %s",
+        source.directory,
+        *(
+            ", ".join(sorted(names)) or "nothing"
+            for names in (loaded, _parts(tensors) - loaded, _parts(new), dropped)
+        ),
+    )
+    fill_module(model, tensors | new)
+    return model
+
+
+def _new_tensors(model: Trunk, names: set[str], *, seed: int, std: float) -> dict[str, Tensor]:
+    """Draw the weights of the named modules that the model has, always in the same order."""
+    tensors: dict[str, Tensor] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name in ("projector", "lm_head", "head", _AUXILIARY):
+            module = getattr(model, name, None) if name in names else None
+            if isinstance(module, nn.Linear):
+                has_bias = module.bias is not None
+                module = new_linear(module.in_features, module.out_features, std=std, bias=has_bias)
+            elif module is not None:
+                module = copy.deepcopy(module).to_empty(device="cpu")
+                for layer in module:
+                    if isinstance(layer, nn.Linear):
+                        layer.reset_parameters()
+            if module is not None:
+                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return tensors
+
+
+def _freeze(model: Trunk, config: StageConfig) -> None:
+    """Leave what the stage trains; the vision tower is no part of the model."""
+    if config.stage != "projector":
+        return
+    model.requires_grad_(False)
+    model.projector.requires_grad_(True)
+    if model.auxiliary is not None:
+        model.auxiliary.requires_grad_(True)
+
+
+def _parts(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def _model_part(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor for name, tensor in state_dict.items() if not name.startswith(f"{_AUXILIARY}.")
+    }
+
+
+def _existing(name: str, directory: Path) -> Path:
+    if not directory.is_dir():
+        raise InvalidRequestError(f"{name} must be a folder, got {directory}")
+    return directory.absolute()  # not resolved: a link's own name may be the tower's
+
+
+def _copy_files(source: Path, out: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)

@@ -1,0 +1,148 @@
+"""What a run writes about itself: `metrics.jsonl` and TensorBoard's files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from groundserve.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+METRICS_NAME = "metrics.jsonl"
+_TENSORBOARD_NAME = "tensorboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One optimiser step, over all processes."""
+
+    step: int
+    """Counted from 1."""
+    num_steps: int
+    """Of the whole run."""
+    epoch: float
+    """Passes over the records so far."""
+    loss: float | None
+    """Mean over the forward passes that had something to read; None if none had."""
+    parts: dict[str, float]
+    """Its terms before weighting."""
+    learning_rates: dict[str, float]
+    """By the optimiser's groups."""
+    grad_norm: float
+    """Before clipping."""
+    num_frames: int
+    """Encoded in this step."""
+    num_tokens: int
+    """Visual and text, through the decoder in this step."""
+    data_seconds: float
+    """What the first process waited for its samples."""
+    compute_seconds: float
+    """The rest of its step, without checkpoints and validation."""
+    num_unreadable: int
+    """Records found unreadable so far, each once; those that share a file that cannot be read, and
+    are read together, count as one."""
+
+
+class RunLog:
+    """Writes the log of a run; belongs to its first process.
+
+    Args:
+        out: Folder of the run.
+        step: Steps done. What the log says about later ones, which a run that resumes does again,
+            is dropped.
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
+    """
+
+    def __init__(self, out: Path, *, step: int) -> None:
+        self._writer = _open_tensorboard(out / _TENSORBOARD_NAME, step=step)
+        path = out / METRICS_NAME
+        _drop_later_lines(path, step=step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def step(self, report: StepReport) -> None:
+        """Write one line."""
+        self._write({name: v for name, v in asdict(report).items() if name != "num_steps"})
+        scalars = {
+            "loss": report.loss,
+            **report.parts,
+            **{f"learning_rate/{name}": rate for name, rate in report.learning_rates.items()},
+            "grad_norm": report.grad_norm,
+            "seconds/data": report.data_seconds,
+            "seconds/compute": report.compute_seconds,
+            "unreadable": report.num_unreadable,
+        }
+        self._add_scalars("train", scalars, report.step)
+
+    def validation(self, step: int, results: Mapping[str, float]) -> None:
+        """Write one line."""
+        self._write({"step": step, "validation": dict(results)})
+        self._add_scalars("validation", results, step)
+
+    def flush(self) -> None:
+        """Bring the lines to the disk, before a checkpoint that stands for them."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def _add_scalars(self, kind: str, values: Mapping[str, float | None], step: int) -> None:
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics; one that a killed process left unfinished is skipped."""
+    path = out / METRICS_NAME
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def _drop_later_lines(path: Path, *, step: int) -> None:
+    kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    partial.replace(path)
+
+
+def _open_tensorboard(directory: Path, *, step: int) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("train", "tensorboard") from error
+    return SummaryWriter(str(directory), purge_step=step + 1)

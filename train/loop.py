@@ -1,0 +1,338 @@
+"""The training loop: from a config to `<out>/final`.
+
+A step is `accumulation_steps` forward and backward passes in each process, then one of the
+optimiser. Every pass has a number, counted over all epochs, and what is read for it follows from
+that number and the seed; a run that resumes needs to know no more than how many steps were done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.distributed.tensor import DTensor
+
+from groundserve.errors import InvalidRequestError
+from groundserve.modeling.vision import VisionEncoder
+from groundserve.prompts import IMAGE_TOKEN_ID
+from train.config import StageConfig
+from train.data import Batch, TrainingData, Unreadable
+from train.data.records import read_records
+from train.examples import IGNORE_INDEX, Example, Text
+from train.layout import Initial, open_initial, write_checkpoint
+from train.logs import RunLog, StepReport
+from train.models import Losses, Trunk, encode_frames
+from train.optimizer import new_optimizer, set_learning_rates
+from train.parallel import (
+    ParallelModel,
+    Processes,
+    checkpoint_activations,
+    open_processes,
+    place_vision,
+)
+from train.schedule import rate_factor
+from train.state import (
+    Progress,
+    gather_weights,
+    load_state,
+    newest_checkpoint,
+    prepare_out,
+    read_progress,
+    run_identity,
+    save_state,
+)
+from train.sums import StepSums
+from train.unreadable import UnreadableRecords
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[StepReport], None]
+Validate = Callable[[Trunk, VisionEncoder], dict[str, float]]
+
+
+class BatchSource(Protocol):
+    """What a run reads from; `TrainingData` is one."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def num_micro_batches(self, *, world_size: int, batch_size: int) -> int:
+        """Return how many micro-batches each rank has in an epoch."""
+
+    def batches(
+        self, *, first: int, last: int, rank: int, world_size: int, batch_size: int
+    ) -> Iterator[Batch]:
+        """Yield the micro-batches first..last-1 of a rank, counted over all epochs."""
+
+
+def train(
+    config: StageConfig,
+    *,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+    validate: Validate | None = None,
+    validate_every_steps: int | None = None,
+) -> Path:
+    """Train one stage; under torchrun, every process calls this.
+
+    Args:
+        config: The run.
+        resume: Go on from the newest checkpoint in `config.out`, or from the start where there is
+            none yet. The losses and weights are those of a run that was never interrupted.
+        on_step: Called after every step, in the first process.
+        validate: Returns numbers about the model, which is lent in evaluation mode and, with
+            `fsdp2`, sharded: every process calls it, and must call the model equally often.
+        validate_every_steps: Steps between its calls; None: after the last step only.
+
+    Returns:
+        `<out>/final`, a checkpoint in the reference's layout.
+
+    Raises:
+        InvalidRequestError: The config, what it names, or `resume` cannot be used; no sample can
+            be read; or the loss is not finite, which takes another config too.
+        MissingExtraError: TensorBoard is not installed.
+    """
+    with open_processes(config.parallelism) as processes:
+        processes.on_first(lambda: prepare_out(config.out, resume=resume))
+        num_auxiliary = 0
+        if config.auxiliary_weight > 0:
+            num_auxiliary = read_records(config.data.records, stage=config.stage).num_auxiliary
+            if num_auxiliary == 0:
+                raise InvalidRequestError(
+                    f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
+                    "does not say what frames show; set it to 0"
+                )
+        initial = open_initial(config, num_auxiliary=num_auxiliary)
+        with TrainingData(
+            config.data,
+            stage=config.stage,
+            tokenizer=initial.tokenizer,
+            pad_token_id=initial.pad_token_id,
+            image_size=initial.vision.image_size,
+            side=initial.vision.side,
+            seed=config.seed,
+        ) as data:
+            run = Run(config, data=data, initial=initial, processes=processes)
+            return run.finish(
+                on_step=on_step, validate=validate, validate_every_steps=validate_every_steps
+            )
+
+
+class Run:
+    """One stage's model, optimiser and place in its records.
+
+    Made in a folder that holds checkpoints, it stands where the newest one does.
+
+    Args:
+        config: The run.
+        data: Its records.
+        initial: What it starts from; changed in place.
+        processes: Who takes part.
+    """
+
+    def __init__(
+        self, config: StageConfig, *, data: BatchSource, initial: Initial, processes: Processes
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._initial = initial
+        self._processes = processes
+        self._epoch_passes = data.num_micro_batches(
+            world_size=processes.world_size, batch_size=config.batch_size
+        )
+        accumulation = config.accumulation_steps
+        self.num_steps = config.max_steps or math.ceil(
+            config.epochs * self._epoch_passes / accumulation
+        )
+        # The last step of whole epochs may have fewer passes than the others.
+        self._num_passes = self.num_steps * accumulation
+        if config.max_steps is None:
+            self._num_passes = config.epochs * self._epoch_passes
+        self._identity = run_identity(
+            config,
+            world_size=processes.world_size,
+            num_steps=self.num_steps,
+            epoch_passes=self._epoch_passes * processes.world_size,
+        )
+        checkpoint, progress = processes.on_first(self._read_progress)
+        place_vision(initial.vision, precision=config.precision, device=processes.device)
+        if config.gradient_checkpointing:
+            checkpoint_activations(initial.model)
+        self._model = ParallelModel(
+            initial.model.train(),
+            parallelism=config.parallelism,
+            precision=config.precision,
+            processes=processes,
+        )
+        self._optimizer = new_optimizer(initial.model, config.optimizer)
+        if checkpoint is not None:
+            load_state(
+                checkpoint if processes.is_first else None,
+                model=initial.model,
+                optimizer=self._optimizer,
+                grouped=processes.grouped,
+            )
+        self.step = progress.step
+        self._unreadable = UnreadableRecords(
+            progress.unreadable, num_items=len(data), speaks=processes.is_first
+        )
+        auxiliary = initial.model.auxiliary
+        self._blank = _blank_example(
+            initial.vision.image_size,
+            num_auxiliary=0 if auxiliary is None else auxiliary.out_features,
+        )
+
+    def finish(
+        self,
+        *,
+        on_step: OnStep | None = None,
+        validate: Validate | None = None,
+        validate_every_steps: int | None = None,
+    ) -> Path:
+        """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
+        config, is_first = self._config, self._processes.is_first
+        with ExitStack() as stack:
+            log = stack.enter_context(RunLog(config.out, step=self.step)) if is_first else None
+            batches = self._data.batches(
+                first=self.step * config.accumulation_steps,
+                last=self._num_passes,
+                rank=self._processes.rank,
+                world_size=self._processes.world_size,
+                batch_size=config.batch_size,
+            )
+            while self.step < self.num_steps:
+                report = self._do_step(batches)
+                is_last = self.step == self.num_steps
+                if log and (is_last or self.step % config.log_every_steps == 0):
+                    log.step(report)
+                if on_step and is_first:
+                    on_step(report)
+                if validate and (is_last or _is_due(self.step, validate_every_steps)):
+                    with self._model.evaluation() as trunk:
+                        results = validate(trunk, self._initial.vision)
+                    if log:
+                        log.validation(self.step, results)
+                if is_last or self.step % config.save_every_steps == 0:
+                    if log:
+                        log.flush()
+                    self._save()
+        final = config.out / "final"
+        weights = gather_weights(self._initial.model)
+        if is_first and not final.exists():
+            write_checkpoint(final, self._initial, weights)
+            logger.info("wrote %s; %d unreadable records", final, len(self._unreadable))
+        return final
+
+    def _do_step(self, batches: Iterator[Batch]) -> StepReport:
+        started = time.perf_counter()
+        config = self._config
+        factor = rate_factor(
+            self.step, num_steps=self.num_steps, warmup_ratio=config.optimizer.warmup_ratio
+        )
+        rates = set_learning_rates(self._optimizer, factor)
+        first = self.step * config.accumulation_steps
+        num_passes = min(config.accumulation_steps, self._num_passes - first)
+        sums, unreadable, data_seconds = StepSums(), list[Unreadable](), 0.0
+        for number in range(num_passes):
+            asked = time.perf_counter()
+            batch = next(batches)
+            data_seconds += time.perf_counter() - asked
+            losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
+            sums.add(losses, batch.examples, num_unreadable=len(batch.unreadable))
+            unreadable += batch.unreadable
+        totals = sums.total(self._processes)
+        found = self._processes.gather(unreadable) if totals.num_unreadable else []
+        self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))
+        grad_norm = self._update(totals.losses)
+        self.step += 1
+        return StepReport(
+            step=self.step,
+            num_steps=self.num_steps,
+            epoch=(first + num_passes) / self._epoch_passes,
+            loss=totals.losses.pop("loss", None),
+            parts=totals.losses,
+            learning_rates=rates,
+            grad_norm=grad_norm,
+            num_frames=totals.num_frames,
+            num_tokens=totals.num_tokens,
+            data_seconds=data_seconds,
+            compute_seconds=time.perf_counter() - started - data_seconds,
+            num_unreadable=len(self._unreadable),
+        )
+
+    def _do_pass(self, batch: Batch, *, num_passes: int, is_last: bool) -> Losses:
+        """Add the gradients of one batch, as its share of the step's mean.
+
+        A process whose samples cannot be read still takes part in what the others do together.
+        """
+        examples = batch.examples or (self._blank,)
+        share = 1 / num_passes if batch.examples else 0.0
+        features = encode_frames(self._initial.vision, examples)
+        with self._model.gradients(average=is_last):
+            losses = self._model(examples, features)
+            torch.autograd.backward(losses.loss * share)
+        return losses
+
+    def _update(self, losses: Mapping[str, float]) -> float:
+        """Move the weights; returns the gradient's norm."""
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        # Of sharded gradients the norm is in parts too.
+        grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        values = {**losses, "grad_norm": grad_norm}
+        if not all(map(math.isfinite, values.values())):
+            shown = ", ".join(f"{name} = {value}" for name, value in values.items())
+            raise InvalidRequestError(
+                f"loss and gradient must be finite, step {self.step + 1} has {shown}; the weights "
+                "were left as they were. Start anew with a lower learning_rate or a max_grad_norm"
+            )
+        limit = self._config.optimizer.max_grad_norm
+        if limit is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return grad_norm
+
+    def _save(self) -> None:
+        progress = Progress(step=self.step, unreadable=self._unreadable.found)
+        save_state(
+            self._config,
+            initial=self._initial,
+            optimizer=self._optimizer,
+            progress=progress,
+            identity=self._identity,
+            is_first=self._processes.is_first,
+        )
+
+    def _read_progress(self) -> tuple[Path | None, Progress]:
+        checkpoint = newest_checkpoint(self._config.out)
+        if checkpoint is None:
+            return None, Progress()
+        return checkpoint, read_progress(checkpoint, self._identity)
+
+
+def _is_due(step: int, every_steps: int | None) -> bool:
+    return every_steps is not None and step % every_steps == 0
+
+
+def _blank_example(image_size: int, *, num_auxiliary: int) -> Example:
+    """Return one black frame and no question, which every model gives a loss."""
+    text = Text(
+        ids=np.array([IMAGE_TOKEN_ID], np.int64),
+        targets=np.array([IGNORE_INDEX], np.int64),
+        labels=np.zeros(1, np.float32),
+    )
+    return Example(
+        frames=np.zeros((1, image_size, image_size, 3), np.uint8),
+        grid=1,
+        texts=(text,),
+        frame_targets=np.zeros((1, num_auxiliary), np.float32),
+    )

@@ -1,0 +1,198 @@
+"""Several processes that train one model: who they are, and what they share.
+
+torchrun starts them and says who is who in the environment. They share nothing but gradients
+(`ddp`), or weights and the optimiser's state as well (`fsdp2`). Each averages its loss over its
+own batch, and gradients are averaged over processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.modeling.vision import VisionEncoder
+from train.config import Parallelism, Precision
+from train.examples import Example
+from train.models import Losses, Trunk
+
+_Value = TypeVar("_Value")
+
+# The others wait in a collective while the first process writes a checkpoint of tens of gigabytes.
+_COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes of a run, seen from one of them."""
+
+    rank: int
+    """Place of this one, from 0."""
+    world_size: int
+    """How many there are."""
+    device: torch.device
+    """What this one computes on."""
+    grouped: bool
+    """Whether torchrun started them, be it one; else this one is on its own."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes files and speaks."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up a tensor over all processes."""
+        if self.grouped:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Return every process's value, in the order of ranks."""
+        if not self.grouped:
+            return [value]
+        values: list[_Value | None] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value] # filled
+
+    def on_first(self, function: Callable[[], _Value]) -> _Value:
+        """Call a function in the first process; all return its value or raise its error."""
+        outcome: list[_Value | GroundserveError | None] = [None]
+        if self.is_first:
+            try:
+                outcome[0] = function()
+            except GroundserveError as error:
+                outcome[0] = error
+        if self.grouped:
+            dist.broadcast_object_list(outcome, src=0)
+        if isinstance(outcome[0], GroundserveError):
+            raise outcome[0]
+        return outcome[0]  # type: ignore[return-value] # the function's
+
+
+@contextmanager
+def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
+    """Join the processes that torchrun started, or be the only one.
+
+    Raises:
+        InvalidRequestError: The config says that there is one process and torchrun started
+            several, or the config says that there are several and torchrun started none.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
+    grouped = "WORLD_SIZE" in os.environ and parallelism != "none"
+    if parallelism == "none" and world_size > 1:
+        raise InvalidRequestError(
+            f'parallelism "none" is for one process, WORLD_SIZE is {world_size}; '
+            'set parallelism to "ddp" or "fsdp2", or start it without torchrun'
+        )
+    if parallelism != "none" and not grouped:
+        raise InvalidRequestError(
+            f'parallelism "{parallelism}" needs torchrun, which sets WORLD_SIZE; start it with: '
+            "torchrun --nproc-per-node N -m groundserve.cli.main train ..."
+        )
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    if grouped:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
+    yield Processes(rank=rank, world_size=world_size, device=device, grouped=grouped)
+    # Not after an error: other processes may be in a collective that this would wait for.
+    if grouped:
+        dist.destroy_process_group()
+
+
+class ParallelModel:
+    """A model placed on this process's device, as its share of the whole.
+
+    Args:
+        trunk: Float32 weights, the same in all processes; changed in place.
+        parallelism: What the processes share.
+        precision: `bf16` computes the layers in bfloat16; weights stay in float32.
+        processes: Who takes part.
+    """
+
+    def __init__(
+        self, trunk: Trunk, *, parallelism: Parallelism, precision: Precision, processes: Processes
+    ) -> None:
+        self.trunk = trunk
+        """The model itself; under `fsdp2` its parameters are this process's shards."""
+        bf16 = precision == "bf16"
+        self._module: torch.nn.Module = trunk
+        if parallelism == "fsdp2":
+            mesh = init_device_mesh(processes.device.type, (processes.world_size,))
+            policy = MixedPrecisionPolicy()
+            if bf16:
+                policy = MixedPrecisionPolicy(
+                    param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+                )
+            for layer in trunk.decoder.layers:
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+            fully_shard(trunk, mesh=mesh, mp_policy=policy)
+        else:
+            trunk.to(processes.device)
+        if parallelism == "ddp":
+            self._module = DistributedDataParallel(trunk, gradient_as_bucket_view=True)
+        self._autocast = torch.autocast(
+            processes.device.type,
+            dtype=torch.bfloat16,
+            enabled=bf16 and parallelism != "fsdp2",  # whose policy casts the weights already
+        )
+
+    def __call__(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
+        """Compute the losses of a batch; all processes must, as often as the others."""
+        with self._autocast:
+            losses: Losses = self._module(examples, features)
+        return losses
+
+    @contextmanager
+    def gradients(self, *, average: bool) -> Iterator[None]:
+        """Let forward and backward passes inside add to the gradients.
+
+        Args:
+            average: Whether the sum so far is then averaged over processes: in the last backward
+                pass of a step only.
+        """
+        context: AbstractContextManager[None] = nullcontext()
+        if isinstance(self._module, FSDPModule):
+            self._module.set_requires_gradient_sync(average)
+        elif isinstance(self._module, DistributedDataParallel) and not average:
+            context = self._module.no_sync()
+        with context:
+            yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[Trunk]:
+        """Lend the model for scoring; every process must call it as often as the others."""
+        self.trunk.eval()
+        with torch.no_grad(), self._autocast:
+            yield self.trunk
+        self.trunk.train()
+
+
+def place_vision(vision: VisionEncoder, *, precision: Precision, device: torch.device) -> None:
+    """Put the frozen tower on this process's device; each process has the whole."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    vision.to(device, dtype).eval().requires_grad_(False)
+    # Materialised scores of 729 x 729 positions would be the largest tensor of a step.
+    vision.config._attn_implementation = "sdpa"
+
+
+def checkpoint_activations(trunk: Trunk) -> None:
+    """Keep the decoder layers' inputs only, and compute each layer again in the backward pass."""
+    decoder = trunk.decoder
+    # Named so since transformers 5; the older name warns there.
+    enable = getattr(decoder, "activation_checkpointing_enable", None)
+    (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})

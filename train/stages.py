@@ -1,0 +1,280 @@
+"""The four stages at full size, each a complete config that is derived from the one before.
+
+Source: NVlabs/VideoITG fab8b54, `scripts/videoitg/`: `pretrain-qwen2-7b.sh` (stage 1),
+`finetune-qwen2-7b-ov.sh` (2), `finetune-qwen2-7b-video.sh` (3), `finetune-qwen2-7b-grounding.sh`
+(4). A comment beside a value names the script's argument, or `eagle/train/` where its default
+counts. The paper is arXiv 2507.13353; where it disagrees the scripts count, and both are named.
+
+What all four share stands as defaults in `train.config`: one epoch, AdamW (0.9, 0.999, 1e-8)
+without decay, cosine to 0, no clipping, no accumulation, gradient checkpointing, bf16, seed 42,
+a checkpoint every 500 steps and a line of metrics every step.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
+
+from groundserve.errors import InvalidRequestError
+from train.config import DataConfig, OptimizerConfig, Stage, StageConfig
+
+_NONE = "none"
+"""TOML has no null; this text stands for it where a field may be None."""
+
+
+class StageFunction(Protocol):
+    """Returns a stage's config for the given paths."""
+
+    def __call__(
+        self,
+        *,
+        init: Path,
+        records: Path,
+        media_root: Path,
+        out: Path,
+        vision_tower: Path | None = None,
+    ) -> StageConfig:
+        """See the functions of `STAGES`."""
+
+
+def projector(
+    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
+) -> StageConfig:
+    """Stage 1: the projector alone learns to caption images; 256 samples a step.
+
+    Args:
+        init: Qwen2-7B-Instruct.
+        records: LLaVA-Pretrain, `blip_laion_cc_sbu_558k.json`. (The reference's README links the
+            595K set instead; the script names this file.)
+        media_root: Folder of its images.
+        out: Folder of the run.
+        vision_tower: siglip-so400m-patch14-384; needed here, later found beside `init`.
+    """
+    return StageConfig(
+        stage="projector",  # tune_mm_mlp_adapter
+        init=init,
+        vision_tower=vision_tower,
+        out=out,
+        data=DataConfig(
+            records=records,
+            media_root=media_root,
+            template="plain",  # --version plain
+            max_frames=64,  # --video_frames; images are videos of one frame
+            sample_fps=1.0,  # --fps
+            # Defaults of eagle/train, which the scripts of stages 1 to 3 leave as they are. Stage 4
+            # has 16384 and 1.
+            vision_token_num=12480,
+            vision_min_num=4,
+            max_length=16384,  # --model_max_length
+            group_by_length=False,
+            num_workers=4,  # --dataloader_num_workers
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3,  # --learning_rate
+            warmup_ratio=0.03,  # --warmup_ratio
+        ),
+        # --per_device_train_batch_size. The paper's 256 samples a step are 128 processes; with
+        # fewer, accumulate.
+        batch_size=2,
+        # Instead of DeepSpeed's ZeRO 1 (stages 1, 2 and 4) and 2 (stage 3): the same numbers.
+        parallelism="fsdp2",
+    )
+
+
+def images(
+    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
+) -> StageConfig:
+    """Stage 2: everything but the vision tower learns to answer about images.
+
+    (The paper says all parameters; `--freeze_vision` is never read, and the released code keeps
+    the tower frozen.) The script asks for a projector type "patch_mergerv2", which the released
+    code does not know; it is the `seq_mlp` of the other stages here.
+
+    Args:
+        init: Stage 1's output. (The reference starts from Qwen2-7B-Instruct again and adds stage
+            1's `mm_projector.bin`; nothing else was trained, so that is the same model.)
+        records: LLaVA-OneVision's images, merged into one list.
+        media_root: Folder of its images.
+        out: Folder of the run.
+        vision_tower: As in stage 1.
+    """
+    before = projector(
+        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
+    )
+    return replace(
+        before,
+        stage="images",
+        data=replace(
+            before.data,
+            template="chatml",  # --version qwen_1_5
+            num_workers=2,  # --dataloader_num_workers
+        ),
+        optimizer=replace(before.optimizer, learning_rate=2e-5),  # --learning_rate
+        batch_size=1,  # --per_device_train_batch_size
+    )
+
+
+def video(
+    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
+) -> StageConfig:
+    """Stage 3: the same on videos. "patch_mergerv2" stands in its script as well.
+
+    Args:
+        init: Stage 2's output.
+        records: LLaVA-Video-178K, multiple choice and open-ended, merged into one list.
+        media_root: Folder of its videos.
+        out: Folder of the run.
+        vision_tower: As in stage 1.
+    """
+    before = images(
+        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
+    )
+    return replace(
+        before,
+        stage="video",
+        # --video_frames; the paper says 64. At 256 the largest grid is 6, at 64 it is 13.
+        data=replace(before.data, max_frames=256),
+    )
+
+
+def grounding(
+    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
+) -> StageConfig:
+    """Stage 4: everything but the vision tower learns to score frames; 128 samples a step.
+
+    Args:
+        init: Stage 3's output. (The reference's:
+            `exiawsh/eagle-qwen2-7b-finetune-uni-ov-video-finetune-sftv1`.)
+        records: VideoITG-40K, `video_itg_data.json`.
+        media_root: Folder that holds `LLaVA-Video-178K/`.
+        out: Folder of the run.
+        vision_tower: As in stage 1.
+    """
+    before = video(
+        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
+    )
+    return replace(
+        before,
+        stage="grounding",
+        data=replace(
+            before.data,
+            template="plain",  # --version plain; what is read is the question alone
+            max_frames=1024,  # --video_frames
+            # --vision_token_num, --vision_min_num. The paper's 16 tokens a frame at 512 frames
+            # would be a budget of 8192 to 12799; this one gives 25.
+            vision_token_num=16384,
+            vision_min_num=1,
+            max_length=20480,  # --model_max_length
+            group_by_length=True,  # --group_by_modality_length
+            num_workers=6,  # --dataloader_num_workers
+        ),
+        optimizer=replace(
+            before.optimizer,
+            # --out_proj_lr: also the projector's, see `OptimizerConfig`; the rest keeps 2e-5.
+            out_proj_learning_rate=2e-4,
+            warmup_ratio=0.05,  # --warmup_ratio
+        ),
+    )
+
+
+STAGES: dict[Stage, StageFunction] = {
+    "projector": projector,
+    "images": images,
+    "video": video,
+    "grounding": grounding,
+}
+"""In order."""
+
+
+def read_config(stage: Stage, path: Path) -> StageConfig:
+    """Read a run from a TOML file: a stage's config with what the file says instead.
+
+    The file has the fields of `StageConfig`, and of `DataConfig` and `OptimizerConfig` in the
+    tables `[data]` and `[optimizer]`. `init`, `out`, `data.records` and `data.media_root` are
+    required. Relative paths start from the file's folder. The text "none" stands for None where a
+    field may be None. `stage` may be repeated and must then be the same.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, or breaks a rule.
+    """
+    raw = _read_toml(path)
+    base = STAGES[stage](init=Path(), records=Path(), media_root=Path(), out=Path())
+    if raw.get("stage", stage) != stage:
+        raise InvalidRequestError(f'{path}: stage must be "{stage}", got {raw["stage"]!r}')
+    for table, required in ((raw, ("init", "out")), (raw.get("data"), ("records", "media_root"))):
+        for key in required:
+            if not isinstance(table, dict) or key not in table:
+                name = key if table is raw else f"data.{key}"
+                raise InvalidRequestError(f"{path}: {name} is required, it is missing")
+    config: StageConfig = _replace_fields(base, raw, path, prefix="")
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise InvalidRequestError(f"{path} is not TOML: {error}") from error
+
+
+def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
+    hints = get_type_hints(type(base))
+    unknown = sorted(raw.keys() - {field.name for field in fields(base)})
+    if unknown:
+        raise InvalidRequestError(
+            f"{path}: there is no setting {prefix}{unknown[0]}, got {raw[unknown[0]]!r}; "
+            f"there are {', '.join(prefix + name for name in hints)}"
+        )
+    changes = {}
+    for key, value in raw.items():
+        name, hint = prefix + key, hints[key]
+        if is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise InvalidRequestError(f"{path}: {name} must be a table, got {value!r}")
+            changes[key] = _replace_fields(getattr(base, key), value, path, prefix=f"{name}.")
+        else:
+            changes[key] = _convert(value, hint, path, name)
+    try:
+        return replace(base, **changes)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{path}: {prefix}{error}") from error
+
+
+def _convert(value: Any, hint: Any, path: Path, name: str) -> Any:
+    """Turn a TOML value into what the field holds; a bool is no number, an int is a float."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        (kind,) = (kind for kind in get_args(hint) if kind is not NoneType)
+        if value == _NONE:
+            return None
+        return _convert(value, kind, path, name)
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+        rule = f"one of {', '.join(get_args(hint))}"
+    elif origin is tuple:
+        kinds = get_args(hint)
+        if isinstance(value, list) and len(value) == len(kinds):
+            pairs = zip(value, kinds, strict=True)
+            return tuple(_convert(item, kind, path, name) for item, kind in pairs)
+        rule = f"a list of {len(kinds)}"
+    elif hint is Path:
+        if isinstance(value, str) and value:
+            return path.absolute().parent / Path(value).expanduser()
+        rule = "a path"
+    elif hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and math.isfinite(value):
+            return float(value)
+        rule = "a finite number"
+    else:
+        if type(value) is hint:  # not isinstance: True is an int
+            return value
+        rule = {int: "a whole number", bool: "true or false"}[hint]
+    raise InvalidRequestError(f"{path}: {name} must be {rule}, got {value!r}")

@@ -1,0 +1,64 @@
+"""The records of a run that cannot be read; where there are no others, it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from groundserve.errors import InvalidRequestError
+from train.data import Unreadable
+
+logger = logging.getLogger(__name__)
+
+MAX_ITEMS_IN_A_ROW = 64
+"""A run ends after so many items, or all there are, without a readable one between them."""
+
+
+class UnreadableRecords:
+    """Distinct unreadable records.
+
+    Args:
+        known: Item and source of those that an earlier part of the run found.
+        num_items: Of the data.
+        speaks: Whether to log each new one.
+    """
+
+    def __init__(self, known: Iterable[tuple[int, str]], *, num_items: int, speaks: bool) -> None:
+        self._found = dict.fromkeys(known)
+        self._limit = min(MAX_ITEMS_IN_A_ROW, num_items)
+        self._items_in_a_row: set[int] = set()
+        self._speaks = speaks
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def found(self) -> tuple[tuple[int, str], ...]:
+        """Item and source of each, in the order they were found."""
+        return tuple(self._found)
+
+    def add(self, records: Iterable[Unreadable], *, any_read: bool) -> None:
+        """Count those of a step.
+
+        Args:
+            records: Of all processes.
+            any_read: Whether any of them read anything in this step.
+
+        Raises:
+            InvalidRequestError: Nothing was readable for too long.
+        """
+        if any_read:
+            self._items_in_a_row.clear()
+        for record in records:
+            key = (record.item, record.source)
+            if key not in self._found and self._speaks:
+                logger.warning("cannot read %s: %s", record.source, record.reason)
+            self._found[key] = None
+            if any_read:
+                continue
+            self._items_in_a_row.add(record.item)
+            if len(self._items_in_a_row) >= self._limit:
+                raise InvalidRequestError(
+                    f"none of the last {self._limit} items could be read, at last "
+                    f"{record.source}: {record.reason}; check data.records and data.media_root"
+                )
