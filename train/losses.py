@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,8 +42,3 @@ def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
     """Mean binary cross-entropy on what each frame shows: (..., T, A) both."""
     return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())
-
-
-def zero_loss(parameters: list[Tensor]) -> Tensor:
-    """Return 0 with a zero gradient for every parameter: a step of a process without a sample."""
-    return torch.stack([parameter.sum() * 0.0 for parameter in parameters]).sum()

@@ -47,8 +47,11 @@ class StepSums:
     def total(self, processes: Processes) -> StepTotals:
         """Add up over processes; all must call it."""
         counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable)
-        values = torch.stack(
-            [*self._losses.values(), *torch.tensor(counts, dtype=torch.float64).unbind()]
+        values = torch.cat(
+            [
+                torch.stack(list(self._losses.values())),
+                torch.tensor(counts, dtype=torch.float64, device=processes.device),
+            ]
         )
         *sums, num_read, num_frames, num_tokens, num_unreadable = processes.total(values).tolist()
         losses = dict(zip(self._losses, sums, strict=True))

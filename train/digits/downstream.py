@@ -114,7 +114,7 @@ def downstream_report(
     scored: Sequence[ScoredQuestion],
     num_selected: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Answer questions from the K best-scored frames, and from K uniform ones.
 
     Args:
@@ -126,9 +126,12 @@ def downstream_report(
 
     Returns:
         The number of questions, the accuracy of both choices and of all frames, and the paired
-        difference selected - uniform; each with its interval over videos.
+        difference selected - uniform; each with its interval over videos. None if the set has no
+        question whose answer is one digit that it does not name.
     """
     cases = _cases(records_path, scored)
+    if not cases:
+        return None
     classifier = DigitClassifier(Checkpoint.open(checkpoint).load_vision(), seed=seed)
     right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
     shown: dict[str, NDArray[np.float64]] = {}

@@ -106,10 +106,15 @@ def run(config, *, data=None, resume=False, **arguments):
 
 def run_in(processes, config, *, data=None, resume=False, **arguments):
     """The same in processes that are open already."""
-    processes.on_first(lambda: prepare_out(config.out, resume=resume))
-    initial = open_initial(config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0))
-    trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)
-    trained.finish(**arguments)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors are tiny; 16 times faster where other work runs
+    try:
+        processes.on_first(lambda: prepare_out(config.out, resume=resume))
+        initial = open_initial(config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0))
+        trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)
+        trained.finish(**arguments)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def metrics(out):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses import frame_loss, grounding_loss, language_loss, zero_loss
+from train.losses import frame_loss, grounding_loss, language_loss
 
 LN_2 = math.log(2)
 
@@ -68,13 +68,3 @@ def test_frame_loss_is_the_mean_over_frames_and_targets():
     targets = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
     expected = (3 * LN_2 + math.log(4 / 3)) / 4
     assert frame_loss(logits, targets).item() == pytest.approx(expected)
-
-
-def test_zero_loss_gives_every_parameter_a_zero_gradient():
-    parameters = [torch.full((2, 3), 7.0, requires_grad=True), torch.ones(4, requires_grad=True)]
-    loss = zero_loss(parameters)
-    loss.backward()
-    assert loss.item() == 0
-    for parameter in parameters:
-        assert parameter.grad is not None
-        assert not parameter.grad.any()
