@@ -194,7 +194,7 @@ def _downstream(
     scored: Sequence[ScoredQuestion],
     num_selected: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     from train.digits.downstream import downstream_report
 
     return downstream_report(
