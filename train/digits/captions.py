@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from train.digits.handwritten import GLYPH_SIDE
-from train.digits.questions import ABSENT_TYPES, NAMES, Question, ask, ask_absent, tell_event
+from train.digits.questions import NAMES, TYPES, ask, ask_absent, tell_event
 from train.digits.world import NUM_DIGITS, SIDE, Event, World
 
 _COLUMNS = ("left", "middle", "right")
@@ -37,16 +37,12 @@ def scene_conversation(world: World, rng: np.random.Generator) -> list[Message]:
 
 
 def video_conversation(world: World, rng: np.random.Generator) -> list[Message]:
-    """Return the messages of stage 3: what happens, and two questions about it."""
-    absent = ABSENT_TYPES[rng.integers(len(ABSENT_TYPES))]
-    asked: list[Question | None] = [
-        ask(world, rng, "order"),
-        ask(world, rng, "semantic"),
-        ask(world, rng, "motion"),
-        ask_absent(world, rng, absent),
-    ]
+    """Return the messages of stage 3: what happens, and a question about it."""
+    kind = TYPES[rng.integers(len(TYPES))]
+    question = ask(world, rng, kind) or ask_absent(world, rng, kind)
     turns = [("Describe the video.", " ".join(tell_event(event) for event in world.events))]
-    turns += [(question.text, question.answer) for question in asked if question is not None]
+    if question is not None and kind != "non_clues":
+        turns.append((question.text, question.answer))
     messages = [message for turn in turns for message in _turn(*turn)]
     messages[0]["value"] = "<image>\n" + messages[0]["value"]
     return messages

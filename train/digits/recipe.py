@@ -12,27 +12,21 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from groundserve.modeling.vision import VisionEncoder
 from train import stages
 from train.config import StageConfig, Variant
-from train.data import TrainingData, Unreadable
 from train.digits.base import TOWER_NAME, VISION, write_language_model, write_tower
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
+from train.digits.validate import Validate, frame_ap
 from train.digits.vision import VisionTraining, train_vision
-from train.evaluation.frames import average_precision
-from train.layout import open_initial
-from train.logs import StepReport
+from train.logs import StepReport, read_metrics
 from train.loop import train
-from train.models import Trunk, encode_frames
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +66,13 @@ class Recipe:
     """Of the tower; its seed is its own, so that runs may share one."""
     num_texts: int = 6400
     """Read by the language model."""
-    num_images: int = 12800
+    num_images: int = 9600
     """Of stages 1 (an eighth of them) and 2 (all)."""
-    num_videos: int = 1600
+    num_videos: int = 4000
     """Of stage 3."""
-    video_frames: int = 8
+    video_epochs: int = 3
+    """How often stage 3 sees each."""
+    video_frames: int = 16
     """T of stage 3."""
     phases: tuple[Phase, ...] = (
         Phase(num_frames=16, num_videos=1200, learning_rate=1.5e-3),
@@ -90,7 +86,8 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
     """Train a checkpoint; a step that is done already is not done again.
 
     Returns:
-        Its directory, `<out>/grounding-<T>/final` of the last phase.
+        `<out>/digits`: the last run's checkpoint, and in `training/` its configs, its log and how
+        long everything took.
     """
     base = out / "base"
     if not (base / "qwen2").is_dir():
@@ -103,10 +100,12 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
         name = config.out.name
         with _timed(out, f"{name}: data"):
             _make_data(recipe, config)
-        validate = _validation(recipe, config, out) if config.is_grounding else None
+        validate = None
+        if config.is_grounding:
+            validate = _validation(config, _phase(recipe, config).num_frames, out)
         with _timed(out, name):
             train(config, resume=config.out.exists(), on_step=_reporter(name), validate=validate)
-    return configs[-1].out / "final"
+    return _package(recipe, configs, out)
 
 
 def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
@@ -146,7 +145,7 @@ def _images(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
         media_root=data,
         out=out / "images",
     )
-    small = _small(replace(full, batch_size=_IMAGES_PER_STEP), recipe, learning_rate=2e-3)
+    small = _small(replace(full, batch_size=_IMAGES_PER_STEP), recipe, learning_rate=1e-3)
     return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
 
 
@@ -159,7 +158,8 @@ def _video(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
         media_root=data,
         out=out / "video",
     )
-    small = _small(replace(full, batch_size=8), recipe, learning_rate=1.5e-3)
+    full = replace(full, batch_size=6, epochs=recipe.video_epochs)
+    small = _small(full, recipe, learning_rate=1.2e-3)
     return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
 
 
@@ -203,7 +203,7 @@ def _small(
             num_workers=1,
         ),
         # Without a pretrained model the gradients of the first steps are wild.
-        optimizer=replace(optimizer, warmup_ratio=0.05, max_grad_norm=1.0),
+        optimizer=replace(optimizer, betas=(0.9, 0.98), warmup_ratio=0.05, max_grad_norm=1.0),
         seed=recipe.seed,
         gradient_checkpointing=False,
         parallelism="none",
@@ -236,7 +236,7 @@ def _make_data(recipe: Recipe, config: StageConfig) -> None:
             num_frames=recipe.video_frames,
         )
     else:
-        phase = next(p for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}")
+        phase = _phase(recipe, config)
         write_grounding_set(
             folder,
             split="train",
@@ -246,13 +246,8 @@ def _make_data(recipe: Recipe, config: StageConfig) -> None:
         )
 
 
-def _validation(
-    recipe: Recipe, config: StageConfig, out: Path
-) -> Callable[[Trunk, VisionEncoder], dict[str, float]]:
+def _validation(config: StageConfig, num_frames: int, out: Path) -> Validate:
     """Return what measures the frame AP on held-out handwriting, in videos as long as the run's."""
-    num_frames = next(
-        p.num_frames for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}"
-    )
     folder = out / "data" / f"validation-{num_frames}"
     records = folder / "records.json"
     if not records.is_file():
@@ -263,32 +258,29 @@ def _validation(
             num_videos=_NUM_VALIDATION_VIDEOS,
             num_frames=num_frames,
         )
-    data_config = replace(config.data, records=records, media_root=folder)
-    initial = open_initial(replace(config, auxiliary_weight=0.0), num_auxiliary=0)
+    return frame_ap(replace(config, data=replace(config.data, records=records, media_root=folder)))
 
-    def validate(model: Trunk, vision: VisionEncoder) -> dict[str, float]:
-        precisions = []
-        with TrainingData(
-            data_config,
-            stage=config.stage,
-            tokenizer=initial.tokenizer,
-            pad_token_id=initial.pad_token_id,
-            image_size=vision.image_size,
-            side=vision.side,
-            seed=config.seed,
-        ) as data:
-            for example in data.examples():
-                if isinstance(example, Unreadable):
-                    raise ValueError(example.reason)  # we wrote it ourselves
-                with torch.no_grad():
-                    losses = model([example], encode_frames(vision, [example]))
-                for text, logits in zip(example.texts, losses.frame_logits, strict=True):
-                    assert text.labels is not None
-                    if text.labels.any():
-                        precisions.append(average_precision(logits.numpy(), text.labels > 0))
-        return {"frame_ap": float(np.mean(precisions))}
 
-    return validate
+def _package(recipe: Recipe, configs: list[StageConfig], out: Path) -> Path:
+    package = out / "digits"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(configs[-1].out / "final", package)
+    training = package / "training"
+    training.mkdir()
+    described = {"recipe": asdict(recipe), "runs": [asdict(config) for config in configs]}
+    text = json.dumps(described, indent=2, default=str).replace(f"{out}/", "")
+    (training / "config.json").write_text(text + "\n", "utf-8")
+    shutil.copyfile(out / "timing.jsonl", training / "timing.jsonl")
+    with (training / "log.jsonl").open("w", encoding="utf-8") as log:
+        for config in configs:
+            for line in read_metrics(config.out):
+                if line["step"] % _REPORT_EVERY_STEPS == 0 or "validation" in line:
+                    log.write(json.dumps({"run": config.out.name, **line}) + "\n")
+    return package
+
+
+def _phase(recipe: Recipe, config: StageConfig) -> Phase:
+    return next(p for p in recipe.phases if config.out.name == f"grounding-{p.num_frames}")
 
 
 def _reporter(name: str) -> Callable[[StepReport], None]:

@@ -2,7 +2,9 @@
 
 At full size the tower is downloaded and stays frozen in all four stages, so something must stand
 in for its pretraining: every patch learns to tell which digit covers it, if any, and where that
-digit's centre lies.
+digit's centre lies, from itself and in the picture. It tells them in the first coordinates of its
+features, without a head that could read them off something small: a projector learns from what
+varies much.
 
 Shape letters: n images, S image side, P patches, D_v vision width.
 """
@@ -18,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from groundserve.modeling.config import VisionConfig
@@ -30,6 +32,14 @@ from train.digits.world import NUM_DIGITS, SIDE, Event, World, make_scene
 NO_DIGIT = NUM_DIGITS
 """Class of a patch that shows none."""
 
+_NUM_CLASSES = NUM_DIGITS + 1
+_NUM_PLACES = 4
+"""Of its digit's centre, each patch tells x and y from the patch, in half glyphs, and from the
+middle of the picture, in half pictures; zeros where there is none."""
+_PLACE_SCALE = 4.0
+"""How much larger it tells them, to be as large as the logits of the classes."""
+_PLACE_WEIGHT = 0.125
+"""Of a squared error of what it tells, next to the classes' cross-entropy."""
 _CORE = 0.8
 """A patch shows a digit when its centre lies in the middle of the glyph, this share of its side."""
 
@@ -70,10 +80,8 @@ def train_vision(
     encoder = VisionEncoder(config, select_layer=select_layer)
     trained = encoder.state_dict()
     encoder.load_state_dict({name: tower.state_dict()[name] for name in trained})
-    head = nn.Linear(config.hidden_size, NUM_DIGITS + 1 + 2)
-    parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(
-        parameters, lr=training.learning_rate, weight_decay=training.weight_decay
+        encoder.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -82,18 +90,21 @@ def train_vision(
         pct_start=0.1,
     )
     everywhere = torch.eye(config.side)  # no pooling
-    for step, (pixels, classes, offsets) in enumerate(_batches(config, training)):
+    for step, (pixels, classes, places) in enumerate(_batches(config, training)):
         pool = everywhere.expand(len(pixels), -1, -1)
-        read = head(encoder(pixels, pool))
-        loss = _loss(read, classes, offsets)
+        features = encoder(pixels, pool)
+        logits, told = features[..., : _NUM_CLASSES + _NUM_PLACES].split(
+            [_NUM_CLASSES, _NUM_PLACES], dim=-1
+        )
+        loss = _loss(logits, told, classes, places)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if on_step is not None:
-            told = read[..., : NUM_DIGITS + 1].argmax(-1) == classes
             shows = classes != NO_DIGIT
-            on_step(step, loss.item(), told[shows].float().mean().item())
+            right = logits.argmax(-1)[shows] == classes[shows]
+            on_step(step, loss.item(), right.float().mean().item())
     tower.load_state_dict(encoder.state_dict(), strict=False)
     return tower.eval()
 
@@ -107,13 +118,15 @@ def patch_classes(world: World, second: float, *, side: int) -> NDArray[np.int64
     return classes
 
 
-def _patch_offsets(world: World, second: float, *, side: int) -> NDArray[np.float32]:
-    """Return float32 (side, side, 2): from each patch to its digit's centre, in half glyphs."""
-    offsets = np.zeros((side, side, 2), np.float32)
+def _patch_places(world: World, second: float, *, side: int) -> NDArray[np.float32]:
+    """Return float32 (side, side, 4), see `_NUM_PLACES`."""
+    places = np.zeros((side, side, _NUM_PLACES), np.float32)
     for event in world.shown(int(second)):
         covered, distance = _covered(event, second, side)
-        offsets[covered] = distance[covered]
-    return offsets
+        centre = (np.array(event.position(second)) + GLYPH_SIDE / 2) / SIDE * 2 - 1
+        places[covered, :2] = distance[covered]
+        places[covered, 2:] = centre
+    return places
 
 
 def _covered(
@@ -127,14 +140,13 @@ def _covered(
     return np.abs(distance).max(-1) < _CORE, distance
 
 
-def _loss(read: Tensor, classes: Tensor, offsets: Tensor) -> Tensor:
-    """Patches with and without a digit weigh the same: (n, P, 13), (n, P), (n, P, 2)."""
+def _loss(logits: Tensor, told: Tensor, classes: Tensor, places: Tensor) -> Tensor:
+    """Patches with and without a digit weigh the same: (n, P, 11), (n, P, 4), (n, P), (n, P, 4)."""
     shows = classes != NO_DIGIT
-    wrong = F.cross_entropy(
-        read[..., : NUM_DIGITS + 1].flatten(0, 1), classes.flatten(), reduction="none"
-    ).reshape(classes.shape)
-    place = (read[..., NUM_DIGITS + 1 :][shows] - offsets[shows]).square().mean()
-    return wrong[shows].mean() + wrong[~shows].mean() + place
+    wrong = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
+    misplaced = (told - _PLACE_SCALE * places).square().sum(-1)
+    loss = wrong.reshape(classes.shape) + _PLACE_WEIGHT * misplaced
+    return loss[shows].mean() + loss[~shows].mean()
 
 
 def _batches(
@@ -153,11 +165,11 @@ def _batches(
             for world in worlds
         ]
         classes = [patch_classes(world, 0, side=config.side) for world in worlds]
-        offsets = [_patch_offsets(world, 0, side=config.side) for world in worlds]
+        places = [_patch_places(world, 0, side=config.side) for world in worlds]
         return (
             torch.from_numpy(np.stack(pixels)),
             torch.from_numpy(np.stack(classes)).flatten(1),
-            torch.from_numpy(np.stack(offsets)).flatten(1, 2),
+            torch.from_numpy(np.stack(places)).flatten(1, 2),
         )
 
     with ThreadPoolExecutor(1) as pool:

@@ -5,7 +5,7 @@ Time is counted in seconds, of which sampling at one frame a second takes one fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,9 +27,9 @@ _DIRECTIONS = {
     "still": (0.0, 0.0),
 }
 _ROOM = SIDE - GLYPH_SIDE
-_MIN_SECONDS, _MAX_SECONDS = 4, 7
-_MIN_GAP_SECONDS, _MAX_GAP_SECONDS = 2, 7
-_MIN_SPEED, _MAX_SPEED = 9.0, 16.0
+_MIN_SECONDS, _MAX_SECONDS = 4, 6
+_MIN_GAP_SECONDS, _MAX_GAP_SECONDS = 2, 6
+_MIN_SPEED, _MAX_SPEED = 11.0, 18.0
 _MAX_OVERLAP = 0.2
 _NUM_PLACEMENTS = 20
 
@@ -113,6 +113,18 @@ def make_world(rng: np.random.Generator, *, split: Split, num_seconds: int) -> W
         events=tuple(events),
         background_seed=int(rng.integers(2**32)),
     )
+
+
+def cut_clip(world: World, *, first: int, num_seconds: int) -> World:
+    """Return a stretch of a world; what began before it goes on in it."""
+    events = []
+    for event in world.events:
+        seconds = range(max(event.first, first), min(event.last, first + num_seconds - 1) + 1)
+        if seconds:
+            x, y = event.position(seconds[0])
+            moved = replace(event, first=seconds[0] - first, last=seconds[-1] - first, x=x, y=y)
+            events.append(moved)
+    return replace(world, num_seconds=num_seconds, events=tuple(events))
 
 
 def make_scene(rng: np.random.Generator, *, split: Split) -> World:

@@ -22,7 +22,7 @@ from train.digits.dataset import (
 )
 from train.digits.questions import TYPES
 from train.digits.render import render_second
-from train.digits.world import make_world
+from train.digits.world import MOTIONS, make_world
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,14 @@ def test_another_seed_or_split_gives_another_set(grounding, tmp_path):
 def test_frame_targets_say_what_is_shown():
     world = make_world(np.random.default_rng(0), split="train", num_seconds=16)
     targets = frame_targets(world)
-    assert targets["num"] == NUM_FRAME_TARGETS == 65
+    assert targets["num"] == NUM_FRAME_TARGETS == 15
     for second, shown in enumerate(targets["frames"]):
-        digits = {event.digit for event in world.shown(second)}
-        assert {target - 50 for target in shown if 50 <= target < 60} == digits
-        pairs = {target for target in shown if target < 50}
-        assert len(pairs) == len({(e.digit, e.motion) for e in world.shown(second)})
+        events = world.shown(second)
+        assert {target for target in shown if target < 10} == {event.digit for event in events}
+        motions = {MOTIONS[target - 10] for target in shown if target >= 10}
+        assert motions == {event.motion for event in events}
+    digits_only = frame_targets(world, knows_motion=False)
+    assert all(target < 10 for shown in digits_only["frames"] for target in shown)
 
 
 def test_images_come_with_captions_and_conversations(tmp_path):
