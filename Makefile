@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test train-digits check format clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
 
 test: check
 	$(BIN)/python -m pytest
+
+# Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/training.md says how long.
+train-digits: $(STAMP)
+	$(BIN)/python -m train.digits.recipe --out runs/digits
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -23,7 +27,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo runs build dist
 
 # torch is installed by itself first: left to a resolver, its newest build with CUDA comes along.
 $(STAMP): pyproject.toml constraints.txt

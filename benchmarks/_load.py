@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from engine_build import build
 from groundserve import Client, ScoreOptions, ScoreResult
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import GroundserveError
 from groundserve.serving import TritonServer
 from tests.media_assets import AV1, H264, H264_TS, HEVC_OPEN_GOP, MJPEG_AVI, VP9, asset_maker
@@ -59,7 +59,7 @@ class Outcome:
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[TritonServer, str]]:
     """Build the shipped checkpoint, serve it without a cache, and give the server and its URL."""
-    build(SHIPPED_CHECKPOINT, folder / "engines", profile="cpu")
+    build(SEEDED_CHECKPOINT, folder / "engines", profile="cpu")
     with TritonServer(
         folder / "engines",
         http_port=0,

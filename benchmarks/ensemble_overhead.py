@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._report import spread, write_report
 from engine_build import build
 from groundserve import Client, ScoreOptions, ScoreResult
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 
@@ -85,7 +85,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         engines = Path(folder) / "engines"
-        build(SHIPPED_CHECKPOINT, engines, profile="cpu")
+        build(SEEDED_CHECKPOINT, engines, profile="cpu")
         results = {
             f"{num_frames} frames": measure(
                 args.video,

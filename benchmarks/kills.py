@@ -26,10 +26,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._report import spread, write_report
 from engine_build import build
 from groundserve import Client, GroundserveError
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 
 KINDS = ("stub", "worker", "server")
 MAX_SERVER_KILLS = 4  # the supervisor gives up after 5 restarts within 10 minutes
@@ -271,7 +271,7 @@ def main() -> None:
         folder = Path(name)
         if args.engines is None:
             args.engines = folder / "engines"
-            build(SHIPPED_CHECKPOINT, args.engines, profile="cpu")
+            build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
         clip = args.clip or clips / "bikes.mp4"
         results = measure(args.engines, clip, args.kills, args.seed, folder)
     broken = broken_promises(results)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._report import write_report
 from benchmarks.segment_cut import loop_source, make_source, peak_rss_mib
 from engine_build import build
 from groundserve import Client, ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 
 MINUTES = (10, 120)
@@ -73,7 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build(SHIPPED_CHECKPOINT, folder / "engines", profile="cpu")
+        build(SEEDED_CHECKPOINT, folder / "engines", profile="cpu")
         make_source(folder / "source.mp4")
         results = {}
         for minutes in MINUTES:

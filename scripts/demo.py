@@ -1,4 +1,4 @@
-"""What `make demo` runs: build, serve, score a real video, draw, stop.
+"""What `make demo` runs: build, serve, score a drawn and a real video, draw pictures, stop.
 
 Every step is the command a user would type; the script prints each before it runs it.
 """
@@ -13,16 +13,39 @@ from pathlib import Path
 
 from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 
-QUERIES = ("When is a parked bicycle shown?", "Which frames show cars in traffic?")
-COMMAND = [str(Path(sys.executable).with_name("groundserve"))]
+BIN = Path(sys.executable).parent
+ASKED_TYPES = ("semantic", "semantic_motion", "order")
+SEED = 7
+CLIP_QUERY = "Which frames show a seven?"
 
 
 def run(*args: str) -> str:
-    """Run one groundserve command and return what it printed."""
-    print(f"\n$ groundserve {shlex.join(args)}", flush=True)
-    finished = subprocess.run([*COMMAND, *args], check=True, stdout=subprocess.PIPE, text=True)
+    """Run one command and return what it printed."""
+    print(f"\n$ {shlex.join(args)}", flush=True)
+    command = [str(BIN / args[0]), *args[1:]]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(finished.stdout, end="", flush=True)
     return finished.stdout
+
+
+def draw_video(out: Path) -> tuple[Path, list[dict[str, object]]]:
+    """Write a MovingDigits video that nothing was trained on; return it and what is asked."""
+    shown = ["-m", "train.digits.dataset", "--out", str(out), "--split", "test"]
+    records = run("python", *shown, "--seed", str(SEED), "--num-videos", "1").strip()
+    by_type: dict[str, dict[str, object]] = {}
+    for record in json.loads(Path(records).read_text("utf-8")):
+        by_type.setdefault(record["type"], record)
+    return out / "videos" / "00000.mp4", [by_type[kind] for kind in ASKED_TYPES]
+
+
+def show_truth(answer: str, records: list[dict[str, object]]) -> None:
+    """Print which of the selected frames are among those that answer each question."""
+    print("\nselected frames that are right (the questions' own labels):")
+    for query, record in zip(json.loads(answer)["queries"], records, strict=True):
+        labelled = {float(str(second)) for second in record["frame_num"]}  # type: ignore[attr-defined]
+        right = sum(second in labelled for second in query["selected_seconds"])
+        possible = min(len(labelled), len(query["selected_seconds"]))
+        print(f"  {right} of {possible}  {query['query']}")
 
 
 def main() -> None:
@@ -34,11 +57,12 @@ def main() -> None:
     clip = Path(sys.prefix) / "clips" / "bikes.mp4"
     engines = out / "engines"
     started = time.perf_counter()
-    run("build", "--checkpoint", str(SHIPPED_CHECKPOINT), "--out", str(engines))
+    video, records = draw_video(out / "digits")
+    run("groundserve", "build", "--checkpoint", str(SHIPPED_CHECKPOINT), "--out", str(engines))
     serve = ["serve", "--engines", str(engines), "--json", "--log-file", str(out / "triton.log")]
     serve += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     print(f"\n$ groundserve {shlex.join(serve)} &", flush=True)
-    server = subprocess.Popen([*COMMAND, *serve], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([BIN / "groundserve", *serve], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
@@ -46,13 +70,17 @@ def main() -> None:
             sys.exit(f"the server did not start; see {out / 'triton.log'}")
         print(line, end="", flush=True)
         address = json.loads(line)["grpc"]
-        questions = [word for query in QUERIES for word in ("--query", query)]
-        common = ["score", str(clip), *questions, "--server", address, "--top-k", "4"]
+        asked = [str(record["question"]).removeprefix("<image>\n") for record in records]
+        questions = [word for question in asked for word in ("--query", question)]
+        sampling = ["--sampling", "infer", "--sample-fps", "1", "--top-k", "4"]
+        common = ["groundserve", "score", str(video), *questions, "--server", address, *sampling]
         pictures = ["--contact-sheet", str(out / "contact_sheet.png")]
-        pictures += ["--plot", str(out / "scores.png")]
-        run(*common, *pictures)
+        run(*common, *pictures, "--plot", str(out / "scores.png"))
         answer = run(*common, "--json")
         (out / "answer.json").write_text(answer)
+        show_truth(answer, records)
+        real = ["groundserve", "score", str(clip), "--query", CLIP_QUERY, "--server", address]
+        run(*real, "--top-k", "4", "--contact-sheet", str(out / "real_clip.png"))
     finally:
         server.terminate()
         server.wait(timeout=30)

@@ -1,33 +1,26 @@
-"""Make the checkpoint that ships with groundserve: python scripts/make_seeded_checkpoint.py.
+"""Make the random checkpoint of tests and benchmarks: python scripts/make_seeded_checkpoint.py.
 
-The reference's architecture at small dimensions with seeded random weights, in its file layout.
-It grounds nothing; it lets every command run without a download. Seed, dimensions and the
+The reference's architecture at small dimensions and its full budget of 16,384 visual tokens, with
+seeded random weights, in its file layout. It grounds nothing. Seed, dimensions and the
 tokenizer's training text stand below, so the files can be made again bit for bit.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from groundserve.modeling.checkpoint import reference_state_dict
 from groundserve.modeling.config import CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
+from train.digits.base import make_tokenizer, write_json, write_tokenizer
 
 SEED = 20251121
-OUT = Path(__file__).parent.parent / "groundserve" / "checkpoints" / "seeded"
+OUT = Path(__file__).parent.parent / "tests" / "fixtures" / "seeded"
 TOWER_NAME = "siglip-seeded-patch14-224"
 NOTE = "random weights: scores mean nothing"
-SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-# Qwen2's pre-tokenizer: newlines stick to the punctuation before them.
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 TEXT = [
     "When does the man ride the bike past the tree?\n",
     "Which frames show the rabbit?\n",
@@ -47,33 +40,12 @@ VISION = {
 }
 
 
-def make_tokenizer() -> Tokenizer:
-    """Train a byte-level tokenizer with Qwen2's normaliser and pre-tokenizer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=384,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXT, trainer)
-    return tokenizer
-
-
 def main() -> None:
     """Write all files."""
     torch.manual_seed(SEED)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(TEXT, vocab_size=384)
     config = {
         "architectures": ["EagleQwenG"],
         "model_type": "eagle_QwenG",
@@ -118,17 +90,7 @@ def main() -> None:
     tensors = reference_state_dict(vision, grounding)
     save_file(tensors, OUT / "model.safetensors", metadata={"format": "pt"})
     write_json(OUT / "config.json", config)
-    tokenizer.save(str(OUT / "tokenizer.json"))
-    write_json(
-        OUT / "tokenizer_config.json",
-        {
-            "tokenizer_class": "Qwen2Tokenizer",
-            "pad_token": "<|endoftext|>",
-            "eos_token": "<|im_end|>",
-            "bos_token": None,
-            "model_max_length": 20480,
-        },
-    )
+    write_tokenizer(tokenizer, OUT)
     (OUT / "groundserve_note.txt").write_text(NOTE + "\n")
     tower = OUT / TOWER_NAME
     tower.mkdir()
@@ -136,11 +98,6 @@ def main() -> None:
     prefix = "model.vision_tower.vision_tower."
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     save_file(own, tower / "model.safetensors", metadata={"format": "pt"})
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

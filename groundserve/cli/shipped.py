@@ -7,7 +7,7 @@ from pathlib import Path
 
 import groundserve
 
-SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "seeded"
+SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "digits"
 
 
 def shipped_engine_dir() -> Path:

@@ -184,7 +184,7 @@ def test_the_released_models_tower_is_known_without_its_config():
     assert (tower.side, tower.num_layers_used(-2)) == (27, 26)
 
 
-def test_the_shipped_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
+def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
     """Seeded: the committed files can be made again bit for bit."""
     import importlib.util
 

@@ -88,7 +88,7 @@ def test_records_give_every_figure_as_json(run, media, tmp_path):
         *("--checkpoint", CHECKPOINT, "--top-k", 2, "--seed", 5, "--json", "--jsonl", jsonl),
     )
     assert code == 0, err
-    assert "random weights: scores mean nothing" in err
+    assert "trained on moving handwritten digits" in err
     value = json.loads(out.splitlines()[-1])
     assert value["source"]["kind"] == "records"
     assert value["sampling"] == {"rule": "infer", "sample_fps": 1.0}

@@ -109,8 +109,9 @@ def write_language_model(
             num_key_value_heads=2,
             max_position_embeddings=32768,
             rms_norm_eps=1e-6,
-            # Short waves: the positions of a few hundred tokens must be told apart by 16 of them.
-            rope_theta=100.0,
+            # Qwen2's 1e6 leaves a head of 32 few waves that tell one frame from the next, 1e2 none
+            # long enough to reach the question.
+            rope_theta=1e4,
             use_sliding_window=False,
             tie_word_embeddings=False,
             # 0.02 is right for a width of 3584; at 128 it leaves the layers silent for long.

@@ -1,0 +1,94 @@
+"""The answerer, and what the report makes of its answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from train.digits import downstream
+from train.digits.downstream import answer, downstream_report, named_digits
+from train.evaluation.report import ScoredQuestion
+
+
+def test_named_digits():
+    assert named_digits("Which digit comes right after the five?") == [5]
+    assert named_digits("a two moves left. Then a nine stands still. Then a two") == [2, 9]
+    assert named_digits("Someone often eats seventeen buns.") == []
+
+
+def test_answer_is_what_the_frames_show_most():
+    shown = np.zeros((3, 10))
+    shown[:, 5] = 0.4
+    shown[0, 2] = 0.3
+    shown[1:, 7] = 0.2
+    assert answer(shown, question="When does something move left?") == 5
+    assert answer(shown, question="Which digit comes right after the five?") == 7
+
+
+class ReadsFirstPixel:
+    """A classifier of frames whose first pixel is the digit they show."""
+
+    image_size = 1
+
+    def __init__(self, vision, *, seed):
+        pass
+
+    def shown(self, frames):
+        return np.eye(10)[frames[:, 0, 0, 0]]
+
+
+@pytest.fixture
+def made_up(monkeypatch, tmp_path):
+    """Two videos of eight frames; the digit asked for is in the last two, others before."""
+    videos = {
+        "a.mp4": np.array([1, 1, 2, 2, 1, 1, 7, 7]),
+        "b.mp4": np.array([3, 3, 3, 3, 3, 3, 8, 8]),
+    }
+    monkeypatch.setattr(downstream, "DigitClassifier", ReadsFirstPixel)
+    monkeypatch.setattr(downstream.Checkpoint, "open", lambda name: downstream.Checkpoint)
+    monkeypatch.setattr(downstream.Checkpoint, "load_vision", lambda: torch.nn.Identity())
+    monkeypatch.setattr(
+        downstream,
+        "_sampled_frames",
+        lambda workers, path, size: videos[path.name].reshape(-1, 1, 1, 1),
+    )
+    question = "Which digit comes right after the {}?"
+    asked = {"a.mp4": question.format("two"), "b.mp4": question.format("three")}
+    answers = {"a.mp4": "The seven.", "b.mp4": "The eight."}
+    records = [
+        {"video": video, "question": f"<image>\n{asked[video]}", "answer": answers[video]}
+        for video in videos
+    ]
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records))
+    scored = [
+        ScoredQuestion(
+            video=video,
+            type="order",
+            question=asked[video],
+            labels=np.arange(8) >= 6,
+            frame_logits=np.arange(8, dtype=np.float32),
+            pts_seconds=np.arange(8.0),
+            duration_seconds=8.0,
+        )
+        for video in videos
+    ]
+    return path, scored
+
+
+def test_report_compares_selected_with_uniform_frames(made_up):
+    path, scored = made_up
+    report = downstream_report(path, checkpoint="any", scored=scored, num_selected=2, seed=0)
+    assert report["num_questions"] == 2
+    assert report["accuracy"]["selected"]["value"] == 1.0
+    # Uniform frames 2 and 6 of the first video show a named digit and the answer.
+    assert report["accuracy"]["uniform"]["value"] == 1.0
+    assert report["accuracy"]["all_frames"]["value"] == 0.5
+    assert report["gain_over_uniform"]["value"] == 0.0
+
+
+def test_report_without_such_questions(made_up):
+    path, scored = made_up
+    others = [q for q in scored if q.type == "semantic"]
+    assert downstream_report(path, checkpoint="any", scored=others, num_selected=2, seed=0) is None

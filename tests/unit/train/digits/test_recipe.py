@@ -1,0 +1,96 @@
+"""The recipe, at a size where it learns nothing: every stage runs and hands over to the next."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from groundserve.modeling.checkpoint import Checkpoint
+from train.digits.base import SPECIAL_TOKENS, VISION, make_tokenizer
+from train.digits.recipe import Phase, Recipe, run_recipe, stage_configs
+from train.digits.vision import VisionTraining, train_vision
+
+TINY = Recipe(
+    seed=3,
+    vision=VisionTraining(seed=3, num_steps=2, batch_size=4),
+    num_texts=64,
+    num_images=256,
+    num_videos=6,
+    video_epochs=1,
+    video_frames=8,
+    phases=(
+        Phase(num_frames=8, num_videos=2, learning_rate=1e-3),
+        Phase(num_frames=16, num_videos=2, learning_rate=1e-3),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Several threads wait for each other longer than such small models take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_run_starts_from_the_one_before(tmp_path):
+    configs = stage_configs(TINY, tmp_path)
+    assert [config.stage for config in configs] == [
+        "projector",
+        "images",
+        "video",
+        "grounding",
+        "grounding",
+    ]
+    assert configs[0].init == tmp_path / "base" / "qwen2"
+    for before, after in itertools.pairwise(configs):
+        assert after.init == before.out / "final"
+
+
+def test_without_stages_1_to_3_the_base_is_grounded_directly(tmp_path):
+    configs = stage_configs(replace(TINY, has_stages_1_to_3=False, variant="anchor"), tmp_path)
+    assert [config.stage for config in configs] == ["grounding", "grounding"]
+    assert configs[0].init == tmp_path / "base" / "qwen2"
+    assert {config.variant for config in configs} == {"anchor"}
+
+
+@pytest.mark.timeout(300)
+def test_all_stages_run_and_leave_a_checkpoint_that_opens(tmp_path):
+    package = run_recipe(TINY, tmp_path)
+    checkpoint = Checkpoint.open(package)
+    assert checkpoint.tower_directory == package / "siglip-digits-patch12-72"
+    checkpoint.load_grounding()
+    checkpoint.load_vision()
+    lines = (package / "training" / "log.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
+    assert {line["run"] for line in log} >= {"grounding-1", "grounding-2"}
+    assert any("frame_ap" in line.get("validation", {}) for line in log)
+    config = json.loads((package / "training" / "config.json").read_text())
+    assert config["recipe"]["seed"] == 3
+    assert str(tmp_path) not in json.dumps(config)
+    timing = (tmp_path / "timing.jsonl").read_text()
+    assert run_recipe(TINY, tmp_path) == package
+    assert (tmp_path / "timing.jsonl").read_text() == timing  # nothing was done again
+
+
+def test_the_tower_learns_and_is_complete():
+    losses = []
+    tower = train_vision(
+        VISION,
+        VisionTraining(seed=1, num_steps=12, batch_size=8),
+        on_step=lambda step, loss, right: losses.append(loss),
+    )
+    assert losses[-1] < 0.7 * losses[0]
+    names = tower.state_dict()
+    assert "head.probe" in names
+    assert f"encoder.layers.{VISION.num_hidden_layers - 1}.mlp.fc2.weight" in names
+
+
+def test_the_tokenizer_is_qwen2s_kind():
+    tokenizer = make_tokenizer(["When is a seven shown?\n"] * 3, vocab_size=300)
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2]
+    assert tokenizer.encode("seven?\n").tokens[-1] == "?Ċ"
+    assert tokenizer.decode(tokenizer.encode("été!").ids) == "été!"
