@@ -37,10 +37,10 @@ SEEDS = (11, 12, 13)
 VARIANTS: tuple[Variant, ...] = ("pooling", "anchor")
 NUM_FRAMES = 16
 TEST_SEED = 2026
-NUM_TEST_VIDEOS = 80
-NUM_VIDEOS = 500
+NUM_TEST_VIDEOS = 60
+NUM_VIDEOS = 300
 """Of stage 4 behind stages 1 to 3."""
-NUM_VIDEOS_ALONE = 900
+NUM_VIDEOS_ALONE = 440
 """Of stage 4 alone: about as many tokens as all four stages."""
 
 
@@ -57,9 +57,9 @@ def run_both_variants(seed: int, has_stages_1_to_3: bool, work: Path) -> list[di
             seed=seed,
             variant=variant,
             has_stages_1_to_3=has_stages_1_to_3,
-            num_texts=3200,
-            num_images=2400,
-            num_videos=600,
+            num_texts=960,
+            num_images=768,
+            num_videos=240,
             video_epochs=1,
             phases=(Phase(num_frames=NUM_FRAMES, num_videos=num_videos, learning_rate=1e-3),),
         )

@@ -32,15 +32,25 @@ CLIP_SECONDS = 5
 NUM_FRAME_TARGETS = NUM_DIGITS + len(MOTIONS)
 """A: each digit, each motion."""
 
+NUM_FRAME_TARGETS_WITH_ORDER = NUM_FRAME_TARGETS + 2 * NUM_DIGITS
+"""A where order counts: also each digit that comes right before, and right after, what is shown."""
+
 _NUM_ABSENT = 1
 _WORLD_TRIES = 20
+_ORDER_TRIES = 3
 _MIN_DIGITS = 4
 # What a stream of random numbers is for; two never share one.
 _STREAMS = {"grounding": 0, "images": 1, "videos": 2}
 
 
 def write_grounding_set(
-    out: Path, *, split: Split, seed: int, num_videos: int, num_frames: int = 48
+    out: Path,
+    *,
+    split: Split,
+    seed: int,
+    num_videos: int,
+    num_frames: int = 48,
+    num_more_order: int = 0,
 ) -> Path:
     """Write videos with one question of each type and one about something absent.
 
@@ -50,6 +60,9 @@ def write_grounding_set(
         seed: Any number >= 0.
         num_videos: How many.
         num_frames: T, frames that sampling at one a second takes; the seconds of each video.
+        num_more_order: Further questions of the hardest type, `order`, as far as there are any
+            that differ: for training, and with them the `frame_targets` tell order too. The videos
+            and the other questions stay the same.
 
     Returns:
         The path of `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
@@ -61,9 +74,10 @@ def write_grounding_set(
     records = []
     for number, rng in _streams("grounding", split, seed, num_videos, num_frames):
         world, questions = draw_video(rng, split=split, num_frames=num_frames)
+        questions += _more_order(world, rng, questions, num_more_order)
         name = f"videos/{number:05d}.mp4"
         write_video(world, out / name)
-        targets = frame_targets(world)
+        targets = frame_targets(world, knows_order=num_more_order > 0)
         for place, question in enumerate(questions):
             records.append(
                 {
@@ -156,22 +170,46 @@ def draw_video(
     return world, questions
 
 
-def frame_targets(world: World, *, knows_motion: bool = True) -> dict[str, Any]:
+def _more_order(
+    world: World, rng: np.random.Generator, questions: list[Question], number: int
+) -> list[Question]:
+    texts = {question.text for question in questions}
+    more: list[Question] = []
+    for _ in range(_ORDER_TRIES * number):
+        question = ask(world, rng, "order")
+        if question is not None and question.text not in texts and len(more) < number:
+            more.append(question)
+            texts.add(question.text)
+    return more
+
+
+def frame_targets(
+    world: World, *, knows_motion: bool = True, knows_order: bool = False
+) -> dict[str, Any]:
     """Return what each second shows, as the records' `frame_targets`.
 
     Args:
         world: What is shown.
         knows_motion: False leaves out motions, which a single picture does not show.
+        knows_order: True adds the digits right before and after each event.
     """
     frames = []
+    digits = [event.digit for event in world.events]
+    before = dict(zip(world.events[1:], digits, strict=False))
+    after = dict(zip(world.events, digits[1:], strict=False))
     for second in range(world.num_seconds):
         targets: set[int] = set()
         for event in world.shown(second):
             targets.add(event.digit)
             if knows_motion:
                 targets.add(NUM_DIGITS + MOTIONS.index(event.motion))
+            if knows_order and event in before:
+                targets.add(NUM_FRAME_TARGETS + before[event])
+            if knows_order and event in after:
+                targets.add(NUM_FRAME_TARGETS + NUM_DIGITS + after[event])
         frames.append(sorted(targets))
-    return {"num": NUM_FRAME_TARGETS, "frames": frames}
+    num = NUM_FRAME_TARGETS_WITH_ORDER if knows_order else NUM_FRAME_TARGETS
+    return {"num": num, "frames": frames}
 
 
 def _streams(

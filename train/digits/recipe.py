@@ -52,8 +52,10 @@ class Phase:
     """Each is seen once, with all its questions."""
     learning_rate: float
     """Peak of its schedule."""
+    num_more_order: int = 0
+    """Questions of temporal order besides the one that every video has."""
     questions_per_video: int = 6
-    """Sequences that share a video's frames; 6 are all there are."""
+    """Sequences that share a video's frames; of 6 + `num_more_order` that there are at most."""
     batch_size: int = 2
     """Videos a step."""
     auxiliary_weight: float = 3.0
@@ -92,8 +94,34 @@ class Recipe:
             batch_size=4,
             auxiliary_weight=6.0,
         ),
-        Phase(num_frames=32, num_videos=800, learning_rate=1e-3),
-        Phase(num_frames=48, num_videos=1500, learning_rate=8e-4),
+        Phase(num_frames=32, num_videos=800, learning_rate=1.2e-3, auxiliary_weight=6.0),
+        Phase(
+            num_frames=16,
+            num_videos=2000,
+            learning_rate=1.2e-3,
+            questions_per_video=1,
+            batch_size=8,
+            auxiliary_weight=10.0,
+        ),
+        Phase(num_frames=48, num_videos=1500, learning_rate=1e-3),
+        Phase(
+            num_frames=24,
+            num_videos=1200,
+            learning_rate=1e-3,
+            num_more_order=3,
+            questions_per_video=9,
+            batch_size=1,
+            auxiliary_weight=8.0,
+        ),
+        Phase(
+            num_frames=48,
+            num_videos=800,
+            learning_rate=8e-4,
+            num_more_order=3,
+            questions_per_video=9,
+            batch_size=1,
+            auxiliary_weight=6.0,
+        ),
     )
     """Of stage 4."""
 
@@ -186,6 +214,8 @@ def _grounding(
     recipe: Recipe, out: Path, init: Path, tower: Path, phase: Phase, name: str
 ) -> StageConfig:
     data = out / "data" / f"grounding-{phase.num_frames}"
+    if phase.num_more_order:
+        data = data.with_name(f"{data.name}-order")
     full = stages.grounding(
         init=init,
         vision_tower=tower,
@@ -268,6 +298,7 @@ def _make_data(recipe: Recipe, config: StageConfig) -> None:
             seed=recipe.seed,
             num_videos=phase.num_videos,
             num_frames=phase.num_frames,
+            num_more_order=phase.num_more_order,
         )
 
 

@@ -92,6 +92,18 @@ def test_the_same_seed_gives_the_same_files(grounding, tmp_path):
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_more_order_questions_leave_the_rest_as_it_was(grounding, tmp_path):
+    path = write_grounding_set(tmp_path, split="test", seed=3, num_videos=1, num_more_order=3)
+    records = json.loads(path.read_text())
+    plain = [r for r in json.loads(grounding.read_text()) if r["video"] == "videos/00000.mp4"]
+    for record, plainly in zip(records, plain, strict=False):
+        assert record | {"frame_targets": None} == plainly | {"frame_targets": None}
+    more = records[len(plain) :]
+    assert 1 <= len(more) <= 3
+    assert {record["type"] for record in more} == {"order"}
+    assert len({record["question"] for record in records}) == len(records)
+
+
 def test_another_seed_or_split_gives_another_set(grounding, tmp_path):
     first = json.loads(grounding.read_text())[0]
     for split, seed in (("test", 4), ("train", 3)):
@@ -110,6 +122,11 @@ def test_frame_targets_say_what_is_shown():
         assert {target for target in shown if target < 10} == {event.digit for event in events}
         motions = {MOTIONS[target - 10] for target in shown if target >= 10}
         assert motions == {event.motion for event in events}
+    ordered = frame_targets(world, knows_order=True)
+    assert ordered["num"] == 35
+    first, second = world.events[:2]
+    assert 15 + first.digit in ordered["frames"][second.first]
+    assert 25 + second.digit in ordered["frames"][first.first]
     digits_only = frame_targets(world, knows_motion=False)
     assert all(target < 10 for shown in digits_only["frames"] for target in shown)
 
