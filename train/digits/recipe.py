@@ -106,7 +106,7 @@ class Recipe:
         Phase(num_frames=48, num_videos=1500, learning_rate=1e-3),
         Phase(
             num_frames=24,
-            num_videos=1200,
+            num_videos=1000,
             learning_rate=1e-3,
             num_more_order=3,
             questions_per_video=9,
@@ -115,7 +115,7 @@ class Recipe:
         ),
         Phase(
             num_frames=48,
-            num_videos=800,
+            num_videos=600,
             learning_rate=8e-4,
             num_more_order=3,
             questions_per_video=9,

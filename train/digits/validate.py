@@ -51,7 +51,11 @@ def frame_ap(config: StageConfig) -> Validate:
             for example in examples:
                 if isinstance(example, Unreadable):
                     raise ValueError(f"{example.source}: {example.reason}")  # we wrote it
-                losses = model([example], encode_frames(vision, [example]))
+                # Without labels the model only scores, whatever else it was trained to tell.
+                asked = replace(
+                    example, texts=tuple(replace(text, labels=None) for text in example.texts)
+                )
+                losses = model([asked], encode_frames(vision, [asked]))
                 for text, logits in zip(example.texts, losses.frame_logits, strict=True):
                     kind = next(kinds)
                     assert text.labels is not None

@@ -22,7 +22,7 @@ TINY = Recipe(
     video_frames=8,
     phases=(
         Phase(num_frames=8, num_videos=2, learning_rate=1e-3),
-        Phase(num_frames=16, num_videos=2, learning_rate=1e-3),
+        Phase(num_frames=16, num_videos=2, learning_rate=1e-3, num_more_order=1),
     ),
 )
 
