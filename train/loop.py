@@ -215,15 +215,16 @@ class Run:
                     log.step(report)
                 if on_step and is_first:
                     on_step(report)
+                if is_last or self.step % config.save_every_steps == 0:
+                    if log:
+                        log.flush()
+                    self._save()
+                # After saving: what the caller gives may fail, and no step is lost by it.
                 if validate and (is_last or _is_due(self.step, validate_every_steps)):
                     with self._model.evaluation() as trunk:
                         results = validate(trunk, self._initial.vision)
                     if log:
                         log.validation(self.step, results)
-                if is_last or self.step % config.save_every_steps == 0:
-                    if log:
-                        log.flush()
-                    self._save()
         final = config.out / "final"
         weights = gather_weights(self._initial.model)
         if is_first and not final.exists():
