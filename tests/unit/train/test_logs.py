@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -74,6 +75,8 @@ def test_tensorboard_has_the_same_numbers(tmp_path):
         log.step(make_report(1))
         log.step(make_report(2, loss=0.75))
         log.validation(2, {"accuracy": 0.5})
+    # TensorBoard reads files in the order of their names, which tell the second they were made in.
+    time.sleep(1.1)
     with RunLog(tmp_path, step=1) as log:  # a run that was resumed behind step 1
         log.step(make_report(2, loss=0.25))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
