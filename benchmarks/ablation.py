@@ -2,8 +2,8 @@
 
     python -m benchmarks.ablation --work /tmp/ablation --out ablation.json
 
-Every run processes about as many visual and text tokens: without stages 1 to 3, their share goes
-to more videos in stage 4 (the counts stand in the results). All runs use the tower of the shipped
+Without stages 1 to 3, part of their tokens goes to more videos in stage 4; the counts stand in the
+results. All runs use the tower of the shipped
 checkpoint, those of a seed one language model; all are scored on the same fresh test videos, 16
 frames long.
 """
@@ -41,7 +41,7 @@ NUM_TEST_VIDEOS = 60
 NUM_VIDEOS = 300
 """Of stage 4 behind stages 1 to 3."""
 NUM_VIDEOS_ALONE = 440
-"""Of stage 4 alone: about as many tokens as all four stages."""
+"""Of stage 4 alone: about as many seconds as all four stages."""
 
 
 def run_both_variants(seed: int, has_stages_1_to_3: bool, work: Path) -> list[dict[str, Any]]:
