@@ -3,8 +3,8 @@
     python -m benchmarks.ablation --work /tmp/ablation --out ablation.json
 
 Without stages 1 to 3, part of their tokens goes to more videos in stage 4; the counts stand in the
-results. All runs use the tower of the shipped checkpoint, those of a seed one language model; all are
-scored on the same fresh test videos, 16 frames long.
+results. All runs use the tower of the shipped checkpoint, those of a seed one language model; all
+are scored on the same fresh test videos, 16 frames long.
 """
 
 from __future__ import annotations
