@@ -128,8 +128,8 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
 
     `config.init` is a plain Qwen2 directory, to which `config.vision_tower` adds the tower, or the
     output of an earlier stage or of the reference. A new projector starts as torch's linear layers
-    do, a new head (or auxiliary layer) as N(0, 0.02), the `initializer_range` of Qwen2, with zero
-    bias; both are drawn from the run's seed. Where a Qwen2 model shares its embedding table with
+    do, a new head (or auxiliary layer) as N(0, `initializer_range` of its config), with zero bias;
+    both are drawn from the run's seed. Where a Qwen2 model shares its embedding table with
     the LM head, the LM head starts as a copy and is trained by itself.
 
     Args:

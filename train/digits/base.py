@@ -7,7 +7,6 @@ A tokenizer and a small Qwen2 that has read captions stand in for Qwen2-7B-Instr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +40,7 @@ _SPLIT = (
 )
 
 
-def make_tokenizer(texts: Iterator[str] | list[str], *, vocab_size: int) -> Tokenizer:
+def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
     """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()

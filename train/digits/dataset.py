@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from groundserve.errors import InvalidRequestError
+from train.data.records import CLIP_SECONDS
 from train.digits.captions import scene_caption, scene_conversation, video_conversation
 from train.digits.handwritten import SPLITS, Split
 from train.digits.questions import ABSENT_TYPES, TYPES, Question, ask, ask_absent
@@ -25,9 +26,6 @@ from train.digits.world import MOTIONS, NUM_DIGITS, World, make_scene, make_worl
 
 VERSION = "1"
 """Raised whenever the same seed would give other videos, questions or labels."""
-
-CLIP_SECONDS = 5
-"""Length of the clips that `clip_num` counts, as VideoITG-40K has them."""
 
 NUM_FRAME_TARGETS = NUM_DIGITS + len(MOTIONS)
 """A: each digit, each motion."""

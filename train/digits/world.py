@@ -5,7 +5,7 @@ Time is counted in seconds, of which sampling at one frame a second takes one fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -113,18 +113,6 @@ def make_world(rng: np.random.Generator, *, split: Split, num_seconds: int) -> W
         events=tuple(events),
         background_seed=int(rng.integers(2**32)),
     )
-
-
-def cut_clip(world: World, *, first: int, num_seconds: int) -> World:
-    """Return a stretch of a world; what began before it goes on in it."""
-    events = []
-    for event in world.events:
-        seconds = range(max(event.first, first), min(event.last, first + num_seconds - 1) + 1)
-        if seconds:
-            x, y = event.position(seconds[0])
-            moved = replace(event, first=seconds[0] - first, last=seconds[-1] - first, x=x, y=y)
-            events.append(moved)
-    return replace(world, num_seconds=num_seconds, events=tuple(events))
 
 
 def make_scene(rng: np.random.Generator, *, split: Split) -> World:
