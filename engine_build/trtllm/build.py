@@ -1,0 +1,205 @@
+"""Run `trtllm-build` on a converted checkpoint, with every flag chosen."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
+from engine_build.trtllm.limits import EngineLimits
+from groundserve.errors import UnsupportedError
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.profiles import Precision
+
+logger = logging.getLogger(__name__)
+
+# The last release that builds and runs TensorRT engines (docs/tensorrt_llm.md).
+PINNED_VERSION = "1.2.1"
+CONTAINER = "nvcr.io/nvidia/tritonserver:26.04-trtllm-python-py3"
+# What the engine's own config.json does not say, under this key of it.
+_EXTRA_KEY = "groundserve"
+
+_PROGRAM = "trtllm-build"
+_MODEL_FILE = Path(__file__).parent / "model.py"
+# The kernels' word for attention that materialises its scores: 30 GB for a sequence of 13,000.
+_UNFUSED = "Fall back to unfused MHA"
+_SHOWN_LINES = 20
+# Importing TensorRT-LLM starts MPI. Without mpirun, Open MPI would start a daemon and wait for it,
+# and its shared key store fails in some containers. Values that are set already win.
+_MPI_SETTINGS = {"OMPI_MCA_ess_singleton_isolated": "1", "PMIX_MCA_gds": "hash"}
+
+
+def build_engine(
+    checkpoint: Checkpoint,
+    engine_dir: Path,
+    *,
+    precision: Precision,
+    max_num_tokens: int | None = None,
+) -> None:
+    """Build the decoder's engine for the GPU of this machine.
+
+    Writes `rank0.engine`, and `config.json` with the versions and the GPU architecture added.
+
+    Args:
+        checkpoint: Opened checkpoint.
+        engine_dir: Directory to write; made if missing.
+        precision: bf16, or fp16 for comparisons (Qwen2-7B overflows in it).
+        max_num_tokens: Most tokens of one pass; None: two of the longest requests.
+
+    Raises:
+        UnsupportedError: This machine cannot build it, fused attention does not exist for the
+            model, a limit cannot be built, or the builder failed.
+        InvalidRequestError: The checkpoint is incomplete.
+    """
+    if precision == "fp32":
+        raise UnsupportedError(
+            "TensorRT-LLM's fused attention computes in bf16 or fp16, got precision fp32"
+        )
+    program = check_builder()
+    gpu_arch = _gpu_arch()
+    limits = EngineLimits.for_model(checkpoint.config, max_num_tokens=max_num_tokens)
+    engine_dir.mkdir(parents=True, exist_ok=True)
+    # Beside the engine: 15 GB of weights may not fit where temporary files usually go.
+    with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as converted:
+        convert_checkpoint(
+            checkpoint,
+            Path(converted),
+            precision=precision,
+            max_input_len=limits.max_input_len,
+        )
+        command = build_command(
+            Path(converted), engine_dir, precision=precision, limits=limits, program=program
+        )
+        _run(command)
+    _complete_config(engine_dir / CONFIG_NAME, gpu_arch=gpu_arch)
+
+
+def check_builder() -> str:
+    """Return the path of `trtllm-build`.
+
+    Raises:
+        UnsupportedError: It is not installed, or belongs to another release.
+    """
+    program = shutil.which(_PROGRAM)
+    try:
+        version = importlib.metadata.version("tensorrt_llm")
+    except importlib.metadata.PackageNotFoundError:
+        found = "is not installed here"
+    else:
+        if version == PINNED_VERSION and program is not None:
+            return program
+        found = f"is {version} here" if program is not None else f"has no {_PROGRAM} on PATH"
+    raise UnsupportedError(
+        f"this engine is built by TensorRT-LLM {PINNED_VERSION}, which {found}; build in the "
+        f"container {CONTAINER}, or choose the profile gpu-trt"
+    )
+
+
+def build_command(
+    checkpoint_dir: Path,
+    engine_dir: Path,
+    *,
+    precision: Precision,
+    limits: EngineLimits,
+    program: str = _PROGRAM,
+) -> list[str]:
+    """Return the command line; docs/tensorrt_llm.md says why each flag has its value.
+
+    Args:
+        checkpoint_dir: As `convert_checkpoint` writes it.
+        engine_dir: Where the engine goes.
+        precision: bf16 or fp16.
+        limits: Sizes to build for.
+        program: Path of `trtllm-build`.
+    """
+    dtype = DTYPE_NAMES[precision]
+    flags = {
+        "checkpoint_dir": checkpoint_dir,
+        "output_dir": engine_dir,
+        "model_cls_file": _MODEL_FILE,
+        "model_cls_name": ARCHITECTURE,
+        "max_batch_size": limits.max_batch_size,
+        "max_beam_width": 1,
+        "max_input_len": limits.max_input_len,
+        "max_seq_len": limits.max_input_len,
+        "max_num_tokens": limits.max_num_tokens,
+        "opt_num_tokens": limits.opt_num_tokens,
+        "kv_cache_type": "disabled",
+        "remove_input_padding": "enable",
+        "context_fmha": "enable",
+        "gpt_attention_plugin": dtype,
+        "gemm_plugin": dtype,
+        "use_paged_context_fmha": "disable",
+        "use_fp8_context_fmha": "disable",
+        "use_fused_mlp": "enable",
+        "workers": 1,
+        "log_level": "info",
+    }
+    command = [program]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    return command
+
+
+def check_log(log: str) -> None:
+    """Refuse a build whose attention is not fused.
+
+    Raises:
+        UnsupportedError: The log says so.
+    """
+    line = next((line for line in log.splitlines() if _UNFUSED in line), None)
+    if line is not None:
+        raise UnsupportedError(
+            f"TensorRT-LLM has no fused attention for this model on this GPU ({line.strip()}); "
+            "without it a long video does not fit in memory; choose the profile gpu-trt"
+        )
+
+
+def _run(command: Sequence[str]) -> None:
+    """Run the builder with its kernels' warnings in the log, and read that log."""
+    logger.info("running %s", shlex.join(command))
+    finished = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**_MPI_SETTINGS, **os.environ, "TLLM_LOG_LEVEL": "INFO"},
+    )
+    logger.debug("%s", finished.stdout)
+    check_log(finished.stdout)
+    if finished.returncode:
+        shown = "\n".join(finished.stdout.splitlines()[-_SHOWN_LINES:])
+        raise UnsupportedError(f"{_PROGRAM} ended with code {finished.returncode}:\n{shown}")
+
+
+def _complete_config(path: Path, *, gpu_arch: str) -> None:
+    """Add what an engine is tied to and its config does not say."""
+    import tensorrt
+
+    config = json.loads(path.read_text("utf-8"))
+    if config["version"] != PINNED_VERSION:
+        raise UnsupportedError(
+            f"{_PROGRAM} must be of TensorRT-LLM {PINNED_VERSION}, the one on PATH is of "
+            f"{config['version']}; build in the container {CONTAINER}"
+        )
+    config[_EXTRA_KEY] = {"gpu_arch": gpu_arch, "tensorrt": tensorrt.__version__}
+    path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def _gpu_arch() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UnsupportedError(f"{_PROGRAM} builds for the GPU of this machine, which has none")
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"

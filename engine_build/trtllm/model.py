@@ -1,0 +1,286 @@
+"""The decoder as a TensorRT-LLM network: packed embeddings in, one score a token out.
+
+`trtllm-build --model_cls_file` loads this file by its path, before it reads the checkpoint's
+config, so it registers itself when imported and imports nothing of ours. Nothing of ours imports
+it either: it needs TensorRT-LLM 1.2.1.
+
+Shape letters: N tokens of all sequences of a pass, B sequences, D decoder width.
+
+Source: NVIDIA/TensorRT-LLM, layers as in `models/qwen/model.py` 04a2cac, `gpt_attention` as in
+`functional.py` 0071496, inputs as in `models/generation_mixin.py` 03ec464. Different there: causal
+attention, token ids in, logits of the last token out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import tensorrt as trt
+from tensorrt_llm._common import default_net
+from tensorrt_llm.functional import AttentionMaskType, Tensor, cast, gpt_attention
+from tensorrt_llm.layers import (
+    Attention,
+    AttentionParams,
+    ColumnLinear,
+    GatedMLP,
+    KeyValueCacheParams,
+    RmsNorm,
+)
+from tensorrt_llm.models import MODEL_MAP
+from tensorrt_llm.models.modeling_utils import PretrainedModel
+from tensorrt_llm.models.qwen.config import QWenConfig
+from tensorrt_llm.module import Module, ModuleList
+
+# Slots of the plugin's performance knobs.
+_NUM_PERF_KNOBS = 16
+
+
+class FullAttention(Attention):  # type: ignore[misc]
+    """Attention of every token to every token of its own sequence.
+
+    Rotary embedding and grouped keys and values are the plugin's own, and positions start at 0 in
+    every sequence.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        kv_cache_params: KeyValueCacheParams,
+        attention_params: AttentionParams,
+    ) -> Tensor:
+        """Return (N, D) for (N, D)."""
+        # The base class refuses the padding mask, and of the masks it takes none is full:
+        # `bidirectional` runs as causal in the fused kernel. The function below has no such check,
+        # and hands `padding` to the kernel as a mask per packed sequence that hides nothing.
+        context, _ = gpt_attention(
+            qkv=self.qkv(hidden_states),
+            past_key_value=None,
+            sequence_length=None,
+            host_past_key_value_lengths=None,
+            host_max_attention_window_sizes=kv_cache_params.host_max_attention_window_sizes,
+            host_sink_token_length=kv_cache_params.host_sink_token_length,
+            context_lengths=attention_params.context_lengths,
+            cache_indirection=None,
+            host_request_types=attention_params.host_request_types,
+            layer_idx=self.local_layer_idx,
+            num_heads=self.num_attention_heads,
+            num_kv_heads=self.num_attention_kv_heads,
+            num_kv_heads_origin=self.num_kv_heads,
+            hidden_size_per_head=self.attention_head_size,
+            q_scaling=self.q_scaling,
+            rotary_embedding_dim=self.rotary_embedding_dim,
+            rotary_embedding_base=self.rotary_embedding_base,
+            rotary_embedding_scale_type=self.rotary_embedding_scale_type,
+            rotary_embedding_scale=self.rotary_embedding_scale,
+            rotary_embedding_max_positions=self.max_position_embeddings,
+            position_embedding_type=self.position_embedding_type,
+            rotary_inv_freq=attention_params.rotary_inv_freq,
+            rotary_cos_sin=attention_params.embed_positions_for_gpt_attention,
+            # Both count only in a quantised engine: the second is what fused FP8 attention needs.
+            kv_cache_quant_mode=self.quant_mode,
+            attention_output_orig_quant_scale=self._get_output_orig_quant_scale(),
+            max_context_length=attention_params.max_context_length,
+            mask_type=AttentionMaskType.padding,
+            tp_size=self.tp_size,
+            tp_rank=self.tp_rank,
+            host_context_lengths=attention_params.host_context_lengths,
+            use_cache=False,
+            host_runtime_perf_knobs=attention_params.host_runtime_perf_knobs,
+            host_context_progress=attention_params.host_context_progress,
+        )
+        return self.dense(context)
+
+
+class DecoderLayer(Module):  # type: ignore[misc]
+    """One Qwen2 layer."""
+
+    def __init__(self, config: QWenConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.input_layernorm = RmsNorm(
+            normalized_shape=config.hidden_size, eps=config.norm_epsilon, dtype=config.dtype
+        )
+        self.attention = FullAttention(
+            local_layer_idx=layer_idx,
+            hidden_size=config.hidden_size,
+            attention_head_size=config.head_size,
+            num_attention_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            max_position_embeddings=config.max_position_embeddings,
+            dtype=config.dtype,
+            attention_mask_type=AttentionMaskType.padding,
+            bias=config.attn_bias,
+            dense_bias=False,
+            position_embedding_type=config.position_embedding_type,
+            rotary_embedding_base=config.rotary_base,
+            rotary_embedding_scaling=config.rotary_scaling,
+            quant_mode=config.quant_mode,
+        )
+        self.post_layernorm = RmsNorm(
+            normalized_shape=config.hidden_size, eps=config.norm_epsilon, dtype=config.dtype
+        )
+        self.mlp = GatedMLP(
+            hidden_size=config.hidden_size,
+            ffn_hidden_size=config.intermediate_size,
+            hidden_act=config.hidden_act,
+            dtype=config.dtype,
+            bias=config.mlp_bias,
+            quant_mode=config.quant_mode,
+        )
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        kv_cache_params: KeyValueCacheParams,
+        attention_params: AttentionParams,
+    ) -> Tensor:
+        """Return (N, D) for (N, D)."""
+        attended = self.attention(
+            self.input_layernorm(hidden_states),
+            kv_cache_params=kv_cache_params,
+            attention_params=attention_params,
+        )
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.post_layernorm(hidden_states))
+
+
+class Transformer(Module):  # type: ignore[misc]
+    """Layers and final norm, under the names that TensorRT-LLM's own Qwen2 has."""
+
+    def __init__(self, config: QWenConfig) -> None:
+        super().__init__()
+        self.layers = ModuleList(
+            [DecoderLayer(config, index) for index in range(config.num_hidden_layers)]
+        )
+        self.ln_f = RmsNorm(
+            normalized_shape=config.hidden_size, eps=config.norm_epsilon, dtype=config.dtype
+        )
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        kv_cache_params: KeyValueCacheParams,
+        attention_params: AttentionParams,
+    ) -> Tensor:
+        """Return (N, D) after the final norm for (N, D)."""
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                kv_cache_params=kv_cache_params,
+                attention_params=attention_params,
+            )
+        return self.ln_f(hidden_states)
+
+
+class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
+    """Scores tokens; the mean over a frame's tokens is taken by the caller."""
+
+    config_class = QWenConfig
+
+    def __init__(self, config: QWenConfig) -> None:
+        if config.mapping.world_size != 1:
+            raise ValueError(f"this model is built for one GPU, got {config.mapping.world_size}")
+        super().__init__(config)
+        self.transformer = Transformer(config)
+        # `strict_dtype` keeps the GEMM plugin, which computes in the engine's dtype otherwise, in
+        # float32; it wants the dtype as TensorRT's own type.
+        self.score = ColumnLinear(
+            config.hidden_size, 1, bias=True, dtype=trt.float32, strict_dtype=True
+        )
+        # The rotary tables become constants of the engine, shared by all layers.
+        Attention.create_attention_const_params(self, config)
+        self.position_embedding_type = config.position_embedding_type
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        kv_cache_params: KeyValueCacheParams,
+        attention_params: AttentionParams,
+    ) -> Tensor:
+        """Mark and return float32 (N, 1) for (N, D) in the engine's dtype."""
+        attention_params = Attention.fill_attention_params(self, attention_params)
+        hidden_states = self.transformer(
+            inputs_embeds, kv_cache_params=kv_cache_params, attention_params=attention_params
+        )
+        scores = self.score(cast(hidden_states, "float32"))
+        scores.mark_output("frame_token_scores", "float32")
+        return scores
+
+    def prepare_inputs(
+        self,
+        *,
+        max_batch_size: int,
+        max_input_len: int,
+        max_num_tokens: int,
+        opt_num_tokens: int,
+        use_cache: bool,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Declare the network's inputs; the builder passes more sizes than are used here.
+
+        Args:
+            max_batch_size: Most sequences in one pass.
+            max_input_len: Most tokens of one sequence.
+            max_num_tokens: Most tokens of one pass.
+            opt_num_tokens: Tokens of the pass that kernels are chosen for.
+            use_cache: Must be False, which `--kv_cache_type disabled` gives.
+
+        Returns:
+            The keyword arguments of `forward`.
+
+        Raises:
+            ValueError: The build has another setting than this network can be run with.
+        """
+        plugins = default_net().plugin_config
+        if use_cache or not (
+            plugins.remove_input_padding and plugins.gpt_attention_plugin and plugins.context_fmha
+        ):
+            raise ValueError(
+                "build with --kv_cache_type disabled, --remove_input_padding enable, "
+                "--context_fmha enable and the --gpt_attention_plugin"
+            )
+        num_layers = self.config.num_hidden_layers
+        batch_range = [1, min(2, max_batch_size), max_batch_size]
+        return {
+            "inputs_embeds": Tensor(
+                name="inputs_embeds",
+                dtype=self.config.dtype,
+                shape=[-1, self.config.hidden_size],
+                dim_range=OrderedDict(
+                    num_tokens=[[1, opt_num_tokens, max_num_tokens]],
+                    hidden_size=[self.config.hidden_size],
+                ),
+            ),
+            "kv_cache_params": KeyValueCacheParams(
+                host_max_attention_window_sizes=_fixed_input(
+                    "host_max_attention_window_sizes", trt.int32, num_layers
+                ),
+                host_sink_token_length=_fixed_input("host_sink_token_length", trt.int32, 1),
+            ),
+            "attention_params": AttentionParams(
+                context_lengths=_batch_input("context_lengths", batch_range),
+                host_context_lengths=_batch_input("host_context_lengths", batch_range),
+                host_request_types=_batch_input("host_request_types", batch_range),
+                max_context_length=max_input_len,
+                host_runtime_perf_knobs=_fixed_input(
+                    "host_runtime_perf_knobs", trt.int64, _NUM_PERF_KNOBS
+                ),
+                host_context_progress=_fixed_input("host_context_progress", trt.int64, 1),
+            ),
+        }
+
+
+def _batch_input(name: str, batch_range: list[int]) -> Tensor:
+    """Declare int32 (B,); the dimension's name ties the three inputs to one B."""
+    return Tensor(
+        name=name, dtype=trt.int32, shape=[-1], dim_range=OrderedDict(batch_size=[batch_range])
+    )
+
+
+def _fixed_input(name: str, dtype: trt.DataType, size: int) -> Tensor:
+    """Declare a vector of one size."""
+    dimension = OrderedDict([(f"{name}_size", [size])])
+    return Tensor(name=name, dtype=dtype, shape=[size], dim_range=dimension)
+
+
+MODEL_MAP["VideoITGQwen2ForGrounding"] = VideoITGQwen2ForGrounding

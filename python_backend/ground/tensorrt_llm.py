@@ -1,0 +1,326 @@
+"""The decoder as a TensorRT-LLM engine, run through its `Session`.
+
+Shape letters: S tokens of one sequence, N tokens of all sequences of a pass, B sequences of a
+pass, D decoder width.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_ARCHITECTURE = "VideoITGQwen2ForGrounding"
+_ENGINE_NAME = "rank0.engine"
+_CONFIG_NAME = "config.json"
+_REBUILD = "rebuild the engine directory with: groundserve build --profile gpu"
+_INPUTS = {
+    "inputs_embeds",
+    "context_lengths",
+    "host_context_lengths",
+    "host_request_types",
+    "host_max_attention_window_sizes",
+    "host_sink_token_length",
+    "host_runtime_perf_knobs",
+    "host_context_progress",
+}
+_OUTPUT = "frame_token_scores"
+_NUM_PERF_KNOBS = 16
+
+
+class Gpu(Protocol):
+    """The device an engine runs on."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors go."""
+        ...
+
+    @property
+    def arch(self) -> str:
+        """Its architecture, "sm_90"."""
+        ...
+
+    def run(self, enqueue: Callable[[int], bool]) -> bool:
+        """Call with a stream that waits for earlier work, and return once its work is done."""
+        ...
+
+
+class CudaGpu:
+    """The current CUDA device, with a stream of its own."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.device = torch.device("cuda", torch.cuda.current_device())
+        # TensorRT adds synchronisation of its own on the default stream.
+        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch's own
+
+    @property
+    def arch(self) -> str:
+        """See `Gpu.arch`."""
+        import torch
+
+        major, minor = torch.cuda.get_device_capability(self.device)
+        return f"sm_{major}{minor}"
+
+    def run(self, enqueue: Callable[[int], bool]) -> bool:
+        """See `Gpu.run`."""
+        import torch
+
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        enqueued = enqueue(self._stream.cuda_stream)
+        self._stream.synchronize()
+        return enqueued
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineDescription:
+    """What an engine's config.json says."""
+
+    version: str
+    """TensorRT-LLM that built it."""
+    tensorrt_version: str
+    """TensorRT that built it."""
+    gpu_arch: str
+    """Architecture it was built for."""
+    dtype: str
+    """Dtype of the embeddings, "bfloat16"."""
+    hidden_size: int
+    """D."""
+    num_layers: int
+    """Decoder layers."""
+    max_batch_size: int
+    """Most sequences in one pass."""
+    max_input_len: int
+    """Most tokens of one sequence."""
+    max_num_tokens: int
+    """Most tokens in one pass."""
+
+    @classmethod
+    def read(cls, path: Path) -> EngineDescription:
+        """Read config.json.
+
+        Raises:
+            EngineMismatchError: It is unreadable, or describes another kind of engine.
+        """
+        try:
+            config = json.loads(path.read_text("utf-8"))
+            pretrained, build = config["pretrained_config"], config["build_config"]
+            plugins, extra = build["plugin_config"], config["groundserve"]
+            settings = {
+                "architecture": (pretrained["architecture"], _ARCHITECTURE),
+                "world_size": (pretrained["mapping"]["world_size"], 1),
+                "kv_cache_type": (build["kv_cache_type"], "DISABLED"),
+                "remove_input_padding": (plugins["remove_input_padding"], True),
+                "context_fmha": (plugins["context_fmha"], True),
+            }
+            description = cls(
+                version=config["version"],
+                tensorrt_version=extra["tensorrt"],
+                gpu_arch=extra["gpu_arch"],
+                dtype=pretrained["dtype"],
+                hidden_size=pretrained["hidden_size"],
+                num_layers=pretrained["num_hidden_layers"],
+                max_batch_size=build["max_batch_size"],
+                max_input_len=build["max_input_len"],
+                max_num_tokens=build["max_num_tokens"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EngineMismatchError(
+                f"trtllm/{path.name} is missing or not what groundserve writes; {_REBUILD}"
+            ) from error
+        for name, (value, expected) in settings.items():
+            if value != expected:
+                raise EngineMismatchError(
+                    f"trtllm/{path.name}: {name} must be {expected!r}, got {value!r}; {_REBUILD}"
+                )
+        return description
+
+
+class TensorRTLLMTokenScorer:
+    """Runs `trtllm/rank0.engine`; see `python_backend.ground.base.TokenScorer`.
+
+    The engine has one execution context, so calls from several threads wait for each other.
+    """
+
+    def __init__(self, engine_dir: Path, *, gpu: Gpu | None = None) -> None:
+        """Load the engine.
+
+        Args:
+            engine_dir: Directory with `config.json` and `rank0.engine`.
+            gpu: Where it runs; None: the current CUDA device.
+
+        Raises:
+            EngineMismatchError: The engine was built by other versions, for another GPU, or its
+                tensors are not what its config says.
+            UnsupportedError: TensorRT-LLM is not installed.
+        """
+        import torch
+
+        self._description = EngineDescription.read(engine_dir / _CONFIG_NAME)
+        session_class, tensorrt = _import_runtime(self._description)
+        self._gpu: Gpu = gpu or CudaGpu()
+        _check("GPU", self._gpu.arch, self._description.gpu_arch)
+        self._dtype: torch.dtype = getattr(torch, self._description.dtype)
+        self._session = _open_session(session_class, engine_dir / _ENGINE_NAME)
+        _check_bindings(self._session.engine, tensorrt, self._description)
+        self._lock = threading.Lock()
+        # The plugin reads these on the host, so they stay in host memory, whatever the device.
+        self._host_constants = {
+            "host_max_attention_window_sizes": torch.full(
+                (self._description.num_layers,), self._description.max_input_len, dtype=torch.int32
+            ),
+            "host_sink_token_length": torch.zeros(1, dtype=torch.int32),
+            "host_runtime_perf_knobs": torch.full((_NUM_PERF_KNOBS,), -1, dtype=torch.int64),
+            "host_context_progress": torch.zeros(1, dtype=torch.int64),
+        }
+
+    @property
+    def max_num_tokens(self) -> int:
+        """See `TokenScorer.max_num_tokens`."""
+        return self._description.max_num_tokens
+
+    def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
+        """See `TokenScorer.score`; more than one pass can hold is scored in several.
+
+        Raises:
+            InvalidRequestError: A sequence is empty or longer than the engine takes.
+            EngineMismatchError: The embeddings have another dtype or width than the engine.
+        """
+        for embeds in inputs_embeds:
+            self._check_sequence(embeds)
+        scores: list[Tensor] = []
+        with self._lock:
+            for one_pass in self._passes(inputs_embeds):
+                scores += self._run(one_pass)
+        return scores
+
+    def _check_sequence(self, embeds: Tensor) -> None:
+        length, width = embeds.shape
+        limits = self._description
+        if not 1 <= length <= limits.max_input_len:
+            raise InvalidRequestError(
+                f"a sequence must have 1..{limits.max_input_len} visual and text tokens, "
+                f"got {length}; shorten the question or ask for fewer frames"
+            )
+        if embeds.dtype != self._dtype or width != limits.hidden_size:
+            raise EngineMismatchError(
+                f"the engine takes {self._dtype} of width {limits.hidden_size}, the embeddings "
+                f"are {embeds.dtype} of width {width}; {_REBUILD}"
+            )
+
+    def _passes(self, inputs_embeds: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Split into passes within the engine's limits, in order."""
+        passes: list[list[Tensor]] = []
+        num_tokens = 0
+        for embeds in inputs_embeds:
+            num_tokens += len(embeds)
+            if (
+                not passes
+                or len(passes[-1]) == self._description.max_batch_size
+                or num_tokens > self._description.max_num_tokens
+            ):
+                passes.append([])
+                num_tokens = len(embeds)
+            passes[-1].append(embeds)
+        return passes
+
+    def _run(self, sequences: Sequence[Tensor]) -> list[Tensor]:
+        import torch
+
+        lengths = [len(sequence) for sequence in sequences]
+        host_lengths = torch.tensor(lengths, dtype=torch.int32)
+        inputs = {
+            # (N, D); a sequence alone is not copied
+            "inputs_embeds": torch.cat(list(sequences)) if len(lengths) > 1 else sequences[0],
+            "context_lengths": host_lengths.to(self._gpu.device),
+            "host_context_lengths": host_lengths,
+            "host_request_types": torch.zeros_like(host_lengths),  # 0: context
+            **self._host_constants,
+        }
+        scores = torch.empty((sum(lengths), 1), dtype=torch.float32, device=self._gpu.device)
+        self._session.set_shapes(inputs)
+
+        def enqueue(stream: int) -> bool:
+            return bool(self._session.run(inputs, {_OUTPUT: scores}, stream))
+
+        # Returns only when the pass is done: nothing it reads may be freed or written before.
+        if not self._gpu.run(enqueue):
+            raise RuntimeError("TensorRT-LLM could not enqueue a pass; its log says why")
+        return list(torch.split(scores.squeeze(1), lengths))
+
+
+def _import_runtime(description: EngineDescription) -> tuple[Any, Any]:
+    """Return `Session` and `tensorrt` of the versions that built the engine."""
+    try:
+        import tensorrt
+        import tensorrt_llm
+        from tensorrt_llm.runtime import Session
+    except ImportError as error:
+        raise UnsupportedError(
+            f"this engine needs TensorRT-LLM {description.version}, which is not installed; run "
+            "it in the container that docs/tensorrt_llm.md names"
+        ) from error
+    _check("TensorRT-LLM", tensorrt_llm.__version__, description.version)
+    _check("TensorRT", tensorrt.__version__, description.tensorrt_version)
+    return Session, tensorrt
+
+
+def _open_session(session_class: Any, path: Path) -> Any:
+    try:
+        serialized = path.read_bytes()
+    except OSError as error:
+        raise EngineMismatchError(
+            f"trtllm/{path.name} is missing or unreadable; {_REBUILD}"
+        ) from error
+    try:
+        # Needs the plugins that importing tensorrt_llm has registered.
+        return session_class.from_serialized_engine(serialized)
+    except AttributeError as error:
+        # TensorRT logs why and returns None, on which the session then calls a method.
+        raise EngineMismatchError(
+            f"trtllm/{path.name} cannot be deserialised, the log above says why; {_REBUILD}"
+        ) from error
+
+
+def _check(what: str, found: str, built_for: str) -> None:
+    if found != built_for:
+        raise EngineMismatchError(
+            f"the TensorRT-LLM engine was built for {what} {built_for}, this is {found}; {_REBUILD}"
+        )
+
+
+def _check_bindings(engine: Any, tensorrt: Any, description: EngineDescription) -> None:
+    """Compare the engine's own tensors with its config."""
+
+    def check(what: str, found: object, expected: object) -> None:
+        if found != expected:
+            raise EngineMismatchError(
+                f"trtllm/{_ENGINE_NAME}: {what} must be {expected}, got {found}; {_REBUILD}"
+            )
+
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    check("tensors", sorted(names), sorted([*_INPUTS, _OUTPUT]))
+    check(
+        "dtypes",
+        [engine.get_tensor_dtype(name) for name in ("inputs_embeds", _OUTPUT)],
+        [getattr(tensorrt, description.dtype), tensorrt.float32],
+    )
+    max_shapes = {
+        "inputs_embeds": [description.max_num_tokens, description.hidden_size],
+        "context_lengths": [description.max_batch_size],
+        "host_max_attention_window_sizes": [description.num_layers],
+    }
+    for name, expected in max_shapes.items():
+        _, _, largest = engine.get_tensor_profile_shape(name, 0)
+        check(f"shape of {name}", list(largest), expected)

@@ -1,0 +1,152 @@
+"""A checkpoint in TensorRT-LLM's form: names, rows, dtypes and the config's numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine_build.trtllm import convert_checkpoint
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
+from tests.fake_tensorrt_llm import SIGNATURES
+from tests.reference import SET_1, SET_2
+
+CHECKPOINTS = [
+    pytest.param(SET_1 / "videoitg-tiny", id="tiny"),
+    pytest.param(SET_2 / "videoitg-pad-bang", id="pad_bang"),
+    pytest.param(SHIPPED_CHECKPOINT, id="digits"),
+]
+
+
+def convert(checkpoint, out_dir, *, precision="bf16", max_input_len=64):
+    convert_checkpoint(checkpoint, out_dir, precision=precision, max_input_len=max_input_len)
+    config = json.loads((out_dir / "config.json").read_text())
+    return config, load_file(out_dir / "rank0.safetensors")
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS)
+def test_convert_writes_these_tensors_and_no_others(path, tmp_path):
+    opened = Checkpoint.open(path)
+    _, weights = convert(opened, tmp_path)
+    in_layer = {
+        "attention.qkv.weight",
+        "attention.qkv.bias",
+        "attention.dense.weight",
+        "mlp.fc.weight",
+        "mlp.gate.weight",
+        "mlp.proj.weight",
+        "input_layernorm.weight",
+        "post_layernorm.weight",
+    }
+    layers = range(opened.config.num_hidden_layers)
+    assert weights.keys() == {
+        *(f"transformer.layers.{layer}.{name}" for layer in layers for name in in_layer),
+        "transformer.ln_f.weight",
+        "score.weight",
+        "score.bias",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        pytest.param("attention.dense", "self_attn.o_proj", id="dense"),
+        pytest.param("mlp.fc", "mlp.gate_proj", id="fc_is_the_activated_branch"),
+        pytest.param("mlp.gate", "mlp.up_proj", id="gate_is_the_linear_branch"),
+        pytest.param("mlp.proj", "mlp.down_proj", id="proj"),
+        pytest.param("input_layernorm", "input_layernorm", id="norm_before_attention"),
+        pytest.param("post_layernorm", "post_attention_layernorm", id="norm_before_mlp"),
+    ],
+)
+def test_convert_keeps_each_weight(name, source, tmp_path):
+    opened = Checkpoint.open(SET_1 / "videoitg-tiny")
+    _, weights = convert(opened, tmp_path, precision="fp32")
+    expected = opened.load_grounding().state_dict()[f"decoder.layers.1.{source}.weight"]
+    assert torch.equal(weights[f"transformer.layers.1.{name}.weight"], expected)
+
+
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_convert_stacks_query_key_value_rows(kind, tmp_path):
+    opened = Checkpoint.open(SET_1 / "videoitg-tiny")
+    _, weights = convert(opened, tmp_path, precision="fp32")
+    # 4 query and 2 key and value heads of 16.
+    query, key, value = weights[f"transformer.layers.0.attention.qkv.{kind}"].split([64, 32, 32])
+    ours = opened.load_grounding().state_dict()
+    for part, rows in (("q", query), ("k", key), ("v", value)):
+        assert torch.equal(rows, ours[f"decoder.layers.0.self_attn.{part}_proj.{kind}"])
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_convert_rounds_all_but_the_head(precision, dtype, tmp_path):
+    opened = Checkpoint.open(SHIPPED_CHECKPOINT)
+    config, weights = convert(opened, tmp_path, precision=precision)
+    assert config["dtype"] == str(dtype).removeprefix("torch.")
+    heads = {name: weights.pop(f"score.{name}") for name in ("weight", "bias")}
+    assert {tensor.dtype for tensor in weights.values()} == {dtype}
+    ours = opened.load_grounding().head
+    assert torch.equal(heads["weight"], ours.weight)
+    assert torch.equal(heads["bias"], ours.bias)
+
+
+def test_convert_takes_numbers_from_the_checkpoint(tmp_path):
+    config, _ = convert(Checkpoint.open(SET_2 / "videoitg-pad-bang"), tmp_path)
+    assert config == {
+        "architecture": "VideoITGQwen2ForGrounding",
+        "dtype": "bfloat16",
+        "logits_dtype": "float32",
+        "vocab_size": 374,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_size": 16,
+        "hidden_act": "silu",
+        "norm_epsilon": 1e-6,
+        "position_embedding_type": "rope_gpt_neox",
+        "max_position_embeddings": 32768,
+        "rotary_base": 1e6,
+        "rotary_scaling": None,
+        "attn_bias": True,
+        "mlp_bias": False,
+        "qwen_type": "qwen2",
+        "mapping": {"world_size": 1, "tp_size": 1, "pp_size": 1},
+        "quantization": {"quant_algo": None},
+    }
+    known = {*SIGNATURES["QWenConfig"]["required"], *SIGNATURES["QWenConfig"]["optional"]}
+    assert config.keys() <= known
+    assert set(SIGNATURES["QWenConfig"]["required"]) <= config.keys()
+
+
+def test_convert_writes_another_rope_base(tmp_path):
+    config, _ = convert(Checkpoint.open(SHIPPED_CHECKPOINT), tmp_path)
+    assert config["rotary_base"] == 1e4
+
+
+@pytest.mark.parametrize(
+    ("max_input_len", "rows"),
+    [pytest.param(64, 32768, id="short"), pytest.param(40000, 40000, id="longer_than_trained")],
+)
+def test_convert_makes_the_rotary_table_long_enough(max_input_len, rows, tmp_path):
+    opened = Checkpoint.open(SET_1 / "videoitg-tiny")
+    config, _ = convert(opened, tmp_path, max_input_len=max_input_len)
+    assert config["max_position_embeddings"] == rows
+
+
+def test_convert_refuses_an_incomplete_checkpoint(tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    source = SET_1 / "videoitg-tiny"
+    for file in source.iterdir():
+        if file.suffix == ".json":
+            (broken / file.name).write_bytes(file.read_bytes())
+    opened = Checkpoint.open(broken, vision_tower=SET_1 / "siglip-tiny-patch14-112")
+    with pytest.raises(InvalidRequestError, match="checkpoint broken"):
+        convert(opened, tmp_path)

@@ -1,0 +1,74 @@
+"""Sizes of a TensorRT-LLM engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine_build.trtllm import EngineLimits
+from engine_build.trtllm.limits import largest_num_tokens
+from groundserve.errors import UnsupportedError
+from groundserve.modeling.checkpoint import Checkpoint
+from tests.reference import SET_1
+
+# The released model's sizes.
+FULL_SIZE = replace(
+    Checkpoint.open(SET_1 / "videoitg-tiny").config,
+    intermediate_size=18944,
+    vision_token_num=16384,
+    tokenizer_model_max_length=20480,
+)
+
+
+def test_limits_of_the_full_size_model():
+    assert EngineLimits.for_model(FULL_SIZE) == EngineLimits(
+        max_batch_size=4, max_input_len=20480, max_num_tokens=40960, opt_num_tokens=17408
+    )
+
+
+def test_limits_without_a_limit_in_the_checkpoint():
+    config = replace(FULL_SIZE, tokenizer_model_max_length=None)
+    assert EngineLimits.for_model(config).max_input_len == 20480
+
+
+def test_limits_of_a_small_model_stay_within_its_requests():
+    config = replace(FULL_SIZE, tokenizer_model_max_length=700)
+    limits = EngineLimits.for_model(config)
+    assert (limits.max_num_tokens, limits.opt_num_tokens) == (1400, 700)
+
+
+def test_limits_of_long_requests_stay_within_one_tensor():
+    config = replace(FULL_SIZE, tokenizer_model_max_length=40000)
+    assert EngineLimits.for_model(config).max_num_tokens == largest_num_tokens(config)
+
+
+def test_largest_num_tokens_is_the_last_that_fits():
+    largest = largest_num_tokens(FULL_SIZE)
+    assert largest * 37888 < 2**31 <= (largest + 1) * 37888
+    EngineLimits.for_model(FULL_SIZE, max_num_tokens=largest)
+    with pytest.raises(UnsupportedError, match=f"max_num_tokens must be <= {largest}"):
+        EngineLimits.for_model(FULL_SIZE, max_num_tokens=largest + 1)
+
+
+def test_limits_refuse_a_pass_that_cannot_hold_the_longest_request():
+    with pytest.raises(UnsupportedError, match="must hold one sequence of max_input_len 20480"):
+        EngineLimits.for_model(FULL_SIZE, max_num_tokens=8192)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_batch_size": 0}, "max_batch_size must be >= 1, got 0"),
+        ({"max_input_len": 0}, "max_input_len must be >= 1, got 0"),
+        ({"opt_num_tokens": 0}, "opt_num_tokens must be >= 1, got 0"),
+        ({"max_num_tokens": 9}, "must hold one sequence of max_input_len 10 tokens, got 9"),
+        ({"max_num_tokens": 21}, "max_batch_size \\* max_input_len = 20, got 21"),
+        ({"opt_num_tokens": 16}, "opt_num_tokens must not exceed max_num_tokens 15, got 16"),
+    ],
+)
+def test_limits_refuse_sizes_that_do_not_fit_together(change, message):
+    sizes = {"max_batch_size": 2, "max_input_len": 10, "max_num_tokens": 15, "opt_num_tokens": 10}
+    EngineLimits(**sizes)
+    with pytest.raises(UnsupportedError, match=message):
+        EngineLimits(**{**sizes, **change})

@@ -1,0 +1,70 @@
+"""Engine directories built by the double, without a subprocess."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine_build.trtllm import EngineLimits, convert_checkpoint
+from engine_build.trtllm.build import build_command
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.profiles import Precision
+from tests.fake_tensorrt_llm import TENSORRT_VERSION
+from tests.fake_tensorrt_llm.builder import build
+
+GPU_ARCH = "sm_90"
+LIMITS = EngineLimits(max_batch_size=3, max_input_len=64, max_num_tokens=96, opt_num_tokens=48)
+
+
+class HostGpu:
+    """A "GPU" in host memory that records how it is used."""
+
+    device = torch.device("cpu")
+    arch = GPU_ARCH
+
+    def __init__(self) -> None:
+        self.num_passes = 0
+
+    def run(self, enqueue: Callable[[int], bool]) -> bool:
+        self.num_passes += 1
+        return enqueue(7)
+
+
+def write_engine(
+    checkpoint: Checkpoint,
+    directory: Path,
+    *,
+    precision: Precision = "fp32",
+    limits: EngineLimits = LIMITS,
+    change_weights: Callable[[dict[str, torch.Tensor]], None] = lambda weights: None,
+    change_config: Callable[[dict[str, Any]], None] = lambda config: None,
+    model_file: Path | None = None,
+) -> Path:
+    """Convert and "build"; what a test changes on the way must show in the scores."""
+    converted = directory / "converted"
+    converted.mkdir(parents=True)
+    convert_checkpoint(
+        checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
+    )
+    weights = load_file(converted / "rank0.safetensors")
+    change_weights(weights)
+    save_file(weights, converted / "rank0.safetensors")
+    config = json.loads((converted / "config.json").read_text())
+    change_config(config)
+    (converted / "config.json").write_text(json.dumps(config))
+    engine_dir = directory / "trtllm"
+    words = build_command(converted, engine_dir, precision=precision, limits=limits)[1:]
+    flags = {name.removeprefix("--"): value for name, value in zip(*[iter(words)] * 2, strict=True)}
+    if model_file is not None:
+        flags["model_cls_file"] = str(model_file)
+    build(converted, engine_dir, flags)
+    path = engine_dir / "config.json"
+    described = json.loads(path.read_text())
+    described["groundserve"] = {"gpu_arch": GPU_ARCH, "tensorrt": TENSORRT_VERSION}
+    path.write_text(json.dumps(described))
+    return engine_dir

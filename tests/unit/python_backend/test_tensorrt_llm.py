@@ -1,0 +1,323 @@
+"""The TensorRT-LLM runtime around a double of its library: passes, inputs, refusals."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import pytest
+import torch
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.modeling.checkpoint import Checkpoint
+from python_backend.ground.base import TokenScorer
+from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
+from tests import fake_tensorrt_llm
+from tests.fake_tensorrt_llm import models, runtime
+from tests.fake_tensorrt_llm.engines import LIMITS, HostGpu, write_engine
+from tests.reference import SET_1
+
+WIDTH = 64
+deserialize = runtime.Session.from_serialized_engine
+
+
+@pytest.fixture(autouse=True)
+def _library(monkeypatch):
+    fake_tensorrt_llm.install(monkeypatch)
+    monkeypatch.setattr(models, "MODEL_MAP", {})
+
+
+@pytest.fixture
+def engine_dir(tmp_path):
+    return write_engine(Checkpoint.open(SET_1 / "videoitg-tiny"), tmp_path)
+
+
+class RecordingSession(runtime.Session):
+    """Keeps what each pass was given; computes nothing, so that tensors may be anywhere."""
+
+    passes: list[dict[str, torch.Tensor]]
+    answer = True
+
+    @staticmethod
+    def from_serialized_engine(engine):
+        session = RecordingSession()
+        session.engine = deserialize(engine).engine
+        session.passes = []
+        return session
+
+    def run(self, inputs, outputs, stream):
+        assert stream == 7
+        self.passes.append({**inputs, **outputs})
+        return self.answer
+
+
+@pytest.fixture
+def recorded(engine_dir, monkeypatch):
+    """A scorer that computes nothing, on a device that is not the host."""
+    monkeypatch.setattr(runtime, "Session", RecordingSession)
+    gpu = HostGpu()
+    gpu.device = torch.device("meta")
+    return TensorRTLLMTokenScorer(engine_dir, gpu=gpu)
+
+
+def sequences(*lengths, device="cpu"):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(n, WIDTH, generator=generator).to(device) for n in lengths]
+
+
+def scorer_of(engine_dir):
+    scorer: TokenScorer = TensorRTLLMTokenScorer(engine_dir, gpu=HostGpu())
+    return scorer
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([5], [[5]], id="one"),
+        pytest.param([40, 56], [[40, 56]], id="full_pass"),
+        pytest.param([41, 56], [[41], [56]], id="one_token_too_many"),
+        pytest.param([1, 2, 3], [[1, 2, 3]], id="full_batch"),
+        pytest.param([1, 2, 3, 4], [[1, 2, 3], [4]], id="one_sequence_too_many"),
+        pytest.param([64, 64, 32, 1], [[64], [64, 32], [1]], id="mixed"),
+    ],
+)
+def test_score_splits_into_passes(recorded, lengths, expected):
+    scores = recorded.score(sequences(*lengths, device="meta"))
+    passes = recorded._session.passes
+    assert [one["host_context_lengths"].tolist() for one in passes] == expected
+    assert [tuple(one.shape) for one in scores] == [(length,) for length in lengths]
+    assert recorded._gpu.num_passes == len(expected)
+
+
+def test_several_passes_score_as_each_sequence_alone(engine_dir):
+    scorer = scorer_of(engine_dir)
+    all_of_them = sequences(64, 64, 32, 1, 7)
+    for one, together in zip(all_of_them, scorer.score(all_of_them), strict=True):
+        torch.testing.assert_close(scorer.score([one])[0], together, rtol=0, atol=1e-6)
+
+
+def test_a_pass_has_these_inputs(recorded):
+    recorded.score(sequences(5, 7, device="meta"))
+    (given,) = recorded._session.passes
+    tensors = {
+        name: (tensor.device.type, tensor.dtype, list(tensor.shape))
+        for name, tensor in given.items()
+    }
+    assert tensors == {
+        "inputs_embeds": ("meta", torch.float32, [12, WIDTH]),
+        "context_lengths": ("meta", torch.int32, [2]),
+        "host_context_lengths": ("cpu", torch.int32, [2]),
+        "host_request_types": ("cpu", torch.int32, [2]),
+        "host_max_attention_window_sizes": ("cpu", torch.int32, [2]),
+        "host_sink_token_length": ("cpu", torch.int32, [1]),
+        "host_runtime_perf_knobs": ("cpu", torch.int64, [16]),
+        "host_context_progress": ("cpu", torch.int64, [1]),
+        "frame_token_scores": ("meta", torch.float32, [12, 1]),
+    }
+    assert given["host_context_lengths"].tolist() == [5, 7]
+    assert given["host_request_types"].tolist() == [0, 0]
+    assert given["host_max_attention_window_sizes"].tolist() == [64, 64]
+    assert given["host_sink_token_length"].tolist() == [0]
+    assert given["host_runtime_perf_knobs"].tolist() == [-1] * 16
+    assert given["host_context_progress"].tolist() == [0]
+
+
+def test_a_single_sequence_is_not_copied(recorded):
+    (sequence,) = sequences(5, device="meta")
+    recorded.score([sequence])
+    assert recorded._session.passes[0]["inputs_embeds"] is sequence
+
+
+def test_a_pass_that_is_not_enqueued_is_an_error(recorded):
+    recorded._session.answer = False
+    with pytest.raises(RuntimeError, match="could not enqueue"):
+        recorded.score(sequences(5, device="meta"))
+
+
+def test_max_num_tokens_is_the_engines(engine_dir):
+    assert scorer_of(engine_dir).max_num_tokens == LIMITS.max_num_tokens
+
+
+@pytest.mark.parametrize(
+    ("length", "message"), [(65, r"1\.\.64 .* got 65"), (0, r"1\.\.64 .* got 0")]
+)
+def test_score_refuses_a_length(engine_dir, length, message):
+    scorer = scorer_of(engine_dir)
+    with pytest.raises(InvalidRequestError, match=message):
+        scorer.score(sequences(5, length))
+    assert scorer._gpu.num_passes == 0
+
+
+@pytest.mark.parametrize(
+    "embeds",
+    [
+        pytest.param(torch.zeros(3, WIDTH, dtype=torch.bfloat16), id="dtype"),
+        pytest.param(torch.zeros(3, WIDTH + 1), id="width"),
+    ],
+)
+def test_score_refuses_embeddings_of_another_engine(engine_dir, embeds):
+    with pytest.raises(EngineMismatchError, match=r"takes torch\.float32 of width 64"):
+        scorer_of(engine_dir).score([embeds])
+
+
+def test_threads_take_turns(engine_dir):
+    scorer = scorer_of(engine_dir)
+    inside = threading.Semaphore(1)
+    run = scorer._gpu.run
+
+    def run_alone(enqueue):
+        assert inside.acquire(blocking=False)
+        result = run(enqueue)
+        inside.release()
+        return result
+
+    scorer._gpu.run = run_alone
+    given = sequences(64, 33)
+    expected = scorer.score(given)
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(scorer.score(given))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for result in results:
+        for one, other in zip(result, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def set_in_config(*keys, value):
+    def change(engine_dir):
+        path = engine_dir / "config.json"
+        config = json.loads(path.read_text())
+        target = config
+        for key in keys[:-1]:
+            target = target[key]
+        target[keys[-1]] = value
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+BUILD, PRETRAINED = "build_config", "pretrained_config"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            set_in_config("version", value="1.2.0"),
+            r"built for TensorRT-LLM 1\.2\.0, this is 1\.2\.1",
+            id="tensorrt_llm",
+        ),
+        pytest.param(
+            set_in_config("groundserve", "tensorrt", value="10.13"),
+            r"built for TensorRT 10\.13, this is 10\.14",
+            id="tensorrt",
+        ),
+        pytest.param(
+            set_in_config("groundserve", "gpu_arch", value="sm_80"),
+            "built for GPU sm_80, this is sm_90",
+            id="gpu",
+        ),
+        pytest.param(
+            set_in_config(PRETRAINED, "dtype", value="bfloat16"),
+            r"dtypes must be \[.*BF16",
+            id="dtype",
+        ),
+        pytest.param(
+            set_in_config(PRETRAINED, "hidden_size", value=128),
+            r"shape of inputs_embeds must be \[96, 128\], got \[96, 64\]",
+            id="hidden_size",
+        ),
+        pytest.param(
+            set_in_config(BUILD, "max_num_tokens", value=97),
+            r"shape of inputs_embeds must be \[97, 64\], got \[96, 64\]",
+            id="max_num_tokens",
+        ),
+        pytest.param(
+            set_in_config(BUILD, "max_batch_size", value=4),
+            r"shape of context_lengths must be \[4\], got \[3\]",
+            id="max_batch_size",
+        ),
+        pytest.param(
+            set_in_config(PRETRAINED, "num_hidden_layers", value=3),
+            r"shape of host_max_attention_window_sizes must be \[3\], got \[2\]",
+            id="num_layers",
+        ),
+        pytest.param(
+            set_in_config(PRETRAINED, "architecture", value="QWenForCausalLM"),
+            "architecture must be 'VideoITGQwen2ForGrounding', got 'QWenForCausalLM'",
+            id="architecture",
+        ),
+        pytest.param(
+            set_in_config(PRETRAINED, "mapping", "world_size", value=2),
+            "world_size must be 1, got 2",
+            id="world_size",
+        ),
+        pytest.param(
+            set_in_config(BUILD, "kv_cache_type", value="PAGED"),
+            "kv_cache_type must be 'DISABLED', got 'PAGED'",
+            id="cache",
+        ),
+        pytest.param(
+            set_in_config(BUILD, "plugin_config", "remove_input_padding", value=False),
+            "remove_input_padding must be True, got False",
+            id="padding",
+        ),
+        pytest.param(
+            set_in_config(BUILD, "plugin_config", "context_fmha", value=False),
+            "context_fmha must be True, got False",
+            id="unfused",
+        ),
+        pytest.param(
+            set_in_config(BUILD, value={}),
+            r"config\.json is missing or not what groundserve writes",
+            id="incomplete",
+        ),
+        pytest.param(
+            lambda engine_dir: (engine_dir / "config.json").write_text("{"),
+            r"config\.json is missing or not what groundserve writes",
+            id="not_json",
+        ),
+        pytest.param(
+            lambda engine_dir: (engine_dir / "config.json").unlink(),
+            r"config\.json is missing or not what groundserve writes",
+            id="no_config",
+        ),
+        pytest.param(
+            lambda engine_dir: (engine_dir / "rank0.engine").unlink(),
+            r"rank0\.engine is missing or unreadable",
+            id="no_engine",
+        ),
+    ],
+)
+def test_load_refuses_what_does_not_match(engine_dir, change, message):
+    change(engine_dir)
+    with pytest.raises(EngineMismatchError, match=message):
+        scorer_of(engine_dir)
+
+
+def test_load_refuses_an_engine_with_other_tensors(engine_dir, monkeypatch):
+    monkeypatch.setattr(runtime.Engine, "get_tensor_name", lambda self, index: f"tensor_{index}")
+    with pytest.raises(EngineMismatchError, match=r"tensors must be .*'inputs_embeds'"):
+        scorer_of(engine_dir)
+
+
+def test_load_refuses_an_engine_that_tensorrt_cannot_read(engine_dir, monkeypatch):
+    session = runtime.Session()  # deserialising fails with None in the library, not with an error
+    monkeypatch.setattr(
+        runtime.Session, "from_serialized_engine", staticmethod(lambda engine: session.engine.name)
+    )
+    with pytest.raises(EngineMismatchError, match=r"rank0\.engine cannot be deserialised"):
+        scorer_of(engine_dir)
+
+
+def test_load_without_the_library_says_what_is_needed(engine_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
+    with pytest.raises(UnsupportedError, match=r"needs TensorRT-LLM 1\.2\.1, which is not install"):
+        scorer_of(engine_dir)
