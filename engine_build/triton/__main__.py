@@ -1,7 +1,7 @@
 """Rewrite the committed rendering: python -m engine_build.triton.
 
-The dimensions in it are those of nvidia/VideoITG-8B with SigLIP so400m/14 at 384 pixels; a build
-renders those of its own checkpoint.
+The dimensions in it are those of nvidia/VideoITG-8B with SigLIP so400m/14 at 384 pixels, the GPU is
+one with seven NVDECs (H100, H200); a build renders those of its own checkpoint and machine.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engine_build.triton.render import MODEL_SPECS, render_repository
+from engine_build.triton.render import write_model
+from engine_build.triton.specs import RepositoryLayout, model_specs
 from groundserve.manifest import ModelSpec
 
 REFERENCE_MODEL = ModelSpec(
@@ -21,12 +22,30 @@ REFERENCE_MODEL = ModelSpec(
     pad_token_id=0,
 )
 
+LAYOUTS = {
+    "cpu": RepositoryLayout(profile="cpu", device="cpu", precision="fp32", tensorrt_library=None),
+    "torch": RepositoryLayout(
+        profile="torch", device="cpu", precision="fp32", tensorrt_library=None
+    ),
+    "torch-cuda": RepositoryLayout(
+        profile="torch", device="cuda", precision="bf16", tensorrt_library=None
+    ),
+    "gpu": RepositoryLayout(
+        profile="gpu", device="cuda", precision="bf16", tensorrt_library="tensorrt", num_nvdec=7
+    ),
+    "gpu-trt": RepositoryLayout(
+        profile="gpu-trt", device="cuda", precision="bf16", tensorrt_library="tensorrt", num_nvdec=7
+    ),
+}
+"""Folder of the committed rendering -> what it is rendered for."""
+
 
 def render_all(out_dir: Path) -> None:
-    """Write one folder a profile below `out_dir`; what they held is replaced."""
-    for profile in MODEL_SPECS:
-        shutil.rmtree(out_dir / profile, ignore_errors=True)
-        render_repository(profile, REFERENCE_MODEL, out_dir / profile)
+    """Write one folder a layout below `out_dir`, without engines; what they held is replaced."""
+    for name, layout in LAYOUTS.items():
+        shutil.rmtree(out_dir / name, ignore_errors=True)
+        for spec in model_specs(layout, REFERENCE_MODEL):
+            write_model(spec, out_dir / name)
 
 
 if __name__ == "__main__":

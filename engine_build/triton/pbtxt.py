@@ -5,7 +5,13 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.specs import DynamicBatchingSpec, TritonModelSpec
+from engine_build.triton.specs import (
+    PLAN_NAME,
+    DynamicBatchingSpec,
+    TensorSpec,
+    TritonModelSpec,
+    WarmupSpec,
+)
 
 
 def to_pbtxt(spec: TritonModelSpec) -> str:
@@ -27,13 +33,44 @@ def to_pbtxt(spec: TritonModelSpec) -> str:
     if spec.is_ensemble:
         _set_steps(config, spec.steps)
     else:
-        config.backend = "python"
-        config.instance_group.add(count=spec.num_instances, kind=ModelInstanceGroup.KIND_CPU)
+        config.backend = spec.backend
+        _set_instances(config, spec)
+        for name, value in _parameters(spec).items():
+            config.parameters[name].string_value = value
+    if spec.backend == "tensorrt":
+        config.default_model_filename = PLAN_NAME
+    if spec.warmup is not None:
+        _set_warmup(config, spec.inputs, spec.warmup)
     if spec.dynamic_batching is not None:
         _set_dynamic_batching(config, spec.dynamic_batching)
     text: str = text_format.MessageToString(config)
     # MessageToString leaves out fields equal to 0; this one is part of what a reader looks for.
     return text if spec.max_batch_size else f"max_batch_size: 0\n{text}"
+
+
+def _set_instances(config: ModelConfig, spec: TritonModelSpec) -> None:
+    if spec.device == "cuda":
+        config.instance_group.add(
+            count=spec.num_instances, kind=ModelInstanceGroup.KIND_GPU, gpus=[0]
+        )
+    else:
+        config.instance_group.add(count=spec.num_instances, kind=ModelInstanceGroup.KIND_CPU)
+
+
+def _parameters(spec: TritonModelSpec) -> dict[str, str]:
+    if spec.backend == "python" and spec.device == "cuda":
+        # Without it the server copies every input to host memory first.
+        return {"FORCE_CPU_ONLY_INPUT_TENSORS": "no", **spec.parameters}
+    return spec.parameters
+
+
+def _set_warmup(config: ModelConfig, inputs: tuple[TensorSpec, ...], warmup: WarmupSpec) -> None:
+    added = config.model_warmup.add(name="full_chunk", batch_size=warmup.batch_size, count=1)
+    for tensor in inputs:
+        sample = added.inputs[tensor.name]
+        sample.data_type = DataType.Value(f"TYPE_{tensor.data_type}")
+        sample.dims.extend(warmup.dims[tensor.name])
+        sample.zero_data = True
 
 
 def _set_steps(config: ModelConfig, steps: tuple[TritonModelSpec, ...]) -> None:

@@ -2,37 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 from engine_build.triton.pbtxt import to_pbtxt
-from engine_build.triton.specs import TritonModelSpec, python_model_specs
+from engine_build.triton.specs import (
+    PLAN_NAME,
+    RepositoryLayout,
+    TritonModelSpec,
+    model_specs,
+)
+from groundserve.errors import InvalidRequestError
 from groundserve.manifest import ModelSpec
-from groundserve.profiles import ProfileName
-
-MODEL_SPECS: dict[ProfileName, Callable[[ModelSpec], list[TritonModelSpec]]] = {
-    "cpu": python_model_specs,
-    "torch": python_model_specs,
-}
-"""The models of each profile. These two differ only in the engines their models open."""
 
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
 
-def render_repository(profile: ProfileName, model: ModelSpec, out_dir: Path) -> None:
-    """Write `<model>/config.pbtxt` and `<model>/1/` for every model of a profile.
+def render_repository(layout: RepositoryLayout, model: ModelSpec, out_dir: Path) -> None:
+    """Write `<model>/config.pbtxt` and `<model>/1/` for every model of an engine directory.
+
+    A model that Triton's TensorRT backend runs gets its plan as a hard link to `<model>.plan`
+    beside `out_dir`. The plan is stored once, moves with the directory, and is an ordinary file to
+    everybody: what copies files without regard for links makes a second copy that works, where a
+    symbolic link would dangle as soon as the repository is mounted or copied alone.
 
     Args:
-        profile: Name of the profile.
+        layout: The profile, and where and in what its engines run.
         model: Dimensions of the checkpoint.
-        out_dir: Directory to fill; made where it does not exist.
+        out_dir: `model_repository` of the engine directory, which holds the engines by then; made
+            where it does not exist.
+
+    Raises:
+        InvalidRequestError: A plan is missing, or the file system has no hard links.
     """
-    for spec in MODEL_SPECS[profile](model):
-        version_dir = out_dir / spec.name / "1"
-        version_dir.mkdir(parents=True)
-        (version_dir.parent / "config.pbtxt").write_text(to_pbtxt(spec))
-        if spec.is_ensemble:
-            # The server wants the folder; git and many copying tools drop an empty one.
-            (version_dir / ".gitkeep").touch()
-        else:
-            (version_dir / "model.py").write_text(_MODEL_PY.format(module=spec.name))
+    for spec in model_specs(layout, model):
+        version_dir = write_model(spec, out_dir)
+        if spec.backend == "tensorrt":
+            _link_plan(out_dir.parent / f"{spec.name}.plan", version_dir / PLAN_NAME)
+
+
+def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
+    """Write all of one model but its engine.
+
+    Returns:
+        The folder of its version.
+    """
+    version_dir = out_dir / spec.name / "1"
+    version_dir.mkdir(parents=True)
+    (version_dir.parent / "config.pbtxt").write_text(to_pbtxt(spec))
+    if spec.is_ensemble or spec.backend != "python":
+        # The server wants the folder; git and many copying tools drop an empty one.
+        (version_dir / ".gitkeep").touch()
+    else:
+        (version_dir / "model.py").write_text(_MODEL_PY.format(module=spec.name))
+    return version_dir
+
+
+def _link_plan(plan: Path, link: Path) -> None:
+    try:
+        os.link(plan, link)
+    except FileNotFoundError as error:
+        raise InvalidRequestError(
+            f"{plan.name} must lie beside the model repository before it is rendered"
+        ) from error
+    except OSError as error:
+        raise InvalidRequestError(
+            f"cannot make a hard link to {plan.name} ({error.strerror}); build the engine "
+            "directory on a local file system and copy it from there"
+        ) from error

@@ -8,16 +8,25 @@ decoded, where `grounding` alone would find it after a whole decode. `video_feat
 without it, to fill the cache. On the wire it is optional everywhere and `grounding` requires it:
 the server counts inputs, so a required one that is missing beside optional ones that are not gives
 "unexpected deadlock".
+
+On a GPU the frames and features of a chunk stay in its memory from `video_decode` to `grounding`:
+every Python model they pass through takes its inputs where they lie. All instances use GPU 0 of
+the server's process: a machine with several GPUs runs one server a GPU, which keeps tensors from
+crossing between two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from groundserve.errors import InvalidRequestError
+from groundserve.grid import grid_side
 from groundserve.manifest import ModelSpec
+from groundserve.options import ScoreOptions
+from groundserve.profiles import Device, Precision, Profile, ProfileName, get_profile
 
-DataType = Literal["UINT8", "INT32", "INT64", "FP32", "FP64", "STRING"]
+DataType = Literal["UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "STRING"]
 
 MAX_ENCODER_BATCH = 64
 """Frames in one execution of the vision encoder; no chunk may have more."""
@@ -28,6 +37,76 @@ at twice the capacity takes less than twice as long as at 80 % of it (benchmarks
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
+
+PLAN_NAME = "model.plan"
+"""File of the vision encoder's TensorRT plan in the model's version folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryLayout:
+    """What decides which models there are and where they run, besides the checkpoint."""
+
+    profile: ProfileName
+    """Name of the profile."""
+    device: Device
+    """Where encoder and grounder run."""
+    precision: Precision
+    """Arithmetic of the engines; features are FP16 on the wire where it has 16 bits."""
+    tensorrt_library: Literal["tensorrt", "tensorrt_rtx"] | None
+    """Library of the profile's TensorRT engines, None where it has none. Triton's own backend opens
+    plans of `tensorrt`; a Python model opens those of `tensorrt_rtx`, which have another format."""
+    num_nvdec: int = 1
+    """Hardware decoders of the GPU (NVDEC engines); only the decoder `dali` uses them."""
+
+    def __post_init__(self) -> None:
+        self.stages.choose(self.device, self.precision)
+        has_tensorrt = "tensorrt" in self.stages.engines
+        if has_tensorrt != (self.tensorrt_library is not None):
+            wanted = "tensorrt or tensorrt_rtx" if has_tensorrt else "None"
+            raise InvalidRequestError(
+                f"tensorrt_library must be {wanted} with the profile {self.profile}, "
+                f"got {self.tensorrt_library}"
+            )
+        if self.num_nvdec < 1:
+            raise InvalidRequestError(f"num_nvdec must be >= 1, got {self.num_nvdec}")
+
+    @property
+    def stages(self) -> Profile:
+        """The implementations that the profile names."""
+        return get_profile(self.profile)
+
+    @property
+    def features_type(self) -> DataType:
+        """Type of the pooled features: FP16 also after bf16 engines, for numpy has no bf16."""
+        return "FP32" if self.precision == "fp32" else "FP16"
+
+    @property
+    def uses_nvdec(self) -> bool:
+        """Whether frames are decoded by the GPU."""
+        return self.stages.decoder == "dali"
+
+    @property
+    def uses_tensorrt_backend(self) -> bool:
+        """Whether the server itself runs the vision encoder."""
+        return self.stages.encoder == "tensorrt" and self.tensorrt_library == "tensorrt"
+
+    @property
+    def num_decoders(self) -> int:
+        """Chunks decoded side by side, each by a process of its own.
+
+        With one NVDEC a second process has nothing to decode on while the first does, and it costs
+        a CUDA context.
+        """
+        return min(_NUM_DECODERS, self.num_nvdec) if self.uses_nvdec else _NUM_DECODERS
+
+    @property
+    def num_decoder_threads(self) -> int:
+        """Segments of one chunk that DALI decodes side by side.
+
+        One thread drives one NVDEC session. As many as there are NVDECs, so that a single video can
+        use them all; at least two, so that one can be parsed while another is decoded.
+        """
+        return max(2, self.num_nvdec)
 
 
 @dataclass(frozen=True)
@@ -59,9 +138,20 @@ class DynamicBatchingSpec:
     """The queue of a model, and how its requests are merged."""
 
     max_queue_delay_microseconds: int = 0
-    """How long a request may wait for others to be merged with."""
+    """How long a request may wait for others to be merged with. There are no preferred sizes: an
+    engine has one optimisation profile, so a batch of any size is as good as its size."""
     default_queue_policy: QueuePolicySpec | None = None
     """Admission control; an unbounded queue where None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupSpec:
+    """A batch of zeros that is run before the model counts as loaded."""
+
+    batch_size: int
+    """Size of the batch."""
+    dims: dict[str, tuple[int, ...]]
+    """Shape of each input without the batch dimension."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +166,18 @@ class TritonModelSpec:
     """Tensors it answers."""
     max_batch_size: int = 0
     """Largest batch; 0 where shapes have no batch dimension."""
+    backend: Literal["python", "tensorrt"] = "python"
+    """What runs it; an ensemble has none."""
+    device: Device = "cpu"
+    """Where its instances run and, for a Python model, whether its inputs may lie on the GPU."""
     num_instances: int = 1
-    """Processes that run it side by side."""
+    """Instances side by side; each of a Python model is a process."""
     dynamic_batching: DynamicBatchingSpec | None = None
     """Queue and merging; an unbounded queue and no merging where None."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What the model's code is told."""
+    warmup: WarmupSpec | None = None
+    """Run by the server before the model is ready. Python models warm themselves up."""
     steps: tuple[TritonModelSpec, ...] = ()
     """Models an ensemble runs; tensors of equal name are connected. Empty for a Python model."""
 
@@ -101,21 +199,29 @@ _SELECTED_FRAMES = TensorSpec("SELECTED_FRAMES", "INT64", (-1, -1))  # (Q, K')
 _STAGE_INFO = TensorSpec("STAGE_INFO", "STRING", (1,))
 _STAGE_INFO_2 = TensorSpec("STAGE_INFO_2", "STRING", (1,))
 _INFO = TensorSpec("INFO", "STRING", (1,))
+_STREAM = TensorSpec("STREAM", "STRING", (1,))  # JSON: what is in the segments
+_DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
 
 
-def python_model_specs(model: ModelSpec) -> list[TritonModelSpec]:
-    """Return the models of a profile whose stages are all Python-backend models on the CPU."""
-    video_features = _video_features(model)
-    grounding = _grounding(model)
+def model_specs(layout: RepositoryLayout, model: ModelSpec) -> list[TritonModelSpec]:
+    """Return the models of an engine directory."""
+    features = _features(layout, model)
+    video_features = _video_features(layout, features)
+    grounding = _grounding(layout, features)
     frame_selector = _frame_selector()
     return [
         _videoitg(video_features, grounding, frame_selector),
         video_features,
-        _video_decode(model),
-        _vision_encoder(model),
+        _video_decode(layout, model),
+        _vision_encoder(layout, model),
         grounding,
         frame_selector,
     ]
+
+
+def _features(layout: RepositoryLayout, model: ModelSpec) -> TensorSpec:
+    dims = (-1, -1, model.vision_hidden_size)  # (T, g*g, D_v)
+    return TensorSpec("FEATURES", layout.features_type, dims)
 
 
 def _videoitg(*steps: TritonModelSpec) -> TritonModelSpec:
@@ -134,19 +240,16 @@ def _videoitg(*steps: TritonModelSpec) -> TritonModelSpec:
     )
 
 
-def _video_features(model: ModelSpec) -> TritonModelSpec:
+def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec:
     return TritonModelSpec(
         name="video_features",
         inputs=(_VIDEO, _VIDEO_URI, _QUERY, _OPTIONS),
-        outputs=(
-            TensorSpec("FEATURES", "FP32", (-1, -1, model.vision_hidden_size)),  # (T, g*g, D_v)
-            _FRAME_INDICES,
-            _PTS_SECONDS,
-            _STAGE_INFO,
-        ),
+        outputs=(features, _FRAME_INDICES, _PTS_SECONDS, _STAGE_INFO),
+        # It computes nothing on the GPU; it holds the chunks' tensors on their way.
+        device=layout.device,
         # An instance serves one request at a time. Twice the decoders: while as many videos as can
         # be decoded at once are, a question about a cached one still finds an instance.
-        num_instances=2 * _NUM_DECODERS,
+        num_instances=2 * layout.num_decoders,
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
                 max_queue_size=16, default_timeout_microseconds=60_000_000
@@ -155,8 +258,9 @@ def _video_features(model: ModelSpec) -> TritonModelSpec:
     )
 
 
-def _video_decode(model: ModelSpec) -> TritonModelSpec:
+def _video_decode(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec:
     size = model.image_size
+    parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
     return TritonModelSpec(
         name="video_decode",
         inputs=(
@@ -164,14 +268,21 @@ def _video_decode(model: ModelSpec) -> TritonModelSpec:
             TensorSpec("SEGMENT_OFFSETS", "INT64", (-1,)),
             TensorSpec("LOCAL_FRAMES", "INT32", (-1,)),
             TensorSpec("LOCAL_OFFSETS", "INT64", (-1,)),
+            _STREAM,
         ),
-        outputs=(TensorSpec("PIXELS", "UINT8", (-1, size, size, 3)),),  # (n, S, S, 3)
-        num_instances=_NUM_DECODERS,
+        outputs=(
+            TensorSpec("PIXELS", "UINT8", (-1, size, size, 3)),  # (n, S, S, 3)
+            _DECODER,
+        ),
+        device="cuda" if layout.uses_nvdec else "cpu",
+        num_instances=layout.num_decoders,
+        parameters=parameters,
     )
 
 
-def _vision_encoder(model: ModelSpec) -> TritonModelSpec:
+def _vision_encoder(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec:
     size = model.image_size
+    features_dims = (-1, model.vision_hidden_size)
     return TritonModelSpec(
         name="vision_encoder",
         inputs=(
@@ -179,22 +290,41 @@ def _vision_encoder(model: ModelSpec) -> TritonModelSpec:
             TensorSpec("POOL", "FP32", (-1, model.side)),  # (n, g, s)
         ),
         outputs=(
-            TensorSpec("FEATURES", "FP32", (-1, model.vision_hidden_size)),  # (n, g*g, D_v)
+            TensorSpec("FEATURES", layout.features_type, features_dims),  # (n, g*g, D_v)
         ),
         max_batch_size=MAX_ENCODER_BATCH,
+        # No CUDA graphs for a plan. A graph is captured for one batch size and one g, and g follows
+        # from each request's T, so most chunks would miss it; with a lower bound on the shape it
+        # would run on padding nobody wrote. The gain is small as well: a batch of 64 computes for
+        # far longer than its launches take.
+        backend="tensorrt" if layout.uses_tensorrt_backend else "python",
+        device=layout.device,
         dynamic_batching=DynamicBatchingSpec(max_queue_delay_microseconds=2_000),
+        warmup=_encoder_warmup(model) if layout.uses_tensorrt_backend else None,
     )
 
 
-def _grounding(model: ModelSpec) -> TritonModelSpec:
+def _encoder_warmup(model: ModelSpec) -> WarmupSpec:
+    """A full chunk of a video with the default number of frames: g = 5 with the released model."""
+    num_frames = min(ScoreOptions().num_frames, model.vision_token_num)
+    grid = grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
+    return WarmupSpec(
+        batch_size=MAX_ENCODER_BATCH,
+        dims={
+            "PIXELS": (model.image_size, model.image_size, 3),
+            "POOL": (grid, model.side),
+        },
+    )
+
+
+def _grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec:
     return TritonModelSpec(
         name="grounding",
-        inputs=(
-            TensorSpec("FEATURES", "FP32", (-1, -1, model.vision_hidden_size)),  # (T, g*g, D_v)
-            _QUERY,
-            _STAGE_INFO,
-        ),
+        inputs=(features, _QUERY, _STAGE_INFO),
         outputs=(_FRAME_LOGITS, _STAGE_INFO_2),
+        # One instance: a second would hold the decoder's weights again, and one question fills the
+        # device.
+        device=layout.device,
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
                 max_queue_size=_MAX_QUEUED_QUESTIONS, default_timeout_microseconds=60_000_000

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundserve.errors import UnavailableError
+from groundserve.limits import MIB, Limits
+from groundserve.serving.device_memory import MemoryPools
 
 LOOPBACK = "127.0.0.1"
 """The server has no authentication: nobody else should reach it."""
@@ -18,8 +20,11 @@ EXIT_TIMEOUT_SECONDS = 5
 ADMIN_HEADER = "groundserve-admin"
 """Header with the secret; on gRPC it has the prefix `triton-grpc-protocol-`."""
 
-SHM_DEFAULT_BYTES = 32 * 1024**2
+SHM_DEFAULT_BYTES = 32 * MIB
 """Shared memory of one stub at its start; a chunk of 64 frames at 384 x 384 fits without growth."""
+
+HTTP_LIMIT_OPTION = "http-max-input-size"
+"""Newer servers have it and refuse HTTP bodies above 64 MiB by default; 2.51 has no limit."""
 
 _RESTRICTED_APIS = "model-repository,shared-memory,model-config,trace,logging"
 
@@ -58,6 +63,8 @@ def server_command(
     backend_dir: Path | None,
     shm_prefix: str,
     admin_secret: str,
+    pools: MemoryPools | None = None,
+    http_max_input_bytes: int | None = None,
 ) -> list[str]:
     """Return the arguments to start the server with.
 
@@ -69,6 +76,8 @@ def server_command(
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
         admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
+        pools: Memory to hand tensors between models in; the server's defaults where None.
+        http_max_input_bytes: Largest HTTP body; None for a server without `HTTP_LIMIT_OPTION`.
     """
     restricted = f"{_RESTRICTED_APIS}:{ADMIN_HEADER}={admin_secret}"
     command = [
@@ -92,7 +101,18 @@ def server_command(
     ]
     if backend_dir is not None:
         command.append(f"--backend-directory={backend_dir}")
+    if pools is not None:
+        command.append(f"--cuda-memory-pool-byte-size=0:{pools.cuda_bytes}")
+        command.append(f"--pinned-memory-pool-byte-size={pools.pinned_bytes}")
+    if http_max_input_bytes is not None:
+        command.append(f"--{HTTP_LIMIT_OPTION}={http_max_input_bytes}")
     return command
+
+
+def largest_http_body(limits: Limits) -> int:
+    """Return the bytes of the largest request within the limits: a video, questions, options."""
+    texts = limits.max_queries * limits.max_query_bytes + limits.max_options_bytes
+    return limits.max_upload_bytes + texts + MIB  # and the JSON around them
 
 
 def _listen(host: str, port: int) -> socket.socket:

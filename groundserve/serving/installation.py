@@ -6,9 +6,12 @@ import importlib.metadata
 import importlib.util
 import ipaddress
 import os
+import re
 import shutil
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from groundserve.limits import MIB
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB)}
+
+_HELP_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,11 @@ class TritonInstallation:
     """Files of the Python backend; empty where the server has its backends in its own place."""
     is_loopback_only: bool = False
     """An old server with known flaws that need no login: it must not be reachable."""
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is the wheel's: 2.51, with the Python backend and ensembles alone."""
+        return bool(self.python_backend_files)
 
     def link_backends(self, backend_dir: Path) -> Path | None:
         """Fill an empty folder with links, as `--backend-directory` wants them.
@@ -123,15 +133,55 @@ def check_host(installation: TritonInstallation, host: str) -> None:
         )
 
 
-def server_environment(installation: TritonInstallation, extra: dict[str, str]) -> dict[str, str]:
+def server_environment(
+    installation: TritonInstallation,
+    extra: Mapping[str, str],
+    *,
+    defaults: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Return the environment to start the server in.
 
     The models' Python is the first `python3` on PATH, so this interpreter's folder goes there.
+
+    Args:
+        installation: The server.
+        extra: Variables that must have these values.
+        defaults: Variables that have these values where this process's environment has none.
     """
-    environment = {**_MALLOC, **os.environ, **extra}
+    environment = {**_MALLOC, **(defaults or {}), **os.environ, **extra}
     _prepend(environment, "PATH", [Path(sys.executable).parent])
     _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
     return environment
+
+
+def server_options(executable: Path, environment: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the command-line options that a server knows, without dashes.
+
+    What it says itself decides, not its version: an option it does not know ends it at once.
+
+    Raises:
+        EngineMismatchError: It does not start.
+    """
+    try:
+        answer = subprocess.run(
+            [executable, "--help"],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_HELP_TIMEOUT_SECONDS,
+            check=False,  # 2.51 prints its help and returns 1
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineMismatchError(f"{executable.name} --help does not run: {error}") from error
+    options = frozenset(re.findall(r"^\s*--([a-z][a-z0-9-]*)", answer, re.MULTILINE))
+    if "model-repository" not in options:
+        raise EngineMismatchError(
+            f"{executable.name} --help lists no options; install the server again. It said: "
+            f"{answer.strip()[:500]!r}"
+        )
+    return options
 
 
 def _prepend(

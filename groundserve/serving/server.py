@@ -18,12 +18,28 @@ from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.api import ServerApi
-from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, Ports, server_command
-from groundserve.serving.installation import check_host, find_installation, server_environment
+from groundserve.serving.command import (
+    EXIT_TIMEOUT_SECONDS,
+    HTTP_LIMIT_OPTION,
+    LOOPBACK,
+    Ports,
+    largest_http_body,
+    server_command,
+)
+from groundserve.serving.device_memory import memory_pools
+from groundserve.serving.gpu import check_gpu, gpu_environment
+from groundserve.serving.installation import (
+    check_host,
+    find_installation,
+    server_environment,
+    server_options,
+)
 from groundserve.serving.processes import kill_processes, session_tree
+from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import check_room, needed_bytes, remove_regions
 from groundserve.serving.signals import signals_deferred
 from groundserve.serving.stubs import Stub, find_stubs
+from groundserve.tensorrt_library import TensorRTTarget
 
 _START_TIMEOUT_SECONDS = 600.0
 # With what follows the wait, a stop takes less than the 10 s that container runtimes allow.
@@ -102,8 +118,9 @@ class TritonServer:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
 
         Raises:
-            EngineMismatchError: The directory does not match its manifest or this version, or the
-                server cannot work with this environment.
+            EngineMismatchError: The directory does not match its manifest or this version, is for a
+                GPU and there is none or the server is not one for GPUs, or the server cannot work
+                with this environment.
             InvalidRequestError: An allowed root is not a folder, the cache's settings are wrong, or
                 the host is not one this server may listen on.
             MissingExtraError: No tritonserver is installed.
@@ -184,9 +201,13 @@ class TritonServer:
         )
 
     def _check(self) -> None:
-        check_host(find_installation(), self._host)
+        installation = find_installation()
+        check_host(installation, self._host)
         self._model_environment()
         manifest = Manifest.load(self._engine_dir)
+        check_gpu(manifest, installation)
+        if manifest.builder["tensorrt"] is not None:
+            TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         manifest.verify_files(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
         check_room(needed_bytes(repository, manifest.model, Limits.from_environment()))
@@ -201,17 +222,27 @@ class TritonServer:
 
     def _launch(self) -> None:
         installation = find_installation()
-        environment = server_environment(installation, self._model_environment())
+        manifest = Manifest.load(self._engine_dir)
+        repository = self._engine_dir / REPOSITORY_NAME
+        environment = server_environment(
+            installation, self._model_environment(), defaults=gpu_environment(manifest)
+        )
+        limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
+        on_gpu = manifest.device == "cuda"
         self._ports = self._ports.reserve(self._host)
         self._backend_dir = tempfile.TemporaryDirectory(prefix="groundserve-backends-")
         command = server_command(
             installation.executable,
-            model_repository=self._engine_dir / REPOSITORY_NAME,
+            model_repository=repository,
             host=self._host,
             ports=self._ports,
             backend_dir=installation.link_backends(Path(self._backend_dir.name)),
             shm_prefix=self._shm_prefix,
             admin_secret=self._admin_secret,
+            pools=memory_pools(read_configs(repository), manifest.model) if on_gpu else None,
+            http_max_input_bytes=(
+                largest_http_body(Limits.from_environment()) if limits_http else None
+            ),
         )
         target = self._log_file or sys.stderr.fileno()
         with open(target, "ab", closefd=bool(self._log_file)) as log, signals_deferred():

@@ -5,35 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Set
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
 from groundserve.limits import MIB, Limits
 from groundserve.manifest import ModelSpec
 from groundserve.serving.command import SHM_DEFAULT_BYTES
-
-if TYPE_CHECKING:
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
+from groundserve.serving.repository import feature_bytes, num_instances, read_configs
 
 SHM_DIR = Path("/dev/shm")
-_FEATURE_BYTES = 4  # float32, the widest there is
 
 
 def needed_bytes(model_repository: Path, model: ModelSpec, limits: Limits) -> int:
     """Return what the stubs of a rendered repository take when each works on a largest request.
 
     A stub's region starts at `SHM_DEFAULT_BYTES`, grows with the tensors it holds, never shrinks.
+    On a GPU features pass here as well: those out of the cache lie on the host.
     """
-    features_bytes = model.vision_token_num * model.vision_hidden_size * _FEATURE_BYTES
-    largest = {"VIDEO": limits.max_upload_bytes, "FEATURES": features_bytes}
     total = 0
-    for path in sorted(model_repository.glob("*/config.pbtxt")):
-        config = _read_config(path)
+    for config in read_configs(model_repository).values():
         if config.backend == "python":
-            names = {tensor.name for tensor in [*config.input, *config.output]}
-            room = sum(size for name, size in largest.items() if name in names)
-            num_stubs = sum(group.count for group in config.instance_group)
-            total += num_stubs * (SHM_DEFAULT_BYTES + room)
+            width = feature_bytes(config) or 0
+            room = model.vision_token_num * model.vision_hidden_size * width
+            if any(tensor.name == "VIDEO" for tensor in config.input):
+                room += limits.max_upload_bytes
+            total += num_instances(config) * (SHM_DEFAULT_BYTES + room)
     return total
 
 
@@ -59,10 +54,3 @@ def remove_regions(prefix: str, *, keep: Set[str]) -> None:
     for file in SHM_DIR.glob(f"{prefix}*"):
         if file.name not in keep:
             file.unlink(missing_ok=True)
-
-
-def _read_config(path: Path) -> ModelConfig:
-    from google.protobuf import text_format
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
-
-    return text_format.Parse(path.read_text("utf-8"), ModelConfig())

@@ -8,18 +8,27 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.__main__ import REFERENCE_MODEL, render_all
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL, render_all
 from engine_build.triton.pbtxt import to_pbtxt
-from engine_build.triton.render import MODEL_SPECS
+from engine_build.triton.specs import model_specs
 from groundserve.profiles import PROFILES
 from tests.reference import REPOSITORY
 
 COMMITTED = REPOSITORY / "triton_models"
 SPECS = [
-    pytest.param(spec, id=f"{profile}-{spec.name}")
-    for profile, make_specs in MODEL_SPECS.items()
-    for spec in make_specs(REFERENCE_MODEL)
+    pytest.param(spec, id=f"{name}-{spec.name}")
+    for name, layout in LAYOUTS.items()
+    for spec in model_specs(layout, REFERENCE_MODEL)
 ]
+# Layout -> the models whose instances are on the GPU; of those, the ones that are Python models.
+ON_GPU = {
+    "cpu": set(),
+    "torch": set(),
+    "torch-cuda": {"video_features", "vision_encoder", "grounding"},
+    "gpu": {"video_features", "video_decode", "vision_encoder", "grounding"},
+    "gpu-trt": {"video_features", "video_decode", "vision_encoder", "grounding"},
+}
+PLANS = {"gpu", "gpu-trt"}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -31,13 +40,18 @@ def parse(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 
 
+def committed(layout: str, model: str) -> ModelConfig:
+    return parse((COMMITTED / layout / model / "config.pbtxt").read_text())
+
+
 def test_committed_rendering_is_current(tmp_path):
     render_all(tmp_path)
     assert files(tmp_path) == files(COMMITTED), "run: python -m engine_build.triton"
 
 
 def test_every_profile_is_rendered():
-    assert set(MODEL_SPECS) == set(PROFILES)
+    assert {layout.profile for layout in LAYOUTS.values()} == set(PROFILES)
+    assert {path.name for path in COMMITTED.iterdir()} == set(LAYOUTS) == set(ON_GPU)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -59,28 +73,97 @@ def test_config_parses_back_to_the_spec(spec):
         assert not config.backend
         assert not config.instance_group
     else:
-        assert config.backend == "python"
-        assert [(group.count, group.kind) for group in config.instance_group] == [
-            (spec.num_instances, ModelInstanceGroup.KIND_CPU)
-        ]
+        assert config.backend == spec.backend
+        (group,) = config.instance_group
+        assert group.count == spec.num_instances
 
 
-@pytest.mark.parametrize("profile", MODEL_SPECS)
-def test_first_step_refuses_what_may_not_wait(profile):
-    config = parse((COMMITTED / profile / "video_features" / "config.pbtxt").read_text())
-    policy = config.dynamic_batching.default_queue_policy
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_instances_are_where_the_layout_says(layout):
+    for path in (COMMITTED / layout).glob("*/config.pbtxt"):
+        config = parse(path.read_text())
+        if config.platform == "ensemble":
+            continue
+        (group,) = config.instance_group
+        on_gpu = config.name in ON_GPU[layout]
+        if on_gpu:
+            assert (group.kind, list(group.gpus)) == (ModelInstanceGroup.KIND_GPU, [0])
+        else:
+            assert (group.kind, list(group.gpus)) == (ModelInstanceGroup.KIND_CPU, [])
+        # The server would copy a Python model's inputs to host memory where this is not "no".
+        takes_gpu_tensors = on_gpu and config.backend == "python"
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        assert parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == (
+            "no" if takes_gpu_tensors else None
+        )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_features_have_one_type_all_the_way(layout):
+    wanted = DataType.TYPE_FP32 if layout in ("cpu", "torch") else DataType.TYPE_FP16
+    (produced,) = committed(layout, "vision_encoder").output
+    (handed_on, *_) = committed(layout, "video_features").output
+    (taken, *_) = committed(layout, "grounding").input
+    for tensor in (produced, handed_on, taken):
+        assert (tensor.name, tensor.data_type) == ("FEATURES", wanted)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_decoder_is_told_what_it_decodes_and_says_what_decoded(layout):
+    config = committed(layout, "video_decode")
+    stream = next(tensor for tensor in config.input if tensor.name == "STREAM")
+    assert (stream.data_type, list(stream.dims)) == (DataType.TYPE_STRING, [1])
+    assert not stream.optional
+    decoder = next(tensor for tensor in config.output if tensor.name == "DECODER")
+    assert (decoder.data_type, list(decoder.dims)) == (DataType.TYPE_STRING, [1])
+    (group,) = config.instance_group
+    assert group.count == 2
+    num_threads = config.parameters["num_threads"].string_value
+    assert num_threads == ("7" if layout in PLANS else "")
+
+
+@pytest.mark.parametrize("layout", sorted(PLANS))
+def test_vision_plan_is_run_by_the_server_itself(layout):
+    config = committed(layout, "vision_encoder")
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    assert config.max_batch_size == 64
+    # Preferred sizes are for engines with a profile a size; graphs miss most grids.
+    assert not config.dynamic_batching.preferred_batch_size
+    assert not config.optimization.cuda.graphs
+    (warmup,) = config.model_warmup
+    assert warmup.batch_size == 64
+    shapes = {name: tuple(sample.dims) for name, sample in warmup.inputs.items()}
+    assert shapes == {"PIXELS": (384, 384, 3), "POOL": (5, 27)}
+    types = {tensor.name: tensor.data_type for tensor in config.input}
+    assert {name: sample.data_type for name, sample in warmup.inputs.items()} == types
+    assert not (COMMITTED / layout / "vision_encoder" / "1" / "model.py").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_plans_are_warmed_up_by_the_server(layout):
+    warmed = {
+        path.parent.name
+        for path in (COMMITTED / layout).glob("*/config.pbtxt")
+        if parse(path.read_text()).model_warmup
+    }
+    assert warmed == ({"vision_encoder"} if layout in PLANS else set())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_first_step_refuses_what_may_not_wait(layout):
+    policy = committed(layout, "video_features").dynamic_batching.default_queue_policy
     assert policy.timeout_action == policy.REJECT
     assert policy.max_queue_size == 16
     assert policy.default_timeout_microseconds == 60_000_000
     assert policy.allow_timeout_override
 
 
-@pytest.mark.parametrize("profile", MODEL_SPECS)
-def test_ensemble_is_connected(profile):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ensemble_is_connected(layout):
     """Each step takes tensors that the request or an earlier step gives, with the same type."""
     configs = {
         path.parent.name: parse(path.read_text())
-        for path in (COMMITTED / profile).glob("*/config.pbtxt")
+        for path in (COMMITTED / layout).glob("*/config.pbtxt")
     }
     ensemble = configs["videoitg"]
     known = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in ensemble.input}
@@ -97,10 +180,10 @@ def test_ensemble_is_connected(profile):
         assert known[tensor.name] == (tensor.data_type, list(tensor.dims))
 
 
-@pytest.mark.parametrize("profile", MODEL_SPECS)
-def test_model_py_is_one_import(profile):
-    models = list((COMMITTED / profile).glob("*/1/model.py"))
-    assert len(models) == 5
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_model_py_is_one_import(layout):
+    models = list((COMMITTED / layout).glob("*/1/model.py"))
+    assert len(models) == (4 if layout in PLANS else 5)
     for path in models:
         name = path.parent.parent.name
         assert path.read_text() == (

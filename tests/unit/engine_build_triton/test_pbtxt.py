@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import (
@@ -10,6 +10,7 @@ from engine_build.triton.specs import (
     QueuePolicySpec,
     TensorSpec,
     TritonModelSpec,
+    WarmupSpec,
 )
 
 IMAGE = TensorSpec("IMAGE", "UINT8", (-1, 3))
@@ -72,3 +73,43 @@ def test_unknown_type_fails_here():
     spec = TritonModelSpec(name="a", inputs=(TensorSpec("IMAGE", "FLOAT", (1,)),), outputs=(SCORE,))
     with pytest.raises(ValueError, match="TYPE_FLOAT"):
         to_pbtxt(spec)
+
+
+def test_python_model_on_the_gpu_takes_its_inputs_there():
+    config = parsed(
+        TritonModelSpec(
+            name="a",
+            inputs=(IMAGE,),
+            outputs=(SCORE,),
+            device="cuda",
+            num_instances=3,
+            parameters={"num_threads": "4"},
+        )
+    )
+    (group,) = config.instance_group
+    assert (group.count, group.kind, list(group.gpus)) == (3, ModelInstanceGroup.KIND_GPU, [0])
+    assert {key: value.string_value for key, value in config.parameters.items()} == {
+        "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
+        "num_threads": "4",
+    }
+
+
+def test_plan_has_its_file_and_a_warmup_of_zeros():
+    config = parsed(
+        TritonModelSpec(
+            name="a",
+            inputs=(IMAGE,),
+            outputs=(SCORE,),
+            max_batch_size=8,
+            backend="tensorrt",
+            device="cuda",
+            warmup=WarmupSpec(batch_size=8, dims={"IMAGE": (5, 3)}),
+        )
+    )
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    assert not config.parameters
+    (warmup,) = config.model_warmup
+    assert (warmup.batch_size, warmup.count) == (8, 1)
+    sample = warmup.inputs["IMAGE"]
+    assert (DataType.Name(sample.data_type), list(sample.dims)) == ("TYPE_UINT8", [5, 3])
+    assert sample.zero_data

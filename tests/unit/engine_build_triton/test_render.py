@@ -1,26 +1,52 @@
 from __future__ import annotations
 
-from engine_build.triton.__main__ import REFERENCE_MODEL
+import os
+from pathlib import Path
+
+import pytest
+
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
 from engine_build.triton.render import render_repository
+from groundserve.errors import InvalidRequestError
+
+PYTHON_MODELS = ("frame_selector", "grounding", "video_decode", "video_features", "vision_encoder")
+
+
+def found_files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_model_has_a_version_folder_that_git_keeps(tmp_path):
-    render_repository("cpu", REFERENCE_MODEL, tmp_path / "model_repository")
-    found = {
-        str(path.relative_to(tmp_path / "model_repository"))
-        for path in tmp_path.rglob("*")
-        if path.is_file()
-    }
-    python_models = (
-        "frame_selector",
-        "grounding",
-        "video_decode",
-        "video_features",
-        "vision_encoder",
-    )
-    assert found == {
+    render_repository(LAYOUTS["cpu"], REFERENCE_MODEL, tmp_path / "model_repository")
+    assert found_files(tmp_path / "model_repository") == {
         "videoitg/config.pbtxt",
         "videoitg/1/.gitkeep",
-        *(f"{name}/config.pbtxt" for name in python_models),
-        *(f"{name}/1/model.py" for name in python_models),
+        *(f"{name}/config.pbtxt" for name in PYTHON_MODELS),
+        *(f"{name}/1/model.py" for name in PYTHON_MODELS),
     }
+
+
+def test_plan_is_stored_once_and_moves_with_the_directory(tmp_path):
+    engines = tmp_path / "partial"
+    engines.mkdir()
+    (engines / "vision_encoder.plan").write_bytes(b"plan")
+    render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, engines / "model_repository")
+    engines = engines.rename(tmp_path / "engines")
+    linked = engines / "model_repository" / "vision_encoder" / "1" / "model.plan"
+    assert linked.read_bytes() == b"plan"
+    assert not linked.is_symlink()
+    assert linked.samefile(engines / "vision_encoder.plan")
+
+
+def test_missing_plan_is_named(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"vision_encoder\.plan must lie beside"):
+        render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, tmp_path / "model_repository")
+
+
+def test_file_system_without_hard_links_is_refused(tmp_path, monkeypatch):
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InvalidRequestError, match=r"hard link .*Operation not permitted.*copy it"):
+        render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, tmp_path / "model_repository")

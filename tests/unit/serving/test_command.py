@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from groundserve.errors import UnavailableError
-from groundserve.serving.command import Ports, server_command
+from groundserve.limits import Limits
+from groundserve.serving.command import Ports, largest_http_body, server_command
+from groundserve.serving.device_memory import MemoryPools
 
 PORTS = Ports(http=1, grpc=2, metrics=3)
 
 
-def command(backend_dir: Path | None = None) -> list[str]:
+def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
     return server_command(
         Path("/bin/tritonserver"),
         model_repository=Path("/engines/model_repository"),
@@ -20,6 +23,7 @@ def command(backend_dir: Path | None = None) -> list[str]:
         backend_dir=backend_dir,
         shm_prefix="prefix_",
         admin_secret="secret",
+        **options,
     )
 
 
@@ -43,6 +47,24 @@ def test_server_command():
         "--backend-config=python,shm-default-byte-size=33554432",
         "--exit-timeout-secs=5",
     ]
+
+
+def test_server_command_on_a_gpu():
+    pools = MemoryPools(cuda_bytes=7, pinned_bytes=9)
+    assert command(pools=pools) == [
+        *command(),
+        "--cuda-memory-pool-byte-size=0:7",
+        "--pinned-memory-pool-byte-size=9",
+    ]
+
+
+def test_server_command_with_a_limit_of_bodies():
+    assert command(http_max_input_bytes=5) == [*command(), "--http-max-input-size=5"]
+
+
+def test_largest_http_body_holds_the_largest_request():
+    limits = Limits(max_upload_bytes=100, max_queries=2, max_query_bytes=10, max_options_bytes=3)
+    assert largest_http_body(limits) == 100 + 2 * 10 + 3 + 1024**2
 
 
 def test_server_command_with_backends():

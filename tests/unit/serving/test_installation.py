@@ -14,6 +14,7 @@ from groundserve.serving.installation import (
     check_wheel_numpy,
     find_installation,
     server_environment,
+    server_options,
     wheel_installation,
 )
 
@@ -116,3 +117,56 @@ def test_environment_without_libraries_names_none(tmp_path, monkeypatch):
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     environment = server_environment(TritonInstallation(executable=tmp_path / "tritonserver"), {})
     assert "LD_LIBRARY_PATH" not in environment
+
+
+def test_environment_takes_defaults_only_where_nothing_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("SET_BY_OPERATOR", "operator")
+    monkeypatch.delenv("UNSET", raising=False)
+    environment = server_environment(
+        TritonInstallation(executable=tmp_path / "tritonserver"),
+        {},
+        defaults={"SET_BY_OPERATOR": "default", "UNSET": "default"},
+    )
+    assert (environment["SET_BY_OPERATOR"], environment["UNSET"]) == ("operator", "default")
+
+
+def make_server(tmp_path: Path, script: str) -> Path:
+    server = tmp_path / "tritonserver"
+    server.write_text(f"#!/bin/sh\n{script}\n")
+    server.chmod(0o755)
+    return server
+
+
+def test_server_options_of_the_wheel(monkeypatch, tmp_path):
+    """2.51: it has both pools and no limit of HTTP bodies."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    installation = find_installation()
+    options = server_options(installation.executable, server_environment(installation, {}))
+    assert {"cuda-memory-pool-byte-size", "pinned-memory-pool-byte-size"} <= options
+    assert {"exit-timeout-secs", "load-model", "http-restricted-api"} <= options
+    assert "http-max-input-size" not in options
+
+
+def test_server_options_are_those_at_the_start_of_a_line(tmp_path):
+    help_text = (
+        "  --model-repository <string>\\n\\tAs --other-option.\\n  --http-max-input-size <n>"
+    )
+    server = make_server(tmp_path, f"printf '{help_text}'; exit 1")
+    assert server_options(server, {}) == {"model-repository", "http-max-input-size"}
+
+
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [
+        (
+            "echo libfoo.so: cannot open shared object file >&2; exit 127",
+            "lists no options.*libfoo",
+        ),
+        (None, "--help does not run"),
+    ],
+    ids=["broken", "missing"],
+)
+def test_server_that_does_not_start_is_named(tmp_path, script, match):
+    server = make_server(tmp_path, script) if script else tmp_path / "tritonserver"
+    with pytest.raises(EngineMismatchError, match=match):
+        server_options(server, {})

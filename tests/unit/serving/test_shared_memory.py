@@ -9,7 +9,7 @@ from groundserve.limits import MIB, Limits
 from groundserve.manifest import ModelSpec
 from groundserve.serving.shared_memory import check_room, needed_bytes
 
-REPOSITORY = Path(__file__).parents[3] / "triton_models" / "cpu"
+REPOSITORIES = Path(__file__).parents[3] / "triton_models"
 MODEL = ModelSpec(
     image_size=384,
     side=27,
@@ -26,19 +26,39 @@ def write_config(repository: Path, name: str, text: str) -> None:
 
 
 def test_needed_bytes_counts_stubs_and_their_largest_tensors(tmp_path):
-    input_of = 'backend: "python" input {{ name: "{}" data_type: TYPE_UINT8 dims: -1 }}'
+    input_of = 'backend: "python" input {{ name: "{}" data_type: TYPE_{} dims: -1 }}'
     group = " instance_group {{ count: {} kind: KIND_CPU }}"
-    write_config(tmp_path, "decode", input_of.format("VIDEO") + group.format(2))
-    write_config(tmp_path, "ground", input_of.format("FEATURES") + group.format(1))
-    write_config(tmp_path, "select", input_of.format("OTHER") + group.format(1))
+    write_config(tmp_path, "decode", input_of.format("VIDEO", "UINT8") + group.format(2))
+    write_config(tmp_path, "encode", input_of.format("FEATURES", "FP16") + group.format(1))
+    write_config(tmp_path, "ground", input_of.format("FEATURES", "FP32") + group.format(1))
+    write_config(tmp_path, "select", input_of.format("OTHER", "UINT8") + group.format(1))
     write_config(tmp_path, "all", 'platform: "ensemble"')
-    # Four regions of 32 MiB, an upload of 10 MiB in two, 16 Ki tokens of 4 KiB in one.
+    # Five regions of 32 MiB, an upload of 10 MiB in two, 16 Ki tokens of 2 KiB and of 4 KiB.
     needed = needed_bytes(tmp_path, MODEL, Limits(max_upload_bytes=10 * MIB))
-    assert needed == (4 * 32 + 2 * 10 + 64) * MIB
+    assert needed == (5 * 32 + 2 * 10 + 32 + 64) * MIB
 
 
-def test_needed_bytes_of_the_committed_repository():
-    assert 512 * MIB < needed_bytes(REPOSITORY, MODEL, Limits()) < 4096 * MIB
+def test_needed_bytes_leaves_out_what_is_no_process(tmp_path):
+    text = (
+        'backend: "tensorrt" output { name: "FEATURES" data_type: TYPE_FP16 dims: -1 }'
+        " instance_group { count: 1 kind: KIND_GPU }"
+    )
+    write_config(tmp_path, "encode", text)
+    assert needed_bytes(tmp_path, MODEL, Limits()) == 0
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_mib"),
+    [
+        # 4 x (32 + 256 + 64) for video_features, 2 x 32 for video_decode, 2 x (32 + 64) for
+        # vision_encoder and grounding, 32 for frame_selector.
+        pytest.param("cpu", 1696, id="cpu"),
+        # The encoder is no process and features have half the width.
+        pytest.param("gpu", 4 * (32 + 256 + 32) + 64 + 64 + 32, id="gpu"),
+    ],
+)
+def test_needed_bytes_of_the_committed_repository(layout, num_mib):
+    assert needed_bytes(REPOSITORIES / layout, MODEL, Limits()) == num_mib * MIB
 
 
 def test_check_room_names_the_number_and_the_fix(tmp_path):

@@ -1,0 +1,70 @@
+"""What an engine directory for a GPU needs of the machine and of the server's environment."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from groundserve.errors import EngineMismatchError
+from groundserve.manifest import Manifest
+from groundserve.serving.installation import TritonInstallation
+
+MPI_ENVIRONMENT = {"OMPI_MCA_ess_singleton_isolated": "1", "PMIX_MCA_gds": "hash"}
+"""Importing tensorrt_llm initialises MPI, here in a process that no mpirun started. Isolated: as
+one process of its own, without the daemon (orted) that Open MPI would start and wait for. "hash":
+its key store in ordinary memory, not in shared files, which fail to initialise in a stub
+(triton-inference-server/tensorrtllm_backend#553)."""
+
+
+def gpu_environment(manifest: Manifest) -> dict[str, str]:
+    """Return what the models' libraries are told unless the operator has told them otherwise."""
+    return MPI_ENVIRONMENT if manifest.stages.grounder == "tensorrt_llm" else {}
+
+
+def check_gpu(
+    manifest: Manifest,
+    installation: TritonInstallation,
+    *,
+    load_library: Callable[[str], Any] = ctypes.CDLL,
+) -> None:
+    """Refuse engines for a GPU where none can be used, before a server fails to load them.
+
+    Args:
+        manifest: What is to be served.
+        installation: The server that would do so.
+        load_library: Opens a shared library by name.
+
+    Raises:
+        EngineMismatchError: There is no driver or no GPU, or the server is not one for GPUs.
+    """
+    if manifest.device == "cpu":
+        return
+    engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
+    rebuild = "or build one for this machine with: groundserve build --profile cpu"
+    try:
+        driver = load_library("libcuda.so.1")
+    except OSError as error:
+        raise EngineMismatchError(
+            f"{engine}, this machine has no driver (libcuda.so.1); serve it where there is one "
+            f"(with Docker: --gpus), {rebuild}"
+        ) from error
+    status, count = _count_gpus(driver)
+    if count < 1:
+        raise EngineMismatchError(
+            f"{engine}, the driver finds {count} (status {status}); see nvidia-smi and "
+            f"CUDA_VISIBLE_DEVICES, {rebuild}"
+        )
+    if installation.is_wheel:
+        raise EngineMismatchError(
+            f"{engine}; the Triton server in the nvidia-pytriton wheel has no TensorRT backend and "
+            "is not known to serve from GPUs: use the container of deploy/Dockerfile, whose "
+            f"tritonserver is on PATH, {rebuild}"
+        )
+
+
+def _count_gpus(driver: Any) -> tuple[int, int]:
+    """Return (status, number of GPUs that CUDA may use)."""
+    count = ctypes.c_int(0)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return status, count.value

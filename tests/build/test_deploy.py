@@ -1,0 +1,318 @@
+"""The files of deploy/ and docs/deploy.md name what exists, and hold what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from engine_build.triton.__main__ import REFERENCE_MODEL
+from groundserve._version import __version__
+from groundserve.cli import build, score, serve
+from groundserve.limits import MIB, Limits
+from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
+from groundserve.serving.device_memory import memory_pools
+from groundserve.serving.gpu import MPI_ENVIRONMENT
+from groundserve.serving.repository import read_configs
+from groundserve.serving.shared_memory import needed_bytes
+from tests.reference import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
+DOCS = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
+DIGESTS = {"TRITON_TRTLLM_DIGEST", "TRITON_PY3_DIGEST"}
+COMMANDS = {module.NAME: module.command for module in (build, score, serve)}
+GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
+
+
+def parse_dockerfile() -> list[tuple[str, str]]:
+    """Return (instruction, arguments), continued lines joined."""
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    joined = re.sub(r"\\\n\s*", "", text).splitlines()
+    pairs = [line.split(None, 1) for line in joined if line.strip()]
+    return [(name, arguments) for name, arguments in pairs]
+
+
+DOCKERFILE = parse_dockerfile()
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def arguments_of(instruction: str) -> list[str]:
+    return [arguments for name, arguments in DOCKERFILE if name == instruction]
+
+
+def options_of(command: str) -> set[str]:
+    app = typer.Typer()
+    app.command()(COMMANDS[command])
+    return {name for option in typer.main.get_command(app).params for name in option.opts}
+
+
+def variables_in(text: str) -> dict[str, str | None]:
+    """Variable that compose replaces -> its default, None where it must be set."""
+    found = re.findall(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}", text)
+    return {name: default or None for name, default in found}
+
+
+def test_images_are_pinned_by_digests_that_must_be_given():
+    images = arguments_of("FROM")
+    assert len(images) == 2
+    digests = set()
+    for image in images:
+        match = re.fullmatch(
+            r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-[a-z0-9-]+@\$\{(\w+):\?[^}]+\}(?: AS py3)?",
+            image,
+        )
+        assert match, image
+        digests.add(match.group(1))
+    # Declared without a value, so that the build ends with the message.
+    assert set(arguments_of("ARG")) == digests == DIGESTS
+
+
+def test_image_has_no_secret_and_no_unpinned_source():
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert not re.search(r"token|password|secret|credential", text, re.IGNORECASE)
+    assert "latest" not in text
+    assert not arguments_of("ADD")
+
+
+def test_image_runs_as_an_ordinary_user():
+    (user,) = arguments_of("USER")
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    names = [name for name, _ in DOCKERFILE]
+    assert "RUN" not in names[names.index("USER") :]
+
+
+def test_image_takes_the_backend_of_the_other_one():
+    assert "--from=py3 /opt/tritonserver/backends/tensorrt /opt/tritonserver/backends/tensorrt" in (
+        arguments_of("COPY")
+    )
+
+
+def test_image_copies_what_exists_and_is_not_ignored():
+    ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().split("\n")
+    kept = {line[1:] for line in ignore if line.startswith("!")}
+    assert "*" in ignore
+    for arguments in arguments_of("COPY"):
+        if arguments.startswith("--from"):
+            continue
+        for source in arguments.split()[:-1]:
+            assert (REPOSITORY / source).exists(), source
+            assert source in kept, source
+
+
+def test_image_installs_every_package_of_the_wheel():
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    copied = {source for arguments in arguments_of("COPY") for source in arguments.split()[:-1]}
+    assert set(packages) <= copied
+
+
+def test_image_listens_where_it_is_asked_for_its_health():
+    assert arguments_of("EXPOSE") == ["8000 8001 8002"]
+    (health,) = arguments_of("HEALTHCHECK")
+    assert "http://127.0.0.1:8000/v2/health/ready" in health
+    (ports,) = [service["ports"] for service in SERVICES.values() if "ports" in service]
+    assert [port.rsplit(":", 1)[1] for port in ports] == ["8000", "8001", "8002"]
+
+
+def test_image_starts_the_command_line():
+    assert arguments_of("ENTRYPOINT") == ['["groundserve"]']
+    (command,) = arguments_of("CMD")
+    words = yaml.safe_load(command)
+    assert words[0] == "serve"
+    assert {word for word in words if word.startswith("--")} <= options_of("serve")
+
+
+def test_requirements_have_the_tested_versions():
+    constraints = dict(
+        re.findall(r"^([\w-]+)==([\w.]+)", (REPOSITORY / "constraints.txt").read_text(), re.M)
+    )
+    text = (DEPLOY / "requirements.txt").read_text()
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)$", text, re.MULTILINE))
+    shared = pinned.keys() & constraints.keys()
+    assert {"av", "onnxruntime", "typer"} <= shared
+    assert {name: pinned[name] for name in shared} == {name: constraints[name] for name in shared}
+    assert f"<={constraints['tritonclient']}" in text
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_has_no_rights_and_one_gpu(name):
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["image"] == f"groundserve:{__version__}"
+    assert "privileged" not in service
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], len(device["device_ids"])) == ("nvidia", 1)
+    assert "gpu" in device["capabilities"]
+    assert set(service["build"]["args"]) == DIGESTS
+    assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_gives_options_that_exist(name):
+    words = SERVICES[name]["command"]
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert words[0] == {"build": "build", "server": "serve"}[name]
+    assert options
+    assert options <= options_of(words[0])
+
+
+def test_server_is_read_only_and_on_loopback():
+    server = SERVICES["server"]
+    assert server["read_only"] is True
+    assert any(mount.startswith("/tmp:") for mount in server["tmpfs"])
+    assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+    writable = [mount for mount in server["volumes"] if not mount.endswith(":ro")]
+    assert writable == ["cache:/cache"]
+    assert server["healthcheck"]["test"][0] == "CMD"
+    assert int(server["stop_grace_period"].removesuffix("s")) >= 2 * EXIT_TIMEOUT_SECONDS
+
+
+def test_server_names_folders_that_are_mounted():
+    server = SERVICES["server"]
+    mounts = {re.sub(r":ro$", "", volume).rsplit(":", 1)[1] for volume in server["volumes"]}
+    options = dict(word.split("=", 1) for word in server["command"][1:])
+    for option in ("--engines", "--cache-dir", "--allow-root"):
+        assert any(Path(options[option]).is_relative_to(mount) for mount in mounts), option
+    built = dict(word.split("=", 1) for word in SERVICES["build"]["command"][1:])
+    assert built["--out"] == options["--engines"]
+
+
+def test_server_has_room_in_shared_memory():
+    needed = needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits())
+    assert needed == 1460 * MIB
+    assert int(SERVICES["server"]["shm_size"].removesuffix("gb")) * 1024 * MIB >= needed
+
+
+def test_servers_environment_is_of_ceilings_with_their_defaults():
+    environment = SERVICES["server"]["environment"]
+    defaults = variables_in("\n".join(environment.values()))
+    assert set(defaults) == set(environment)
+    assert Limits.from_environment(defaults) == Limits()
+
+
+def test_volumes_are_declared():
+    named = {
+        volume.split(":", 1)[0]
+        for service in SERVICES.values()
+        for volume in service["volumes"]
+        if re.match(r"\w+:", volume)
+    }
+    assert named == set(COMPOSE["volumes"])
+
+
+FAKE_DOCKER = """#!/bin/sh
+echo "$@" >> "$0.log"
+echo "{answer}"
+"""
+
+
+def run_resolve_digests(folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
+    docker = folder / "docker"
+    docker.write_text(FAKE_DOCKER.format(answer=answer))
+    docker.chmod(0o755)
+    return subprocess.run(
+        [DEPLOY / "resolve_digests.sh"],
+        env={**os.environ, "PATH": os.pathsep.join([str(folder), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_resolve_digests_asks_for_the_images_of_the_dockerfile(tmp_path):
+    run = run_resolve_digests(tmp_path, "sha256:12ab")
+    assert run.returncode == 0, run.stderr
+    assert set(run.stdout.splitlines()) == {f"{name}=sha256:12ab" for name in DIGESTS}
+    asked = [shlex.split(line)[3] for line in (tmp_path / "docker.log").read_text().splitlines()]
+    assert set(asked) == {image.partition("@")[0] for image in arguments_of("FROM")}
+
+
+def test_resolve_digests_ends_where_there_is_none(tmp_path):
+    run = run_resolve_digests(tmp_path, "not found")
+    assert run.returncode != 0
+    assert not run.stdout
+    assert "no digest for nvcr.io/nvidia/tritonserver:" in run.stderr
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)
+
+
+def test_docs_name_every_variable_of_compose():
+    variables = variables_in((DEPLOY / "compose.yaml").read_text())
+    rows = [line for line in DOCS.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row.split("|")[1])}
+    assert set(variables) | set(MPI_ENVIRONMENT) == documented
+    for name, default in variables.items():
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        if default is not None:
+            assert default in row.replace(",", ""), name
+    for name, value in MPI_ENVIRONMENT.items():
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert row.split("|")[2].strip() == value
+
+
+def test_docs_do_the_sums_of_the_code():
+    pools = memory_pools(read_configs(GPU_REPOSITORY), REFERENCE_MODEL)
+    assert f"900 MiB     --cuda-memory-pool-byte-size=0:{pools.cuda_bytes}\n" in DOCS
+    assert pools.cuda_bytes == pools.pinned_bytes == 900 * MIB
+    assert f"{needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits()) // MIB:,} MiB\n" in DOCS
+
+
+def test_docs_give_commands_that_exist():
+    text = "\n".join(code_blocks("bash")).replace("\\\n", " ")
+    assert "deploy/resolve_digests.sh > deploy/digests.env" in text
+    for line in text.splitlines():
+        if "docker compose" in line:
+            assert "--env-file deploy/digests.env --file deploy/compose.yaml" in line
+            words = line.partition("#")[0].split()
+            service = words[-1] if words[-1] != "ps" else "server"
+            assert service in SERVICES
+        if line.startswith("groundserve "):
+            words = shlex.split(line)
+            options = {word for word in words if word.startswith("--")}
+            assert options <= options_of(words[1])
+    set_in_docs = set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", text))
+    assert set_in_docs <= set(variables_in((DEPLOY / "compose.yaml").read_text()))
+
+
+def test_docs_pod_is_like_the_compose_server():
+    (text,) = code_blocks("yaml")
+    pod = yaml.safe_load(text)["spec"]
+    (container,) = pod["containers"]
+    assert container["args"][0] == "serve"
+    options = {word.partition("=")[0] for word in container["args"][1:]}
+    assert options <= options_of("serve")
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
+    sleep = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] >= sleep + 2 * EXIT_TIMEOUT_SECONDS
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_docs_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+\.md)(?:#[^)]*)?\)", DOCS):
+        assert (REPOSITORY / "docs" / target).is_file(), target
+    anchors = re.findall(r"\]\(#([^)]+)\)", DOCS)
+    headings = {
+        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", DOCS, re.MULTILINE)
+    }
+    assert anchors
+    assert set(anchors) <= headings

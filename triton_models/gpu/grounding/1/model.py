@@ -1,0 +1,1 @@
+from python_backend.triton.grounding import TritonPythonModel as TritonPythonModel

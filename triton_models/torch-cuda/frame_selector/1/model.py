@@ -1,0 +1,1 @@
+from python_backend.triton.frame_selector import TritonPythonModel as TritonPythonModel
