@@ -27,6 +27,8 @@ class Cut:
     """int64 (k,): packets to copy, increasing."""
     ranks: NDArray[np.int64]
     """int64 (k,): the frames of the segment that are shown before each packet's."""
+    num_frames: int
+    """Frames of the segment: packets that come out of the decoder."""
     local_frames: NDArray[np.int32]
     """int32: ranks of the targets, increasing."""
 
@@ -43,8 +45,11 @@ def cut_segments(reader: PacketReader, frame_indices: NDArray[np.int64]) -> Segm
     """
     table = reader.table
     cuts = plan_cuts(table, table.frame_positions[frame_indices])
+    files = [_copy(reader, cut) for cut in cuts]
     return Segments.concatenate(
-        [_copy(reader, cut) for cut in cuts], [cut.local_frames for cut in cuts]
+        files,
+        [cut.local_frames for cut in cuts],
+        stream=reader.appearance(files[0]).to_stream(tuple(cut.num_frames for cut in cuts)),
     )
 
 
@@ -80,7 +85,12 @@ def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut
     ranks = np.empty(len(positions), np.int64)
     ranks[np.searchsorted(positions, in_time_order)] = np.cumsum(comes_out) - comes_out
     local_frames = ranks[np.searchsorted(positions, targets)].astype(np.int32)
-    return Cut(positions=positions, ranks=ranks, local_frames=local_frames)
+    return Cut(
+        positions=positions,
+        ranks=ranks,
+        num_frames=int(np.count_nonzero(comes_out)),
+        local_frames=local_frames,
+    )
 
 
 def _copy(reader: PacketReader, cut: Cut) -> bytes:

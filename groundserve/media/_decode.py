@@ -55,13 +55,31 @@ def decode_segments(
 def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """Convert with FFmpeg's default scaler and apply the display rotation, like the reference."""
     pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.rot90(pixels, k=round(frame.rotation / 90)) if frame.rotation else pixels
+    turns = quarter_turns(frame)
+    return np.rot90(pixels, k=turns) if turns else pixels
+
+
+def quarter_turns(frame: VideoFrame) -> int:
+    """Return the counterclockwise turns by 90 degrees that show the frame upright, 0 to 3."""
+    return round(frame.rotation / 90) % 4
 
 
 def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """Resize (H, W, 3) to (S, S, 3) as the reference's image processor does; aspect is not kept."""
     size = (image_size, image_size)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+def decode_all(stream: VideoStream, packets: list[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+    """Yield frames in presentation order, as far as the decoder gets."""
+    try:
+        for packet in packets:
+            yield from stream.decode(packet)
+        yield from stream.decode(None)
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
 
 
 def _decode_targets(
@@ -87,21 +105,9 @@ def _decode_ranks(
     packets = list(read_packets(container, stream))
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
-    for frame in _decode_all(stream, packets):
+    for frame in decode_all(stream, packets):
         number = wanted.pop(frame.pts, None)
         if number is not None:
             yield number, frame
         if not wanted:
             return
-
-
-def _decode_all(stream: VideoStream, packets: list[Packet[VideoStream]]) -> Iterator[VideoFrame]:
-    """Yield frames in presentation order, as far as the decoder gets."""
-    try:
-        for packet in packets:
-            yield from stream.decode(packet)
-        yield from stream.decode(None)
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media._container import open_container, select_video_stream
+from groundserve.media._describe import Appearance, describe_segment
 from groundserve.media._packets import (
     PacketTable,
     announced_seconds,
@@ -38,6 +39,7 @@ class PacketReader:
         """
         self._path = path
         self._limits = limits
+        self._appearance: Appearance | None = None
         self._open()
         try:
             check_duration(announced_seconds(self.stream), limits)
@@ -66,6 +68,12 @@ class PacketReader:
         if packets is None:
             raise MediaError("the file's packets differ from one reading to the next")
         return packets
+
+    def appearance(self, first_segment: bytes) -> Appearance:
+        """Return what frames look like, found out at the first cut and the same for the others."""
+        if self._appearance is None:
+            self._appearance = describe_segment(first_segment, self._limits)
+        return self._appearance
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from dataclasses import asdict
 
 import av
 
@@ -28,6 +29,7 @@ from groundserve.media._sandbox import (
 )
 from groundserve.media._wire import Channel, Message, WireError
 from groundserve.media.segments import Segments
+from groundserve.media.stream import StreamInfo
 
 _MEDIA_FAULTS = (av.FFmpegError, ArithmeticError, EOFError, LookupError, OSError, ValueError)
 """What demuxers and decoders raise on files that are not what they claim to be."""
@@ -93,11 +95,11 @@ class Worker:
     def _cut(self, job: Message) -> Message:
         assert self._reader is not None, "open comes first"
         segments = cut_segments(self._reader, job.arrays["frame_indices"])
-        return Message(fields={}, arrays=vars(segments))
+        return Message(fields=asdict(segments.stream), arrays=segments.arrays)
 
     def _decode(self, job: Message) -> Message:
         frames = decode_segments(
-            Segments(**job.arrays),
+            Segments(**job.arrays, stream=StreamInfo.from_fields(job.fields["stream"])),
             image_size=job.fields["image_size"],
             num_threads=self._config.num_threads,
             limits=self._config.limits,

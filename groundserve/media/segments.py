@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
+from groundserve.media.stream import StreamInfo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segments:
     """n self-contained files laid end to end, and m target frames in them (m >= n >= 1).
 
-    The four arrays are the tensors `SEGMENTS`, `SEGMENT_OFFSETS`, `LOCAL_FRAMES` and
-    `LOCAL_OFFSETS` of the model `video_decode`, so they may come from the wire; objects that break
-    a rule below cannot be made. Segment i is MP4, or Matroska where MP4 cannot hold the codec.
+    The four arrays and the description are the tensors `SEGMENTS`, `SEGMENT_OFFSETS`,
+    `LOCAL_FRAMES`, `LOCAL_OFFSETS` and `STREAM` of the model `video_decode`, so they may come from
+    the wire; objects that break a rule below cannot be made. Segment i is MP4, or Matroska where
+    MP4 cannot hold the codec.
     """
 
     data: NDArray[np.uint8]
@@ -29,6 +32,8 @@ class Segments:
     local_offsets: NDArray[np.int64]
     """int64 (n+1,), 0 to m, increasing: segment i's targets are
     local_frames[local_offsets[i]:local_offsets[i+1]]."""
+    stream: StreamInfo
+    """What is in the files; no target lies past its segment's frame count."""
 
     def __post_init__(self) -> None:
         _check_array("data", self.data, np.uint8)
@@ -40,15 +45,30 @@ class Segments:
                 "offsets and local_offsets must have the same length, "
                 f"got {len(self.offsets)} and {len(self.local_offsets)}"
             )
-        for local_frames in self._local_frames_by_segment():
+        counts = self.stream.frame_counts
+        if len(counts) != self.num_segments:
+            raise InvalidRequestError(
+                f"frame_counts must have one entry for each of {self.num_segments} segments, "
+                f"got {len(counts)}"
+            )
+        for local_frames, count in zip(self._local_frames_by_segment(), counts, strict=True):
             if local_frames[0] < 0 or np.any(np.diff(local_frames) <= 0):
                 raise InvalidRequestError(
                     "local_frames must be >= 0 and increase within each segment"
                 )
+            if local_frames[-1] >= count:
+                raise InvalidRequestError(
+                    f"local_frames must be < {count}, the frames of their segment, "
+                    f"got {local_frames[-1]}"
+                )
 
     @classmethod
     def concatenate(
-        cls, files: Sequence[bytes], local_frames: Sequence[NDArray[np.int32]]
+        cls,
+        files: Sequence[bytes],
+        local_frames: Sequence[NDArray[np.int32]],
+        *,
+        stream: StreamInfo,
     ) -> Segments:
         """Lay out one file and its targets a segment."""
         return cls(
@@ -56,7 +76,13 @@ class Segments:
             offsets=_offsets_of(files),
             local_frames=np.concatenate(local_frames),
             local_offsets=_offsets_of(local_frames),
+            stream=stream,
         )
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The four arrays by name; with `stream`, all there is."""
+        return {name: value for name, value in vars(self).items() if name != "stream"}
 
     @property
     def num_segments(self) -> int:

@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,7 @@ from groundserve.media._process import WorkerProcess
 from groundserve.media.index import VideoIndex
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
+from groundserve.media.stream import StreamInfo
 
 _MAX_DECODER_THREADS = 8
 _CLOSE_SECONDS = 5.0
@@ -54,7 +56,7 @@ class OpenVideo:
         answer = self._worker.call(
             "cut", deadline=self._deadline, arrays={"frame_indices": frame_indices}
         )
-        return Segments(**answer.arrays)
+        return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 
     def decode(self, segments: Segments, *, image_size: int | None = None) -> NDArray[np.uint8]:
         """Do what `MediaWorkers.decode` does, in the worker that this video occupies already."""
@@ -191,8 +193,13 @@ def _decode(
         raise InvalidRequestError(
             f"image_size must be 1 to {limits.max_side_pixels}, got {image_size}"
         )
-    arrays = vars(segments)
-    answer = worker.call("decode", deadline=deadline, arrays=arrays, image_size=image_size)
+    answer = worker.call(
+        "decode",
+        deadline=deadline,
+        arrays=segments.arrays,
+        stream=asdict(segments.stream),
+        image_size=image_size,
+    )
     frames: NDArray[np.uint8] = answer.arrays["frames"]
     return frames
 

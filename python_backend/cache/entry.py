@@ -23,7 +23,7 @@ _MAGIC = b"GSCACHE1"
 _PREFIX = struct.Struct("<8sQ")
 _ALIGNMENT = 64
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_DTYPES = {"bool", "float32", "float64"}
+_DTYPES = {"bool", "float16", "float32", "float64"}
 
 
 class CorruptEntryError(Exception):
@@ -37,7 +37,7 @@ class Entry:
     fields: dict[str, Any]
     """Anything JSON can hold."""
     arrays: dict[str, NDArray[Any]]
-    """Of bool, float32 or float64."""
+    """Of bool, float16, float32 or float64."""
 
 
 def pack(key: str, entry: Entry) -> list[memoryview]:

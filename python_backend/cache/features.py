@@ -7,15 +7,16 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.media import VideoIndex
+from python_backend.arrays import to_host
 from python_backend.cache.config import CacheConfig
 from python_backend.cache.entry import Entry
 from python_backend.cache.keys import CacheKeys
 from python_backend.cache.store import EntryStore
+from python_backend.encoded import EncodedVideo
 from python_backend.meter import Meter
 from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
@@ -49,11 +50,11 @@ class VideoCache:
     def save_index(self, index: VideoIndex) -> None:
         """Keep what probing told."""
 
-    def load(self, plan: FramePlan) -> NDArray[np.float32] | None:
-        """Return float32 (T, g*g, D_v), the features of a plan, None where they are not known."""
+    def load(self, plan: FramePlan) -> EncodedVideo | None:
+        """Return the features of a plan, in host memory, None where they are not known."""
         return None
 
-    def save(self, plan: FramePlan, features: NDArray[np.float32]) -> None:
+    def save(self, plan: FramePlan, encoded: EncodedVideo) -> None:
         """Keep the features of a plan."""
 
     def locked(self, plan: FramePlan, deadline: Deadline) -> AbstractContextManager[None]:
@@ -91,20 +92,24 @@ class _StoredVideo(VideoCache):
             fields = {name: value for name, value in known if name not in arrays}
             self._store.write(self._keys.index(), Entry(fields=fields, arrays=arrays))
 
-    def load(self, plan: FramePlan) -> NDArray[np.float32] | None:
+    def load(self, plan: FramePlan) -> EncodedVideo | None:
         with self._watch.measure("cache"):
             entry = self._store.read(self._keys.features(plan))
         if entry is None:
             return None
         self._meter.add("cache_hits")
-        return entry.arrays["features"]
+        return EncodedVideo(
+            features=entry.arrays["features"], decoders=list(entry.fields["decoders"])
+        )
 
-    def save(self, plan: FramePlan, features: NDArray[np.float32]) -> None:
+    def save(self, plan: FramePlan, encoded: EncodedVideo) -> None:
         self._meter.add("cache_misses")
         with self._watch.measure("cache"):
-            self._store.write(
-                self._keys.features(plan), Entry(fields={}, arrays={"features": features})
+            entry = Entry(
+                fields={"decoders": encoded.decoders},
+                arrays={"features": to_host(encoded.features)},
             )
+            self._store.write(self._keys.features(plan), entry)
 
     @contextmanager
     def locked(self, plan: FramePlan, deadline: Deadline) -> Iterator[None]:

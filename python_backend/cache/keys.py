@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from groundserve._version import __version__
+from groundserve.errors import MissingExtraError
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from python_backend.plan import FramePlan
@@ -36,11 +37,31 @@ class CacheKeys:
             "features",
             self.identity,
             decoder_versions(),
+            self._decode_stage(),
             self.manifest.encoder_identity,
             self.manifest.model.image_size,
             plan.grid,
             plan.frame_indices.tolist(),
         )
+
+    def _decode_stage(self) -> str:
+        """Return what decodes frames; where that is DALI, PyAV decodes what it cannot."""
+        if self.manifest.stages.decoder == "pyav":
+            return "pyav"
+        return f"dali {dali_version()} mixed"
+
+
+@cache
+def dali_version() -> str:
+    """Return DALI's version without importing it; its package is named after a CUDA version.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    for distribution in importlib.metadata.distributions():
+        if distribution.name.startswith("nvidia-dali-"):
+            return distribution.version
+    raise MissingExtraError("dali", "nvidia.dali")
 
 
 @cache

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.media import Segments
+from python_backend.arrays import Array
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFrames:
+    """The frames of one chunk."""
+
+    frames: Array
+    """uint8 (m, S, S, 3), RGB, one frame a target, in the targets' order."""
+    decoder: str
+    """What decoded them, for INFO: "pyav", "dali", or "pyav (why not dali)"."""
 
 
 class FrameDecoder(Protocol):
     """Decodes the target frames of segments."""
 
-    def decode(self, segments: Segments, *, deadline: Deadline) -> NDArray[np.uint8]:
-        """Return uint8 (m, S, S, 3), RGB, one frame a target, in the targets' order."""
+    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+        """Decode, rotate as the file asks, and resize to the model's size."""
         ...

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from groundserve.deadline import Deadline
 from groundserve.media import MediaWorkers, Segments
+from python_backend.decode.base import DecodedFrames
 from python_backend.meter import Meter, count_deaths
 
 
@@ -18,7 +16,8 @@ class PyAVDecoder:
         self._meter = meter
         self._image_size = image_size
 
-    def decode(self, segments: Segments, *, deadline: Deadline) -> NDArray[np.uint8]:
-        """See `FrameDecoder.decode`."""
+    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+        """See `FrameDecoder.decode`; the frames are numpy's."""
         with count_deaths(self._meter):
-            return self._workers.decode(segments, image_size=self._image_size, deadline=deadline)
+            frames = self._workers.decode(segments, image_size=self._image_size, deadline=deadline)
+        return DecodedFrames(frames, "pyav")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,10 @@ def test_threads_do_not_change_frames(cut_asset: Callable[..., Segments]) -> Non
 
 def test_frame_past_the_segment_fails(cut_asset: Callable[..., Segments]) -> None:
     cut = cut_asset(H264, 3, 14)
-    segments = Segments(
-        data=cut.data,
-        offsets=cut.offsets,
+    segments = replace(
+        cut,
         local_frames=np.array([3, 99], np.int32),
-        local_offsets=cut.local_offsets,
+        stream=replace(cut.stream, frame_counts=(4, 100)),
     )
     with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
         decode(segments)
@@ -85,12 +85,7 @@ def test_damaged_frame_fails_and_is_named(cut_asset: Callable[..., Segments]) ->
     data = cut.data.copy()
     middle = int(cut.offsets[1] + cut.offsets[2]) // 2
     data[middle - 200 : middle + 200] = 0xFF
-    segments = Segments(
-        data=data,
-        offsets=cut.offsets,
-        local_frames=cut.local_frames,
-        local_offsets=cut.local_offsets,
-    )
+    segments = replace(cut, data=data)
     with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
         decode(segments)
 
@@ -98,7 +93,9 @@ def test_damaged_frame_fails_and_is_named(cut_asset: Callable[..., Segments]) ->
 def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segments]) -> None:
     parts = [cut_asset(H264, 3), cut_asset(ODD_SIZE, 3)]
     mixed = Segments.concatenate(
-        [part.data.tobytes() for part in parts], [part.local_frames for part in parts]
+        [part.data.tobytes() for part in parts],
+        [part.local_frames for part in parts],
+        stream=replace(parts[0].stream, frame_counts=(4, 4)),
     )
     assert decode(mixed, image_size=10).shape == (2, 10, 10, 3)
     with pytest.raises(MediaError, match="the video's frames differ in size"):

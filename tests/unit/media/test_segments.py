@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.media import Segments
+from groundserve.media import Segments, StreamInfo
 
+STREAM = StreamInfo(
+    codec_name="h264",
+    pixel_format="yuv420p",
+    width=96,
+    height=64,
+    rotation=0,
+    frame_counts=(5, 3),
+)
 ARRAYS: dict[str, Any] = {
     "data": np.frombuffer(b"aaabb", np.uint8),
     "offsets": np.array([0, 3, 5]),
@@ -17,7 +26,7 @@ ARRAYS: dict[str, Any] = {
 
 
 def test_iterates_over_files_and_targets() -> None:
-    segments = Segments(**ARRAYS)
+    segments = Segments(**ARRAYS, stream=STREAM)
     assert (segments.num_segments, segments.num_frames) == (2, 3)
     assert [(bytes(file), targets.tolist()) for file, targets in segments] == [
         (b"aaa", [0, 4]),
@@ -27,10 +36,12 @@ def test_iterates_over_files_and_targets() -> None:
 
 def test_concatenate() -> None:
     segments = Segments.concatenate(
-        [b"aaa", b"bb"], [np.array([0, 4], np.int32), np.array([2], np.int32)]
+        [b"aaa", b"bb"], [np.array([0, 4], np.int32), np.array([2], np.int32)], stream=STREAM
     )
+    assert segments.stream == STREAM
+    assert list(segments.arrays) == list(ARRAYS)
     for name, expected in ARRAYS.items():
-        np.testing.assert_array_equal(getattr(segments, name), expected, strict=True)
+        np.testing.assert_array_equal(segments.arrays[name], expected, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +60,11 @@ def test_concatenate() -> None:
         ({"local_offsets": np.array([0, -1, 3])}, "local_offsets must increase"),
         ({"local_frames": np.array([4, 4, 2], np.int32)}, "increase within each segment"),
         ({"local_frames": np.array([-1, 4, 2], np.int32)}, "must be >= 0"),
+        ({"local_frames": np.array([0, 5, 2], np.int32)}, "must be < 5, the frames of .* got 5"),
+        ({"local_frames": np.array([0, 4, 3], np.int32)}, "must be < 3, the frames of .* got 3"),
+        ({"stream": replace(STREAM, frame_counts=(8,))}, "each of 2 segments, got 1"),
     ],
 )
 def test_rejects_inconsistent_arrays(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
-        Segments(**{**ARRAYS, **changes})
+        Segments(**{**ARRAYS, "stream": STREAM, **changes})

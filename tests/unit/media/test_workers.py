@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import MIB, Limits
-from groundserve.media import MediaWorkers, OpenVideo, Segments, VideoSource
+from groundserve.media import MediaWorkers, OpenVideo, VideoSource
 from tests.media_assets import H264, MJPEG_AVI, ROTATED, Asset
 
 MakeAsset = Callable[[Asset], Path]
@@ -128,11 +129,11 @@ def test_decode_rejects_values_past_the_limits(
 ) -> None:
     with open_asset(H264, deadline) as video:
         segments = video.cut(np.array([0]))
-        many = Segments(
-            data=segments.data,
-            offsets=segments.offsets,
+        many = replace(
+            segments,
             local_frames=np.arange(1025, dtype=np.int32),
             local_offsets=np.array([0, 1025]),
+            stream=replace(segments.stream, frame_counts=(1025,)),
         )
         with pytest.raises(InvalidRequestError, match=r"1024 targets .* got 1025"):
             video.decode(many)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from groundserve._version import __version__
+from groundserve.errors import MissingExtraError
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest, ModelSpec
 from groundserve.media import VideoIndex
@@ -28,6 +29,7 @@ MANIFEST = Manifest(
     family="videoitg",
     groundserve_version=__version__,
     profile="cpu",
+    device="cpu",
     precision="fp32",
     model=ModelSpec(
         image_size=112,
@@ -107,6 +109,34 @@ def test_other_decoder_has_other_keys(monkeypatch):
     monkeypatch.setattr(keys, "decoder_versions", lambda: ("av 99",))
     assert KEYS.index() != before[0]
     assert KEYS.features(plan(0)) != before[1]
+
+
+def test_other_decode_stage_is_other_features_and_the_same_index(monkeypatch):
+    monkeypatch.setattr(Manifest, "encoder_identity", {"the same": "encoder"})
+    dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
+    assert dali.index() == KEYS.index()
+    assert dali.features(plan(0)) != KEYS.features(plan(0))
+
+
+def test_other_dali_is_other_features_where_it_decodes(monkeypatch):
+    dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
+    before = dali.features(plan(0)), KEYS.features(plan(0))
+    monkeypatch.setattr(keys, "dali_version", lambda: "99.0")
+    assert dali.features(plan(0)) != before[0]
+    assert KEYS.features(plan(0)) == before[1]
+
+
+def test_dali_version_is_the_installed_one():
+    code = "import nvidia.dali as d; print(d.__version__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert keys.dali_version() == run.stdout.strip()
+
+
+def test_missing_dali_is_named(monkeypatch):
+    keys.dali_version.cache_clear()
+    monkeypatch.setattr(keys.importlib.metadata, "distributions", list)
+    with pytest.raises(MissingExtraError, match=r"groundserve\[dali\]"):
+        keys.dali_version()
 
 
 def test_versions_name_the_ffmpeg_build_without_importing_it():

@@ -1,0 +1,60 @@
+"""Find out what decoding a segment gives, by decoding its first frame."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from groundserve.limits import Limits
+from groundserve.media._container import check_sides, open_container, select_video_stream
+from groundserve.media._decode import decode_all, quarter_turns
+from groundserve.media._packets import read_packets
+from groundserve.media.stream import StreamInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appearance:
+    """What one frame tells of a whole video; the fields are `StreamInfo`'s."""
+
+    codec_name: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+
+    def to_stream(self, frame_counts: tuple[int, ...]) -> StreamInfo:
+        """Add the segments' counts."""
+        return StreamInfo(**vars(self), frame_counts=frame_counts)
+
+
+def describe_segment(file: bytes, limits: Limits) -> Appearance:
+    """Decode a segment as far as its first frame, which alone tells how it is to be rotated.
+
+    Where nothing decodes, what the headers say is returned: asking for a frame will fail.
+
+    Raises:
+        MediaError: The frame's sides are past the limit.
+    """
+    with open_container(io.BytesIO(file)) as container:
+        stream = select_video_stream(container, limits)
+        # One thread gives a frame as soon as it can; several would first fill their queue.
+        stream.codec_context.thread_type = "NONE"
+        frame = next(decode_all(stream, list(read_packets(container, stream))), None)
+        codec = stream.codec_context
+        codec_name = codec.codec.canonical_name
+        if frame is None:
+            return Appearance(
+                codec_name=codec_name,
+                pixel_format=codec.pix_fmt or "unknown",
+                width=codec.width,
+                height=codec.height,
+                rotation=0,
+            )
+        check_sides(frame.width, frame.height, limits)
+        return Appearance(
+            codec_name=codec_name,
+            pixel_format=frame.format.name,
+            width=frame.width,
+            height=frame.height,
+            rotation=quarter_turns(frame) * 90,
+        )

@@ -1,0 +1,221 @@
+"""Decoding with DALI: NVDEC on a GPU; the same pipeline on a CPU, for fewer codecs.
+
+One batch is the segments of one chunk: each is decoded from its start, so late frames cost no more
+than early ones, and several decode side by side.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.limits import GIB
+from groundserve.media import Segments
+from python_backend.arrays import Array
+from python_backend.decode.base import DecodedFrames, FrameDecoder
+from python_backend.decode.nvdec import why_not_on_cpu, why_not_on_gpu
+
+MAX_BATCH_SEGMENTS = 64
+MAX_DECODED_BYTES = 2 * GIB
+"""DALI holds all frames of a chunk at the size they decode to, and keeps that memory. 64 frames of
+4096 x 2160 take 1.6 GiB."""
+
+_UNWRITTEN = (201, 7, 93)
+"""RGB of memory that nothing was decoded to, see `DaliDecoder._decode`: no color of a border."""
+_NOT_A_FRAME = -1
+"""An ordinal that DALI answers with a frame of `_UNWRITTEN`."""
+
+
+class _NotDecodedError(Exception):
+    """DALI did not decode a chunk; the message says so in a few words of ours."""
+
+
+class DaliDecoder:
+    """Decodes what DALI can and hands the rest to another decoder, saying so."""
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        device: Literal["cpu", "mixed"],
+        num_threads: int,
+        fallback: FrameDecoder,
+    ) -> None:
+        """Build the pipeline.
+
+        Args:
+            image_size: Side S of the frames that come out.
+            device: "mixed" decodes with NVDEC and leaves frames on the GPU, as torch tensors; "cpu"
+                is for VP8, VP9 and Motion JPEG, and gives numpy.
+            num_threads: Segments that are decoded side by side.
+            fallback: Decodes what DALI cannot.
+
+        Raises:
+            MissingExtraError: DALI is not installed.
+            EngineMismatchError: "mixed" on a machine without a GPU.
+        """
+        if not importlib.util.find_spec("nvidia") or not importlib.util.find_spec("nvidia.dali"):
+            raise MissingExtraError("dali", "nvidia.dali")
+        self._image_size = image_size
+        self._device = device
+        self._num_threads = num_threads
+        self._fallback = fallback
+        self._architecture = _gpu_architecture() if device == "mixed" else None
+        self._lock = threading.Lock()
+        self._pipeline = self._build()
+
+    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+        """See `FrameDecoder.decode`; one call runs at a time, others wait.
+
+        What DALI fails on is for the other decoder to judge: damage is an error there too, while a
+        stream that DALI or this GPU cannot decode costs time and not the request.
+
+        Raises:
+            MediaError: A target does not decode.
+            DeadlineExceededError: Time ran out; what DALI has begun it ends first.
+        """
+        reason = self._why_not(segments)
+        if reason is None:
+            try:
+                with self._turn(deadline):
+                    frames = self._decode(segments, deadline)
+                    # Waits for the copy of the frames too, which DALI's next run must not overtake.
+                    _check_written(frames)
+                return DecodedFrames(_rotate(frames, segments.stream.quarter_turns), "dali")
+            except _NotDecodedError as error:
+                reason = str(error)
+        decoded = self._fallback.decode(segments, deadline=deadline)
+        return DecodedFrames(decoded.frames, f"{decoded.decoder} ({reason})")
+
+    def _why_not(self, segments: Segments) -> str | None:
+        if segments.num_segments > MAX_BATCH_SEGMENTS:
+            return f"{segments.num_segments} segments are more than {MAX_BATCH_SEGMENTS}"
+        stream = segments.stream
+        decoded_bytes = segments.num_frames * stream.width * stream.height * 3
+        if decoded_bytes > MAX_DECODED_BYTES:
+            return (
+                f"{segments.num_frames} frames of {stream.width} x {stream.height} "
+                f"take more than {MAX_DECODED_BYTES} bytes"
+            )
+        if self._architecture is None:
+            return why_not_on_cpu(stream)
+        return why_not_on_gpu(stream, self._architecture)
+
+    @contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        deadline.check()
+        if not self._lock.acquire(timeout=max(0.0, deadline.remaining_seconds())):
+            deadline.check()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _decode(self, segments: Segments, deadline: Deadline) -> Array:
+        files = [np.frombuffer(file, np.uint8) for file, _ in segments]
+        ordinals = [local_frames for _, local_frames in segments]
+        try:
+            # A decoder that runs out of frames, or of rows, leaves the rest of its output as it
+            # was: another request's pixels. So that memory is filled first, by the same request
+            # for frames that do not exist: DALI answers those with the color, without decoding.
+            self._run(files, [np.full_like(targets, _NOT_A_FRAME) for targets in ordinals])
+            deadline.check()
+            samples = self._run(files, ordinals)
+        except RuntimeError:
+            # Whatever state the error left behind goes with the pipeline.
+            self._pipeline = self._build()
+            raise _NotDecodedError("DALI failed on it") from None
+        deadline.check()
+        return self._copy(samples)
+
+    def _run(self, files: list[NDArray[np.uint8]], ordinals: list[NDArray[np.int32]]) -> Any:
+        """Return DALI's list of (f, S, S, 3), valid until the next run."""
+        (samples,) = self._pipeline.run(files=files, ordinals=ordinals)
+        return samples
+
+    def _copy(self, samples: Any) -> Array:
+        """Join DALI's samples as (m, S, S, 3), where they lie, in memory that is not DALI's."""
+        if self._device == "cpu":
+            frames: Array = np.concatenate([samples.at(i) for i in range(len(samples))])
+            return frames
+        import torch
+        from torch.utils.dlpack import from_dlpack
+
+        return torch.cat([from_dlpack(samples[i]) for i in range(len(samples))])
+
+    def _build(self) -> Any:
+        # Most of DALI's names are made when it is imported, so no type checker knows them.
+        dali: Any = importlib.import_module("nvidia.dali")
+        fn, types = dali.fn, dali.types
+        pipeline = dali.Pipeline(
+            batch_size=MAX_BATCH_SEGMENTS,
+            num_threads=self._num_threads,
+            device_id=None if self._device == "cpu" else 0,
+            prefetch_queue_depth=1,
+            # One buffer an operator, kept from run to run: see `_decode`.
+            exec_dynamic=False,
+            exec_pipelined=False,
+            exec_async=False,
+        )
+        with pipeline:
+            frames = fn.decoders.video(
+                fn.external_source(name="files", dtype=types.UINT8, ndim=1),
+                frames=fn.external_source(name="ordinals", dtype=types.INT32, ndim=1),
+                device=self._device,
+                # Not "none": an ordinal past the end gets the color too, and is found by it.
+                pad_mode="constant",
+                fill_value=list(_UNWRITTEN),
+            )
+            pipeline.set_outputs(
+                fn.resize(
+                    frames,
+                    size=[self._image_size, self._image_size],
+                    # Pillow's cubic, nearly: it widens the filter when it shrinks.
+                    interp_type=types.INTERP_CUBIC,
+                    antialias=True,
+                    dtype=types.UINT8,
+                )
+            )
+        pipeline.build()
+        return pipeline
+
+
+def _gpu_architecture() -> tuple[int, int]:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EngineMismatchError(
+            "this engine directory decodes on an NVIDIA GPU, this machine has none; build one for "
+            "it with: groundserve build --profile cpu"
+        )
+    return torch.cuda.get_device_capability(0)
+
+
+def _check_written(frames: Array) -> None:
+    """Raise when DALI did not write a frame to its end.
+
+    It writes rows one after another; a video whose frames become smaller leaves the last ones.
+    """
+    last_rows: Any = frames[:, -1]  # (m, S, 3)
+    is_color = [last_rows[..., channel] == value for channel, value in enumerate(_UNWRITTEN)]
+    unwritten = (is_color[0] & is_color[1] & is_color[2]).all(1).tolist()
+    if any(unwritten):
+        raise _NotDecodedError(f"DALI wrote no frame {unwritten.index(True)} of {len(frames)}")
+
+
+def _rotate(frames: Array, quarter_turns: int) -> Array:
+    """Turn frames counterclockwise; DALI does not look at a file's rotation."""
+    if quarter_turns == 0:
+        return frames
+    if isinstance(frames, np.ndarray):
+        return np.ascontiguousarray(np.rot90(frames, quarter_turns, axes=(1, 2)))
+    return frames.rot90(quarter_turns, dims=(1, 2)).contiguous()

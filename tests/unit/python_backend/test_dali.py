@@ -1,0 +1,537 @@
+"""DALI on the CPU: the same pipeline as on a GPU, for the codecs its FFmpeg decodes."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError, EngineMismatchError, MissingExtraError
+from groundserve.limits import Limits
+from groundserve.media import Segments, StreamInfo
+from groundserve.media._cut import cut_segments
+from groundserve.media._decode import decode_segments, resize
+from groundserve.media._reader import PacketReader
+from python_backend.decode import DaliDecoder, DecodedFrames
+from python_backend.decode.dali import _UNWRITTEN, _check_written, _NotDecodedError, _rotate
+from python_backend.decode.nvdec import NVDEC, why_not_on_cpu, why_not_on_gpu
+from tests.media_assets import (
+    GOP_FRAMES,
+    H264,
+    MJPEG_AVI,
+    ROTATED_VP8,
+    VP8,
+    VP8_HIDDEN,
+    VP9,
+    VP9_MP4,
+    Asset,
+    asset_maker,
+)
+from tests.media_assets.mutation import mutate
+
+IMAGE_SIZE = 56
+_PATTERN = ("-frames:v", "24", "-c:v", "libvpx-vp9", "-cpu-used", "8", "-g", str(GOP_FRAMES))
+ODD_444 = Asset(
+    name="odd_444.webm", arguments=("-vf", "scale=97:65,format=yuv444p", *_PATTERN), num_frames=24
+)
+TEN_BIT_VP9 = Asset(
+    name="ten_bit.webm", arguments=("-pix_fmt", "yuv420p10le", *_PATTERN), num_frames=24
+)
+ALT_REF = Asset(
+    name="alt_ref.webm",
+    arguments=(
+        *("-frames:v", "40", "-c:v", "libvpx-vp9", "-cpu-used", "4", "-auto-alt-ref", "1"),
+        *("-lag-in-frames", "25", "-b:v", "60k", "-pass", "2"),
+    ),
+    num_frames=40,
+)
+ONE_FRAME_VP9 = Asset(
+    name="one_frame.webm", arguments=("-frames:v", "1", "-c:v", "libvpx-vp9"), num_frames=1
+)
+# A copy that starts between key frames: its header counts frames that are not presented.
+TRIMMED_VP9 = Asset(
+    name="trimmed.mp4",
+    copy_of=VP9_MP4.name,
+    input_arguments=("-ss", "0.8"),
+    arguments=("-c", "copy"),
+    num_frames=52,
+)
+
+
+class Fallback:
+    """Answers black frames and remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+
+    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+        self.num_calls += 1
+        return DecodedFrames(np.zeros((segments.num_frames, 2, 2, 3), np.uint8), "pyav")
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Asset], Path]:
+    return asset_maker(tmp_path_factory.mktemp("dali"))
+
+
+@pytest.fixture(scope="module")
+def cut(make: Callable[[Asset], Path]) -> Callable[..., Segments]:
+    def cut(asset: Asset, *frame_indices: int) -> Segments:
+        with closing(PacketReader(str(make(asset)), Limits())) as reader:
+            return cut_segments(reader, np.array(frame_indices))
+
+    return cut
+
+
+@pytest.fixture(scope="module")
+def fallback() -> Fallback:
+    return Fallback()
+
+
+@pytest.fixture(scope="module")
+def decoder(fallback: Fallback) -> DaliDecoder:
+    return DaliDecoder(image_size=IMAGE_SIZE, device="cpu", num_threads=2, fallback=fallback)
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline.after(60)
+
+
+def decode_accurately(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Decode every frame with FFmpeg, converted with the flags that DALI's source names."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        graph = av.filter.Graph()
+        nodes = [
+            graph.add_buffer(template=stream),
+            graph.add("scale", "flags=bilinear+accurate_rnd+full_chroma_int"),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+        for frame in container.decode(stream):
+            graph.push(frame)
+            yield np.rot90(graph.pull().to_ndarray(), round(frame.rotation / 90))
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.abs(a.astype(np.int64) - b)
+
+
+ASSETS = [
+    pytest.param(asset, id=asset.name)
+    for asset in (
+        *(VP9, VP9_MP4, ALT_REF, ODD_444, TEN_BIT_VP9, ONE_FRAME_VP9),
+        *(VP8, VP8_HIDDEN, ROTATED_VP8, MJPEG_AVI),
+    )
+]
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_every_frame_is_the_right_one_and_nearly_the_same(
+    asset: Asset,
+    make: Callable[[Asset], Path],
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    deadline: Deadline,
+) -> None:
+    segments = cut(asset, *range(asset.num_frames))
+    decoded = decoder.decode(segments, deadline=deadline)
+    assert decoded.decoder == "dali"
+    frames = decoded.frames
+    assert isinstance(frames, np.ndarray)
+    assert (frames.dtype, frames.shape) == (
+        np.uint8,
+        (asset.num_frames, IMAGE_SIZE, IMAGE_SIZE, 3),
+    )
+
+    # DALI converts to RGB exactly like this; what is left is its resize, which rounds its weights
+    # otherwise than Pillow. Measured: mean 0.13 to 0.17, max 7 to 10 of 255.
+    accurate = np.stack([resize(frame, IMAGE_SIZE) for frame in decode_accurately(make(asset))])
+    assert difference(frames, accurate).mean() < 0.25
+    assert difference(frames, accurate).max() <= 14
+
+    # PyAV's scaler takes the nearest chroma sample, which on a pattern of saturated edges is a lot;
+    # all of the difference is there also between the two conversions of FFmpeg. Measured: mean 4.6
+    # at most (0.2 without chroma subsampling).
+    exact = decode_segments(segments, image_size=IMAGE_SIZE, num_threads=1, limits=Limits())
+    assert difference(frames, exact).mean() < 5.5
+    assert abs(difference(frames, exact).mean() - difference(accurate, exact).mean()) < 0.25
+    by_frame = [difference(frame, exact).mean(axis=(1, 2, 3)).argmin() for frame in frames]
+    assert by_frame == list(range(asset.num_frames))
+
+
+def test_several_segments_and_late_frames_come_in_order(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    everything = decoder.decode(cut(VP9, *range(72)), deadline=deadline).frames
+    targets = [1, 2, 11, 12, 40, 71]
+    segments = cut(VP9, *targets)
+    assert segments.num_segments == 4
+    np.testing.assert_array_equal(
+        decoder.decode(segments, deadline=deadline).frames, everything[targets]
+    )
+
+
+def test_threads_do_not_change_frames(
+    cut: Callable[..., Segments], decoder: DaliDecoder, fallback: Fallback, deadline: Deadline
+) -> None:
+    segments = cut(VP9, 3, 14, 30)
+    alone = DaliDecoder(image_size=IMAGE_SIZE, device="cpu", num_threads=1, fallback=fallback)
+    np.testing.assert_array_equal(
+        alone.decode(segments, deadline=deadline).frames,
+        decoder.decode(segments, deadline=deadline).frames,
+    )
+
+
+def test_frames_are_not_overwritten_by_the_next_request(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    first = decoder.decode(cut(VP9, 3), deadline=deadline).frames
+    kept = first.copy()
+    decoder.decode(cut(VP9, 50), deadline=deadline)
+    np.testing.assert_array_equal(first, kept)
+
+
+def with_hidden_packets(segments: Segments, first: int) -> Segments:
+    """Tell VP8 not to show packets from there on, which the description still counts."""
+    data = segments.data.copy()
+    with av.open(io.BytesIO(segments.data.tobytes())) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for packet in packets[first:]:
+        data[segments.data.tobytes().index(packet)] &= 0xEF
+    return replace(segments, data=data)
+
+
+def test_frames_that_do_not_come_out_are_not_another_requests(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    good = cut(VP8, *range(GOP_FRAMES))
+    bad = with_hidden_packets(good, 7)
+    expected = decoder.decode(good, deadline=deadline).frames
+    for _ in range(3):
+        assert (
+            decoder.decode(bad, deadline=deadline).decoder == "pyav (DALI wrote no frame 7 of 12)"
+        )
+        np.testing.assert_array_equal(decoder.decode(good, deadline=deadline).frames, expected)
+
+
+def test_more_frames_announced_than_presented_go_to_the_other_decoder(
+    make: Callable[[Asset], Path],
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    deadline: Deadline,
+) -> None:
+    file = make(TRIMMED_VP9).read_bytes()
+    with av.open(str(make(TRIMMED_VP9))) as container:
+        announced = container.streams.video[0].frames
+    assert announced > TRIMMED_VP9.num_frames
+    ordinals = np.arange(announced, dtype=np.int32)
+    stream = replace(cut(VP9, 0).stream, frame_counts=(announced,))
+    segments = Segments.concatenate([file], [ordinals], stream=stream)
+    unwritten = f"DALI wrote no frame {TRIMMED_VP9.num_frames} of {announced}"
+    assert decoder.decode(segments, deadline=deadline).decoder == f"pyav ({unwritten})"
+
+
+def test_ordinal_past_a_count_that_lies_goes_to_the_other_decoder(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    segments = cut(VP9, 0, 3)
+    lying = replace(
+        segments,
+        local_frames=np.array([0, 99], np.int32),
+        stream=replace(segments.stream, frame_counts=(100,)),
+    )
+    decoded = decoder.decode(lying, deadline=deadline)
+    assert decoded.decoder == "pyav (DALI wrote no frame 1 of 2)"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        pytest.param(("96x64", "48x32"), "DALI wrote no frame 1 of 2", id="less"),
+        pytest.param(("48x32", "96x64"), "DALI failed on it", id="more"),
+    ],
+)
+def test_frames_that_change_in_size_go_to_the_other_decoder(
+    sizes: tuple[str, str],
+    reason: str,
+    make: Callable[[Asset], Path],
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    deadline: Deadline,
+) -> None:
+    parts = [
+        Asset(name=f"{size}.webm", arguments=("-vf", f"scale={size.replace('x', ':')}", *_PATTERN))
+        for size in sizes
+    ]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        with av.open(str(make(parts[0]))) as first:
+            stream = out.add_stream_from_template(first.streams.video[0], opaque=True)
+        stream.time_base = Fraction(1, 25)
+        for i, part in enumerate(parts):
+            with av.open(str(make(part))) as container:
+                packets = [packet for packet in container.demux(video=0) if packet.size]
+                for j, packet in enumerate(packets):
+                    packet.stream, packet.time_base = stream, stream.time_base
+                    packet.pts = packet.dts = 24 * i + j
+                    out.mux_one(packet)
+    segments = Segments.concatenate(
+        [buffer.getvalue()],
+        [np.array([0, 40], np.int32)],
+        stream=replace(cut(VP9, 0).stream, frame_counts=(48,)),
+    )
+    assert decoder.decode(segments, deadline=deadline).decoder == f"pyav ({reason})"
+
+
+def overwritten(segments: Segments, value: int) -> Segments:
+    data = segments.data.copy()
+    middle = len(data) // 2
+    data[middle - 150 : middle + 150] = value
+    return replace(segments, data=data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda cut: replace(cut, data=np.zeros_like(cut.data)), id="zeros"),
+        pytest.param(lambda cut: overwritten(cut, 0xFF), id="overwritten"),
+        pytest.param(
+            lambda cut: replace(cut, data=cut.data[:90], offsets=np.array([0, 90])), id="truncated"
+        ),
+    ],
+)
+def test_damage_goes_to_the_other_decoder_without_internals_and_does_not_last(
+    damage: Callable[[Segments], Segments],
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    deadline: Deadline,
+) -> None:
+    good = cut(VP9, *range(8))
+    expected = decoder.decode(good, deadline=deadline).frames
+    assert decoder.decode(damage(good), deadline=deadline).decoder == "pyav (DALI failed on it)"
+    np.testing.assert_array_equal(decoder.decode(good, deadline=deadline).frames, expected)
+
+
+def test_mutated_segments_give_frames_of_their_own_or_go_to_the_other_decoder(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    other = cut(VP8, *range(12, 24))
+    others = {frame.tobytes() for frame in decoder.decode(other, deadline=deadline).frames}
+    good = cut(VP9, *range(12))
+    num_handed_over = 0
+    for seed in range(60):  # without filling memory first, seeds 1, 50 and 57 answer with `others`
+        decoder.decode(other, deadline=deadline)
+        file = mutate(good.data.tobytes(), seed)
+        mutated = Segments.concatenate([file], [good.local_frames], stream=good.stream)
+        decoded = decoder.decode(mutated, deadline=deadline)
+        num_handed_over += decoded.decoder != "dali"
+        assert not others & {frame.tobytes() for frame in decoded.frames}
+    assert 0 < num_handed_over < 60
+
+
+@pytest.mark.parametrize(
+    ("asset", "changes", "reason"),
+    [
+        pytest.param(H264, {}, "DALI on the CPU does not decode h264", id="codec"),
+        pytest.param(
+            VP9,
+            {"width": 8192, "height": 8192},
+            "12 frames of 8192 x 8192 take more than 2147483648 bytes",
+            id="memory",
+        ),
+    ],
+)
+def test_what_dali_does_not_decode_goes_to_the_other_decoder_and_says_so(
+    asset: Asset,
+    changes: dict[str, int],
+    reason: str,
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    fallback: Fallback,
+    deadline: Deadline,
+) -> None:
+    segments = cut(asset, *range(12))
+    segments = replace(segments, stream=replace(segments.stream, **changes))
+    before = fallback.num_calls
+    decoded = decoder.decode(segments, deadline=deadline)
+    assert decoded.decoder == f"pyav ({reason})"
+    assert decoded.frames.shape == (12, 2, 2, 3)
+    assert fallback.num_calls == before + 1
+
+
+def test_more_segments_than_a_batch_go_to_the_other_decoder(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    one = cut(VP9, 0)
+    many = Segments.concatenate(
+        [one.data.tobytes()] * 65,
+        [one.local_frames] * 65,
+        stream=replace(one.stream, frame_counts=(1,) * 65),
+    )
+    decoded = decoder.decode(many, deadline=deadline)
+    assert decoded.decoder == "pyav (65 segments are more than 64)"
+
+
+def test_passed_deadline_decodes_nothing(
+    cut: Callable[..., Segments], decoder: DaliDecoder
+) -> None:
+    with pytest.raises(DeadlineExceededError, match="did not finish within 0 s"):
+        decoder.decode(cut(VP9, 0), deadline=Deadline.after(0))
+
+
+def test_waiting_for_another_request_ends_at_the_deadline(
+    cut: Callable[..., Segments], decoder: DaliDecoder
+) -> None:
+    with decoder._lock, pytest.raises(DeadlineExceededError, match=r"within 0\.05 s"):
+        decoder.decode(cut(VP9, 0), deadline=Deadline.after(0.05))
+
+
+def test_threads_share_a_decoder(
+    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
+) -> None:
+    segments = [cut(VP9, ordinal) for ordinal in (0, 20, 40, 60)]
+    alone = [decoder.decode(one, deadline=deadline).frames for one in segments]
+    together: dict[int, NDArray[np.uint8]] = {}
+
+    def decode(i: int) -> None:
+        together[i] = decoder.decode(segments[i], deadline=deadline).frames
+
+    threads = [threading.Thread(target=decode, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, frames in enumerate(alone):
+        np.testing.assert_array_equal(together[i], frames)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
+def test_nvdec_without_a_gpu_is_refused(fallback: Fallback) -> None:
+    with pytest.raises(EngineMismatchError, match="decodes on an NVIDIA GPU, this machine has"):
+        DaliDecoder(image_size=IMAGE_SIZE, device="mixed", num_threads=1, fallback=fallback)
+
+
+@pytest.mark.parametrize("missing", ["nvidia", "nvidia.dali"])
+def test_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+    )
+    with pytest.raises(MissingExtraError, match=r"pip install 'groundserve\[dali\]'"):
+        DaliDecoder(image_size=8, device="cpu", num_threads=1, fallback=Fallback())
+
+
+def test_importing_the_stage_does_not_import_dali() -> None:
+    code = "import sys, python_backend.decode; print('nvidia.dali' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "False"
+
+
+# What runs on tensors of a GPU, on tensors of the CPU.
+
+
+def test_frames_through_dlpack_are_the_same_and_not_dalis_memory(
+    cut: Callable[..., Segments], fallback: Fallback, deadline: Deadline
+) -> None:
+    decoder = DaliDecoder(image_size=IMAGE_SIZE, device="cpu", num_threads=1, fallback=fallback)
+    expected = decoder.decode(cut(VP9, 3, 14), deadline=deadline).frames
+    decoder._device = "mixed"  # of the pipeline that is built already, only what comes after it
+    shared = decoder.decode(cut(VP9, 3, 14), deadline=deadline).frames
+    decoder.decode(cut(VP9, 40, 50), deadline=deadline)
+    assert isinstance(shared, torch.Tensor)
+    np.testing.assert_array_equal(shared, expected)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_tensors_turn_like_arrays(turns: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    turned = _rotate(torch.from_numpy(frames), turns)
+    expected = np.stack([np.rot90(frame, turns) for frame in frames])
+    np.testing.assert_array_equal(turned, expected)
+    np.testing.assert_array_equal(_rotate(frames, turns), expected)
+    assert isinstance(turned, torch.Tensor)
+    assert turned.is_contiguous()
+
+
+@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_unwritten_rows_are_found_and_nearly_that_color_is_not(
+    home: Callable[[NDArray[np.uint8]], NDArray[np.uint8] | torch.Tensor],
+) -> None:
+    frames = np.zeros((4, 4, 4, 3), np.uint8)
+    frames[1] = _UNWRITTEN
+    frames[1, -1, 2, 1] += 1
+    frames[2, :-1] = _UNWRITTEN
+    _check_written(home(frames))
+    frames[3, -1] = _UNWRITTEN
+    with pytest.raises(_NotDecodedError, match="DALI wrote no frame 3 of 4"):
+        _check_written(home(frames))
+
+
+STREAM = StreamInfo(
+    codec_name="h264",
+    pixel_format="yuv420p",
+    width=1920,
+    height=1080,
+    rotation=0,
+    frame_counts=(1,),
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "reason"),
+    [
+        ((9, 0), {}, None),
+        ((9, 0), {"codec_name": "hevc", "pixel_format": "yuv420p10le"}, None),
+        ((9, 0), {"codec_name": "av1"}, "NVDEC of sm_90 does not decode av1"),
+        ((8, 0), {"codec_name": "av1"}, "NVDEC of sm_80 does not decode av1"),
+        ((8, 6), {"codec_name": "av1"}, None),
+        ((8, 9), {"codec_name": "av1", "pixel_format": "yuv420p10le"}, None),
+        ((12, 0), {"codec_name": "av1"}, None),
+        (
+            (9, 0),
+            {"pixel_format": "yuv420p10le"},
+            "NVDEC of sm_90 does not decode h264 as yuv420p10le",
+        ),
+        ((9, 0), {"pixel_format": "yuv422p"}, "NVDEC of sm_90 does not decode h264 as yuv422p"),
+        ((9, 0), {"pixel_format": "yuvj420p"}, None),
+        ((9, 0), {"codec_name": "mjpeg"}, "NVDEC of sm_90 does not decode mjpeg"),
+        ((9, 0), {"codec_name": "mpeg4"}, "NVDEC of sm_90 does not decode mpeg4"),
+        ((9, 0), {"width": 4096, "height": 4096}, None),
+        ((9, 0), {"width": 4097}, "NVDEC of sm_90 does not decode h264 of 4097 x 1080"),
+        ((10, 0), {"width": 8192}, None),
+        ((9, 0), {"codec_name": "hevc", "width": 8192}, None),
+        ((9, 0), {"height": 143}, "NVDEC of sm_90 does not decode h264 of 1920 x 143"),
+        ((9, 0), {"width": 144, "height": 144}, None),
+        ((7, 0), {}, "NVDEC of sm_70 is not known"),
+    ],
+)
+def test_what_a_gpu_decodes(
+    architecture: tuple[int, int], changes: dict[str, object], reason: str | None
+) -> None:
+    assert why_not_on_gpu(replace(STREAM, **changes), architecture) == reason
+
+
+def test_every_gpu_decodes_h264_and_hevc() -> None:
+    assert all({"h264", "hevc"} <= set(codecs) for codecs in NVDEC.values())
+
+
+@pytest.mark.parametrize("codec_name", ["vp8", "vp9", "mjpeg"])
+def test_what_a_cpu_decodes(codec_name: str) -> None:
+    assert why_not_on_cpu(replace(STREAM, codec_name=codec_name)) is None
