@@ -6,26 +6,56 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine_build.onnx_export import OPSET, export_grounding, export_vision_encoder
 from engine_build.triton.render import render_repository
+from engine_build.triton.specs import RepositoryLayout
+from engine_build.trtllm import PINNED_VERSION, build_engine, check_builder
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.manifest import (
+    EMBEDDINGS_NAME,
     FORMAT_VERSION,
     MANIFEST_NAME,
     REPOSITORY_NAME,
     TOKENIZER_NAME,
     Manifest,
+    ModelSpec,
     hash_tree,
 )
 from groundserve.modeling.checkpoint import Checkpoint, weight_files
-from groundserve.profiles import Precision, Profile, get_profile
+from groundserve.modeling.embeddings import write_embeddings
+from groundserve.modeling.precision import torch_dtype
+from groundserve.profiles import Device, Precision, Profile, get_profile
+from groundserve.tensorrt_library import TensorRTTarget
 
 _RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """What an engine directory is built for."""
+
+    stages: Profile
+    device: Device
+    precision: Precision
+    num_nvdec: int
+    tensorrt: TensorRTTarget | None
+    timing_cache: Path | None
+
+    @property
+    def layout(self) -> RepositoryLayout:
+        return RepositoryLayout(
+            profile=self.stages.name,
+            device=self.device,
+            precision=self.precision,
+            tensorrt_library=self.tensorrt.library if self.tensorrt else None,
+            num_nvdec=self.num_nvdec,
+        )
 
 
 def build(
@@ -33,8 +63,13 @@ def build(
     out_dir: str | Path,
     *,
     profile: str = "cpu",
+    device: Device | None = None,
     precision: Precision | None = None,
     vision_tower: str | Path | None = None,
+    gpu_archs: Sequence[str] = (),
+    num_nvdec: int = 1,
+    timing_cache: Path | None = None,
+    check: Callable[[Path], None] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Manifest:
     """Build the engine directory of one checkpoint for one profile.
@@ -46,30 +81,45 @@ def build(
         checkpoint: Directory in the reference's layout, or a hub id.
         out_dir: Directory to write; its parent must exist.
         profile: Name of the profile.
-        precision: The profile's own where None.
+        device: The profile's default where None.
+        precision: The profile's default on that device where None.
         vision_tower: SigLIP directory or hub id, where not found beside the checkpoint.
+        gpu_archs: Architectures ("sm_89") to build TensorRT plans for with `tensorrt_rtx`; none:
+            with `tensorrt`, for the GPU of this machine.
+        num_nvdec: NVDEC engines of the GPU, for a profile that decodes on it.
+        timing_cache: File in which `tensorrt` keeps timings, which shorten the next build.
+        check: Called with the finished directory before it appears; what it raises stops that.
         on_step: Called with the name of each step as it begins.
 
     Raises:
         InvalidRequestError: The checkpoint is incomplete, or `out_dir` holds something else.
-        UnsupportedError: This profile cannot have that precision, or the model is another one.
+        UnsupportedError: This profile has no such device or precision, the model is another one,
+            or this machine cannot build the profile's engines.
+        MissingExtraError: A library that builds the profile's engines is not installed.
     """
     stages = get_profile(profile)
-    if precision not in (None, stages.precision):
-        raise UnsupportedError(
-            f"profile {profile} computes in {stages.precision}, got precision {precision}"
-        )
+    device, precision = stages.choose(device, precision)
+    if stages.grounder == "tensorrt_llm":
+        check_builder()
+    target = _Target(
+        stages=stages,
+        device=device,
+        precision=precision,
+        num_nvdec=num_nvdec,
+        tensorrt=_tensorrt_target(stages, gpu_archs),
+        timing_cache=timing_cache,
+    )
     out = Path(out_dir)
     on_step("reading the checkpoint")
     opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
     source = opened.describe()
-    builder = _builder_versions(stages)
+    builder = _builder_versions(target)
     existing = _existing_manifest(out)
     if (
         existing is not None
         and existing.checkpoint == source
         and existing.builder == builder
-        and existing.profile == profile
+        and (existing.profile, existing.device, existing.precision) == (profile, device, precision)
     ):
         on_step("up to date")
         return existing
@@ -80,7 +130,9 @@ def build(
     except OSError as error:
         raise InvalidRequestError(f"cannot write beside {out}: {error.strerror}") from error
     try:
-        manifest = _fill(partial, opened, stages, source, builder, on_step)
+        manifest = _fill(partial, opened, target, source, builder, on_step)
+        if check is not None:
+            check(partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     finally:
@@ -91,7 +143,7 @@ def build(
 def _fill(
     directory: Path,
     opened: Checkpoint,
-    stages: Profile,
+    target: _Target,
     source: dict[str, Any],
     builder: dict[str, Any],
     on_step: Callable[[str], None],
@@ -101,22 +153,16 @@ def _fill(
     model = opened.model_spec(pad_token_id=pad_token_id)
     processor = {"image_size": model.image_size, "resample": "bicubic", "mean": 0.5, "std": 0.5}
     (directory / "processor.json").write_text(json.dumps(processor, indent=2) + "\n")
-    if "onnxruntime" in (stages.encoder, stages.grounder):
-        on_step("exporting the vision encoder")
-        export_vision_encoder(opened.load_vision(), directory / "vision_encoder.onnx")
-        on_step("exporting the grounding model")
-        export_grounding(opened.load_grounding(), directory / "grounding.onnx")
-    if "torch" in (stages.encoder, stages.grounder):
-        on_step("copying the checkpoint")
-        _copy_checkpoint(opened, directory)
+    _write_engines(directory, opened, target, model, on_step)
     on_step("writing the model repository")
-    render_repository(stages.name, model, directory / REPOSITORY_NAME)
+    render_repository(target.layout, model, directory / REPOSITORY_NAME)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         family="videoitg",
         groundserve_version=__version__,
-        profile=stages.name,
-        precision=stages.precision,
+        profile=target.stages.name,
+        device=target.device,
+        precision=target.precision,
         model=model,
         checkpoint=source,
         source_config=opened.raw_config,
@@ -125,6 +171,60 @@ def _fill(
     )
     (directory / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
+
+
+def _write_engines(
+    directory: Path,
+    opened: Checkpoint,
+    target: _Target,
+    model: ModelSpec,
+    on_step: Callable[[str], None],
+) -> None:
+    engines = target.stages.engines
+    if "onnxruntime" in engines:
+        on_step("exporting the vision encoder")
+        export_vision_encoder(opened.load_vision(), directory / "vision_encoder.onnx")
+        on_step("exporting the grounding model")
+        export_grounding(opened.load_grounding(), directory / "grounding.onnx")
+    if "torch" in engines:
+        on_step("copying the checkpoint")
+        _copy_checkpoint(opened, directory)
+    if target.tensorrt is not None:
+        from engine_build.tensorrt_engines import PlanBuilder
+
+        plans = PlanBuilder(
+            checkpoint=opened,
+            directory=directory,
+            model=model,
+            target=target.tensorrt,
+            precision=target.precision,
+            timing_cache=target.timing_cache,
+        )
+        on_step("building the vision encoder's plan")
+        plans.build_vision_plan()
+        if target.stages.grounder == "tensorrt":
+            on_step("building the grounding plan")
+            plans.build_grounding_plan()
+    if "tensorrt_llm" in engines:
+        on_step("building the TensorRT-LLM engine")
+        build_engine(opened, directory / "trtllm", precision=target.precision)
+    if target.stages.grounder in ("tensorrt", "tensorrt_llm"):
+        on_step("writing the embeddings")
+        write_embeddings(
+            opened.load_grounding(dtype=torch_dtype(target.precision)),
+            directory / EMBEDDINGS_NAME,
+        )
+
+
+def _tensorrt_target(stages: Profile, gpu_archs: Sequence[str]) -> TensorRTTarget | None:
+    if "tensorrt" not in stages.engines:
+        if gpu_archs:
+            raise UnsupportedError(
+                f"gpu_archs are for profiles with TensorRT engines, got {', '.join(gpu_archs)} "
+                f"with the profile {stages.name}"
+            )
+        return None
+    return TensorRTTarget.choose(gpu_archs)
 
 
 def _copy_checkpoint(opened: Checkpoint, directory: Path) -> None:
@@ -153,9 +253,12 @@ def _existing_manifest(out: Path) -> Manifest | None:
     return manifest
 
 
-def _builder_versions(stages: Profile) -> dict[str, Any]:
+def _builder_versions(target: _Target) -> dict[str, Any]:
+    engines = target.stages.engines
     return {
-        "opset": OPSET if "onnxruntime" in (stages.encoder, stages.grounder) else None,
-        "gpu_arch": None,
+        "opset": OPSET if "onnxruntime" in engines else None,
+        "tensorrt": target.tensorrt.describe() if target.tensorrt else None,
+        "tensorrt_llm": PINNED_VERSION if "tensorrt_llm" in engines else None,
+        "num_nvdec": target.num_nvdec if target.stages.decoder == "dali" else None,
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
     }

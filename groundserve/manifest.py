@@ -11,12 +11,13 @@ from typing import Any
 
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError
-from groundserve.profiles import PROFILES, Precision, Profile
+from groundserve.profiles import PROFILES, Device, Precision, Profile
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
+EMBEDDINGS_NAME = "grounding_embeddings.safetensors"
 REPOSITORY_NAME = "model_repository"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HASH_CHUNK_BYTES = 1024**2
 
 
@@ -50,6 +51,8 @@ class Manifest:
     """Version that built the directory; only the same version loads it."""
     profile: str
     """Name of the profile it was built for."""
+    device: Device
+    """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines."""
     model: ModelSpec
@@ -75,6 +78,7 @@ class Manifest:
             "id": self.engine_id,
             "family": self.family,
             "profile": self.profile,
+            "device": self.device,
             "precision": self.precision,
             "checkpoint": self.checkpoint["name"],
             "note": self.checkpoint.get("note"),
@@ -91,6 +95,7 @@ class Manifest:
         names = ("sha256", "vision_sha256")
         return {
             "encoder": self.stages.encoder,
+            "device": self.device,
             "precision": self.precision,
             "weights": engines or {name: self.checkpoint.get(name) for name in names},
         }

@@ -1,14 +1,16 @@
-"""The profiles: which implementation and precision each stage has."""
+"""The profiles: which implementation each stage has, and in which arithmetic it may run where."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from groundserve.errors import UnsupportedError
 
-ProfileName = Literal["cpu", "torch"]
+ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +18,40 @@ class Profile:
     """One way to run the three heavy stages."""
 
     name: ProfileName
-    decoder: Literal["pyav"]
+    decoder: Literal["pyav", "dali"]
     """Demultiplexed segments -> resized frames."""
-    encoder: Literal["onnxruntime", "torch"]
+    encoder: Literal["onnxruntime", "torch", "tensorrt"]
     """Frames -> pooled features."""
-    grounder: Literal["onnxruntime", "torch"]
+    grounder: Literal["onnxruntime", "torch", "tensorrt", "tensorrt_llm"]
     """Features + question -> logits."""
-    precision: Precision
-    """Arithmetic of encoder and grounder on this profile's default device."""
+    precisions: Mapping[Device, tuple[Precision, ...]]
+    """What encoder and grounder can compute in, by device; the first of each is the default."""
+
+    @property
+    def engines(self) -> set[str]:
+        """The implementations of encoder and grounder."""
+        return {self.encoder, self.grounder}
+
+    def choose(
+        self, device: Device | None = None, precision: Precision | None = None
+    ) -> tuple[Device, Precision]:
+        """Return what was asked for, or this profile's default where None.
+
+        Raises:
+            UnsupportedError: The profile does not offer that.
+        """
+        chosen = device if device is not None else next(iter(self.precisions))
+        if chosen not in self.precisions:
+            raise UnsupportedError(
+                f"profile {self.name} runs on {', '.join(self.precisions)}, got device {chosen}"
+            )
+        offered = self.precisions[chosen]
+        if precision not in (None, *offered):
+            raise UnsupportedError(
+                f"profile {self.name} computes in {', '.join(offered)} on {chosen}, "
+                f"got precision {precision}"
+            )
+        return chosen, precision or offered[0]
 
 
 PROFILES: dict[str, Profile] = {
@@ -32,10 +60,28 @@ PROFILES: dict[str, Profile] = {
         decoder="pyav",
         encoder="onnxruntime",
         grounder="onnxruntime",
-        precision="fp32",
+        precisions={"cpu": ("fp32",)},
     ),
     "torch": Profile(
-        name="torch", decoder="pyav", encoder="torch", grounder="torch", precision="fp32"
+        name="torch",
+        decoder="pyav",
+        encoder="torch",
+        grounder="torch",
+        precisions={"cpu": ("fp32",), "cuda": ("bf16", "fp16", "fp32")},
+    ),
+    "gpu": Profile(
+        name="gpu",
+        decoder="dali",
+        encoder="tensorrt",
+        grounder="tensorrt_llm",
+        precisions={"cuda": ("bf16", "fp16")},
+    ),
+    "gpu-trt": Profile(
+        name="gpu-trt",
+        decoder="dali",
+        encoder="tensorrt",
+        grounder="tensorrt",
+        precisions={"cuda": ("bf16", "fp16")},
     ),
 }
 

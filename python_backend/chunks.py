@@ -17,14 +17,17 @@ from groundserve.deadline import Deadline
 from groundserve.grid import pooling_weights
 from groundserve.manifest import ModelSpec
 from groundserve.media import OpenVideo, Segments
+from python_backend.arrays import Array, empty
+from python_backend.decode import DecodedFrames
+from python_backend.encoded import EncodedVideo
 from python_backend.meter import Meter, count_deaths
 from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
 
 CHUNK_FRAMES = 64
 
-DecodeFunction = Callable[[Segments], NDArray[np.uint8]]
-EncodeFunction = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+DecodeFunction = Callable[[Segments], DecodedFrames]
+EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +35,9 @@ class ChunkRunner:
     """The two stages of one request."""
 
     decode: DecodeFunction
-    """Segments of one chunk -> uint8 (n, S, S, 3). Runs in a helper thread."""
+    """Segments of one chunk -> n frames. Runs in a helper thread."""
     encode: EncodeFunction
-    """Frames and pooling weights (g, s) -> float32 (n, g*g, D_v)."""
+    """Frames uint8 (n, S, S, 3) and pooling weights (g, s) -> (n, g*g, D_v)."""
     watch: Stopwatch
     """Where the time goes."""
     meter: Meter
@@ -42,8 +45,8 @@ class ChunkRunner:
     deadline: Deadline
     """Checked between chunks."""
 
-    def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> NDArray[np.float32]:
-        """Return float32 (T, g*g, D_v).
+    def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> EncodedVideo:
+        """Decode and encode the frames of a plan.
 
         Raises:
             InvalidRequestError: A frame does not decode.
@@ -52,21 +55,27 @@ class ChunkRunner:
         """
         pooling = pooling_weights(plan.grid, side=model.side)
         shape = (len(plan.frame_indices), plan.grid**2, model.vision_hidden_size)
-        features = np.empty(shape, np.float32)
+        features: Array | None = None
+        decoders: dict[str, None] = {}
         start = 0
-        for frames in self._decoded_chunks(video, plan.frame_indices):
+        for chunk in self._decoded_chunks(video, plan.frame_indices):
+            end = start + len(chunk.frames)
+            decoders[chunk.decoder] = None
             self.deadline.check()
-            self.meter.add("frames_decoded", len(frames))
+            self.meter.add("frames_decoded", end - start)
             with self.watch.measure("encode"):
-                features[start : start + len(frames)] = self.encode(frames, pooling)
+                encoded = self.encode(chunk.frames, pooling)
+                features = empty(shape, like=encoded) if features is None else features
+                features[start:end] = encoded  # type: ignore[assignment]  # of one home
             self.meter.add("vision_passes")
-            self.meter.add("vision_frames", len(frames))
-            start += len(frames)
-        return features
+            self.meter.add("vision_frames", end - start)
+            start = end
+        assert features is not None, "a plan has frames"
+        return EncodedVideo(features=features, decoders=list(decoders))
 
     def _decoded_chunks(
         self, video: OpenVideo, frame_indices: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.uint8]]:
+    ) -> Iterator[DecodedFrames]:
         """Yield the frames of each chunk, the next one already being decoded."""
         chunks = [
             frame_indices[i : i + CHUNK_FRAMES] for i in range(0, len(frame_indices), CHUNK_FRAMES)
@@ -79,7 +88,7 @@ class ChunkRunner:
                     pending = ahead.submit(self._load, video, next_chunk)
                 yield frames
 
-    def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(chunk)
         with self.watch.measure("decode"):

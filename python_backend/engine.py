@@ -6,15 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.manifest import TOKENIZER_NAME, Manifest
+from groundserve.manifest import EMBEDDINGS_NAME, TOKENIZER_NAME, Manifest
 from groundserve.media import MediaWorkers
 from groundserve.prompts import QueryTokenizer
-from python_backend.decode import FrameDecoder, PyAVDecoder
-from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, VisionEncoder
-from python_backend.ground import Grounder, OnnxRuntimeGrounder, TorchGrounder
+from groundserve.tensorrt_library import TensorRTTarget
+from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
+from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, TorchEncoder, VisionEncoder
+from python_backend.ground import (
+    EngineGrounder,
+    Grounder,
+    OnnxRuntimeGrounder,
+    TensorRTLLMTokenScorer,
+    TensorRTTokenScorer,
+    TokenScorer,
+    TorchGrounder,
+)
 from python_backend.meter import Meter
+from python_backend.tensorrt_runtime import PlanRunner
 
 if TYPE_CHECKING:
+    import torch
+
     from groundserve.modeling.checkpoint import Checkpoint
 
 
@@ -44,27 +56,64 @@ class EngineDirectory:
             manifest.verify_files(directory)
         return cls(directory, manifest)
 
-    def open_decoder(self, workers: MediaWorkers, *, meter: Meter) -> FrameDecoder:
-        """Open the decode stage on a pool of workers, whose deaths are counted."""
-        return PyAVDecoder(workers, image_size=self.manifest.model.image_size, meter=meter)
+    def open_decoder(
+        self, workers: MediaWorkers, *, meter: Meter, num_threads: int = 1
+    ) -> FrameDecoder:
+        """Open the decode stage on a pool of workers, whose deaths are counted.
+
+        Args:
+            workers: Processes in which FFmpeg decodes.
+            meter: Where work is counted.
+            num_threads: Segments that DALI decodes side by side.
+        """
+        image_size = self.manifest.model.image_size
+        pyav = PyAVDecoder(workers, image_size=image_size, meter=meter)
+        if self.manifest.stages.decoder == "pyav":
+            return pyav
+        return DaliDecoder(
+            image_size=image_size, device="mixed", num_threads=num_threads, fallback=pyav
+        )
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
         """Open the vision stage."""
-        if self.manifest.stages.encoder == "torch":
-            return TorchEncoder(self._checkpoint(num_threads).load_vision())
+        match self.manifest.stages.encoder:
+            case "torch":
+                model = self._checkpoint(num_threads).load_vision(dtype=self._dtype)
+                return TorchEncoder(model, device=self.manifest.device)
+            case "tensorrt":
+                return TensorRTEncoder(self._open_plan("vision_encoder.plan"))
         return OnnxRuntimeEncoder(self.path / "vision_encoder.onnx", num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
         """Open the grounding stage."""
-        if self.manifest.stages.grounder == "torch":
-            return TorchGrounder(self._checkpoint(num_threads).load_grounding())
-        return OnnxRuntimeGrounder(self.path / "grounding.onnx", num_threads=num_threads)
+        scorer: TokenScorer
+        match self.manifest.stages.grounder:
+            case "torch":
+                model = self._checkpoint(num_threads).load_grounding(dtype=self._dtype)
+                return TorchGrounder(model, device=self.manifest.device)
+            case "onnxruntime":
+                return OnnxRuntimeGrounder(self.path / "grounding.onnx", num_threads=num_threads)
+            case "tensorrt":
+                scorer = TensorRTTokenScorer(self._open_plan("grounding.plan"))
+            case "tensorrt_llm":
+                scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
+        return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=self.manifest.device)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """Open the checkpoint's tokenizer."""
         return QueryTokenizer.from_file(
             self.path / TOKENIZER_NAME, pad_token_id=self.manifest.model.pad_token_id
         )
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        from groundserve.modeling.precision import torch_dtype
+
+        return torch_dtype(self.manifest.precision)
+
+    def _open_plan(self, name: str) -> PlanRunner:
+        target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])
+        return PlanRunner(self.path / name, target)
 
     def _checkpoint(self, num_threads: int) -> Checkpoint:
         import torch

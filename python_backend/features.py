@@ -15,6 +15,7 @@ from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import ScoreOptions
+from python_backend.arrays import Array
 from python_backend.cache import CacheKeys, FeatureCache, VideoCache
 from python_backend.chunks import ChunkRunner, DecodeFunction, EncodeFunction
 from python_backend.ground import Questions
@@ -27,8 +28,8 @@ from python_backend.stopwatch import Stopwatch
 class VideoFeatures:
     """One video, ready for any number of questions."""
 
-    features: NDArray[np.float32]
-    """float32 (T, g*g, D_v)."""
+    features: Array
+    """(T, g*g, D_v): float32, or float16 from an engine of 16 bits."""
     frame_indices: NDArray[np.int64]
     """int64 (T,), source ordinals, increasing."""
     pts_seconds: NDArray[np.float64]
@@ -90,23 +91,23 @@ class FeatureExtractor:
         is_hit = True
         index = cached.load_index()
         plan = self._plan(index, options, questions) if index else None
-        features = cached.load(plan) if plan else None
-        if plan is None or features is None:
+        encoded = cached.load(plan) if plan else None
+        if plan is None or encoded is None:
             with self._open(source, watch, deadline) as video:
                 if plan is None:
                     cached.save_index(video.index)
                     plan = self._plan(video.index, options, questions)
                 with cached.locked(plan, deadline):
-                    features = cached.load(plan)
-                    if features is None:
+                    encoded = cached.load(plan)
+                    if encoded is None:
                         is_hit = False
-                        features = runner.run(video, plan, self.manifest.model)
-                        cached.save(plan, features)
+                        encoded = runner.run(video, plan, self.manifest.model)
+                        cached.save(plan, encoded)
         return VideoFeatures(
-            features=features,
+            features=encoded.features,
             frame_indices=plan.frame_indices,
             pts_seconds=plan.pts_seconds,
-            stage_info=self._stage_info(plan, is_hit=is_hit, watch=watch),
+            stage_info=self._stage_info(plan, encoded.decoders, is_hit=is_hit, watch=watch),
         )
 
     def _cached(self, source: VideoSource, watch: Stopwatch) -> VideoCache:
@@ -134,13 +135,16 @@ class FeatureExtractor:
                 video = stack.enter_context(self.workers.open(source, deadline=deadline))
             yield video
 
-    def _stage_info(self, plan: FramePlan, *, is_hit: bool, watch: Stopwatch) -> dict[str, Any]:
+    def _stage_info(
+        self, plan: FramePlan, decoders: list[str], *, is_hit: bool, watch: Stopwatch
+    ) -> dict[str, Any]:
         return {
             "num_source_frames": plan.index.num_source_frames,
             "fps": plan.index.average_fps,
             "duration_seconds": plan.index.duration_seconds,
             "grid": plan.grid,
             "engine": self.manifest.identity,
+            "decoders": decoders,
             "cache_hit": is_hit,
             "keyframe_shift_seconds": plan.shift_seconds,
             "timing_ms": watch.timing_ms,

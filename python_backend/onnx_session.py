@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from groundserve.errors import EngineMismatchError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 
 def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSession:
@@ -19,6 +21,8 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
     Raises:
         EngineMismatchError: ONNX Runtime cannot load the graph.
     """
+    import onnxruntime  # not in a container that serves plans only
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1

@@ -17,12 +17,13 @@ from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
 from groundserve.options import ScoreOptions
-from groundserve.profiles import get_profile
+from groundserve.profiles import Device, get_profile
 from groundserve.prompts import QueryTokenizer
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from python_backend.arrays import Array
 from python_backend.cache import FeatureCache
-from python_backend.decode import FrameDecoder, PyAVDecoder
+from python_backend.decode import DecodedFrames, FrameDecoder, PyAVDecoder
 from python_backend.encode import TorchEncoder, VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import FeatureExtractor, VideoFeatures
@@ -109,24 +110,35 @@ class Pipeline:
         checkpoint: str | Path,
         *,
         vision_tower: str | Path | None = None,
+        device: Device | None = None,
         limits: Limits | None = None,
     ) -> Pipeline:
         """Load a checkpoint as it is, profile `torch`, without an engine directory.
+
+        Args:
+            checkpoint: Directory in the reference's layout, or a hub id.
+            vision_tower: SigLIP directory or hub id, where not found beside the checkpoint.
+            device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
+            limits: Defaults where None.
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read.
         """
         from groundserve.modeling.checkpoint import Checkpoint
+        from groundserve.modeling.precision import torch_dtype
 
         opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
         tokenizer, pad_token_id = opened.load_tokenizer()
         profile = get_profile("torch")
+        device, precision = profile.choose(device)
+        dtype = torch_dtype(precision)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             family="videoitg",
             groundserve_version=__version__,
             profile=profile.name,
-            precision=profile.precision,
+            device=device,
+            precision=precision,
             model=opened.model_spec(pad_token_id=pad_token_id),
             checkpoint=opened.describe(),
             source_config=opened.raw_config,
@@ -135,8 +147,8 @@ class Pipeline:
         )
         limits = limits or Limits()
         meter = Counts()
-        encoder = TorchEncoder(opened.load_vision())
-        grounder = TorchGrounder(opened.load_grounding())
+        encoder = TorchEncoder(opened.load_vision(dtype=dtype), device=device)
+        grounder = TorchGrounder(opened.load_grounding(dtype=dtype), device=device)
         decoders = MediaWorkers(limits=limits)
         return cls(
             manifest=manifest,
@@ -225,7 +237,7 @@ class Pipeline:
     ) -> VideoFeatures:
         """Decode and encode; see `FeatureExtractor.extract`."""
 
-        def decode(segments: Segments) -> NDArray[np.uint8]:
+        def decode(segments: Segments) -> DecodedFrames:
             return self.decoder.decode(segments, deadline=deadline)
 
         if isinstance(video, bytes):
@@ -243,7 +255,7 @@ class Pipeline:
             )
 
     def ground(
-        self, features: NDArray[np.float32], queries: Sequence[str], *, deadline: Deadline
+        self, features: Array, queries: Sequence[str], *, deadline: Deadline
     ) -> NDArray[np.float32]:
         """Return float32 (Q, T); see `ground_questions`."""
         questions = self.parse_questions(queries)

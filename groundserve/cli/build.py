@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from groundserve.cli._output import print_json, progress, stdout
-from groundserve.cli.gate import check_engines
-from groundserve.errors import UnsupportedError
+from groundserve.cli.gate import GateReport, check_engines
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.profiles import PROFILES
 
 NAME = "build"
@@ -20,6 +20,9 @@ def command(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint directory or hub id.")],
     out: Annotated[Path, typer.Option(help="Engine directory to write.")],
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; the profile's own when left out.")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Arithmetic; the profile's own when left out.")
     ] = None,
@@ -27,37 +30,70 @@ def command(
         str | None,
         typer.Option(help="SigLIP directory or hub id, when it is not beside the checkpoint."),
     ] = None,
+    gpu_arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Build TensorRT plans with tensorrt_rtx, for this architecture (sm_89; may be "
+            "repeated) and without a GPU. Left out: with tensorrt, for this machine's GPU."
+        ),
+    ] = None,
+    nvdec_engines: Annotated[
+        int, typer.Option(min=1, help="NVDEC engines of the GPU, for profiles that decode on it.")
+    ] = 1,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="File in which tensorrt keeps timings, which shorten the next build."),
+    ] = None,
+    unchecked: Annotated[
+        bool,
+        typer.Option("--unchecked", help="Do not run the engines; for a GPU that is not here."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build the engine directory that `serve` and `score --engines` load.
 
-    The engines are compared with PyTorch before the command ends; a build that differs fails.
+    The engines are compared with PyTorch before the directory appears; a build that differs fails.
 
     Example: [bold]groundserve build --checkpoint ./VideoITG-8B --out ./engines[/bold]
     """
     from engine_build import build
+    from groundserve.tensorrt_library import current_gpu_arch
 
+    if device not in (None, "cpu", "cuda"):
+        raise UnsupportedError(f"device must be cpu or cuda, got {device!r}")
     if precision not in (None, "fp32", "bf16", "fp16"):
         raise UnsupportedError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
+    if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
+        raise InvalidRequestError(
+            f"engines for {', '.join(gpu_arch)} cannot run on this machine, so they cannot be "
+            "compared with PyTorch; add --unchecked to build them all the same"
+        )
     with progress("building") as step:
+
+        def check(engine_dir: Path) -> None:
+            step("checking the engines against PyTorch")
+            check_engines(engine_dir, checkpoint, vision_tower=vision_tower).save(engine_dir)
+
         manifest = build(
             checkpoint,
             out,
             profile=profile,
+            device=device,  # type: ignore[arg-type] # checked above
             precision=precision,  # type: ignore[arg-type] # checked above
             vision_tower=vision_tower,
+            gpu_archs=gpu_arch or (),
+            num_nvdec=nvdec_engines,
+            timing_cache=timing_cache,
+            check=None if unchecked else check,
             on_step=step,
         )
-        step("checking the engines against PyTorch")
-        report = check_engines(out, checkpoint, vision_tower=vision_tower)
+    report = GateReport.load(out)
     if as_json:
-        print_json({"out": str(out), "engine": manifest.identity, "gate": asdict(report)})
+        gate = None if report is None else asdict(report)
+        print_json({"out": str(out), "engine": manifest.identity, "gate": gate})
         return
     stdout.print(
-        f"engine directory {out}: {manifest.profile}, {manifest.precision}", soft_wrap=True
-    )
-    stdout.print(
-        f"gate: features differ by {report.feature_error:.1e}, logits by "
-        f"{report.logit_error:.1e} (relative); mask probe {report.mask_probe:.1e}",
+        f"engine directory {out}: {manifest.profile}, {manifest.precision} on {manifest.device}",
         soft_wrap=True,
     )
+    stdout.print(f"gate: {report.summary if report else 'not run (--unchecked)'}", soft_wrap=True)

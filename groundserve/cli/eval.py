@@ -88,7 +88,7 @@ def command(
         _compare_moments(predictions, ground_truth, seed=seed, as_json=as_json)
         return
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch, progress("loading") as step:
-        with open_scorer(checkpoint, None, engines, server) as scorer:
+        with open_scorer(checkpoint, engines, server) as scorer:
             if records is not None and media_root is not None:
                 source = _open_records(records, media_root)
             else:

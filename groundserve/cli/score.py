@@ -31,6 +31,9 @@ def command(
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id for --checkpoint.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
+    ] = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in this process with an engine directory.")
     ] = None,
@@ -86,7 +89,9 @@ def command(
         raise InvalidRequestError(f"no such video file: {video}")
     with (
         progress("loading") as step,
-        open_scorer(checkpoint, vision_tower, engines, server) as scorer,
+        open_scorer(
+            checkpoint, engines, server, vision_tower=vision_tower, device=device
+        ) as scorer,
     ):
         step("scoring")
         result = scorer.score(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundserve.cli._output import print_json, progress, stdout
+from groundserve.cli._output import print_json, progress, stderr, stdout
+from groundserve.cli.gate import GateReport
+from groundserve.manifest import Manifest
 
 if TYPE_CHECKING:
     from groundserve.serving import TritonServer
@@ -49,6 +51,8 @@ def command(
     from groundserve.serving import Supervisor, TritonServer, sigterm_as_interrupt
 
     _log_events_to_stderr()
+    if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
+        stderr.print("warning: these engines were never compared with PyTorch (--unchecked)")
     server = TritonServer(
         engines,
         host=host,

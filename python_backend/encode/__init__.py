@@ -2,6 +2,7 @@
 
 from python_backend.encode.base import VisionEncoder
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
+from python_backend.encode.tensorrt import TensorRTEncoder
 from python_backend.encode.torch import TorchEncoder
 
-__all__ = ["OnnxRuntimeEncoder", "TorchEncoder", "VisionEncoder"]
+__all__ = ["OnnxRuntimeEncoder", "TensorRTEncoder", "TorchEncoder", "VisionEncoder"]

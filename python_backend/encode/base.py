@@ -7,14 +7,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from python_backend.arrays import Array
+
 
 class VisionEncoder(Protocol):
     """Encodes frames and pools them to the token grid."""
 
-    def encode(
-        self, frames: NDArray[np.uint8], pooling: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Return float32 (n, g*g, D_v).
+    def encode(self, frames: Array, pooling: NDArray[np.float32]) -> Array:
+        """Return (n, g*g, D_v): float32, or float16 from an engine of 16 bits.
 
         Args:
             frames: uint8 (n, S, S, 3), RGB.

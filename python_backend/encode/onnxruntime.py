@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from python_backend.arrays import Array, to_host
 from python_backend.onnx_session import open_session
 
 
@@ -16,11 +17,9 @@ class OnnxRuntimeEncoder:
     def __init__(self, path: Path, *, num_threads: int) -> None:
         self._session = open_session(path, num_threads=num_threads)
 
-    def encode(
-        self, frames: NDArray[np.uint8], pooling: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def encode(self, frames: Array, pooling: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `VisionEncoder.encode`."""
         pool = np.repeat(pooling[None], len(frames), axis=0)
         features: NDArray[np.float32]
-        (features,) = self._session.run(["FEATURES"], {"PIXELS": frames, "POOL": pool})
+        (features,) = self._session.run(["FEATURES"], {"PIXELS": to_host(frames), "POOL": pool})
         return features

@@ -1,23 +1,64 @@
-"""Interface of the grounding stage."""
+"""Interfaces of the grounding stage."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from python_backend.arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Grounder(Protocol):
     """Scores all frames of one video for one question."""
 
-    def ground(
-        self, features: NDArray[np.float32], text_ids: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (T,), logits before the sigmoid.
 
         Args:
-            features: float32 (T, g*g, D_v) of the whole video.
+            features: (T, g*g, D_v) of the whole video, as `VisionEncoder.encode` returns it.
             text_ids: int64 (L,), L >= 1, from `groundserve.prompts.QueryTokenizer.text_ids`.
+        """
+        ...
+
+
+@runtime_checkable
+class PackedGrounder(Grounder, Protocol):
+    """A grounder that also scores several questions in one pass, without padding."""
+
+    @property
+    def max_num_tokens(self) -> int:
+        """Most tokens, visual and text of all questions together, in one pass."""
+        ...
+
+    def ground_packed(
+        self, features: Array, text_ids: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.float32]:
+        """Return float32 (q, T), one row a question; each equals what `ground` returns alone."""
+        ...
+
+
+class TokenScorer(Protocol):
+    """The decoder of a GPU engine: embeddings in, the head's score of every token out.
+
+    Mean and head commute, so the mean over a frame's tokens is taken afterwards (spec 2.5).
+    """
+
+    @property
+    def max_num_tokens(self) -> int:
+        """Most tokens in one pass."""
+        ...
+
+    def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
+        """Return for each sequence float32 (S,), on the GPU; sequences do not see each other.
+
+        Args:
+            inputs_embeds: For each sequence (S, D), contiguous, on the GPU, in the engine's dtype;
+                together at most `max_num_tokens` tokens.
         """
         ...

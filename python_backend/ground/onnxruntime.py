@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from python_backend.arrays import Array, to_host
 from python_backend.onnx_session import open_session
 
 
@@ -16,11 +17,9 @@ class OnnxRuntimeGrounder:
     def __init__(self, path: Path, *, num_threads: int) -> None:
         self._session = open_session(path, num_threads=num_threads)
 
-    def ground(
-        self, features: NDArray[np.float32], text_ids: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Grounder.ground`."""
-        inputs = {"FEATURES": features, "TEXT_IDS": text_ids}
+        inputs = {"FEATURES": to_host(features), "TEXT_IDS": text_ids}
         frame_logits: NDArray[np.float32]
         (frame_logits,) = self._session.run(["FRAME_LOGITS"], inputs)
         return frame_logits

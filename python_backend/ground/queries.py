@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.prompts import QueryTokenizer
-from python_backend.ground.base import Grounder
+from python_backend.arrays import Array
+from python_backend.ground.base import Grounder, PackedGrounder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,27 +72,51 @@ class Questions:
 
 
 def ground_questions(
-    features: NDArray[np.float32], questions: Questions, grounder: Grounder, *, deadline: Deadline
+    features: Array, questions: Questions, grounder: Grounder, *, deadline: Deadline
 ) -> NDArray[np.float32]:
     """Return float32 (Q, T), one row of logits a question.
 
     Every question is checked before the first is scored.
 
     Args:
-        features: float32 (T, g*g, D_v), C-contiguous.
+        features: (T, g*g, D_v), C-contiguous.
         questions: Q questions.
-        grounder: The profile's.
-        deadline: Checked before each question.
+        grounder: The profile's; one that packs scores as many at once as it has room for.
+        deadline: Checked before each question or pack.
 
     Raises:
         InvalidRequestError: A question does not fit beside the visual tokens.
         DeadlineExceededError: Time ran out between two questions.
     """
-    questions.check_fit(features.shape[0] * features.shape[1])
-    frame_logits = np.empty((len(questions.text_ids), len(features)), np.float32)
-    for row, text_ids in zip(frame_logits, questions.text_ids, strict=True):
-        deadline.check()
-        row[:] = grounder.ground(features, text_ids)
+    num_visual_tokens = features.shape[0] * features.shape[1]
+    questions.check_fit(num_visual_tokens)
+    rows: list[NDArray[np.float32]] = []
+    if isinstance(grounder, PackedGrounder):
+        for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
+            deadline.check()
+            rows += list(grounder.ground_packed(features, pack))
+    else:
+        for text_ids in questions.text_ids:
+            deadline.check()
+            rows.append(grounder.ground(features, text_ids))
+    frame_logits = np.stack(rows)
     if not np.isfinite(frame_logits).all():
         raise GroundserveError("the grounding engine returned logits that are not finite")
     return frame_logits
+
+
+def _packs(
+    text_ids: Sequence[NDArray[np.int64]], num_visual_tokens: int, max_num_tokens: int
+) -> Iterator[list[NDArray[np.int64]]]:
+    """Yield runs of questions that fit in one pass together, each at least one long."""
+    pack: list[NDArray[np.int64]] = []
+    num_tokens = 0
+    for ids in text_ids:
+        needed = num_visual_tokens + len(ids)
+        if pack and num_tokens + needed > max_num_tokens:
+            yield pack
+            pack, num_tokens = [], 0
+        pack.append(ids)
+        num_tokens += needed
+    if pack:
+        yield pack

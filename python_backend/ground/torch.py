@@ -1,11 +1,14 @@
-"""The grounding stage in PyTorch: the reference numerics."""
+"""The grounding stage in PyTorch: the reference numerics, and on a GPU the path without engines."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from python_backend.arrays import Array, to_torch
 
 if TYPE_CHECKING:
     from groundserve.modeling.grounding import GroundingModel
@@ -14,16 +17,29 @@ if TYPE_CHECKING:
 class TorchGrounder:
     """Runs `groundserve.modeling.grounding`."""
 
-    def __init__(self, model: GroundingModel) -> None:
+    def __init__(self, model: GroundingModel, *, device: str = "cpu") -> None:
+        """Move the model to where it runs.
+
+        Args:
+            model: In the dtype it computes in; on a CPU float32.
+            device: `cpu`, `cuda` or `cuda:1`.
+        """
+        from python_backend.cuda import place
+
+        place(model, model.decoder.config, model.decoder.layers, device=device)
         self._model = model
 
-    def ground(
-        self, features: NDArray[np.float32], text_ids: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Grounder.ground`."""
         import torch
 
-        with torch.inference_mode():
-            logits = self._model(torch.from_numpy(features), torch.from_numpy(text_ids))
-            frame_logits: NDArray[np.float32] = logits.numpy()
+        from python_backend.cuda import fused_kernels
+
+        weight = self._model.head.weight
+        with torch.inference_mode(), fused_kernels() if weight.is_cuda else nullcontext():
+            logits = self._model(
+                to_torch(features, weight.device).to(weight.dtype),
+                to_torch(text_ids, weight.device),
+            )
+            frame_logits: NDArray[np.float32] = logits.cpu().numpy()
         return frame_logits

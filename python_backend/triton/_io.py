@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
+from python_backend.arrays import Array, to_host
 from python_backend.triton._answer import Answer
 from python_backend.triton._errors import (
     INTERNAL,
@@ -36,11 +36,21 @@ def answer_each(
     *,
     limits: Limits,
     observers: Sequence[Observe] = (),
+    stay_on_gpu: Collection[str] = (),
 ) -> list[Any]:
-    """Answer requests one by one; one that fails takes no other with it, and order is kept."""
+    """Answer requests one by one; one that fails takes no other with it, and order is kept.
+
+    Args:
+        requests: Triton's.
+        handle: What the model does with one.
+        limits: Ceilings, also on time.
+        observers: Told of every answer.
+        stay_on_gpu: See `read_tensors`.
+    """
 
     def handle_one(request: Any) -> Answer:
-        return handle(read_tensors(request), read_deadline(request, limits))
+        tensors = read_tensors(request, stay_on_gpu=stay_on_gpu)
+        return handle(tensors, read_deadline(request, limits))
 
     responses = []
     for request in requests:
@@ -65,9 +75,17 @@ def answer(request: Any, result: Answer | Exception) -> Any:
     return reject(request, response) if isinstance(response, Exception) else response
 
 
-def read_tensors(request: Any) -> Tensors:
-    """Return the inputs that the request has, by name."""
-    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:
+    """Return the inputs that the request has, by name.
+
+    Args:
+        request: Triton's.
+        stay_on_gpu: Inputs that are used where they lie; all others come to host memory.
+    """
+    tensors = {tensor.name(): _from_triton(tensor) for tensor in request.inputs()}
+    return {
+        name: array if name in stay_on_gpu else to_host(array) for name, array in tensors.items()
+    }
 
 
 def read_deadline(request: Any, limits: Limits) -> Deadline:
@@ -94,9 +112,11 @@ def reject(request: Any, error: Exception) -> Any:
 
 
 def call_model(
-    model_name: str, inputs: Tensors, *, output: str, deadline: Deadline
-) -> NDArray[Any]:
-    """Run another model of this server and wait for one of its outputs. Any thread may call.
+    model_name: str, inputs: Tensors, *, outputs: Sequence[str], deadline: Deadline
+) -> Tensors:
+    """Run another model of this server and wait for its outputs. Any thread may call.
+
+    No memory is preferred: then each output stays where the other model made it.
 
     Raises:
         DeadlineExceededError: No time is left to begin.
@@ -106,16 +126,32 @@ def call_model(
     request = pb_utils.InferenceRequest(
         model_name=model_name,
         inputs=_to_triton(inputs),
-        requested_output_names=[output],
+        requested_output_names=list(outputs),
         parameters={_CODE_IN_MESSAGE: True},
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()
     if response.has_error():
         raise from_coded_message(model_name, response.error().message())
-    array: NDArray[Any] = pb_utils.get_output_tensor_by_name(response, output).as_numpy()
-    return array
+    return {tensor.name(): _from_triton(tensor) for tensor in response.output_tensors()}
+
+
+def _from_triton(tensor: Any) -> Array:
+    """Return the tensor where it lies; a GPU's is shared, not copied."""
+    if tensor.is_cpu():
+        array: Array = tensor.as_numpy()
+        return array
+    import torch
+
+    return torch.from_dlpack(tensor)  # type: ignore[attr-defined]
 
 
 def _to_triton(tensors: Tensors) -> list[Any]:
-    return [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
+    return [_one_to_triton(name, array) for name, array in tensors.items()]
+
+
+def _one_to_triton(name: str, array: Array) -> Any:
+    if isinstance(array, np.ndarray):
+        return pb_utils.Tensor(name, np.ascontiguousarray(array))
+    # Waits for what is queued on our stream; the memory itself is handed over.
+    return pb_utils.Tensor.from_dlpack(name, array.contiguous())

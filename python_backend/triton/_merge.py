@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
+from python_backend.arrays import Array, concatenate
 
-EncodeFunction = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
 
 
 @dataclass(frozen=True, eq=False)
 class EncodeRequest:
     """Frames of one video, and the pooling that all of them share."""
 
-    frames: NDArray[np.uint8]
+    frames: Array
     """uint8 (n, S, S, 3)."""
     pooling: NDArray[np.float32]
     """float32 (g, s)."""
 
     @classmethod
-    def from_batch(cls, frames: NDArray[np.uint8], pooling: NDArray[np.float32]) -> EncodeRequest:
+    def from_batch(cls, frames: Array, pooling: NDArray[np.float32]) -> EncodeRequest:
         """Read the tensors PIXELS (n, S, S, 3) and POOL (n, g, s), g <= s.
 
         Raises:
@@ -37,25 +38,21 @@ class EncodeRequest:
         return cls(frames, pooling[0])
 
 
-def encode_merged(
-    requests: Sequence[EncodeRequest], encode: EncodeFunction
-) -> list[NDArray[np.float32]]:
+def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> list[Array]:
     """Encode the frames of all requests with equal pooling in one call.
 
     Returns:
-        One float32 (n, g*g, D_v) a request, in their order.
+        One (n, g*g, D_v) a request, in their order.
     """
     same_pooling: dict[bytes, list[int]] = {}
     for i, request in enumerate(requests):
         same_pooling.setdefault(request.pooling.tobytes(), []).append(i)
-    features: dict[int, NDArray[np.float32]] = {}
+    features: dict[int, Array] = {}
     for members in same_pooling.values():
         frames = [requests[i].frames for i in members]
-        encoded = encode(_joined(frames), requests[members[0]].pooling)
-        ends = np.cumsum([len(part) for part in frames])
-        features.update(zip(members, np.split(encoded, ends[:-1]), strict=True))
+        encoded = encode(concatenate(frames), requests[members[0]].pooling)
+        start = 0
+        for i, part in zip(members, frames, strict=True):
+            features[i] = encoded[start : start + len(part)]
+            start += len(part)
     return [features[i] for i in range(len(requests))]
-
-
-def _joined(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import NDArray
-
 from groundserve.errors import InvalidRequestError
 
-Tensors = dict[str, NDArray[Any]]
-"""Tensors of one request or answer, by name."""
+Tensors = dict[str, Any]
+"""Tensors of one request or answer, by name: numpy, or torch where they lie on a GPU."""
 
 
 def read_texts(tensors: Tensors, name: str) -> list[str]:

@@ -31,7 +31,13 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with logits or an error."""
-        return answer_each(requests, self._ground, limits=self._limits, observers=self._observers)
+        return answer_each(
+            requests,
+            self._ground,
+            limits=self._limits,
+            observers=self._observers,
+            stay_on_gpu=("FEATURES",),
+        )
 
     def _ground(self, tensors: Tensors, deadline: Deadline) -> Answer:
         info = StageInfo.read(tensors, "STAGE_INFO", deadline)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, Segments
+from groundserve.media import MediaWorkers, Segments, StreamInfo
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
-from python_backend.triton._tensors import Tensors
+from python_backend.triton._tensors import Tensors, read_texts
 
 
 class TritonPythonModel:
@@ -38,5 +40,12 @@ class TritonPythonModel:
             offsets=tensors["SEGMENT_OFFSETS"],
             local_frames=tensors["LOCAL_FRAMES"],
             local_offsets=tensors["LOCAL_OFFSETS"],
+            stream=StreamInfo.from_json(read_texts(tensors, "STREAM")[0]),
         )
-        return Answer(outputs={"PIXELS": self._decoder.decode(segments, deadline=deadline)})
+        decoded = self._decoder.decode(segments, deadline=deadline)
+        return Answer(
+            outputs={
+                "PIXELS": decoded.frames,
+                "DECODER": np.array([decoded.decoder.encode()], np.object_),
+            }
+        )

@@ -12,7 +12,9 @@ from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
 from groundserve.options import parse_options
+from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.decode import DecodedFrames
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
@@ -60,10 +62,10 @@ class TritonPythonModel:
         options = parse_options(read_optional_text(tensors, "OPTIONS") or "", limits=self._limits)
         questions = self._read_questions(tensors)
 
-        def decode(segments: Segments) -> NDArray[np.uint8]:
+        def decode(segments: Segments) -> DecodedFrames:
             return _call_decode(segments, deadline)
 
-        def encode(frames: NDArray[np.uint8], pooling: NDArray[np.float32]) -> NDArray[np.float32]:
+        def encode(frames: Array, pooling: NDArray[np.float32]) -> Array:
             return _call_encode(frames, pooling, deadline)
 
         with open_source(
@@ -112,22 +114,24 @@ def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
     )
 
 
-def _call_decode(segments: Segments, deadline: Deadline) -> NDArray[np.uint8]:
+def _call_decode(segments: Segments, deadline: Deadline) -> DecodedFrames:
     inputs: Tensors = {
         "SEGMENTS": segments.data,
         "SEGMENT_OFFSETS": segments.offsets,
         "LOCAL_FRAMES": segments.local_frames,
         "LOCAL_OFFSETS": segments.local_offsets,
+        "STREAM": np.array([segments.stream.to_json().encode()], np.object_),
     }
-    return call_model("video_decode", inputs, output="PIXELS", deadline=deadline)
+    answer = call_model("video_decode", inputs, outputs=("PIXELS", "DECODER"), deadline=deadline)
+    return DecodedFrames(answer["PIXELS"], answer["DECODER"][0].decode())
 
 
-def _call_encode(
-    frames: NDArray[np.uint8], pooling: NDArray[np.float32], deadline: Deadline
-) -> NDArray[np.float32]:
+def _call_encode(frames: Array, pooling: NDArray[np.float32], deadline: Deadline) -> Array:
     # POOL repeats the weights for every frame, so that frames are a batch dimension throughout.
     inputs: Tensors = {
         "PIXELS": frames,
         "POOL": np.repeat(pooling[np.newaxis], len(frames), axis=0),
     }
-    return call_model("vision_encoder", inputs, output="FEATURES", deadline=deadline)
+    answer = call_model("vision_encoder", inputs, outputs=("FEATURES",), deadline=deadline)
+    features: Array = answer["FEATURES"]
+    return features

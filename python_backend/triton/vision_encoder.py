@@ -35,5 +35,5 @@ class TritonPythonModel:
 
 
 def _read(request: Any) -> EncodeRequest:
-    tensors = read_tensors(request)
+    tensors = read_tensors(request, stay_on_gpu=("PIXELS",))
     return EncodeRequest.from_batch(tensors["PIXELS"], tensors["POOL"])

@@ -70,12 +70,16 @@ def test_a_build_that_fails_leaves_nothing(checkpoint, tmp_path):
 
 
 def test_another_precision_than_the_profiles_is_refused(tmp_path):
-    with pytest.raises(UnsupportedError, match="profile cpu computes in fp32, got precision bf16"):
+    with pytest.raises(
+        UnsupportedError, match="profile cpu computes in fp32 on cpu, got precision bf16"
+    ):
         build(CHECKPOINT, tmp_path / "engines", precision="bf16")
 
 
 def test_an_unknown_profile_is_refused(tmp_path):
-    with pytest.raises(UnsupportedError, match="profile must be one of cpu, torch, got 'tpu'"):
+    with pytest.raises(
+        UnsupportedError, match="profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"
+    ):
         build(CHECKPOINT, tmp_path / "engines", profile="tpu")
 
 

@@ -17,6 +17,7 @@ from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
 from python_backend.chunks import CHUNK_FRAMES
+from python_backend.decode import DecodedFrames
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.meter import Counts
@@ -82,7 +83,7 @@ class Stages:
             raise self.decode_error
         frames = np.zeros((len(frame_indices), 1, 1, 3), np.uint8)
         frames[:, 0, 0, 0] = frame_indices
-        return frames
+        return DecodedFrames(frames, "fake" if frame_indices[0] == 0 else "other")
 
     def encode(self, frames, pooling):
         ordinals = frames[:, 0, 0, 0].astype(np.float32)
@@ -96,6 +97,7 @@ def test_without_a_cache_every_request_computes():
         assert extracted.features[:, 0, 0].tolist() == [0, 1, 2, 3]
         assert extracted.pts_seconds.tolist() == INDEX.pts_seconds.tolist()
         assert not extracted.stage_info["cache_hit"]
+        assert extracted.stage_info["decoders"] == ["fake"]
     assert list(extracted.stage_info["timing_ms"]) == ["probe", "cut", "decode", "encode"]
     assert stages.counts["frames_decoded"] == 8
     assert stages.counts["cache_misses"] == 0
@@ -197,5 +199,8 @@ def test_passes_are_chunks():
     stages.workers.index = type(INDEX)(
         **vars(INDEX) | {"pts_seconds": np.arange(130) / 25, "is_key": np.ones(130, bool)}
     )
-    assert len(stages.extract().frame_indices) == 130
+    extracted = stages.extract()
+    assert len(extracted.frame_indices) == 130
+    assert extracted.features[:, 0, 0].tolist() == list(range(130))
+    assert extracted.stage_info["decoders"] == ["fake", "other"]
     assert stages.counts["vision_passes"] == -(-130 // CHUNK_FRAMES)

@@ -1,0 +1,147 @@
+"""Engine directories for GPUs, as far as a machine without one goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+
+from engine_build import build
+from groundserve.errors import EngineMismatchError, UnsupportedError
+from groundserve.manifest import EMBEDDINGS_NAME, Manifest
+from groundserve.media import MediaWorkers
+from groundserve.tensorrt_library import current_gpu_arch
+from python_backend.engine import EngineDirectory
+from python_backend.meter import Counts
+from tests.reference import REPOSITORY
+
+DIGITS = REPOSITORY / "groundserve" / "checkpoints" / "digits"
+
+needs_no_gpu = pytest.mark.skipif(
+    current_gpu_arch() is not None, reason="about machines without a GPU"
+)
+
+
+@pytest.fixture(scope="module", params=["bf16", "fp16"])
+def plans(request, tmp_path_factory):
+    out = tmp_path_factory.mktemp("plans") / request.param
+    build(DIGITS, out, profile="gpu-trt", precision=request.param, gpu_archs=("sm_89", "sm_120"))
+    return out
+
+
+def test_manifest_says_what_the_plans_run_on(plans):
+    manifest = Manifest.load(plans)
+    assert (manifest.device, manifest.precision) == ("cuda", plans.name)
+    recorded = manifest.builder["tensorrt"]
+    assert (recorded["library"], recorded["gpu_archs"]) == ("tensorrt_rtx", ["sm_89", "sm_120"])
+    assert {"vision_encoder.plan", "grounding.plan", EMBEDDINGS_NAME} <= set(manifest.files)
+    assert not any(name.endswith((".onnx", ".data")) for name in manifest.files)
+    assert "vision_encoder.plan" in manifest.encoder_identity["weights"]
+
+
+def test_embeddings_are_in_the_engines_dtype_and_readable_by_all(plans):
+    path = plans / EMBEDDINGS_NAME
+    dtypes = {str(tensor.dtype) for tensor in load_file(path).values()}
+    assert dtypes == {{"bf16": "torch.bfloat16", "fp16": "torch.float16"}[plans.name]}
+    assert path.stat().st_mode & 0o044 == 0o044
+
+
+def test_another_architecture_is_another_build(plans, tmp_path):
+    out = shutil.copytree(plans, tmp_path / "engines")
+    steps = []
+    build(
+        DIGITS,
+        out,
+        profile="gpu-trt",
+        precision=plans.name,
+        gpu_archs=("sm_89",),
+        on_step=steps.append,
+    )
+    assert "building the grounding plan" in steps
+    assert Manifest.load(out).builder["tensorrt"]["gpu_archs"] == ["sm_89"]
+
+
+@pytest.mark.parametrize("name", ["vision_encoder.plan", "grounding.plan", EMBEDDINGS_NAME])
+def test_a_flipped_bit_is_found(plans, tmp_path, name):
+    out = shutil.copytree(plans, tmp_path / "engines")
+    damaged = bytearray((out / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (out / name).write_bytes(damaged)
+    with pytest.raises(EngineMismatchError, match=f"{name} differs from the hash"):
+        EngineDirectory.load(out, verify_files=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": "1.0"}, r"built by tensorrt_rtx 1\.0, this machine has 1\.7"),
+        ({"library": "tensorflow"}, "must be one of tensorrt, tensorrt_rtx, got 'tensorflow'"),
+        (None, "does not say which TensorRT built its plans"),
+    ],
+)
+def test_plans_of_another_library_are_refused(plans, tmp_path, change, message):
+    out = shutil.copytree(plans, tmp_path / "engines")
+    manifest = json.loads((out / "manifest.json").read_text())
+    recorded = manifest["builder"]["tensorrt"]
+    manifest["builder"]["tensorrt"] = None if change is None else {**recorded, **change}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    engine = EngineDirectory.load(out)
+    with pytest.raises(EngineMismatchError, match=message):
+        engine.open_encoder(num_threads=1)
+    with pytest.raises(EngineMismatchError, match=message):
+        engine.open_grounder(num_threads=1)
+
+
+@needs_no_gpu
+def test_plans_are_refused_without_their_gpu(plans):
+    engine = EngineDirectory.load(plans)
+    with pytest.raises(EngineMismatchError, match="sm_89, sm_120, this machine has no GPU"):
+        engine.open_encoder(num_threads=1)
+
+
+@needs_no_gpu
+def test_a_check_that_fails_leaves_no_directory(tmp_path):
+    def refuse(engine_dir):
+        assert (engine_dir / "manifest.json").is_file()
+        raise EngineMismatchError("differs")
+
+    with pytest.raises(EngineMismatchError, match="differs"):
+        build(DIGITS, tmp_path / "out", profile="gpu-trt", gpu_archs=("sm_89",), check=refuse)
+    assert not any(tmp_path.iterdir())
+
+
+@needs_no_gpu
+def test_without_a_gpu_the_architecture_must_be_named(tmp_path):
+    with pytest.raises(UnsupportedError, match="build where the GPU is, or name gpu_archs"):
+        build(DIGITS, tmp_path / "out", profile="gpu-trt")
+
+
+def test_tensorrt_llm_is_asked_for_before_anything_is_built(tmp_path):
+    steps = []
+    with pytest.raises(UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, which is not installed"):
+        build(DIGITS, tmp_path / "out", profile="gpu", on_step=steps.append)
+    assert steps == []
+
+
+def test_architectures_go_with_tensorrt_alone(tmp_path):
+    with pytest.raises(UnsupportedError, match="got sm_89 with the profile torch"):
+        build(DIGITS, tmp_path / "out", profile="torch", gpu_archs=("sm_89",))
+
+
+@pytest.mark.parametrize(
+    ("precision", "features"), [(None, "FP16"), ("fp16", "FP16"), ("fp32", "FP32")]
+)
+def test_torch_is_built_for_a_gpu_anywhere(tmp_path, precision, features):
+    manifest = build(DIGITS, tmp_path / "out", profile="torch", device="cuda", precision=precision)
+    assert (manifest.device, manifest.precision) == ("cuda", precision or "bf16")
+    config = (tmp_path / "out" / "model_repository" / "grounding" / "config.pbtxt").read_text()
+    assert "KIND_GPU" in config
+    assert f"data_type: TYPE_{features}" in config
+
+
+def test_decoder_of_a_gpu_profile_falls_back_to_a_cpu(plans, clips):
+    """Where DALI cannot run, opening it must say so and never decode with something else."""
+    engine = EngineDirectory.load(plans)
+    assert engine.manifest.stages.decoder == "dali"

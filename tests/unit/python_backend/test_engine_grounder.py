@@ -1,0 +1,103 @@
+"""The front of a GPU engine with a decoder in PyTorch behind it equals the whole model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from groundserve.deadline import Deadline
+from groundserve.errors import EngineMismatchError
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.modeling.embeddings import write_embeddings
+from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
+from python_backend.ground.engine import EngineGrounder
+from tests.reference import SET_1
+
+
+class TorchTokenScorer:
+    """What an engine computes, one sequence after another."""
+
+    max_num_tokens = 70
+
+    def __init__(self, model):
+        self.model = model
+        self.passes = []
+
+    def score(self, inputs_embeds):
+        self.passes.append([len(one) for one in inputs_embeds])
+        return [self._score_one(one) for one in inputs_embeds]
+
+    def _score_one(self, embeds):
+        states = self.model.decoder(
+            inputs_embeds=embeds.unsqueeze(0),
+            attention_mask={"full_attention": None},
+            is_causal=False,
+            use_cache=False,
+        ).last_hidden_state
+        return self.model.head(states[0]).squeeze(1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Checkpoint.open(SET_1 / "videoitg-tiny").load_grounding()
+
+
+@pytest.fixture
+def grounder(model, tmp_path):
+    write_embeddings(model, tmp_path / "embeddings.safetensors")
+    return EngineGrounder(
+        tmp_path / "embeddings.safetensors", TorchTokenScorer(model), device="cpu"
+    )
+
+
+FEATURES = np.random.default_rng(0).standard_normal((6, 4, 48)).astype(np.float32)
+
+
+def test_equals_the_whole_model(grounder, model):
+    ids = np.arange(9)
+    # float32; only the order of mean and head differs.
+    np.testing.assert_allclose(
+        grounder.ground(FEATURES, ids), TorchGrounder(model).ground(FEATURES, ids), atol=1e-6
+    )
+
+
+def test_float16_features_are_taken(grounder):
+    ids = np.arange(9)
+    half = FEATURES.astype(np.float16)
+    np.testing.assert_array_equal(
+        grounder.ground(half, ids), grounder.ground(half.astype(np.float32), ids)
+    )
+
+
+def test_questions_are_packed_up_to_the_engines_tokens(grounder):
+    assert isinstance(grounder, PackedGrounder)
+    questions = Questions(text_ids=[np.arange(n) for n in (9, 10, 30, 46, 5)], max_tokens=None)
+    logits = ground_questions(FEATURES, questions, grounder, deadline=Deadline.after(60))
+    # 24 visual tokens each: 33 + 34 fit in 70, 54 does not fit with 70, which is alone, nor 29.
+    assert grounder._scorer.passes == [[33, 34], [54], [70], [29]]
+    for row, ids in zip(logits, questions.text_ids, strict=True):
+        np.testing.assert_array_equal(row, grounder.ground(FEATURES, ids))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.unlink(), id="missing"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut"),
+        pytest.param(lambda path: path.write_bytes(b"no tensors"), id="something_else"),
+    ],
+)
+def test_damaged_embeddings_are_refused(grounder, model, tmp_path, damage):
+    path = tmp_path / "embeddings.safetensors"
+    damage(path)
+    with pytest.raises(EngineMismatchError, match=r"embeddings\.safetensors is missing or damaged"):
+        EngineGrounder(path, TorchTokenScorer(model), device="cpu")
+
+
+def test_embeddings_keep_the_models_dtype(model, tmp_path):
+    path = tmp_path / "embeddings.safetensors"
+    write_embeddings(model.to(torch.bfloat16), path)
+    model.to(torch.float32)
+    grounder = EngineGrounder(path, TorchTokenScorer(model), device="cpu")
+    assert grounder._embed_tokens.weight.dtype == torch.bfloat16
