@@ -78,8 +78,9 @@ class EngineDirectory:
         """Open the vision stage."""
         match self.manifest.stages.encoder:
             case "torch":
-                model = self._checkpoint(num_threads).load_vision(dtype=self._dtype)
-                return TorchEncoder(model, device=self.manifest.device)
+                device = self.manifest.device
+                model = self._checkpoint(num_threads).load_vision(dtype=self._dtype, device=device)
+                return TorchEncoder(model, device=device)
             case "tensorrt":
                 return TensorRTEncoder(self._open_plan("vision_encoder.plan"))
         return OnnxRuntimeEncoder(self.path / "vision_encoder.onnx", num_threads=num_threads)
@@ -89,8 +90,11 @@ class EngineDirectory:
         scorer: TokenScorer
         match self.manifest.stages.grounder:
             case "torch":
-                model = self._checkpoint(num_threads).load_grounding(dtype=self._dtype)
-                return TorchGrounder(model, device=self.manifest.device)
+                device = self.manifest.device
+                model = self._checkpoint(num_threads).load_grounding(
+                    dtype=self._dtype, device=device
+                )
+                return TorchGrounder(model, device=device)
             case "onnxruntime":
                 return OnnxRuntimeGrounder(self.path / "grounding.onnx", num_threads=num_threads)
             case "tensorrt":

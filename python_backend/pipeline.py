@@ -147,8 +147,8 @@ class Pipeline:
         )
         limits = limits or Limits()
         meter = Counts()
-        encoder = TorchEncoder(opened.load_vision(dtype=dtype), device=device)
-        grounder = TorchGrounder(opened.load_grounding(dtype=dtype), device=device)
+        encoder = TorchEncoder(opened.load_vision(dtype=dtype, device=device), device=device)
+        grounder = TorchGrounder(opened.load_grounding(dtype=dtype, device=device), device=device)
         decoders = MediaWorkers(limits=limits)
         return cls(
             manifest=manifest,

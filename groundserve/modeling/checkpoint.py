@@ -111,7 +111,9 @@ class Checkpoint:
             vision_config=vision_config,
         )
 
-    def load_vision(self, *, dtype: torch.dtype = torch.float32) -> VisionEncoder:
+    def load_vision(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> VisionEncoder:
         """Read the vision tower up to the layer that is used."""
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
@@ -119,8 +121,8 @@ class Checkpoint:
         found = self.tower_tensors()
         # The layers behind the selected one, the final norm and the head are left out.
         wanted = model.state_dict().keys() & found.keys()
-        fill_module(model, {name: found[name].to(dtype) for name in wanted})
-        return model.eval().requires_grad_(False)
+        fill_module(model, {name: found[name].to(device, dtype) for name in wanted})
+        return model.to(device).eval().requires_grad_(False)
 
     def tower_tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the vision tower by its name inside it, used or not."""
@@ -128,7 +130,9 @@ class Checkpoint:
             return vision_tensors(self.directory, in_tower=False)
         return vision_tensors(self.tower_directory, in_tower=True)
 
-    def load_grounding(self, *, dtype: torch.dtype = torch.float32) -> GroundingModel:
+    def load_grounding(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> GroundingModel:
         """Read projector, decoder and head.
 
         Raises:
@@ -136,8 +140,8 @@ class Checkpoint:
         """
         with torch.device("meta"):
             model = GroundingModel(self.config)
-        fill_module(model, model_tensors(self.directory, dtype=dtype))
-        return model.eval().requires_grad_(False)
+        fill_module(model, model_tensors(self.directory, dtype=dtype, device=device))
+        return model.to(device).eval().requires_grad_(False)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return the tokenizer with every special token registered, and its padding id.
@@ -213,7 +217,11 @@ def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
 
 
 def model_tensors(
-    directory: Path, *, dtype: torch.dtype = torch.float32, copy: bool = False
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    copy: bool = False,
 ) -> dict[str, Tensor]:
     """Return every tensor of a checkpoint but the tower's, by the names in our modules.
 
@@ -223,11 +231,12 @@ def model_tensors(
     Args:
         directory: The checkpoint.
         dtype: Of all tensors returned.
+        device: Where they go, one by one.
         copy: Copy tensors that have this dtype already; without, they are the file mapped into
             memory, at whatever alignment it gives them.
     """
     tensors = _read_tensors(directory, lambda name: not name.startswith(_VISION_PREFIX))
-    return {_our_name(name): tensor.to(dtype, copy=copy) for name, tensor in tensors}
+    return {_our_name(name): tensor.to(device, dtype, copy=copy) for name, tensor in tensors}
 
 
 def reference_state_dict(vision: nn.Module, grounding: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Shape letters: T frames, P = g*g tokens a frame, D_v vision width, L text tokens
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
@@ -52,8 +53,13 @@ class GroundingModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         per_frame = hidden_states[0, :num_visual].reshape(num_frames, tokens_per_frame, -1)
-        logits: Tensor = self.head(per_frame.mean(dim=1))
-        return logits.squeeze(1).to(torch.float32)
+        # In float32 whatever the decoder's dtype: logits of 8 bits would tie.
+        logits = F.linear(
+            per_frame.mean(dim=1, dtype=torch.float32),
+            self.head.weight.to(torch.float32),
+            self.head.bias.to(torch.float32),
+        )
+        return logits.squeeze(1)
 
 
 def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:

@@ -1,0 +1,99 @@
+"""A built engine directory against PyTorch in float32, whatever engines its profile names."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import groundserve
+from benchmarks.gpu.models import Bench, relative_error
+from benchmarks.gpu.parity import mask_probe
+from benchmarks.gpu.report import NotRun, PartResult
+from benchmarks.gpu.timing import time_call
+from groundserve.grid import grid_side, pooling_weights
+from python_backend.arrays import Array
+from python_backend.ground.base import PackedGrounder
+
+_PACKAGES = ("tensorrt", "tensorrt_rtx", "tensorrt_llm")
+_TEXT_LENGTHS = (1, 7, 128, 1000)
+_NUM_FRAMES = 8
+_DIGITS = Path(groundserve.__file__).parent / "checkpoints" / "digits"
+
+
+def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None) -> PartResult:
+    """Check and time the engines of a directory.
+
+    Args:
+        bench: Its device is where the engines run.
+        engine_dir: As `groundserve build` writes it; nothing runs where None.
+        checkpoint: What it was built from; the shipped one where None.
+    """
+    if engine_dir is None:
+        found = {name: importlib.util.find_spec(name) is not None for name in _PACKAGES}
+        return NotRun(f"no directory given with --engines; importable: {found}")
+    from groundserve.modeling.checkpoint import Checkpoint
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.engine import EngineDirectory
+    from python_backend.ground.torch import TorchGrounder
+
+    engine = EngineDirectory.load(engine_dir, verify_files=True)
+    opened = Checkpoint.open(checkpoint or _DIGITS)
+    model, random = engine.manifest.model, np.random.default_rng(7)
+    side = model.image_size
+    frames = random.integers(0, 256, (_NUM_FRAMES, side, side, 3), dtype=np.uint8)
+    grid = grid_side(_NUM_FRAMES, vision_token_num=model.vision_token_num, side=model.side)
+    pooling = pooling_weights(grid, side=model.side)
+    text_ids = [random.integers(0, opened.config.vocab_size, length) for length in _TEXT_LENGTHS]
+    expected = TorchEncoder(opened.load_vision()).encode(frames, pooling)
+    reference = TorchGrounder(opened.load_grounding())
+    encoder = engine.open_encoder(num_threads=4)
+    grounder: Any = engine.open_grounder(num_threads=4)
+    features: Array = encoder.encode(frames, pooling)
+    alone = [grounder.ground(features, ids) for ids in text_ids]
+    logits = [reference.ground(expected, ids) for ids in text_ids]
+    result: dict[str, Any] = {
+        "engine": engine.manifest.identity,
+        "against": "float32 PyTorch on CPU; noise as frames and text",
+        "feature_relative_error": relative_error(features, expected),
+        "logit_relative_error": {
+            str(len(ids)): relative_error(one, other)
+            for ids, one, other in zip(text_ids, alone, logits, strict=True)
+        },
+        "mask_probe": mask_probe(grounder, features, text_ids[1]),
+        "encode_ms": time_call(lambda: encoder.encode(frames, pooling), bench.device),
+        "ground_ms": time_call(lambda: grounder.ground(features, text_ids[1]), bench.device),
+    }
+    if isinstance(grounder, PackedGrounder):
+        result["packed"] = check_packing(
+            grounder, features, text_ids, vocab_size=opened.config.vocab_size
+        )
+    return result
+
+
+def check_packing(
+    grounder: PackedGrounder,
+    features: Array,
+    text_ids: list[NDArray[np.int64]],
+    *,
+    vocab_size: int,
+) -> dict[str, Any]:
+    """Score questions of all lengths in one pass, twice; in the second the last one is another.
+
+    Sequences of a pass must not see each other: the others' logits keep their bits.
+    """
+    packed = grounder.ground_packed(features, text_ids)
+    changed = [*text_ids[:-1], (text_ids[-1] + 1) % vocab_size]
+    other = grounder.ground_packed(features, changed)
+    return {
+        "text_lengths": [len(ids) for ids in text_ids],
+        "relative_error_to_alone": [
+            relative_error(one, grounder.ground(features, ids))
+            for one, ids in zip(packed, text_ids, strict=True)
+        ],
+        "others_bit_identical_when_last_changes": bool(np.array_equal(packed[:-1], other[:-1])),
+        "changed_one_moves": bool((packed[-1] != other[-1]).any()),
+    }
