@@ -34,7 +34,7 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
     n, g = Dim("n", min=1), Dim("g", min=1, max=side)
     model.patches_as_matmul = True
     with _exportable_attention(model):
-        _export(
+        export_graph(
             model,
             (pixels, pool),
             path,
@@ -49,7 +49,7 @@ def export_grounding(model: GroundingModel, path: Path) -> None:
     features = torch.zeros((3, 4, model.vision_hidden_size))
     text_ids = torch.zeros(5, dtype=torch.int64)
     with _exportable_attention(model.decoder):
-        _export(
+        export_graph(
             model,
             (features, text_ids),
             path,
@@ -60,6 +60,48 @@ def export_grounding(model: GroundingModel, path: Path) -> None:
                 "text_ids": {0: Dim("l", min=1)},
             },
         )
+
+
+def export_graph(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    *,
+    inputs: list[str],
+    output: str,
+    dynamic_shapes: dict[str, Any],
+    opset: int = OPSET,
+    weights_apart: bool = False,
+) -> None:
+    """Write one ONNX graph.
+
+    Args:
+        model: The graph's module, with one output.
+        example: Inputs to trace it with.
+        path: File to write.
+        inputs: Names of the graph's inputs.
+        output: Name of its output.
+        dynamic_shapes: Of each parameter of `forward`, the dimensions that may vary.
+        opset: Version of the ONNX operators.
+        weights_apart: Whether the weights go to `<path>.data`, which may be larger than 2 GiB and
+            is mapped, not read, by who opens the graph.
+    """
+    with warnings.catch_warnings(), _quiet_exporter():
+        # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=dynamic_shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise GroundserveError(f"exporting {path.name} gave no program")
+    program.save(str(path), external_data=weights_apart or None)
 
 
 def _onnxruntime_attention(
@@ -105,33 +147,6 @@ def _exportable_attention(model: VisionEncoder | nn.Module) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = previous
-
-
-def _export(
-    model: nn.Module,
-    example: tuple[Tensor, ...],
-    path: Path,
-    *,
-    inputs: list[str],
-    output: str,
-    dynamic_shapes: dict[str, Any],
-) -> None:
-    with warnings.catch_warnings(), _quiet_exporter():
-        # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=[output],
-            dynamic_shapes=dynamic_shapes,
-            verbose=False,
-        )
-    if program is None:
-        raise GroundserveError(f"exporting {path.name} gave no program")
-    program.save(str(path))
 
 
 @contextmanager

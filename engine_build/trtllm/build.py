@@ -16,6 +16,7 @@ from pathlib import Path
 from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import UnsupportedError
+from groundserve.gpu import current_gpu_arch
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 
@@ -197,9 +198,7 @@ def _complete_config(path: Path, *, gpu_arch: str) -> None:
 
 
 def _gpu_arch() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
+    gpu_arch = current_gpu_arch()
+    if gpu_arch is None:
         raise UnsupportedError(f"{_PROGRAM} builds for the GPU of this machine, which has none")
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm_{major}{minor}"
+    return gpu_arch

@@ -57,7 +57,7 @@ def command(
     Example: [bold]groundserve build --checkpoint ./VideoITG-8B --out ./engines[/bold]
     """
     from engine_build import build
-    from groundserve.tensorrt_library import current_gpu_arch
+    from groundserve.gpu import current_gpu_arch
 
     if device not in (None, "cpu", "cuda"):
         raise UnsupportedError(f"device must be cpu or cuda, got {device!r}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.gpu import current_gpu_arch
 from groundserve.limits import GIB
 from groundserve.media import Segments
 from python_backend.arrays import Array
@@ -69,7 +70,7 @@ class DaliDecoder:
         self._device = device
         self._num_threads = num_threads
         self._fallback = fallback
-        self._architecture = _gpu_architecture() if device == "mixed" else None
+        self._gpu_arch = _require_gpu() if device == "mixed" else None
         self._lock = threading.Lock()
         self._pipeline = self._build()
 
@@ -106,9 +107,9 @@ class DaliDecoder:
                 f"{segments.num_frames} frames of {stream.width} x {stream.height} "
                 f"take more than {MAX_DECODED_BYTES} bytes"
             )
-        if self._architecture is None:
+        if self._gpu_arch is None:
             return why_not_on_cpu(stream)
-        return why_not_on_gpu(stream, self._architecture)
+        return why_not_on_gpu(stream, self._gpu_arch)
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
@@ -189,15 +190,14 @@ class DaliDecoder:
         return pipeline
 
 
-def _gpu_architecture() -> tuple[int, int]:
-    import torch
-
-    if not torch.cuda.is_available():
+def _require_gpu() -> str:
+    gpu_arch = current_gpu_arch()
+    if gpu_arch is None:
         raise EngineMismatchError(
             "this engine directory decodes on an NVIDIA GPU, this machine has none; build one for "
             "it with: groundserve build --profile cpu"
         )
-    return torch.cuda.get_device_capability(0)
+    return gpu_arch
 
 
 def _check_written(frames: Array) -> None:

@@ -16,9 +16,6 @@ from groundserve.media import StreamInfo
 CPU_CODECS = ("vp8", "vp9", "mjpeg")
 """What the FFmpeg inside DALI decodes."""
 
-Architecture = tuple[int, int]
-"""Compute capability, such as (9, 0)."""
-
 _BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
 """Bits of a sample by FFmpeg's name of the layout. Only 4:2:0: DALI reads NV12, which is that."""
 
@@ -47,16 +44,16 @@ _TURING: Mapping[str, Capability] = {
 _AMPERE = {**_TURING, "av1": Capability(bit_depths=(8, 10), max_side_pixels=8192)}
 _BLACKWELL = {**_AMPERE, "h264": replace(_TURING["h264"], max_side_pixels=8192)}
 
-NVDEC: Mapping[Architecture, Mapping[str, Capability]] = {
-    (7, 5): _TURING,
-    (8, 0): _TURING,  # A100
-    (8, 6): _AMPERE,
-    (8, 9): _AMPERE,  # Ada
-    (9, 0): _TURING,  # Hopper
-    (10, 0): _BLACKWELL,
-    (10, 3): _BLACKWELL,
-    (12, 0): _BLACKWELL,
-    (12, 1): _BLACKWELL,
+NVDEC: Mapping[str, Mapping[str, Capability]] = {
+    "sm_75": _TURING,
+    "sm_80": _TURING,  # A100
+    "sm_86": _AMPERE,
+    "sm_89": _AMPERE,  # Ada
+    "sm_90": _TURING,  # Hopper
+    "sm_100": _BLACKWELL,
+    "sm_103": _BLACKWELL,
+    "sm_120": _BLACKWELL,
+    "sm_121": _BLACKWELL,
 }
 
 
@@ -67,17 +64,17 @@ def why_not_on_cpu(stream: StreamInfo) -> str | None:
     return f"DALI on the CPU does not decode {stream.codec_name}"
 
 
-def why_not_on_gpu(stream: StreamInfo, architecture: Architecture) -> str | None:
+def why_not_on_gpu(stream: StreamInfo, gpu_arch: str) -> str | None:
     """Return why DALI cannot decode a video on a GPU, None where it can.
 
     Args:
         stream: The video.
-        architecture: The GPU's compute capability.
+        gpu_arch: Architecture of the GPU, such as sm_90.
     """
-    nvdec = f"NVDEC of sm_{architecture[0]}{architecture[1]}"
-    if architecture not in NVDEC:
+    nvdec = f"NVDEC of {gpu_arch}"
+    if gpu_arch not in NVDEC:
         return f"{nvdec} is not known"
-    capability = NVDEC[architecture].get(stream.codec_name)
+    capability = NVDEC[gpu_arch].get(stream.codec_name)
     if capability is None:
         return f"{nvdec} does not decode {stream.codec_name}"
     if _BIT_DEPTHS.get(stream.pixel_format) not in capability.bit_depths:

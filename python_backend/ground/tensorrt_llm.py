@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.gpu import current_gpu_arch
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +69,7 @@ class CudaGpu:
     @property
     def arch(self) -> str:
         """See `Gpu.arch`."""
-        import torch
-
-        major, minor = torch.cuda.get_device_capability(self.device)
-        return f"sm_{major}{minor}"
+        return current_gpu_arch() or "none"
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
         """See `Gpu.run`."""

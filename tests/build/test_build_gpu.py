@@ -10,11 +10,9 @@ from safetensors.torch import load_file
 
 from engine_build import build
 from groundserve.errors import EngineMismatchError, UnsupportedError
+from groundserve.gpu import current_gpu_arch
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
-from groundserve.media import MediaWorkers
-from groundserve.tensorrt_library import current_gpu_arch
 from python_backend.engine import EngineDirectory
-from python_backend.meter import Counts
 from tests.reference import REPOSITORY
 
 DIGITS = REPOSITORY / "groundserve" / "checkpoints" / "digits"

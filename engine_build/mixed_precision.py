@@ -1,0 +1,247 @@
+"""The models as TensorRT engines compute them: products in 16 bit, sums over layers in 32.
+
+Shape letters: n frames, S image side or tokens, s patches a side, P = s*s patches, g grid side,
+D_v vision width, D decoder width, H heads, K key-value heads, h head size.
+
+In 16 bit: the weights and inputs of every matrix product of a layer, and attention, because fused
+attention kernels exist in 16 bit only. In float32: the patch projection with the position
+embedding, the residual stream, LayerNorm and RMSNorm, GELU and SiLU, rotary embedding, pooling,
+and the head. docs/tensorrt.md has the errors that each of these would add in 16 bit.
+
+The modules share the weights they are made from wherever the dtype is the same, so that a
+checkpoint read in 16 bit exists once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
+from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
+
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+
+
+class MixedVisionEncoder(nn.Module):
+    """`VisionEncoder` with 16-bit products and float16 features."""
+
+    def __init__(self, model: VisionEncoder, *, dtype: torch.dtype) -> None:
+        """Take over a model's weights.
+
+        Args:
+            model: In any dtype; float32 keeps LayerNorm and patch projection as they were trained.
+            dtype: Of the products; float32 (then of the features too) gives the model that the
+                others are compared with.
+        """
+        super().__init__()
+        self.output_dtype = torch.float32 if dtype == torch.float32 else torch.float16
+        self.side, self.image_size = model.side, model.image_size
+        self.patch_size = model.patch_size
+        conv = model.embeddings.patch_embedding
+        # (D_v, p*p*3), over (row, column, channel) as the pixels lie.
+        self.patch_weight = _frozen(conv.weight.permute(0, 2, 3, 1).flatten(1), torch.float32)
+        self.patch_bias = _frozen(conv.bias, torch.float32)
+        positions = model.embeddings.position_embedding.weight
+        self.positions = _frozen(positions, torch.float32)  # (P, D_v)
+        self.layers = nn.ModuleList(_VisionLayer(one, dtype) for one in model.encoder.layers)
+
+    def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
+        """Encode frames.
+
+        Args:
+            pixels: uint8 (n, S, S, 3), RGB.
+            pool: float32 (n, g, s), as `VisionEncoder.forward` takes it.
+
+        Returns:
+            float16 (n, g*g, D_v), whichever 16 bits the products have.
+        """
+        hidden_states = self._embed_patches(pixels)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        # Without products of n and g in shapes, which the exporter would compute from a Squeeze
+        # without axes, and TensorRT's parser takes that in all cases only since 11.5.
+        n, _, width = hidden_states.shape
+        rows = torch.matmul(pool, hidden_states.reshape(n, self.side, self.side * width))
+        rows = rows.reshape(n, -1, self.side, width)  # (n, g, s, D_v): rows pooled
+        pooled = torch.matmul(pool.unsqueeze(1), rows)  # (n, g, g, D_v)
+        return pooled.reshape(n, -1, width).to(self.output_dtype)
+
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        n, s, p = pixels.shape[0], self.side, self.patch_size
+        pixel_values = pixels.to(torch.float32) / 127.5 - 1
+        patches = pixel_values[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
+        patches = patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
+        return F.linear(patches, self.patch_weight, self.patch_bias) + self.positions
+
+
+class MixedTokenScorer(nn.Module):
+    """The decoder and head of `GroundingModel`: one score a token, full attention."""
+
+    def __init__(self, model: GroundingModel, *, dtype: torch.dtype, max_tokens: int) -> None:
+        """Take over a model's weights, but neither its projector nor its embedding table.
+
+        Args:
+            model: In any dtype.
+            dtype: Of the products; float32 gives the model that the others are compared with.
+            max_tokens: Positions of the rotary table. A table, because kernels may take sines of
+                angles as large as these with too few digits.
+        """
+        super().__init__()
+        decoder = model.decoder
+        self.dtype, self.max_tokens = dtype, max_tokens
+        self.hidden_size = decoder.config.hidden_size
+        angles = torch.arange(max_tokens)[:, None].float() * decoder.rotary_emb.inv_freq.float()
+        # (max_tokens, h) each: both halves of a head turn by the same angles.
+        self.cos = _frozen(torch.cat([angles.cos(), angles.cos()], dim=1), torch.float32)
+        self.sin = _frozen(torch.cat([angles.sin(), angles.sin()], dim=1), torch.float32)
+        self.layers = nn.ModuleList(_DecoderLayer(one, dtype) for one in decoder.layers)
+        self.norm = _RMSNorm(decoder.norm)
+        self.head_weight = _frozen(model.head.weight[0], torch.float32)  # (D,)
+        self.head_bias = _frozen(model.head.bias, torch.float32)
+
+    def forward(self, inputs_embeds: Tensor) -> Tensor:
+        """Score the tokens of one sequence.
+
+        Args:
+            inputs_embeds: (S, D) in the products' dtype, visual tokens first, S <= `max_tokens`.
+
+        Returns:
+            float32 (S,): the head applied to each token's last hidden state.
+        """
+        num_tokens = inputs_embeds.shape[0]
+        cos, sin = self.cos[:num_tokens], self.sin[:num_tokens]
+        hidden_states = inputs_embeds.to(torch.float32).unsqueeze(0)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, cos, sin)
+        # A sum instead of a product with one column, which TensorRT might run in TF32.
+        scores: Tensor = (self.norm(hidden_states[0]) * self.head_weight).sum(dim=1)
+        return scores + self.head_bias
+
+
+class _VisionLayer(nn.Module):
+    def __init__(self, layer: SiglipEncoderLayer, dtype: torch.dtype) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.num_heads = attention.num_heads
+        self.scale = attention.scale
+        self.norm_1, self.norm_2 = _LayerNorm(layer.layer_norm1), _LayerNorm(layer.layer_norm2)
+        self.query = _Product(attention.q_proj, dtype)
+        self.key = _Product(attention.k_proj, dtype)
+        self.value = _Product(attention.v_proj, dtype)
+        self.out = _Product(attention.out_proj, dtype)
+        self.up = _Product(layer.mlp.fc1, dtype)
+        self.down = _Product(layer.mlp.fc2, dtype)
+        self.activation = layer.mlp.activation_fn
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """Float32 (n, P, D_v) -> the same."""
+        hidden_states = self.norm_1(residual)
+        query, key, value = (
+            _split_heads(product(hidden_states), self.num_heads)
+            for product in (self.query, self.key, self.value)
+        )
+        attended = _attend(query * self.scale, key, value)
+        residual = residual + self.out(attended).to(torch.float32)
+        activated = self.activation(self.up(self.norm_2(residual)).to(torch.float32))
+        summed: Tensor = residual + self.down(activated).to(torch.float32)
+        return summed
+
+
+class _DecoderLayer(nn.Module):
+    def __init__(self, layer: Qwen2DecoderLayer, dtype: torch.dtype) -> None:
+        super().__init__()
+        attention, mlp = layer.self_attn, layer.mlp
+        self.dtype = dtype
+        self.num_heads = attention.config.num_attention_heads
+        self.num_kv_heads = attention.config.num_key_value_heads
+        self.scale = attention.scaling
+        self.norm_1 = _RMSNorm(layer.input_layernorm)
+        self.norm_2 = _RMSNorm(layer.post_attention_layernorm)
+        self.query = _Product(attention.q_proj, dtype)
+        self.key = _Product(attention.k_proj, dtype)
+        self.value = _Product(attention.v_proj, dtype)
+        self.out = _Product(attention.o_proj, dtype)
+        self.gate = _Product(mlp.gate_proj, dtype)
+        self.up = _Product(mlp.up_proj, dtype)
+        self.down = _Product(mlp.down_proj, dtype)
+
+    def forward(self, residual: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Float32 (1, S, D) -> the same; cos and sin float32 (S, h)."""
+        hidden_states = self.norm_1(residual)
+        query = _split_heads(self.query(hidden_states), self.num_heads)  # (1, H, S, h)
+        key = _split_heads(self.key(hidden_states), self.num_kv_heads)  # (1, K, S, h)
+        value = _split_heads(self.value(hidden_states), self.num_kv_heads)
+        query = (_rotate(query, cos, sin) * self.scale).to(self.dtype)
+        key = _rotate(key, cos, sin).to(self.dtype)
+        attended = _attend(query, key, value)
+        residual = residual + self.out(attended).to(torch.float32)
+        hidden_states = self.norm_2(residual)
+        gate = F.silu(self.gate(hidden_states).to(torch.float32))
+        gated = gate * self.up(hidden_states).to(torch.float32)
+        summed: Tensor = residual + self.down(gated).to(torch.float32)
+        return summed
+
+
+class _Product(nn.Module):
+    """A linear layer in one dtype, whatever its input has."""
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = _frozen(linear.weight, dtype)
+        self.bias = None if linear.bias is None else _frozen(linear.bias, dtype)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs.to(self.weight.dtype), self.weight, self.bias)
+
+
+class _LayerNorm(nn.Module):
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight = _frozen(norm.weight, torch.float32)
+        self.bias = _frozen(norm.bias, torch.float32)
+        self.epsilon = norm.eps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.layer_norm(inputs, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+class _RMSNorm(nn.Module):
+    def __init__(self, norm: Qwen2RMSNorm) -> None:
+        super().__init__()
+        self.weight = _frozen(norm.weight, torch.float32)
+        self.epsilon: float = norm.variance_epsilon
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # Written as a power, the exporter makes this RMSNormalization, which is newer in TensorRT's
+        # parser than Attention.
+        variance = (inputs * inputs).mean(-1, keepdim=True)
+        return self.weight * (inputs * torch.rsqrt(variance + self.epsilon))
+
+
+def _frozen(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().to(dtype), requires_grad=False)
+
+
+def _split_heads(packed: Tensor, num_heads: int) -> Tensor:
+    n, length, width = packed.shape
+    return packed.reshape(n, length, num_heads, width // num_heads).transpose(1, 2)
+
+
+def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding over split halves in float32; heads (1, H, S, h)."""
+    heads = heads.to(torch.float32)
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Full attention of a scaled query (n, H, S, h) -> (n, S, H*h), exported as one operator.
+
+    The operator could scale, too; TensorRT's parser then scales query and key by the root of it,
+    each in 16 bit, which rounds twice more.
+    """
+    grouped = key.shape[1] != query.shape[1]  # the exporter refuses groups of one
+    attended = F.scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=grouped)
+    return attended.transpose(1, 2).flatten(2)

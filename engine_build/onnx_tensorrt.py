@@ -1,0 +1,74 @@
+"""Export the two heavy stages for TensorRT: 16-bit products, attention as one operator.
+
+`vision_encoder.onnx`: PIXELS uint8 (n,S,S,3), POOL float32 (n,g,s) -> FEATURES float16 (n,g*g,D_v).
+`grounding.onnx`: INPUTS_EMBEDS 16 bit (S,D) -> TOKEN_SCORES float32 (S,).
+
+Attention is the `Attention` operator of opset 23, which TensorRT's parser reads since 10.14. It
+takes fewer key-value heads than heads as they are, has no mask here, and becomes an `IAttention`
+that TensorRT must not take apart: a build either uses a fused kernel or fails. Of the operators
+that are as new, the graphs use no other. The plain MatMul-Softmax-MatMul of opset 20 is fused into
+the same kernels in 16 bit, but a graph whose pattern is not recognised builds all the same, and
+needs S x S memory when it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.export import Dim
+
+from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.onnx_export import export_graph
+
+TENSORRT_OPSET = 23
+
+
+def export_mixed_vision_encoder(
+    model: MixedVisionEncoder, path: Path, *, opset: int = TENSORRT_OPSET
+) -> None:
+    """Write the vision stage; dynamic n and g.
+
+    Args:
+        model: In any of the precisions.
+        path: File to write; the weights go to `<path>.data` beside it.
+        opset: Below 23, attention becomes MatMul-Softmax-MatMul; for comparisons.
+    """
+    side, size = model.side, model.image_size
+    # Two frames: the exporter would take one for a constant.
+    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
+    pool = torch.zeros((2, min(3, side), side))
+    n, g = Dim("n", min=1), Dim("g", min=1, max=side)
+    export_graph(
+        model,
+        (pixels, pool),
+        path,
+        inputs=["PIXELS", "POOL"],
+        output="FEATURES",
+        dynamic_shapes={"pixels": {0: n}, "pool": {0: n, 1: g}},
+        opset=opset,
+        weights_apart=True,
+    )
+
+
+def export_token_scorer(
+    model: MixedTokenScorer, path: Path, *, opset: int = TENSORRT_OPSET
+) -> None:
+    """Write the grounding stage's decoder and head; dynamic S.
+
+    Args:
+        model: In any of the precisions.
+        path: File to write; the weights go to `<path>.data` beside it.
+        opset: As for the vision stage.
+    """
+    embeds = torch.zeros((5, model.hidden_size), dtype=model.dtype)
+    export_graph(
+        model,
+        (embeds,),
+        path,
+        inputs=["INPUTS_EMBEDS"],
+        output="TOKEN_SCORES",
+        dynamic_shapes={"inputs_embeds": {0: Dim("s", min=1, max=model.max_tokens)}},
+        opset=opset,
+        weights_apart=True,
+    )

@@ -1,0 +1,184 @@
+"""Run a TensorRT plan on PyTorch's tensors and stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
+from groundserve.tensorrt_library import TensorRTTarget
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class PlanRunner:
+    """One plan with one execution context, on the GPU that PyTorch uses.
+
+    To its caller a run behaves like an operator of PyTorch: it is enqueued behind the work of the
+    current stream, what follows on that stream sees its outputs, and the host waits for nothing.
+    It has a stream of its own between the two, because TensorRT synchronises the host when given
+    the default one, and because runs that share a context's scratch memory must not overlap.
+    """
+
+    def __init__(self, path: Path, target: TensorRTTarget, *, device: str = "cuda") -> None:
+        """Open a plan.
+
+        Args:
+            path: The plan.
+            target: What it was built with and for, from the manifest.
+            device: Where tensors lie; another than "cuda" only under a test's library.
+
+        Raises:
+            MissingExtraError: The library is not installed.
+            EngineMismatchError: Library version or GPU differ from the target's, or the file is
+                unreadable or damaged.
+            UnavailableError: The GPU has no room for the plan's scratch memory.
+        """
+        library = target.load()
+        target.check_gpu()
+        self._device = device
+        self._trt = library.module
+        self._log = library.module.Logger(library.module.Logger.WARNING)
+        self._engine = self._deserialize(path, library.name)
+        context = library.create_context(self._engine)
+        if context is None:
+            raise UnavailableError(
+                f"the GPU has no room for the scratch memory of {path.name}; free some of it"
+            )
+        self._context: Any = context
+        self._lock = threading.Lock()
+        self._stream = _own_stream(device)
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        is_input = self._trt.TensorIOMode.INPUT
+        self._inputs = [n for n in names if self._engine.get_tensor_mode(n) == is_input]
+        self._outputs = [n for n in names if n not in self._inputs]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs must lie and outputs will."""
+        import torch
+
+        return torch.device(self._device)
+
+    def max_shape(self, name: str) -> tuple[int, ...]:
+        """Return the largest shape of an input."""
+        return tuple(self._engine.get_tensor_profile_shape(name, 0)[2])
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the dtype of an input or output."""
+        return _torch_dtype(self._trt, self._engine.get_tensor_dtype(name))
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Enqueue one run.
+
+        Args:
+            inputs: Every input by name: contiguous, on the GPU, of the plan's dtype. Work on the
+                current stream may free or overwrite them as soon as this returns.
+
+        Returns:
+            Every output by name, newly allocated on the GPU.
+
+        Raises:
+            InvalidRequestError: An input is missing, unknown, or of another device, dtype, layout
+                or shape than the plan takes.
+            EngineMismatchError: TensorRT refuses to run.
+        """
+        import torch
+
+        self._check(inputs)
+        with self._lock:
+            for name, tensor in inputs.items():
+                self._context.set_input_shape(name, tuple(tensor.shape))
+                self._context.set_tensor_address(name, tensor.data_ptr())
+            outputs = {
+                name: torch.empty(
+                    tuple(self._context.get_tensor_shape(name)),
+                    dtype=self.dtype(name),
+                    device=self._device,
+                )
+                for name in self._outputs
+            }
+            for name, tensor in outputs.items():
+                self._context.set_tensor_address(name, tensor.data_ptr())
+            if not self._enqueue():
+                raise EngineMismatchError(
+                    f"{self._trt.__name__} {self._trt.__version__} did not run its plan; its log "
+                    "says why; rebuild the engine directory with: groundserve build"
+                )
+        return outputs
+
+    def _enqueue(self) -> bool:
+        if self._stream is None:
+            return bool(self._context.execute_async_v3(0))
+        import torch
+
+        # Every tensor belongs to the current stream, which goes on only after the run has ended:
+        # memory that is freed from now on is not reused before that.
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        done = self._context.execute_async_v3(self._stream.cuda_stream)
+        current.wait_stream(self._stream)
+        return bool(done)
+
+    def _deserialize(self, path: Path, library: str) -> Any:
+        runtime = self._trt.Runtime(self._log)
+        try:
+            engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        except OSError as error:
+            raise EngineMismatchError(
+                f"{path.name} cannot be read ({error.strerror}); rebuild the engine directory "
+                "with: groundserve build"
+            ) from error
+        if engine is None:
+            raise EngineMismatchError(
+                f"{path.name} is no plan that {library} {self._trt.__version__} opens here; "
+                "rebuild it with: groundserve build"
+            )
+        # The engine uses the runtime for as long as it lives.
+        self._runtime = runtime
+        return engine
+
+    def _check(self, inputs: Mapping[str, Tensor]) -> None:
+        if sorted(inputs) != sorted(self._inputs):
+            raise InvalidRequestError(
+                f"the plan takes {', '.join(sorted(self._inputs))}, got {', '.join(sorted(inputs))}"
+            )
+        for name, tensor in inputs.items():
+            wanted = self.dtype(name)
+            if tensor.dtype != wanted or tensor.device.type != self.device.type:
+                raise InvalidRequestError(
+                    f"{name} must be {wanted} on {self._device}, got {tensor.dtype} on "
+                    f"{tensor.device}"
+                )
+            low, _, high = (tuple(s) for s in self._engine.get_tensor_profile_shape(name, 0))
+            fits = len(low) == tensor.dim() and all(
+                a <= size <= b for a, size, b in zip(low, tensor.shape, high, strict=True)
+            )
+            if not fits or not tensor.is_contiguous():
+                raise InvalidRequestError(
+                    f"{name} must be contiguous with a shape in {low}..{high}, got "
+                    f"{tuple(tensor.shape)}"
+                )
+
+
+def _own_stream(device: str) -> torch.cuda.Stream | None:
+    import torch
+
+    if device != "cuda":
+        return None
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+
+def _torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
+    import torch
+
+    return {
+        trt.DataType.FLOAT: torch.float32,
+        trt.DataType.HALF: torch.float16,
+        trt.DataType.BF16: torch.bfloat16,
+        trt.DataType.UINT8: torch.uint8,
+    }[dtype]

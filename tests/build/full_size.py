@@ -1,0 +1,125 @@
+"""Build one full-size plan in a process of its own: `python -m tests.build.full_size vision DIR`.
+
+Prints one JSON line: the report of the build, sizes, seconds and the process's peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
+from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from groundserve.modeling.grounding import GroundingModel
+from groundserve.modeling.vision import VisionEncoder
+from groundserve.tensorrt_library import TensorRTTarget
+
+MAX_TOKENS = 20_480
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+def random_vision() -> MixedVisionEncoder:
+    """SigLIP so400m, 384 px, as far as its last layer but one."""
+    with torch.device("meta"):
+        tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
+        model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
+    return MixedVisionEncoder(_filled(model), dtype=torch.bfloat16)
+
+
+def decoder_config(
+    *, num_layers: int, hidden_size: int, num_heads: int, num_kv_heads: int, intermediate_size: int
+) -> CheckpointConfig:
+    """A decoder of Qwen2's shape, in the sizes given."""
+    return CheckpointConfig(
+        vocab_size=16,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_kv_heads,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+        max_position_embeddings=32768,
+        mm_vision_tower="siglip",
+        mm_hidden_size=8,
+        mm_vision_select_layer=-2,
+        vision_token_num=16384,
+        initializer_range=0.02,
+        tokenizer_model_max_length=MAX_TOKENS,
+    )
+
+
+def random_scorer(config: CheckpointConfig) -> MixedTokenScorer:
+    with torch.device("meta"):
+        model = GroundingModel(config).to(torch.bfloat16)
+    model = _filled(model)
+    head_size = config.hidden_size // config.num_attention_heads
+    half = torch.arange(0, head_size, 2) / head_size
+    model.decoder.rotary_emb.inv_freq = config.rope_theta**-half
+    return MixedTokenScorer(model, dtype=torch.bfloat16, max_tokens=MAX_TOKENS)
+
+
+def _filled(model: _Model) -> _Model:
+    """Draw the weights in their final dtype; in float32 they would take twice the memory."""
+    model = model.to_empty(device="cpu").requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.02)
+    return model.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["vision", "scorer"])
+    parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
+    parser.add_argument("--gpu-arch", action="append", required=True)
+    parser.add_argument("--num-layers", type=int, default=28, help="of the scorer")
+    parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
+    parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
+    parser.add_argument("--num-kv-heads", type=int, default=1, help="of the scorer")
+    parser.add_argument("--intermediate-size", type=int, default=2048, help="of the scorer")
+    args = parser.parse_args()
+    graph = args.directory / "model.onnx"
+    started = time.perf_counter()
+    if args.stage == "vision":
+        encoder = random_vision()
+        shapes = vision_shapes(image_size=encoder.image_size, side=encoder.side)
+        num_layers = len(encoder.layers)
+        export_mixed_vision_encoder(encoder, graph)
+        del encoder
+    else:
+        sizes = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
+        scorer = random_scorer(decoder_config(**{name: getattr(args, name) for name in sizes}))
+        shapes = token_scorer_shapes(hidden_size=scorer.hidden_size, max_tokens=MAX_TOKENS)
+        num_layers = len(scorer.layers)
+        export_token_scorer(scorer, graph)
+        del scorer
+    exported = time.perf_counter()
+    report = build_plan(
+        graph,
+        args.directory / "model.plan",
+        target=TensorRTTarget.choose(args.gpu_arch),
+        shapes=shapes,
+        num_layers=num_layers,
+    )
+    result = {
+        **asdict(report),
+        "num_layers": num_layers,
+        "export_seconds": exported - started,
+        "weights_bytes": graph.with_name("model.onnx.data").stat().st_size,
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+    }
+    print(json.dumps(result))  # noqa: T201 - the parent reads it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Plans at the real sizes, built without a GPU: they fuse, and they fit into a small machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.reference import REPOSITORY
+
+MAX_MEMORY_GIB = 16
+
+
+@pytest.mark.parametrize(
+    ("stage", "num_layers", "weights_mb"),
+    [
+        # SigLIP so400m, 384 px, 26 of 27 layers; 411 M weights of 16 bits.
+        pytest.param("vision", 26, 790, id="so400m"),
+        # 28 layers, head size and S of the real decoder, at a seventh of its width.
+        pytest.param("scorer", 28, 210, id="qwen2_narrow"),
+    ],
+)
+def test_a_full_size_plan_is_fused_in_every_layer(tmp_path, stage, num_layers, weights_mb):
+    options = ["--gpu-arch", "sm_89", "--gpu-arch", "sm_120"]
+    command = [sys.executable, "-m", "tests.build.full_size", stage, str(tmp_path), *options]
+    run = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    print(result)  # noqa: T201 - pytest shows it with -s
+    assert result["num_layers"] == num_layers
+    assert result["num_attention_layers"] == result["num_fused_kernels"] == num_layers
+    assert result["weights_bytes"] > weights_mb * 1e6
+    assert result["plan_bytes"] == (tmp_path / "model.plan").stat().st_size
+    assert result["peak_memory_gib"] < MAX_MEMORY_GIB

@@ -1,0 +1,271 @@
+"""Real plans by `tensorrt_rtx`, which needs no GPU to build them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from engine_build.tensorrt_plan import (
+    ShapeRange,
+    build_plan,
+    make_build_log,
+    token_scorer_shapes,
+    vision_shapes,
+)
+from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
+from tests.build.precision_variants import DIGITS
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+VISION_SHAPES = vision_shapes(image_size=72, side=6)
+SCORER_SHAPES = token_scorer_shapes(hidden_size=128, max_tokens=512)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return TensorRTTarget.choose(["sm_89", "sm_120"])
+
+
+@pytest.fixture(scope="module")
+def vision_graph(tmp_path_factory):
+    """Export the digits encoder in a precision and opset."""
+    model = Checkpoint.open(DIGITS).load_vision()
+    folder = tmp_path_factory.mktemp("vision")
+
+    def export(precision, opset=23):
+        path = folder / f"{precision}_{opset}.onnx"
+        mixed = MixedVisionEncoder(model, dtype=DTYPES[precision])
+        export_mixed_vision_encoder(mixed, path, opset=opset)
+        return path
+
+    return export
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_digits_encoder_builds_with_every_layer_fused(
+    vision_graph, target, tmp_path, precision
+):
+    plan = tmp_path / "vision.plan"
+    graph = vision_graph(precision)
+    report = build_plan(graph, plan, target=target, shapes=VISION_SHAPES, num_layers=3)
+    assert (report.num_attention_layers, report.num_fused_kernels) == (3, 3)
+    assert report.plan_bytes == plan.stat().st_size
+    assert report.library == f"tensorrt_rtx {target.version}"
+    assert report.gpu_archs == ("sm_89", "sm_120")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_digits_decoder_builds_with_every_layer_fused(target, tmp_path, precision):
+    grounding = Checkpoint.open(DIGITS).load_grounding()
+    model = MixedTokenScorer(grounding, dtype=DTYPES[precision], max_tokens=512)
+    export_token_scorer(model, tmp_path / "grounding.onnx")
+    report = build_plan(
+        tmp_path / "grounding.onnx",
+        tmp_path / "grounding.plan",
+        target=target,
+        shapes=SCORER_SHAPES,
+        num_layers=4,
+    )
+    assert (report.num_attention_layers, report.num_fused_kernels) == (4, 4)
+
+
+def test_bf16_is_refused_where_the_gpu_has_none(vision_graph, target, tmp_path):
+    with pytest.raises(EngineMismatchError, match=r"cannot build bf16_23\.onnx for sm_75: "):
+        build_plan(
+            vision_graph("bf16"),
+            tmp_path / "vision.plan",
+            target=replace(target, gpu_archs=("sm_75",)),
+            shapes=VISION_SHAPES,
+            num_layers=3,
+        )
+
+
+def test_the_attention_operator_is_never_taken_apart(vision_graph, target, tmp_path):
+    with pytest.raises(EngineMismatchError, match="not supported by a dedicated kernel"):
+        build_plan(
+            vision_graph("fp32"),
+            tmp_path / "vision.plan",
+            target=target,
+            shapes=VISION_SHAPES,
+            num_layers=3,
+        )
+
+
+def test_a_plan_whose_attention_is_not_fused_is_refused(vision_graph, target, tmp_path):
+    """In float32 the plain pattern builds, with P x P numbers in memory."""
+    with pytest.raises(EngineMismatchError, match=r"3 attention layers and .* fused 0 of them"):
+        build_plan(
+            vision_graph("fp32", 20),
+            tmp_path / "vision.plan",
+            target=target,
+            shapes=VISION_SHAPES,
+            num_layers=3,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plain_pattern_is_fused_in_16_bit(vision_graph, target, tmp_path):
+    """And counted by its kernels, there being no operator to count."""
+    report = build_plan(
+        vision_graph("bf16", 20),
+        tmp_path / "vision.plan",
+        target=target,
+        shapes=VISION_SHAPES,
+        num_layers=3,
+    )
+    assert (report.num_attention_layers, report.num_fused_kernels) == (0, 3)
+
+
+def test_a_graph_that_cannot_be_read_gives_the_parsers_reason(target, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x17 this is no graph")
+    with pytest.raises(EngineMismatchError, match=r"cannot read model\.onnx: .*(parse|model)"):
+        build_plan(
+            tmp_path / "model.onnx",
+            tmp_path / "model.plan",
+            target=target,
+            shapes=VISION_SHAPES,
+            num_layers=3,
+        )
+
+
+def test_a_timing_cache_is_refused_by_a_library_without_one(target, tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"must be None with tensorrt_rtx.*got timing"):
+        build_plan(
+            tmp_path / "model.onnx",
+            tmp_path / "model.plan",
+            target=target,
+            shapes=VISION_SHAPES,
+            num_layers=3,
+            timing_cache_path=tmp_path / "timing.cache",
+        )
+
+
+class FakeTensorRT(SimpleNamespace):
+    """As much of `tensorrt` 10 as a build calls; a plan of the shapes and caches it was given."""
+
+    def __init__(self):
+        severity = SimpleNamespace(ERROR="error", INTERNAL_ERROR="internal")
+        super().__init__(
+            __version__="10.14.1.48",
+            ILogger=type("ILogger", (), {"Severity": severity}),
+            NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
+            MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
+            BuilderFlag=SimpleNamespace(TF32="tf32"),
+            ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
+            LayerType=SimpleNamespace(ATTENTION_INPUT="attention"),
+            OnnxParser=lambda network, log: SimpleNamespace(parse_from_file=lambda path: True),
+            Builder=lambda log: self,
+            num_layers=2,
+            flags={"tf32"},
+            shapes={},
+            caches=[],
+        )
+
+    def create_network(self, flags):
+        self.network_flags = flags
+        return self
+
+    def get_layer(self, index):
+        return SimpleNamespace(type=["attention", "other"][index])
+
+    def create_builder_config(self):
+        return self
+
+    def create_optimization_profile(self):
+        return self
+
+    def set_memory_pool_limit(self, pool, limit):
+        self.limit = (pool, limit)
+
+    def clear_flag(self, flag):
+        self.flags.remove(flag)
+
+    def set_shape(self, name, *shapes):
+        self.shapes[name] = shapes
+
+    def add_optimization_profile(self, profile):
+        return 0
+
+    def create_timing_cache(self, content):
+        self.caches.append(content)
+        return SimpleNamespace(serialize=lambda: content + b"+timed")
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+
+    def build_serialized_network(self, network, config):
+        return memoryview(b"plan")
+
+
+def test_tensorrt_10_is_told_the_same_and_keeps_its_timings(monkeypatch, tmp_path):
+    fake = FakeTensorRT()
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr("groundserve.tensorrt_library.current_gpu_arch", lambda: "sm_90")
+    for _ in range(2):
+        fake.flags.add("tf32")
+        report = build_plan(
+            tmp_path / "model.onnx",
+            tmp_path / "model.plan",
+            target=TensorRTTarget.choose(),
+            shapes=SCORER_SHAPES,
+            num_layers=1,
+            timing_cache_path=tmp_path / "timing.cache",
+            workspace_bytes=1024,
+        )
+    assert (report.library, report.num_attention_layers) == ("tensorrt 10.14.1.48", 1)
+    assert fake.network_flags == 2
+    assert fake.flags == set()
+    assert fake.limit == ("workspace", 1024)
+    assert fake.shapes == {"INPUTS_EMBEDS": ((1, 128), (512, 128), (512, 128))}
+    assert fake.caches == [b"", b"+timed"]
+    assert (tmp_path / "timing.cache").read_bytes() == b"+timed+timed"
+    assert (tmp_path / "model.plan").read_bytes() == b"plan"
+
+
+def test_the_log_counts_kernels_and_keeps_errors():
+    log = make_build_log(TensorRTLibrary(name="tensorrt", module=FakeTensorRT()))
+    layers = [
+        "Layers:",
+        "Name: _gemm_mha_v2_myl0_8, LayerType: kgen, Inputs: [ { Name: mha_in } ]",
+        "Name: node_MatMul_4_myl0_9, LayerType: gemm, Inputs: [ { Name: _gemm_mha_v2_out } ]",
+        "Name: fused_MHA_kernel_10, LayerType: kgen, Inputs: []",
+    ]
+    log.log("verbose", os.linesep.join(layers))
+    log.log("warning", "a mha to look at")
+    assert log.num_fused_kernels == 2
+    assert log.first_error() == "no reason was given"
+    log.log("error", " first ")
+    log.log("internal", "second")
+    assert log.first_error() == "first"
+
+
+def test_shapes_of_the_released_model():
+    shapes = vision_shapes(image_size=384, side=27)
+    assert shapes["PIXELS"].max_shape == shapes["PIXELS"].opt_shape == (64, 384, 384, 3)
+    assert shapes["POOL"].min_shape == (1, 1, 27)
+    assert shapes["POOL"].opt_shape == (64, 5, 27)
+    assert shapes["POOL"].max_shape == (64, 27, 27)
+    scorer = token_scorer_shapes(hidden_size=3584, max_tokens=20480)["INPUTS_EMBEDS"]
+    assert (scorer.min_shape, scorer.opt_shape) == ((1, 3584), (12900, 3584))
+    assert scorer.max_shape == (20480, 3584)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        pytest.param(((1, 2), (3, 2), (2, 2)), id="opt_above_max"),
+        pytest.param(((0, 2), (1, 2), (2, 2)), id="zero"),
+        pytest.param(((1,), (1, 2), (2, 2)), id="ranks_differ"),
+    ],
+)
+def test_a_range_must_be_ordered(shapes):
+    with pytest.raises(InvalidRequestError, match="1 <= min <= opt <= max"):
+        ShapeRange(min_shape=shapes[0], opt_shape=shapes[1], max_shape=shapes[2])
