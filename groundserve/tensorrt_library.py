@@ -114,7 +114,7 @@ class TensorRTTarget:
                 the GPU of this machine.
 
         Raises:
-            MissingExtraError: The library is not installed.
+            MissingExtraError, UnsupportedError: The library is not installed.
             UnsupportedError: An architecture is not offered, or this machine has no GPU.
         """
         if gpu_archs:
@@ -158,7 +158,7 @@ class TensorRTTarget:
         """Import the library.
 
         Raises:
-            MissingExtraError: It is not installed.
+            MissingExtraError, UnsupportedError: It is not installed.
             EngineMismatchError: It has another version.
         """
         library = load_tensorrt(self.library)
@@ -187,9 +187,14 @@ def load_tensorrt(name: LibraryName) -> TensorRTLibrary:
     """Import one of the libraries.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: `tensorrt_rtx` is not installed.
+        UnsupportedError: `tensorrt` is not installed; no extra brings it.
     """
     try:
         return TensorRTLibrary(name=name, module=importlib.import_module(name))
     except ImportError as error:
-        raise MissingExtraError("tensorrt", name) from error
+        if name == "tensorrt_rtx":
+            raise MissingExtraError("tensorrt", name) from error
+        raise UnsupportedError(
+            "tensorrt is not installed; it comes with NVIDIA's containers (deploy/Dockerfile)"
+        ) from error

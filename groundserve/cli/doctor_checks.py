@@ -25,6 +25,8 @@ _EXTRAS = {
     "serve": ("av", "matplotlib", "onnxruntime", "PIL", "pytriton", "rich", "tokenizers"),
     "build": ("huggingface_hub", "onnx", "onnxscript", "safetensors", "torch", "transformers"),
 }
+# What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
+_GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
 _SMALL_SHM_BYTES = 256 * 1024**2
 _PROBE_FRAMES = 4
 _FP16_MAX = 65504.0
@@ -44,7 +46,18 @@ def check_machine() -> Iterator[Row]:
     yield "/dev/shm", "ok" if free >= _SMALL_SHM_BYTES else "warn", detail
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     yield "NVIDIA GPU", "ok", f"{len(gpus)} found" if gpus else "none; profiles cpu and torch work"
+    if gpus:
+        found = [name for name in _GPU_MODULES if _is_installed(name)]
+        detail = f"{', '.join(found) or 'none'} of {', '.join(_GPU_MODULES)}"
+        yield "GPU libraries", "ok" if len(found) == len(_GPU_MODULES) else "warn", detail
     yield "cores", "ok", str(os.cpu_count())
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def check_checkpoint(

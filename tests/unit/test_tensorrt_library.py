@@ -29,10 +29,16 @@ def tensorrt(monkeypatch):
     return lambda version: monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
-def test_a_library_that_is_not_installed_names_the_extra(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "error", "where"),
+    [
+        ("tensorrt", UnsupportedError, r"NVIDIA's containers \(deploy/Dockerfile\)"),
+        ("tensorrt_rtx", MissingExtraError, r"groundserve\[tensorrt\]"),
+    ],
+)
+def test_a_library_that_is_not_installed_says_where_it_is(monkeypatch, name, error, where):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtraError, match=rf"{name} is not installed.*groundserve\[tensorrt"):
+    with pytest.raises(error, match=f"{name} is not installed.*{where}"):
         load_tensorrt(name)
 
 
