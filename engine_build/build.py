@@ -88,7 +88,8 @@ def build(
             with `tensorrt`, for the GPU of this machine.
         num_nvdec: NVDEC engines of the GPU, for a profile that decodes on it.
         timing_cache: File in which `tensorrt` keeps timings, which shorten the next build.
-        check: Called with the finished directory before it appears; what it raises stops that.
+        check: Called with the finished directory before it appears, or with the one that is kept;
+            what it raises stops that.
         on_step: Called with the name of each step as it begins.
 
     Raises:
@@ -122,6 +123,8 @@ def build(
         and (existing.profile, existing.device, existing.precision) == (profile, device, precision)
     ):
         on_step("up to date")
+        if check is not None:
+            check(out)
         return existing
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)

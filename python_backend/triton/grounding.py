@@ -15,6 +15,7 @@ from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
 from python_backend.triton._tensors import Tensors, read_texts
+from python_backend.warm_up import warm_up_grounder
 
 
 class TritonPythonModel:
@@ -27,6 +28,8 @@ class TritonPythonModel:
         self._model = context.engine.manifest.model
         self._tokenizer = context.engine.open_tokenizer()
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
+        if context.engine.manifest.device == "cuda":
+            warm_up_grounder(self._grounder, self._model)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -24,7 +24,11 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         self._limits = Limits.from_environment()
         self._workers = MediaWorkers(limits=self._limits)
-        self._decoder = context.engine.open_decoder(self._workers, meter=Metrics())
+        self._decoder = context.engine.open_decoder(
+            self._workers,
+            meter=Metrics(),
+            num_threads=int(context.parameters.get("num_threads", "1")),
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with frames or an error."""

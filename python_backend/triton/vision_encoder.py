@@ -9,6 +9,7 @@ from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer, attempt, read_tensors
 from python_backend.triton._merge import EncodeRequest, encode_merged
+from python_backend.warm_up import warm_up_encoder
 
 
 class TritonPythonModel:
@@ -17,7 +18,10 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's encoder."""
         context = ModelContext.load(args)
+        manifest = context.engine.manifest
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
+        if manifest.device == "cuda":
+            warm_up_encoder(self._encoder, manifest.model)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Encode the valid requests together; a bad one fails alone, and order is kept."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from groundserve.gpu import current_gpu_arch
 from tests.reference import SET_1
 
 CHECKPOINT = str(SET_1 / "videoitg-tiny")
@@ -133,6 +134,36 @@ def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
         (["score", "{text}", "--query", "x", "--checkpoint", CHECKPOINT], "video"),
         (["build", "--checkpoint", "/nowhere", "--out", "x"], "no such directory"),
         (["build", "--checkpoint", CHECKPOINT, "--out", "x", "--precision", "int3"], "int3"),
+        (
+            ["build", "--checkpoint", CHECKPOINT, "--out", "x", "--device", "tpu"],
+            "device must be cpu or cuda, got 'tpu'",
+        ),
+        (
+            ["build", "--checkpoint", CHECKPOINT, "--out", "x", "--device", "cuda"],
+            "profile cpu runs on cpu, got device cuda",
+        ),
+        (
+            [
+                *("build", "--checkpoint", CHECKPOINT, "--out", "x", "--profile", "gpu-trt"),
+                *("--gpu-arch", "sm_90", "--unchecked"),
+            ],
+            "builds for sm_75, sm_80, sm_86, sm_89, sm_120, sm_121, got 'sm_90'",
+        ),
+        (
+            [
+                *("build", "--checkpoint", CHECKPOINT, "--out", "x", "--profile", "gpu-trt"),
+                *("--gpu-arch", "sm_75"),
+            ],
+            "cannot be compared with PyTorch; add --unchecked",
+        ),
+        (
+            ["score", "{clip}", "--query", "x", "--device", "cuda"],
+            "--device goes with --checkpoint",
+        ),
+        (
+            ["score", "{clip}", "--query", "x", "--checkpoint", CHECKPOINT, "--device", "tpu"],
+            "profile torch runs on cpu, cuda, got device tpu",
+        ),
         (["compare", "none.jsonl", "none.jsonl"], "cannot read none.jsonl"),
     ],
 )
@@ -197,3 +228,25 @@ def test_build_reports_its_gate(tmp_path):
     value = json.loads(finished.stdout)
     assert value["gate"]["mask_probe"] > 0
     assert Path(value["out"]) == out
+
+
+def test_build_that_kept_a_directory_compares_it_all_the_same(tmp_path):
+    build = ("build", "--checkpoint", CHECKPOINT, "--out", tmp_path / "e", "--profile", "torch")
+    unchecked = run(*build, "--unchecked")
+    assert "gate: not run (--unchecked)" in unchecked.stdout
+    assert "gate: features differ by 0" in run(*build).stdout
+    assert json.loads((tmp_path / "e" / "gate.json").read_text())["mask_probe"] > 0
+
+
+@pytest.mark.skipif(current_gpu_arch() is not None, reason="about machines without a GPU")
+def test_engines_for_a_gpu_are_not_served_without_one(tmp_path):
+    out = tmp_path / "engines"
+    built = run(
+        *("build", "--checkpoint", CHECKPOINT, "--out", out, "--unchecked", "--json"),
+        *("--profile", "torch", "--device", "cuda"),
+    )
+    assert json.loads(built.stdout)["engine"]["precision"] == "bf16"
+    served = run("serve", "--engines", out)
+    assert served.returncode == 1
+    assert "warning: these engines were never compared with PyTorch" in served.stderr
+    assert "runs on an NVIDIA GPU, this machine has no driver" in served.stderr
