@@ -17,22 +17,51 @@ from python_backend.decode import DaliDecoder
 from tests.media_assets import H264, VP9, asset_maker
 from tests.triton.serve import Server, serve
 
-# What a GPU profile has, but for the device.
-MODEL_PY = """
-from python_backend.decode import DaliDecoder
+# What a GPU profile has, but for the device: frames and features as torch tensors through DLPack.
+VIDEO_DECODE = """
+import torch
+from python_backend.decode import DaliDecoder, DecodedFrames
 from python_backend.triton._context import ModelContext
 from python_backend.triton.video_decode import TritonPythonModel as VideoDecode
+
+
+class TorchFrames:
+    def __init__(self, decoder):
+        self.decoder = decoder
+
+    def decode(self, segments, *, deadline):
+        decoded = self.decoder.decode(segments, deadline=deadline)
+        return DecodedFrames(torch.from_numpy(decoded.frames), decoded.decoder)
 
 
 class TritonPythonModel(VideoDecode):
     def initialize(self, args):
         super().initialize(args)
-        self._decoder = DaliDecoder(
+        dali = DaliDecoder(
             image_size=ModelContext.load(args).engine.manifest.model.image_size,
             device="cpu",
             num_threads=2,
             fallback=self._decoder,
         )
+        self._decoder = TorchFrames(dali)
+"""
+VISION_ENCODER = """
+import torch
+from python_backend.triton.vision_encoder import TritonPythonModel as VisionEncoder
+
+
+class TorchFeatures:
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def encode(self, frames, pooling):
+        return torch.from_numpy(self.encoder.encode(frames, pooling))
+
+
+class TritonPythonModel(VisionEncoder):
+    def initialize(self, args):
+        super().initialize(args)
+        self._encoder = TorchFeatures(self._encoder)
 """
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 
@@ -41,7 +70,8 @@ OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 def dali_server(engine_dirs, tmp_path_factory) -> Iterator[Server]:
     out = tmp_path_factory.mktemp("dali") / "engines"
     shutil.copytree(engine_dirs["cpu"], out)
-    (out / "model_repository" / "video_decode" / "1" / "model.py").write_text(MODEL_PY)
+    for name, code in (("video_decode", VIDEO_DECODE), ("vision_encoder", VISION_ENCODER)):
+        (out / "model_repository" / name / "1" / "model.py").write_text(code)
     manifest = replace(Manifest.load(out), files=hash_tree(out))
     (out / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
     with serve(out, out.parent / "tritonserver.log") as running:
