@@ -12,6 +12,20 @@ import pytest
 from tests.hostile.judge import INTERNAL, MAX_SECONDS, check_silent
 from tests.triton.protocol import RejectedError, texts, upload
 
+
+def stream(**changes):
+    """The tensor STREAM; a value may be changed to anything."""
+    fields = {
+        "codec_name": "h264",
+        "pixel_format": "yuv420p",
+        "width": 96,
+        "height": 64,
+        "rotation": 0,
+        "frame_counts": [2**31 - 1],
+    }
+    return texts(json.dumps({**fields, **changes}))
+
+
 STAGE_INFO = texts('{"timing_ms": {}}')
 FEATURES = np.zeros((3, 1, 48), np.float32)
 SEGMENTS = {
@@ -19,6 +33,7 @@ SEGMENTS = {
     "SEGMENT_OFFSETS": np.array([0, 10]),
     "LOCAL_FRAMES": np.array([0], np.int32),
     "LOCAL_OFFSETS": np.array([0, 1]),
+    "STREAM": stream(),
 }
 GROUNDING = {"FEATURES": FEATURES, "QUERY": texts("When?"), "STAGE_INFO": STAGE_INFO}
 SELECTION = {
@@ -69,6 +84,20 @@ NONSENSE = {
         {"LOCAL_FRAMES": np.arange(10**6, dtype=np.int32), "LOCAL_OFFSETS": np.array([0, 10**6])},
     ),
     "decode_garbage": ("video_decode", {}),
+    "decode_two_streams": ("video_decode", {"STREAM": texts("{}", "{}")}),
+    "decode_stream_not_json": ("video_decode", {"STREAM": texts("{")}),
+    "decode_stream_not_utf8": ("video_decode", {"STREAM": texts(b"\xff")}),
+    "decode_stream_list": ("video_decode", {"STREAM": texts("[]")}),
+    "decode_stream_deep": ("video_decode", {"STREAM": texts("[" * 10**5)}),
+    "decode_stream_unknown_field": ("video_decode", {"STREAM": stream(depth=1)}),
+    "decode_stream_codec": ("video_decode", {"STREAM": stream(codec_name="../h264")}),
+    "decode_stream_nan": ("video_decode", {"STREAM": stream(width=float("nan"))}),
+    "decode_stream_bool": ("video_decode", {"STREAM": stream(height=True)}),
+    "decode_stream_rotation": ("video_decode", {"STREAM": stream(rotation=45)}),
+    "decode_stream_no_counts": ("video_decode", {"STREAM": stream(frame_counts=[])}),
+    "decode_stream_many_counts": ("video_decode", {"STREAM": stream(frame_counts=[1] * 10**5)}),
+    "decode_stream_huge_count": ("video_decode", {"STREAM": stream(frame_counts=[int(HUGE)])}),
+    "decode_stream_count_of_text": ("video_decode", {"STREAM": stream(frame_counts=["1"])}),
     "encode_no_rows": ("vision_encoder", {"POOL": np.zeros((2, 0, 8), np.float32)}),
     "encode_many_rows": ("vision_encoder", {"POOL": np.zeros((2, 9, 8), np.float32)}),
     "encode_wrong_width": ("vision_encoder", {"POOL": np.zeros((2, 2, 7), np.float32)}),

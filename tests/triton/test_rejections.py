@@ -9,6 +9,10 @@ import pytest
 
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 
+STREAM = (
+    '{"codec_name": "h264", "pixel_format": "yuv420p", "width": 96, "height": 64, "rotation": 0, '
+    '"frame_counts": [1]}'
+)
 NOT_ALLOWED = "VIDEO_URI must name a readable file below one of this server's allowed roots"
 UNREADABLE = (
     "the video cannot be read: it is damaged, or not one of mov, mp4, matroska, webm, avi, mpegts "
@@ -136,9 +140,22 @@ def test_own_timeout_ends_a_request(protocol, clips):
                 "SEGMENT_OFFSETS": np.array([0, 11]),
                 "LOCAL_FRAMES": np.array([0], np.int32),
                 "LOCAL_OFFSETS": np.array([0, 1]),
+                "STREAM": texts(STREAM),
             },
             "offsets must have >= 2 entries and run from 0 to 10",
             id="video_decode",
+        ),
+        pytest.param(
+            "video_decode",
+            {
+                "SEGMENTS": upload(b"0123456789"),
+                "SEGMENT_OFFSETS": np.array([0, 10]),
+                "LOCAL_FRAMES": np.array([1], np.int32),
+                "LOCAL_OFFSETS": np.array([0, 1]),
+                "STREAM": texts(STREAM),
+            },
+            "local_frames must be < 1, the frames of their segment, got 1",
+            id="video_decode_past_the_end",
         ),
         pytest.param(
             "vision_encoder",
