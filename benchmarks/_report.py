@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-_PACKAGES = ("numpy", "torch", "onnxruntime", "av", "nvidia-pytriton", "transformers")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "av",
+    "nvidia-pytriton",
+    "tensorrt-rtx-cu13",
+    "nvidia-dali-cuda130",
+)
 
 
 def spread(values: list[float]) -> dict[str, float]:

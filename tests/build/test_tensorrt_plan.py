@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.precision_variants import DIGITS
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
@@ -22,7 +23,6 @@ from engine_build.tensorrt_plan import (
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
-from tests.build.precision_variants import DIGITS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VISION_SHAPES = vision_shapes(image_size=72, side=6)

@@ -1,7 +1,9 @@
-"""What each kind of operator costs in 16 bit: run with `python -m tests.build.precision_variants`.
+"""What does each kind of operator cost in 16 bit?
 
-Prints, for `digits` and for random weights of the real widths, the errors against float32 of the
-engines' arithmetic and of variants that round one more kind of operator.
+    python -m benchmarks.precision_variants [--dtype bfloat16|float16] [--num-layers N] [--out JSON]
+
+For `digits` and for random weights of the real widths: errors against float32 of the engines'
+arithmetic, and of variants that round one more kind of operator. Run in PyTorch on a CPU.
 """
 
 from __future__ import annotations
@@ -9,15 +11,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks._report import write_report
+from benchmarks.gpu.parity import digits_videos
+from benchmarks.plan_size import decoder_config
 from engine_build import mixed_precision
 from engine_build.mixed_precision import (
     MixedTokenScorer,
@@ -31,9 +34,8 @@ from groundserve.modeling.config import KNOWN_TOWERS
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import QueryTokenizer
-from tests.build.full_size import decoder_config
 
-DIGITS = Path(__file__).parent.parent.parent / "groundserve" / "checkpoints" / "digits"
+DIGITS = Path(__file__).parent.parent / "groundserve" / "checkpoints" / "digits"
 VISION_KINDS = ("patches", "norm", "activation", "residual", "pooling")
 SCORER_KINDS = ("norm", "activation", "residual", "rotary")
 
@@ -47,6 +49,7 @@ class Errors:
 
     @classmethod
     def between(cls, got: Tensor, expected: Tensor) -> Errors:
+        """Compare two tensors of one shape."""
         difference = got.float() - expected.float()
         scale = expected.float().pow(2).mean().sqrt()
         return cls(
@@ -63,20 +66,16 @@ class Video:
     text_ids: list[Tensor]
 
 
-def digits_video(checkpoint: Checkpoint, *, seed: int = 7, num_frames: int = 48) -> Video:
-    from train.digits.dataset import draw_video
-    from train.digits.render import render_second
-
-    world, questions = draw_video(np.random.default_rng(seed), split="test", num_frames=num_frames)
-    size, side = checkpoint.vision_config.image_size, checkpoint.vision_config.side
-    rendered = (Image.fromarray(render_second(world, second)) for second in range(num_frames))
-    frames = np.stack([np.asarray(one.resize((size, size), Image.BICUBIC)) for one in rendered])
+def digits_video(checkpoint: Checkpoint, *, num_frames: int = 48) -> Video:
+    """Return the first seconds of a held-out video."""
+    frames, texts = digits_videos(checkpoint.vision_config.image_size)[0]
+    side = checkpoint.vision_config.side
     grid = grid_side(num_frames, vision_token_num=checkpoint.config.vision_token_num, side=side)
     pool = torch.from_numpy(pooling_weights(grid, side=side)).expand(num_frames, -1, -1)
     tokenizer, pad = checkpoint.load_tokenizer()
     tokenize = QueryTokenizer(tokenizer, pad_token_id=pad).text_ids
-    ids = [torch.from_numpy(tokenize(question.text)) for question in questions]
-    return Video(torch.from_numpy(frames), pool, ids)
+    ids = [torch.from_numpy(tokenize(text)) for text in texts]
+    return Video(torch.from_numpy(frames[:num_frames]), pool, ids)
 
 
 def round_kind(model: nn.Module, kind: str, dtype: torch.dtype) -> list[mock._patch[object]]:
@@ -270,19 +269,24 @@ def random_variants(dtype: torch.dtype, *, num_layers: int) -> dict[str, dict[st
 
 
 def main() -> None:
+    """Measure one dtype."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-layers", type=int, default=26, help="of the random models")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     args = parser.parse_args()
     dtype, num_layers = getattr(torch, args.dtype), args.num_layers
-    for weights, results in (
-        ("digits", digits_variants(dtype)),
-        ("random", random_variants(dtype, num_layers=num_layers)),
-    ):
-        for stage, errors in results.items():
-            for name, error in errors.items():
-                where = f"{dtype} {weights} {stage} {name}"
-                print(f"{where:50} rms {error.rms:.2e} max {error.largest:.2e}", flush=True)  # noqa: T201
+    by_weights = {
+        "digits": digits_variants(dtype),
+        "random": random_variants(dtype, num_layers=num_layers),
+    }
+    results = {
+        f"{weights}, {stage}": {name: asdict(error) for name, error in errors.items()}
+        for weights, stages in by_weights.items()
+        for stage, errors in stages.items()
+    }
+    settings = {"dtype": args.dtype, "num_layers_of_random_weights": num_layers}
+    write_report(args.out, "what each kind of operator costs in 16 bit", settings | results)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Build one full-size plan in a process of its own: `python -m tests.build.full_size vision DIR`.
+"""How large is a full-size TensorRT plan, and what does building it take?
 
-Prints one JSON line: the report of the build, sizes, seconds and the process's peak memory.
+    python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
+    python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
+
+Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 from dataclasses import asdict
@@ -16,6 +18,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from benchmarks._report import write_report
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
@@ -29,7 +32,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def random_vision() -> MixedVisionEncoder:
-    """SigLIP so400m, 384 px, as far as its last layer but one."""
+    """Return SigLIP so400m, 384 px, as far as its last layer but one."""
     with torch.device("meta"):
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
@@ -39,7 +42,7 @@ def random_vision() -> MixedVisionEncoder:
 def decoder_config(
     *, num_layers: int, hidden_size: int, num_heads: int, num_kv_heads: int, intermediate_size: int
 ) -> CheckpointConfig:
-    """A decoder of Qwen2's shape, in the sizes given."""
+    """Return a decoder of Qwen2's shape, in the sizes given."""
     return CheckpointConfig(
         vocab_size=16,
         hidden_size=hidden_size,
@@ -60,6 +63,7 @@ def decoder_config(
 
 
 def random_scorer(config: CheckpointConfig) -> MixedTokenScorer:
+    """Return a decoder and head of these sizes."""
     with torch.device("meta"):
         model = GroundingModel(config).to(torch.bfloat16)
     model = _filled(model)
@@ -78,10 +82,12 @@ def _filled(model: _Model) -> _Model:
 
 
 def main() -> None:
+    """Export and build one plan."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=["vision", "scorer"])
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--num-layers", type=int, default=28, help="of the scorer")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
@@ -118,7 +124,7 @@ def main() -> None:
         "weights_bytes": graph.with_name("model.onnx.data").stat().st_size,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
     }
-    print(json.dumps(result))  # noqa: T201 - the parent reads it
+    write_report(args.out, "size of a full-size plan, and what building it takes", result)
 
 
 if __name__ == "__main__":
