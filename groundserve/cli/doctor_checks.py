@@ -53,13 +53,6 @@ def check_machine() -> Iterator[Row]:
     yield "cores", "ok", str(os.cpu_count())
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
-
-
 def check_checkpoint(
     checkpoint: str, vision_tower: str | None, *, activations: bool
 ) -> Iterator[Row]:
@@ -123,6 +116,13 @@ def check_records(path: Path) -> Iterator[Row]:
     ascending = sum(index == sorted(index) and len(index) > 1 for index in records.values())
     detail = f"{ascending} of {len(records)} lists are in time order, not by score"
     yield "order", "warn" if ascending else "ok", detail
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def _numpy_row() -> Row:

@@ -104,6 +104,7 @@ def test_every_extra_imports_in_one_process():
     modules = [
         "av",
         "matplotlib",
+        "nvidia.dali",
         "onnx",
         "onnxruntime",
         "onnxscript",
@@ -113,6 +114,7 @@ def test_every_extra_imports_in_one_process():
         "safetensors",
         "sklearn",
         "tensorboard",
+        "tensorrt_rtx",
         "tokenizers",
         "torch",
         "transformers",
