@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.errors import (
+    EngineMismatchError,
+    GroundserveError,
+    InvalidRequestError,
+    UnsupportedError,
+)
 from groundserve.gpu import current_gpu_arch
 
 if TYPE_CHECKING:
@@ -254,7 +259,7 @@ class TensorRTLLMTokenScorer:
 
         # Returns only when the pass is done: nothing it reads may be freed or written before.
         if not self._gpu.run(enqueue):
-            raise RuntimeError("TensorRT-LLM could not enqueue a pass; its log says why")
+            raise GroundserveError("TensorRT-LLM could not enqueue a pass; its log says why")
         return list(torch.split(scores.squeeze(1), lengths))
 
 

@@ -9,7 +9,12 @@ import threading
 import pytest
 import torch
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.errors import (
+    EngineMismatchError,
+    GroundserveError,
+    InvalidRequestError,
+    UnsupportedError,
+)
 from groundserve.modeling.checkpoint import Checkpoint
 from python_backend.ground.base import TokenScorer
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
@@ -132,7 +137,7 @@ def test_a_single_sequence_is_not_copied(recorded):
 
 def test_a_pass_that_is_not_enqueued_is_an_error(recorded):
     recorded._session.answer = False
-    with pytest.raises(RuntimeError, match="could not enqueue"):
+    with pytest.raises(GroundserveError, match="could not enqueue"):
         recorded.score(sequences(5, device="meta"))
 
 
