@@ -20,10 +20,11 @@ import torch
 
 from benchmarks.gpu.ceilings import measure_ceilings
 from benchmarks.gpu.engines import check_engines
+from benchmarks.gpu.fp8 import measure_fp8
 from benchmarks.gpu.media import measure_media
 from benchmarks.gpu.models import Bench
 from benchmarks.gpu.parity import check_digits, check_full_size
-from benchmarks.gpu.report import NotRun, Part, Report, header
+from benchmarks.gpu.report import Part, Report, header
 from benchmarks.gpu.size import FULL, SMALL, Size
 from benchmarks.gpu.speed import (
     measure_orders,
@@ -97,6 +98,7 @@ def parts(bench: Bench, args: argparse.Namespace) -> Iterator[Part]:
     yield Part(name="attention kernels", seconds=40, call=partial(measure_attention, bench))
     yield Part(name="compilation", seconds=120, call=partial(measure_compilation, bench))
     yield Part(name="reference, tuned", seconds=90, call=partial(measure_tuned_reference, bench))
+    yield Part(name="fp8", seconds=90, call=partial(measure_fp8, bench))
     yield Part(name="other lengths", seconds=60, call=partial(measure_sweep, bench))
     yield Part(name="upload", seconds=15, call=partial(measure_upload, bench))
     yield Part(name="encode batches", seconds=40, call=partial(measure_batches, bench))
@@ -106,7 +108,6 @@ def parts(bench: Bench, args: argparse.Namespace) -> Iterator[Part]:
         call=partial(check_engines, bench, args.engines, args.checkpoint),
     )
     yield Part(name="decode", seconds=60, call=partial(measure_media, bench, args.media))
-    yield Part(name="fp8", seconds=0, call=lambda: NotRun("no calibrated weights for 8-bit layers"))
     yield Part(name="CUDA graphs", seconds=30, call=partial(measure_graphs, bench))
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.gpu.engines import check_packing
-from benchmarks.gpu.models import Bench
+from benchmarks.gpu.fp8 import Fp8Linear, fp8_layers
+from benchmarks.gpu.models import Bench, random_request
 from benchmarks.gpu.report import NotRun, Part, Report
 from benchmarks.gpu.size import FULL, SMALL
 from benchmarks.gpu.timing import time_in_turn
@@ -20,7 +22,7 @@ from benchmarks.gpu_check import judge, main
 from tests.reference import REPOSITORY
 
 NEEDS_GPU = {"attention kernels", "CUDA graphs", "compilation", "reference, tuned"}
-NEEDS_INPUT = {"engines", "decode", "fp8"}
+NEEDS_INPUT = {"engines", "decode"}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,21 @@ def test_parity_of_the_small_run_finds_16_bits_close_but_not_equal(small_report)
         random = results(small_report, "full-size parity")[dtype]
         assert 0 < random["feature_relative_error"] < 2e-2
         assert 0 < random["logit_relative_error"] < 5e-2
+
+
+def test_8_bit_layers_of_the_small_run_are_near_and_gone_afterwards(small_report):
+    row = results(small_report, "fp8")
+    assert 1e-3 < row["feature_relative_error"] < 0.2
+    assert 1e-3 < row["logit_relative_error"] < 0.5
+    bench = Bench(size=SMALL, device="cpu")
+    request = random_request(SMALL, 4, device="cpu")
+    before = bench.encode(request)
+    with fp8_layers(bench):
+        kinds = {type(module) for module in bench.grounding.decoder.layers[0].mlp.children()}
+        assert Fp8Linear in kinds
+        assert torch.nn.Linear not in kinds
+        assert not np.array_equal(bench.encode(request), before)
+    np.testing.assert_array_equal(bench.encode(request), before)
 
 
 def test_attention_variants_are_timed_or_say_why_not(monkeypatch):
