@@ -92,7 +92,8 @@ def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
         axis.set_ylabel("score")
         axis.set_title(_title(query), fontsize=10, loc="left")
         axis.grid(alpha=0.25)
-    axes[0].legend(loc="upper right", fontsize=8)
+    # Above the panel, where it hides no frame.
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
 
