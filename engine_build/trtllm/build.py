@@ -16,7 +16,7 @@ from pathlib import Path
 from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import UnsupportedError
-from groundserve.gpu import current_gpu_arch
+from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 
@@ -33,9 +33,6 @@ _MODEL_FILE = Path(__file__).parent / "model.py"
 # The kernels' word for attention that materialises its scores: 30 GB for a sequence of 13,000.
 _UNFUSED = "Fall back to unfused MHA"
 _SHOWN_LINES = 20
-# Importing TensorRT-LLM starts MPI. Without mpirun, Open MPI would start a daemon and wait for it,
-# and its shared key store fails in some containers. Values that are set already win.
-_MPI_SETTINGS = {"OMPI_MCA_ess_singleton_isolated": "1", "PMIX_MCA_gds": "hash"}
 
 
 def build_engine(
@@ -174,7 +171,7 @@ def _run(command: Sequence[str]) -> None:
         text=True,
         errors="replace",
         check=False,
-        env={**_MPI_SETTINGS, **os.environ, "TLLM_LOG_LEVEL": "INFO"},
+        env={**MPI_ENVIRONMENT, **os.environ, "TLLM_LOG_LEVEL": "INFO"},
     )
     logger.debug("%s", finished.stdout)
     check_log(finished.stdout)

@@ -1,4 +1,4 @@
-"""What an engine directory for a GPU needs of the machine and of the server's environment."""
+"""What an engine directory for a GPU needs of the machine and of the server."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from typing import Any
 from groundserve.errors import EngineMismatchError
 from groundserve.manifest import Manifest
 from groundserve.serving.installation import TritonInstallation
-
-MPI_ENVIRONMENT = {"OMPI_MCA_ess_singleton_isolated": "1", "PMIX_MCA_gds": "hash"}
-"""Importing tensorrt_llm initialises MPI, here in a process that no mpirun started. Isolated: as
-one process of its own, without the daemon (orted) that Open MPI would start and wait for. "hash":
-its key store in ordinary memory, not in shared files, which fail to initialise in a stub
-(triton-inference-server/tensorrtllm_backend#553)."""
-
-
-def gpu_environment(manifest: Manifest) -> dict[str, str]:
-    """Return what the models' libraries are told unless the operator has told them otherwise."""
-    return MPI_ENVIRONMENT if manifest.stages.grounder == "tensorrt_llm" else {}
 
 
 def check_gpu(

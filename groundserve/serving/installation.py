@@ -134,10 +134,7 @@ def check_host(installation: TritonInstallation, host: str) -> None:
 
 
 def server_environment(
-    installation: TritonInstallation,
-    extra: Mapping[str, str],
-    *,
-    defaults: Mapping[str, str] | None = None,
+    installation: TritonInstallation, extra: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the environment to start the server in.
 
@@ -146,9 +143,8 @@ def server_environment(
     Args:
         installation: The server.
         extra: Variables that must have these values.
-        defaults: Variables that have these values where this process's environment has none.
     """
-    environment = {**_MALLOC, **(defaults or {}), **os.environ, **extra}
+    environment = {**_MALLOC, **os.environ, **extra}
     _prepend(environment, "PATH", [Path(sys.executable).parent])
     _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
     return environment

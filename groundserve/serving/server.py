@@ -27,7 +27,7 @@ from groundserve.serving.command import (
     server_command,
 )
 from groundserve.serving.device_memory import memory_pools
-from groundserve.serving.gpu import check_gpu, gpu_environment
+from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import (
     check_host,
     find_installation,
@@ -224,9 +224,7 @@ class TritonServer:
         installation = find_installation()
         manifest = Manifest.load(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
-        environment = server_environment(
-            installation, self._model_environment(), defaults=gpu_environment(manifest)
-        )
+        environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         on_gpu = manifest.device == "cuda"
         self._ports = self._ports.reserve(self._host)

@@ -7,6 +7,7 @@ pass, D decoder width.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from groundserve.errors import (
     InvalidRequestError,
     UnsupportedError,
 )
-from groundserve.gpu import current_gpu_arch
+from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
 
 if TYPE_CHECKING:
     import torch
@@ -265,6 +266,8 @@ class TensorRTLLMTokenScorer:
 
 def _import_runtime(description: EngineDescription) -> tuple[Any, Any]:
     """Return `Session` and `tensorrt` of the versions that built the engine."""
+    for name, value in MPI_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # read by the import below
     try:
         import tensorrt
         import tensorrt_llm

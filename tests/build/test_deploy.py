@@ -17,10 +17,10 @@ import yaml
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
 from groundserve.cli import build, score, serve
+from groundserve.gpu import MPI_ENVIRONMENT
 from groundserve.limits import MIB, Limits
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
 from groundserve.serving.device_memory import memory_pools
-from groundserve.serving.gpu import MPI_ENVIRONMENT
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import needed_bytes
 from tests.reference import REPOSITORY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 
@@ -17,7 +18,7 @@ from groundserve.errors import (
 )
 from groundserve.modeling.checkpoint import Checkpoint
 from python_backend.ground.base import TokenScorer
-from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
+from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer, _import_runtime
 from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import models, runtime
 from tests.fake_tensorrt_llm.engines import LIMITS, HostGpu, write_engine
@@ -133,6 +134,16 @@ def test_a_single_sequence_is_not_copied(recorded):
     (sequence,) = sequences(5, device="meta")
     recorded.score([sequence])
     assert recorded._session.passes[0]["inputs_embeds"] is sequence
+
+
+def test_mpi_is_told_before_the_import_and_own_values_win(recorded, monkeypatch):
+    monkeypatch.delenv("PMIX_MCA_gds", raising=False)
+    monkeypatch.setenv("OMPI_MCA_ess_singleton_isolated", "0")
+    monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
+    with pytest.raises(UnsupportedError, match="which is not installed"):
+        _import_runtime(recorded._description)
+    assert os.environ["PMIX_MCA_gds"] == "hash"
+    assert os.environ["OMPI_MCA_ess_singleton_isolated"] == "0"
 
 
 def test_a_pass_that_is_not_enqueued_is_an_error(recorded):

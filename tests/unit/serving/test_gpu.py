@@ -12,7 +12,7 @@ from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, ModelS
 from groundserve.profiles import Device
 from groundserve.serving import TritonServer
 from groundserve.serving import server as server_module
-from groundserve.serving.gpu import check_gpu, gpu_environment
+from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import TritonInstallation
 
 CONTAINER = TritonInstallation(executable=Path("/opt/tritonserver/bin/tritonserver"))
@@ -106,19 +106,6 @@ def test_driver_without_a_gpu_is_refused(driver, match):
 def test_wheels_server_is_refused_for_a_gpu(profile):
     with pytest.raises(EngineMismatchError, match=r"wheel has no TensorRT backend.*Dockerfile"):
         check_gpu(manifest(profile, "cuda"), WHEEL, load_library=lambda name: FakeDriver(1))
-
-
-@pytest.mark.parametrize(
-    ("profile", "device", "names"),
-    [
-        ("cpu", "cpu", set()),
-        ("torch", "cuda", set()),
-        ("gpu-trt", "cuda", set()),
-        ("gpu", "cuda", {"OMPI_MCA_ess_singleton_isolated", "PMIX_MCA_gds"}),
-    ],
-)
-def test_only_tensorrt_llm_needs_mpi_told_about(profile, device, names):
-    assert set(gpu_environment(manifest(profile, device))) == names
 
 
 def test_server_refuses_before_anything_starts(tmp_path, monkeypatch):

@@ -119,17 +119,6 @@ def test_environment_without_libraries_names_none(tmp_path, monkeypatch):
     assert "LD_LIBRARY_PATH" not in environment
 
 
-def test_environment_takes_defaults_only_where_nothing_is_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("SET_BY_OPERATOR", "operator")
-    monkeypatch.delenv("UNSET", raising=False)
-    environment = server_environment(
-        TritonInstallation(executable=tmp_path / "tritonserver"),
-        {},
-        defaults={"SET_BY_OPERATOR": "default", "UNSET": "default"},
-    )
-    assert (environment["SET_BY_OPERATOR"], environment["UNSET"]) == ("operator", "default")
-
-
 def make_server(tmp_path: Path, script: str) -> Path:
     server = tmp_path / "tritonserver"
     server.write_text(f"#!/bin/sh\n{script}\n")
