@@ -16,6 +16,7 @@ from groundserve.errors import (
     InvalidRequestError,
     UnsupportedError,
 )
+from groundserve.gpu import MPI_ENVIRONMENT
 from groundserve.modeling.checkpoint import Checkpoint
 from python_backend.ground.base import TokenScorer
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer, _import_runtime
@@ -137,13 +138,14 @@ def test_a_single_sequence_is_not_copied(recorded):
 
 
 def test_mpi_is_told_before_the_import_and_own_values_win(recorded, monkeypatch):
-    monkeypatch.delenv("PMIX_MCA_gds", raising=False)
-    monkeypatch.setenv("OMPI_MCA_ess_singleton_isolated", "0")
+    own, other = MPI_ENVIRONMENT
+    monkeypatch.setenv(own, "0")
+    monkeypatch.delenv(other, raising=False)
     monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
     with pytest.raises(UnsupportedError, match="which is not installed"):
         _import_runtime(recorded._description)
-    assert os.environ["PMIX_MCA_gds"] == "hash"
-    assert os.environ["OMPI_MCA_ess_singleton_isolated"] == "0"
+    assert os.environ[own] == "0"
+    assert os.environ[other] == MPI_ENVIRONMENT[other]
 
 
 def test_a_pass_that_is_not_enqueued_is_an_error(recorded):
