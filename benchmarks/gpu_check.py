@@ -81,8 +81,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny dimensions")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (cuda)")
     args = parser.parse_args(arguments)
-    if args.device != "cpu" and not torch.cuda.is_available():
-        parser.error(f"--device {args.device}: PyTorch sees no GPU; --small --device cpu runs here")
+    if torch.device(args.device).type == "cuda":
+        if not torch.cuda.is_available():
+            parser.error(f"--device {args.device}: PyTorch sees no GPU; --small --device cpu runs")
+        if torch.device(args.device).index is None:
+            # `torch.cuda.set_device` takes no device without a number.
+            args.device = f"cuda:{torch.cuda.current_device()}"
     return args
 
 

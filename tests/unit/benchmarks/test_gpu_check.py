@@ -18,7 +18,7 @@ from benchmarks.gpu.report import NotRun, Part, Report
 from benchmarks.gpu.size import FULL, SMALL
 from benchmarks.gpu.timing import time_in_turn
 from benchmarks.gpu.variants import measure_attention
-from benchmarks.gpu_check import judge, main
+from benchmarks.gpu_check import judge, main, parse
 from tests.reference import REPOSITORY
 
 NEEDS_GPU = {"attention kernels", "CUDA graphs", "compilation", "reference, tuned"}
@@ -45,6 +45,15 @@ def test_small_run_measures_everything_that_needs_no_gpu(small_report):
     assert set(by_status) == {"ok", "not run"}, small_report["parts"]
     assert by_status["not run"] == NEEDS_GPU | NEEDS_INPUT
     assert all(part["why"] for part in small_report["parts"] if part["status"] == "not run")
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
+)
+def test_device_has_a_number_that_torch_can_be_set_to(monkeypatch, device, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert parse(["--out", "report.json", "--device", device]).device == expected
 
 
 def test_small_run_says_what_it_ran_on(small_report):
