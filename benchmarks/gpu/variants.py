@@ -56,7 +56,7 @@ def _vision_attention(bench: Bench) -> dict[str, Any]:
 
         rows[f"{kernel}, head {padded}"] = _time_kernel(bench, kernel, attend, flop)
     query, key, value = (one.transpose(1, 2) for one in inputs)
-    rows["flash-attn package"] = _guarded(
+    rows["flash-attn package"] = guarded(
         lambda: _rate(bench, partial(_flash_attention, query, key, value), flop)
     )
     return rows
@@ -84,7 +84,7 @@ def _decoder_attention(bench: Bench) -> dict[str, Any]:
         for name, call in (("grouped", grouped), ("repeated", repeated))
     }
     packed = [one.transpose(1, 2) for one in (query, key, value)]
-    rows["flash-attn package"] = _guarded(
+    rows["flash-attn package"] = guarded(
         lambda: _rate(bench, partial(_flash_attention, *packed), flop)
     )
     return rows
@@ -108,7 +108,7 @@ def _time_kernel(bench: Bench, kernel: str, call: Callable[[], Tensor], flop: fl
         with sdpa_kernel(_KERNELS[kernel]):
             return _rate(bench, call, flop)
 
-    return _guarded(measure)
+    return guarded(measure)
 
 
 def _rate(bench: Bench, call: Callable[[], Tensor], flop: float) -> dict[str, float]:
@@ -118,7 +118,7 @@ def _rate(bench: Bench, call: Callable[[], Tensor], flop: float) -> dict[str, fl
     return {"median_ms": median_ms, "tflops": flop / median_ms / 1e9}
 
 
-def _guarded(measure: Callable[[], dict[str, float]]) -> dict[str, Any]:
+def guarded(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Measure, or say why not: which kernels take these inputs is part of the answer."""
     try:
         return dict(measure())
@@ -165,7 +165,7 @@ def measure_graphs(bench: Bench) -> PartResult:
     rows: dict[str, Any] = {}
     with torch.inference_mode(), fused_kernels():
         for name, call in _model_calls(bench).items():
-            rows[name] = _guarded(partial(_time_graph, call, bench.device))
+            rows[name] = guarded(partial(_time_graph, call, bench.device))
     return rows
 
 
