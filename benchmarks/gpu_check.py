@@ -99,12 +99,12 @@ def parts(bench: Bench, args: argparse.Namespace) -> Iterator[Part]:
     yield Part(name="digits parity", seconds=40, call=partial(check_digits, bench))
     yield Part(name="full-size parity", seconds=40, call=partial(check_full_size, bench))
     yield Part(name="kernel orders", seconds=60, call=partial(measure_orders, bench))
+    yield Part(name="other lengths", seconds=60, call=partial(measure_sweep, bench))
+    yield Part(name="upload", seconds=15, call=partial(measure_upload, bench))
     yield Part(name="attention kernels", seconds=40, call=partial(measure_attention, bench))
     yield Part(name="compilation", seconds=120, call=partial(measure_compilation, bench))
     yield Part(name="reference, tuned", seconds=90, call=partial(measure_tuned_reference, bench))
     yield Part(name="fp8", seconds=90, call=partial(measure_fp8, bench))
-    yield Part(name="other lengths", seconds=60, call=partial(measure_sweep, bench))
-    yield Part(name="upload", seconds=15, call=partial(measure_upload, bench))
     yield Part(name="encode batches", seconds=40, call=partial(measure_batches, bench))
     yield Part(
         name="engines",
