@@ -172,13 +172,7 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     )
 
 
-def write_checkpoint(
-    directory: Path,
-    initial: Initial,
-    state_dict: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype | None = None,
-) -> None:
+def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
     """Write a checkpoint that serving, the next stage and the reference read.
 
     It appears whole or not at all: files are written under another name, flushed to the disk and
@@ -189,8 +183,6 @@ def write_checkpoint(
         initial: What the stage started from.
         state_dict: Whole tensors of `initial.model` after training, by its names. The auxiliary
             layer's are left out; they belong to the state that training resumes from.
-        dtype: Stored type, of the tower's copy too; None stores what is given. (The reference
-            stores bfloat16.)
 
     Raises:
         InvalidRequestError: `directory` exists and is not a checkpoint.
@@ -202,7 +194,7 @@ def write_checkpoint(
     temporary = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write_files(temporary, initial, model, dtype)
+    _write_files(temporary, initial, model)
     flush_directory(temporary)
     replaced = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
@@ -213,14 +205,10 @@ def write_checkpoint(
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _write_files(
-    out: Path, initial: Initial, model: dict[str, Tensor], dtype: torch.dtype | None
-) -> None:
+def _write_files(out: Path, initial: Initial, model: dict[str, Tensor]) -> None:
     source = initial.source
     tower = source.tower_tensors()
     tensors = reference_names(tower, model)
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     stored = tensors["model.norm.weight"].dtype
     raw_config = {**initial.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
     text = json.dumps(raw_config, indent=2, sort_keys=True)
