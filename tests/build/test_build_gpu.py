@@ -9,13 +9,14 @@ import pytest
 from safetensors.torch import load_file
 
 from engine_build import build
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, UnsupportedError
 from groundserve.gpu import current_gpu_arch
+from groundserve.limits import Limits
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
+from groundserve.media import MediaWorkers
 from python_backend.engine import EngineDirectory
-from tests.reference import REPOSITORY
-
-DIGITS = REPOSITORY / "groundserve" / "checkpoints" / "digits"
+from python_backend.meter import Counts
 
 needs_no_gpu = pytest.mark.skipif(
     current_gpu_arch() is not None, reason="about machines without a GPU"
@@ -25,7 +26,13 @@ needs_no_gpu = pytest.mark.skipif(
 @pytest.fixture(scope="module", params=["bf16", "fp16"])
 def plans(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("plans") / request.param
-    build(DIGITS, out, profile="gpu-trt", precision=request.param, gpu_archs=("sm_89", "sm_120"))
+    build(
+        SHIPPED_CHECKPOINT,
+        out,
+        profile="gpu-trt",
+        precision=request.param,
+        gpu_archs=("sm_89", "sm_120"),
+    )
     return out
 
 
@@ -50,7 +57,7 @@ def test_another_architecture_is_another_build(plans, tmp_path):
     out = shutil.copytree(plans, tmp_path / "engines")
     steps = []
     build(
-        DIGITS,
+        SHIPPED_CHECKPOINT,
         out,
         profile="gpu-trt",
         precision=plans.name,
@@ -106,40 +113,51 @@ def test_a_check_that_fails_leaves_no_directory(tmp_path):
         raise EngineMismatchError("differs")
 
     with pytest.raises(EngineMismatchError, match="differs"):
-        build(DIGITS, tmp_path / "out", profile="gpu-trt", gpu_archs=("sm_89",), check=refuse)
+        build(
+            SHIPPED_CHECKPOINT,
+            tmp_path / "out",
+            profile="gpu-trt",
+            gpu_archs=("sm_89",),
+            check=refuse,
+        )
     assert not any(tmp_path.iterdir())
 
 
 @needs_no_gpu
 def test_without_a_gpu_the_architecture_must_be_named(tmp_path):
     with pytest.raises(UnsupportedError, match="build where the GPU is, or name gpu_archs"):
-        build(DIGITS, tmp_path / "out", profile="gpu-trt")
+        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu-trt")
 
 
 def test_tensorrt_llm_is_asked_for_before_anything_is_built(tmp_path):
     steps = []
     with pytest.raises(UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, which is not installed"):
-        build(DIGITS, tmp_path / "out", profile="gpu", on_step=steps.append)
+        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu", on_step=steps.append)
     assert steps == []
 
 
 def test_architectures_go_with_tensorrt_alone(tmp_path):
     with pytest.raises(UnsupportedError, match="got sm_89 with the profile torch"):
-        build(DIGITS, tmp_path / "out", profile="torch", gpu_archs=("sm_89",))
+        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="torch", gpu_archs=("sm_89",))
 
 
 @pytest.mark.parametrize(
     ("precision", "features"), [(None, "FP16"), ("fp16", "FP16"), ("fp32", "FP32")]
 )
 def test_torch_is_built_for_a_gpu_anywhere(tmp_path, precision, features):
-    manifest = build(DIGITS, tmp_path / "out", profile="torch", device="cuda", precision=precision)
+    manifest = build(
+        SHIPPED_CHECKPOINT, tmp_path / "out", profile="torch", device="cuda", precision=precision
+    )
     assert (manifest.device, manifest.precision) == ("cuda", precision or "bf16")
     config = (tmp_path / "out" / "model_repository" / "grounding" / "config.pbtxt").read_text()
     assert "KIND_GPU" in config
     assert f"data_type: TYPE_{features}" in config
 
 
-def test_decoder_of_a_gpu_profile_falls_back_to_a_cpu(plans, clips):
-    """Where DALI cannot run, opening it must say so and never decode with something else."""
-    engine = EngineDirectory.load(plans)
-    assert engine.manifest.stages.decoder == "dali"
+@needs_no_gpu
+def test_decoder_of_a_gpu_profile_is_not_another_one_without_a_gpu(plans):
+    with (
+        MediaWorkers(limits=Limits()) as workers,
+        pytest.raises(EngineMismatchError, match="decodes on an NVIDIA GPU, this machine has none"),
+    ):
+        EngineDirectory.load(plans).open_decoder(workers, meter=Counts(), num_threads=1)

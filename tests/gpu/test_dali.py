@@ -17,7 +17,6 @@ from python_backend.decode import DaliDecoder, PyAVDecoder
 from python_backend.meter import Counts
 
 pytestmark = pytest.mark.needs_gpu
-pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 IMAGE_SIZE = 112
 TARGETS = np.array([0, 1, 24, 57, 100, 101, 102, 180, 249])

@@ -9,13 +9,13 @@ import torch
 from benchmarks.gpu.models import random_grounding, random_request, random_vision, relative_error
 from benchmarks.gpu.parity import best, digits_videos, mask_probe
 from benchmarks.gpu.size import FULL, SMALL
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.precision import torch_dtype
 from groundserve.prompts import QueryTokenizer
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
-from tests.reference import REPOSITORY
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -26,7 +26,7 @@ TOLERANCES = {"bf16": (2e-2, 5e-2), "fp16": (3e-3, 1.5e-2), "fp32": (1e-4, 1e-3)
 
 @pytest.fixture(scope="module")
 def digits() -> Checkpoint:
-    return Checkpoint.open(REPOSITORY / "groundserve" / "checkpoints" / "digits")
+    return Checkpoint.open(SHIPPED_CHECKPOINT)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
