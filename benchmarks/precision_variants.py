@@ -28,6 +28,7 @@ from engine_build.mixed_precision import (
     _LayerNorm,
     _RMSNorm,
 )
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.config import KNOWN_TOWERS
@@ -35,7 +36,6 @@ from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import QueryTokenizer
 
-DIGITS = Path(__file__).parent.parent / "groundserve" / "checkpoints" / "digits"
 VISION_KINDS = ("patches", "norm", "activation", "residual", "pooling")
 SCORER_KINDS = ("norm", "activation", "residual", "rotary")
 
@@ -199,7 +199,7 @@ def digits_variants(
     dtype: torch.dtype, *, num_frames: int = 48, each: bool = True
 ) -> dict[str, dict[str, Errors]]:
     """Features of a rendered video; logits of its questions from float32 features."""
-    checkpoint = Checkpoint.open(DIGITS)
+    checkpoint = Checkpoint.open(SHIPPED_CHECKPOINT)
     video = digits_video(checkpoint, num_frames=num_frames)
     vision, grounding = checkpoint.load_vision(), checkpoint.load_grounding()
     with torch.inference_mode():

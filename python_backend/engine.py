@@ -57,7 +57,7 @@ class EngineDirectory:
         return cls(directory, manifest)
 
     def open_decoder(
-        self, workers: MediaWorkers, *, meter: Meter, num_threads: int = 1
+        self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """Open the decode stage on a pool of workers, whose deaths are counted.
 

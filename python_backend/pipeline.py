@@ -97,7 +97,7 @@ class Pipeline:
                 meter=meter,
             ),
             decoders=decoders,
-            decoder=engine.open_decoder(decoders, meter=meter),
+            decoder=engine.open_decoder(decoders, meter=meter, num_threads=num_threads),
             encoder=encoder,
             grounder=grounder,
             tokenizer=engine.open_tokenizer(),

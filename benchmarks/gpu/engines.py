@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import groundserve
 from benchmarks.gpu.models import Bench, relative_error
 from benchmarks.gpu.parity import mask_probe
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import time_call
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from python_backend.arrays import Array
 from python_backend.ground.base import PackedGrounder
@@ -21,7 +21,6 @@ from python_backend.ground.base import PackedGrounder
 _PACKAGES = ("tensorrt", "tensorrt_rtx", "tensorrt_llm")
 _TEXT_LENGTHS = (1, 7, 128, 1000)
 _NUM_FRAMES = 8
-_DIGITS = Path(groundserve.__file__).parent / "checkpoints" / "digits"
 
 
 def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None) -> PartResult:
@@ -41,7 +40,7 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
     from python_backend.ground.torch import TorchGrounder
 
     engine = EngineDirectory.load(engine_dir, verify_files=True)
-    opened = Checkpoint.open(checkpoint or _DIGITS)
+    opened = Checkpoint.open(checkpoint or SHIPPED_CHECKPOINT)
     model, random = engine.manifest.model, np.random.default_rng(7)
     side = model.image_size
     frames = random.integers(0, 256, (_NUM_FRAMES, side, side, 3), dtype=np.uint8)

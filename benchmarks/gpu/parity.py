@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import groundserve
 from benchmarks.gpu.models import (
     Bench,
     random_grounding,
@@ -18,6 +16,7 @@ from benchmarks.gpu.models import (
     random_vision,
     relative_error,
 )
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.manifest import ModelSpec
 from groundserve.modeling.checkpoint import Checkpoint
@@ -26,7 +25,6 @@ from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder
 
-_DIGITS = Path(groundserve.__file__).parent / "checkpoints" / "digits"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _NUM_VIDEOS = 3
 _NUM_SECONDS = 48
@@ -56,7 +54,7 @@ def digits_videos(image_size: int) -> list[tuple[NDArray[np.uint8], list[str]]]:
 
 def check_digits(bench: Bench) -> dict[str, Any]:
     """Hold each dtype on the device against float32 on the CPU, with trained weights."""
-    opened = Checkpoint.open(_DIGITS)
+    opened = Checkpoint.open(SHIPPED_CHECKPOINT)
     tokenizer, pad_token_id = opened.load_tokenizer()
     model = opened.model_spec(pad_token_id=pad_token_id)
     queries = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from python_backend.arrays import Array, to_torch
+from python_backend.arrays import Array, concatenate, to_torch
 
 if TYPE_CHECKING:
     from python_backend.tensorrt_runtime import PlanRunner
@@ -31,4 +31,4 @@ class TensorRTEncoder:
             self._runner.run({"PIXELS": some.contiguous(), "POOL": pool[: len(some)]})["FEATURES"]
             for some in torch.split(pixels, self._max_frames)
         ]
-        return features[0] if len(features) == 1 else torch.cat(features)
+        return concatenate(features)

@@ -21,6 +21,7 @@ from groundserve.errors import (
     UnsupportedError,
 )
 from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
+from python_backend.arrays import concatenate
 
 if TYPE_CHECKING:
     import torch
@@ -246,7 +247,7 @@ class TensorRTLLMTokenScorer:
         host_lengths = torch.tensor(lengths, dtype=torch.int32)
         inputs = {
             # (N, D); a sequence alone is not copied
-            "inputs_embeds": torch.cat(list(sequences)) if len(lengths) > 1 else sequences[0],
+            "inputs_embeds": concatenate(sequences),
             "context_lengths": host_lengths.to(self._gpu.device),
             "host_context_lengths": host_lengths,
             "host_request_types": torch.zeros_like(host_lengths),  # 0: context

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.embeddings import write_embeddings
 from groundserve.options import ScoreOptions
@@ -21,9 +22,7 @@ from python_backend.encode import TensorRTEncoder
 from python_backend.ground import EngineGrounder, TensorRTTokenScorer
 from python_backend.pipeline import Pipeline
 from tests.media_assets import VP9, asset_maker
-from tests.reference import REPOSITORY
 
-DIGITS = REPOSITORY / "groundserve" / "checkpoints" / "digits"
 QUERIES = ["Find the one.", "When does something move left?"]
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25, num_frames=72)
 
@@ -50,7 +49,7 @@ class ModuleRunner:
 
 @pytest.fixture(scope="module")
 def fp32():
-    with Pipeline.from_checkpoint(DIGITS) as pipeline:
+    with Pipeline.from_checkpoint(SHIPPED_CHECKPOINT) as pipeline:
         dali = DaliDecoder(
             image_size=pipeline.manifest.model.image_size,
             device="cpu",
@@ -64,7 +63,7 @@ def fp32():
 def engines(request, fp32, tmp_path):
     """The same pipeline with 16-bit stages and a cache."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[request.param]
-    opened = Checkpoint.open(DIGITS)
+    opened = Checkpoint.open(SHIPPED_CHECKPOINT)
     model = opened.load_grounding(dtype=dtype)
     write_embeddings(model, tmp_path / "embeddings.safetensors")
     vision = MixedVisionEncoder(opened.load_vision(), dtype=dtype)

@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.precision_variants import DIGITS, digits_variants, digits_video
+from benchmarks.precision_variants import digits_variants, digits_video
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.modeling.checkpoint import Checkpoint
 
 MAX_TOKENS = 512
@@ -21,7 +22,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    return Checkpoint.open(DIGITS)
+    return Checkpoint.open(SHIPPED_CHECKPOINT)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.precision_variants import DIGITS
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
@@ -20,6 +19,7 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
@@ -37,7 +37,7 @@ def target():
 @pytest.fixture(scope="module")
 def vision_graph(tmp_path_factory):
     """Export the digits encoder in a precision and opset."""
-    model = Checkpoint.open(DIGITS).load_vision()
+    model = Checkpoint.open(SHIPPED_CHECKPOINT).load_vision()
     folder = tmp_path_factory.mktemp("vision")
 
     def export(precision, opset=23):
@@ -64,7 +64,7 @@ def test_the_digits_encoder_builds_with_every_layer_fused(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_the_digits_decoder_builds_with_every_layer_fused(target, tmp_path, precision):
-    grounding = Checkpoint.open(DIGITS).load_grounding()
+    grounding = Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding()
     model = MixedTokenScorer(grounding, dtype=DTYPES[precision], max_tokens=512)
     export_token_scorer(model, tmp_path / "grounding.onnx")
     report = build_plan(
