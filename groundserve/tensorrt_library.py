@@ -8,7 +8,7 @@ version that built it, on an architecture it was built for.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -131,14 +131,14 @@ class TensorRTTarget:
         return cls(library=library.name, version=library.version, gpu_archs=tuple(gpu_archs))
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any] | None) -> TensorRTTarget:
+    def from_dict(cls, raw: Any) -> TensorRTTarget:
         """Read what `describe` wrote.
 
         Raises:
             EngineMismatchError: It is something else.
         """
         try:
-            target = cls(**{**(raw or {}), "gpu_archs": tuple((raw or {})["gpu_archs"])})
+            target = cls(**{**raw, "gpu_archs": tuple(raw["gpu_archs"])})
         except (KeyError, TypeError) as error:
             raise EngineMismatchError(
                 f"the manifest does not say which TensorRT built its plans; {_REBUILD}"

@@ -114,7 +114,8 @@ class DaliDecoder:
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
         deadline.check()
-        if not self._lock.acquire(timeout=max(0.0, deadline.remaining_seconds())):
+        # A loop: who waited a hair too short must neither go on nor release another's lock.
+        while not self._lock.acquire(timeout=max(0.0, deadline.remaining_seconds())):
             deadline.check()
         try:
             yield
