@@ -16,7 +16,7 @@ SET_1 = Path(__file__).parent / "fixtures" / "videoitg_ref"
 SET_2 = Path(__file__).parent / "fixtures" / "videoitg_ref2"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceCase:
     """One scored question, as the reference printed it."""
 

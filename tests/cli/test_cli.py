@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from groundserve.cli.gate import TOLERANCES
 from groundserve.gpu import current_gpu_arch
 from tests.reference import SET_1
 
@@ -91,7 +92,9 @@ def test_checkpoint_and_engines_agree(answer, clips):
     direct = score(clips["bikes"], "--query", "a man", "--checkpoint", CHECKPOINT, "--json")
     expected = json.loads(finished.stdout.splitlines()[-1])["queries"][0]["frame_logits"]
     got = json.loads(direct.stdout.splitlines()[-1])
-    assert got["queries"][0]["frame_logits"] == pytest.approx(expected, abs=2e-5)
+    # The gate's own bar: the same model, in other kernels.
+    bar = TOLERANCES["fp32"].logit_error * max(map(abs, expected))
+    assert got["queries"][0]["frame_logits"] == pytest.approx(expected, rel=0, abs=bar)
     assert got["engine"]["profile"] == "torch"
 
 

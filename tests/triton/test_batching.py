@@ -5,10 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from engine_build.triton.specs import MAX_ENCODER_BATCH
 from groundserve.grid import pooling_weights
 from python_backend.chunks import CHUNK_FRAMES
+from tests.exact import open_float64
+from tests.reference import SET_1
+from tests.rounding import in_float32
 from tests.triton.protocol import Protocol, RejectedError
 
 
@@ -54,6 +58,10 @@ def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, s
     rejection = RejectedError("INVALID_ARG", "POOL must be finite and the same for all frames")
     assert answers.pop(bad) == rejection
     del batches[bad]
+    vision = open_float64(SET_1 / "videoitg-tiny").vision
+    pool = torch.from_numpy(pooling).double()
     for frames, features in zip(batches, answers, strict=True):
         # float32; a larger batch may add in another order.
-        np.testing.assert_allclose(features, pipeline.encoder.encode(frames, pooling), atol=1e-5)
+        inputs = torch.from_numpy(frames), pool.expand(len(frames), -1, -1)
+        expected, bound = in_float32(vision, *inputs)
+        np.testing.assert_allclose(features, expected, rtol=0, atol=bound)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from groundserve.modeling.embeddings import write_embeddings
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
 from python_backend.ground.engine import EngineGrounder
 from tests.reference import SET_1
+from tests.rounding import in_float32
 
 
 class TorchTokenScorer:
@@ -56,10 +59,12 @@ FEATURES = np.random.default_rng(0).standard_normal((6, 4, 48)).astype(np.float3
 
 def test_equals_the_whole_model(grounder, model):
     ids = np.arange(9)
-    # float32; only the order of mean and head differs.
-    np.testing.assert_allclose(
-        grounder.ground(FEATURES, ids), TorchGrounder(model).ground(FEATURES, ids), atol=1e-6
-    )
+    exact = copy.deepcopy(model).double()
+    exact.decoder.config._attn_implementation = "eager"
+    features = torch.from_numpy(FEATURES).double()
+    expected, bound = in_float32(exact, features, torch.from_numpy(ids))
+    for one in (grounder, TorchGrounder(model)):
+        np.testing.assert_allclose(one.ground(FEATURES, ids), expected, rtol=0, atol=bound)
 
 
 def test_float16_features_are_taken(grounder):

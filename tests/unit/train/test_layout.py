@@ -17,6 +17,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.modeling.checkpoint import Checkpoint, model_tensors, vision_tensors
 from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
 from tests.reference import CHECKPOINTS, SET_1, SET_2
+from tests.rounding import Float64
 from train.examples import Example, Text
 from train.layout import open_initial, write_checkpoint
 from train.models import AnchorModel, CausalModel, PoolingModel
@@ -127,14 +128,17 @@ def test_a_model_goes_through_all_four_stages(qwen2, tower, tmp_path):
         assert moved == ({"projector", "auxiliary"} if name == "projector" else expected)
         init, seed = write(tmp_path / name, initial), seed + 1
 
-    features = torch.randn(5, 4, 24, generator=torch.Generator().manual_seed(9))
+    generator = torch.Generator().manual_seed(9)
+    features = torch.randn(5, 4, 24, generator=generator, dtype=torch.float64)
     ids = np.array([30, 40, 50])
     text = Text(ids=np.array([IMAGE_TOKEN_ID, *ids]))
     example = Example(frames=np.zeros((5, 56, 56, 3), np.uint8), grid=2, texts=(text,))
-    trained = initial.model.eval()([example], [features]).frame_logits[0]
-    served = Checkpoint.open(init).load_grounding()(features, torch.from_numpy(ids))
-    # float32; the same sums in the same order.
-    torch.testing.assert_close(trained, served, rtol=0, atol=1e-6)
+    model, served = initial.model.eval().double(), Checkpoint.open(init).load_grounding().double()
+    with Float64():
+        trained = model([example], [features]).frame_logits[0]
+        served = served(features, torch.from_numpy(ids))
+    # float64 rounds to 1e-16, and the model takes a few thousand operations.
+    torch.testing.assert_close(trained, served, rtol=0, atol=1e-11)
     assert served.std() > 1e-3
 
 
@@ -145,8 +149,10 @@ def test_the_first_stage_starts_from_the_language_model(qwen2, tower, tmp_path):
     assert_equal(initial.model.decoder.state_dict(), theirs.model.state_dict())
     assert_equal(initial.model.lm_head.state_dict(), theirs.lm_head.state_dict())
     ids = torch.arange(20)[None]
-    ours = initial.model.decoder(input_ids=ids, use_cache=False).last_hidden_state
-    torch.testing.assert_close(ours, theirs.model(ids).last_hidden_state)
+    with Float64():
+        ours = initial.model.decoder.double()(input_ids=ids, use_cache=False).last_hidden_state
+        expected = theirs.model.double()(ids).last_hidden_state
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11)
     assert initial.source.directory == qwen2
     assert initial.source.tower_directory == tower
     assert initial.tokenizer.id_to_token(initial.pad_token_id) == "<|endoftext|>"

@@ -12,6 +12,7 @@ from groundserve.modeling.config import CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import IMAGE_TOKEN_ID
+from tests.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
 from train.losses import frame_loss, grounding_loss
 from train.models import (
@@ -42,15 +43,22 @@ CONFIG = CheckpointConfig(
     initializer_range=0.02,
     tokenizer_model_max_length=128,
 )
-# Different order of additions alone, on logits of order 1.
-TOLERANCE = {"rtol": 0.0, "atol": 2e-6}
+# Everything here computes in float64: what differs by the order of additions alone, on numbers of
+# order 1, differs by some 1e-16 an operation.
+TOLERANCE = {"rtol": 0.0, "atol": 1e-11}
 MODELS = [CausalModel, PoolingModel, AnchorModel]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with Float64():
+        yield
 
 
 def make(kind, **arguments):
     """A model whose weights are large enough for tokens to move outputs."""
     torch.manual_seed(3)
-    model = kind(CONFIG, **arguments).eval()
+    model = kind(CONFIG, **arguments).eval().double()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=1.2 / parameter.shape[1] ** 0.5)
@@ -61,7 +69,7 @@ def make_text(*words, before=(), num_frames=None):
     """A text with its placeholder behind `before`; every word is a target."""
     ids = np.array([*before, IMAGE_TOKEN_ID, *words], np.int64)
     targets = np.where(ids == IMAGE_TOKEN_ID, IGNORE_INDEX, ids)
-    labels = None if num_frames is None else (np.arange(num_frames) % 3 == 0).astype(np.float32)
+    labels = None if num_frames is None else (np.arange(num_frames) % 3 == 0).astype(np.float64)
     return Text(ids=ids, targets=targets, labels=labels)
 
 
@@ -70,8 +78,8 @@ def make_example(num_frames, grid, *texts, seed=0):
     frames = np.zeros((num_frames, 4, 4, 3), np.uint8)
     example = Example(frames=frames, grid=grid, texts=texts)
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(num_frames, grid * grid, CONFIG.mm_hidden_size, generator=generator)
-    return example, features
+    shape = (num_frames, grid * grid, CONFIG.mm_hidden_size)
+    return example, torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def mixed_batch():
@@ -140,12 +148,12 @@ def test_a_longer_neighbour_leaves_gradients_alone(kind):
         states = model._decode([sequence.embeds for sequence in sequences])
         return torch.autograd.grad(states[0, : len(sequences[0].embeds), 0].sum(), features)[0]
 
-    torch.testing.assert_close(gradient(long), gradient(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient(long), gradient(), **TOLERANCE)
 
 
 def test_pooling_model_scores_as_the_served_model():
     model = make(PoolingModel)
-    served = GroundingModel(CONFIG).eval()
+    served = GroundingModel(CONFIG).eval().double()
     served.load_state_dict(model.state_dict())
     for example, features in split(mixed_batch()):
         text = example.texts[0]
@@ -200,7 +208,7 @@ def test_grounding_models_report_the_loss_of_the_whole_batch():
     texts = [text for example, _ in mixed_batch() for text in example.texts]
     labels = torch.cat([torch.from_numpy(text.labels) for text in texts])
     expected = grounding_loss(torch.cat(losses.frame_logits), labels)
-    torch.testing.assert_close(losses.loss, expected)
+    torch.testing.assert_close(losses.loss, expected, **TOLERANCE)
     assert losses.parts.keys() == {"grounding"}
 
 
@@ -219,11 +227,11 @@ def test_language_targets_line_up_with_the_position_before_them(monkeypatch):
     """
     model = make(CausalModel)
     width = CONFIG.hidden_size
-    model.lm_head.weight.data = 20 * torch.eye(CONFIG.vocab_size, width)
+    model.lm_head.weight.data = 20 * torch.eye(CONFIG.vocab_size, width, dtype=torch.float64)
     # Positions: 5, four visual tokens, 1, 2, 3 | four visual tokens, 4, 6, padding. A target is
     # said where the token before it stands: 1 by the last visual token, 3 by 2.
     said = [[0, 0, 0, 0, 1, 0, 3, 0], [0, 0, 0, 4, 0, 0, 0, 0]]
-    states = torch.nn.functional.one_hot(torch.tensor(said), width).float()
+    states = torch.nn.functional.one_hot(torch.tensor(said), width).double()
     monkeypatch.setattr(model, "_decode", lambda embeds: states)
     ignore = IGNORE_INDEX
     texts = [
@@ -234,13 +242,13 @@ def test_language_targets_line_up_with_the_position_before_them(monkeypatch):
     expected = math.log1p((CONFIG.vocab_size - 1) * math.exp(-20))
     assert losses.loss.item() == pytest.approx(expected, abs=1e-6)
     said[0][6] = 0  # a miss in one of three
-    states = torch.nn.functional.one_hot(torch.tensor(said), width).float()
+    states = torch.nn.functional.one_hot(torch.tensor(said), width).double()
     assert run(model, [make_example(1, 2, t) for t in texts]).loss.item() == pytest.approx(20 / 3)
 
 
 def test_causal_model_has_the_loss_of_transformers():
     model = make(CausalModel)
-    theirs = Qwen2ForCausalLM(model.decoder.config).eval()
+    theirs = Qwen2ForCausalLM(model.decoder.config).eval().double()
     theirs.model.load_state_dict(model.decoder.state_dict())
     theirs.lm_head.load_state_dict(model.lm_head.state_dict())
     example, features = make_example(3, 2, make_text(7, 8, 9, before=(5, 6)), seed=1)
@@ -254,16 +262,16 @@ def test_causal_model_has_the_loss_of_transformers():
 @pytest.mark.parametrize("kind", MODELS)
 def test_auxiliary_loss_is_added_with_its_weight(kind):
     model = make(kind, num_auxiliary=4, auxiliary_weight=0.5)
-    targets = np.random.default_rng(0).integers(0, 2, (3, 4)).astype(np.float32)
+    targets = np.random.default_rng(0).integers(0, 2, (3, 4)).astype(np.float64)
     example, features = make_example(3, 2, make_text(7, 8, num_frames=3))
     example = replace(example, frame_targets=targets)
     losses = run(model, [(example, features)])
     main = losses.parts["grounding" if kind is not CausalModel else "language"]
-    torch.testing.assert_close(losses.loss, main + 0.5 * losses.parts["auxiliary"])
+    torch.testing.assert_close(losses.loss, main + 0.5 * losses.parts["auxiliary"], **TOLERANCE)
     sequence = model.build_sequence(model.projector(features), example.texts[0])
     states = sequence.visual(model._decode([sequence.embeds])[0]).mean(dim=1)
     expected = frame_loss(model.auxiliary(states), torch.from_numpy(targets))
-    torch.testing.assert_close(losses.parts["auxiliary"], expected)
+    torch.testing.assert_close(losses.parts["auxiliary"], expected, **TOLERANCE)
 
 
 def test_auxiliary_loss_needs_targets():
@@ -275,10 +283,7 @@ def test_auxiliary_loss_needs_targets():
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_parameter_gets_a_gradient(kind):
     model = make(kind, num_auxiliary=2, auxiliary_weight=1.0).train()
-    batch = [
-        (replace(e, frame_targets=np.zeros((len(e.frames), 2), np.float32)), f)
-        for e, f in mixed_batch()
-    ]
+    batch = [(replace(e, frame_targets=np.zeros((len(e.frames), 2))), f) for e, f in mixed_batch()]
     run(model, batch).loss.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
@@ -323,7 +328,7 @@ def vision():
         image_size=28,
         patch_size=7,
     )
-    return VisionEncoder(config, select_layer=-2).eval().requires_grad_(False)
+    return VisionEncoder(config, select_layer=-2).eval().requires_grad_(False).double()
 
 
 def picture_example(num_frames, grid, seed):
