@@ -2,7 +2,8 @@
 
 The reference's architecture at small dimensions and its full budget of 16,384 visual tokens, with
 seeded random weights, in its file layout. It grounds nothing. Seed, dimensions and the
-tokenizer's training text stand below, so the files can be made again bit for bit.
+tokenizer's training text stand below, so the files can be made again; the last bits of what torch
+draws depend on the processor.
 """
 
 import shutil

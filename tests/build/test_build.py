@@ -189,7 +189,11 @@ def test_the_released_models_tower_is_known_without_its_config():
 
 
 def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
-    """Seeded: the committed files can be made again bit for bit."""
+    """Seeded: the committed files can be made again.
+
+    Weights to 8 roundings of the largest: torch draws normal numbers through logarithm, root and
+    cosine, whose vectorised forms differ from one instruction set to another.
+    """
     import importlib.util
 
     path = REPOSITORY / "scripts" / "make_seeded_checkpoint.py"
@@ -203,7 +207,11 @@ def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
     kept = load_file(committed / "model.safetensors")
     assert made.keys() == kept.keys()
     for name, tensor in made.items():
-        np.testing.assert_array_equal(tensor.numpy(), kept[name].numpy(), err_msg=name)
+        expected = kept[name].numpy()
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(
+            tensor.numpy(), expected, rtol=0, atol=8 * 2**-24 * largest, err_msg=name
+        )
     assert (tmp_path / "seeded" / "tokenizer.json").read_text("utf-8") == (
         committed / "tokenizer.json"
     ).read_text("utf-8")

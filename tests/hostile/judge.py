@@ -1,4 +1,7 @@
-"""What any answer must be: quick, typed, and silent about the inside of the server."""
+"""What any answer must be: there, typed, and silent about the inside of the server.
+
+How soon it is there is measured by `python -m benchmarks.hostile`; a test can only tell a hang.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.triton.protocol import Arrays, Protocol, RejectedError
 
-MAX_SECONDS = 5.0
+HANG_SECONDS = 60.0
 INTERNAL = RejectedError("INTERNAL", "the server failed on this request; its log says why")
 
 _LEAKS = re.compile(
@@ -38,8 +41,7 @@ class Judge:
         except RejectedError as rejection:
             answer = rejection
             check_silent(rejection.message)
-        seconds = time.perf_counter() - started
-        assert seconds < MAX_SECONDS, f"took {seconds:.1f} s"
+        assert time.perf_counter() - started < HANG_SECONDS
         return answer
 
     def ask_changed(self, **changes: object) -> Arrays | RejectedError:

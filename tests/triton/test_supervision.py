@@ -16,7 +16,6 @@ from benchmarks.kills import broken_promises, is_alive, measure
 
 SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
-MAX_STOP_SECONDS = 10.0
 
 
 class Serve:
@@ -39,10 +38,8 @@ class Serve:
     def stop(self) -> None:
         """SIGTERM, and what must then be true."""
         family = self.root.children(recursive=True)
-        started = time.monotonic()
         self.program.send_signal(signal.SIGTERM)
         self.program.wait(60)
-        assert time.monotonic() - started < MAX_STOP_SECONDS
         assert self.program.returncode == 0
         assert not [process for process in family if is_alive(process)]
         assert not list(Path("/dev/shm").glob(f"groundserve_{self.program.pid}_*"))
