@@ -93,7 +93,8 @@ def build(
         on_step: Called with the name of each step as it begins.
 
     Raises:
-        InvalidRequestError: The checkpoint is incomplete, or `out_dir` holds something else.
+        InvalidRequestError: The checkpoint is incomplete, `out_dir` holds something else, or
+            `timing_cache` cannot be written.
         UnsupportedError: This profile has no such device or precision, the model is another one,
             or this machine cannot build the profile's engines.
         MissingExtraError: A library that builds the profile's engines is not installed.
@@ -102,6 +103,8 @@ def build(
     device, precision = stages.choose(device, precision)
     if stages.grounder == "tensorrt_llm":
         check_builder()
+    if timing_cache is not None:
+        _check_timing_cache(timing_cache)
     target = _Target(
         stages=stages,
         device=device,
@@ -210,12 +213,27 @@ def _write_engines(
             plans.build_grounding_plan()
     if "tensorrt_llm" in engines:
         on_step("building the TensorRT-LLM engine")
-        build_engine(opened, directory / "trtllm", precision=target.precision)
+        build_engine(
+            opened,
+            directory / "trtllm",
+            precision=target.precision,
+            timing_cache=target.timing_cache,
+        )
     if target.stages.grounder in ("tensorrt", "tensorrt_llm"):
         on_step("writing the embeddings")
         write_embeddings(
             opened.load_grounding(dtype=torch_dtype(target.precision)),
             directory / EMBEDDINGS_NAME,
+        )
+
+
+def _check_timing_cache(path: Path) -> None:
+    """Find out before a build what would stop it at its end."""
+    written = path if path.exists() else path.parent
+    if path.is_dir() or not os.access(written, os.W_OK):
+        raise InvalidRequestError(
+            "timing_cache must be a file that can be written, in a directory that exists, "
+            f"got {path}"
         )
 
 

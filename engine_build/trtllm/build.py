@@ -41,6 +41,7 @@ def build_engine(
     *,
     precision: Precision,
     max_num_tokens: int | None = None,
+    timing_cache: Path | None = None,
 ) -> None:
     """Build the decoder's engine for the GPU of this machine.
 
@@ -51,6 +52,8 @@ def build_engine(
         engine_dir: Directory to write; made if missing.
         precision: bf16, or fp16 for comparisons (Qwen2-7B overflows in it).
         max_num_tokens: Most tokens of one pass; None: two of the longest requests.
+        timing_cache: File in which TensorRT keeps timings, read when it exists and written after
+            the build; None: kept nowhere.
 
     Raises:
         UnsupportedError: This machine cannot build it, fused attention does not exist for the
@@ -74,7 +77,12 @@ def build_engine(
             max_input_len=limits.max_input_len,
         )
         command = build_command(
-            Path(converted), engine_dir, precision=precision, limits=limits, program=program
+            Path(converted),
+            engine_dir,
+            precision=precision,
+            limits=limits,
+            timing_cache=timing_cache or Path(converted) / "timing.cache",
+            program=program,
         )
         _run(command)
     _complete_config(engine_dir / CONFIG_NAME, gpu_arch=gpu_arch)
@@ -107,6 +115,7 @@ def build_command(
     *,
     precision: Precision,
     limits: EngineLimits,
+    timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
     """Return the command line; docs/tensorrt_llm.md says why each flag has its value.
@@ -116,6 +125,7 @@ def build_command(
         engine_dir: Where the engine goes.
         precision: bf16 or fp16.
         limits: Sizes to build for.
+        timing_cache: File to read timings from, if it exists, and to write them to.
         program: Path of `trtllm-build`.
     """
     dtype = DTYPE_NAMES[precision]
@@ -138,6 +148,10 @@ def build_command(
         "use_paged_context_fmha": "disable",
         "use_fp8_context_fmha": "disable",
         "use_fused_mlp": "enable",
+        "input_timing_cache": timing_cache,
+        # Always given: by default the builder writes `model.cache` where it was started from, and
+        # where it may not write that, a build fails after it is done and before it is saved.
+        "output_timing_cache": timing_cache,
         "workers": 1,
         "log_level": "info",
     }

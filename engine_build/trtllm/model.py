@@ -182,11 +182,11 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
             raise ValueError(f"this model is built for one GPU, got {config.mapping.world_size}")
         super().__init__(config)
         self.transformer = Transformer(config)
-        # `strict_dtype` keeps the GEMM plugin, which computes in the engine's dtype otherwise, in
-        # float32; it wants the dtype as TensorRT's own type.
-        self.score = ColumnLinear(
-            config.hidden_size, 1, bias=True, dtype=trt.float32, strict_dtype=True
-        )
+        self.score = ColumnLinear(config.hidden_size, 1, bias=True, dtype="float32")
+        # Keeps the GEMM plugin, which computes in the engine's dtype otherwise, in float32. Not by
+        # the constructor's flag of this name: with it, `layers/linear.py` 2a9abd9 takes the dtype
+        # by its name only, the older 0396172 as TensorRT's type only.
+        self.score.strict_dtype = trt.float32
         # The rotary tables become constants of the engine, shared by all layers.
         Attention.create_attention_const_params(self, config)
         self.position_embedding_type = config.position_embedding_type

@@ -69,6 +69,15 @@ def test_a_build_that_fails_leaves_nothing(checkpoint, tmp_path):
     assert not list(tmp_path.glob("*engines*"))
 
 
+@pytest.mark.parametrize("name", ["missing/timing.cache", "directory"])
+def test_a_timing_cache_that_cannot_be_written_is_refused_first(name, tmp_path):
+    (tmp_path / "directory").mkdir()
+    steps = []
+    with pytest.raises(InvalidRequestError, match="timing_cache must be a file that can be"):
+        build(CHECKPOINT, tmp_path / "engines", timing_cache=tmp_path / name, on_step=steps.append)
+    assert steps == []
+
+
 def test_another_precision_than_the_profiles_is_refused(tmp_path):
     with pytest.raises(
         UnsupportedError, match="profile cpu computes in fp32 on cpu, got precision bf16"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import shlex
 import stat
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +17,18 @@ import torch
 
 from engine_build.trtllm import EngineLimits, build_engine
 from engine_build.trtllm.build import build_command, check_log
+from engine_build.trtllm.convert import DTYPE_NAMES
 from groundserve.errors import UnsupportedError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.embeddings import write_embeddings
+from groundserve.profiles import get_profile
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import SIGNATURES, VERSION
-from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
+from tests.fake_tensorrt_llm import VERSION
+from tests.fake_tensorrt_llm.builder import check_max_num_tokens, parse_arguments
+from tests.fake_tensorrt_llm.engines import FULL_SIZE, GPU_ARCH, HostGpu
 from tests.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
@@ -74,46 +82,132 @@ def shell(*lines):
     return "\n".join(["#!/bin/sh", *lines, ""])
 
 
-def test_build_command_names_every_choice(tmp_path):
-    limits = EngineLimits(
-        max_batch_size=4, max_input_len=20480, max_num_tokens=40960, opt_num_tokens=17408
-    )
+def shown_command():
+    """Return the words of the command that the documentation shows."""
+    text = (REPOSITORY / "docs" / "tensorrt_llm.md").read_text("utf-8")
+    (block,) = re.findall(r"```bash\n(trtllm-build .*?)```", text, flags=re.DOTALL)
+    return shlex.split(block.replace("\\\n", " "))
+
+
+def test_build_command_is_the_documented_one():
     command = build_command(
-        tmp_path / "checkpoint", tmp_path / "engine", precision="bf16", limits=limits
+        Path("CONVERTED"),
+        Path("engines/trtllm"),
+        precision="bf16",
+        limits=EngineLimits.for_model(FULL_SIZE),
+        timing_cache=Path("CONVERTED/timing.cache"),
     )
     model_file = REPOSITORY / "engine_build" / "trtllm" / "model.py"
-    assert " ".join(command) == (
-        f"trtllm-build --checkpoint_dir {tmp_path}/checkpoint --output_dir {tmp_path}/engine "
-        f"--model_cls_file {model_file} --model_cls_name VideoITGQwen2ForGrounding "
-        "--max_batch_size 4 --max_beam_width 1 --max_input_len 20480 --max_seq_len 20480 "
-        "--max_num_tokens 40960 --opt_num_tokens 17408 --kv_cache_type disabled "
-        "--remove_input_padding enable --context_fmha enable --gpt_attention_plugin bfloat16 "
-        "--gemm_plugin bfloat16 --use_paged_context_fmha disable --use_fp8_context_fmha disable "
-        "--use_fused_mlp enable --workers 1 --log_level info"
+    index = command.index(str(model_file))
+    command[index] = str(model_file.relative_to(REPOSITORY))
+    assert command == shown_command()
+
+
+def build_words(tmp_path, **changes):
+    """Return the command line for the double, without the program, some values replaced."""
+    limits = EngineLimits.for_model(FULL_SIZE)
+    words = build_command(
+        tmp_path, tmp_path, precision="bf16", limits=limits, timing_cache=tmp_path / "timing.cache"
+    )[1:]
+    for name, value in changes.items():
+        words[words.index(f"--{name}") + 1] = value
+    return words
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_builder_takes_every_value(precision, tmp_path):
+    arguments = parse_arguments(
+        build_words(tmp_path, gemm_plugin=DTYPE_NAMES[precision], kv_cache_type="disabled")
     )
-    flags = {word.removeprefix("--") for word in command if word.startswith("--")}
-    assert flags <= set(SIGNATURES["trtllm-build"]["flags"])
+    assert arguments["kv_cache_type"] == "DISABLED"
+    assert arguments["max_num_tokens"] == 40960
 
 
-def test_build_engine_end_to_end(machine, tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        pytest.param("gemm_plugin", "enable", id="a_plugin_is_no_switch"),
+        pytest.param("gpt_attention_plugin", "bf16", id="our_name_of_a_type"),
+        pytest.param("gpt_attention_plugin", "nvfp4", id="a_type_of_another_plugin"),
+        pytest.param("context_fmha", "True", id="a_switch_is_no_boolean"),
+        pytest.param("kv_cache_type", "none", id="cache"),
+        pytest.param("log_level", "INFO", id="level_in_capitals"),
+        pytest.param("max_num_tokens", "40960.0", id="size"),
+    ],
+)
+def test_the_builder_refuses_a_value(flag, value, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(build_words(tmp_path, **{flag: value}))
+    assert f"argument --{flag}: invalid" in capsys.readouterr().err
+
+
+def test_the_builder_changes_no_size_of_ours():
+    limits = EngineLimits.for_model(FULL_SIZE)
+    sizes = {**asdict(limits), "max_seq_len": limits.max_input_len}
+    assert check_max_num_tokens(sizes) == sizes
+
+
+@pytest.fixture
+def unwritable(tmp_path, monkeypatch):
+    """A working directory in which `model.cache` cannot be written, by root either."""
+    folder = tmp_path / "unwritable"
+    (folder / "model.cache").mkdir(parents=True)
+    folder.chmod(0o555)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("machine")
+def test_build_engine_end_to_end(tmp_path, unwritable):
     opened = Checkpoint.open(TINY)
     build_engine(opened, tmp_path / "out" / "trtllm", precision="bf16", max_num_tokens=30000)
     engine_dir = tmp_path / "out" / "trtllm"
     assert {path.name for path in engine_dir.iterdir()} == {"config.json", "rank0.engine"}
     assert [path.name for path in engine_dir.parent.iterdir()] == ["trtllm"]
+    assert [path.name for path in unwritable.iterdir()] == ["model.cache"]
     config = json.loads((engine_dir / "config.json").read_text())
     assert config["groundserve"] == {"gpu_arch": GPU_ARCH, "tensorrt": "10.14.1.48"}
     assert config["build_config"]["max_num_tokens"] == 30000
     # The front in PyTorch, the engine behind it, as a server opens them.
-    model = opened.load_grounding(dtype=torch.bfloat16)
-    write_embeddings(model, tmp_path / "embeddings.safetensors")
+    narrow = opened.load_grounding(dtype=torch.bfloat16)
+    write_embeddings(narrow, tmp_path / "embeddings.safetensors")
     scorer = TensorRTLLMTokenScorer(engine_dir, gpu=HostGpu())
     grounder = EngineGrounder(tmp_path / "embeddings.safetensors", scorer, device="cpu")
-    features = np.random.default_rng(0).standard_normal((6, 4, 48)).astype(np.float32)
+    features = np.random.default_rng(0).standard_normal((24, 4, 48)).astype(np.float32)
     ids = np.arange(9)
-    expected = TorchGrounder(opened.load_grounding()).ground(features, ids)
-    # bfloat16 against float32; the logits reach 3.1.
-    np.testing.assert_allclose(grounder.ground(features, ids), expected, atol=0.03)
+    exact = TorchGrounder(opened.load_grounding(dtype=torch.float64)).ground(features, ids)
+    errors = [
+        np.sqrt(np.mean((one.ground(features, ids) - exact) ** 2))
+        for one in (grounder, TorchGrounder(narrow))
+    ]
+    # Both round the same weights and products to bfloat16, in nearly the same places.
+    assert errors[1] / 2 < errors[0] < 2 * errors[1]
+
+
+@pytest.mark.usefixtures("machine", "unwritable")
+def test_build_engine_keeps_timings_in_the_users_file(tmp_path):
+    cache = tmp_path / "timing.cache"
+    for kept in (b"+timed", b"+timed+timed"):
+        build_engine(
+            Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16", timing_cache=cache
+        )
+        assert cache.read_bytes() == kept
+
+
+def test_a_gpu_build_hands_its_timing_cache_on(tmp_path, monkeypatch):
+    module = importlib.import_module("engine_build.build")
+    handed = {}
+    monkeypatch.setattr(module, "build_engine", lambda *_, **named: handed.update(named))
+    target = module._Target(
+        stages=get_profile("gpu"),
+        device="cuda",
+        precision="bf16",
+        num_nvdec=1,
+        tensorrt=None,  # no plan beside the engine
+        timing_cache=tmp_path / "timing.cache",
+    )
+    module._write_engines(tmp_path, Checkpoint.open(TINY), target, None, lambda step: None)
+    assert handed == {"precision": "bf16", "timing_cache": tmp_path / "timing.cache"}
 
 
 def test_build_engine_passes_the_builders_words_on(machine, tmp_path):

@@ -9,16 +9,7 @@ import pytest
 from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.limits import largest_num_tokens
 from groundserve.errors import UnsupportedError
-from groundserve.modeling.checkpoint import Checkpoint
-from tests.reference import SET_1
-
-# The released model's sizes.
-FULL_SIZE = replace(
-    Checkpoint.open(SET_1 / "videoitg-tiny").config,
-    intermediate_size=18944,
-    vision_token_num=16384,
-    tokenizer_model_max_length=20480,
-)
+from tests.fake_tensorrt_llm.engines import FULL_SIZE
 
 
 def test_limits_of_the_full_size_model():

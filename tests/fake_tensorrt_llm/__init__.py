@@ -1,9 +1,13 @@
 """A small PyTorch re-implementation of the TensorRT-LLM 1.2.1 API that `engine_build` uses.
 
 It computes eagerly what the real library compiles, with the semantics that decide the scores:
-strong typing, packed sequences, which mask really runs, rotary tables, fused projections, the MLP's
-two branches. Names and signatures are checked against `signatures.json`, which was taken from the
-library's sources.
+strong typing, packed sequences, which mask really runs, rotary tables, fused projections, the
+passes that fuse the MLP's two branches, where a tensor must lie. Every name in it stands in
+`signatures.json` with the file and commit it was read in.
+
+Rounding is not imitated: every operation is computed in 64 bits and rounded once, to its result's
+type, and FLOAT is held in 64 bits between input and output. So what it computes does not depend on
+the processor, and in FLOAT lies one rounding, of the output, from PyTorch's model in float64.
 """
 
 from __future__ import annotations
@@ -37,11 +41,20 @@ _MODULES = {
 }
 
 
-def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `import tensorrt` and `import tensorrt_llm` find this package."""
+def install(monkeypatch: pytest.MonkeyPatch, *, linear_copy: str | None = None) -> None:
+    """Let `import tensorrt` and `import tensorrt_llm` find this package, with no model registered.
+
+    Args:
+        monkeypatch: Takes it back.
+        linear_copy: One of `layers.LINEAR_COPIES`; None: the newest.
+    """
     root = ModuleType("tensorrt_llm")
     root.__version__ = VERSION  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt_llm", root)
     for name, ours in _MODULES.items():
         module = importlib.import_module(f"tests.fake_tensorrt_llm.{ours}")
         monkeypatch.setitem(sys.modules, name, module)
+    from tests.fake_tensorrt_llm import layers, models
+
+    monkeypatch.setattr(models, "MODEL_MAP", {})
+    monkeypatch.setattr(layers, "linear_copy", linear_copy or layers.LINEAR_COPIES[0])

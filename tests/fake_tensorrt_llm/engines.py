@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ from engine_build.trtllm.build import build_command
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
-from tests.fake_tensorrt_llm.builder import build
+from tests.fake_tensorrt_llm.builder import main
+from tests.reference import SET_1
 
 GPU_ARCH = "sm_90"
+# The released model's.
+FULL_SIZE = replace(
+    Checkpoint.open(SET_1 / "videoitg-tiny").config,
+    intermediate_size=18944,
+    vision_token_num=16384,
+    tokenizer_model_max_length=20480,
+)
 LIMITS = EngineLimits(max_batch_size=3, max_input_len=64, max_num_tokens=96, opt_num_tokens=48)
 
 
@@ -58,11 +67,16 @@ def write_engine(
     change_config(config)
     (converted / "config.json").write_text(json.dumps(config))
     engine_dir = directory / "trtllm"
-    words = build_command(converted, engine_dir, precision=precision, limits=limits)[1:]
-    flags = {name.removeprefix("--"): value for name, value in zip(*[iter(words)] * 2, strict=True)}
+    command = build_command(
+        converted,
+        engine_dir,
+        precision=precision,
+        limits=limits,
+        timing_cache=converted / "timing.cache",
+    )
     if model_file is not None:
-        flags["model_cls_file"] = str(model_file)
-    build(converted, engine_dir, flags)
+        command[command.index("--model_cls_file") + 1] = str(model_file)
+    main(command[1:])
     path = engine_dir / "config.json"
     described = json.loads(path.read_text())
     described["groundserve"] = {"gpu_arch": GPU_ARCH, "tensorrt": TENSORRT_VERSION}

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
 from tests.fake_tensorrt_llm.functional import (
+    ACT2FN,
     AttentionMaskType,
     PositionEmbeddingType,
     RotaryScalingType,
     Tensor,
     cast,
+    matmul,
+    rms_norm,
 )
 from tests.fake_tensorrt_llm.module import Module, Parameter
 from tests.fake_tensorrt_llm.network import default_net
-from tests.fake_tensorrt_llm.trt import DataType, to_dtype
+from tests.fake_tensorrt_llm.quantization import QuantMode
+from tests.fake_tensorrt_llm.trt import DataType
+from tests.fake_tensorrt_llm.utils import str_dtype_to_trt
+
+# Stored copies of `layers/linear.py` that differ in what the constructor makes of `strict_dtype`,
+# newest first; `fake_tensorrt_llm.install` chooses one.
+LINEAR_COPIES = ("2a9abd9", "0396172")
+linear_copy = LINEAR_COPIES[0]
 
 
 class AttentionParams:
@@ -44,49 +53,185 @@ class KeyValueCacheParams:
         self.host_sink_token_length = host_sink_token_length
 
 
-class ColumnLinear(Module):
-    def __init__(self, in_features, out_features, bias=True, dtype=None, strict_dtype=False):
+class LinearBase(Module):
+    def __init__(self, in_features, out_features, bias, dtype, strict_dtype):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.dtype = dtype
         self.weight = Parameter(shape=(out_features, in_features), dtype=dtype)
-        self.bias = Parameter(shape=(out_features,), dtype=dtype) if bias else None
-        self.strict_dtype = dtype if strict_dtype else None
+        if not strict_dtype:
+            self.strict_dtype = None
+        elif linear_copy == "2a9abd9":
+            self.strict_dtype = str_dtype_to_trt(dtype)
+        else:
+            self.strict_dtype = dtype
+        if bias:
+            self.bias = Parameter(shape=(out_features,), dtype=dtype)
+        else:
+            self.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.strict_dtype is None:
-            computed = to_dtype(default_net().plugin_config.gemm_plugin)
+        gemm_plugin = default_net().plugin_config.gemm_plugin
+        if gemm_plugin is None:
+            y = matmul(x, self.weight.value)
         else:
-            assert isinstance(self.strict_dtype, DataType), "the plugin wants TensorRT's type"
-            computed = self.strict_dtype
-        assert x.dtype == self.weight.dtype == computed, (x.dtype, self.weight.dtype, computed)
-        y = Tensor.of(F.linear(x.value, self.weight.tensor))
+            y = _gemm_plugin(x, self.weight.value, strict_dtype=self.strict_dtype)
         return y if self.bias is None else y + cast(self.bias.value, y.dtype)
 
 
-RowLinear = ColumnLinear
+class Linear(LinearBase):
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        bias=True,
+        dtype=None,
+        tp_group=None,
+        tp_size=1,
+        gather_output=True,
+        strict_dtype=False,
+        is_qkv=False,
+    ):
+        super().__init__(in_features, out_features, bias, dtype, strict_dtype)
+
+
+ColumnLinear = Linear
+
+
+class RowLinear(LinearBase):
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        bias=True,
+        dtype=None,
+        tp_group=None,
+        tp_size=1,
+        strict_dtype=False,
+        is_expert=False,
+    ):
+        super().__init__(in_features, out_features, bias, dtype, strict_dtype)
+
+
+def _gemm_plugin(input: Tensor, mat2: Tensor, strict_dtype: DataType | None) -> Tensor:
+    """Multiply in the plugin's one type, which both operands must have."""
+    if strict_dtype is None:
+        computed = str_dtype_to_trt(default_net().plugin_config.gemm_plugin)
+    else:
+        assert isinstance(strict_dtype, DataType)
+        computed = strict_dtype
+    assert input.dtype == mat2.dtype == computed, (input.dtype, mat2.dtype, computed)
+    return matmul(input, mat2)
 
 
 class RmsNorm(Module):
-    def __init__(self, normalized_shape, eps=1e-06, dtype=None):
+    def __init__(
+        self, normalized_shape, num_groups=1, eps=1e-06, elementwise_affine=True, dtype=None
+    ):
+        super().__init__()
         self.weight = Parameter(shape=(normalized_shape,), dtype=dtype)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.value.float()
-        wide = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight.value * Tensor.of(wide.to(x.value.dtype))
+        return rms_norm(x, self.weight.value, self.eps)
 
 
-class GatedMLP(Module):
+class MLP(Module):
     def __init__(
-        self, hidden_size, ffn_hidden_size, hidden_act, bias=True, dtype=None, quant_mode=0
+        self,
+        hidden_size,
+        ffn_hidden_size,
+        hidden_act,
+        bias=True,
+        dtype=None,
+        tp_group=None,
+        tp_size=1,
+        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
+        inner_layernorm=False,
+        eps=1e-05,
+        is_expert=False,
     ):
-        assert hidden_act == "silu"
+        super().__init__()
+        if hidden_act not in ACT2FN:
+            raise ValueError(f"unsupported activation function: {hidden_act}")
+        assert not inner_layernorm
+        self.inner_layernorm = None
         self.fc = ColumnLinear(hidden_size, ffn_hidden_size, bias=bias, dtype=dtype)
+        self.proj = RowLinear(ffn_hidden_size, hidden_size, bias=bias, dtype=dtype)
+        self.hidden_size, self.ffn_hidden_size = hidden_size, ffn_hidden_size
+        self.hidden_act = hidden_act
+        self.bias = bias
+        self.dtype = dtype
+        self.tp_group, self.tp_size = tp_group, tp_size
+        self.quant_mode = quant_mode
+        self.eps = eps
+        self.is_expert = is_expert
+
+
+class GatedMLP(MLP):
+    def __init__(
+        self,
+        hidden_size,
+        ffn_hidden_size,
+        hidden_act,
+        bias=True,
+        dtype=None,
+        tp_group=None,
+        tp_size=1,
+        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
+        inner_layernorm=False,
+        eps=1e-05,
+        is_expert=False,
+    ):
+        super().__init__(
+            hidden_size,
+            ffn_hidden_size,
+            hidden_act,
+            bias,
+            dtype,
+            tp_group,
+            tp_size,
+            quant_mode,
+            inner_layernorm,
+            eps,
+            is_expert,
+        )
         self.gate = ColumnLinear(hidden_size, ffn_hidden_size, bias=bias, dtype=dtype)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        activated = ACT2FN[self.hidden_act](self.fc(hidden_states))
+        return self.proj(activated * self.gate(hidden_states))
+
+
+class FusedGatedMLP(Module):
+    """One product for both branches; which half is which, `fuse_gate_mlp` decides."""
+
+    def __init__(
+        self,
+        hidden_size,
+        ffn_hidden_size,
+        hidden_act,
+        bias=True,
+        dtype=None,
+        tp_group=None,
+        tp_size=1,
+        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
+        inner_layernorm=False,
+        eps=1e-05,
+        is_expert=False,
+    ):
+        super().__init__()
+        assert not inner_layernorm
+        self.inner_layernorm = None
+        self.hidden_act = hidden_act
+        self.fused_fc = ColumnLinear(hidden_size, 2 * ffn_hidden_size, bias=bias, dtype=dtype)
         self.proj = RowLinear(ffn_hidden_size, hidden_size, bias=bias, dtype=dtype)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        activated = Tensor.of(F.silu(self.fc(hidden_states).value))
-        return self.proj(activated * self.gate(hidden_states))
+        plugins = default_net().plugin_config
+        assert plugins.gemm_swiglu_plugin is plugins.low_latency_gemm_swiglu_plugin is None
+        assert self.hidden_act == "silu"
+        return self.proj(ACT2FN["swiglu"](self.fused_fc(hidden_states)))
 
 
 class Attention(Module):
@@ -105,10 +250,11 @@ class Attention(Module):
         position_embedding_type=PositionEmbeddingType.learned_absolute,
         rotary_embedding_base=10000.0,
         rotary_embedding_scaling=None,
-        quant_mode=0,
+        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
         q_scaling=1.0,
         dense_bias=None,
     ):
+        super().__init__()
         assert rotary_embedding_scaling is None
         self.local_layer_idx = local_layer_idx
         self.attention_head_size = attention_head_size
@@ -123,17 +269,24 @@ class Attention(Module):
         self.q_scaling = q_scaling
         self.quant_mode = quant_mode
         self.tp_size, self.tp_rank = 1, 0
+        self.register_parameter("attention_output_orig_quant_scale", None)
         rows = (num_attention_heads + 2 * num_kv_heads) * attention_head_size
-        self.qkv = ColumnLinear(hidden_size, rows, bias=bias, dtype=dtype)
+        self.qkv = ColumnLinear(hidden_size, rows, bias=bias, dtype=dtype, is_qkv=True)
         self.dense = RowLinear(
-            num_attention_heads * attention_head_size, hidden_size, bias=dense_bias, dtype=dtype
+            num_attention_heads * attention_head_size,
+            hidden_size,
+            bias=bias if dense_bias is None else dense_bias,
+            dtype=dtype,
         )
 
     def _get_output_orig_quant_scale(self):
-        return None
+        scale = self.attention_output_orig_quant_scale
+        return None if scale is None else scale.value
 
     @staticmethod
     def create_attention_const_params(model_cls, config):
+        if not config.position_embedding_type.is_rope():
+            return
         steps = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
         frequencies = 1.0 / config.rotary_base**steps
         angles = torch.outer(torch.arange(config.max_position_embeddings).float(), frequencies)

@@ -1,16 +1,40 @@
-"""Configs and the base class of models."""
+"""Configs, the base class of models, and the passes that change a model before it is built."""
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from tests.fake_tensorrt_llm.functional import PositionEmbeddingType
+from tests.fake_tensorrt_llm.layers import FusedGatedMLP, GatedMLP
 from tests.fake_tensorrt_llm.module import Module
+from tests.fake_tensorrt_llm.quantization import QuantMode, quantize
+from tests.fake_tensorrt_llm.utils import QuantModeWrapper, get_init_params
 
 MODEL_MAP: dict[str, Any] = {}
+
+
+@dataclass
+class QuantConfig:
+    quant_algo: str | None = None
+    kv_cache_quant_algo: str | None = None
+    exclude_modules: list[str] | None = None
+
+    @functools.cached_property
+    def quant_mode(self) -> QuantModeWrapper:
+        return QuantModeWrapper([self.layer_quant_mode])
+
+    @functools.cached_property
+    def layer_quant_mode(self) -> QuantMode:
+        return QuantMode.from_quant_algo(self.quant_algo, self.kv_cache_quant_algo)
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> QuantConfig:
+        return cls(**config)
 
 
 class QWenConfig:
@@ -40,13 +64,17 @@ class QWenConfig:
         rotary_base=10000.0,
         rotary_scaling=None,
         qwen_type=None,
+        use_parallel_embedding=False,
     ):
         self.__dict__.update(locals())
         del self.__dict__["self"]
-        self.position_embedding_type = PositionEmbeddingType[position_embedding_type]
+        self.position_embedding_type = PositionEmbeddingType.from_string(position_embedding_type)
         self.mapping = SimpleNamespace(**mapping)
-        assert quantization == {"quant_algo": None}
-        self.quant_mode = 0
+        self.quantization = QuantConfig.from_dict(quantization)
+
+    @property
+    def quant_mode(self) -> QuantModeWrapper:
+        return self.quantization.quant_mode
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> QWenConfig:
@@ -54,16 +82,61 @@ class QWenConfig:
         return MODEL_MAP[config["architecture"]].config_class(**config)
 
 
-class PretrainedModel(Module):
+class PostInitCaller(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__call__(*args, **kwargs)
+        model.__post_init__()
+        return model
+
+
+class PretrainedModel(Module, metaclass=PostInitCaller):
     def __init__(self, config: QWenConfig) -> None:
+        super().__init__()
         self.config = config
 
+    def __post_init__(self) -> None:
+        quantize(self, self.config.quantization)
+        optimize_model(self, use_parallel_embedding=self.config.use_parallel_embedding)
+
     def load(self, weights: dict[str, torch.Tensor]) -> None:
-        parameters = {name: p for name, p in self.named_parameters() if not p.is_buffer}
-        missing = parameters.keys() - weights.keys()
+        parameters = dict(self.named_parameters())
+        required = {name for name, parameter in parameters.items() if not parameter.is_inited()}
+        missing = required - weights.keys()
         if missing:
             raise RuntimeError(f"Required but not provided tensors:{missing}")
-        surplus = weights.keys() - parameters.keys()
+        surplus = weights.keys() - required
         assert not surplus, surplus  # only a warning in the library
-        for name, parameter in parameters.items():
-            parameter.load(weights[name])
+        for name, weight in weights.items():
+            parameters[name].value = weight
+
+
+def optimize_model(
+    model: PretrainedModel,
+    use_parallel_embedding: bool = False,
+    share_embedding_table: bool = False,
+    use_fused_mlp: bool = False,
+) -> PretrainedModel:
+    """Run the passes, in the order of the arguments."""
+    assert not use_parallel_embedding
+    # `share_embedding_table` looks for a token embedding and a head on it; this model has neither.
+    if use_fused_mlp:
+        model = fuse_gate_mlp(model)
+    return model
+
+
+def fuse_gate_mlp(model: PretrainedModel) -> PretrainedModel:
+    """Put one product in the place of two; needs weights that are loaded and not yet constants."""
+    for name, mlp, parent in model.named_modules_with_parent():
+        if not isinstance(mlp, GatedMLP):
+            continue
+        arguments = get_init_params(mlp)
+        arguments["inner_layernorm"] = mlp.inner_layernorm is not None
+        fused = FusedGatedMLP(**arguments)
+        assert model.config.quantization.quant_algo is None
+        # The linear branch first: what `swiglu` activates is the second half.
+        for kind in ("weight", "bias") if mlp.bias else ("weight",):
+            halves = [getattr(branch, kind).raw_value for branch in (mlp.gate, mlp.fc)]
+            getattr(fused.fused_fc, kind).value = torch.cat(halves)
+        fused.proj = mlp.proj
+        setattr(parent, name.rsplit(".", 1)[-1], fused)
+    return model

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 
 class Network:
-    def __init__(self, plugin_config: dict[str, Any]) -> None:
-        self.plugin_config = SimpleNamespace(**plugin_config)
+    def __init__(self, plugin_config: Any) -> None:
+        self.plugin_config = plugin_config
         self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
+        # Names of the inputs that a plugin reads through a host pointer.
+        self.read_on_host: set[str] = set()
 
 
 _current: list[Network] = []
 
 
 def default_net() -> Network:
+    assert _current, "no network is being built"
     return _current[-1]
 
 

@@ -10,6 +10,10 @@ import torch
 from tests.fake_tensorrt_llm.builder import Deserialized
 from tests.fake_tensorrt_llm.trt import DataType, TensorIOMode
 
+# The device that passes run on. On "meta", which has no memory, nothing is computed; but what
+# lies there and what in host memory is told apart.
+device = torch.device("cpu")
+
 
 class Engine:
     def __init__(self, deserialized: Deserialized) -> None:
@@ -59,13 +63,18 @@ class Session:
                 self._shapes[name] = shape
 
     def run(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> bool:
-        for name, shape in self._shapes.items():
-            tensor = inputs[name]
-            assert tensor.shape == shape, name
+        """Enqueue a pass. The library binds addresses and looks at nothing that is checked here."""
+        network = self.engine.deserialized.network
+        for name, tensor in {**inputs, **outputs}.items():
+            place = torch.device("cpu") if name in network.read_on_host else device
+            assert tensor.device == place, f"{name} is read in {place} memory: {tensor.device}"
             assert tensor.is_contiguous(), name
             assert tensor.dtype == self.engine.get_tensor_dtype(name).value, name
+        for name, shape in self._shapes.items():
+            assert inputs[name].shape == shape, name
+        if device.type == "meta":
+            return True
         for name, value in self.engine.deserialized.run(inputs).items():
-            assert outputs[name].dtype == value.dtype
             assert outputs[name].shape == value.shape
             outputs[name].copy_(value)
         return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,10 +20,11 @@ from groundserve.errors import (
 )
 from groundserve.gpu import MPI_ENVIRONMENT
 from groundserve.modeling.checkpoint import Checkpoint
+from python_backend.ground import tensorrt_llm
 from python_backend.ground.base import TokenScorer
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer, _import_runtime
 from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import models, runtime
+from tests.fake_tensorrt_llm import SIGNATURES, runtime
 from tests.fake_tensorrt_llm.engines import LIMITS, HostGpu, write_engine
 from tests.reference import SET_1
 
@@ -32,7 +35,6 @@ deserialize = runtime.Session.from_serialized_engine
 @pytest.fixture(autouse=True)
 def _library(monkeypatch):
     fake_tensorrt_llm.install(monkeypatch)
-    monkeypatch.setattr(models, "MODEL_MAP", {})
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def engine_dir(tmp_path):
 
 
 class RecordingSession(runtime.Session):
-    """Keeps what each pass was given; computes nothing, so that tensors may be anywhere."""
+    """Keeps what each pass was given."""
 
     passes: list[dict[str, torch.Tensor]]
     answer = True
@@ -56,16 +58,21 @@ class RecordingSession(runtime.Session):
     def run(self, inputs, outputs, stream):
         assert stream == 7
         self.passes.append({**inputs, **outputs})
-        return self.answer
+        return super().run(inputs, outputs, stream) and self.answer
+
+
+class MetaGpu(HostGpu):
+    """A device that computes nothing, and is not the host."""
+
+    device = torch.device("meta")
 
 
 @pytest.fixture
 def recorded(engine_dir, monkeypatch):
-    """A scorer that computes nothing, on a device that is not the host."""
+    """A scorer on such a device."""
     monkeypatch.setattr(runtime, "Session", RecordingSession)
-    gpu = HostGpu()
-    gpu.device = torch.device("meta")
-    return TensorRTLLMTokenScorer(engine_dir, gpu=gpu)
+    monkeypatch.setattr(runtime, "device", MetaGpu.device)
+    return TensorRTLLMTokenScorer(engine_dir, gpu=MetaGpu())
 
 
 def sequences(*lengths, device="cpu"):
@@ -102,7 +109,8 @@ def test_several_passes_score_as_each_sequence_alone(engine_dir):
     scorer = scorer_of(engine_dir)
     all_of_them = sequences(64, 64, 32, 1, 7)
     for one, together in zip(all_of_them, scorer.score(all_of_them), strict=True):
-        torch.testing.assert_close(scorer.score([one])[0], together, rtol=0, atol=1e-6)
+        # The double computes both in 64 bits; the two roundings may be to neighbours.
+        torch.testing.assert_close(scorer.score([one])[0], together, rtol=2**-23, atol=0)
 
 
 def test_a_pass_has_these_inputs(recorded):
@@ -129,6 +137,58 @@ def test_a_pass_has_these_inputs(recorded):
     assert given["host_sink_token_length"].tolist() == [0]
     assert given["host_runtime_perf_knobs"].tolist() == [-1] * 16
     assert given["host_context_progress"].tolist() == [0]
+
+
+def test_the_plugin_reads_these_inputs_on_the_host(recorded):
+    network = recorded._session.engine.deserialized.network
+    assert network.read_on_host == set(SIGNATURES["gpt_attention"]["plugin"]["read_on_host"])
+    assert network.inputs.keys() - network.read_on_host == {"inputs_embeds", "context_lengths"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        pytest.param(
+            '"host_context_lengths": host_lengths',
+            '"host_context_lengths": host_lengths.to(self._gpu.device)',
+            "host_context_lengths is read in cpu memory: meta",
+            id="host_lengths_on_the_device",
+        ),
+        pytest.param(
+            "torch.zeros_like(host_lengths)",
+            "torch.zeros_like(host_lengths, device=self._gpu.device)",
+            "host_request_types is read in cpu memory: meta",
+            id="request_types_on_the_device",
+        ),
+        pytest.param(
+            "**self._host_constants,",
+            "**{n: t.to(self._gpu.device) for n, t in self._host_constants.items()},",
+            "host_max_attention_window_sizes is read in cpu memory: meta",
+            id="constants_on_the_device",
+        ),
+        pytest.param(
+            "host_lengths.to(self._gpu.device)",
+            "host_lengths",
+            "context_lengths is read in meta memory: cpu",
+            id="device_lengths_on_the_host",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("recorded")
+def test_a_tensor_in_the_wrong_memory_is_noticed(
+    old, new, refused, engine_dir, tmp_path, monkeypatch
+):
+    text = Path(tensorrt_llm.__file__).read_text("utf-8")
+    assert text.count(old) == 1
+    file = tmp_path / "edited_runtime.py"
+    file.write_text(text.replace(old, new), "utf-8")
+    spec = importlib.util.spec_from_file_location("edited_runtime", file)
+    edited = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "edited_runtime", edited)  # where dataclasses look
+    spec.loader.exec_module(edited)
+    scorer = edited.TensorRTLLMTokenScorer(engine_dir, gpu=MetaGpu())
+    with pytest.raises(AssertionError, match=refused):
+        scorer.score(sequences(5, 7, device="meta"))
 
 
 def test_a_single_sequence_is_not_copied(recorded):

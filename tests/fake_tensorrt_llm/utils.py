@@ -1,0 +1,42 @@
+"""Names of types, constructors' arguments, and the quantisation mode of a whole model."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from tests.fake_tensorrt_llm.trt import DataType
+
+_TYPES = {
+    "float32": DataType.FLOAT,
+    "float16": DataType.HALF,
+    "bfloat16": DataType.BF16,
+    "int32": DataType.INT32,
+    "int64": DataType.INT64,
+}
+
+
+def str_dtype_to_trt(dtype: str) -> DataType:
+    """Take a name; TensorRT's own type is none."""
+    found = _TYPES.get(dtype)
+    assert found is not None, f"Unsupported dtype: {dtype}"
+    return found
+
+
+def get_init_params(obj: Any) -> dict[str, Any]:
+    """Read back, from attributes of the same names, what an object was made with."""
+    names = list(inspect.signature(type(obj).__init__).parameters)[1:]
+    return {name: getattr(obj, name) for name in names}
+
+
+class QuantModeWrapper:
+    """Answers for several modes, any of which may say yes; it is no number."""
+
+    def __init__(self, objs: list[Any]) -> None:
+        self.objs = objs
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: any(getattr(mode, name)() for mode in self.objs)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.objs[index]
