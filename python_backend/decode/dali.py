@@ -1,7 +1,8 @@
 """Decoding with DALI: NVDEC on a GPU; the same pipeline on a CPU, for fewer codecs.
 
-One batch is the segments of one chunk: each is decoded from its start, so late frames cost no more
-than early ones, and several decode side by side.
+One batch is the segments of one chunk, or as many of them as there is memory set aside for: each is
+decoded from its start, so late frames cost no more than early ones, and several decode side by
+side.
 """
 
 from __future__ import annotations
@@ -19,16 +20,11 @@ from numpy.typing import NDArray
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.gpu import current_gpu_arch
-from groundserve.limits import GIB
 from groundserve.media import Segments
-from python_backend.arrays import Array
+from python_backend.arrays import Array, concatenate
 from python_backend.decode.base import DecodedFrames, FrameDecoder
+from python_backend.decode.memory import MAX_BATCH_SEGMENTS, RESIZE_FRAMES, split, why_too_large
 from python_backend.decode.nvdec import why_not_on_cpu, why_not_on_gpu
-
-MAX_BATCH_SEGMENTS = 64
-MAX_DECODED_BYTES = 2 * GIB
-"""DALI holds all frames of a chunk at the size they decode to, and keeps that memory. 64 frames of
-4096 x 2160 take 1.6 GiB."""
 
 _UNWRITTEN = (201, 7, 93)
 """RGB of memory that nothing was decoded to, see `DaliDecoder._decode`: no color of a border."""
@@ -89,8 +85,6 @@ class DaliDecoder:
             try:
                 with self._turn(deadline):
                     frames = self._decode(segments, deadline)
-                    # Waits for the copy of the frames too, which DALI's next run must not overtake.
-                    _check_written(frames)
                 return DecodedFrames(_rotate(frames, segments.stream.quarter_turns), "dali")
             except _NotDecodedError as error:
                 reason = str(error)
@@ -101,15 +95,11 @@ class DaliDecoder:
         if segments.num_segments > MAX_BATCH_SEGMENTS:
             return f"{segments.num_segments} segments are more than {MAX_BATCH_SEGMENTS}"
         stream = segments.stream
-        decoded_bytes = segments.num_frames * stream.width * stream.height * 3
-        if decoded_bytes > MAX_DECODED_BYTES:
-            return (
-                f"{segments.num_frames} frames of {stream.width} x {stream.height} "
-                f"take more than {MAX_DECODED_BYTES} bytes"
-            )
         if self._gpu_arch is None:
-            return why_not_on_cpu(stream)
-        return why_not_on_gpu(stream, self._gpu_arch)
+            reason = why_not_on_cpu(stream)
+        else:
+            reason = why_not_on_gpu(stream, self._gpu_arch)
+        return reason or why_too_large(segments)
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
@@ -125,23 +115,35 @@ class DaliDecoder:
     def _decode(self, segments: Segments, deadline: Deadline) -> Array:
         files = [np.frombuffer(file, np.uint8) for file, _ in segments]
         ordinals = [local_frames for _, local_frames in segments]
-        try:
+        parts: list[Array] = []
+        num_written = 0
+        for part in split(segments):
+            deadline.check()
             # A decoder that runs out of frames, or of rows, leaves the rest of its output as it
             # was: another request's pixels. So that memory is filled first, by the same request
             # for frames that do not exist: DALI answers those with the color, without decoding.
-            self._run(files, [np.full_like(targets, _NOT_A_FRAME) for targets in ordinals])
+            self._run(files[part], [np.full_like(each, _NOT_A_FRAME) for each in ordinals[part]])
             deadline.check()
-            samples = self._run(files, ordinals)
+            frames = self._copy(self._run(files[part], ordinals[part]))
+            # Waits for the copy of the frames too, which DALI's next run must not overtake.
+            unwritten = _first_unwritten(frames)
+            if unwritten is not None:
+                raise _NotDecodedError(
+                    f"DALI wrote no frame {num_written + unwritten} of {segments.num_frames}"
+                )
+            parts.append(frames)
+            num_written += len(frames)
+        deadline.check()
+        return concatenate(parts)
+
+    def _run(self, files: list[NDArray[np.uint8]], ordinals: list[NDArray[np.int32]]) -> Any:
+        """Return DALI's list of (f, S, S, 3), valid until the next run."""
+        try:
+            (samples,) = self._pipeline.run(files=files, ordinals=ordinals)
         except RuntimeError:
             # Whatever state the error left behind goes with the pipeline.
             self._pipeline = self._build()
             raise _NotDecodedError("DALI failed on it") from None
-        deadline.check()
-        return self._copy(samples)
-
-    def _run(self, files: list[NDArray[np.uint8]], ordinals: list[NDArray[np.int32]]) -> Any:
-        """Return DALI's list of (f, S, S, 3), valid until the next run."""
-        (samples,) = self._pipeline.run(files=files, ordinals=ordinals)
         return samples
 
     def _copy(self, samples: Any) -> Array:
@@ -185,6 +187,7 @@ class DaliDecoder:
                     interp_type=types.INTERP_CUBIC,
                     antialias=True,
                     dtype=types.UINT8,
+                    minibatch_size=RESIZE_FRAMES,
                 )
             )
         pipeline.build()
@@ -201,16 +204,15 @@ def _require_gpu() -> str:
     return gpu_arch
 
 
-def _check_written(frames: Array) -> None:
-    """Raise when DALI did not write a frame to its end.
+def _first_unwritten(frames: Array) -> int | None:
+    """Return the place of the first frame that DALI did not write to its end, None without one.
 
     It writes rows one after another; a video whose frames become smaller leaves the last ones.
     """
     last_rows: Any = frames[:, -1]  # (m, S, 3)
     is_color = [last_rows[..., channel] == value for channel, value in enumerate(_UNWRITTEN)]
-    unwritten = (is_color[0] & is_color[1] & is_color[2]).all(1).tolist()
-    if any(unwritten):
-        raise _NotDecodedError(f"DALI wrote no frame {unwritten.index(True)} of {len(frames)}")
+    unwritten: list[bool] = (is_color[0] & is_color[1] & is_color[2]).all(1).tolist()
+    return unwritten.index(True) if any(unwritten) else None
 
 
 def _rotate(frames: Array, quarter_turns: int) -> Array:

@@ -16,7 +16,7 @@ from groundserve.media import StreamInfo
 CPU_CODECS = ("vp8", "vp9", "mjpeg")
 """What the FFmpeg inside DALI decodes."""
 
-_BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
+BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
 """Bits of a sample by FFmpeg's name of the layout. Only 4:2:0: DALI reads NV12, which is that."""
 
 _MIN_SIDE_PIXELS = 144
@@ -77,7 +77,7 @@ def why_not_on_gpu(stream: StreamInfo, gpu_arch: str) -> str | None:
     capability = NVDEC[gpu_arch].get(stream.codec_name)
     if capability is None:
         return f"{nvdec} does not decode {stream.codec_name}"
-    if _BIT_DEPTHS.get(stream.pixel_format) not in capability.bit_depths:
+    if BIT_DEPTHS.get(stream.pixel_format) not in capability.bit_depths:
         return f"{nvdec} does not decode {stream.codec_name} as {stream.pixel_format}"
     sides = (stream.width, stream.height)
     if not _MIN_SIDE_PIXELS <= min(sides) <= max(sides) <= capability.max_side_pixels:
