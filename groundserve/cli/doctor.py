@@ -9,7 +9,12 @@ from typing import Annotated
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stdout
-from groundserve.cli.doctor_checks import check_checkpoint, check_machine, check_records
+from groundserve.cli.doctor_checks import (
+    check_checkpoint,
+    check_engines,
+    check_machine,
+    check_records,
+)
 
 NAME = "doctor"
 
@@ -33,6 +38,9 @@ def command(
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id to compare its weights with.")
     ] = None,
+    engines: Annotated[
+        Path | None, typer.Option(help="Engine directory whose GPU memory to add up.")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="JSONL of scored frames to examine.")] = None,
     activations: Annotated[
         bool, typer.Option("--activations", help="Run the checkpoint and report their range.")
@@ -48,6 +56,8 @@ def command(
         with progress("reading the checkpoint"):
             rows = check_checkpoint(checkpoint, vision_tower, activations=activations)
             findings += [Finding(*row) for row in rows]
+    if engines is not None:
+        findings += [Finding(*row) for row in check_engines(engines)]
     if results is not None:
         findings += [Finding(*row) for row in check_records(results)]
     failed = any(finding.status == "fail" for finding in findings)

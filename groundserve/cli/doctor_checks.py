@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.grid import grid_side
+from groundserve.limits import GIB, Limits
+from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def check_machine() -> Iterator[Row]:
         found = [name for name in _GPU_MODULES if _is_installed(name)]
         detail = f"{', '.join(found) or 'none'} of {', '.join(_GPU_MODULES)}"
         yield "GPU libraries", "ok" if len(found) == len(_GPU_MODULES) else "warn", detail
+        yield _mps_row()
     yield "cores", "ok", str(os.cpu_count())
 
 
@@ -103,6 +106,32 @@ def check_checkpoint(
         yield "activations", "ok" if fits else "warn", detail
 
 
+def check_engines(engine_dir: Path) -> Iterator[Row]:
+    """Yield what serving an engine directory takes of its GPU, besides weights and activations.
+
+    Raises:
+        EngineMismatchError: The directory cannot be read.
+    """
+    from groundserve.serving.device_memory import device_memory
+    from groundserve.serving.repository import read_configs
+
+    manifest = Manifest.load(engine_dir)
+    if manifest.device == "cpu":
+        yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
+        return
+    configs = read_configs(engine_dir / REPOSITORY_NAME)
+    memory = device_memory(configs, manifest.model, Limits.from_environment())
+    yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"
+    if memory.num_decode_processes:
+        each = f"{memory.decode_process_bytes / GIB:.2f} GiB"
+        detail = (
+            f"{memory.num_decode_processes} processes, {each} each at most, and the NVDEC sessions "
+            "that DALI keeps (docs/dali.md)"
+        )
+        yield "GPU memory: decoding", "ok", detail
+    yield "GPU memory: total", "ok", f"{memory.total_bytes / GIB:.2f} GiB besides the weights"
+
+
 def check_records(path: Path) -> Iterator[Row]:
     """Yield which rule a file of scored frames was sampled with, and whether it can be used."""
     records = read_records(path)
@@ -130,6 +159,14 @@ def _numpy_row() -> Row:
     if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
         return "numpy", "fail", f"{version}: the wheel's Triton server needs numpy < 2"
     return "numpy", "ok", version
+
+
+def _mps_row() -> Row:
+    from groundserve.serving.mps import mps_daemon_pid
+
+    pid = mps_daemon_pid()
+    detail = "not in use" if pid is None else f"in use, control daemon {pid}"
+    return "MPS", "ok", detail
 
 
 def _server_row() -> Row:

@@ -1,8 +1,9 @@
-"""The pools that a GPU server hands tensors between models in.
+"""What a GPU server takes of memory besides its weights: pools between the models, and decoding.
 
-Both are taken whole when the server starts. A tensor that does not fit the CUDA pool is moved to
-the pinned one and one that does not fit that to ordinary memory, each with a warning in the log and
-no error: the answer is right and comes late. So they are made for the worst case.
+Tensors between models lie in two pools, both taken whole when the server starts. A tensor that does
+not fit the CUDA pool is moved to the pinned one and one that does not fit that to ordinary memory,
+each with a warning in the log and no error: the answer is right and comes late. So they are made
+for the worst case.
 
 One request's widest tensors, in bytes:
 
@@ -27,7 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from groundserve.limits import MIB
+from groundserve.limits import MIB, Limits
 from groundserve.manifest import ModelSpec
 from groundserve.serving.repository import feature_bytes, num_instances
 
@@ -47,6 +48,55 @@ class MemoryPools:
     """On GPU 0, shared by the server and the models' processes."""
     pinned_bytes: int
     """On the host, not pageable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceMemory:
+    """What a server sets aside on GPU 0, or takes of it at most.
+
+    Not in it: weights, activations, CUDA contexts, and the NVDEC sessions that DALI keeps open
+    (`python_backend.decode.memory.kept_sessions_bytes`).
+    """
+
+    cuda_pool_bytes: int
+    """Taken whole at the start."""
+    decode_process_bytes: int
+    """At most, in each process that decodes; 0 where the CPU decodes."""
+    num_decode_processes: int
+    """Instances of `video_decode` that use the GPU."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.cuda_pool_bytes + self.num_decode_processes * self.decode_process_bytes
+
+
+def device_memory(
+    configs: dict[str, ModelConfig], model: ModelSpec, limits: Limits
+) -> DeviceMemory:
+    """Add up what a repository takes of the GPU that its encoder and grounder run on.
+
+    Args:
+        configs: As `read_configs` returns them.
+        model: Dimensions of the checkpoint.
+        limits: Ceilings of a request: they decide the largest picture.
+    """
+    from python_backend.decode.memory import decode_memory
+
+    video_decode = configs["video_decode"]
+    decode_process_bytes = num_processes = 0
+    if "num_threads" in video_decode.parameters:  # which only decoders on the GPU are told
+        decode_process_bytes = decode_memory(
+            max_side_pixels=limits.max_side_pixels,
+            image_size=model.image_size,
+            num_threads=int(video_decode.parameters["num_threads"].string_value),
+        ).total
+        num_processes = num_instances(video_decode)
+    return DeviceMemory(
+        cuda_pool_bytes=memory_pools(configs, model).cuda_bytes,
+        decode_process_bytes=decode_process_bytes,
+        num_decode_processes=num_processes,
+    )
 
 
 def memory_pools(configs: dict[str, ModelConfig], model: ModelSpec) -> MemoryPools:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,8 @@ from groundserve.serving.command import (
     largest_http_body,
     server_command,
 )
-from groundserve.serving.device_memory import memory_pools
+from groundserve.serving.device_memory import MemoryPools, device_memory, memory_pools
+from groundserve.serving.events import log_event
 from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import (
     check_host,
@@ -34,6 +36,7 @@ from groundserve.serving.installation import (
     server_environment,
     server_options,
 )
+from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import kill_processes, session_tree
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import check_room, needed_bytes, remove_regions
@@ -226,7 +229,6 @@ class TritonServer:
         repository = self._engine_dir / REPOSITORY_NAME
         environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
-        on_gpu = manifest.device == "cuda"
         self._ports = self._ports.reserve(self._host)
         self._backend_dir = tempfile.TemporaryDirectory(prefix="groundserve-backends-")
         command = server_command(
@@ -237,7 +239,7 @@ class TritonServer:
             backend_dir=installation.link_backends(Path(self._backend_dir.name)),
             shm_prefix=self._shm_prefix,
             admin_secret=self._admin_secret,
-            pools=memory_pools(read_configs(repository), manifest.model) if on_gpu else None,
+            pools=_gpu_pools(manifest, repository) if manifest.device == "cuda" else None,
             http_max_input_bytes=(
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
@@ -295,3 +297,11 @@ class TritonServer:
             return "; its log is above"
         lines = self._log_file.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(["; the end of its log:", *lines[-_LOG_TAIL_LINES:]])
+
+
+def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:
+    """Return the pools' sizes, and tell the operator what the server may take besides."""
+    configs = read_configs(repository)
+    memory = device_memory(configs, manifest.model, Limits.from_environment())
+    log_event("gpu", **asdict(memory), total_bytes=memory.total_bytes, mps_pid=mps_daemon_pid())
+    return memory_pools(configs, manifest.model)

@@ -25,7 +25,7 @@ import numpy as np
 
 from groundserve.limits import GIB
 from groundserve.media import Segments, StreamInfo
-from python_backend.decode.nvdec import BIT_DEPTHS
+from python_backend.decode.nvdec import BIT_DEPTHS, MAX_SIDE_PIXELS
 
 MAX_BATCH_SEGMENTS = 64
 """Segments of a chunk; a chunk has that many frames at most."""
@@ -141,13 +141,14 @@ def decode_memory(*, max_side_pixels: int, image_size: int, num_threads: int) ->
         image_size: Side S of the frames that come out.
         num_threads: Segments that are decoded side by side.
     """
-    largest = picture_bytes(max_side_pixels, max_side_pixels)
+    side = min(max_side_pixels, MAX_SIDE_PIXELS)
+    largest = picture_bytes(side, side)
     return DecodeMemory(
         decoders=DECODERS_BYTES,
         frames=FRAMES_BYTES,
         fill=num_threads * largest,
         # One side is S already, the other is the video's still.
-        resizing=RESIZE_FRAMES * image_size * max_side_pixels * 3 * np.dtype(np.float32).itemsize,
+        resizing=RESIZE_FRAMES * image_size * side * 3 * np.dtype(np.float32).itemsize,
         resized=3 * MAX_BATCH_SEGMENTS * picture_bytes(image_size, image_size),
     )
 

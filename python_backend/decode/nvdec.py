@@ -56,6 +56,11 @@ NVDEC: Mapping[str, Mapping[str, Capability]] = {
     "sm_121": _BLACKWELL,
 }
 
+MAX_SIDE_PIXELS = max(
+    capability.max_side_pixels for codecs in NVDEC.values() for capability in codecs.values()
+)
+"""Width and height that some GPU decodes."""
+
 
 def why_not_on_cpu(stream: StreamInfo) -> str | None:
     """Return why DALI cannot decode a video on the CPU, None where it can."""

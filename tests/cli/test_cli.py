@@ -205,6 +205,13 @@ def test_doctor_answers_for_a_checkpoint():
     assert findings["tritonserver"]["status"] == "ok"
 
 
+def test_doctor_answers_for_engines(engine_dirs):
+    finished = run("doctor", "--engines", engine_dirs["cpu"], "--json")
+    assert finished.returncode == 0, finished.stderr
+    findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
+    assert findings["GPU memory"]["detail"] == "none: profile cpu on the CPU"
+
+
 def test_doctor_warns_of_the_padding_token_that_training_leaves():
     checkpoint = SET_1.parent / "videoitg_ref2" / "videoitg-pad-bang"
     finished = run("doctor", "--checkpoint", checkpoint, "--json")

@@ -7,18 +7,31 @@ import pytest
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import RepositoryLayout, model_specs
-from groundserve.limits import MIB
+from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import ModelSpec
-from groundserve.serving.device_memory import MemoryPools, memory_pools
+from groundserve.serving.device_memory import (
+    DeviceMemory,
+    MemoryPools,
+    device_memory,
+    memory_pools,
+)
 from groundserve.serving.repository import read_configs
 
 
 @pytest.fixture
-def pools_of(tmp_path):
-    def pools(layout: RepositoryLayout, model: ModelSpec = REFERENCE_MODEL) -> MemoryPools:
+def configs_of(tmp_path):
+    def configs(layout: RepositoryLayout, model: ModelSpec = REFERENCE_MODEL):
         for spec in model_specs(layout, model):
             write_model(spec, tmp_path)
-        return memory_pools(read_configs(tmp_path), model)
+        return read_configs(tmp_path)
+
+    return configs
+
+
+@pytest.fixture
+def pools_of(configs_of):
+    def pools(layout: RepositoryLayout, model: ModelSpec = REFERENCE_MODEL) -> MemoryPools:
+        return memory_pools(configs_of(layout, model), model)
 
     return pools
 
@@ -48,3 +61,39 @@ def test_small_model_keeps_the_servers_own_sizes(pools_of):
     assert pools_of(LAYOUTS["gpu"], model) == MemoryPools(
         cuda_bytes=64 * MIB, pinned_bytes=256 * MIB
     )
+
+
+def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
+    memory = device_memory(configs_of(LAYOUTS["gpu"]), REFERENCE_MODEL, Limits())
+    decode = (
+        *(4 * GIB, 2 * GIB),
+        7 * 8192 * 8192 * 3,
+        8 * 384 * 8192 * 3 * 4,
+        3 * 64 * 384 * 384 * 3,
+    )
+    assert memory == DeviceMemory(
+        cuda_pool_bytes=900 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
+    )
+    assert memory.total_bytes == 900 * MIB + 2 * sum(decode)
+
+
+def test_smaller_pictures_and_fewer_threads_need_less(configs_of):
+    configs = configs_of(replace(LAYOUTS["gpu"], num_nvdec=1))  # two threads, one process
+    memory = device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=4096))
+    picture = 4096 * 4096 * 3
+    assert memory.num_decode_processes == 1
+    assert memory.decode_process_bytes == (
+        6 * GIB + 2 * picture + 8 * 384 * 4096 * 3 * 4 + 3 * 64 * 384 * 384 * 3
+    )
+
+
+def test_larger_pictures_than_a_gpu_decodes_change_nothing(configs_of):
+    configs = configs_of(LAYOUTS["gpu"])
+    memory = device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=16_384))
+    assert memory == device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=8192))
+
+
+def test_decoding_on_the_cpu_takes_no_memory_of_the_gpu(configs_of):
+    memory = device_memory(configs_of(LAYOUTS["torch-cuda"]), REFERENCE_MODEL, Limits())
+    assert (memory.decode_process_bytes, memory.num_decode_processes) == (0, 0)
+    assert memory.total_bytes == memory.cuda_pool_bytes

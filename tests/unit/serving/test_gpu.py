@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.render import write_model
+from engine_build.triton.specs import model_specs
 from groundserve._version import __version__
+from groundserve.cli.doctor_checks import check_engines
 from groundserve.errors import EngineMismatchError
-from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, ModelSpec
+from groundserve.limits import MIB
+from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest
 from groundserve.profiles import Device
 from groundserve.serving import TritonServer
 from groundserve.serving import server as server_module
@@ -38,14 +43,6 @@ class FakeDriver:
 
 
 def manifest(profile: str, device: Device) -> Manifest:
-    model = ModelSpec(
-        image_size=384,
-        side=27,
-        vision_hidden_size=1152,
-        vision_token_num=16_384,
-        max_tokens=None,
-        pad_token_id=0,
-    )
     return Manifest(
         format_version=FORMAT_VERSION,
         family="videoitg",
@@ -53,7 +50,7 @@ def manifest(profile: str, device: Device) -> Manifest:
         profile=profile,
         device=device,
         precision="bf16" if device == "cuda" else "fp32",
-        model=model,
+        model=REFERENCE_MODEL,
         checkpoint={},
         source_config={},
         builder={},
@@ -115,3 +112,40 @@ def test_server_refuses_before_anything_starts(tmp_path, monkeypatch):
     with pytest.raises(EngineMismatchError, match=r"\(profile torch\) runs on an NVIDIA GPU"):
         server.start()
     assert server.pid is None
+
+
+@pytest.fixture
+def gpu_engines(tmp_path):
+    """An engine directory for a GPU, without engines."""
+    for spec in model_specs(LAYOUTS["gpu"], REFERENCE_MODEL):
+        write_model(spec, tmp_path / REPOSITORY_NAME)
+    (tmp_path / MANIFEST_NAME).write_text(manifest("gpu", "cuda").to_json())
+    return tmp_path
+
+
+def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, monkeypatch, caplog):
+    monkeypatch.setattr(server_module, "mps_daemon_pid", lambda: 123)
+    with caplog.at_level("INFO", logger="groundserve.serving.events"):
+        pools = server_module._gpu_pools(Manifest.load(gpu_engines), gpu_engines / REPOSITORY_NAME)
+    assert pools.cuda_bytes == 900 * MIB
+    (record,) = caplog.records
+    assert record.message == "gpu"
+    assert record.fields["num_decode_processes"] == 2
+    assert record.fields["cuda_pool_bytes"] == 900 * MIB
+    assert record.fields["total_bytes"] == 900 * MIB + 2 * record.fields["decode_process_bytes"]
+    assert record.fields["mps_pid"] == 123
+
+
+def test_doctor_adds_up_the_gpus_memory(gpu_engines, monkeypatch):
+    rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
+    assert rows["GPU memory: pool"] == "0.88 GiB, taken at the start"
+    assert rows["GPU memory: decoding"].startswith("2 processes, 7.67 GiB each at most")
+    assert rows["GPU memory: total"].startswith("16.22 GiB")
+    monkeypatch.setenv("GROUNDSERVE_MAX_SIDE_PIXELS", "4096")
+    rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
+    assert rows["GPU memory: decoding"].startswith("2 processes, 6.55 GiB each at most")
+
+
+def test_doctor_finds_no_gpu_memory_in_engines_for_the_cpu(tmp_path):
+    (tmp_path / MANIFEST_NAME).write_text(manifest("cpu", "cpu").to_json())
+    assert [*check_engines(tmp_path)] == [("GPU memory", "ok", "none: profile cpu on the CPU")]
