@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 
+from benchmarks.device_memory import decoder_table, server_table
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
 from groundserve.cli import build, score, serve
@@ -97,6 +98,17 @@ def test_image_takes_the_backend_of_the_other_one():
     )
 
 
+def test_image_is_not_built_when_that_backend_would_not_load():
+    instructions = [f"{name} {arguments}" for name, arguments in DOCKERFILE]
+    backend = "/opt/tritonserver/backends/tensorrt"
+    (copied,) = (i for i, line in enumerate(instructions) if line.endswith(f" {backend}"))
+    check = (
+        'RUN LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/opt/tritonserver/lib" '
+        f"deploy/check_libraries.sh {backend}/libtriton_tensorrt.so"
+    )
+    assert copied < instructions.index(check)
+
+
 def test_image_copies_what_exists_and_is_not_ignored():
     ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().split("\n")
     kept = {line[1:] for line in ignore if line.startswith("!")}
@@ -125,7 +137,10 @@ def test_image_listens_where_it_is_asked_for_its_health():
 
 
 def test_image_starts_the_command_line():
-    assert arguments_of("ENTRYPOINT") == ['["groundserve"]']
+    (entrypoint,) = arguments_of("ENTRYPOINT")
+    assert yaml.safe_load(entrypoint) == ["/opt/groundserve/deploy/entrypoint.sh"]
+    assert "deploy/entrypoint.sh deploy/entrypoint.sh" in arguments_of("COPY")
+    assert (DEPLOY / "entrypoint.sh").read_text().endswith('exec groundserve "$@"\n')
     (command,) = arguments_of("CMD")
     words = yaml.safe_load(command)
     assert words[0] == "serve"
@@ -192,7 +207,9 @@ def test_server_names_folders_that_are_mounted():
 def test_server_has_room_in_shared_memory():
     needed = needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits())
     assert needed == 1460 * MIB
-    assert int(SERVICES["server"]["shm_size"].removesuffix("gb")) * 1024 * MIB >= needed
+    size = variables_in(SERVICES["server"]["shm_size"])["SHM_SIZE"]
+    assert size is not None
+    assert int(size.removesuffix("gb")) * 1024 * MIB >= needed
 
 
 def test_servers_environment_is_of_ceilings_with_their_defaults():
@@ -200,6 +217,14 @@ def test_servers_environment_is_of_ceilings_with_their_defaults():
     defaults = variables_in("\n".join(environment.values()))
     assert set(defaults) == set(environment)
     assert Limits.from_environment(defaults) == Limits()
+
+
+def test_server_runs_without_mps_unless_asked_for_it():
+    assert SERVICES["server"]["environment"]["GROUNDSERVE_MPS"] == "${GROUNDSERVE_MPS:-0}"
+    (capabilities,) = re.findall(
+        r"NVIDIA_DRIVER_CAPABILITIES=([\w,]+)", (DEPLOY / "Dockerfile").read_text()
+    )
+    assert "compute" in capabilities.split(",")  # what brings the daemon into the container
 
 
 def test_volumes_are_declared():
@@ -269,6 +294,12 @@ def test_docs_do_the_sums_of_the_code():
     assert f"900 MiB     --cuda-memory-pool-byte-size=0:{pools.cuda_bytes}\n" in DOCS
     assert pools.cuda_bytes == pools.pinned_bytes == 900 * MIB
     assert f"{needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits()) // MIB:,} MiB\n" in DOCS
+
+
+def test_docs_have_the_tables_that_the_code_prints():
+    """`python -m benchmarks.device_memory` prints both."""
+    assert "\n".join(server_table()) in DOCS
+    assert "\n".join(decoder_table()) in (REPOSITORY / "docs" / "dali.md").read_text("utf-8")
 
 
 def test_docs_give_commands_that_exist():

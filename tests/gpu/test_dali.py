@@ -13,7 +13,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from groundserve.media._cut import cut_segments
 from groundserve.media._reader import PacketReader
-from python_backend.decode import DaliDecoder, PyAVDecoder
+from python_backend.decode import DaliDecoder, PyAVDecoder, memory
 from python_backend.meter import Counts
 
 pytestmark = pytest.mark.needs_gpu
@@ -53,3 +53,17 @@ def test_nvdec_gives_the_right_frames_on_the_gpu(segments, pyav, num_threads):
     distance = np.abs(frames[:, None].astype(np.int64) - exact[None]).mean(axis=(2, 3, 4))
     assert distance.diagonal().max() < 3
     assert distance.argmin(axis=1).tolist() == list(range(len(TARGETS)))
+
+
+@pytest.mark.parametrize("num_decoders", [1, 2])
+def test_nvdec_gives_the_same_frames_however_a_chunk_is_split(
+    segments, pyav, num_decoders, monkeypatch
+):
+    decoder = DaliDecoder(image_size=IMAGE_SIZE, device="mixed", num_threads=2, fallback=pyav)
+    whole = decoder.decode(segments, deadline=Deadline.after(120))
+    ceiling = num_decoders * memory.decoder_bytes(segments.stream)
+    monkeypatch.setattr(memory, "DECODERS_BYTES", ceiling)
+    assert len(memory.split(segments)) > 1
+    parts = decoder.decode(segments, deadline=Deadline.after(120))
+    assert parts.decoder == whole.decoder == "dali"
+    assert torch.equal(parts.frames, whole.frames)
