@@ -1,6 +1,7 @@
 """What DALI takes of a GPU's memory, and how the segments of a chunk are split to keep within it.
 
-Read in DALI 2.4.0 (its wheel brings the headers; the sources are NVIDIA/DALI 7be7458), not run:
+Read in DALI 2.4.0, not run: the headers in its wheel, the sources at NVIDIA/DALI 7be7458, and the
+machine code of the wheel's `NVDECCache::GetDecoder`, which is as in those sources:
 
 - `VideoDecoderBase::SetupImpl` makes the decoders of all segments of a batch before it decodes one;
   each takes 8 RGB pictures (`FramesDecoderGpu::num_decode_surfaces_`, `InitGpuParser`) and gives
