@@ -242,19 +242,27 @@ def measure(
 
 
 def broken_promises(results: dict[str, object]) -> list[str]:
-    """Return what the service did not keep."""
-    back, stop = results["back_seconds"], float(str(results["stop_seconds"]))
-    longest = float(str(results["longest_request_seconds"]))
-    assert isinstance(back, dict)
+    """Return what the service did not keep, of promises that hold on any machine."""
     promises = {
-        "back within 10 s": back["max"] < MAX_BACK_SECONDS,
-        "stops within 10 s": stop < MAX_STOP_SECONDS and results["exit_status"] == 0,
+        "stops with status 0": results["exit_status"] == 0,
         "every error is typed": results["untyped"] == 0,
-        "nothing hangs": longest < REQUEST_TIMEOUT_SECONDS,
+        "nothing hangs": float(str(results["longest_request_seconds"])) < REQUEST_TIMEOUT_SECONDS,
         "no orphan process": not results["orphans"],
         "no file in /dev/shm": not results["shared_memory_files"],
     }
     return [promise for promise, is_kept in promises.items() if not is_kept]
+
+
+def slow(results: dict[str, object]) -> list[str]:
+    """Return which times were missed; they are of this machine."""
+    back = results["back_seconds"]
+    assert isinstance(back, dict)
+    times = {
+        f"back within {MAX_BACK_SECONDS:.0f} s": back["max"] < MAX_BACK_SECONDS,
+        f"stops within {MAX_STOP_SECONDS:.0f} s": float(str(results["stop_seconds"]))
+        < MAX_STOP_SECONDS,
+    }
+    return [time for time, is_kept in times.items() if not is_kept]
 
 
 def main() -> None:
@@ -274,7 +282,7 @@ def main() -> None:
             build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
         clip = args.clip or clips / "bikes.mp4"
         results = measure(args.engines, clip, args.kills, args.seed, folder)
-    broken = broken_promises(results)
+    broken = [*broken_promises(results), *slow(results)]
     write_report(args.out, "time until the service is back after a SIGKILL", results)
     if broken:
         sys.exit(f"broken: {', '.join(broken)}")
