@@ -78,3 +78,16 @@ SET_1_CASES = load_cases(SET_1)
 SET_2_CASES = load_cases(SET_2)
 ALL_CASES = SET_1_CASES + SET_2_CASES
 CHECKPOINTS = sorted({case.checkpoint for case in ALL_CASES})
+
+
+def _longest_and_shortest() -> list[ReferenceCase]:
+    found = []
+    for checkpoint in CHECKPOINTS:
+        cases = [case for case in ALL_CASES if case.checkpoint == checkpoint]
+        cases.sort(key=lambda case: len(case.frame_indices))
+        found += [cases[0], cases[-1]]
+    return found
+
+
+LONGEST_AND_SHORTEST = _longest_and_shortest()
+"""Of each checkpoint, by frames."""
