@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -64,6 +64,7 @@ def test_inverse_transform_without_any_mass_is_even():
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
+@settings(deadline=None)
 @given(
     logits=arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32)),
     num_selected=st.integers(1, 70),
