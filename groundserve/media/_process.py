@@ -37,6 +37,7 @@ class WorkerProcess:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
+        self._call_lock = threading.Lock()
         self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -71,19 +72,21 @@ class WorkerProcess:
         deadline.check()
         fields |= {"job": job, "seconds": deadline.remaining_seconds()}
         message = Message(fields=fields, arrays=arrays or {})
-        try:
-            answer = self._exchange(message, fd, deadline)
-        except TimeoutError:
-            self.kill()
-            raise DeadlineExceededError(
-                f"the video was not read within {deadline.total_seconds:.6g} s; "
-                "allow more time or sample fewer frames"
-            ) from None
-        except WireError:
-            self.kill()
-            raise UnavailableError(
-                "the decoder process died while reading this video; the next request gets a new one"
-            ) from None
+        with self._call_lock:
+            try:
+                answer = self._exchange(message, fd, deadline)
+            except TimeoutError:
+                self._end()
+                raise DeadlineExceededError(
+                    f"the video was not read within {deadline.total_seconds:.6g} s; "
+                    "allow more time or sample fewer frames"
+                ) from None
+            except WireError:
+                self._end()
+                raise UnavailableError(
+                    "the decoder process died while reading this video; "
+                    "the next request gets a new one"
+                ) from None
         if error := _ERRORS.get(answer.fields.get("error", "")):
             raise error(answer.fields["message"])
         return answer
@@ -93,7 +96,7 @@ class WorkerProcess:
         try:
             return self._exchange_once(message, fd, deadline)
         except NotReceivedError:
-            self.kill()
+            self._end()
             return self._exchange_once(message, fd, deadline)
 
     def _exchange_once(self, message: Message, fd: int | None, deadline: Deadline) -> Message:
@@ -101,15 +104,20 @@ class WorkerProcess:
         channel.send(message, fd, deadline=deadline)
         return channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
 
-    def kill(self) -> None:
-        """End the worker now, also amid a job; the next call starts another."""
-        with self._lock:
-            self._kill()
-
     def close(self) -> None:
-        """End the worker for good."""
+        """End the worker for good, also amid a job."""
         with self._lock:
             self._is_closed = True
+            if self._process is not None:
+                self._process.kill()
+        # A call that is under way hears that its worker is gone. Only then is the socket closed:
+        # its number may be another file's right after.
+        with self._call_lock:
+            self._end()
+
+    def _end(self) -> None:
+        """End the worker; the next call starts another."""
+        with self._lock:
             self._kill()
 
     def _connect(self) -> Channel:

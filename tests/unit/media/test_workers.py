@@ -25,7 +25,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import MIB, Limits
-from groundserve.media import MediaWorkers, OpenVideo, VideoSource
+from groundserve.media import MediaWorkers, OpenVideo, Segments, VideoSource
 from tests.media_assets import H264, MJPEG_AVI, ROTATED, Asset
 
 MakeAsset = Callable[[Asset], Path]
@@ -312,6 +312,29 @@ def test_close_ends_workers_and_jobs(
         open_asset(H264, deadline),
     ):
         pass
+
+
+def decode_for_ever(video: OpenVideo, segments: Segments) -> None:
+    while True:
+        video.decode(segments, image_size=512)
+
+
+def test_close_at_any_moment_ends_a_job_with_one_kind_of_error(
+    make_asset: MakeAsset, limits: Limits, deadline: Deadline
+) -> None:
+    """Also where the job waits on the socket that is closed, whose number others may get."""
+    for milliseconds in range(0, 200, 10):
+        with (
+            MediaWorkers(limits=limits) as workers,
+            VideoSource.from_path(make_asset(H264), limits=limits) as source,
+            workers.open(source, deadline=deadline) as video,
+        ):
+            segments = video.cut(np.arange(60))
+            closer = threading.Timer(milliseconds / 1000, workers.close)
+            closer.start()
+            with pytest.raises(UnavailableError):
+                decode_for_ever(video, segments)
+            closer.join()
 
 
 def test_two_openings_do_not_share_an_offset(
