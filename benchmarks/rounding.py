@@ -49,8 +49,9 @@ def measure_engines(
     """Return how far a profile's engines are from float64, also in units of the bound."""
     stages = {}
     for checkpoint in CHECKPOINTS:
-        build(checkpoint, folder / profile / checkpoint.name, profile=profile)
-        engine = EngineDirectory.load(folder / profile / checkpoint.name)
+        engines = folder / f"{profile}-{checkpoint.name}"
+        build(checkpoint, engines, profile=profile)
+        engine = EngineDirectory.load(engines)
         threads = torch.get_num_threads()
         stages[checkpoint] = (
             engine.open_encoder(num_threads=threads),
