@@ -30,8 +30,9 @@ class ConversationTokenizer:
 
     Positions with the padding id are deleted, as the reference's mask deletes them in all stages.
 
-    Source: NVlabs/VideoITG fab8b54, `train_vlm.py::LazySupervisedDataset` and
-    `mm_utils.py::tokenizer_image_token`.
+    Source: NVlabs/VideoITG fab8b54, `train_vlm.py::preprocess_multimodal`,
+    `train_vlm.py::preprocess_plain`, `train_vlm.py::preprocess_qwen` and
+    `eagle/mm_utils.py::tokenizer_image_token`.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, template: Template, pad_token_id: int) -> None:
@@ -57,10 +58,10 @@ class ConversationTokenizer:
                 text has, comes last: the model is causal, so what stands there changes nothing.
 
         Raises:
-            InvalidRequestError: `<image>` stands elsewhere than once in the first message, or the
+            InvalidRequestError: `<image>` stands elsewhere than in the first message, or the
                 template has no place for the conversation.
         """
-        _check_placeholders(messages, has_media=has_media)
+        check_placeholders(messages, has_media=has_media)
         render = {"plain": _plain_pieces, "chatml": _chatml_pieces}[self._template]
         pieces = render(messages, has_media)
         return self._tokenize(pieces if has_media else [*pieces, (None, False)])
@@ -91,13 +92,22 @@ class ConversationTokenizer:
         return ids[0]
 
 
-def _check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
-    first, *others = (message.text.count(IMAGE_PLACEHOLDER) for message in messages)
-    if first > has_media or any(others):
-        rule = "once, in the first message" if has_media else "only with an image or a video"
+def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
+    """Refuse a conversation whose `<image>` do not all stand for its one image or video.
+
+    Several in the first message are one, which goes to its front, as in the reference. One in a
+    later message would be a second image; there the reference ends with an IndexError.
+
+    Raises:
+        InvalidRequestError: There is one elsewhere, or there is no image or video.
+    """
+    others = messages[1:] if has_media else messages
+    found = sum(message.text.count(IMAGE_PLACEHOLDER) for message in others)
+    if found:
+        rule = "in the first message only" if has_media else "only with an image or a video"
         raise InvalidRequestError(
-            f"conversations may have the placeholder {IMAGE_PLACEHOLDER} {rule}, "
-            f"got {first + sum(others)}"
+            f"conversations may have the placeholder {IMAGE_PLACEHOLDER} {rule}, got {found}"
+            + (" elsewhere" if has_media else "")
         )
 
 

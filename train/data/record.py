@@ -120,11 +120,18 @@ def _parse_media(fields: Mapping[str, Any]) -> Media | None:
 
 
 def _parse_conversation(value: object) -> tuple[Message, ...]:
-    if not isinstance(value, list) or len(value) < 2:
-        raise InvalidRequestError("conversations must be a list of at least two messages")
-    messages = tuple(map(_parse_message, value))
+    messages = tuple(map(_parse_message, value)) if isinstance(value, list) else ()
+    if messages and messages[0].role == "assistant":
+        messages = messages[1:]  # it answers nothing; the reference leaves one such message out too
+    if len(messages) < 2:
+        raise InvalidRequestError(
+            "conversations must be a list of at least two messages, not counting one from "
+            f'"gpt" at its beginning, got {len(messages)}'
+        )
     if messages[0].role != "user":
-        raise InvalidRequestError('the first message of conversations must be from "human"')
+        raise InvalidRequestError(
+            'the first message of conversations must be from "human", after at most one from "gpt"'
+        )
     return messages
 
 
@@ -148,9 +155,14 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
                 f"got {len(messages)}"
             )
         question = messages[0].text
+        if not question.replace(IMAGE_PLACEHOLDER, "").strip():
+            raise InvalidRequestError(
+                "question is missing, and the message from human in conversations, which stands "
+                "for it, must not be empty"
+            )
     if not isinstance(question, str):
         raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
-    return question.removeprefix(f"{IMAGE_PLACEHOLDER}\n")
+    return question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 
 def _parse_positive_frames(fields: Mapping[str, Any]) -> tuple[int, ...]:

@@ -36,12 +36,12 @@ def test_grounding_record():
     ("text", "expected"),
     [
         pytest.param("What?", "What?", id="no_prefix"),
-        pytest.param("<image>\nWhat?\n", "What?\n", id="prefix_alone_is_removed"),
-        pytest.param("<image>What?", "<image>What?", id="not_the_prefix"),
-        pytest.param("Is <image>\n it?", "Is <image>\n it?", id="not_in_front"),
+        pytest.param("<image>\nWhat?\n", "What?\n", id="placeholder_alone_is_removed"),
+        pytest.param("<image>What?", "<image>What?", id="without_newline"),
+        pytest.param("Is <image>\n it?", "Is  it?", id="not_in_front"),
     ],
 )
-def test_the_prefix_of_a_question_is_removed(text, expected):
+def test_the_placeholder_of_a_question_is_removed(text, expected):
     assert grounding(question=text).messages[0].text == expected
     assert grounding(**conversation(text, "A cat.")).messages[0].text == expected
 
@@ -54,6 +54,14 @@ def test_conversation_record():
     assert record.messages == (Message("user", "<image>\nWhat?"), Message("assistant", "A cat."))
     assert record.positive_frames is None
     assert record.num_words == 1
+
+
+@pytest.mark.parametrize("stage", ["images", "grounding"])
+def test_one_message_from_gpt_at_the_beginning_is_left_out(stage):
+    fields = {"video": "a.mp4", "frame_num": [], **conversation("Who?", "I.")}
+    fields["conversations"].insert(0, {"from": "gpt", "value": "Hello."})
+    messages = parse_record(fields, name="r", stage=stage).messages
+    assert messages[0] == Message("user", "Who?")
 
 
 def test_a_record_without_media_is_text_alone():
@@ -91,6 +99,11 @@ def test_frame_targets(stage):
             "must have two messages",
             id="long_conversation",
         ),
+        pytest.param(
+            {"video": "a", "frame_num": [], **conversation("<image>\n", "What?")},
+            "the message from human in conversations, .* must not be empty",
+            id="empty_question",
+        ),
     ],
 )
 def test_grounding_record_fails(fields, rule):
@@ -102,8 +115,13 @@ def test_grounding_record_fails(fields, rule):
     ("messages", "rule"),
     [
         pytest.param(None, "must be a list of at least two", id="missing"),
-        pytest.param([{"from": "human", "value": "a"}], "at least two", id="one"),
-        pytest.param([{"from": "gpt", "value": "a"}] * 2, 'must be from "human"', id="gpt_first"),
+        pytest.param([{"from": "human", "value": "a"}], "at least two .* got 1", id="one"),
+        pytest.param(
+            [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}],
+            'not counting one from "gpt" at its beginning, got 1',
+            id="one_after_gpt",
+        ),
+        pytest.param([{"from": "gpt", "value": "a"}] * 3, 'must be from "human"', id="gpt_twice"),
         pytest.param([{"from": "user", "value": "a"}] * 2, "a message of conversations", id="role"),
         pytest.param([{"from": "human", "value": None}] * 2, "a message of", id="no_text"),
         pytest.param(["a", "b"], "a message of conversations", id="strings"),
