@@ -252,7 +252,11 @@ class Run:
         totals = sums.total(self._processes)
         found = self._processes.gather(unreadable) if totals.num_unreadable else []
         self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))
-        grad_norm = self._update(totals.losses)
+        grad_norm = 0.0
+        if totals.num_read:
+            num_due = num_passes * self._processes.world_size
+            grad_norm = self._update(totals.losses, scale=num_due / totals.num_read)
+        self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return StepReport(
             step=self.step,
@@ -270,7 +274,7 @@ class Run:
         )
 
     def _do_pass(self, batch: Batch, *, num_passes: int, is_last: bool) -> Losses:
-        """Add the gradients of one batch, as its share of the step's mean.
+        """Add the gradients of one batch, as its share of the mean over all passes of the step.
 
         A process whose samples cannot be read still takes part in what the others do together.
         """
@@ -282,9 +286,17 @@ class Run:
             torch.autograd.backward(losses.loss * share)
         return losses
 
-    def _update(self, losses: Mapping[str, float]) -> float:
-        """Move the weights; returns the gradient's norm."""
+    def _update(self, losses: Mapping[str, float], *, scale: float) -> float:
+        """Move the weights; returns the gradient's norm.
+
+        Args:
+            losses: Of the step.
+            scale: All passes over those that read anything: it turns the mean over all, in which
+                the others are zero, into the mean over these.
+        """
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        if scale != 1:
+            torch._foreach_mul_([p.grad for p in parameters], scale)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         # Of sharded gradients the norm is in parts too.
         grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
@@ -299,7 +311,6 @@ class Run:
         if limit is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         return grad_norm
 
     def _save(self) -> None:

@@ -19,6 +19,8 @@ class StepTotals:
 
     losses: dict[str, float]
     """`loss` and its parts: means over the passes that read anything; empty if none did."""
+    num_read: int
+    """Passes that read anything."""
     num_frames: int
     """Encoded."""
     num_tokens: int
@@ -57,6 +59,7 @@ class StepSums:
         losses = dict(zip(self._losses, sums, strict=True))
         return StepTotals(
             losses={name: total / num_read for name, total in losses.items()} if num_read else {},
+            num_read=int(num_read),
             num_frames=int(num_frames),
             num_tokens=int(num_tokens),
             num_unreadable=int(num_unreadable),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
@@ -125,8 +126,6 @@ def test_learning_moves_all_that_is_trained(whole):
 
 
 def weights_of_initial(out):
-    from safetensors.torch import load_file
-
     return load_file(make_config(out).init / "model.safetensors")
 
 
@@ -218,13 +217,25 @@ def test_unreadable_records_are_remembered(tmp_path, caplog):
     assert warnings == ["cannot read 4.mp4: it is broken"]
 
 
-def test_an_unreadable_pass_adds_nothing(tmp_path):
-    """A blank stands for it; the mean is still over all passes of the step."""
-    config = make_config(tmp_path / "run", accumulation_steps=2, max_steps=1)
-    (line,) = run(config, data=FakeData(unreadable={1}))
-    alone = run(make_config(tmp_path / "alone", max_steps=1))
-    assert line["loss"] == alone[0]["loss"]
-    assert line["grad_norm"] == pytest.approx(alone[0]["grad_norm"] / 2, rel=1e-6)
+def test_the_gradient_is_the_mean_over_the_passes_that_were_read(tmp_path):
+    """Three passes of which one is unreadable train as the two others by themselves."""
+    lost = make_config(tmp_path / "lost", accumulation_steps=3, max_steps=1)
+    (line,) = run(lost, data=FakeData(unreadable={2}))
+    read = make_config(tmp_path / "read", accumulation_steps=2, max_steps=1)
+    (expected,) = run(read)
+    assert line["num_frames"] == expected["num_frames"]
+    assert line["loss"] == expected["loss"]
+    assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-6)
+
+
+def test_a_step_that_reads_nothing_moves_nothing(tmp_path):
+    """Not even by what AdamW remembers of the steps before."""
+    config = make_config(tmp_path / "run", max_steps=4, save_every_steps=3)
+    (lost,) = [line for line in run(config, data=FakeData(unreadable={3})) if line["loss"] is None]
+    assert (lost["step"], lost["grad_norm"]) == (4, 0)
+    before = load_file(config.out / "checkpoint-3" / "model.safetensors")
+    for name, tensor in weights(config.out).items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, msg=name)
 
 
 @pytest.mark.parametrize("stage", ["grounding", "video"])
