@@ -19,7 +19,8 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
     Raises:
         InvalidRequestError: More frames than the budget has tokens.
 
-    Source: NVlabs/VideoITG fab8b54, `mlp_proj.py::MLPProjector`, which fails inside the resize
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`, which fails inside the resize
     where this raises.
     """
     if num_frames < 1:

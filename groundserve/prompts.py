@@ -24,8 +24,9 @@ IMAGE_TOKEN_ID = -200
 class QueryTokenizer:
     """Tokenizes questions exactly as the reference does.
 
-    Source: NVlabs/VideoITG fab8b54, `mm_utils.py::tokenizer_image_token` and the deletion of
-    masked positions in `eagle_archv1.py::prepare_inputs_labels_for_multimodal`.
+    Source: NVlabs/VideoITG fab8b54, `eagle/mm_utils.py::tokenizer_image_token` and the deletion of
+    masked positions in
+    `eagle/model/eagle_archv1.py::EagleMetaForCausalLM.prepare_inputs_labels_for_multimodal`.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, pad_token_id: int) -> None:

@@ -141,7 +141,7 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
             tokenizer has more ids than the embedding table has rows.
         UnsupportedError: The model differs from what this code computes.
 
-    Source: NVlabs/VideoITG fab8b54, `eagle/train/train_vlm.py`, `train_itg.py`.
+    Source: NVlabs/VideoITG fab8b54, `train_vlm.py::train`, `train_itg.py::train`.
     """
     directory = _existing("init", config.init)
     tower = None if config.vision_tower is None else _existing("vision_tower", config.vision_tower)

@@ -18,7 +18,8 @@ def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
         frame_logits: (F,), of all frames of all sequences of the local batch.
         labels: (F,), 0 or 1.
 
-    Source: NVlabs/VideoITG fab8b54, `grounding_qwen2.py::EagleQwenG.forward`.
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/model/language_model/grounding_qwen2.py::EagleQwenG.forward`.
     """
     labels = labels.float()
     num_positive = labels.sum()

@@ -24,8 +24,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> dict[str, lis
     Returns:
         `BASE` and, where the config sets a rate for it, `FAST`; a group may be empty.
 
-    Source: NVlabs/VideoITG fab8b54, `eagle/train/eagle_trainer.py::create_optimizer`; there,
-    biases and norms are groups of their own, which differ in weight decay only, and it is 0.
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/train/eagle_trainer.py::EagleTrainer.create_optimizer`; there, biases and norms are
+    groups of their own, which differ in weight decay only, and it is 0.
     """
     groups: dict[str, list[nn.Parameter]] = {BASE: []}
     if config.out_proj_learning_rate is not None:

@@ -1,9 +1,9 @@
 """The four stages at full size, each a complete config that is derived from the one before.
 
-Source: NVlabs/VideoITG fab8b54, `scripts/videoitg/`: `pretrain-qwen2-7b.sh` (stage 1),
-`finetune-qwen2-7b-ov.sh` (2), `finetune-qwen2-7b-video.sh` (3), `finetune-qwen2-7b-grounding.sh`
-(4). A comment beside a value names the script's argument, or `eagle/train/` where its default
-counts. The paper is arXiv 2507.13353; where it disagrees the scripts count, and both are named.
+Source: NVlabs/VideoITG fab8b54, `scripts/videoitg/pretrain-qwen2-7b.sh` (stage 1),
+`scripts/videoitg/finetune-qwen2-7b-ov.sh` (2), `scripts/videoitg/finetune-qwen2-7b-video.sh` (3),
+`scripts/videoitg/finetune-qwen2-7b-grounding.sh` (4). A comment beside a value names the script's
+argument. The paper is arXiv 2507.13353; where it disagrees the scripts count, and both are named.
 
 What all four share stands as defaults in `train.config`: one epoch, AdamW (0.9, 0.999, 1e-8)
 without decay, cosine to 0, no clipping, no accumulation, gradient checkpointing, bf16, seed 42,
@@ -65,8 +65,8 @@ def projector(
             template="plain",  # --version plain
             max_frames=64,  # --video_frames; images are videos of one frame
             sample_fps=1.0,  # --fps
-            # Defaults of eagle/train, which the scripts of stages 1 to 3 leave as they are. Stage 4
-            # has 16384 and 1.
+            # --vision_token_num, --vision_min_num; also the defaults of train_vlm.py, which the
+            # scripts of stages 2 and 3 leave as they are. Stage 4 has 16384 and 1.
             vision_token_num=12480,
             vision_min_num=4,
             max_length=16384,  # --model_max_length

@@ -7,8 +7,9 @@ values repeated for each query head before attention, every decoder layer's outp
 Two differences, both in its favour: pixels are normalised on the GPU (there on the CPU), and frames
 are resized already.
 
-Source: NVlabs/VideoITG fab8b54, `clip_encoder.py`, `mlp_proj.py`, `eagle_archv1.py`,
-`grounding_qwen2.py`.
+Source: NVlabs/VideoITG fab8b54, `eagle/model/multimodal_encoder/clip_encoder.py`,
+`eagle/model/multimodal_projector/mlp_proj.py`, `eagle/model/eagle_archv1.py`,
+`eagle/model/language_model/grounding_qwen2.py`.
 """
 
 from __future__ import annotations

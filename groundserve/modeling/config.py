@@ -66,7 +66,9 @@ class CheckpointConfig:
         Raises:
             UnsupportedError: A key is missing or has a value this model code does not compute.
 
-        Source: NVlabs/VideoITG fab8b54, `eagle_archv1.py`, `clip_encoder.py`, `mlp_proj.py`.
+        Source: NVlabs/VideoITG fab8b54, `eagle/model/eagle_archv1.py`,
+        `eagle/model/multimodal_encoder/clip_encoder.py`,
+        `eagle/model/multimodal_projector/mlp_proj.py`.
         """
         for key, (supported, default) in _REQUIRED_VALUES.items():
             value = raw.get(key, default)

@@ -16,8 +16,10 @@ from groundserve.modeling.config import CheckpointConfig
 class GroundingModel(nn.Module):
     """One relevance logit for each frame.
 
-    Source: NVlabs/VideoITG fab8b54, `grounding_qwen2.py::EagleQwenG.forward`,
-    `eagle_archv1.py::prepare_inputs_labels_for_multimodal`, `mlp_proj.py`.
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/model/language_model/grounding_qwen2.py::EagleQwenG.forward`,
+    `eagle/model/eagle_archv1.py::EagleMetaForCausalLM.prepare_inputs_labels_for_multimodal`,
+    `eagle/model/multimodal_projector/mlp_proj.py`.
     """
 
     def __init__(self, config: CheckpointConfig) -> None:

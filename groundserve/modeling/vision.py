@@ -20,9 +20,11 @@ from groundserve.modeling.config import VisionConfig
 class VisionEncoder(nn.Module):
     """SigLIP up to the selected layer, then the resize to the token grid.
 
-    Source: NVlabs/VideoITG fab8b54, `clip_encoder.py::SiglipVisionTower` and the pooling half of
-    `mlp_proj.py::MLPProjector`. The layers after the selected one, the final LayerNorm and the
-    pooling head, which the reference computes and discards, do not exist here.
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/model/multimodal_encoder/clip_encoder.py::SiglipVisionTower` and the pooling half of
+    `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`. The layers after the selected one,
+    the final LayerNorm and the pooling head, which the reference computes and discards, do not
+    exist here.
     """
 
     def __init__(self, config: VisionConfig, *, select_layer: int) -> None:

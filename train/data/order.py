@@ -45,8 +45,9 @@ def epoch_order(
     Returns:
         A permutation of 0..n-1.
 
-    Source: NVlabs/VideoITG fab8b54, `eagle_trainer.py` with `group_by_modality_length`, for
-    lengths that are all positive (the sign marks text without media there).
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/train/eagle_trainer.py::get_modality_length_grouped_indices`, for lengths that are all
+    positive (the sign marks records without an image there) and one sample a pass.
     """
     order = list(range(num_items))
     _generator(seed, epoch).shuffle(order)

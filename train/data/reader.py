@@ -183,8 +183,9 @@ def draw_grid(
     Raises:
         InvalidRequestError: The largest grid of T frames is below `vision_min_num`.
 
-    Source: NVlabs/VideoITG fab8b54, `mlp_proj.py::MLPProjector`: uniform up to what the budget
-    allows, and only then capped at `side`, so short videos mostly get the full grid.
+    Source: NVlabs/VideoITG fab8b54, `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`:
+    uniform up to what the budget allows, and only then capped at `side`, so short videos mostly
+    get the full grid.
     """
     uncapped = vision_token_num  # no grid of T >= 1 frames is larger
     largest = grid_side(num_frames, vision_token_num=vision_token_num, side=uncapped)
