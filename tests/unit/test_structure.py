@@ -109,6 +109,7 @@ def test_every_extra_imports_in_one_process():
         "onnxruntime",
         "onnxscript",
         "PIL",
+        "pyarrow.parquet",
         "pytriton",
         "rich",
         "safetensors",

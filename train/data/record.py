@@ -142,6 +142,7 @@ def _parse_message(value: object) -> Message:
         raise InvalidRequestError(
             'a message of conversations must be {"from": "human" or "gpt", "value": text}'
         )
+    _check_unicode(text, "a message of conversations")
     return Message(role, text)
 
 
@@ -162,6 +163,7 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
             )
     if not isinstance(question, str):
         raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
+    _check_unicode(question, "question")
     return question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 
@@ -190,6 +192,16 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
     if any(i >= num for frame in targets.frames for i in frame):
         raise InvalidRequestError(f"the ids of frame_targets must be 0 to {num - 1}")
     return targets
+
+
+def _check_unicode(text: str, name: str) -> None:
+    # JSON can spell half a surrogate pair, which no tokenizer takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{name} must be Unicode text, got {text[error.start : error.end]!r} in it"
+        ) from None
 
 
 def _kind_of(value: object) -> str:

@@ -125,6 +125,11 @@ def test_grounding_record_fails(fields, rule):
         pytest.param([{"from": "user", "value": "a"}] * 2, "a message of conversations", id="role"),
         pytest.param([{"from": "human", "value": None}] * 2, "a message of", id="no_text"),
         pytest.param(["a", "b"], "a message of conversations", id="strings"),
+        pytest.param(
+            [{"from": "human", "value": "a\ud83d"}] * 2,
+            r"must be Unicode text, got '\\ud83d'",
+            id="half",
+        ),
     ],
 )
 def test_conversation_record_fails(messages, rule):

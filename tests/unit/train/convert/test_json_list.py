@@ -1,0 +1,73 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundserve.errors import InvalidRequestError
+from train.convert import json_list
+from train.convert.json_list import iterate_json_list
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    values=st.lists(VALUES, max_size=5),
+    chunk=st.integers(1, 40),
+    indent=st.sampled_from([None, 2]),
+    ascii_only=st.booleans(),
+)
+def test_a_list_is_read_in_chunks_of_any_size(tmp_path_factory, values, chunk, indent, ascii_only):
+    path = tmp_path_factory.mktemp("list") / "list.json"
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+    path.write_bytes(text.encode("utf-8", "replace") + b" \n")
+    expected = json.loads(path.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_list, "CHUNK_CHARS", chunk)
+        assert list(iterate_json_list(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "num_before"),
+    [
+        pytest.param("", r"\[ is expected, got the end of the file", 0, id="empty"),
+        pytest.param("[1, 2", "value 1 must be JSON with , or ] behind it, got '2'", 1, id="ends"),
+        pytest.param(
+            "[1 2]", "value 0 must be JSON with , or ] behind it, got '1 2", 0, id="comma"
+        ),
+        pytest.param("[1, ]", "value 1 must be JSON .*, got ']'", 1, id="trailing_comma"),
+        pytest.param("1", r"\[ is expected, got '1'", 0, id="number"),
+        pytest.param("[1] 2", "nothing may follow the list, got '2'", 1, id="more"),
+        pytest.param('[1, {"a": tru}]', "value 1 must be JSON", 1, id="damage"),
+    ],
+)
+def test_anything_else_is_refused(tmp_path, text, message, num_before):
+    path = tmp_path / "list.json"
+    path.write_text(text)
+    values = []
+    with pytest.raises(InvalidRequestError, match=message):
+        values.extend(iterate_json_list(path))
+    assert len(values) == num_before
+
+
+def test_damage_does_not_read_the_rest_of_the_file_into_memory(tmp_path, monkeypatch):
+    path = tmp_path / "list.json"
+    path.write_text('[{"a": tru}' + ', {"a": 1}' * 1000)
+    monkeypatch.setattr(json_list, "CHUNK_CHARS", 10)
+    monkeypatch.setattr(json_list, "MAX_VALUE_CHARS", 100)
+    shown = []
+    monkeypatch.setattr(
+        json_list._Text, "_shown", lambda self: shown.append(len(self._buffer)) or ""
+    )
+    with pytest.raises(InvalidRequestError, match="value 0 must be JSON"):
+        list(iterate_json_list(path))
+    assert shown == [pytest.approx(100, abs=20)]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*none\.json"):
+        list(iterate_json_list(tmp_path / "none.json"))

@@ -1,0 +1,303 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from tests.reference import REPOSITORY
+from tests.unit.train.convert.published import (
+    jpeg,
+    llava_pretrain,
+    llava_video,
+    onevision,
+    talk,
+    write_json,
+    write_parquet,
+    write_tar,
+    write_zip,
+)
+from tests.unit.train.runs import losses, make_config, metrics
+from train.convert import convert
+from train.convert.parts import Parts
+from train.loop import train
+from train.stages import STAGES
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a set's download."""
+
+    def make(layout):
+        (tmp_path / "download").mkdir()
+        return layout(tmp_path / "download")
+
+    return make
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".parts" not in path.parts
+    }
+
+
+def bad_records(out):
+    return [json.loads(line) for line in (out / "bad_records.jsonl").read_text().splitlines()]
+
+
+def test_onevision(make, tmp_path):
+    out = tmp_path / "out"
+    report = convert("llava-onevision", make(onevision), out)
+    shard = "ai2d(gpt4v)/train-00000-of-00002"
+    records = json.loads(report.records.read_text())
+    assert [(record["id"], record.get("image")) for record in records] == [
+        ("a/b.png", f"{shard}/000000.jpeg"),
+        ("a/b.png", f"{shard}/000001.png"),
+        ("gpt", f"{shard}/000002.jpeg"),
+        ("c", "ai2d(gpt4v)/train-00001-of-00002/000000.jpeg"),
+        ("m0", None),
+        (7, "ureader_kg/docvqa/7.jpg"),
+    ]
+    assert records[0].keys() == {"id", "image", "conversations"}
+    assert records[3]["conversations"] == talk("Wo?", "Da 你好.")
+    # The published bytes, not encoded anew.
+    media = [(report.media_root / r["image"]).read_bytes() for r in records if "image" in r]
+    assert media == [jpeg(0), jpeg(1, kind="PNG"), jpeg(2), jpeg(3), jpeg(7)]
+    assert (report.num_records, report.num_images, report.num_videos) == (6, 5, 0)
+    assert report.num_bad == sum(report.bad_rules.values()) == 3
+    assert [(bad["record"], bad["rule"][:40]) for bad in bad_records(out)] == [
+        ("none", "image must have its bytes inside the fil"),
+        ("text", "image must be one of BMP, GIF, JPEG, PNG"),
+        ("m1", "conversations may have the placeholder <"),
+    ]
+    assert bad_records(out)[0]["file"] == f"{shard}.parquet"
+
+
+def test_llava_video(make, tmp_path):
+    """Multiple choice and open-ended, as in the reference's third stage; no captions."""
+    report = convert("llava-video", make(llava_video), tmp_path / "out")
+    records = json.loads(report.records.read_text())
+    names = ("0_30_s_academic_v0_1", "0_30_s_youtube_v0_1")
+    videos = [f"{name}/academic_source/Charades/{i}.mp4" for i, name in enumerate(names)]
+    assert [record["video"] for record in records] == [videos[0]] * 2 + [videos[1]] * 2
+    assert (report.num_videos, report.num_bad) == (4, 2)
+    assert report.bad_rules == {"video must be in an archive beside the file": 2}
+    assert bad_records(tmp_path / "out")[0] == {
+        "file": f"{names[0]}/0_30_s_academic_oe_v0_1_qa_processed.json",
+        "record": "1",
+        "rule": "video must be in an archive beside the file, "
+        f"got '{names[0]}/academic_source/gone.mp4'",
+    }
+
+
+def test_llava_video_takes_what_is_asked_for(make, tmp_path):
+    include = ["*youtube*_cap_*", "*youtube*mc*"]
+    report = convert("llava-video", make(llava_video), tmp_path / "out", include=include)
+    questions = [r["conversations"][0]["value"] for r in json.loads(report.records.read_text())]
+    assert questions == ["<image>\nWhich?\nA. x\nB. y", "<image>\nDescribe it."]
+    assert not (report.media_root / "0_30_s_academic_v0_1").exists()
+
+
+def test_llava_pretrain(make, tmp_path):
+    report = convert("llava-pretrain", make(llava_pretrain), tmp_path / "out")
+    assert (report.num_images, report.num_bad) == (2, 0)
+    assert (report.media_root / "00001" / "1.jpg").read_bytes() == jpeg(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "template", "num_items"),
+    [
+        ("llava-pretrain", llava_pretrain, "plain", 2),
+        ("llava-onevision", onevision, "chatml", 6),
+        ("llava-video", llava_video, "chatml", 4),
+    ],
+)
+def test_a_converted_set_trains_its_stage(make, tmp_path, name, layout, template, num_items):
+    report = convert(name, make(layout), tmp_path / "out")
+    stage = {"llava-pretrain": "projector", "llava-onevision": "images", "llava-video": "video"}
+    config = make_config(tmp_path / "run", stage=stage[name], auxiliary_weight=0.0, max_steps=None)
+    data = replace(
+        config.data,
+        records=report.records,
+        media_root=report.media_root,
+        template=template,
+        max_frames=8,
+    )
+    paths = {"init": tmp_path, "records": tmp_path, "media_root": tmp_path, "out": tmp_path}
+    assert STAGES[stage[name]](**paths).data.template == template
+    train(replace(config, data=data))
+    lines = metrics(config.out)
+    assert len(losses(lines)) == num_items
+    assert all(loss > 0 for loss in losses(lines))
+    assert lines[-1]["num_unreadable"] == 0
+
+
+class StoppedError(Exception):
+    """Power failure."""
+
+
+@pytest.mark.parametrize("layout", [onevision, llava_video])
+@pytest.mark.parametrize("last", range(5))
+def test_it_goes_on_with_the_file_it_had_come_to(make, tmp_path, layout, last):
+    name = {onevision: "llava-onevision", llava_video: "llava-video"}[layout]
+    download = make(layout)
+    names = []
+    expected = convert(name, download, tmp_path / "whole", on_file=names.append)
+    assert len(names) > last
+
+    def stop(file):
+        if file == names[last]:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        convert(name, download, tmp_path / "out", on_file=stop)
+    left = []
+    report = convert(name, download, tmp_path / "out", on_file=left.append)
+    assert left == names[last:]
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert report.bad_rules == expected.bad_rules
+    assert convert(name, download, tmp_path / "out", on_file=left.append) == report
+    assert left == names[last:]
+
+
+def test_a_record_file_that_is_cut_short_is_not_done(make, tmp_path, monkeypatch):
+    """Killed between two records: nothing of the file counts until all of it does."""
+    download = make(onevision)
+    write = Parts.write
+
+    def killed(self, name, source, outcomes):
+        def some():
+            yield next(iter(outcomes))
+            raise StoppedError
+
+        write(self, name, source, some())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "write", killed)
+        with pytest.raises(StoppedError):
+            convert("llava-onevision", download, tmp_path / "out")
+    assert convert("llava-onevision", download, tmp_path / "out").num_records == 6
+
+
+def test_a_damaged_archive_is_named_and_taken_up_again(make, tmp_path):
+    download = make(llava_video)
+    (archive, _) = sorted(download.rglob("*.tar.gz"))
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InvalidRequestError, match=r"cannot unpack .*videos_1\.tar\.gz: .* again"):
+        convert("llava-video", download, tmp_path / "out")
+    archive.write_bytes(content)
+    files = []
+    report = convert("llava-video", download, tmp_path / "out", on_file=files.append)
+    assert report.num_videos == 4
+    assert all(file.endswith(".tar.gz") for file in files)
+
+
+def test_a_source_file_that_changed_is_read_again(make, tmp_path):
+    download = make(llava_pretrain)
+    convert("llava-pretrain", download, tmp_path / "out")
+    path = download / "blip_laion_cc_sbu_558k.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    assert convert("llava-pretrain", download, tmp_path / "out").num_records == 1
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_members_that_lead_elsewhere_are_left_out(tmp_path, suffix):
+    download = tmp_path / "download"
+    subset = download / "0_30_s_nextqa"
+    record = {"id": "1", "video": "../../evil.mp4", "conversations": talk("Who?", "I.")}
+    inside = {"id": "2", "conversations": talk("Who?", "I.")}
+    write_json(subset / "0_30_s_nextqa_oe_qa_processed.json", [record, inside, "text"])
+    files = {"../../evil.mp4": b"1", "/evil.mp4": b"2", "good.mp4": b"3"}
+    if suffix == "zip":
+        write_zip(subset / "videos.zip", files)
+    else:
+        write_tar(subset / "videos.tar.gz", files, links=["link.mp4"])
+    out = tmp_path / "deep" / "out"
+    report = convert("llava-video", download, out)
+    assert sorted(bad["record"] for bad in bad_records(out)) == sorted(
+        ["1", "#2", "../../evil.mp4", "/evil.mp4"] + ["link.mp4"] * (suffix != "zip")
+    )
+    assert report.num_records == 1
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.mp4")}
+    assert found == {"deep/out/media/0_30_s_nextqa/good.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"{}", "must be a JSON list in UTF-8", id="object"),
+        pytest.param(b'[{"id": 1}, {"id"', "value 1 must be JSON", id="cut"),
+        pytest.param(b'["\xff"]', "in UTF-8", id="latin"),
+        pytest.param(b"[]", "no record can be used; most often: there is none", id="empty"),
+        pytest.param(b"[3]", "most often: a record must be an object", id="all_bad"),
+    ],
+)
+def test_a_record_file_that_is_wrong_as_a_whole(tmp_path, content, message):
+    path = tmp_path / "download" / "a" / "a_oe.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=message):
+        convert("llava-video", tmp_path / "download", tmp_path / "out")
+
+
+def test_a_parquet_file_that_is_wrong_as_a_whole(tmp_path):
+    path = tmp_path / "download" / "a" / "train.parquet"
+    write_parquet(path, [{"id": "1", "image": None, "conversations": talk("a", "b")}])
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*train\.parquet as Parquet"):
+        convert("llava-onevision", tmp_path / "download", tmp_path / "out")
+    import pyarrow as pa
+
+    write_parquet(path, [{"id": "1"}], schema=pa.schema([("id", pa.string())]))
+    with pytest.raises(InvalidRequestError, match="the columns id, image, conversations, got id"):
+        convert("llava-onevision", tmp_path / "download", tmp_path / "out")
+
+
+def test_a_folder_has_one_conversion(make, tmp_path):
+    convert("llava-pretrain", make(llava_pretrain), tmp_path / "out")
+    with pytest.raises(InvalidRequestError, match="it holds that of llava-pretrain from"):
+        convert("llava-video", llava_video(tmp_path / "other"), tmp_path / "out")
+
+
+def test_other_names_and_folders_are_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"must be one of llava-pretrain, .* got 'llava'"):
+        convert("llava", tmp_path, tmp_path / "out")
+    with pytest.raises(InvalidRequestError, match=r"no file that matches \*/\*mc\*\.json or"):
+        convert("llava-video", tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pyarrow_is_needed_for_parquet_alone(make, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    download = make(onevision)
+    with pytest.raises(MissingExtraError, match=r"pyarrow .* 'groundserve\[train\]'"):
+        convert("llava-onevision", download, tmp_path / "out")
+    report = convert("llava-onevision", download, tmp_path / "raw", include=["ureader*"])
+    assert report.num_records == 1
+
+
+def test_the_command(make, tmp_path):
+    command = [sys.executable, "-m", "groundserve.cli.main", "convert", "llava-video"]
+    arguments = [str(make(llava_video)), str(tmp_path / "out")]
+
+    def run(*more):
+        return subprocess.run(
+            [*command, *arguments, *more], capture_output=True, text=True, cwd=REPOSITORY
+        )
+
+    said = run()
+    assert said.returncode == 0, said.stderr
+    lines = [line.split() for line in said.stdout.splitlines()]
+    assert ["about", "a", "video", "4"] in lines
+    assert ["left", "out", "2"] in lines
+    assert str(tmp_path / "out" / "records.json") in said.stdout
+    value = json.loads(run("--json").stdout)
+    assert value["num_videos"] == 4
+    assert value["media_root"] == str(tmp_path / "out" / "media")
+    wrong = run("--include", "*.nothing")
+    assert wrong.returncode == 2
+    assert "no file that matches *.nothing" in wrong.stderr

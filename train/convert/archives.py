@@ -1,0 +1,77 @@
+"""Media out of archives, which are read from front to back once."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from groundserve.errors import InvalidRequestError
+from train.convert.parts import BadRecord, copy_to
+
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+
+def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[BadRecord]:
+    """Write an archive's files below a folder, under their names in it.
+
+    Args:
+        archive: tar, compressed or not, or zip.
+        folder: Made if it is missing.
+        name: Of the archive, for reports.
+
+    Yields:
+        Members that are neither files nor folders, or whose names lead out of the folder; they are
+        not written.
+
+    Raises:
+        InvalidRequestError: The archive is damaged; what came before was written.
+    """
+    members = _zip_members if archive.suffix == ".zip" else _tar_members
+    try:
+        for member, reason in members(archive, folder):
+            yield BadRecord(file=name, record=member, rule=reason)
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        raise InvalidRequestError(
+            f"cannot unpack {archive}: {error}; download it again, or make room"
+        ) from error
+
+
+def _tar_members(archive: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    with tarfile.open(archive, mode="r|*") as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            content = tar.extractfile(member) if member.isreg() else None
+            if content is None:
+                yield member.name, "a member must be a file or a folder, it is a link or device"
+            elif not _stays_inside(member.name):
+                yield member.name, "a member's path must be relative and without '..'"
+            else:
+                copy_to(folder / member.name, content, num_bytes=member.size)
+
+
+def _zip_members(archive: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    with zipfile.ZipFile(archive) as zip_file:
+        for member in zip_file.infolist():
+            if member.is_dir():
+                continue
+            if not _stays_inside(member.filename):
+                yield member.filename, "a member's path must be relative and without '..'"
+                continue
+            with zip_file.open(member) as content:
+                copy_to(folder / member.filename, content, num_bytes=member.file_size)
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts

@@ -1,0 +1,112 @@
+"""What is done already: one file for every source file, complete or absent.
+
+A process that is killed loses the source file it was at, and goes on with the next time it is
+started. (Nothing is flushed to the disk file by file: after a power failure, start in a new
+folder.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from groundserve.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRecord:
+    """What is left out."""
+
+    file: str
+    """Source file, below the download."""
+    record: str
+    """Its `id`, "#" and its place, or the name of an archive's member."""
+    rule: str
+    """That it breaks, and its value."""
+
+
+Outcome = dict[str, Any] | BadRecord
+"""A record as `train.data` reads it, or one that is left out."""
+
+
+class Parts:
+    """The outcomes of source files.
+
+    Args:
+        folder: Made if it is missing.
+        about: What is converted; a folder that was made for another is refused.
+    """
+
+    def __init__(self, folder: Path, *, about: dict[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        path = folder / "about.json"
+        if not path.exists():
+            with replacing(path) as file:
+                file.write(json.dumps(about).encode())
+        found = json.loads(path.read_text("utf-8"))
+        if found != about:
+            raise InvalidRequestError(
+                f"{folder.parent} must hold one conversion, it holds that of {found['set']} from "
+                f"{found['source']}; give another folder"
+            )
+
+    def is_done(self, name: str, source: Path) -> bool:
+        """Whether this source file, at its size now, was read to its end."""
+        path = self._path(name)
+        if not path.exists():
+            return False
+        with path.open(encoding="utf-8") as file:
+            return bool(json.loads(file.readline()) == _header(source))
+
+    def write(self, name: str, source: Path, outcomes: Iterable[Outcome]) -> None:
+        """Take a source file's outcomes, in order; it is done when they end without an error."""
+        with replacing(self._path(name)) as file:
+            file.write(json.dumps(_header(source)).encode() + b"\n")
+            for outcome in outcomes:
+                line = (
+                    {"bad": asdict(outcome)}
+                    if isinstance(outcome, BadRecord)
+                    else {"record": outcome}
+                )
+                file.write(json.dumps(line).encode() + b"\n")
+
+    def read(self, name: str) -> Iterator[Outcome]:
+        """Yield what `write` was given."""
+        with self._path(name).open(encoding="utf-8") as file:
+            file.readline()
+            for line in file:
+                value = json.loads(line)
+                yield BadRecord(**value["bad"]) if "bad" in value else value["record"]
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{quote(name, safe='')}.jsonl"
+
+
+def _header(source: Path) -> dict[str, int]:
+    return {"source_bytes": source.stat().st_size}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name when it is complete, and not at all before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        yield file
+    os.replace(partial, path)
+
+
+def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:
+    """Write a media file, unless it is there with this size."""
+    if path.is_file() and path.stat().st_size == num_bytes:
+        return
+    with replacing(path) as file:
+        shutil.copyfileobj(source, file, 1 << 20)

@@ -1,0 +1,118 @@
+"""The records of one source file, checked by the rules that training has for them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from train.config import Stage
+from train.convert.json_list import iterate_json_list
+from train.convert.parts import BadRecord, Outcome, copy_to
+from train.data.conversations import check_placeholders
+from train.data.media import IMAGE_FORMATS
+from train.data.record import parse_record
+
+ROWS_AT_ONCE = 32
+"""Of a Parquet file; each holds an image."""
+PARQUET_COLUMNS = ("id", "image", "conversations")
+
+
+def convert_json(path: Path, *, name: str, stage: Stage) -> Iterator[Outcome]:
+    """Yield the outcomes of a JSON list in LLaVA's format.
+
+    Media paths, which start from the file's folder, then start from the download.
+
+    Raises:
+        InvalidRequestError: It is not a JSON list.
+    """
+    folder = PurePosixPath(name).parent
+    for place, value in enumerate(iterate_json_list(path)):
+        fields = value
+        if isinstance(value, dict):
+            fields = {key: value.get(key) for key in ("id", "image", "video", "conversations")}
+            for kind in ("image", "video"):
+                if isinstance(fields[kind], str):
+                    fields[kind] = str(folder / fields[kind])
+        yield _checked(fields, place=place, name=name, stage=stage)
+
+
+def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of a Parquet file with images inside, and write these.
+
+    Image k goes, byte for byte, to `<file's path without suffix>/<k>.<format>`: ids are neither
+    unique nor fit for file names everywhere.
+
+    Raises:
+        InvalidRequestError: It is not Parquet or lacks a column.
+        MissingExtraError: pyarrow is not installed.
+    """
+    folder = PurePosixPath(name).with_suffix("")
+    for place, fields in enumerate(_parquet_rows(path)):
+        try:
+            fields["image"] = _write_image(fields["image"], media_root, folder / f"{place:06d}")
+        except InvalidRequestError as error:
+            yield BadRecord(file=name, record=_name_of(fields, place), rule=str(error))
+            continue
+        yield _checked(fields, place=place, name=name, stage=stage)
+
+
+def _checked(fields: Any, *, place: int, name: str, stage: Stage) -> Outcome:
+    record_name = _name_of(fields, place)
+    try:
+        record = parse_record(fields, name=record_name, stage=stage)
+        check_placeholders(record.messages, has_media=record.media is not None)
+    except InvalidRequestError as error:
+        return BadRecord(file=name, record=record_name, rule=str(error))
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _name_of(fields: Any, place: int) -> str:
+    identity = fields.get("id") if isinstance(fields, dict) else None
+    return f"#{place}" if identity is None else str(identity)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("train", "pyarrow") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            missing = set(PARQUET_COLUMNS) - set(file.schema_arrow.names)
+            if missing:
+                raise InvalidRequestError(
+                    f"{path} must have the columns {', '.join(PARQUET_COLUMNS)}, "
+                    f"got {', '.join(file.schema_arrow.names)}"
+                )
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(PARQUET_COLUMNS)):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InvalidRequestError(
+            f"cannot read {path} as Parquet: {error}; download it again"
+        ) from error
+
+
+def _write_image(image: Any, media_root: Path, stem: PurePosixPath) -> str | None:
+    """Write {"bytes": ..., "path": ...} under the name of its format; None: there is no image."""
+    if image is None:
+        return None
+    content = image.get("bytes") if isinstance(image, dict) else None
+    if not content:
+        raise InvalidRequestError("image must have its bytes inside the file, it has none")
+    try:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
+            suffix = str(opened.format).lower()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise InvalidRequestError(
+            f"image must be one of {', '.join(IMAGE_FORMATS)} and not too large, "
+            f"got {len(content)} bytes that begin with {content[:8]!r}"
+        ) from None
+    path = stem.with_suffix(f".{suffix}")
+    copy_to(media_root / path, io.BytesIO(content), num_bytes=len(content))
+    return str(path)

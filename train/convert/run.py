@@ -1,0 +1,152 @@
+"""A whole conversion: records and archives file by file, then one list of what is complete."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from groundserve.errors import InvalidRequestError
+from train.config import Stage
+from train.convert.archives import SUFFIXES, unpack
+from train.convert.parts import BadRecord, Parts, replacing
+from train.convert.records import convert_json, convert_parquet
+from train.convert.sets import SETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of a set."""
+
+    records: Path
+    """The list, for `data.records`."""
+    media_root: Path
+    """Folder that its paths start from, for `data.media_root`."""
+    num_records: int
+    """In the list."""
+    num_images: int
+    """Of them about an image."""
+    num_videos: int
+    """Of them about a video."""
+    num_bad: int
+    """Left out; `bad_records.jsonl` has each."""
+    bad_rules: dict[str, int]
+    """How often each rule was broken, the most frequent first."""
+
+
+def convert(
+    name: str,
+    source: Path,
+    out: Path,
+    *,
+    include: Sequence[str] = (),
+    on_file: Callable[[str], None] = lambda name: None,
+) -> Report:
+    """Convert a downloaded set.
+
+    Called again after it was interrupted, it goes on with the file it had come to; with files that
+    were added to the download, it adds them.
+
+    Args:
+        name: Of `SETS`.
+        source: The download, as `hf download --repo-type dataset` lays it out.
+        out: Folder for the result; one conversion each.
+        include: Glob patterns of record files below the download; none: the set's own.
+        on_file: Called with the name of each file before it is read.
+
+    Raises:
+        InvalidRequestError: A name, a folder or a whole file cannot be used, or no record can.
+        MissingExtraError: A file is Parquet and pyarrow is not installed.
+    """
+    if name not in SETS:
+        raise InvalidRequestError(f"the set must be one of {', '.join(SETS)}, got {name!r}")
+    chosen = SETS[name]
+    record_files = _record_files(source, chosen.records, include)
+    archives = _archives(source, record_files)
+    parts = Parts(out / ".parts", about={"set": name, "source": str(source.resolve())})
+    media_root = out / "media"
+    for file in record_files:
+        if not parts.is_done(file, source / file):
+            on_file(file)
+            stage: Stage = chosen.stage
+            path = source / file
+            outcomes = (
+                convert_parquet(path, name=file, stage=stage, media_root=media_root)
+                if path.suffix == ".parquet"
+                else convert_json(path, name=file, stage=stage)
+            )
+            parts.write(file, path, outcomes)
+    for file in archives:
+        if not parts.is_done(file, source / file):
+            on_file(file)
+            folder = media_root / PurePosixPath(file).parent
+            parts.write(file, source / file, unpack(source / file, folder, name=file))
+    return _merge(parts, [*record_files, *archives], out=out, media_root=media_root)
+
+
+def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str]) -> list[str]:
+    """Return the paths of the record files below the download, in order."""
+    found = {path.relative_to(source).as_posix() for p in patterns for path in source.glob(p)}
+    if include:
+        every = (path.relative_to(source).as_posix() for path in source.rglob("*"))
+        readable = (file for file in every if file.endswith((".json", ".parquet")))
+        found = {file for file in readable if any(fnmatch(file, p) for p in include)}
+    if not found:
+        raise InvalidRequestError(
+            f"{source} has no file that matches {' or '.join(include or patterns)}; "
+            "give the folder that the set was downloaded to"
+        )
+    return sorted(found)
+
+
+def _archives(source: Path, record_files: Iterable[str]) -> list[str]:
+    """Return the archives that lie beside JSON record files."""
+    folders = {PurePosixPath(file).parent for file in record_files if file.endswith(".json")}
+    return sorted(
+        path.relative_to(source).as_posix()
+        for folder in folders
+        for path in (source / folder).iterdir()
+        if path.name.endswith(SUFFIXES)
+    )
+
+
+def _merge(parts: Parts, files: Iterable[str], *, out: Path, media_root: Path) -> Report:
+    """Write the list of the records whose media are there, and the list of the others."""
+    counts: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
+    records_path = out / "records.json"
+    with replacing(out / "bad_records.jsonl") as bad, replacing(records_path) as records:
+        separator = b"[\n"
+        for file in files:
+            for number, found in enumerate(parts.read(file)):
+                outcome = found
+                if not isinstance(outcome, BadRecord):
+                    kind = next((kind for kind in ("image", "video") if kind in outcome), "text")
+                    if kind == "text" or (media_root / outcome[kind]).is_file():
+                        counts[kind] += 1
+                        records.write(separator + json.dumps(outcome).encode())
+                        separator = b",\n"
+                        continue
+                    outcome = BadRecord(
+                        file=file,
+                        record=str(outcome.get("id", f"#{number}")),
+                        rule=f"{kind} must be in an archive beside the file, got {outcome[kind]!r}",
+                    )
+                rules[outcome.rule.partition(", got")[0]] += 1
+                bad.write(json.dumps(asdict(outcome)).encode() + b"\n")
+        if not counts:
+            (rule, _), *_ = rules.most_common(1) or [("there is none", 0)]
+            raise InvalidRequestError(f"{out}: no record can be used; most often: {rule}")
+        records.write(b"\n]\n")
+    return Report(
+        records=records_path,
+        media_root=media_root,
+        num_records=counts.total(),
+        num_images=counts["image"],
+        num_videos=counts["video"],
+        num_bad=rules.total(),
+        bad_rules=dict(rules.most_common()),
+    )
