@@ -84,7 +84,7 @@ def convert(
             on_file(file)
             folder = media_root / PurePosixPath(file).parent
             parts.write(file, source / file, unpack(source / file, folder, name=file))
-    return _merge(parts, [*record_files, *archives], out=out, media_root=media_root)
+    return _merge(parts, [*record_files, *archives], source=source, out=out)
 
 
 def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str]) -> list[str]:
@@ -113,8 +113,9 @@ def _archives(source: Path, record_files: Iterable[str]) -> list[str]:
     )
 
 
-def _merge(parts: Parts, files: Iterable[str], *, out: Path, media_root: Path) -> Report:
+def _merge(parts: Parts, files: Iterable[str], *, source: Path, out: Path) -> Report:
     """Write the list of the records whose media are there, and the list of the others."""
+    media_root = out / "media"
     counts: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     records_path = out / "records.json"
@@ -125,7 +126,7 @@ def _merge(parts: Parts, files: Iterable[str], *, out: Path, media_root: Path) -
                 outcome = found
                 if not isinstance(outcome, BadRecord):
                     kind = next((kind for kind in ("image", "video") if kind in outcome), "text")
-                    if kind == "text" or (media_root / outcome[kind]).is_file():
+                    if kind == "text" or _is_there(outcome[kind], source, media_root):
                         counts[kind] += 1
                         records.write(separator + json.dumps(outcome).encode())
                         separator = b",\n"
@@ -133,7 +134,8 @@ def _merge(parts: Parts, files: Iterable[str], *, out: Path, media_root: Path) -
                     outcome = BadRecord(
                         file=file,
                         record=str(outcome.get("id", f"#{number}")),
-                        rule=f"{kind} must be in an archive beside the file, got {outcome[kind]!r}",
+                        rule=f"{kind} must be in an archive, or unpacked, beside the file, "
+                        f"got {outcome[kind]!r}",
                     )
                 rules[outcome.rule.partition(", got")[0]] += 1
                 bad.write(json.dumps(asdict(outcome)).encode() + b"\n")
@@ -150,3 +152,16 @@ def _merge(parts: Parts, files: Iterable[str], *, out: Path, media_root: Path) -
         num_bad=rules.total(),
         bad_rules=dict(rules.most_common()),
     )
+
+
+def _is_there(path: str, source: Path, media_root: Path) -> bool:
+    """Whether a media file was written; one that was unpacked in the download is linked to."""
+    written, unpacked = media_root / path, source / path
+    if written.is_file():
+        return True
+    if not unpacked.is_file():
+        return False
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.unlink(missing_ok=True)  # a link that leads nowhere now
+    written.symlink_to(unpacked.resolve())
+    return True

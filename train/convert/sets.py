@@ -1,12 +1,12 @@
 """The sets that stages 1 to 3 are trained on, and how they lie on the disk when downloaded.
 
-Of each folder with records the archives beside them are unpacked. The paths in a record file start
-from its own folder.
+The paths in a JSON record file start from its own folder, in which archives hold the media.
 
-Sources: the record files' and archives' names from the Hub's cards and file lists of
-liuhaotian/LLaVA-Pretrain, lmms-lab/LLaVA-OneVision-Data and lmms-lab/LLaVA-Video-178K as others
-quote them (LooperXX/LLaVA-OV-Manager's data preparation for the first two); written without the
-sets at hand.
+Sources, read without the sets at hand: the Hub's file lists and the card of LLaVA-Video-178K, whose
+configs name the patterns below; the features in the card of LLaVA-NeXT-Data, which lmms-lab
+published in the same way as LLaVA-OneVision-Data; the data preparation of LooperXX/LLaVA-OV-Manager
+for `images.zip` and for the subsets with archives; for where videos lie, the folders in the README
+of StreamVLN (OpenRobotLab/StreamVLN).
 """
 
 from __future__ import annotations

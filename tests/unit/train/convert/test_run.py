@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import tarfile
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -21,6 +23,8 @@ from tests.unit.train.convert.published import (
 from tests.unit.train.runs import losses, make_config, metrics
 from train.convert import convert
 from train.convert.parts import Parts
+from train.data.media import FrameReader
+from train.data.record import Media
 from train.loop import train
 from train.stages import STAGES
 
@@ -84,13 +88,30 @@ def test_llava_video(make, tmp_path):
     videos = [f"{name}/academic_source/Charades/{i}.mp4" for i, name in enumerate(names)]
     assert [record["video"] for record in records] == [videos[0]] * 2 + [videos[1]] * 2
     assert (report.num_videos, report.num_bad) == (4, 2)
-    assert report.bad_rules == {"video must be in an archive beside the file": 2}
+    assert report.bad_rules == {"video must be in an archive, or unpacked, beside the file": 2}
     assert bad_records(tmp_path / "out")[0] == {
         "file": f"{names[0]}/0_30_s_academic_oe_v0_1_qa_processed.json",
         "record": "1",
-        "rule": "video must be in an archive beside the file, "
+        "rule": "video must be in an archive, or unpacked, beside the file, "
         f"got '{names[0]}/academic_source/gone.mp4'",
     }
+
+
+def test_videos_that_are_unpacked_already_are_linked_to(make, tmp_path):
+    download = make(llava_video)
+    for archive in list(download.rglob("*.tar.gz")):
+        with tarfile.open(archive) as tar:
+            tar.extractall(archive.parent, filter="data")
+        archive.unlink()
+    report = convert("llava-video", download, tmp_path / "out")
+    assert (report.num_videos, report.num_bad) == (4, 2)
+    links = [path for path in report.media_root.rglob("*.mp4") if path.is_symlink()]
+    assert len(links) == 2
+    assert all(link.resolve().is_relative_to(download.resolve()) for link in links)
+    video = Media("video", json.loads(report.records.read_text())[0]["video"])
+    reader = FrameReader(report.media_root, image_size=32, max_frames=8, num_workers=1)
+    with closing(reader):  # its 20 frames are two seconds
+        assert len(reader.read(video, sample_fps=1.0)) == 2
 
 
 def test_llava_video_takes_what_is_asked_for(make, tmp_path):
