@@ -24,7 +24,7 @@ def iterate_json_list(path: Path) -> Iterator[Any]:
             place has been yielded by then.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             yield from _values(_Text(file))
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error

@@ -20,15 +20,17 @@ VALUES = st.recursive(
     chunk=st.integers(1, 40),
     indent=st.sampled_from([None, 2]),
     ascii_only=st.booleans(),
+    mark=st.sampled_from(["utf-8", "utf-8-sig"]),
 )
-def test_a_list_is_read_in_chunks_of_any_size(tmp_path_factory, values, chunk, indent, ascii_only):
+def test_a_list_is_read_in_chunks_of_any_size(
+    tmp_path_factory, values, chunk, indent, ascii_only, mark
+):
     path = tmp_path_factory.mktemp("list") / "list.json"
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
-    path.write_bytes(text.encode("utf-8", "replace") + b" \n")
-    expected = json.loads(path.read_bytes())
+    path.write_text(f"{text} \n", mark)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_list, "CHUNK_CHARS", chunk)
-        assert list(iterate_json_list(path)) == expected
+        assert list(iterate_json_list(path)) == values
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from train.examples import IGNORE_INDEX
 RECORDED = json.loads((SET_2 / "training.json").read_text("utf-8"))
 CASES = {case["name"]: case for case in RECORDED["conversations"]}
 REFUSED = {
-    # Two places for one image; with one sample a pass the reference's model has no second image.
+    # Two places for one image: the reference's model looks for a second one (IndexError).
     "placeholder_in_a_later_message": "in the first message only, got 1 elsewhere",
     "caption_placeholder_in_the_answer": "in the first message only, got 1 elsewhere",
     # Learnt as the letters of the placeholder.
