@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from groundserve.cli._output import plain_table, print_json, progress, stdout
 from groundserve.errors import MissingExtraError
@@ -47,12 +48,13 @@ def command(
             {**asdict(report), "records": str(report.records), "media_root": str(report.media_root)}
         )
         return
-    table = plain_table("records", "number")
-    table.add_row("about an image", f"{report.num_images:,}")
-    table.add_row("about a video", f"{report.num_videos:,}")
-    table.add_row("text alone", f"{report.num_records - report.num_images - report.num_videos:,}")
-    table.add_row("left out", f"{report.num_bad:,}")
+    table = plain_table("number", "records")
+    num_texts = report.num_records - report.num_images - report.num_videos
+    table.add_row(f"{report.num_images:,}", "about an image")
+    table.add_row(f"{report.num_videos:,}", "about a video")
+    table.add_row(f"{num_texts:,}", "text alone")
+    table.add_row(f"{report.num_bad:,}", "left out")
     for rule, number in report.bad_rules.items():
-        table.add_row(f"  {rule}", f"{number:,}")
+        table.add_row(f"{number:,}", escape(f"  {rule}"))
     stdout.print(table)
     stdout.print(f"records {report.records}, media_root {report.media_root}", soft_wrap=True)

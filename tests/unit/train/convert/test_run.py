@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import tarfile
@@ -203,6 +204,38 @@ def test_a_record_file_that_is_cut_short_is_not_done(make, tmp_path, monkeypatch
     assert convert("llava-onevision", download, tmp_path / "out").num_records == 6
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from train.convert import run
+
+convert_json = run.convert_json
+
+def killed(*arguments, **more):
+    for number, outcome in enumerate(convert_json(*arguments, **more)):
+        if number == 5000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield outcome
+
+run.convert_json = killed
+run.convert("llava-video", *map(Path, sys.argv[1:]))
+"""
+
+
+def test_a_killed_process_leaves_no_half_a_file(tmp_path):
+    """Killed for real amid a file, which the next one reads anew."""
+    download, out = tmp_path / "download", tmp_path / "out"
+    texts = [{"id": i, "conversations": talk("Who?", "I.")} for i in range(6000)]
+    write_json(download / "a" / "a_oe.json", texts)
+    command = [sys.executable, "-c", KILLED, str(download), str(out)]
+    assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
+    assert (out / ".parts" / "a%2Fa_oe.json.jsonl.partial").stat().st_size
+    assert not (out / "records.json").exists()
+    report = convert("llava-video", download, out)
+    assert (report.num_records, report.num_bad) == (6000, 0)
+    assert not list(out.rglob("*.partial"))
+
+
 def test_a_damaged_archive_is_named_and_taken_up_again(make, tmp_path):
     download = make(llava_video)
     (archive, _) = sorted(download.rglob("*.tar.gz"))
@@ -313,8 +346,8 @@ def test_the_command(make, tmp_path):
     said = run()
     assert said.returncode == 0, said.stderr
     lines = [line.split() for line in said.stdout.splitlines()]
-    assert ["about", "a", "video", "4"] in lines
-    assert ["left", "out", "2"] in lines
+    assert ["4", "about", "a", "video"] in lines
+    assert ["2", "left", "out"] in lines
     assert str(tmp_path / "out" / "records.json") in said.stdout
     value = json.loads(run("--json").stdout)
     assert value["num_videos"] == 4
