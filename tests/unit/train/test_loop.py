@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
@@ -126,6 +125,8 @@ def test_learning_moves_all_that_is_trained(whole):
 
 
 def weights_of_initial(out):
+    from safetensors.torch import load_file
+
     return load_file(make_config(out).init / "model.safetensors")
 
 
@@ -225,17 +226,26 @@ def test_the_gradient_is_the_mean_over_the_passes_that_were_read(tmp_path):
     (expected,) = run(read)
     assert line["num_frames"] == expected["num_frames"]
     assert line["loss"] == expected["loss"]
+    # A third of the sum times 3 / 2, or half of it: a few roundings of 6e-8.
     assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-6)
 
 
 def test_a_step_that_reads_nothing_moves_nothing(tmp_path):
     """Not even by what AdamW remembers of the steps before."""
-    config = make_config(tmp_path / "run", max_steps=4, save_every_steps=3)
-    (lost,) = [line for line in run(config, data=FakeData(unreadable={3})) if line["loss"] is None]
-    assert (lost["step"], lost["grad_norm"]) == (4, 0)
-    before = load_file(config.out / "checkpoint-3" / "model.safetensors")
-    for name, tensor in weights(config.out).items():
-        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, msg=name)
+    seen = []
+
+    def remember(model, vision):
+        seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        return {"weights": len(seen)}
+
+    config = make_config(tmp_path / "run", max_steps=4)
+    data = FakeData(unreadable={3})
+    found = run(config, data=data, validate=remember, validate_every_steps=1)
+    lost = [line for line in found if line.get("loss", 0) is None]
+    assert [(line["step"], line["grad_norm"]) for line in lost] == [(4, 0)]
+    _, _, before, after = seen
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(torch.equal(seen[1][name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize("stage", ["grounding", "video"])
