@@ -146,6 +146,16 @@ def _parse_message(value: object) -> Message:
     return Message(role, text)
 
 
+def _check_unicode(text: str, name: str) -> None:
+    # JSON can spell half a surrogate pair, which no tokenizer takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{name} must be Unicode text, got {text[error.start : error.end]!r} in it"
+        ) from None
+
+
 def _parse_question(fields: Mapping[str, Any]) -> str:
     question = fields.get("question")
     if question is None:
@@ -192,16 +202,6 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
     if any(i >= num for frame in targets.frames for i in frame):
         raise InvalidRequestError(f"the ids of frame_targets must be 0 to {num - 1}")
     return targets
-
-
-def _check_unicode(text: str, name: str) -> None:
-    # JSON can spell half a surrogate pair, which no tokenizer takes.
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"{name} must be Unicode text, got {text[error.start : error.end]!r} in it"
-        ) from None
 
 
 def _kind_of(value: object) -> str:
