@@ -49,6 +49,8 @@ class PlanRunner:
             raise UnavailableError(
                 f"the GPU has no room for the scratch memory of {path.name}; free some of it"
             )
+        # A plan's names are for who inspects it; as built, each run would announce them all.
+        context.nvtx_verbosity = self._trt.ProfilingVerbosity.LAYER_NAMES_ONLY
         self._context: Any = context
         self._lock = threading.Lock()
         self._stream = _own_stream(device)
@@ -85,15 +87,16 @@ class PlanRunner:
         Raises:
             InvalidRequestError: An input is missing, unknown, or of another device, dtype, layout
                 or shape than the plan takes.
-            EngineMismatchError: TensorRT refuses to run.
+            EngineMismatchError: TensorRT refuses a tensor, or to run.
         """
         import torch
 
         self._check(inputs)
         with self._lock:
             for name, tensor in inputs.items():
-                self._context.set_input_shape(name, tuple(tensor.shape))
-                self._context.set_tensor_address(name, tensor.data_ptr())
+                if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                    raise self._refused(f"did not take {name} of shape {tuple(tensor.shape)}")
+                self._set_address(name, tensor)
             outputs = {
                 name: torch.empty(
                     tuple(self._context.get_tensor_shape(name)),
@@ -103,13 +106,21 @@ class PlanRunner:
                 for name in self._outputs
             }
             for name, tensor in outputs.items():
-                self._context.set_tensor_address(name, tensor.data_ptr())
+                self._set_address(name, tensor)
             if not self._enqueue():
-                raise EngineMismatchError(
-                    f"{self._trt.__name__} {self._trt.__version__} did not run its plan; its log "
-                    "says why; rebuild the engine directory with: groundserve build"
-                )
+                raise self._refused("did not run its plan")
         return outputs
+
+    def _set_address(self, name: str, tensor: Tensor) -> None:
+        # Refused (an address must be a multiple of 256), that of the run before would stay.
+        if not self._context.set_tensor_address(name, tensor.data_ptr()):
+            raise self._refused(f"did not take {name} at address {tensor.data_ptr():#x}")
+
+    def _refused(self, what: str) -> EngineMismatchError:
+        return EngineMismatchError(
+            f"{self._trt.__name__} {self._trt.__version__} {what}; its log says why; rebuild the "
+            "engine directory with: groundserve build"
+        )
 
     def _enqueue(self) -> bool:
         if self._stream is None:

@@ -18,6 +18,7 @@ from groundserve.errors import (
     EngineMismatchError,
     GroundserveError,
     InvalidRequestError,
+    UnavailableError,
     UnsupportedError,
 )
 from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
@@ -125,7 +126,9 @@ class EngineDescription:
             settings = {
                 "architecture": (pretrained["architecture"], _ARCHITECTURE),
                 "world_size": (pretrained["mapping"]["world_size"], 1),
-                "kv_cache_type": (build["kv_cache_type"], "DISABLED"),
+                # In capitals or not: the enum became a string of small letters
+                # (NVIDIA/TensorRT-LLM 1883620, `llmapi/kv_cache_type.py`).
+                "kv_cache_type": (str(build["kv_cache_type"]).upper(), "DISABLED"),
                 "remove_input_padding": (plugins["remove_input_padding"], True),
                 "context_fmha": (plugins["context_fmha"], True),
             }
@@ -168,6 +171,7 @@ class TensorRTLLMTokenScorer:
         Raises:
             EngineMismatchError: The engine was built by other versions, for another GPU, or its
                 tensors are not what its config says.
+            UnavailableError: The GPU has no room for the engine's scratch memory.
             UnsupportedError: TensorRT-LLM is not installed.
         """
         import torch
@@ -294,7 +298,12 @@ def _open_session(session_class: Any, path: Path) -> Any:
         # Needs the plugins that importing tensorrt_llm has registered.
         return session_class.from_serialized_engine(serialized)
     except AttributeError as error:
-        # TensorRT logs why and returns None, on which the session then calls a method.
+        # TensorRT logs why and returns None, on which the session then calls a method: this one
+        # where there is an engine, but no room for its context.
+        if error.name == "set_optimization_profile_async":
+            raise UnavailableError(
+                f"the GPU has no room for the scratch memory of trtllm/{path.name}; free some of it"
+            ) from error
         raise EngineMismatchError(
             f"trtllm/{path.name} cannot be deserialised, the log above says why; {_REBUILD}"
         ) from error

@@ -167,6 +167,7 @@ class FakeTensorRT(SimpleNamespace):
             flags={"tf32"},
             shapes={},
             caches=[],
+            cache=None,
         )
 
     def create_network(self, flags):
@@ -200,8 +201,13 @@ class FakeTensorRT(SimpleNamespace):
 
     def set_timing_cache(self, cache, ignore_mismatch):
         assert not ignore_mismatch
+        if self.caches[-1] == b"of another GPU":
+            return False
+        self.cache = cache
+        return True
 
     def build_serialized_network(self, network, config):
+        assert self.cache is not None
         return memoryview(b"plan")
 
 
@@ -228,6 +234,25 @@ def test_tensorrt_10_is_told_the_same_and_keeps_its_timings(monkeypatch, tmp_pat
     assert fake.caches == [b"", b"+timed"]
     assert (tmp_path / "timing.cache").read_bytes() == b"+timed+timed"
     assert (tmp_path / "model.plan").read_bytes() == b"plan"
+
+
+def test_timings_of_another_gpu_are_replaced(monkeypatch, tmp_path, caplog):
+    """TensorRT refuses them, so what it was not given must not be written back."""
+    fake = FakeTensorRT()
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr("groundserve.tensorrt_library.current_gpu_arch", lambda: "sm_90")
+    (tmp_path / "timing.cache").write_bytes(b"of another GPU")
+    build_plan(
+        tmp_path / "model.onnx",
+        tmp_path / "model.plan",
+        target=TensorRTTarget.choose(),
+        shapes=SCORER_SHAPES,
+        num_layers=1,
+        timing_cache_path=tmp_path / "timing.cache",
+    )
+    assert fake.caches == [b"of another GPU", b""]
+    assert (tmp_path / "timing.cache").read_bytes() == b"+timed"
+    assert "timing.cache holds timings of another GPU" in caplog.text
 
 
 def test_the_log_counts_kernels_and_keeps_errors():

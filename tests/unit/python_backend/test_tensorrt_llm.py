@@ -16,6 +16,7 @@ from groundserve.errors import (
     EngineMismatchError,
     GroundserveError,
     InvalidRequestError,
+    UnavailableError,
     UnsupportedError,
 )
 from groundserve.gpu import MPI_ENVIRONMENT
@@ -380,6 +381,11 @@ def test_load_refuses_what_does_not_match(engine_dir, change, message):
         scorer_of(engine_dir)
 
 
+def test_load_takes_the_cache_type_in_small_letters(engine_dir):
+    set_in_config(BUILD, "kv_cache_type", value="disabled")(engine_dir)
+    scorer_of(engine_dir)
+
+
 def test_load_refuses_an_engine_with_other_tensors(engine_dir, monkeypatch):
     monkeypatch.setattr(runtime.Engine, "get_tensor_name", lambda self, index: f"tensor_{index}")
     with pytest.raises(EngineMismatchError, match=r"tensors must be .*'inputs_embeds'"):
@@ -392,6 +398,18 @@ def test_load_refuses_an_engine_that_tensorrt_cannot_read(engine_dir, monkeypatc
         runtime.Session, "from_serialized_engine", staticmethod(lambda engine: session.engine.name)
     )
     with pytest.raises(EngineMismatchError, match=r"rank0\.engine cannot be deserialised"):
+        scorer_of(engine_dir)
+
+
+def test_a_gpu_without_room_for_the_context_is_unavailable(engine_dir, monkeypatch):
+    """As `runtime/session.py` at NVIDIA/TensorRT-LLM 46d548b: the context is None, then used."""
+
+    def open_without_room(engine):
+        context = deserialize(engine).engine and None
+        context.set_optimization_profile_async(0, 7)
+
+    monkeypatch.setattr(runtime.Session, "from_serialized_engine", staticmethod(open_without_room))
+    with pytest.raises(UnavailableError, match=r"no room for the scratch .* trtllm/rank0\.engine"):
         scorer_of(engine_dir)
 
 

@@ -70,12 +70,18 @@ class Context:
     def __init__(self, engine):
         self.engine, self.shapes, self.addresses, self.runs = engine, {}, {}, []
         self.works = True
+        self.refused = set()
+        self.nvtx_verbosity = "as built"
 
     def set_input_shape(self, name, shape):
+        if "shape" in self.refused:
+            return False
         self.shapes[name] = shape
         return True
 
     def set_tensor_address(self, name, address):
+        if name in self.refused:
+            return False
         self.addresses[name] = address
         return True
 
@@ -149,6 +155,7 @@ def open_plan(monkeypatch, tmp_path):
             Logger=Logger,
             DataType=DataType,
             TensorIOMode=TensorIOMode,
+            ProfilingVerbosity=SimpleNamespace(LAYER_NAMES_ONLY="layer names"),
         )
         monkeypatch.setitem(sys.modules, "tensorrt", module)
         path = tmp_path / "model.plan"
@@ -210,6 +217,30 @@ def test_a_run_that_fails_is_no_answer(open_plan):
     engine.contexts[0].works = False
     with pytest.raises(EngineMismatchError, match="did not run its plan"):
         runner.run({"INPUTS_EMBEDS": embeds(3)})
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        pytest.param("shape", r"did not take INPUTS_EMBEDS of shape \(2, 8\)", id="shape"),
+        pytest.param("INPUTS_EMBEDS", "did not take INPUTS_EMBEDS at address 0x", id="input"),
+        pytest.param("TOKEN_SCORES", "did not take TOKEN_SCORES at address 0x", id="output"),
+    ],
+)
+def test_a_refused_tensor_does_not_leave_the_one_before_in_its_place(open_plan, refused, message):
+    engine = scorer_engine()
+    runner = open_plan(engine)
+    runner.run({"INPUTS_EMBEDS": embeds(2)})
+    engine.contexts[0].refused.add(refused)
+    with pytest.raises(EngineMismatchError, match=message):
+        runner.run({"INPUTS_EMBEDS": embeds(2)})
+    assert len(engine.contexts[0].runs) == 1
+
+
+def test_a_run_announces_no_more_than_layer_names(open_plan):
+    engine = scorer_engine()
+    open_plan(engine)
+    assert engine.contexts[0].nvtx_verbosity == "layer names"
 
 
 def test_a_gpu_without_room_is_unavailable(open_plan):
