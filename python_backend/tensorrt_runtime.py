@@ -114,7 +114,7 @@ class PlanRunner:
     def _set_address(self, name: str, tensor: Tensor) -> None:
         # Refused (an address must be a multiple of 256), that of the run before would stay.
         if not self._context.set_tensor_address(name, tensor.data_ptr()):
-            raise self._refused(f"did not take {name} at address {tensor.data_ptr():#x}")
+            raise self._refused(f"did not take the memory of {name}")
 
     def _refused(self, what: str) -> EngineMismatchError:
         return EngineMismatchError(

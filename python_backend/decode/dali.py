@@ -28,8 +28,8 @@ from python_backend.decode.nvdec import why_not_on_cpu, why_not_on_gpu
 
 _UNWRITTEN = (201, 7, 93)
 """RGB of memory that nothing was decoded to, see `DaliDecoder._decode`: no color of a border."""
-_NOT_A_FRAME = -1
-"""An ordinal that DALI answers with a frame of `_UNWRITTEN`."""
+_NOT_A_FRAME = np.iinfo(np.int32).max
+"""An ordinal past every video's end, which DALI answers with a frame of `_UNWRITTEN`."""
 
 
 class _NotDecodedError(Exception):
