@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve._version import __version__
+from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
@@ -72,7 +73,7 @@ class Pipeline:
         Args:
             engine_dir: As `groundserve build` writes it.
             limits: Defaults where None.
-            num_threads: Threads of each engine; the cores of this machine where None.
+            num_threads: Threads of each engine; all cores that this process may use where None.
             verify_files: Hash every file first.
             cache: Where features of earlier videos are kept; nowhere where None.
             meter: Where work is counted; nowhere where None.
@@ -83,7 +84,7 @@ class Pipeline:
         engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
         limits = limits or Limits()
         meter = meter or Counts()
-        num_threads = num_threads or os.cpu_count() or 1
+        num_threads = num_threads or available_cpus()
         encoder = engine.open_encoder(num_threads=num_threads)
         grounder = engine.open_grounder(num_threads=num_threads)
         decoders = MediaWorkers(limits=limits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
@@ -75,6 +75,7 @@ class MediaWorkers:
         *,
         limits: Limits,
         num_workers: int = 1,
+        num_cpus: int | None = None,
         address_space_bytes: int = 4 * GIB,
     ) -> None:
         """Start nothing yet: each process starts at its first job.
@@ -82,6 +83,7 @@ class MediaWorkers:
         Args:
             limits: Ceilings on a video; the workers apply them.
             num_workers: Videos that can be read at one time, >= 1.
+            num_cpus: Cores that the workers share; None: all that this process may use.
             address_space_bytes: Virtual memory of one worker.
 
         Raises:
@@ -92,7 +94,7 @@ class MediaWorkers:
         for module in ("av", "PIL"):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError("serve", module)
-        num_threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
+        num_threads = max(1, (num_cpus or available_cpus()) // num_workers)
         config = WorkerConfig(
             address_space_bytes=address_space_bytes,
             num_threads=min(num_threads, _MAX_DECODER_THREADS),

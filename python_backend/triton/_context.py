@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from groundserve.cpus import available_cpus
 from groundserve.errors import EngineMismatchError
 from python_backend.engine import EngineDirectory
 
@@ -41,7 +41,7 @@ class ModelContext:
         return cls(
             engine=EngineDirectory.load(parameters.get("engine_dir", default_dir)),
             parameters=parameters,
-            num_threads=max(1, (os.cpu_count() or 1) // num_instances),
+            num_threads=max(1, available_cpus() // num_instances),
         )
 
 

@@ -13,6 +13,7 @@ from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, OpenVideo, VideoSource
 from groundserve.sampling import sample_frames
+from train.cpus import rank_cpus
 from train.data.record import Media
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -42,7 +43,9 @@ class FrameReader:
         self._image_size = image_size
         self._max_frames = max_frames
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
-        self._workers = MediaWorkers(limits=self._limits, num_workers=num_workers)
+        self._workers = MediaWorkers(
+            limits=self._limits, num_workers=num_workers, num_cpus=rank_cpus()
+        )
 
     def read(
         self, media: Media | None, *, sample_fps: float, keeps_all: bool = False
