@@ -49,6 +49,7 @@ from train.state import (
     run_identity,
     save_state,
 )
+from train.stop import RunStoppedError, StopRequest, stop_on_sigterm
 from train.sums import StepSums
 from train.unreadable import UnreadableRecords
 
@@ -98,6 +99,7 @@ def train(
     Raises:
         InvalidRequestError: The config, what it names, or `resume` cannot be used; no sample can
             be read; or the loss is not finite, which takes another config too.
+        RunStoppedError: A process got SIGTERM; there is a checkpoint of the step it was in.
         MissingExtraError: TensorBoard is not installed.
     """
     with open_processes(config.parallelism) as processes:
@@ -181,6 +183,7 @@ class Run:
                 grouped=processes.grouped,
             )
         self.step = progress.step
+        self._stops = False
         self._unreadable = UnreadableRecords(
             progress.unreadable, num_items=len(data), speaks=processes.is_first
         )
@@ -200,6 +203,7 @@ class Run:
         """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
         config, is_first = self._config, self._processes.is_first
         with ExitStack() as stack:
+            request = stack.enter_context(stop_on_sigterm())
             log = stack.enter_context(RunLog(config.out, step=self.step)) if is_first else None
             batches = self._data.batches(
                 first=self.step * config.accumulation_steps,
@@ -209,13 +213,13 @@ class Run:
                 batch_size=config.batch_size,
             )
             while self.step < self.num_steps:
-                report = self._do_step(batches)
+                report = self._do_step(batches, request)
                 is_last = self.step == self.num_steps
                 if log and (is_last or self.step % config.log_every_steps == 0):
                     log.step(report)
                 if on_step and is_first:
                     on_step(report)
-                if is_last or self.step % config.save_every_steps == 0:
+                if is_last or self._stops or self.step % config.save_every_steps == 0:
                     if log:
                         log.flush()
                     self._save()
@@ -225,6 +229,11 @@ class Run:
                         results = validate(trunk, self._initial.vision)
                     if log:
                         log.validation(self.step, results)
+                if self._stops and not is_last:
+                    # The launcher ends all processes when one is gone, so none may go before the
+                    # first one has written.
+                    self._processes.on_first(lambda: None)
+                    raise RunStoppedError(config.out / f"checkpoint-{self.step}")
         final = config.out / "final"
         weights = gather_weights(self._initial.model)
         if is_first and not final.exists():
@@ -232,7 +241,7 @@ class Run:
             logger.info("wrote %s; %d unreadable records", final, len(self._unreadable))
         return final
 
-    def _do_step(self, batches: Iterator[Batch]) -> StepReport:
+    def _do_step(self, batches: Iterator[Batch], request: StopRequest) -> StepReport:
         started = time.perf_counter()
         config = self._config
         factor = rate_factor(
@@ -249,7 +258,8 @@ class Run:
             losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
             sums.add(losses, batch.examples, num_unreadable=len(batch.unreadable))
             unreadable += batch.unreadable
-        totals = sums.total(self._processes)
+        totals = sums.total(self._processes, stops=request.is_made)
+        self._stops = totals.stops
         found = self._processes.gather(unreadable) if totals.num_unreadable else []
         self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))
         grad_norm = 0.0

@@ -27,6 +27,8 @@ class StepTotals:
     """Visual and text, through the decoder."""
     num_unreadable: int
     """Records, not distinct."""
+    stops: bool
+    """Whether any process was asked to stop."""
 
 
 class StepSums:
@@ -46,16 +48,24 @@ class StepSums:
         self._num_tokens += sum(map(_num_tokens, examples))
         self._num_unreadable += num_unreadable
 
-    def total(self, processes: Processes) -> StepTotals:
-        """Add up over processes; all must call it."""
-        counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable)
+    def total(self, processes: Processes, *, stops: bool) -> StepTotals:
+        """Add up over processes; all must call it.
+
+        Args:
+            processes: Who takes part.
+            stops: Whether this one was asked to stop. It travels with the sums, so that all
+                processes agree after which step they do.
+        """
+        counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable, stops)
         values = torch.cat(
             [
                 torch.stack(list(self._losses.values())),
                 torch.tensor(counts, dtype=torch.float64, device=processes.device),
             ]
         )
-        *sums, num_read, num_frames, num_tokens, num_unreadable = processes.total(values).tolist()
+        *sums, num_read, num_frames, num_tokens, num_unreadable, num_stops = processes.total(
+            values
+        ).tolist()
         losses = dict(zip(self._losses, sums, strict=True))
         return StepTotals(
             losses={name: total / num_read for name, total in losses.items()} if num_read else {},
@@ -63,6 +73,7 @@ class StepSums:
             num_frames=int(num_frames),
             num_tokens=int(num_tokens),
             num_unreadable=int(num_unreadable),
+            stops=num_stops > 0,
         )
 
 

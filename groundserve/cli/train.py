@@ -44,14 +44,20 @@ def command(
         from train.logs import read_metrics
         from train.loop import train
         from train.stages import read_config
+        from train.stop import EXIT_STOPPED, RunStoppedError
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
 
     if stage not in get_args(Stage):
         raise InvalidRequestError(f"STAGE must be one of {', '.join(get_args(Stage))}, got {stage}")
     run = read_config(stage, config)  # type: ignore[arg-type] # checked above
-    with _progress_bar() as on_step:
-        final = train(run, resume=resume, on_step=on_step)
+    try:
+        with _progress_bar() as on_step:
+            final = train(run, resume=resume, on_step=on_step)
+    except RunStoppedError as stopped:
+        if _is_first():
+            stderr.print(f"groundserve: {stopped}", soft_wrap=True)
+        raise typer.Exit(EXIT_STOPPED) from None
     if not _is_first():
         return
     last = [line for line in read_metrics(run.out) if "loss" in line][-1]

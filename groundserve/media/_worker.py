@@ -8,6 +8,7 @@ ends the process, which the other side reports and replaces.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from dataclasses import asdict
@@ -117,6 +118,9 @@ class Worker:
 def main(socket_fd: str, config_json: str) -> None:
     """Answer jobs until the other side closes the socket."""
     config = WorkerConfig.from_json(config_json)
+    # Slurm sends it to every process of a job. The one that started this may finish its step with
+    # our help first; when it ends, so does this.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     av.logging.set_level(None)
     with socket.socket(fileno=int(socket_fd)) as peer:
         die_with_peer(peer)

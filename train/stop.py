@@ -1,0 +1,73 @@
+"""Ending a run on SIGTERM, with a checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from groundserve.errors import GroundserveError
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 75
+"""Exit code of a run that SIGTERM ended and that can go on: `EX_TEMPFAIL` of sysexits.h, "try
+again". (A process that a signal kills shows as 143 in a shell.)"""
+SAME_STOP_SECONDS = 5.0
+"""Signals this soon after the first are the same request: Slurm signals every process of a job, and
+torchrun, which is one of them, passes the signal on to its workers."""
+
+
+class RunStoppedError(GroundserveError):
+    """SIGTERM ended a run after a whole step; nothing is lost, and `resume` goes on."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(f"stopped by SIGTERM; wrote {checkpoint}, go on with --resume")
+        self.checkpoint = checkpoint
+        """What `resume` starts from."""
+
+
+class StopRequest:
+    """Whether this process has got SIGTERM."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the run shall end after this step."""
+        return self._first is not None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal: the first asks, a later one ends the process as it is."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            logger.warning("got SIGTERM: a checkpoint follows after this step")
+        elif now - self._first > SAME_STOP_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[StopRequest]:
+    """Take SIGTERM as a request, to the end of the block.
+
+    In another thread than the main one, where Python runs no handlers, nothing changes.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = signal.signal(signal.SIGTERM, request.receive)
+    try:
+        yield request
+    finally:
+        # None: a handler that Python did not set; it can only be replaced by the default.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
