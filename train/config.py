@@ -47,8 +47,12 @@ class DataConfig:
     """Records of one video that share its decoding and encoding. 1 is the reference's."""
     group_by_length: bool = False
     """Sort blocks of a shuffled epoch by the number of words of the question."""
+    max_unreadable_share: float = 0.05
+    """Share of the items, once `MIN_ITEMS` were tried, of which something cannot be read and past
+    which a run ends. The sets of the four stages lose a file here and there; one in twenty is a
+    folder that was not downloaded or a wrong `media_root`. 1 never ends a run."""
     num_workers: int = 2
-    """Processes that decode; they work ahead of the training step."""
+    """Processes of each rank that decode; they work ahead of the training step."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -62,6 +66,10 @@ class DataConfig:
             _check_at_least(name, getattr(self, name), 1)
         if self.sample_fps is not None and not self.sample_fps > 0:
             raise InvalidRequestError(f"sample_fps must be > 0, got {self.sample_fps}")
+        if not 0 <= self.max_unreadable_share <= 1:
+            raise InvalidRequestError(
+                f"max_unreadable_share must be in [0, 1], got {self.max_unreadable_share}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import IMAGE_TOKEN_ID
 from train.config import StageConfig
@@ -97,8 +97,8 @@ def train(
         `<out>/final`, a checkpoint in the reference's layout.
 
     Raises:
-        InvalidRequestError: The config, what it names, or `resume` cannot be used; no sample can
-            be read; or the loss is not finite, which takes another config too.
+        InvalidRequestError: The config, what it names, or `resume` cannot be used; no sample, or
+            too few, can be read; or the loss is not finite, which takes another config too.
         RunStoppedError: A process got SIGTERM; there is a checkpoint of the step it was in.
         MissingExtraError: TensorBoard is not installed.
     """
@@ -219,7 +219,8 @@ class Run:
                     log.step(report)
                 if on_step and is_first:
                     on_step(report)
-                if is_last or self._stops or self.step % config.save_every_steps == 0:
+                ending = None if is_last else self._ending()
+                if is_last or ending or self.step % config.save_every_steps == 0:
                     if log:
                         log.flush()
                     self._save()
@@ -229,11 +230,11 @@ class Run:
                         results = validate(trunk, self._initial.vision)
                     if log:
                         log.validation(self.step, results)
-                if self._stops and not is_last:
+                if ending:
                     # The launcher ends all processes when one is gone, so none may go before the
                     # first one has written.
                     self._processes.on_first(lambda: None)
-                    raise RunStoppedError(config.out / f"checkpoint-{self.step}")
+                    raise ending
         final = config.out / "final"
         weights = gather_weights(self._initial.model)
         if is_first and not final.exists():
@@ -322,6 +323,19 @@ class Run:
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._optimizer.step()
         return grad_norm
+
+    def _ending(self) -> GroundserveError | None:
+        """Return why to end after this step, which all processes know; None: go on."""
+        config = self._config
+        checkpoint = config.out / f"checkpoint-{self.step}"
+        if self._stops:
+            return RunStoppedError(checkpoint)
+        num_passes = self.step * config.accumulation_steps * self._processes.world_size
+        return self._unreadable.excess(
+            num_tried=min(num_passes * config.batch_size, len(self._data)),
+            max_share=config.data.max_unreadable_share,
+            checkpoint=checkpoint,
+        )
 
     def _save(self) -> None:
         progress = Progress(step=self.step, unreadable=self._unreadable.found)

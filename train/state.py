@@ -53,6 +53,7 @@ _FREE = frozenset(
         "keep_last",
         "log_every_steps",
         "data.num_workers",
+        "data.max_unreadable_share",
     )
 )
 

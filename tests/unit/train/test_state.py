@@ -175,6 +175,7 @@ def test_a_setting_that_enters_the_loss_must_stay(finished, name, value):
         ("gradient_checkpointing", True),
         ("parallelism", "fsdp2"),
         ("data.num_workers", 9),
+        ("data.max_unreadable_share", 1.0),
     ],
 )
 def test_other_settings_may_change(finished, name, value):

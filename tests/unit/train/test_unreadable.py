@@ -1,0 +1,91 @@
+"""Too many records that cannot be read end a run, and lose nothing of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.unit.train.runs import FakeData, assert_same_weights, make_config, metrics, run
+from train import unreadable
+from train.data import Unreadable
+from train.state import newest_checkpoint
+from train.unreadable import MIN_ITEMS, UnreadableRecords
+
+
+def records(lost, *, per_item=1):
+    found = UnreadableRecords((), num_items=10_000, speaks=False)
+    found.add(
+        (
+            Unreadable(item=item, source=f"{item}.mp4, record {k}", reason="it is missing")
+            for item in lost
+            for k in range(per_item)
+        ),
+        any_read=True,
+    )
+    return found
+
+
+def excess(found, *, num_tried, max_share=0.05):
+    return found.excess(num_tried=num_tried, max_share=max_share, checkpoint=Path("out/step"))
+
+
+def test_a_share_up_to_the_bound_is_accepted():
+    assert excess(records(range(50)), num_tried=1000) is None
+    assert excess(records(range(1000)), num_tried=1000, max_share=1.0) is None
+    assert excess(records(()), num_tried=1000, max_share=0.0) is None
+
+
+def test_a_share_above_the_bound_says_what_and_what_to_do():
+    message = str(excess(records(range(51)), num_tried=1000))
+    assert message == (
+        "51 of 1000 items (5.1%) could not be read, more than data.max_unreadable_share = 0.05; "
+        "at last 48.mp4, record 0; 49.mp4, record 0; 50.mp4, record 0. Look for the reason with "
+        "groundserve train check; then start anew, or accept the loss with a larger share and "
+        "--resume, which goes on from out/step"
+    )
+
+
+def test_few_items_say_little():
+    assert excess(records(range(100)), num_tried=MIN_ITEMS - 1) is None
+    assert excess(records(range(100)), num_tried=MIN_ITEMS) is not None
+
+
+def test_an_item_counts_once():
+    assert excess(records(range(40), per_item=4), num_tried=1000) is None
+
+
+def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(unreadable, "MIN_ITEMS", 5)
+    data = FakeData(unreadable={1, 4})
+    whole = make_config(tmp_path / "whole", save_every_steps=100)
+    config = replace(whole, out=tmp_path / "run")
+    strict = replace(config, data=replace(config.data, max_unreadable_share=0.3))
+    with pytest.raises(InvalidRequestError, match=r"2 of 5 items \(40\.0%\) could not be read"):
+        run(strict, data=data)
+    assert newest_checkpoint(config.out).name == "checkpoint-5"
+    assert not (config.out / "final").exists()
+
+    lenient = replace(config, data=replace(config.data, max_unreadable_share=0.5))
+    run(lenient, data=data, resume=True)
+    run(replace(whole, data=lenient.data), data=data)
+    assert metrics(config.out) == metrics(whole.out)
+    assert_same_weights(config.out, whole.out)
+
+
+class BreaksLater(FakeData):
+    """Items 0 and 5 cannot be read from the second epoch on."""
+
+    def batches(self, *, first, last, **arguments):
+        for number in range(first, last):
+            self.unreadable = {0, 5} if number >= 8 else set()
+            yield from super().batches(first=number, last=number + 1, **arguments)
+
+
+def test_an_item_that_is_read_again_is_tried_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(unreadable, "MIN_ITEMS", 8)
+    config = make_config(tmp_path / "run", max_steps=20)
+    config = replace(config, data=replace(config.data, max_unreadable_share=0.2))
+    with pytest.raises(InvalidRequestError, match=r"2 of 8 items \(25\.0%\)"):
+        run(config, data=BreaksLater())
+    assert metrics(config.out)[-1]["step"] == 14
