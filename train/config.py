@@ -47,6 +47,9 @@ class DataConfig:
     """Records of one video that share its decoding and encoding. 1 is the reference's."""
     group_by_length: bool = False
     """Sort blocks of a shuffled epoch by the number of words of the question."""
+    frame_cache: Path | None = None
+    """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs; None
+    decodes a video whenever it is read. JPEG changes frames a little."""
     max_unreadable_share: float = 0.05
     """Share of the items, once `MIN_ITEMS` were tried, of which something cannot be read and past
     which a run ends. The sets of the four stages lose a file here and there; one in twenty is a

@@ -86,6 +86,8 @@ def run_identity(
     identity["accumulation_steps x processes"] = config.accumulation_steps * world_size
     identity["forward passes an epoch"] = epoch_passes
     identity["steps"] = num_steps
+    if config.data.frame_cache is not None:
+        identity["data.frame_cache"] = "JPEG"  # whose frames they are; where it lies is free
     if config.data.group_by_length:
         identity["processes"] = world_size
     # As it is read back: tuples are lists, paths are text.

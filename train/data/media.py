@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, OpenVideo, VideoSource
 from groundserve.sampling import sample_frames
 from train.cpus import rank_cpus
+from train.data.frame_cache import FrameCache, SampledFrames
 from train.data.record import Media
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -29,7 +31,13 @@ class FrameReader:
     """
 
     def __init__(
-        self, media_root: Path, *, image_size: int, max_frames: int, num_workers: int
+        self,
+        media_root: Path,
+        *,
+        image_size: int,
+        max_frames: int,
+        num_workers: int,
+        frame_cache: Path | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -38,10 +46,17 @@ class FrameReader:
             image_size: Side S of the frames.
             max_frames: Ceiling n of sampling rule A.
             num_workers: Videos that are read at one time.
+            frame_cache: Folder that keeps the frames of videos; None keeps none.
+
+        Raises:
+            InvalidRequestError: The folder cannot be used.
         """
         self._media_root = media_root
         self._image_size = image_size
         self._max_frames = max_frames
+        self._cache = (
+            None if frame_cache is None else FrameCache(frame_cache, image_size=image_size)
+        )
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
         self._workers = MediaWorkers(
             limits=self._limits, num_workers=num_workers, num_cpus=rank_cpus()
@@ -69,41 +84,58 @@ class FrameReader:
         path = self._media_root / media.path
         if media.kind == "image":
             return read_image(path, image_size=size)[np.newaxis]
-        deadline = Deadline.after(READ_SECONDS)
-        with (
-            VideoSource.from_path(path, limits=self._limits) as source,
-            self._workers.open(source, deadline=deadline) as video,
-        ):
-            frame_indices = self._sample(video, sample_fps, keeps_all=keeps_all)
-            return video.decode(video.cut(frame_indices), image_size=size)
+        with VideoSource.from_path(path, limits=self._limits) as source:
+            return self._read_video(
+                source, media.path, sample_fps=sample_fps, keeps_all=keeps_all
+            ).frames
 
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
         self._workers.close()
 
-    def _sample(self, video: OpenVideo, sample_fps: float, *, keeps_all: bool) -> NDArray[np.int64]:
-        num_source_frames, fps = video.index.num_source_frames, video.index.average_fps
+    def _read_video(
+        self, source: VideoSource, name: str, *, sample_fps: float, keeps_all: bool
+    ) -> SampledFrames:
+        cache, cached = self._cache, None
+        if cache is not None:
+            cached = cache.path(name, os.fstat(source.fileno()), sample_fps=sample_fps)
+            known = cache.load(cached, max_frames=self._max_frames)
+            if known is not None:
+                self._check_kept(known.num_candidates, sample_fps, keeps_all=keeps_all)
+                return known
+        with self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video:
+            num_candidates = len(_sample(video, sample_fps))
+            self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
+            frame_indices = _sample(video, sample_fps, max_frames=self._max_frames)
+            frames = video.decode(video.cut(frame_indices), image_size=self._image_size)
+        sampled = SampledFrames(
+            frames=frames, frame_indices=frame_indices, num_candidates=num_candidates
+        )
+        if cache is not None and cached is not None:
+            return cache.store(cached, sampled)
+        return sampled
 
-        def sample(num_frames: int) -> NDArray[np.int64]:
-            return sample_frames(
-                num_source_frames,
-                fps,
-                sampling="infer",
-                sample_fps=sample_fps,
-                num_frames=num_frames,
-            )
-
-        # With room for every source frame the rule returns all its candidates.
-        candidates = sample(num_source_frames)
-        if len(candidates) <= self._max_frames:
-            return candidates
-        if keeps_all:
+    def _check_kept(self, num_candidates: int, sample_fps: float, *, keeps_all: bool) -> None:
+        if keeps_all and num_candidates > self._max_frames:
             raise InvalidRequestError(
-                f"the video gives {len(candidates)} frames at {sample_fps:g} frames per second, "
+                f"the video gives {num_candidates} frames at {sample_fps:g} frames per second, "
                 f"more than max_frames = {self._max_frames}; its labels would name other frames "
                 "than those kept, so raise max_frames or cut the video"
             )
-        return sample(self._max_frames)
+
+
+def _sample(
+    video: OpenVideo, sample_fps: float, *, max_frames: int | None = None
+) -> NDArray[np.int64]:
+    """Apply rule A; without a ceiling it returns all its candidates."""
+    num_source_frames = video.index.num_source_frames
+    return sample_frames(
+        num_source_frames,
+        video.index.average_fps,
+        sampling="infer",
+        sample_fps=sample_fps,
+        num_frames=max_frames or num_source_frames,
+    )
 
 
 def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:

@@ -90,6 +90,7 @@ class ItemReader:
             image_size=image_size,
             max_frames=config.max_frames,
             num_workers=config.num_workers,
+            frame_cache=config.frame_cache,
         )
 
     def read(

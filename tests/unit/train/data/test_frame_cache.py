@@ -1,0 +1,291 @@
+"""Frames that were decoded once: the same for every reader, and never a torn file's."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from groundserve.errors import InvalidRequestError
+from tests.reference import REPOSITORY
+from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE, question, source_frames
+from tests.unit.train.runs import assert_same_weights, make_config, metrics
+from train.data.frame_cache import QUALITY, FrameCache
+from train.data.media import FrameReader
+from train.data.record import Media
+from train.loop import train
+
+VIDEO = Media("video", "a.mp4")
+
+
+def write_textured(path, *, num_frames):
+    """Write frames as `write_video` does, with squares on them: JPEG keeps flat ones exactly."""
+    squares = 5 * (-1) ** (np.indices((64, 64)).sum(0) // 7)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for i in range(num_frames):
+            gray = np.clip(GRAY_STEP * i % 256 + squares, 0, 255).astype(np.uint8)
+            pixels = np.repeat(gray[..., np.newaxis], 3, axis=2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def media(tmp_path):
+    """A folder with one video of 30 frames at 10 a second."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_textured(folder / "a.mp4", num_frames=30)
+    return folder
+
+
+def read(media, cache, *, sample_fps=1.0, keeps_all=False, max_frames=1024):
+    """Read as a new process would."""
+    options = {"image_size": IMAGE_SIZE, "max_frames": max_frames, "num_workers": 1}
+    with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
+        frames = reader.read(VIDEO, sample_fps=sample_fps, keeps_all=keeps_all)
+        return frames, len(reader._workers.pids())
+
+
+def files(cache):
+    return sorted(cache.rglob("*.safetensors"))
+
+
+def test_the_second_reading_decodes_nothing_and_gives_the_same(media, tmp_path):
+    cache = tmp_path / "cache"
+    first, num_decoders = read(media, cache)
+    assert num_decoders == 1
+    (file,) = files(cache)
+    assert file.parent.name == file.name[:2]
+    second, num_decoders = read(media, cache)
+    assert num_decoders == 0
+    np.testing.assert_array_equal(second, first)
+    assert source_frames(second) == [0, 10, 20]
+    assert list((cache / ".partial").iterdir()) == []
+
+
+def test_frames_are_jpegs_of_what_is_decoded(media, tmp_path):
+    decoded, _ = read(media, None)
+    cached, _ = read(media, tmp_path / "cache")
+    assert (cached != decoded).any()
+    for frame, found in zip(decoded, cached, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        np.testing.assert_array_equal(found, np.asarray(Image.open(file)))
+    tensors = load_file(files(tmp_path / "cache")[0])
+    assert tensors["frame_indices"].tolist() == [0, 10, 20]
+
+
+def test_another_rate_size_or_content_is_another_file(media, tmp_path):
+    cache = tmp_path / "cache"
+    read(media, cache)
+    read(media, cache, sample_fps=2.0)
+    assert len(files(cache)) == 2
+    write_textured(media / "a.mp4", num_frames=50)
+    assert source_frames(read(media, cache)[0]) == [0, 10, 20, 30 % 32, 40 % 32]
+    assert len(files(cache)) == 3
+    status = os.stat(media / "a.mp4")
+    paths = {
+        FrameCache(cache, image_size=size).path(name, status, sample_fps=fps)
+        for size in (32, 64)
+        for name in ("a.mp4", "b.mp4")
+        for fps in (1.0, 2.0)
+    }
+    assert len(paths) == 8
+
+
+def test_a_touched_file_of_the_same_size_is_another_one(media, tmp_path):
+    read(media, tmp_path / "cache")
+    os.utime(media / "a.mp4", ns=(0, 12345))
+    assert read(media, tmp_path / "cache")[1] == 1
+
+
+def test_a_folder_mounted_elsewhere_finds_its_frames(media, tmp_path):
+    read(media, tmp_path / "cache")
+    moved = media.rename(tmp_path / "moved")
+    assert read(moved, tmp_path / "cache")[1] == 0
+
+
+def test_a_thinned_video_is_not_taken_for_another_ceiling(media, tmp_path):
+    cache = tmp_path / "cache"
+    assert source_frames(read(media, cache, max_frames=2)[0]) == [0, 20]
+    frames, num_decoders = read(media, cache, max_frames=3)
+    assert (source_frames(frames), num_decoders) == ([0, 10, 20], 1)
+    # Three are all there are, whatever more a stage would take.
+    assert read(media, cache, max_frames=1024)[1] == 0
+
+
+def test_labels_refuse_a_thinned_video_that_is_cached(media, tmp_path):
+    read(media, tmp_path / "cache", max_frames=2)
+    with pytest.raises(InvalidRequestError, match=r"gives 3 frames .* more than max_frames = 2"):
+        read(media, tmp_path / "cache", max_frames=2, keeps_all=True)
+
+
+def damage(file, kind):
+    data = file.read_bytes()
+    if kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif kind == "zeroed":  # what a power failure leaves of blocks that were not written
+        file.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    elif kind == "one_bit":
+        changed = bytearray(data)
+        changed[-40] ^= 1
+        file.write_bytes(bytes(changed))
+    else:
+        tensors = load_file(file)
+        save_file({**tensors, "frame_indices": tensors["frame_indices"] + 1}, file)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "zeroed", "one_bit", "indices"])
+def test_a_torn_file_is_written_anew(media, tmp_path, caplog, kind):
+    cache = tmp_path / "cache"
+    expected, _ = read(media, cache)
+    (file,) = files(cache)
+    whole = file.read_bytes()
+    damage(file, kind)
+    with caplog.at_level(logging.WARNING):
+        found, num_decoders = read(media, cache)
+    assert num_decoders == 1
+    np.testing.assert_array_equal(found, expected)
+    assert file.read_bytes() == whole
+    assert "is damaged, its video is decoded again" in caplog.text
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.train.data.test_frame_cache import read
+
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+read(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_amid_writing_leaves_no_file_and_later_no_rest(media, tmp_path):
+    cache = tmp_path / "cache"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, media, cache], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert files(cache) == []
+    (rest,) = (cache / ".partial").iterdir()
+    read(media, cache)
+    assert rest.exists()  # it could be another process's that is still at it
+    os.utime(rest, (time.time() - 7200,) * 2)
+    assert read(media, cache)[1] == 0
+    assert not rest.exists()
+
+
+READ_ALL = """
+import hashlib, sys
+from pathlib import Path
+from tests.unit.train.data.test_frame_cache import read
+
+for _ in range(4):
+    frames, _ = read(Path(sys.argv[1]), Path(sys.argv[2]))
+    print(hashlib.sha256(frames).hexdigest())
+"""
+
+
+def test_processes_share_a_folder(media, tmp_path):
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READ_ALL, media, tmp_path / "cache"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    said = [reader.communicate(timeout=120)[0].split() for reader in readers]
+    assert [len(lines) for lines in said] == [4, 4, 4]
+    assert len({line for lines in said for line in lines}) == 1
+    assert len(files(tmp_path / "cache")) == 1
+
+
+def test_threads_share_a_reader(media, tmp_path):
+    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 2}
+    with closing(FrameReader(media, frame_cache=tmp_path / "cache", **options)) as reader:
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(reader.read(VIDEO, sample_fps=1.0)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 4
+    for frames in found:
+        np.testing.assert_array_equal(frames, found[0])
+
+
+def test_a_disk_that_takes_no_more_ends_nothing(media, tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    expected, _ = read(media, tmp_path / "other")
+    monkeypatch.setattr("train.data.frame_cache.tempfile.mkstemp", full)
+    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 1}
+    cache = tmp_path / "cache"
+    with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
+        for _ in range(2):
+            np.testing.assert_array_equal(reader.read(VIDEO, sample_fps=1.0), expected)
+    assert files(cache) == []
+    assert caplog.text.count("No space left on device; decoding without it") == 1
+
+
+def test_a_folder_that_cannot_be_used_is_refused(media, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRequestError, match=r"cannot use frame_cache .*file"):
+        read(media, tmp_path / "file")
+
+
+def test_a_run_is_the_same_with_a_full_and_with_an_empty_cache(tmp_path, media):
+    (media / "records.json").write_text(json.dumps([question("a.mp4", f"{i}?") for i in range(3)]))
+
+    def start(name, cache):
+        config = make_config(tmp_path / name, max_steps=6, auxiliary_weight=0.0)
+        data = replace(
+            config.data, records=media / "records.json", media_root=media, frame_cache=cache
+        )
+        train(replace(config, data=data))
+        return config.out
+
+    empty = start("empty", tmp_path / "cache")
+    full = start("full", tmp_path / "cache")
+    assert metrics(full) == metrics(empty)
+    assert_same_weights(full, empty)
+    assert len(files(tmp_path / "cache")) == 1
+    without = start("without", None)
+    assert metrics(without) != metrics(empty)  # JPEG is another input, which resume must know
+
+
+def test_resume_knows_whether_frames_were_cached():
+    from train.state import run_identity
+
+    config = make_config("out")
+
+    def identity(cache):
+        changed = replace(config, data=replace(config.data, frame_cache=cache))
+        return run_identity(changed, world_size=1, num_steps=6, epoch_passes=8)
+
+    assert identity(Path("a")) == identity(Path("b"))
+    assert identity(Path("a")) != identity(None)

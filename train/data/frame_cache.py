@@ -1,0 +1,203 @@
+"""Frames of videos that were decoded once, as JPEGs on disk.
+
+    <frame_cache>/3f/3f9a41...safetensors    one file a video and rate: jpegs, offsets, ...
+    <frame_cache>/.partial/                  files that are being written
+
+Processes, ranks and runs may share a folder: a file appears whole, by a rename, and two that write
+the same one write the same content. Nothing is flushed to the disk: what a power failure tears has
+another checksum, counts as missing and is written anew. Nothing is removed either, since every
+epoch reads all of it; the page on training says how much that is.
+
+JPEG loses a little, so what was just decoded goes through it too: a run reads the same frames
+whether they were in the cache or not.
+
+Shape letters: T sampled frames, S side of the resized frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from groundserve.errors import InvalidRequestError
+
+logger = logging.getLogger(__name__)
+
+QUALITY = 95
+"""Pillow's scale. With full colour resolution (4:4:4): a frame that was halved in size has as much
+colour detail as brightness."""
+_RULE = f"rule A, Pillow bicubic, JPEG {QUALITY} 4:4:4, 1"
+"""What makes the frames; changed whenever the same video would give others."""
+_ABANDONED_SECONDS = 3600.0
+"""Writing takes seconds; a partial file this old is a killed process's."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampledFrames:
+    """What rule A took of a video."""
+
+    frames: NDArray[np.uint8]
+    """uint8 (T, S, S, 3), RGB."""
+    frame_indices: NDArray[np.int64]
+    """int64 (T,), ordinals in the source."""
+    num_candidates: int
+    """Frames at the rate, of which T were kept."""
+
+
+class FrameCache:
+    """A folder of frames; all methods may be called from any thread."""
+
+    def __init__(self, directory: Path, *, image_size: int) -> None:
+        """Make the folder where there is none.
+
+        Args:
+            directory: On a file system that renames in one step, as all local ones and NFS do.
+            image_size: S.
+
+        Raises:
+            InvalidRequestError: It cannot be made or read.
+        """
+        self._directory = directory
+        self._partial = directory / ".partial"
+        self._image_size = image_size
+        self._writes = True
+        try:
+            self._partial.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self._partial)
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot use frame_cache {directory}: {error.strerror}"
+            ) from error
+
+    def path(self, name: str, status: os.stat_result, *, sample_fps: float) -> Path:
+        """Return where the frames of a video are kept.
+
+        Args:
+            name: As records spell it, below the media root: machines may mount that elsewhere.
+            status: Its size and time of change stand for the content.
+            sample_fps: Rate f of rule A.
+        """
+        identity = [
+            _RULE,
+            self._image_size,
+            name,
+            status.st_size,
+            status.st_mtime_ns,
+            float(sample_fps),
+        ]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        return self._directory / digest[:2] / f"{digest}.safetensors"
+
+    def load(self, path: Path, *, max_frames: int) -> SampledFrames | None:
+        """Read a file of `store`.
+
+        Args:
+            path: From `path`.
+            max_frames: Ceiling of rule A.
+
+        Returns:
+            None where there is none, it is damaged, or it was thinned to another ceiling.
+        """
+        try:
+            tensors = load(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError) as error:
+            logger.warning("%s is damaged, its video is decoded again: %s", path, error)
+            return None
+        if int(tensors["checksum"][0]) != _checksum(tensors):
+            logger.warning("%s is damaged, its video is decoded again: wrong checksum", path)
+            return None
+        frame_indices, num_candidates = tensors["frame_indices"], int(tensors["num_candidates"][0])
+        if len(frame_indices) != min(num_candidates, max_frames):
+            return None
+        return SampledFrames(
+            frames=_decode(tensors["jpegs"], tensors["offsets"], self._image_size),
+            frame_indices=frame_indices,
+            num_candidates=num_candidates,
+        )
+
+    def store(self, path: Path, sampled: SampledFrames) -> SampledFrames:
+        """Keep frames and return them as `load` will.
+
+        A disk that takes no more is no reason to end a run: the first failure is logged, and
+        nothing is written after it.
+        """
+        files = [_encode(frame) for frame in sampled.frames]
+        tensors: dict[str, NDArray[Any]] = {
+            "jpegs": np.frombuffer(b"".join(files), np.uint8),
+            "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
+            "frame_indices": sampled.frame_indices,
+            "num_candidates": np.array([sampled.num_candidates], np.int64),
+        }
+        tensors["checksum"] = np.array([_checksum(tensors)], np.int64)
+        if self._writes:
+            try:
+                self._write(path, save(tensors))
+            except OSError as error:
+                self._writes = False
+                logger.warning("cannot write %s: %s; decoding without it", path, error.strerror)
+        return SampledFrames(
+            frames=_decode(tensors["jpegs"], tensors["offsets"], self._image_size),
+            frame_indices=sampled.frame_indices,
+            num_candidates=sampled.num_candidates,
+        )
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        fd, partial = tempfile.mkstemp(dir=self._partial)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+            os.replace(partial, path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+
+
+def _encode(frame: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=QUALITY, subsampling="4:4:4")
+    return file.getvalue()
+
+
+def _decode(
+    jpegs: NDArray[np.uint8], offsets: NDArray[np.int64], image_size: int
+) -> NDArray[np.uint8]:
+    frames = np.empty((len(offsets) - 1, image_size, image_size, 3), np.uint8)
+    for frame, start, stop in zip(frames, offsets, offsets[1:], strict=False):
+        with Image.open(io.BytesIO(jpegs[start:stop].tobytes()), formats=("JPEG",)) as image:
+            frame[:] = np.asarray(image)
+    return frames
+
+
+def _checksum(tensors: dict[str, NDArray[Any]]) -> int:
+    value = 0
+    for name in ("jpegs", "offsets", "frame_indices", "num_candidates"):
+        value = zlib.crc32(tensors[name].tobytes(), value)
+    return value
+
+
+def _remove_abandoned(folder: Path) -> None:
+    oldest = time.time() - _ABANDONED_SECONDS
+    for path in folder.iterdir():
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster
+            continue
