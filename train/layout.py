@@ -143,13 +143,8 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
 
     Source: NVlabs/VideoITG fab8b54, `train_vlm.py::train`, `train_itg.py::train`.
     """
-    directory = _existing("init", config.init)
-    tower = None if config.vision_tower is None else _existing("vision_tower", config.vision_tower)
-    found = read_json(directory / "config.json")
-    _check_decoder(found)
-    base = _with_vision(found, tower) if _is_qwen2(found) else _without_variant(found, config)
-    base = {**_UNREAD_KEYS, **base, **_stage_keys(config)}
-    source = Checkpoint.with_config(directory, base, vision_tower=tower)
+    source, found = _open_source(config)
+    directory = source.directory
     model = _load_model(config, source, found, num_auxiliary=num_auxiliary)
     _freeze(model, config)
     tokenizer, pad_token_id = source.load_tokenizer()
@@ -162,7 +157,7 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         logger.warning('the padding token of %s is "!"; questions lose theirs', directory)
     variant = {"grounding_variant": "anchor"} if config.variant == "anchor" else {}
     return Initial(
-        raw_config={**base, **variant},
+        raw_config={**source.raw_config, **variant},
         checkpoint_config=source.config,
         vision=source.load_vision(),
         model=model,
@@ -170,6 +165,15 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         pad_token_id=pad_token_id,
         source=source,
     )
+
+
+def open_source(config: StageConfig) -> Checkpoint:
+    """Open what a stage starts from, with the config it is trained by; no weights are read.
+
+    Raises:
+        InvalidRequestError, UnsupportedError: As `open_initial`.
+    """
+    return _open_source(config)[0]
 
 
 def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
@@ -300,6 +304,17 @@ def _is_qwen2(raw_config: dict[str, Any]) -> bool:
 def _is_grounding(raw_config: dict[str, Any]) -> bool:
     # The reference writes both spellings, `eagle_QwenG` and `Eagle_qwenG`.
     return str(raw_config.get("model_type")).lower() == "eagle_qweng"
+
+
+def _open_source(config: StageConfig) -> tuple[Checkpoint, dict[str, Any]]:
+    """Return it with its own config.json as found."""
+    directory = _existing("init", config.init)
+    tower = None if config.vision_tower is None else _existing("vision_tower", config.vision_tower)
+    found = read_json(directory / "config.json")
+    _check_decoder(found)
+    base = _with_vision(found, tower) if _is_qwen2(found) else _without_variant(found, config)
+    base = {**_UNREAD_KEYS, **base, **_stage_keys(config)}
+    return Checkpoint.with_config(directory, base, vision_tower=tower), found
 
 
 def _load_model(

@@ -179,7 +179,21 @@ class ItemReader:
 def draw_grid(
     num_frames: int, *, rng: random.Random, vision_token_num: int, vision_min_num: int, side: int
 ) -> int:
-    """Draw the side g of the token grid of one forward pass in training.
+    """Draw the side g of the token grid of one forward pass in training; see `grid_choices`."""
+    return rng.choice(
+        grid_choices(
+            num_frames,
+            vision_token_num=vision_token_num,
+            vision_min_num=vision_min_num,
+            side=side,
+        )
+    )
+
+
+def grid_choices(
+    num_frames: int, *, vision_token_num: int, vision_min_num: int, side: int
+) -> list[int]:
+    """Return the grids of T frames that training draws from, each as likely as it is often there.
 
     Raises:
         InvalidRequestError: The largest grid of T frames is below `vision_min_num`.
@@ -195,7 +209,7 @@ def draw_grid(
             f"{num_frames} frames leave a grid of at most {largest} x {largest}, "
             f"vision_min_num is {vision_min_num}; sample fewer frames"
         )
-    return min(rng.randint(vision_min_num, largest), side)
+    return [min(grid, side) for grid in range(vision_min_num, largest + 1)]
 
 
 def _unreadable(

@@ -43,6 +43,8 @@ class RecordFile:
     records: list[Record | MalformedRecord]
     num_auxiliary: int
     """A of every record's `frame_targets`; 0 if none has the key."""
+    warnings: tuple[str, ...] = ()
+    """What is readable and most likely wrong."""
 
 
 def read_records(path: Path, *, stage: Stage) -> RecordFile:
@@ -66,10 +68,11 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
             malformed[0].name,
             malformed[0].reason,
         )
-    if stage == "grounding":
-        _warn_of_clip_ordinals(path, values)
+    warnings = _warn_of_clip_ordinals(path, values) if stage == "grounding" else ()
+    for warning in warnings:
+        logger.warning("%s", warning)
     valid = [record for record in records if isinstance(record, Record)]
-    return RecordFile(records=records, num_auxiliary=_num_auxiliary(path, valid))
+    return RecordFile(records=records, num_auxiliary=_num_auxiliary(path, valid), warnings=warnings)
 
 
 def _load_list(path: Path) -> list[Any]:
@@ -106,7 +109,7 @@ def _num_auxiliary(path: Path, records: Iterable[Record]) -> int:
     return nums.pop()
 
 
-def _warn_of_clip_ordinals(path: Path, values: list[Any]) -> None:
+def _warn_of_clip_ordinals(path: Path, values: list[Any]) -> tuple[str, ...]:
     """Say so when most `frame_num` do not lie in the clips that `clip_num` names.
 
     A file "repaired" for the released loader has clip ordinals, or both columns swapped.
@@ -120,12 +123,10 @@ def _warn_of_clip_ordinals(path: Path, values: list[Any]) -> None:
             continue
         num_compared += 1
         num_wrong += {frame // CLIP_SECONDS for frame in frames} != set(clips)
-    if 2 * num_wrong > num_compared:
-        logger.warning(
-            "%s: in %d of %d records frame_num does not lie in the %d-second clips of clip_num; "
-            "frame_num must count frames at 1 per second, not clips",
-            path,
-            num_wrong,
-            num_compared,
-            CLIP_SECONDS,
-        )
+    if 2 * num_wrong <= num_compared:
+        return ()
+    return (
+        f"{path}: in {num_wrong} of {num_compared} records frame_num does not lie in the "
+        f"{CLIP_SECONDS}-second clips of clip_num; frame_num must count frames at 1 per second, "
+        "not clips",
+    )

@@ -1,0 +1,98 @@
+"""The arithmetic of a sample, held against the published sizes and against torch's own count."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from tests.unit.train.runs import make_config, make_example
+from train.flops import decoder_flops, sample_flops, tower_flops
+from train.layout import open_initial
+from train.models import encode_frames
+from train.stages import grounding, projector
+
+RELEASED = CheckpointConfig(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+    max_position_embeddings=32768,
+    mm_vision_tower="google/siglip-so400m-patch14-384",
+    mm_hidden_size=1152,
+    mm_vision_select_layer=-2,
+    vision_token_num=16384,
+    initializer_range=0.02,
+    tokenizer_model_max_length=20480,
+)
+TOWER = KNOWN_TOWERS["siglip-so400m-patch14-384"]
+PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}
+
+
+def test_the_released_tower():
+    # 26 layers of 7.740 G (projections), 2.449 G (attention), 14.458 G (MLP); 0.988 G embedding.
+    assert tower_flops(TOWER, select_layer=-2) == pytest.approx(641.8e9, rel=1e-4)
+
+
+def test_the_released_decoder():
+    # 13.05 GFLOP a token and 28 x 4 S^2 x 3584 of attention, S = 12,900.
+    found = decoder_flops(RELEASED, num_tokens=12_900, causal=False)
+    assert found == pytest.approx(168.4e12 + 66.8e12, rel=1e-3)
+    causal = decoder_flops(RELEASED, num_tokens=12_900, causal=True)
+    assert causal == pytest.approx(168.4e12 + 33.4e12, rel=1e-3)
+
+
+def test_passes_of_a_stage():
+    size = {"num_frames": 1, "grid": 27, "num_text_tokens": 50, "num_targets": 50}
+    trunk = decoder_flops(RELEASED, num_tokens=779, causal=True)
+    head = 2 * 50 * 3584 * 152064
+    part = 3 * 2 * 729 * 3584 * (1152 + 3584)
+    found = sample_flops(projector(**PATHS), RELEASED, TOWER, **size)
+    assert found.decoder == pytest.approx(part + 3 * trunk + 2 * head)
+    assert found.tower == tower_flops(TOWER, select_layer=-2)
+    assert found.total == found.tower + found.decoder
+    last = sample_flops(grounding(**PATHS), RELEASED, TOWER, **{**size, "num_targets": 0})
+    trunk = decoder_flops(RELEASED, num_tokens=779, causal=False)
+    assert last.decoder == pytest.approx(part + 4 * trunk)
+
+
+@pytest.mark.parametrize("stage", ["grounding", "video"])
+def test_torch_counts_the_same_forward_pass(tmp_path, stage):
+    config = make_config(tmp_path, stage=stage, auxiliary_weight=0.0)
+    initial = open_initial(config, num_auxiliary=0)
+    whole = make_example(3)
+    text = whole.texts[0]
+    example = replace(whole, texts=(text,))
+    features = encode_frames(initial.vision, [example])
+    # torch's counter does not know the fused kernel of a CPU.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        initial.model([example], features)
+    model, num_frames = initial.checkpoint_config, len(example.frames)
+    num_visual = num_frames * example.grid**2
+    projector_flops = (
+        2 * num_visual * model.hidden_size * (model.mm_hidden_size + model.hidden_size)
+    )
+    outputs = num_frames  # a logit each
+    if stage == "video":
+        outputs = int((text.targets != -100).sum()) * model.vocab_size
+    # torch counts the whole square under a causal mask too.
+    trunk = decoder_flops(model, num_tokens=num_visual + len(text.ids) - 1, causal=False)
+    expected = projector_flops + trunk + 2 * outputs * model.hidden_size
+    assert counter.get_total_flops() == expected
+
+
+def test_torch_counts_the_same_tower(tmp_path):
+    initial = open_initial(make_config(tmp_path), num_auxiliary=3)
+    example = make_example(3)
+    with FlopCounterMode(display=False) as counter:
+        encode_frames(initial.vision, [example])
+    vision, num_frames = initial.source.vision_config, len(example.frames)
+    pooling = 2 * vision.hidden_size * vision.side * example.grid * (vision.side + example.grid)
+    expected = tower_flops(vision, select_layer=-2) + pooling
+    assert counter.get_total_flops() == num_frames * expected
