@@ -104,15 +104,7 @@ def train(
     """
     with open_processes(config.parallelism) as processes:
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
-        num_auxiliary = 0
-        if config.auxiliary_weight > 0:
-            num_auxiliary = read_records(config.data.records, stage=config.stage).num_auxiliary
-            if num_auxiliary == 0:
-                raise InvalidRequestError(
-                    f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
-                    "does not say what frames show; set it to 0"
-                )
-        initial = open_initial(config, num_auxiliary=num_auxiliary)
+        initial = open_initial(config, num_auxiliary=count_auxiliary(config))
         with TrainingData(
             config.data,
             stage=config.stage,
@@ -126,6 +118,23 @@ def train(
             return run.finish(
                 on_step=on_step, validate=validate, validate_every_steps=validate_every_steps
             )
+
+
+def count_auxiliary(config: StageConfig) -> int:
+    """Return the targets of the auxiliary loss; 0 where the config does without.
+
+    Raises:
+        InvalidRequestError: The config wants the loss and the records have no targets.
+    """
+    if config.auxiliary_weight == 0:
+        return 0
+    num_auxiliary = read_records(config.data.records, stage=config.stage).num_auxiliary
+    if num_auxiliary == 0:
+        raise InvalidRequestError(
+            f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
+            "does not say what frames show; set it to 0"
+        )
+    return num_auxiliary
 
 
 class Run:

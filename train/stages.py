@@ -190,18 +190,26 @@ STAGES: dict[Stage, StageFunction] = {
 """In order."""
 
 
-def read_config(stage: Stage, path: Path) -> StageConfig:
+def read_config(stage: Stage | None, path: Path) -> StageConfig:
     """Read a run from a TOML file: a stage's config with what the file says instead.
 
     The file has the fields of `StageConfig`, and of `DataConfig` and `OptimizerConfig` in the
     tables `[data]` and `[optimizer]`. `init`, `out`, `data.records` and `data.media_root` are
     required. Relative paths start from the file's folder. The text "none" stands for None where a
-    field may be None. `stage` may be repeated and must then be the same.
+    field may be None. `stage` may be repeated and must then be the same; with `stage` None the file
+    has to say it.
 
     Raises:
         InvalidRequestError: The file cannot be read, or breaks a rule.
     """
     raw = _read_toml(path)
+    if stage is None:
+        if raw.get("stage") not in STAGES:
+            raise InvalidRequestError(
+                f"{path}: stage must be one of {', '.join(STAGES)}, got {raw.get('stage')!r}; "
+                "write it into the file, or name it on the command line"
+            )
+        stage = raw["stage"]
     base = STAGES[stage](init=Path(), records=Path(), media_root=Path(), out=Path())
     if raw.get("stage", stage) != stage:
         raise InvalidRequestError(f'{path}: stage must be "{stage}", got {raw["stage"]!r}')

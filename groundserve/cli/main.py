@@ -44,8 +44,9 @@ def _app() -> Typer:
         add_completion=False,
         rich_markup_mode="rich",
     )
-    for module in (score, build, serve, train, convert, doctor, compare, eval):
+    for module in (score, build, serve, convert, doctor, compare, eval):
         app.command(module.NAME)(module.command)
+    app.add_typer(train.app, name=train.NAME)
 
     @app.callback()
     def options(verbose: bool = typer.Option(False, "--verbose", help="Log to stderr.")) -> None:

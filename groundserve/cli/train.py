@@ -1,4 +1,4 @@
-"""`groundserve train`: one stage of training, from a config file to a checkpoint."""
+"""`groundserve train`: one stage of training, from a config file to a checkpoint; or its check."""
 
 from __future__ import annotations
 
@@ -6,41 +6,128 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from groundserve.cli._output import print_json, stderr, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
+    from train.check import Progress as CheckProgress
+    from train.config import Stage
     from train.logs import StepReport
     from train.loop import OnStep
 
 NAME = "train"
+STAGES = ("projector", "images", "video", "grounding")
+EXIT_NOT_USABLE = 2
+"""Of `train check`, as of everything that the caller has to change."""
 
+app = typer.Typer(
+    help="""Train one stage and write a checkpoint that `build` and `score` take.
 
-def command(
-    stage: Annotated[str, typer.Argument(help="projector, images, video or grounding.")],
-    config: Annotated[Path, typer.Option(help="TOML file: what differs from the stage's own.")],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in `out`.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Train one stage and write a checkpoint that `build` and `score` take.
-
-    `out/metrics.jsonl` and `out/tensorboard` have a line a step; `out/final` is the result.
-    For several processes start it with torchrun, and set `parallelism` in the file.
+    Example: [bold]groundserve train check --config run.toml[/bold]
 
     Example: [bold]groundserve train grounding --config run.toml[/bold]
 
     Example: [bold]torchrun --nproc-per-node 8 -m groundserve.cli.main train grounding
     --config run.toml --resume[/bold]
+    """,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+_Config = Annotated[Path, typer.Option(help="TOML file: what differs from the stage's own.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _add_stage(stage: Stage, summary: str) -> None:
+    @app.command(stage, help=f"{summary}\n\n{_STAGE_HELP.format(stage=stage)}")
+    def command(
+        config: _Config,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on from the newest checkpoint in `out`.")
+        ] = False,
+        as_json: _Json = False,
+    ) -> None:
+        _train(stage, config, resume=resume, as_json=as_json)
+
+
+_STAGE_HELP = """`out/metrics.jsonl` and `out/tensorboard` have a line a step; `out/final` is
+the result. For several processes start it with torchrun, and set
+`parallelism` in the file. On SIGTERM it finishes its step, writes a
+checkpoint and ends with code 75; a second SIGTERM ends it at once.
+
+Example: [bold]groundserve train {stage} --config run.toml[/bold]
+"""
+_add_stage("projector", "Stage 1: the projector learns to caption images.")
+_add_stage("images", "Stage 2: all but the vision tower learns to answer about images.")
+_add_stage("video", "Stage 3: the same on videos.")
+_add_stage("grounding", "Stage 4: all but the vision tower learns to score frames.")
+
+
+@app.command("check")
+def check(
+    config: _Config,
+    stage: Annotated[
+        str | None,
+        typer.Argument(help="projector, images, video or grounding; else the file's `stage`."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Videos or images to open.")] = 32,
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs that share this machine's cores; else those it has.")
+    ] = None,
+    gpu_tflops: Annotated[float, typer.Option(help="Peak of a GPU in bf16.")] = 989.0,
+    utilisation: Annotated[float, typer.Option(help="Share of it that training reaches.")] = 0.4,
+    as_json: _Json = False,
+) -> None:
+    """Say what would go wrong in a run, and whether decoding keeps up with the GPUs.
+
+    Checks every record, looks up every file, and reads a few samples as the
+    run would. Needs no GPU and reads no weights. Ends with code 0 if the run
+    is usable, 2 if it is not: more than `data.max_unreadable_share` of it
+    would be lost, or it could not begin.
+
+    Example: [bold]groundserve train check --config run.toml[/bold]
+
+    Example: [bold]groundserve train check grounding --config run.toml --gpus 8 --json[/bold]
     """
     try:
-        from train.config import Stage
+        import torch
+
+        from train.check import check
+        from train.stages import read_config
+    except ImportError as error:
+        raise MissingExtraError("train", error.name or "torch") from error
+    from groundserve.cli.train_check import as_fields, print_report
+
+    run = read_config(_known_stage(stage), config)
+    with _check_progress() as on_progress:
+        report = check(
+            run,
+            num_sampled=samples,
+            num_gpus=gpus or torch.cuda.device_count() or None,
+            gpu_tflops=gpu_tflops,
+            utilisation=utilisation,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(as_fields(report))
+    else:
+        print_report(report)
+    raise typer.Exit(0 if report.is_usable else EXIT_NOT_USABLE)
+
+
+def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
+    try:
         from train.logs import read_metrics
         from train.loop import train
         from train.stages import read_config
@@ -48,9 +135,7 @@ def command(
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
 
-    if stage not in get_args(Stage):
-        raise InvalidRequestError(f"STAGE must be one of {', '.join(get_args(Stage))}, got {stage}")
-    run = read_config(stage, config)  # type: ignore[arg-type] # checked above
+    run = read_config(stage, config)
     try:
         with _progress_bar() as on_step:
             final = train(run, resume=resume, on_step=on_step)
@@ -70,6 +155,27 @@ def command(
         f"{last['num_unreadable']} unreadable records",
         soft_wrap=True,
     )
+
+
+def _known_stage(stage: str | None) -> Stage | None:
+    if stage is not None and stage not in STAGES:
+        raise InvalidRequestError(f"STAGE must be one of {', '.join(STAGES)}, got {stage}")
+    return stage  # type: ignore[return-value] # checked
+
+
+@contextmanager
+def _check_progress() -> Iterator[CheckProgress]:
+    """Show how far a check is on stderr (nothing where it is not a terminal)."""
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield show
 
 
 @contextmanager

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from typing import get_args
 
 import pytest
 
+from groundserve.cli.train import STAGES
 from groundserve.modeling.checkpoint import Checkpoint
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
+from train.config import Stage
 
 MODULE = ["-m", "groundserve.cli.main"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -42,10 +47,14 @@ def train(*args):
     return start(*MODULE, "train", *args)
 
 
-def write_config(folder, *, parallelism="none"):
-    """Four questions about two videos, one of which is missing."""
+def write_config(folder, *, parallelism="none", num_records=4, num_videos=2):
+    """Questions about videos, of which all but the first are missing."""
+    folder.mkdir(exist_ok=True)
     write_video(folder / "0.mp4", num_frames=40)
-    records = [question(f"{i % 2}.mp4", f"question {i}?", frame_num=[i % 3]) for i in range(4)]
+    records = [
+        question(f"{i % num_videos}.mp4", f"question {i}?", frame_num=[i % 3])
+        for i in range(num_records)
+    ]
     (folder / "records.json").write_text(json.dumps(records))
     path = folder / "run.toml"
     path.write_text(CONFIG.format(init=SET_1 / "videoitg-tiny", parallelism=parallelism))
@@ -99,12 +108,151 @@ def test_train_refuses_a_run_in_the_way(finished):
 @pytest.mark.parametrize(
     ("stage", "config", "message"),
     [
-        ("grunding", "run.toml", "STAGE must be one of projector, images, video, grounding, got"),
-        ("grounding", "none.toml", "cannot read"),
+        (["grounding"], "none.toml", "cannot read"),
+        (["check"], "none.toml", "cannot read"),
+        (
+            ["check"],
+            "run.toml",
+            "video, grounding, got None; write it into the file, or name",
+        ),
+        (
+            ["check", "grunding"],
+            "run.toml",
+            "STAGE must be one of projector, images, video",
+        ),
+        (["check", "grounding", "--samples", "0"], "run.toml", "num_sampled must be > 0, got 0"),
     ],
 )
 def test_train_refuses_bad_arguments(tmp_path, stage, config, message):
-    assert_refused(train(stage, "--config", tmp_path / config), message)
+    write_config(tmp_path)
+    assert_refused(train(*stage, "--config", tmp_path / config), message)
+
+
+def test_an_unknown_stage_is_no_command(tmp_path):
+    said = train("grunding", "--config", tmp_path / "run.toml")
+    assert said.returncode == 2
+    assert "No such command 'grunding'. Did you mean 'grounding'?" in said.stderr
+
+
+def test_stages_are_those_that_can_be_trained():
+    assert get_args(Stage) == STAGES
+
+
+def test_sigterm_ends_with_its_code_and_resume_goes_on(tmp_path):
+    path = write_config(tmp_path, num_records=60, num_videos=1)
+    whole = write_config(tmp_path / "whole", num_records=60, num_videos=1)
+    command = [sys.executable, *MODULE, "train", "grounding", "--config", str(path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    log = tmp_path / "run" / "metrics.jsonl"
+    while not log.is_file() or log.read_text().count("\n") < 2:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 75, errors
+    assert out == ""
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert f"groundserve: stopped by SIGTERM; wrote {checkpoint}, go on with --resume" in errors
+    assert "Traceback" not in errors
+
+    assert train("grounding", "--config", path, "--resume").returncode == 0
+    assert train("grounding", "--config", whole).returncode == 0
+    for name in ("model.safetensors", "config.json"):
+        found = (tmp_path / "run" / "final" / name).read_bytes()
+        assert found == (tmp_path / "whole" / "run" / "final" / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """A config whose data has every kind of fault."""
+    folder = tmp_path_factory.mktemp("checked")
+    path = write_config(folder, num_videos=1)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "damaged.mp4").write_bytes((folder / "0.mp4").read_bytes()[:1000])
+    records = [question("0.mp4", f"question {i}?", frame_num=[0], id=f"q{i}") for i in range(30)]
+    records += [
+        question("missing.mp4", id="gone"),
+        question("empty.mp4", id="empty"),
+        question("damaged.mp4", id="damaged"),
+        question("0.mp4", id="late", frame_num=[4]),  # T is 4
+        question("0.mp4", id="clips", frame_num=[2000]),
+        {"id": "clip_num", "video": "0.mp4", "question": "What?", "clip_num": [1]},
+    ]
+    (folder / "records.json").write_text(json.dumps(records))
+    return path
+
+
+def test_check_names_what_is_wrong(checked):
+    said = train("check", "grounding", "--config", checked, "--samples", "100", "--json")
+    assert said.returncode == 2, said.stderr
+    report = json.loads(said.stdout)
+    assert report["usable"] is False
+    assert (report["num_items"], report["num_media"]) == (36, 4)
+    found = {fault["kind"]: fault for fault in report["faults"]}
+    counts = {kind: (fault["num_items"], fault["num_looked_at"]) for kind, fault in found.items()}
+    assert counts == {
+        "records that break the format": (1, 36),
+        "files that are missing or empty": (2, 36),
+        "frame_num beyond any video: 1024 (max_frames) or more": (1, 36),
+        "samples that cannot be used": (2, 32),
+    }
+    examples = {kind: "; ".join(fault["examples"]) for kind, fault in found.items()}
+    assert "record clip_num: frame_num is missing" in examples["records that break the format"]
+    assert examples["files that are missing or empty"] == (
+        "missing.mp4: No such file or directory; empty.mp4: it is empty (0 bytes)"
+    )
+    assert "record late: frame_num must be below 4" in examples["samples that cannot be used"]
+    assert "record damaged: " in examples["samples that cannot be used"]
+    assert report["lost_share"] == pytest.approx(6 / 36)
+    assert report["max_lost_share"] == 0.05
+
+
+def test_check_says_what_decoding_costs(checked):
+    text = checked.read_text().replace("[data]", "[data]\nmax_unreadable_share = 0.5")
+    path = checked.with_name("lenient.toml")
+    path.write_text('stage = "grounding"\n' + text)
+    # A GPU so fast that no machine keeps up.
+    fast = ("--gpus", "8", "--gpu-tflops", "1e6", "--json")
+    said = train("check", "--config", path, "--samples", "5", *fast)
+    assert said.returncode == 0, said.stderr
+    report = json.loads(said.stdout)
+    cost, gpu = report["cost"], report["gpu"]
+    assert cost["num_frames"] == 4
+    assert cost["core_seconds"] > 0
+    flops = (cost["tower_tflop"] + cost["decoder_tflop"]) * 1e12
+    assert gpu["seconds"] == pytest.approx(flops / (1e18 * 0.4))
+    assert gpu["cores_a_gpu"] == pytest.approx(cost["core_seconds"] / gpu["seconds"])
+    assert gpu["epoch_core_hours"] == pytest.approx(36 * cost["core_seconds"] / 3600)
+    (warning,) = report["warnings"]
+    assert "cores to keep up with 8 GPUs" in warning
+    assert "Each file is read 9.0 times an epoch: set data.frame_cache" in warning
+    again = train("check", "--config", path, "--samples", "5", "--json")
+    drawn = [one for one in json.loads(again.stdout)["faults"] if "samples" in one["kind"]]
+    assert drawn == [one for one in report["faults"] if "samples" in one["kind"]]
+
+
+def test_check_prints_a_table(checked):
+    said = train("check", "grounding", "--config", checked, "--samples", "5")
+    assert said.returncode == 2
+    lines = said.stdout.splitlines()
+    assert any(line.startswith("ok ") and "36 items, 4 files" in line for line in lines)
+    assert any(line.startswith("fail  usable") for line in lines)
+    assert "cores a GPU" in said.stdout
+
+
+def test_check_of_a_run_that_is_done(finished):
+    path, _ = finished
+    said = train("check", "grounding", "--config", path, "--json")
+    assert said.returncode == 2  # half of its videos are missing
+    (warning,) = json.loads(said.stdout)["warnings"]
+    assert warning.endswith("is not empty: start the run with --resume, or set another out")
 
 
 def test_train_in_one_process_refuses_ddp(tmp_path):
@@ -116,6 +264,8 @@ def test_help_has_an_example():
     said = train("--help")
     assert said.returncode == 0
     assert "groundserve train grounding --config run.toml" in said.stdout
+    assert "groundserve train check --config run.toml" in said.stdout
+    assert "ends with code 75" in train("grounding", "--help").stdout
 
 
 def assert_refused(said, message):

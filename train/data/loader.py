@@ -79,11 +79,14 @@ class TrainingData:
                 f"{config.records}: labels count sampled frames, so sample_fps must be the rate "
                 "they were made at, got None"
             )
-        self._items = group_records(file.records, questions_per_video=config.questions_per_video)
+        self.warnings = file.warnings
+        """What of the file is readable and most likely wrong."""
+        self.items = group_records(file.records, questions_per_video=config.questions_per_video)
+        """In file order; the number of an item is its place here."""
         self._lengths = None
         if config.group_by_length:
             self._lengths = [
-                item.records[0].num_words if isinstance(item, Item) else 0 for item in self._items
+                item.records[0].num_words if isinstance(item, Item) else 0 for item in self.items
             ]
         logger.info(
             "%s: %d records in %d items, %d auxiliary targets",
@@ -106,7 +109,7 @@ class TrainingData:
 
     def __len__(self) -> int:
         """Return the number of items, malformed records included."""
-        return len(self._items)
+        return len(self.items)
 
     def num_micro_batches(self, *, world_size: int, batch_size: int) -> int:
         """Return how many micro-batches each rank has in an epoch."""
@@ -151,6 +154,14 @@ class TrainingData:
                     yield reading.example
                 yield from reading.unreadable
 
+    def read(self, number: int) -> Reading:
+        """Read one item as the first epoch does, in the calling thread."""
+        return self._read((0, number), draws_grid=True)
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the decoders that run now."""
+        return self._reader.frames.pids()
+
     def close(self) -> None:
         """End all processes and threads, also amid a video."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -182,4 +193,4 @@ class TrainingData:
     def _read(self, task: tuple[int, int], *, draws_grid: bool) -> Reading:
         epoch, number = task
         rng = item_generator(seed=self._seed, epoch=epoch, item=number)
-        return self._reader.read(self._items[number], number=number, rng=rng, draws_grid=draws_grid)
+        return self._reader.read(self.items[number], number=number, rng=rng, draws_grid=draws_grid)

@@ -89,6 +89,10 @@ class FrameReader:
                 source, media.path, sample_fps=sample_fps, keeps_all=keeps_all
             ).frames
 
+    def pids(self) -> list[int]:
+        """Return the process ids of the decoders that run now."""
+        return self._workers.pids()
+
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
         self._workers.close()

@@ -1,0 +1,266 @@
+"""What would go wrong in a run, and whether decoding keeps up with the GPUs, found in minutes.
+
+Every record is checked and every file looked up; of the videos a few are opened, as the run itself
+would. No weights are read, and neither a GPU nor torchrun is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundserve.cpus import available_cpus
+from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
+from train.config import StageConfig
+from train.data import TrainingData
+from train.data.items import Item
+from train.data.records import MalformedRecord
+from train.layout import open_source
+from train.loop import count_auxiliary
+from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
+
+H100_BF16_TFLOPS = 989.0
+"""Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""
+USUAL_UTILISATION = 0.4
+"""Share of the peak that docs/training.md counts with; nothing here was measured on a GPU."""
+_NUM_EXAMPLES = 5
+_STAT_THREADS = 32
+"""A lookup on a network file system is mostly waiting."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and of how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of trouble with records."""
+
+    kind: str
+    """What is wrong."""
+    num_items: int
+    """How many items have it."""
+    num_looked_at: int
+    """Out of how many: all, or the sampled ones."""
+    examples: tuple[str, ...]
+    """The first few, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuNeeds:
+    """What the GPUs take against what decoding gives."""
+
+    seconds: float
+    """Of one GPU, an item."""
+    epoch_hours: float
+    """GPU-hours of one epoch."""
+    epoch_core_hours: float
+    """Core-hours that decode one epoch."""
+    cores_a_gpu: float
+    """Cores that decode as fast as one GPU trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What was found."""
+
+    num_items: int
+    """Videos or images with the records that are read together."""
+    num_media: int
+    """Distinct files."""
+    faults: tuple[Fault, ...]
+    """What cannot be read; a kind that was not found has 0 items."""
+    warnings: tuple[str, ...]
+    """What a run does not end at."""
+    lost_share: float
+    """Estimated share of the items that cannot be read: those known, and the sampled share of the
+    others."""
+    max_lost_share: float
+    """`data.max_unreadable_share`."""
+    cost: Cost | None
+    """Of an item; None where no sampled one could be read."""
+    gpu: GpuNeeds | None
+    """None with `cost`."""
+    num_cpus: int
+    """Cores that this process may use."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a run would get through."""
+        return self.cost is not None and self.lost_share <= self.max_lost_share
+
+
+def check(
+    config: StageConfig,
+    *,
+    num_sampled: int = 32,
+    num_gpus: int | None = None,
+    gpu_tflops: float = H100_BF16_TFLOPS,
+    utilisation: float = USUAL_UTILISATION,
+    on_progress: Progress = lambda *_: None,
+) -> CheckReport:
+    """Look at what a run would read.
+
+    Args:
+        config: The run.
+        num_sampled: Items to read, drawn by the run's seed.
+        num_gpus: GPUs that share this machine's cores, to compare with; None compares nothing.
+        gpu_tflops: Peak of a GPU, 1e12 FLOP a second.
+        utilisation: Share of that peak that training reaches.
+        on_progress: Told how far it is.
+
+    Raises:
+        InvalidRequestError: An argument is out of range; or the run could not even begin, since
+            the config, the data file or what the run starts from cannot be used.
+    """
+    for name, value in {
+        "num_sampled": num_sampled,
+        "num_gpus": 1 if num_gpus is None else num_gpus,
+        "gpu_tflops": gpu_tflops,
+        "utilisation": utilisation,
+    }.items():
+        if not value > 0:
+            raise InvalidRequestError(f"{name} must be > 0, got {value}")
+    if utilisation > 1:
+        raise InvalidRequestError(f"utilisation must be at most 1, got {utilisation}")
+    count_auxiliary(config)
+    source = open_source(config)
+    with open_trial_data(config, source) as data:
+        faults, media = _known_faults(config, data.items, on_progress)
+        lost = {number for reasons in faults.values() for number in reasons}
+        trials = _read_sampled(
+            config, source, data, sorted(set(range(len(data))) - lost), num_sampled, on_progress
+        )
+        failed = {trial.number: trial.fault for trial in trials if trial.fault}
+        known_share = len(lost) / len(data)
+        sampled_share = len(failed) / len(trials) if trials else 0.0
+        cost = mean_cost(trials)
+        gpu = None
+        if cost is not None:
+            gpu = _gpu_needs(cost, len(data), flops_a_second=gpu_tflops * 1e12 * utilisation)
+        return CheckReport(
+            num_items=len(data),
+            num_media=len(media),
+            faults=(
+                *(_fault(kind, reasons, len(data)) for kind, reasons in faults.items()),
+                _fault("samples that cannot be used", failed, len(trials)),
+            ),
+            warnings=(
+                *data.warnings,
+                *_out_warnings(config.out),
+                *_core_warnings(gpu, num_gpus, readings=len(data) / max(1, len(media))),
+            ),
+            lost_share=known_share + (1 - known_share) * sampled_share,
+            max_lost_share=config.data.max_unreadable_share,
+            cost=cost,
+            gpu=gpu,
+            num_cpus=available_cpus(),
+        )
+
+
+def _known_faults(
+    config: StageConfig, items: Sequence[Item | MalformedRecord], on_progress: Progress
+) -> tuple[dict[str, dict[int, str]], list[str]]:
+    """Return, by kind and item, what is wrong without opening a file; and all files' paths."""
+    whole = {number: item for number, item in enumerate(items) if isinstance(item, Item)}
+    paths = sorted({item.media.path for item in whole.values() if item.media})
+    reasons = _look_up(config.data.media_root, paths, on_progress)
+    max_frames = config.data.max_frames
+    return {
+        "records that break the format": {
+            number: f"{item.path or 'no media'}, record {item.name}: {item.reason}"
+            for number, item in enumerate(items)
+            if isinstance(item, MalformedRecord)
+        },
+        "files that are missing or empty": {
+            number: f"{item.media.path}: {reasons[item.media.path]}"
+            for number, item in whole.items()
+            if item.media and item.media.path in reasons
+        },
+        f"frame_num beyond any video: {max_frames} (max_frames) or more": {
+            number: f"{item.media.path}, record {record.name}: {max(record.positive_frames)}"
+            for number, item in whole.items()
+            for record in reversed(item.records)
+            if item.media and record.positive_frames and max(record.positive_frames) >= max_frames
+        },
+    }, paths
+
+
+def _look_up(root: Path, paths: Sequence[str], on_progress: Progress) -> dict[str, str]:
+    """Return why, for each path that is no file with content."""
+    reasons = {}
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        found = pool.map(lambda path: _file_fault(root / path), paths)
+        for done, (path, reason) in enumerate(zip(paths, found, strict=True), start=1):
+            if reason:
+                reasons[path] = reason
+            on_progress("files", done, len(paths))
+    return reasons
+
+
+def _file_fault(path: Path) -> str | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        return os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    return None if status.st_size else "it is empty (0 bytes)"
+
+
+def _read_sampled(
+    config: StageConfig,
+    source: Checkpoint,
+    data: TrainingData,
+    readable: Sequence[int],
+    num_sampled: int,
+    on_progress: Progress,
+) -> list[Trial]:
+    sampler = random.Random(f"check:{config.seed}")
+    sampled = sorted(sampler.sample(readable, min(num_sampled, len(readable))))
+    trials = []
+    for done, number in enumerate(sampled, start=1):
+        if done == 1:
+            data.read(number)  # starts the decoder
+        trials.append(read_trial(config, source, data, number))
+        on_progress("samples", done, len(sampled))
+    return trials
+
+
+def _gpu_needs(cost: Cost, num_items: int, *, flops_a_second: float) -> GpuNeeds:
+    seconds = (cost.tower_tflop + cost.decoder_tflop) * 1e12 / flops_a_second
+    return GpuNeeds(
+        seconds=seconds,
+        epoch_hours=num_items * seconds / 3600,
+        epoch_core_hours=num_items * cost.core_seconds / 3600,
+        cores_a_gpu=cost.core_seconds / seconds,
+    )
+
+
+def _out_warnings(out: Path) -> list[str]:
+    if not out.is_dir() or not any(out.iterdir()):
+        return []
+    return [f"out {out} is not empty: start the run with --resume, or set another out"]
+
+
+def _core_warnings(gpu: GpuNeeds | None, num_gpus: int | None, *, readings: float) -> list[str]:
+    if gpu is None or num_gpus is None:
+        return []
+    needed, num_cpus = gpu.cores_a_gpu * num_gpus, available_cpus()
+    if needed <= num_cpus:
+        return []
+    return [
+        f"decoding needs {needed:.1f} cores to keep up with {num_gpus} GPUs, there are {num_cpus}: "
+        f"the GPUs wait. Each file is read {readings:.1f} times an epoch: set data.frame_cache or "
+        "data.questions_per_video, or take more cores a GPU"
+    ]
+
+
+def _fault(kind: str, reasons: Mapping[int, str], num_looked_at: int) -> Fault:
+    examples = tuple(reasons[number] for number in sorted(reasons)[:_NUM_EXAMPLES])
+    return Fault(kind=kind, num_items=len(reasons), num_looked_at=num_looked_at, examples=examples)
