@@ -1,6 +1,7 @@
 """What does the JPEG frame cache of training save, lose and take?
 
     python -m benchmarks.frame_cache --out benchmarks/results/frame_cache_cpu_DATE.json
+    python -m benchmarks.frame_cache --table benchmarks/results/frame_cache_cpu_DATE.json
 
 Three questions. What JPEG changes in a frame, and how large it is: frames of 384 x 384 of two
 photographs panned over as 1280x720 H.264, against other formats. What that changes in scores:
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -230,6 +232,25 @@ def _timed(reader: FrameReader, read: Callable[[FrameReader], Frames]) -> tuple[
     return frames, cpu_seconds(reader.pids()) - started
 
 
+def table(report: dict[str, Any]) -> str:
+    """Return the table of docs/training_runs.md from a report of this benchmark."""
+    frames = report["results"]["frames"]
+    rows = [
+        "| format | bytes a frame | 1,000 hours at 1 a second "
+        "| error of a pixel: mean, rms, largest | to read a frame |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in FORMATS:
+        row = frames[name]
+        errors = f"{row['mean_error']:.1f}, {row['rms_error']:.1f}, {row['largest_error']}"
+        rows.append(
+            f"| {name} | {row['kilobytes_a_frame']:.0f} kB "
+            f"| {row['gigabytes_a_thousand_hours']:.0f} GB | {errors} "
+            f"| {row['read_ms_a_frame']:.1f} ms |"
+        )
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Print the results as JSON, and write them where `--out` says."""
     from sklearn.datasets import load_sample_images
@@ -239,7 +260,11 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=6, help="to read")
     parser.add_argument("--digits-videos", type=int, default=20)
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--table", type=Path, help="print the table of a JSON file")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text("utf-8"))))
+        return
     photos = load_sample_images().images
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)

@@ -153,7 +153,7 @@ def check(
             warnings=(
                 *data.warnings,
                 *_out_warnings(config.out),
-                *_core_warnings(gpu, num_gpus, readings=len(data) / max(1, len(media))),
+                *_core_warnings(config, gpu, num_gpus, readings=len(data) / max(1, len(media))),
             ),
             lost_share=known_share + (1 - known_share) * sampled_share,
             max_lost_share=config.data.max_unreadable_share,
@@ -248,16 +248,21 @@ def _out_warnings(out: Path) -> list[str]:
     return [f"out {out} is not empty: start the run with --resume, or set another out"]
 
 
-def _core_warnings(gpu: GpuNeeds | None, num_gpus: int | None, *, readings: float) -> list[str]:
+def _core_warnings(
+    config: StageConfig, gpu: GpuNeeds | None, num_gpus: int | None, *, readings: float
+) -> list[str]:
     if gpu is None or num_gpus is None:
         return []
     needed, num_cpus = gpu.cores_a_gpu * num_gpus, available_cpus()
+    remedies = "set data.frame_cache or data.questions_per_video, or take more cores a GPU"
+    if config.data.frame_cache is not None:
+        needed /= readings  # only the first reading decodes
+        remedies = "take more cores a GPU; later epochs decode nothing"
     if needed <= num_cpus:
         return []
     return [
-        f"decoding needs {needed:.1f} cores to keep up with {num_gpus} GPUs, there are {num_cpus}: "
-        f"the GPUs wait. Each file is read {readings:.1f} times an epoch: set data.frame_cache or "
-        "data.questions_per_video, or take more cores a GPU"
+        f"decoding needs {needed:.3g} cores to keep up with {num_gpus} GPUs, there are {num_cpus}: "
+        f"the GPUs wait. Each file is read {readings:.3g} times an epoch: {remedies}"
     ]
 
 

@@ -51,9 +51,9 @@ class DataConfig:
     """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs; None
     decodes a video whenever it is read. JPEG changes frames a little."""
     max_unreadable_share: float = 0.05
-    """Share of the items, once `MIN_ITEMS` were tried, of which something cannot be read and past
-    which a run ends. The sets of the four stages lose a file here and there; one in twenty is a
-    folder that was not downloaded or a wrong `media_root`. 1 never ends a run."""
+    """A run ends when something of more than this share of the items it tried cannot be read; see
+    `train.unreadable`. A large set may miss a file here and there; one in twenty is more likely a
+    folder that was not downloaded. 1 never ends a run."""
     num_workers: int = 2
     """Processes of each rank that decode; they work ahead of the training step."""
 

@@ -37,24 +37,25 @@ def _rows(report: CheckReport) -> list[tuple[str, str, str]]:
     rows += [("warn", "note", warning) for warning in report.warnings]
     cost, gpu = report.cost, report.gpu
     if cost is not None and gpu is not None:
-        error = f" ± {cost.core_seconds_error:.2f}" if cost.core_seconds_error is not None else ""
+        error = f" ± {cost.core_seconds_error:.2g}" if cost.core_seconds_error is not None else ""
         rows += [
             (
                 "ok",
                 "decoding",
-                f"{cost.core_seconds:.2f}{error} core-seconds an item ({cost.num_items} items of "
-                f"{cost.num_frames:.0f} frames), {gpu.epoch_core_hours:.1f} core-hours an epoch",
+                f"{cost.core_seconds:.3g}{error} core-seconds an item ({cost.num_items} items of "
+                f"{cost.num_frames:.0f} frames on average), {gpu.epoch_core_hours:.3g} core-hours "
+                "an epoch",
             ),
             (
                 "ok",
                 "GPU",
-                f"{cost.tower_tflop:.1f} TFLOP in the tower and {cost.decoder_tflop:.1f} behind it "
-                f"an item: {gpu.seconds:.3f} s, {gpu.epoch_hours:.1f} GPU-hours an epoch",
+                f"{cost.tower_tflop:.3g} TFLOP in the tower and {cost.decoder_tflop:.3g} behind it "
+                f"an item: {gpu.seconds:.3g} s, {gpu.epoch_hours:.3g} GPU-hours an epoch",
             ),
             (
                 "ok",
                 "to keep up",
-                f"decoding needs {gpu.cores_a_gpu:.1f} cores a GPU; this process may use "
+                f"decoding needs {gpu.cores_a_gpu:.3g} cores a GPU; this process may use "
                 f"{report.num_cpus}",
             ),
         ]

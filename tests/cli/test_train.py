@@ -138,28 +138,33 @@ def test_stages_are_those_that_can_be_trained():
     assert get_args(Stage) == STAGES
 
 
-def test_sigterm_ends_with_its_code_and_resume_goes_on(tmp_path):
-    path = write_config(tmp_path, num_records=60, num_videos=1)
-    whole = write_config(tmp_path / "whole", num_records=60, num_videos=1)
-    command = [sys.executable, *MODULE, "train", "grounding", "--config", str(path)]
+def start_and_stop(folder, *command):
+    """Start a command, wait for two steps, send it SIGTERM; returns it and what it said."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    log = tmp_path / "run" / "metrics.jsonl"
+    log = folder / "run" / "metrics.jsonl"
     while not log.is_file() or log.read_text().count("\n") < 2:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=300)
-    assert process.returncode == 75, errors
+    (checkpoint,) = (folder / "run").glob("checkpoint-*")
     assert out == ""
-    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     assert f"groundserve: stopped by SIGTERM; wrote {checkpoint}, go on with --resume" in errors
+    return process, errors
+
+
+def test_sigterm_ends_with_its_code_and_resume_goes_on(tmp_path):
+    path = write_config(tmp_path, num_records=60, num_videos=1)
+    whole = write_config(tmp_path / "whole", num_records=60, num_videos=1)
+    process, errors = start_and_stop(tmp_path, *MODULE, "train", "grounding", "--config", path)
+    assert process.returncode == 75, errors
     assert "Traceback" not in errors
 
     assert train("grounding", "--config", path, "--resume").returncode == 0
@@ -167,6 +172,17 @@ def test_sigterm_ends_with_its_code_and_resume_goes_on(tmp_path):
     for name in ("model.safetensors", "config.json"):
         found = (tmp_path / "run" / "final" / name).read_bytes()
         assert found == (tmp_path / "whole" / "run" / "final" / name).read_bytes(), name
+
+
+def test_sigterm_to_torchrun_stops_its_workers_with_a_checkpoint(tmp_path):
+    path = write_config(tmp_path, parallelism="ddp", num_records=200, num_videos=1)
+    command = (*TORCHRUN, *MODULE, "train", "grounding", "--config", path)
+    process, errors = start_and_stop(tmp_path, *command)
+    assert errors.count("groundserve: stopped by SIGTERM") == 1
+    assert process.returncode == 1
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert (checkpoint / "trainer_state").is_dir()
+    assert not (tmp_path / "run" / "final").exists()
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +248,7 @@ def test_check_says_what_decoding_costs(checked):
     assert gpu["epoch_core_hours"] == pytest.approx(36 * cost["core_seconds"] / 3600)
     (warning,) = report["warnings"]
     assert "cores to keep up with 8 GPUs" in warning
-    assert "Each file is read 9.0 times an epoch: set data.frame_cache" in warning
+    assert "Each file is read 9 times an epoch: set data.frame_cache" in warning
     again = train("check", "--config", path, "--samples", "5", "--json")
     drawn = [one for one in json.loads(again.stdout)["faults"] if "samples" in one["kind"]]
     assert drawn == [one for one in report["faults"] if "samples" in one["kind"]]

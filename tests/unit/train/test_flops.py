@@ -1,5 +1,6 @@
 """The arithmetic of a sample, held against the published sizes and against torch's own count."""
 
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
+from train.data.reader import grid_choices
 from train.flops import decoder_flops, sample_flops, tower_flops
 from train.layout import open_initial
 from train.models import encode_frames
@@ -96,3 +99,30 @@ def test_torch_counts_the_same_tower(tmp_path):
     pooling = 2 * vision.hidden_size * vision.side * example.grid * (vision.side + example.grid)
     expected = tower_flops(vision, select_layer=-2) + pooling
     assert counter.get_total_flops() == num_frames * expected
+
+
+def test_the_documented_epoch():
+    """docs/training.md, the time of stage 4: 120 frames, 100 tokens of text, all grids drawn."""
+    grids = grid_choices(120, vision_token_num=16384, vision_min_num=1, side=27)
+    costs = [
+        sample_flops(
+            grounding(**PATHS), RELEASED, TOWER, num_frames=120, grid=grid, num_text_tokens=100
+        )
+        for grid in grids
+    ]
+    decoder = statistics.mean(cost.decoder for cost in costs) / 4 / 1e12
+    tower = costs[0].tower / 1e12
+    epoch = 474_354 * (4 * decoder + tower) * 1e12
+    hours = {
+        "8 H100": epoch / (8 * 989e12 * 0.4) / 3600,
+        "128 A100": epoch / (128 * 312e12 * 0.4) / 3600,
+    }
+    text = " ".join((REPOSITORY / "docs" / "training.md").read_text("utf-8").split())
+    assert f"4 x {decoder:.0f} TFLOP in the decoder" in text
+    assert f"{tower:.0f} in the tower, {epoch:.1e} FLOP".replace("e+", "e") in text
+    assert f"{hours['8 H100']:.0f} hours on 8 H100" in text
+    assert f"{hours['128 A100']:.1f} on the reference's 128 A100" in text
+    seconds = (4 * decoder + tower) / (989 * 0.4)
+    runs = " ".join((REPOSITORY / "docs" / "training_runs.md").read_text("utf-8").split())
+    assert f"takes {seconds:.2f} s for a stage-4 item of 120 frames" in runs
+    assert f"costs 5 core-seconds wants {5 / seconds:.1f} cores" in runs

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
@@ -49,6 +50,18 @@ def test_a_share_above_the_bound_says_what_and_what_to_do():
 def test_few_items_say_little():
     assert excess(records(range(100)), num_tried=MIN_ITEMS - 1) is None
     assert excess(records(range(100)), num_tried=MIN_ITEMS) is not None
+
+
+@pytest.mark.parametrize(("num_items", "is_rare"), [(MIN_ITEMS, True), (MIN_ITEMS // 2, False)])
+def test_a_set_that_loses_three_percent_is_rarely_stopped_by_chance(num_items, is_rare):
+    """The bound of 5% is looked at after every step of 128 items, 8,000 times here."""
+    rng = np.random.default_rng(0)
+    lost, tried = rng.binomial(num_items, 0.03, 8000), num_items
+    stopped = lost > 0.05 * tried
+    for _ in range(60):
+        lost, tried = lost + rng.binomial(128, 0.03, 8000), tried + 128
+        stopped |= lost > 0.05 * tried
+    assert (stopped.mean() < 0.01) == is_rare
 
 
 def test_an_item_counts_once():

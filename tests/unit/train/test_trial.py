@@ -1,0 +1,104 @@
+"""A sample's cost: the mean over what may be drawn, each thing counted as often as it is done."""
+
+import json
+import random
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.train.data.samples import question, write_video
+from tests.unit.train.runs import make_config
+from train.config import StageConfig
+from train.data.reader import draw_grid, grid_choices
+from train.flops import SampleFlops, sample_flops
+from train.layout import open_source
+from train.trial import Trial, mean_cost, open_trial_data, read_trial
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that writes records about one video of 4 seconds and returns a config."""
+    write_video(tmp_path / "a.mp4", num_frames=40)
+
+    def make(records, **data) -> StageConfig:
+        (tmp_path / "records.json").write_text(json.dumps(records))
+        config = make_config(tmp_path / "run", auxiliary_weight=0.0)
+        changes = {"records": tmp_path / "records.json", "media_root": tmp_path, **data}
+        return replace(config, data=replace(config.data, **changes))
+
+    return make
+
+
+def try_items(config):
+    source = open_source(config)
+    with open_trial_data(config, source) as data:
+        return source, [read_trial(config, source, data, number) for number in range(len(data))]
+
+
+def flops(config, source, *, grid, num_text_tokens):
+    sizes = {"num_frames": 4, "grid": grid, "num_text_tokens": num_text_tokens}
+    return sample_flops(config, source.config, source.vision_config, **sizes)
+
+
+def test_the_mean_is_over_the_grids_that_training_draws(run):
+    config = run([question("a.mp4", "what")])
+    source, (trial,) = try_items(config)
+    tokenizer, _ = source.load_tokenizer()
+    num_text = len(tokenizer.encode("what\n", add_special_tokens=False).ids)
+    # Budget 256, T = 4: drawn from 1 to 8, the side of the tower is 8.
+    grids = [flops(config, source, grid=g, num_text_tokens=num_text) for g in range(1, 9)]
+    assert trial.num_frames == 4
+    assert trial.flops.tower == grids[0].tower
+    assert trial.flops.decoder == pytest.approx(statistics.mean(one.decoder for one in grids))
+    assert trial.core_seconds > 0
+    assert trial.fault is None
+
+
+def test_questions_on_one_video_share_its_encoding(run):
+    texts = ["what", "what", "what"]
+    config = run([question("a.mp4", text) for text in texts], questions_per_video=3)
+    _, (together,) = try_items(config)
+    _, alone = try_items(run([question("a.mp4", text) for text in texts]))
+    assert together.flops.tower == alone[0].flops.tower
+    assert together.flops.decoder == pytest.approx(sum(one.flops.decoder for one in alone))
+
+
+def test_what_cannot_be_used_has_no_cost(run):
+    config = run([question("a.mp4", "what", frame_num=[4], id="late")])
+    _, (trial,) = try_items(config)
+    assert trial.fault == (
+        "a.mp4, record late: frame_num must be below 4, the number of sampled frames, got 4"
+    )
+    assert mean_cost([trial]) is None
+
+
+def test_the_mean_leaves_out_what_cannot_be_used():
+    def trial(number, *, num_frames, seconds):
+        one = SampleFlops(tower=1e12 * num_frames, decoder=2e12)
+        return Trial(
+            number=number, fault=None, num_frames=num_frames, core_seconds=seconds, flops=one
+        )
+
+    cost = mean_cost(
+        [
+            trial(0, num_frames=2, seconds=1.0),
+            trial(1, num_frames=0, seconds=9.0),
+            trial(2, num_frames=4, seconds=3.0),
+        ]
+    )
+    assert (cost.num_items, cost.num_frames, cost.core_seconds) == (2, 3, 2)
+    # Standard deviation sqrt(2), over sqrt(2).
+    assert cost.core_seconds_error == pytest.approx(1.0)
+    assert (cost.tower_tflop, cost.decoder_tflop) == (3, 2)
+    assert mean_cost([trial(0, num_frames=1, seconds=1.0)]).core_seconds_error is None
+
+
+def test_a_grid_is_drawn_from_its_choices():
+    options = {"vision_token_num": 16384, "vision_min_num": 1, "side": 27}
+    choices = grid_choices(4, **options)
+    assert choices == [*range(1, 28), *[27] * 37]  # 1 to 64, capped after the draw
+    rng, same = random.Random(3), random.Random(3)
+    drawn = [draw_grid(4, rng=rng, **options) for _ in range(100)]
+    # The numbers that `randint` gave: earlier runs resume to the same grids.
+    assert drawn == [min(same.randint(1, 64), 27) for _ in range(100)]
