@@ -268,6 +268,8 @@ class Run:
             losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
             sums.add(losses, batch.examples, num_unreadable=len(batch.unreadable))
             unreadable += batch.unreadable
+        if request.is_made:
+            logger.warning("got SIGTERM: a checkpoint follows this step, %d", self.step + 1)
         totals = sums.total(self._processes, stops=request.is_made)
         self._stops = totals.stops
         found = self._processes.gather(unreadable) if totals.num_unreadable else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -13,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 
 from groundserve.errors import GroundserveError
-
-logger = logging.getLogger(__name__)
 
 EXIT_STOPPED = 75
 """Exit code of a run that SIGTERM ended and that can go on: `EX_TEMPFAIL` of sysexits.h, "try
@@ -48,8 +45,7 @@ class StopRequest:
         """Handle the signal: the first asks, a later one ends the process as it is."""
         now = time.monotonic()
         if self._first is None:
-            self._first = now
-            logger.warning("got SIGTERM: a checkpoint follows after this step")
+            self._first = now  # and nothing else: this may come amid a write to a log
         elif now - self._first > SAME_STOP_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -88,7 +88,7 @@ def test_sigterm_saves_and_the_resumed_run_is_that_of_an_uninterrupted_one(tmp_p
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == EXIT_STOPPED == 75, errors
-    assert "got SIGTERM: a checkpoint follows after this step" in errors
+    assert "got SIGTERM: a checkpoint follows this step" in errors
     assert_stopped_well(out, said)
     found = run(make_config(out, max_steps=40, save_every_steps=100), resume=True)
     assert found == metrics(whole)  # to the last bit

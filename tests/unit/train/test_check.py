@@ -1,0 +1,120 @@
+"""What `train check` finds that its command's tests do not reach."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.unit.train.data.samples import conversation, question, write_video
+from tests.unit.train.runs import make_config
+from train.check import check
+from train.cpus import rank_cpus
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Return a config over records about `a.mp4`, 4 seconds."""
+    write_video(tmp_path / "a.mp4", num_frames=40)
+
+    def make_run(records, *, auxiliary_weight=0.0, **data):
+        (tmp_path / "records.json").write_text(json.dumps(records))
+        config = make_config(tmp_path / "run", auxiliary_weight=auxiliary_weight)
+        changes = {"records": tmp_path / "records.json", "media_root": tmp_path, **data}
+        return replace(config, data=replace(config.data, **changes))
+
+    return make_run
+
+
+def test_a_sound_run_is_usable(make_run, tmp_path):
+    seen = []
+    report = check(
+        make_run([question("a.mp4", f"{i}?") for i in range(5)]),
+        num_sampled=3,
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert report.is_usable
+    assert report.warnings == ()
+    assert report.lost_share == 0
+    assert [fault.num_looked_at for fault in report.faults] == [5, 5, 5, 3]
+    assert seen == [("files", 1, 1), ("samples", 1, 3), ("samples", 2, 3), ("samples", 3, 3)]
+    assert list(tmp_path.glob("run*")) == []  # nothing was written
+
+
+def test_the_seed_draws_the_sample(make_run):
+    records = [question("a.mp4", f"{i}?", frame_num=[i % 8], id=str(i)) for i in range(40)]
+    config = make_run(records)
+
+    def drawn(**changes):
+        return check(replace(config, **changes), num_sampled=6).faults[-1].examples
+
+    assert drawn() == drawn()
+    assert drawn(seed=1) != drawn(seed=2)
+
+
+def test_labels_that_are_clips_are_told(make_run):
+    records = [question("a.mp4", f"{i}?", frame_num=[2], clip_num=[2]) for i in range(3)]
+    (warning,) = check(make_run(records), num_sampled=1).warnings
+    assert "in 3 of 3 records frame_num does not lie in the 5-second clips" in warning
+
+
+def test_tokens_past_the_budget_are_found(make_run):
+    config = make_run([question("a.mp4", "word " * 600)])
+    report = check(config)
+    assert not report.is_usable
+    assert report.cost is None
+    assert report.gpu is None
+    assert "text tokens are more than max_length = 512" in report.faults[-1].examples[0]
+
+
+def test_a_sampled_share_stands_for_the_items_that_were_not_opened(make_run):
+    records = [question("a.mp4", f"{i}?", frame_num=[9]) for i in range(8)]
+    records += [question("gone.mp4", f"{i}?") for i in range(2)]
+    report = check(make_run(records, max_unreadable_share=1.0), num_sampled=4)
+    assert report.lost_share == 1.0  # a fifth known, all of the rest
+    assert not report.is_usable  # whatever share may be lost, something has to be left
+
+
+def test_nothing_to_sample(make_run):
+    report = check(make_run([question("gone.mp4")]))
+    assert not report.is_usable
+    assert report.faults[-1].num_looked_at == 0
+
+
+def test_text_alone_needs_no_file(make_run):
+    config = replace(make_run([conversation("Who?", "I")], template="chatml"), stage="video")
+    report = check(config)
+    assert (report.num_media, report.is_usable) == (0, True)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_too_few_cores_are_a_warning(make_run, tmp_path, cached):
+    cache = tmp_path / "cache" if cached else None
+    config = make_run([question("a.mp4", f"{i}?") for i in range(4)], frame_cache=cache)
+    report = check(config, num_sampled=1, num_gpus=2, gpu_tflops=1e6)
+    assert report.is_usable
+    (warning,) = report.warnings
+    needed = 2 * report.gpu.cores_a_gpu / (4 if cached else 1)
+    assert needed > rank_cpus({})
+    assert f"decoding needs {needed:.3g} cores to keep up with 2 GPUs" in warning
+    assert ("later epochs decode nothing" in warning) == cached
+    assert ("set data.frame_cache" in warning) != cached
+    assert not (tmp_path / "cache").exists()  # it would hide what decoding costs
+    assert check(config, num_sampled=1, num_gpus=2, gpu_tflops=1e-9).warnings == ()
+
+
+def test_a_run_that_could_not_begin_is_refused(make_run):
+    config = make_run([question("a.mp4")], auxiliary_weight=0.5)
+    with pytest.raises(InvalidRequestError, match=r"auxiliary_weight is 0\.5"):
+        check(config)
+    with pytest.raises(InvalidRequestError, match="labels count sampled frames"):
+        check(make_run([question("a.mp4")], sample_fps=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_sampled", 0), ("num_gpus", 0), ("gpu_tflops", -1.0), ("utilisation", 1.5)],
+)
+def test_an_argument_out_of_range_is_refused(make_run, name, value):
+    with pytest.raises(InvalidRequestError, match=f"{name} must be"):
+        check(make_run([question("a.mp4")]), **{name: value})
