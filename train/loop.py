@@ -268,9 +268,10 @@ class Run:
             losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
             sums.add(losses, batch.examples, num_unreadable=len(batch.unreadable))
             unreadable += batch.unreadable
-        if request.is_made:
+        stops = request.is_made
+        if stops:
             logger.warning("got SIGTERM: a checkpoint follows this step, %d", self.step + 1)
-        totals = sums.total(self._processes, stops=request.is_made)
+        totals = sums.total(self._processes, stops=stops)
         self._stops = totals.stops
         found = self._processes.gather(unreadable) if totals.num_unreadable else []
         self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))

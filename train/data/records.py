@@ -68,7 +68,7 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
             malformed[0].name,
             malformed[0].reason,
         )
-    warnings = _warn_of_clip_ordinals(path, values) if stage == "grounding" else ()
+    warnings = _clip_ordinal_warnings(path, values) if stage == "grounding" else ()
     for warning in warnings:
         logger.warning("%s", warning)
     valid = [record for record in records if isinstance(record, Record)]
@@ -109,8 +109,8 @@ def _num_auxiliary(path: Path, records: Iterable[Record]) -> int:
     return nums.pop()
 
 
-def _warn_of_clip_ordinals(path: Path, values: list[Any]) -> tuple[str, ...]:
-    """Say so when most `frame_num` do not lie in the clips that `clip_num` names.
+def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:
+    """Return a warning where most `frame_num` do not lie in the clips that `clip_num` names.
 
     A file "repaired" for the released loader has clip ordinals, or both columns swapped.
     """
