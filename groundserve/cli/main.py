@@ -34,7 +34,7 @@ def _app() -> Typer:
         import typer
     except ImportError as error:
         raise MissingExtraError("serve", "typer") from error
-    from groundserve.cli import build, compare, convert, doctor, eval, score, serve, train
+    from groundserve.cli import build, compare, doctor, eval, score, serve, train
 
     app = typer.Typer(
         name="groundserve",
@@ -44,7 +44,7 @@ def _app() -> Typer:
         add_completion=False,
         rich_markup_mode="rich",
     )
-    for module in (score, build, serve, convert, doctor, compare, eval):
+    for module in (score, build, serve, doctor, compare, eval):
         app.command(module.NAME)(module.command)
     app.add_typer(train.app, name=train.NAME)
 

@@ -1,4 +1,4 @@
-"""`groundserve train`: one stage of training, from a config file to a checkpoint; or its check."""
+"""`groundserve train`: a stage, from a config file to a checkpoint; its check; its data."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from groundserve.cli import train_convert
 from groundserve.cli._output import print_json, stderr, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
@@ -124,6 +125,9 @@ def check(
     else:
         print_report(report)
     raise typer.Exit(0 if report.is_usable else EXIT_NOT_USABLE)
+
+
+app.command("convert")(train_convert.command)
 
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:

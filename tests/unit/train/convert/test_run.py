@@ -335,7 +335,7 @@ def test_pyarrow_is_needed_for_parquet_alone(make, tmp_path, monkeypatch):
 
 
 def test_the_command(make, tmp_path):
-    command = [sys.executable, "-m", "groundserve.cli.main", "convert", "llava-video"]
+    command = [sys.executable, "-m", "groundserve.cli.main", "train", "convert", "llava-video"]
     arguments = [str(make(llava_video)), str(tmp_path / "out")]
 
     def run(*more):

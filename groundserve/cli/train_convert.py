@@ -1,4 +1,4 @@
-"""`groundserve convert`: a published training set as records and media that `train` reads."""
+"""`groundserve train convert`: a published training set as records and media that `train` reads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from rich.markup import escape
 
 from groundserve.cli._output import plain_table, print_json, progress, stdout
 from groundserve.errors import MissingExtraError
-
-NAME = "convert"
 
 
 def command(
@@ -31,9 +29,9 @@ def command(
     OUT/bad_records.jsonl has what was left out, with the rule it breaks. Interrupted, the same
     command goes on where it stopped.
 
-    Example: [bold]groundserve convert llava-video LLaVA-Video-178K data/llava-video[/bold]
+    Example: [bold]groundserve train convert llava-video LLaVA-Video-178K data/llava-video[/bold]
 
-    Example: [bold]groundserve convert llava-onevision LLaVA-OneVision-Data data/ai2d
+    Example: [bold]groundserve train convert llava-onevision LLaVA-OneVision-Data data/ai2d
     --include 'ai2d*'[/bold]
     """
     try:
