@@ -86,7 +86,8 @@ def _log(config: StageConfig) -> list[dict[str, Any]]:
 
 
 def _seconds(line: dict[str, Any]) -> float:
-    return float(line.get("data_seconds", 0) + line.get("compute_seconds", 0))
+    (data_seconds,) = line.get("data_seconds", [0])  # of one process
+    return float(data_seconds + line.get("compute_seconds", 0))
 
 
 def _score(config: StageConfig, work: Path) -> dict[str, float]:

@@ -16,7 +16,7 @@ from groundserve.errors import InvalidRequestError
 Stage = Literal["projector", "images", "video", "grounding"]
 Variant = Literal["pooling", "anchor"]
 Template = Literal["plain", "chatml"]
-Parallelism = Literal["none", "ddp", "fsdp2"]
+Parallelism = Literal["none", "ddp", "fsdp2", "hsdp"]
 Precision = Literal["fp32", "bf16"]
 
 RANDOM_SAMPLE_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -146,7 +146,8 @@ class StageConfig:
     gradient_checkpointing: bool = True
     """Recompute the decoder's layers in the backward pass."""
     parallelism: Parallelism = "none"
-    """What several processes share: nothing (one process), gradients, or weights as well."""
+    """What several processes share: nothing (one process), gradients (`ddp`), weights as well
+    (`fsdp2`), or weights within a node and gradients between nodes (`hsdp`)."""
     auxiliary_weight: float = 0.0
     """Weight of a per-frame loss on what the records say is shown (`frame_targets`); not the
     reference's, whose captions play that part at full size."""

@@ -15,14 +15,15 @@ import copy
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import save_torch_state_dict
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -100,6 +101,9 @@ _TOKENIZER_FILES = (
 )
 _TOWER_FILES = ("config.json", "preprocessor_config.json")
 _AUXILIARY = "auxiliary"
+
+MAX_FILE_BYTES = 5_000_000_000
+"""Weights in one file, unless a tensor is larger; huggingface_hub's own default."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,7 +189,8 @@ def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str,
     Args:
         directory: To be made; its parent exists.
         initial: What the stage started from.
-        state_dict: Whole tensors of `initial.model` after training, by its names. The auxiliary
+        state_dict: Whole tensors of `initial.model` after training, by its names. They are asked
+            for one by one, and not held longer than it takes to write their file. The auxiliary
             layer's are left out; they belong to the state that training resumes from.
 
     Raises:
@@ -193,12 +198,10 @@ def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str,
     """
     if directory.exists() and not (directory / "config.json").is_file():
         raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
-    model = _model_part(state_dict)
-    assert model.keys() == _model_part(initial.model.state_dict()).keys()
     temporary = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write_files(temporary, initial, model)
+    _write_files(temporary, initial, state_dict)
     flush_directory(temporary)
     replaced = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
@@ -209,25 +212,56 @@ def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str,
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _write_files(out: Path, initial: Initial, model: dict[str, Tensor]) -> None:
+def _write_files(out: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
     source = initial.source
     tower = source.tower_tensors()
+    model = {
+        name: tensor.to("meta")
+        for name, tensor in initial.model.state_dict().items()
+        if not name.startswith(f"{_AUXILIARY}.")
+    }
     tensors = reference_names(tower, model)
     stored = tensors["model.norm.weight"].dtype
     raw_config = {**initial.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
     text = json.dumps(raw_config, indent=2, sort_keys=True)
     (out / "config.json").write_text(text + "\n", "utf-8")
-    save_torch_state_dict(tensors, out)
+    ours = dict(zip(reference_names({}, model), model, strict=True))
+
+    def read(name: str) -> Tensor:
+        return state_dict[ours[name]] if name in ours else tensors[name]
+
+    _save_by_file(out, tensors, read)
     _copy_files(source.directory, out, _TOKENIZER_FILES)
     if source.tower_directory is not None:
         own = out / Path(source.config.mm_vision_tower).name
         own.mkdir()
         _copy_files(source.tower_directory, own, _TOWER_FILES)
-        save_torch_state_dict(tower_names(tower), own)
+        own_tensors = tower_names(tower)
+        _save_by_file(own, own_tensors, own_tensors.__getitem__)
     if raw_config["tune_mm_mlp_adapter"]:
         # What the reference's own stage 2 asks for; nothing here reads it.
-        projector = {name: tensor for name, tensor in tensors.items() if "mm_projector" in name}
+        projector = {name: read(name) for name in tensors if "mm_projector" in name}
         torch.save(projector, out / "mm_projector.bin")
+
+
+def _save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+    """Do what `save_torch_state_dict` does, holding the values of one file at a time.
+
+    Args:
+        out: Folder.
+        tensors: All of them, of the sizes and dtypes that they have; values are not looked at.
+        read: Returns one.
+    """
+    split = split_torch_state_dict_into_shards(
+        {name: tensor.to("meta") for name, tensor in tensors.items()},
+        max_shard_size=MAX_FILE_BYTES,
+    )
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: read(name) for name in names}, out / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        text = json.dumps(index, indent=2)
+        (out / "model.safetensors.index.json").write_text(text + "\n", "utf-8")
 
 
 def _check_decoder(raw_config: dict[str, Any]) -> None:
@@ -386,12 +420,6 @@ def _freeze(model: Trunk, config: StageConfig) -> None:
 
 def _parts(names: Iterable[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
-
-
-def _model_part(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: tensor for name, tensor in state_dict.items() if not name.startswith(f"{_AUXILIARY}.")
-    }
 
 
 def _existing(name: str, directory: Path) -> Path:

@@ -41,10 +41,13 @@ class StepReport:
     """Encoded in this step."""
     num_tokens: int
     """Visual and text, through the decoder in this step."""
-    data_seconds: float
-    """What the first process waited for its samples."""
+    data_seconds: tuple[float, ...]
+    """What each process waited for its samples, by rank."""
+    sync_seconds: tuple[float, ...]
+    """What each stood in collectives, by rank, see `train.waits`: the least of all is what they
+    cost, what is above it a wait for the slowest. Not the sum between nodes with `hsdp`."""
     compute_seconds: float
-    """The rest of its step, without checkpoints and validation."""
+    """The first process's step without its samples, checkpoints and validation."""
     num_unreadable: int
     """Records found unreadable so far, each once; those that share a file that cannot be read, and
     are read together, count as one."""
@@ -76,7 +79,8 @@ class RunLog:
             **report.parts,
             **{f"learning_rate/{name}": rate for name, rate in report.learning_rates.items()},
             "grad_norm": report.grad_norm,
-            "seconds/data": report.data_seconds,
+            "seconds/data": max(report.data_seconds),
+            "seconds/wait": max(report.sync_seconds) - min(report.sync_seconds),
             "seconds/compute": report.compute_seconds,
             "unreadable": report.num_unreadable,
         }

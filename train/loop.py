@@ -41,7 +41,7 @@ from train.parallel import (
 from train.schedule import rate_factor
 from train.state import (
     Progress,
-    gather_weights,
+    SavedWeights,
     load_state,
     newest_checkpoint,
     prepare_out,
@@ -90,7 +90,7 @@ def train(
             none yet. The losses and weights are those of a run that was never interrupted.
         on_step: Called after every step, in the first process.
         validate: Returns numbers about the model, which is lent in evaluation mode and, with
-            `fsdp2`, sharded: every process calls it, and must call the model equally often.
+            `fsdp2` or `hsdp`, sharded: every process calls it and must call the model as often.
         validate_every_steps: Steps between its calls; None: after the last step only.
 
     Returns:
@@ -104,6 +104,7 @@ def train(
     """
     with open_processes(config.parallelism) as processes:
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
+        _check_shared(config.out, processes)
         initial = open_initial(config, num_auxiliary=count_auxiliary(config))
         with TrainingData(
             config.data,
@@ -186,10 +187,7 @@ class Run:
         self._optimizer = new_optimizer(initial.model, config.optimizer)
         if checkpoint is not None:
             load_state(
-                checkpoint if processes.is_first else None,
-                model=initial.model,
-                optimizer=self._optimizer,
-                grouped=processes.grouped,
+                checkpoint, model=initial.model, optimizer=self._optimizer, processes=processes
             )
         self.step = progress.step
         self._stops = False
@@ -245,9 +243,10 @@ class Run:
                     self._processes.on_first(lambda: None)
                     raise ending
         final = config.out / "final"
-        weights = gather_weights(self._initial.model)
         if is_first and not final.exists():
-            write_checkpoint(final, self._initial, weights)
+            newest = newest_checkpoint(config.out)
+            assert newest is not None
+            write_checkpoint(final, self._initial, SavedWeights(newest))
             logger.info("wrote %s; %d unreadable records", final, len(self._unreadable))
         return final
 
@@ -271,7 +270,12 @@ class Run:
         stops = request.is_made
         if stops:
             logger.warning("got SIGTERM: a checkpoint follows this step, %d", self.step + 1)
-        totals = sums.total(self._processes, stops=stops)
+        totals = sums.total(
+            self._processes,
+            data_seconds=data_seconds,
+            sync_seconds=self._model.take_sync_seconds(),
+            stops=stops,
+        )
         self._stops = totals.stops
         found = self._processes.gather(unreadable) if totals.num_unreadable else []
         self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))
@@ -291,7 +295,8 @@ class Run:
             grad_norm=grad_norm,
             num_frames=totals.num_frames,
             num_tokens=totals.num_tokens,
-            data_seconds=data_seconds,
+            data_seconds=totals.data_seconds,
+            sync_seconds=totals.sync_seconds,
             compute_seconds=time.perf_counter() - started - data_seconds,
             num_unreadable=len(self._unreadable),
         )
@@ -353,11 +358,11 @@ class Run:
         progress = Progress(step=self.step, unreadable=self._unreadable.found)
         save_state(
             self._config,
-            initial=self._initial,
+            model=self._initial.model,
             optimizer=self._optimizer,
             progress=progress,
             identity=self._identity,
-            is_first=self._processes.is_first,
+            processes=self._processes,
         )
 
     def _read_progress(self) -> tuple[Path | None, Progress]:
@@ -365,6 +370,16 @@ class Run:
         if checkpoint is None:
             return None, Progress()
         return checkpoint, read_progress(checkpoint, self._identity)
+
+
+def _check_shared(out: Path, processes: Processes) -> None:
+    """Every process writes its part of a checkpoint, so all must see one folder."""
+    blind = [str(rank) for rank, sees in enumerate(processes.gather(out.is_dir())) if not sees]
+    if blind:
+        raise InvalidRequestError(
+            f"out {out} must lie on a file system that all nodes share; processes "
+            f"{', '.join(blind)} do not see what the first one made"
+        )
 
 
 def _is_due(step: int, every_steps: int | None) -> bool:

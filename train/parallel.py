@@ -1,8 +1,9 @@
 """Several processes that train one model: who they are, and what they share.
 
 torchrun starts them and says who is who in the environment. They share nothing but gradients
-(`ddp`), or weights and the optimiser's state as well (`fsdp2`). Each averages its loss over its
-own batch, and gradients are averaged over processes.
+(`ddp`), or weights and the optimiser's state as well: all of them (`fsdp2`), or those of each node
+(`hsdp`), and then the nodes share gradients. Each process averages its loss over its own batch, and
+gradients are averaged over processes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +27,7 @@ from groundserve.modeling.vision import VisionEncoder
 from train.config import Parallelism, Precision
 from train.examples import Example
 from train.models import Losses, Trunk
+from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
 
@@ -41,6 +43,8 @@ class Processes:
     """Place of this one, from 0."""
     world_size: int
     """How many there are."""
+    local_world_size: int
+    """How many of them are on a node."""
     device: torch.device
     """What this one computes on."""
     grouped: bool
@@ -94,12 +98,18 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     if parallelism == "none" and world_size > 1:
         raise InvalidRequestError(
             f'parallelism "none" is for one process, WORLD_SIZE is {world_size}; '
-            'set parallelism to "ddp" or "fsdp2", or start it without torchrun'
+            'set parallelism to "ddp", "fsdp2" or "hsdp", or start it without torchrun'
         )
     if parallelism != "none" and not grouped:
         raise InvalidRequestError(
             f'parallelism "{parallelism}" needs torchrun, which sets WORLD_SIZE; start it with: '
             "torchrun --nproc-per-node N -m groundserve.cli.main train ..."
+        )
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if world_size % local_world_size:
+        raise InvalidRequestError(
+            f"every node must have as many processes, WORLD_SIZE is {world_size} and "
+            f"LOCAL_WORLD_SIZE {local_world_size}; give torchrun one --nproc-per-node"
         )
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -108,7 +118,13 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     if grouped:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
-    yield Processes(rank=rank, world_size=world_size, device=device, grouped=grouped)
+    yield Processes(
+        rank=rank,
+        world_size=world_size,
+        local_world_size=local_world_size,
+        device=device,
+        grouped=grouped,
+    )
     # Not after an error: other processes may be in a collective that this would wait for.
     if grouped:
         dist.destroy_process_group()
@@ -128,27 +144,31 @@ class ParallelModel:
         self, trunk: Trunk, *, parallelism: Parallelism, precision: Precision, processes: Processes
     ) -> None:
         self.trunk = trunk
-        """The model itself; under `fsdp2` its parameters are this process's shards."""
+        """The model itself; sharded, its parameters are this process's shards."""
         bf16 = precision == "bf16"
         self._module: torch.nn.Module = trunk
-        if parallelism == "fsdp2":
-            mesh = init_device_mesh(processes.device.type, (processes.world_size,))
+        self._timer = CollectiveTimer(processes.device)
+        mesh = _mesh(parallelism, processes)
+        if mesh is not None:
             policy = MixedPrecisionPolicy()
             if bf16:
                 policy = MixedPrecisionPolicy(
                     param_dtype=torch.bfloat16, reduce_dtype=torch.float32
                 )
-            for layer in trunk.decoder.layers:
-                fully_shard(layer, mesh=mesh, mp_policy=policy)
-            fully_shard(trunk, mesh=mesh, mp_policy=policy)
+            for module in (*trunk.decoder.layers, trunk):
+                time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
         else:
             trunk.to(processes.device)
         if parallelism == "ddp":
-            self._module = DistributedDataParallel(trunk, gradient_as_bucket_view=True)
+            # Its buffers are rotary frequencies, the same everywhere.
+            self._module = DistributedDataParallel(
+                trunk, gradient_as_bucket_view=True, broadcast_buffers=False
+            )
+            time_gradients(self._module, self._timer)
         self._autocast = torch.autocast(
             processes.device.type,
             dtype=torch.bfloat16,
-            enabled=bf16 and parallelism != "fsdp2",  # whose policy casts the weights already
+            enabled=bf16 and mesh is None,  # its policy casts the weights already
         )
 
     def __call__(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
@@ -167,11 +187,19 @@ class ParallelModel:
         """
         context: AbstractContextManager[None] = nullcontext()
         if isinstance(self._module, FSDPModule):
-            self._module.set_requires_gradient_sync(average)
+            # Shards of a node are summed in every pass: put off to the last one, every process
+            # would keep whole gradients until then (`set_requires_gradient_sync`). What nodes have
+            # to add to one another are shards, and waits.
+            self._module.set_requires_all_reduce(average)
         elif isinstance(self._module, DistributedDataParallel) and not average:
             context = self._module.no_sync()
         with context:
             yield
+        self._timer.end()  # of the average that `ddp` has begun
+
+    def take_sync_seconds(self) -> float:
+        """Return how long this process stood in collectives since the last call."""
+        return self._timer.take_seconds()
 
     @contextmanager
     def evaluation(self) -> Iterator[Trunk]:
@@ -180,6 +208,18 @@ class ParallelModel:
         with torch.no_grad(), self._autocast:
             yield self.trunk
         self.trunk.train()
+
+
+def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
+    """Return who shares weights with whom; None: nobody does."""
+    kind, size = processes.device.type, processes.world_size
+    if parallelism == "fsdp2":
+        return init_device_mesh(kind, (size,), mesh_dim_names=("shard",))
+    if parallelism == "hsdp":
+        per_node = processes.local_world_size
+        sizes = (size // per_node, per_node)
+        return init_device_mesh(kind, sizes, mesh_dim_names=("replicate", "shard"))
+    return None
 
 
 def place_vision(vision: VisionEncoder, *, precision: Precision, device: torch.device) -> None:

@@ -1,10 +1,13 @@
 """What a run needs to go on where it stopped, exactly.
 
-    <out>/checkpoint-500/                 opens by itself, as every checkpoint
-    <out>/checkpoint-500/trainer_state/   progress.json, state.pt; comes last and whole
+    <out>/checkpoint-500/trainer_state/progress.json   how far the run is, and which run it is
+    <out>/checkpoint-500/trainer_state/.metadata       which tensor lies in which file
+    <out>/checkpoint-500/trainer_state/__0_0.distcp    what process 0 wrote, and so on
 
-A checkpoint without `trainer_state/` was not finished and is not resumed from. The state is that
-of the whole model, so it can be resumed under another parallelism.
+Every process writes its own shards of the weights and of the optimiser's moments, all at once, into
+a folder of another name, which the first one renames when all is on the disk. So a checkpoint is
+there whole or not at all, and no process holds more than it trains. Another number of processes,
+or another parallelism, reads it too. `train.export` makes a model of it.
 """
 
 from __future__ import annotations
@@ -14,33 +17,38 @@ import logging
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
+from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import model_tensors
 from train.config import StageConfig
-from train.files import flush_directory
-from train.layout import Initial, write_checkpoint
+from train.files import flush, flush_directory
+from train.parallel import Processes
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state"
-_FORMAT = 1
-_AUXILIARY = "auxiliary."
+_FORMAT = 2
+_WEIGHTS, _MOMENTS = "weights", "moments"
 # What may differ when a run goes on: none of it enters a loss. Accumulation steps and processes
 # may change places, see `run_identity`.
 _FREE = frozenset(
@@ -143,78 +151,113 @@ def read_progress(checkpoint: Path, identity: Mapping[str, Any]) -> Progress:
     return Progress(step=saved["step"], unreadable=unreadable)
 
 
-def gather_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return whole weights on the CPU in the first process, nothing in the others."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = cast(dict[str, Tensor], get_model_state_dict(model, options=options))
-    # What was gathered from uneven shards lies in a larger storage, which safetensors refuses.
-    return {
-        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-        for name, tensor in weights.items()
-    }
-
-
 def save_state(
     config: StageConfig,
     *,
-    initial: Initial,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     identity: Mapping[str, Any],
-    is_first: bool,
+    processes: Processes,
 ) -> None:
     """Write a checkpoint and remove those that are too old; all processes must call it."""
-    weights = gather_weights(initial.model)
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    moments = get_optimizer_state_dict(initial.model, optimizer, options=options)
-    if not is_first:
-        return
     checkpoint = config.out / f"checkpoint-{progress.step}"
-    write_checkpoint(checkpoint, initial, weights)
-    partial = checkpoint / f".{_STATE}.partial"
-    partial.mkdir()
-    auxiliary = {name: value for name, value in weights.items() if name.startswith(_AUXILIARY)}
-    torch.save({"optimizer": moments, "auxiliary": auxiliary}, partial / "state.pt")
+    partial = checkpoint.with_name(f".{checkpoint.name}.partial")
+    tensors, _ = _tensors(model, optimizer)
+    with _quiet():
+        # Rates and betas follow from the config, so tensors are all there is.
+        save_tensors(tensors, checkpoint_id=partial / _STATE, no_dist=not processes.grouped)
+    if not processes.is_first:
+        return
     saved = {"format": _FORMAT, **asdict(progress), "run": identity}
-    (partial / "progress.json").write_text(json.dumps(saved, indent=1) + "\n", "utf-8")
+    (partial / _STATE / "progress.json").write_text(json.dumps(saved, indent=1) + "\n", "utf-8")
     flush_directory(partial)
-    partial.rename(checkpoint / _STATE)
-    flush_directory(checkpoint / _STATE)
+    partial.rename(checkpoint)
+    flush(config.out)
     _remove_old(config.out, keep_last=config.keep_last)
     logger.info("wrote %s", checkpoint)
 
 
 def load_state(
-    checkpoint: Path | None,
+    checkpoint: Path,
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    grouped: bool,
+    processes: Processes,
 ) -> None:
-    """Give model and optimiser what a checkpoint holds.
+    """Give model and optimiser what a checkpoint holds; all processes must call it.
 
     Args:
-        checkpoint: In the first process; None in the others, which get theirs from it.
-        model: As saved, under any parallelism.
+        checkpoint: Of any number of processes and parallelism.
+        model: As saved.
         optimizer: New, of that model.
-        grouped: Whether there are others; all processes must call it then.
+        processes: Each reads what it trains.
 
     Raises:
-        InvalidRequestError: A file is damaged.
+        InvalidRequestError: A file is missing or damaged, or lies where a process cannot see it.
     """
-    weights: dict[str, Any] = {}
-    moments: dict[str, Any] = {}
-    if checkpoint is not None:
-        path = checkpoint / _STATE / "state.pt"
+    tensors, whole = _tensors(model, optimizer)
+    path = checkpoint / _STATE
+    try:
+        with _quiet():
+            load_tensors(tensors, checkpoint_id=path, no_dist=not processes.grouped)  # in place
+    except CheckpointException as error:
+        raise _damaged(checkpoint, path) from error
+    set_model_state_dict(model, tensors[_WEIGHTS])
+    set_optimizer_state_dict(model, optimizer, whole)
+
+
+class SavedWeights(Mapping[str, Tensor]):
+    """The weights of a checkpoint by the model's names; each is read whole when asked for.
+
+    Raises:
+        InvalidRequestError: A file is missing or damaged.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._path = checkpoint / _STATE
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise _damaged(checkpoint, path) from error
-        weights = model_tensors(checkpoint) | state["auxiliary"]
-        moments = state["optimizer"]
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=grouped)
-    set_model_state_dict(model, weights, options=options)
-    set_optimizer_state_dict(model, optimizer, moments, options=options)
+            found = FileSystemReader(self._path).read_metadata().state_dict_metadata
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise _damaged(checkpoint, self._path) from error
+        self._entries = {
+            name.removeprefix(f"{_WEIGHTS}."): entry
+            for name, entry in found.items()
+            if name.startswith(f"{_WEIGHTS}.") and isinstance(entry, TensorStorageMetadata)
+        }
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
+        try:
+            with _quiet():
+                load_tensors({_WEIGHTS: {name: tensor}}, checkpoint_id=self._path, no_dist=True)
+        except CheckpointException as error:
+            raise _damaged(self._checkpoint, self._path) from error
+        return tensor
+
+
+def _tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return weights and moments as they lie here, and the optimiser's whole state of those."""
+    whole: dict[str, Any] = get_optimizer_state_dict(model, optimizer)
+    return {_WEIGHTS: get_model_state_dict(model), _MOMENTS: whole["state"]}, whole
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Said of every process that is meant to be alone.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable", UserWarning)
+        yield
 
 
 def _finished(out: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,10 @@ class StepTotals:
     """Visual and text, through the decoder."""
     num_unreadable: int
     """Records, not distinct."""
+    data_seconds: tuple[float, ...]
+    """What each process waited for its samples, by rank."""
+    sync_seconds: tuple[float, ...]
+    """What each stood in collectives, by rank."""
     stops: bool
     """Whether any process was asked to stop."""
 
@@ -48,33 +52,43 @@ class StepSums:
         self._num_tokens += sum(map(_num_tokens, examples))
         self._num_unreadable += num_unreadable
 
-    def total(self, processes: Processes, *, stops: bool) -> StepTotals:
-        """Add up over processes; all must call it.
+    def total(
+        self, processes: Processes, *, data_seconds: float, sync_seconds: float, stops: bool
+    ) -> StepTotals:
+        """Add up over processes, and collect each one's times; all must call it.
 
         Args:
             processes: Who takes part.
-            stops: Whether this one was asked to stop. It travels with the sums, so that all
-                processes agree after which step they do.
+            data_seconds: What this one waited for its samples.
+            sync_seconds: What it stood in collectives.
+            stops: Whether it was asked to stop. This travels with the sums, so that all processes
+                agree after which step they do.
         """
         counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable, stops)
-        values = torch.cat(
-            [
-                torch.stack(list(self._losses.values())),
-                torch.tensor(counts, dtype=torch.float64, device=processes.device),
-            ]
-        )
-        *sums, num_read, num_frames, num_tokens, num_unreadable, num_stops = processes.total(
-            values
+        seconds = torch.zeros(2, processes.world_size, dtype=torch.float64)
+        seconds[:, processes.rank] = torch.tensor([data_seconds, sync_seconds])
+        own = torch.cat([torch.tensor(counts, dtype=torch.float64), seconds.flatten()])
+        # One collective for all of it.
+        values = processes.total(
+            torch.cat([torch.stack(list(self._losses.values())), own.to(processes.device)])
         ).tolist()
-        losses = dict(zip(self._losses, sums, strict=True))
+        losses = dict(zip(self._losses, values, strict=False))
+        rest = values[len(losses) :]
+        num_read, num_frames, num_tokens, num_unreadable, num_stops, *waited = rest
         return StepTotals(
             losses={name: total / num_read for name, total in losses.items()} if num_read else {},
             num_read=int(num_read),
             num_frames=int(num_frames),
             num_tokens=int(num_tokens),
             num_unreadable=int(num_unreadable),
+            data_seconds=_rounded(waited[: processes.world_size]),
+            sync_seconds=_rounded(waited[processes.world_size :]),
             stops=num_stops > 0,
         )
+
+
+def _rounded(seconds: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in seconds)
 
 
 def _num_tokens(example: Example) -> int:

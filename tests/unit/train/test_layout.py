@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -409,10 +411,7 @@ def test_a_padding_token_that_is_an_exclamation_mark_is_kept_with_a_warning(capl
 def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
     from train import layout
 
-    save = layout.save_torch_state_dict
-    monkeypatch.setattr(
-        layout, "save_torch_state_dict", lambda t, folder: save(t, folder, max_shard_size="50KB")
-    )
+    monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
     initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
     out = write(tmp_path / "4", initial)
     index = json.loads((out / "model.safetensors.index.json").read_text())["weight_map"]
@@ -423,6 +422,44 @@ def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
         assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {torch.float32}  # noqa: SIM118
     again = open_initial(make_config(grounding, out), num_auxiliary=0).model.state_dict()
     assert_equal(again, initial.model.state_dict())
+
+
+class ReadOneByOne(Mapping):
+    """Hands out copies, and counts the bytes of those that live at one time."""
+
+    def __init__(self, tensors):
+        self.tensors, self.alive, self.most, self.read = tensors, 0, 0, []
+
+    def __len__(self):
+        return len(self.tensors)
+
+    def __iter__(self):
+        return iter(self.tensors)
+
+    def __getitem__(self, name):
+        tensor = self.tensors[name].clone()
+        self.read.append(name)
+        self.alive += tensor.nbytes
+        self.most = max(self.most, self.alive)
+        weakref.finalize(tensor, self.forget, tensor.nbytes)
+        return tensor
+
+    def forget(self, num_bytes):
+        self.alive -= num_bytes
+
+
+def test_no_more_than_one_file_is_held(qwen2, tower, tmp_path, monkeypatch):
+    from train import layout
+
+    monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
+    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
+    weights = ReadOneByOne(initial.model.state_dict())
+    write_checkpoint(tmp_path / "4", initial, weights)
+    assert sorted(weights.read) == sorted(weights.tensors)  # each once
+    sizes = [tensor.nbytes for tensor in weights.tensors.values()]
+    assert sum(sizes) > 2 * weights.most
+    assert weights.most <= max(50_000, *sizes)  # what is larger than a file has one to itself
+    assert_equal(model_tensors(tmp_path / "4"), weights.tensors)
 
 
 def test_training_does_not_write_to_the_file_it_started_from(qwen2, tower, tmp_path):
@@ -453,10 +490,10 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint(qwen2, tower, tmp_path
     before = all_tensors(out)
     change(initial, 1)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(layout, "save_torch_state_dict", fail)
+    monkeypatch.setattr(layout, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         write(out, initial)
     assert_equal(all_tensors(out), before)

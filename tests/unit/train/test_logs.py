@@ -22,7 +22,8 @@ def make_report(step, loss=0.5):
         grad_norm=2.0,
         num_frames=8,
         num_tokens=90,
-        data_seconds=0.25,
+        data_seconds=(0.25, 0.5),
+        sync_seconds=(1.0, 0.25),
         compute_seconds=1.5,
         num_unreadable=1,
     )
@@ -43,7 +44,8 @@ def test_a_step_is_a_line(tmp_path):
         "grad_norm": 2.0,
         "num_frames": 8,
         "num_tokens": 90,
-        "data_seconds": 0.25,
+        "data_seconds": [0.25, 0.5],
+        "sync_seconds": [1.0, 0.25],
         "compute_seconds": 1.5,
         "num_unreadable": 1,
     }
@@ -86,7 +88,8 @@ def test_tensorboard_has_the_same_numbers(tmp_path):
     }
     assert scalars["train/loss"] == scalars["train/grounding"] == [(1, 0.5), (2, 0.25)]
     assert scalars["train/learning_rate/out_proj"] == [(s, pytest.approx(1e-4)) for s in (1, 2)]
-    assert scalars["train/seconds/data"] == [(1, 0.25), (2, 0.25)]
+    assert scalars["train/seconds/data"] == [(1, 0.5), (2, 0.5)]
+    assert scalars["train/seconds/wait"] == [(1, 0.75), (2, 0.75)]
     assert "validation/accuracy" not in scalars or not scalars["validation/accuracy"]
 
 

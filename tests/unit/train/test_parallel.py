@@ -1,13 +1,16 @@
-"""One process, two that share gradients, and two that share weights train the same model."""
+"""One process, several that share gradients, and several that share weights train one model."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
@@ -21,14 +24,17 @@ from tests.unit.train.runs import (
     metrics,
     run,
 )
-from tests.unit.train.two_processes import (
+from tests.unit.train.several_processes import (
     NUM_PASSES,
     STEP_LEFT,
     UNREADABLE,
+    WAIT,
     configs,
     copy_left,
+    node_configs,
 )
 from train.layout import open_initial
+from train.logs import read_metrics
 from train.models import encode_frames
 from train.parallel import checkpoint_activations, open_processes
 
@@ -41,25 +47,50 @@ WEIGHT = {"rtol": 0.0, "atol": 5e-5}
 BF16_LOSS = 2e-2
 
 
+def launch(folder, names, *, num_nodes):
+    """Start a node as a user does, with two processes each, and wait for the runs."""
+    script = REPOSITORY / "tests" / "unit" / "train" / "several_processes.py"
+    meet = ["--standalone"]
+    if num_nodes > 1:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        meet = ["--nnodes", str(num_nodes), "--rdzv-backend", "c10d"]
+        meet += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *meet, "--nproc-per-node", "2"]
+    nodes = []
+    with ExitStack() as stack:
+        for number in range(num_nodes):
+            log = stack.enter_context((folder / f"node-{number}.log").open("w"))
+            command = [*torchrun, str(script), str(folder), *names]
+            environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+            nodes.append(
+                stack.enter_context(
+                    subprocess.Popen(
+                        command, stdout=log, stderr=log, cwd=REPOSITORY, env=environment
+                    )
+                )
+            )
+        for node in nodes:
+            node.wait(timeout=400)
+    # Not the exit code: what counts is that every run wrote its result.
+    missing = [name for name in names if not (folder / name / "final").is_dir()]
+    assert not missing, "\n".join(path.read_text() for path in folder.glob("node-*.log"))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Finished runs of two processes, by name."""
     folder = tmp_path_factory.mktemp("two")
-    names = list(configs(folder))
-    script = REPOSITORY / "tests" / "unit" / "train" / "two_processes.py"
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    finished = subprocess.run(
-        [sys.executable, *launch, str(script), str(folder), *names],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    # Not the exit code: what counts is that every run wrote its result.
-    missing = [name for name in names if not (folder / name / "final").is_dir()]
-    assert not missing, f"{missing}\n{finished.stderr}"
-    return folder
+    return launch(folder, list(configs(folder)), num_nodes=1)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Finished runs of two nodes of two processes, by name."""
+    folder = tmp_path_factory.mktemp("nodes")
+    return launch(folder, list(node_configs(folder)), num_nodes=2)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +98,7 @@ def alone(tmp_path_factory):
     """The same runs in one process that accumulates what the two do in a step."""
     folder = tmp_path_factory.mktemp("one")
     for name, config in configs(folder).items():
-        if name != "ddp_resumed":
+        if not name.endswith(("_resumed", "_slow")):
             config = replace(
                 config,
                 out=folder / name,
@@ -89,6 +120,67 @@ def test_two_processes_train_as_one(folder, alone, name):
         for key in ("step", "epoch", "learning_rates", "num_frames", "num_tokens"):
             assert line[key] == wanted[key]
         assert line["num_unreadable"] == wanted["num_unreadable"]
+
+
+@pytest.fixture(scope="module")
+def alone_as_nodes(tmp_path_factory):
+    """One process that accumulates what two nodes do in a step."""
+    config = replace(
+        node_configs("unused")["hsdp"],
+        out=tmp_path_factory.mktemp("one") / "run",
+        parallelism="none",
+        accumulation_steps=2 * NUM_PASSES,
+        gradient_checkpointing=False,
+    )
+    run(config, data=FakeData(unreadable=UNREADABLE))
+    return config.out
+
+
+@pytest.mark.parametrize("name", ["hsdp", "hsdp_resumed"])
+def test_nodes_that_share_gradients_train_as_one_process(nodes, alone_as_nodes, name):
+    found, expected = metrics(nodes / name), metrics(alone_as_nodes)
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(nodes / name, alone_as_nodes, **WEIGHT)
+    for line, wanted in zip(found, expected, strict=True):
+        assert line["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-5)
+        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
+            assert line[key] == wanted[key]
+
+
+def test_a_resumed_run_of_shards_is_the_same_to_the_last_bit(nodes):
+    assert metrics(nodes / "hsdp_resumed") == metrics(nodes / "hsdp")
+    assert_same_weights(nodes / "hsdp_resumed", nodes / "hsdp")
+
+
+def test_nodes_train_in_bf16(nodes):
+    found, expected = losses(metrics(nodes / "hsdp_bf16")), losses(metrics(nodes / "hsdp"))
+    assert found == pytest.approx(expected, rel=BF16_LOSS)
+    assert found != pytest.approx(expected, rel=LOSS)
+
+
+def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
+    copy_left(nodes / "hsdp", tmp_path / "run")
+    config = replace(
+        node_configs("unused")["hsdp"],
+        out=tmp_path / "run",
+        parallelism="none",
+        accumulation_steps=2 * NUM_PASSES,
+    )
+    found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
+    assert losses(found) == pytest.approx(losses(metrics(nodes / "hsdp")), rel=LOSS)
+    assert_same_weights(config.out, alone_as_nodes, **WEIGHT)
+
+
+@pytest.mark.parametrize("name", ["ddp_slow", "fsdp2_slow"])
+def test_every_rank_s_wait_is_logged(folder, name):
+    """The second process waits for its samples, and the first one for the second."""
+    (line,) = read_metrics(folder / name)
+    first, second = line["data_seconds"]
+    num_passes = NUM_PASSES // 2
+    assert second >= num_passes * WAIT
+    assert first < WAIT
+    first, second = line["sync_seconds"]
+    assert first - second > num_passes * WAIT / 2
 
 
 def test_bf16_shards_train_like_autocast(folder, alone):
@@ -129,12 +221,18 @@ def test_sharded_checkpoint_resumes_with_whole_weights(folder):
     assert_same_weights(folder / "ddp_resumed", folder / "fsdp2", **WEIGHT)
 
 
-def test_state_of_shards_is_whole(folder):
-    state = folder / "fsdp2" / "checkpoint-4" / "trainer_state"
+@pytest.mark.parametrize(("name", "num_files"), [("ddp", 2), ("fsdp2", 2)])
+def test_every_process_writes_its_shards(folder, name, num_files):
+    state = folder / name / "checkpoint-4" / "trainer_state"
     assert json.loads((state / "progress.json").read_text())["step"] == 4
-    moments = torch.load(state / "state.pt", weights_only=True)["optimizer"]["state"]
-    assert moments["decoder.layers.1.mlp.up_proj.weight"]["exp_avg"].shape == (128, 64)
-    assert moments["head.weight"]["exp_avg"].shape == (1, 64)
+    files = sorted(state.glob("*.distcp"))
+    assert len(files) == num_files
+    sizes = [file.stat().st_size for file in files]
+    assert max(sizes) < 0.6 * sum(sizes)  # nobody wrote the whole
+    found = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
+    entry = found["moments.decoder.layers.1.mlp.up_proj.weight.exp_avg"]
+    assert entry.size == (128, 64)
+    assert len(entry.chunks) == (2 if name == "fsdp2" else 1)
 
 
 @pytest.mark.parametrize(

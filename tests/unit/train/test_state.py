@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import NUM_AUXILIARY, assert_same_weights, losses, make_config, run
 from train import state
+from train.export import export
 from train.layout import open_initial
-from train.state import newest_checkpoint, prepare_out, read_progress, run_identity
+from train.state import SavedWeights, newest_checkpoint, prepare_out, read_progress, run_identity
 
 
 def checkpoints(out):
@@ -34,15 +37,43 @@ def test_last_checkpoints_are_kept(finished):
     assert newest_checkpoint(finished).name == "checkpoint-6"
 
 
-def test_every_checkpoint_opens_by_itself(finished):
-    config = make_config("unused", init=finished / "checkpoint-4")
-    model = open_initial(config, num_auxiliary=0).model
-    saved = torch.load(finished / "checkpoint-4" / "trainer_state" / "state.pt", weights_only=True)
-    assert saved["auxiliary"]["auxiliary.weight"].shape == (NUM_AUXILIARY, 64)
-    assert saved["optimizer"]["state"].keys() == {
-        *(name for name, _ in model.named_parameters()),
-        *saved["auxiliary"],
-    }
+def test_a_checkpoint_holds_weights_and_moments(finished):
+    entries = dcp.FileSystemReader(finished / "checkpoint-4/trainer_state").read_metadata()
+    saved = {name: tuple(e.size) for name, e in entries.state_dict_metadata.items()}
+    model = open_initial(make_config("unused"), num_auxiliary=NUM_AUXILIARY).model
+    for name, parameter in model.named_parameters():
+        assert saved.pop(f"weights.{name}") == parameter.shape
+        assert saved.pop(f"moments.{name}.exp_avg") == parameter.shape
+        assert saved.pop(f"moments.{name}.exp_avg_sq") == parameter.shape
+        assert saved.pop(f"moments.{name}.step") == ()
+    assert saved == {}
+
+
+def test_weights_are_read_one_by_one(finished):
+    saved = SavedWeights(finished / "checkpoint-6")
+    model = open_initial(
+        make_config("unused", init=finished / "final"), num_auxiliary=NUM_AUXILIARY
+    ).model.state_dict()
+    assert {*saved} == {*model}
+    assert saved["auxiliary.weight"].shape == (NUM_AUXILIARY, 64)
+    for name in ("head.weight", "decoder.layers.1.mlp.up_proj.weight"):
+        torch.testing.assert_close(saved[name], model[name], rtol=0, atol=0)
+
+
+def test_a_checkpoint_in_the_middle_is_exported(finished, tmp_path):
+    config = replace(make_config(tmp_path / "run", save_every_steps=2), max_steps=6)
+    export(config, finished / "checkpoint-6", tmp_path / "six")
+    assert_same_files(tmp_path / "six", finished / "final")
+    export(config, finished / "checkpoint-4", tmp_path / "four")
+    four = Checkpoint.open(tmp_path / "four").load_grounding()
+    assert torch.equal(four.head.weight, SavedWeights(finished / "checkpoint-4")["head.weight"])
+    with pytest.raises(InvalidRequestError, match="checkpoint-5/trainer_state is missing or dam"):
+        export(config, finished / "checkpoint-5", tmp_path / "five")
+
+
+def assert_same_files(found, expected):
+    for path in (path for path in expected.rglob("*") if path.is_file()):
+        assert (found / path.relative_to(expected)).read_bytes() == path.read_bytes(), path
 
 
 def test_numbers_order_checkpoints(tmp_path):
@@ -51,11 +82,11 @@ def test_numbers_order_checkpoints(tmp_path):
     assert newest_checkpoint(tmp_path).name == "checkpoint-10"
 
 
-@pytest.mark.parametrize("broken", ["state", "weights"])
+@pytest.mark.parametrize("broken", ["tensors", "progress"])
 def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, broken):
     expected = run(make_config(tmp_path / "whole", save_every_steps=2))
     config = make_config(tmp_path / "run", save_every_steps=2)
-    target, name = (torch, "save") if broken == "state" else (state, "write_checkpoint")
+    target, name = (state, "save_tensors") if broken == "tensors" else (state, "flush_directory")
     write = getattr(target, name)
     calls = 0
 
@@ -63,8 +94,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, 
         nonlocal calls
         calls += 1
         if calls == 2:
-            if broken == "weights":
-                (config.out / ".checkpoint-4.partial").mkdir()
+            (config.out / ".checkpoint-4.partial").mkdir(exist_ok=True)
             raise OSError(28, "No space left on device")
         return write(*args, **kwargs)
 
@@ -81,26 +111,25 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, 
 
 KILLED = """
 import os, sys
-from pathlib import Path
-import torch
+import torch.distributed.checkpoint as dcp
 from tests.unit.train.runs import make_config, run
 
-save, paths = torch.save, []
+write_data, calls = dcp.FileSystemWriter.write_data, []
 
-def die_second(value, path):
-    paths.append(path)
-    if len(paths) == 2:
-        Path(path).write_bytes(b"half")
+def die_second(self, *args):
+    calls.append(self)
+    future = write_data(self, *args)
+    if len(calls) == 2:  # the tensors are there, what lies where is not
         os.kill(os.getpid(), 9)
-    save(value, path)
+    return future
 
-torch.save = die_second
+dcp.FileSystemWriter.write_data = die_second
 run(make_config(sys.argv[1], save_every_steps=2))
 """
 
 
 def test_a_killed_process_leaves_the_checkpoint_before(tmp_path):
-    """As `kill -9` in the middle of writing the second checkpoint's state."""
+    """As `kill -9` in the middle of writing the second checkpoint's tensors."""
     config = make_config(tmp_path / "run", save_every_steps=2)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, config.out],
@@ -110,12 +139,13 @@ def test_a_killed_process_leaves_the_checkpoint_before(tmp_path):
         cwd=REPOSITORY,
     )
     assert killed.returncode == -9, killed.stderr
-    assert checkpoints(config.out) == ["checkpoint-2", "checkpoint-4"]
+    assert checkpoints(config.out) == [".checkpoint-4.partial", "checkpoint-2"]
     assert newest_checkpoint(config.out).name == "checkpoint-2"
     steps = []
     found = run(config, resume=True, on_step=lambda report: steps.append(report.step))
     assert steps == [3, 4, 5, 6]
     assert len(losses(found)) == 6
+    assert checkpoints(config.out) == ["checkpoint-4", "checkpoint-6"]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
@@ -209,19 +239,21 @@ def test_resume_refuses_another_config(finished):
         run(config, resume=True)
 
 
-@pytest.mark.parametrize("name", ["state.pt", "progress.json"])
+@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "progress.json"])
 def test_a_damaged_state_is_named(tmp_path, name):
     config = make_config(tmp_path / "run", max_steps=1)
     run(config)
     path = config.out / "checkpoint-1" / "trainer_state" / name
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InvalidRequestError, match=rf"{name} is missing or damaged; remove"):
+    with pytest.raises(
+        InvalidRequestError, match=r"trainer_state\S* is missing or damaged; remove"
+    ):
         run(config, resume=True)
 
 
 def test_a_later_format_is_refused(finished, tmp_path):
     saved = json.loads((finished / "checkpoint-6" / "trainer_state" / "progress.json").read_text())
     (tmp_path / "trainer_state").mkdir()
-    (tmp_path / "trainer_state" / "progress.json").write_text(json.dumps({**saved, "format": 2}))
-    with pytest.raises(InvalidRequestError, match="format is 2, this version reads 1"):
+    (tmp_path / "trainer_state" / "progress.json").write_text(json.dumps({**saved, "format": 3}))
+    with pytest.raises(InvalidRequestError, match="format is 3, this version reads 2"):
         read_progress(tmp_path, identity(make_config(finished)))

@@ -1,4 +1,4 @@
-"""Runs that torchrun starts in two processes: python two_processes.py FOLDER NAME...
+"""Runs that torchrun starts in several processes: python several_processes.py FOLDER NAME...
 
 They speak through the files they write: gloo sometimes aborts when an interpreter exits.
 """
@@ -16,7 +16,9 @@ from train.parallel import open_processes
 
 UNREADABLE = (3, 5)  # passes of the second process only, one in two of its steps
 NUM_PASSES = 4
-"""Forward passes a step in all processes."""
+"""Forward passes a step in all processes, on one node."""
+WAIT = 1.0
+"""Seconds that the last process of a slow run waits for each of its samples."""
 STEP_LEFT = 2
 """Checkpoint that `ddp_resumed` goes on from."""
 
@@ -32,7 +34,16 @@ def configs(folder):
         "fsdp2_bf16": replace(sharded, precision="bf16"),
         "fsdp2_projector": replace(sharded, stage="projector", auxiliary_weight=0.0),
         "ddp_resumed": replace(base, parallelism="ddp"),
+        "ddp_slow": replace(base, parallelism="ddp", max_steps=1),
+        "fsdp2_slow": replace(sharded, max_steps=1),
     }
+
+
+def node_configs(folder):
+    """Four steps each, on two nodes of two processes."""
+    sharded = configs(folder)["fsdp2"]
+    hybrid = replace(sharded, parallelism="hsdp")
+    return {"hsdp": hybrid, "hsdp_bf16": replace(hybrid, precision="bf16"), "hsdp_resumed": hybrid}
 
 
 def leave_at(folder, step):
@@ -53,10 +64,13 @@ def main(folder, *names):
     with open_processes("ddp") as processes:  # gloo can be opened once
         for name in names:
             out = Path(folder) / name
-            config = replace(configs(folder)[name], out=out)
-            if resume := name == "ddp_resumed":
-                processes.on_first(lambda out=out: copy_left(out.parent / "fsdp2", out))
-            run_in(processes, config, data=FakeData(unreadable=UNREADABLE), resume=resume)
+            config = replace((configs(folder) | node_configs(folder))[name], out=out)
+            if resume := name.endswith("_resumed"):
+                left = "hsdp" if name == "hsdp_resumed" else "fsdp2"
+                processes.on_first(lambda out=out, left=left: copy_left(out.parent / left, out))
+            is_late = name.endswith("_slow") and processes.rank == processes.world_size - 1
+            data = FakeData(unreadable=UNREADABLE, wait=WAIT * is_late)
+            run_in(processes, config, data=data, resume=resume)
 
 
 if __name__ == "__main__":

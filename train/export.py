@@ -1,0 +1,52 @@
+"""Make a model of a checkpoint in the middle of a run, as `final/` is made of the last one.
+
+    python -m train.export grounding --config grounding.toml --step 500 --out runs/at-500
+
+One process on its own does it, whatever wrote the checkpoint. The weights are read one file of the
+result at a time; besides them, the main memory holds what the stage started from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.config import StageConfig
+from train.layout import open_initial, write_checkpoint
+from train.stages import STAGES, read_config
+from train.state import SavedWeights
+
+
+def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint of a run in the reference's layout.
+
+    Args:
+        config: The run's.
+        checkpoint: Its `checkpoint-<step>/`.
+        out: Folder to be made; an earlier checkpoint there is replaced.
+
+    Raises:
+        InvalidRequestError: What the run started from cannot be read, or `checkpoint` cannot, or
+            `out` exists and is something else.
+        UnsupportedError: As `open_initial`.
+    """
+    weights = SavedWeights(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(out, open_initial(config, num_auxiliary=0), weights)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m train.export")
+    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
+    parser.add_argument("--step", type=int, required=True, help="of the checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder to be made")
+    given = parser.parse_args(arguments)
+    config = read_config(given.stage, given.config)
+    export(config, config.out / f"checkpoint-{given.step}", given.out)
+
+
+if __name__ == "__main__":
+    main()
