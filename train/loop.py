@@ -24,6 +24,7 @@ from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import IMAGE_TOKEN_ID
 from train.config import StageConfig
+from train.cost import SampleCost
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
 from train.examples import IGNORE_INDEX, Example, Text
@@ -69,9 +70,19 @@ class BatchSource(Protocol):
         """Return how many micro-batches each rank has in an epoch."""
 
     def batches(
-        self, *, first: int, last: int, rank: int, world_size: int, batch_size: int
+        self,
+        *,
+        first: int,
+        last: int,
+        rank: int,
+        world_size: int,
+        batch_size: int,
+        accumulation_steps: int,
     ) -> Iterator[Batch]:
-        """Yield the micro-batches first..last-1 of a rank, counted over all epochs."""
+        """Yield the micro-batches first..last-1 of a rank, counted over all epochs.
+
+        Those of a step, `accumulation_steps` of every rank, may be dealt to ranks in any way.
+        """
 
 
 def train(
@@ -114,6 +125,13 @@ def train(
             image_size=initial.vision.image_size,
             side=initial.vision.side,
             seed=config.seed,
+            cost=SampleCost.of(
+                initial.checkpoint_config,
+                initial.source.vision_config,
+                is_trained=config.stage != "projector",
+                is_causal=initial.model.is_causal,
+                recomputes=config.gradient_checkpointing,
+            ),
         ) as data:
             run = Run(config, data=data, initial=initial, processes=processes)
             return run.finish(
@@ -218,6 +236,7 @@ class Run:
                 rank=self._processes.rank,
                 world_size=self._processes.world_size,
                 batch_size=config.batch_size,
+                accumulation_steps=config.accumulation_steps,
             )
             while self.step < self.num_steps:
                 report = self._do_step(batches, request)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
 from train.data.record import Media, Record
 from train.data.records import MalformedRecord
+
+UNKNOWN_SECONDS = 100.0
+"""How long a video is taken to be that says nothing: the mean of VideoITG-40K's folders."""
+# LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
+_FOLDER = re.compile(r"(?:^|/)(\d+)_(\d+)_([sm])_")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +43,31 @@ def group_records(
         step = questions_per_video if media else 1
         items += [_new_item(media, run[i : i + step]) for i in range(0, len(run), step)]
     return items
+
+
+def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
+    """Guess T from the records.
+
+    It is known where the records list what every frame shows, and for images. A video lasts the
+    record's `duration`, or else the middle of what the name of its folder says, but reaches the
+    last relevant frame; one that says nothing, `UNKNOWN_SECONDS`.
+    """
+    if item.media is None or item.media.kind == "image":
+        return 1
+    targets = item.records[0].frame_targets
+    if targets is not None:
+        return len(targets.frames)
+    seconds = item.records[0].duration or _folder_seconds(item.media.path) or UNKNOWN_SECONDS
+    named = [frame for record in item.records for frame in record.positive_frames or ()]
+    return min(max(round(seconds * sample_fps), 1 + max(named, default=0)), max_frames)
+
+
+def _folder_seconds(path: str) -> float | None:
+    found = _FOLDER.search(path)
+    if found is None:
+        return None
+    middle = (int(found[1]) + int(found[2])) / 2
+    return middle * (60 if found[3] == "m" else 1)
 
 
 def _media_of(record: Record | MalformedRecord) -> Media | None:

@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, Stage
+from train.cost import SampleCost
 from train.data.ahead import map_ahead
 from train.data.items import Item, group_records
-from train.data.order import item_generator, micro_batches, num_micro_batches
+from train.data.order import MicroBatch, deal, item_generator, micro_batches, num_micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
 from train.data.records import read_records
 from train.examples import Example
@@ -56,6 +57,7 @@ class TrainingData:
         image_size: int,
         side: int,
         seed: int,
+        cost: SampleCost | None = None,
     ) -> None:
         """Read the data file.
 
@@ -67,6 +69,7 @@ class TrainingData:
             image_size: Side of the vision tower's frames.
             side: Patches along that side, the largest grid.
             seed: Of the order, the rates and the grids.
+            cost: By which the micro-batches of a step are dealt to ranks; None: as they are drawn.
 
         Raises:
             InvalidRequestError: The file as a whole, or with this config, cannot be used.
@@ -96,6 +99,7 @@ class TrainingData:
             self.num_auxiliary,
         )
         self._seed = seed
+        self._cost = cost
         self._num_workers = config.num_workers
         self._reader = ItemReader(
             config,
@@ -116,23 +120,31 @@ class TrainingData:
         return num_micro_batches(len(self), world_size=world_size, batch_size=batch_size)
 
     def batches(
-        self, *, first: int, last: int, rank: int, world_size: int, batch_size: int
+        self,
+        *,
+        first: int,
+        last: int,
+        rank: int,
+        world_size: int,
+        batch_size: int,
+        accumulation_steps: int = 1,
     ) -> Generator[Batch, None, None]:
         """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
 
-        Each is the same whatever `first` is, so a run goes on where it stopped. Closing the
-        generator drops what was read ahead.
+        Each is the same whatever `first` is, so a run goes on where it stopped; but `first` begins
+        a step, whose `accumulation_steps` micro-batches are dealt together. Closing the generator
+        drops what was read ahead.
         """
-        plan = micro_batches(
+        passes = micro_batches(
             len(self),
             lengths=self._lengths,
             seed=self._seed,
             first=first,
             last=last,
-            rank=rank,
             world_size=world_size,
             batch_size=batch_size,
         )
+        plan = self._dealt(passes, rank=rank, accumulation_steps=accumulation_steps)
         tasks = ((batch.epoch, number) for batch in plan for number in batch.items)
         with closing(self._read_ahead(tasks, draws_grid=True)) as readings:
             while members := list(islice(readings, batch_size)):
@@ -178,6 +190,32 @@ class TrainingData:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _dealt(
+        self, passes: Iterator[list[MicroBatch]], *, rank: int, accumulation_steps: int
+    ) -> Iterator[MicroBatch]:
+        """Yield the micro-batches of a rank; one that is alone has them as they are drawn."""
+        while step := list(islice(passes, accumulation_steps)):
+            world_size = len(step[0])
+            batches = [batch for ranks in step for batch in ranks]
+            chosen = list(range(rank, len(batches), world_size))
+            if self._cost is not None and world_size > 1:
+                costs = [self._predict(batch, self._cost) for batch in batches]
+                chosen = deal(costs, num_ranks=world_size)[rank]
+            yield from (batches[i] for i in chosen)
+
+    def _predict(self, batch: MicroBatch, cost: SampleCost) -> float:
+        guesses = [
+            self._reader.guess(
+                self._items[number],
+                rng=item_generator(seed=self._seed, epoch=batch.epoch, item=number),
+            )
+            for number in batch.items
+        ]
+        return cost(
+            num_frames=sum(guess.num_frames for guess in guesses),
+            lengths=[length for guess in guesses for length in guess.lengths],
+        )
 
     def _read_ahead(
         self, tasks: Iterator[tuple[int, int]], *, draws_grid: bool

@@ -6,6 +6,8 @@ run that stops and goes on reads what it would have read.
     epoch's order   i0 i1 i2 i3 i4 i5 i6        n = 7 items, W = 2 ranks, batches of B = 2
     micro-batch 0   |rank 0|rank 1|             a block of W * B
     micro-batch 1               |i4 i5|i6 i0|   filled up from the epoch's own beginning
+
+The micro-batches of an optimiser step are then dealt anew, so that ranks wait less for one another.
 """
 
 from __future__ import annotations
@@ -64,16 +66,15 @@ def micro_batches(
     seed: int,
     first: int,
     last: int,
-    rank: int,
     world_size: int,
     batch_size: int,
-) -> Iterator[MicroBatch]:
-    """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
+) -> Iterator[list[MicroBatch]]:
+    """Yield the micro-batches first..last-1, counted from 0 over all epochs, of every rank.
 
-    Micro-batch k of an epoch takes the places (k * W + r) * B to + B of its order. One process
-    with W accumulation steps therefore reads in a step what W ranks read, unless items are sorted
-    by length. Past the end, places start again from the epoch's beginning, as the reference's
-    launcher does with uneven batches: some items are read twice then, none is left out.
+    Micro-batch k of rank r in an epoch takes the places (k * W + r) * B to + B of its order. One
+    process with W accumulation steps therefore reads in a step what W ranks read, unless items are
+    sorted by length. Past the end, places start again from the epoch's beginning, as the
+    reference's launcher does with uneven batches: some items are read twice then, none is left out.
     """
     block = world_size * batch_size
     num_in_epoch = num_micro_batches(num_items, world_size=world_size, batch_size=batch_size)
@@ -83,9 +84,40 @@ def micro_batches(
         if epoch != order_epoch:
             order = epoch_order(num_items, lengths=lengths, seed=seed, epoch=epoch, block=block)
             order_epoch = epoch
-        start = (k * world_size + rank) * batch_size
-        items = tuple(order[place % num_items] for place in range(start, start + batch_size))
-        yield MicroBatch(epoch=epoch, items=items)
+        starts = range(k * block, (k + 1) * block, batch_size)
+        yield [
+            MicroBatch(
+                epoch=epoch,
+                items=tuple(order[place % num_items] for place in range(start, start + batch_size)),
+            )
+            for start in starts
+        ]
+
+
+def deal(costs: Sequence[float], *, num_ranks: int) -> list[list[int]]:
+    """Share out the micro-batches of a step, equally many to each rank.
+
+    From the costliest on, each pass takes as many as there are ranks, and the costliest of these
+    goes to the rank that has least so far. So those of one pass are alike, which counts where
+    ranks wait for one another in every layer (`fsdp2`), and so are the ranks' sums, which count
+    where they wait once a step (`ddp`). The mean over a step is the same however it is dealt.
+
+    Args:
+        costs: One a micro-batch, as many for each rank.
+        num_ranks: W.
+
+    Returns:
+        For each rank the places in `costs` of what it reads, pass by pass.
+    """
+    costliest_first = sorted(range(len(costs)), key=lambda i: -costs[i])
+    shares: list[list[int]] = [[] for _ in range(num_ranks)]
+    loads = [0.0] * num_ranks
+    for start in range(0, len(costs), num_ranks):
+        least_first = sorted(range(num_ranks), key=loads.__getitem__)
+        for rank, i in zip(least_first, costliest_first[start : start + num_ranks], strict=True):
+            shares[rank].append(i)
+            loads[rank] += costs[i]
+    return shares
 
 
 def item_generator(*, seed: int, epoch: int, item: int) -> random.Random:

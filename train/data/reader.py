@@ -18,7 +18,7 @@ from groundserve.grid import grid_side
 from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
 from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
 from train.data.conversations import ConversationTokenizer
-from train.data.items import Item
+from train.data.items import Item, guess_num_frames
 from train.data.labels import frame_labels, multi_hot
 from train.data.media import FrameReader
 from train.data.record import Record
@@ -52,6 +52,16 @@ class Reading:
     """With the records that can be used; None if there are none."""
     unreadable: tuple[Unreadable, ...] = ()
     """The others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What reading an item will probably give."""
+
+    num_frames: int
+    """T."""
+    lengths: tuple[int, ...]
+    """Visual and text tokens of each record's sequence."""
 
 
 class ItemReader:
@@ -127,10 +137,31 @@ class ItemReader:
         example = Example(frames=frames, grid=grid, texts=tuple(texts), frame_targets=frame_targets)
         return Reading(example=example, unreadable=tuple(unreadable))
 
+    def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> Guess:
+        """Guess the size of an item without opening its file.
+
+        Rate and grid are those that `read` will draw from the same random numbers, if the number
+        of frames is right (`guess_num_frames`); the text is taken to have 4 tokens for 3 words.
+        """
+        if isinstance(item, MalformedRecord):
+            return Guess(num_frames=0, lengths=())
+        sample_fps = self._sample_fps(rng)
+        num_frames = guess_num_frames(
+            item, sample_fps=sample_fps, max_frames=self._config.max_frames
+        )
+        try:
+            grid = self._grid(item, num_frames, rng)
+        except InvalidRequestError:  # nor can it be read
+            return Guess(num_frames=0, lengths=())
+        num_visual = num_frames * grid**2
+        words = [sum(len(m.text.split()) for m in record.messages) for record in item.records]
+        return Guess(num_frames=num_frames, lengths=tuple(num_visual + 4 * n // 3 for n in words))
+
+    def _sample_fps(self, rng: random.Random) -> float:
+        return self._config.sample_fps or rng.choice(RANDOM_SAMPLE_FPS)
+
     def _read_frames(self, item: Item, rng: random.Random) -> NDArray[np.uint8]:
-        sample_fps = self._config.sample_fps
-        if sample_fps is None:
-            sample_fps = rng.choice(RANDOM_SAMPLE_FPS)
+        sample_fps = self._sample_fps(rng)
         counts_frames = any(
             record.positive_frames is not None or record.frame_targets is not None
             for record in item.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -58,6 +59,8 @@ class Record:
     """Stage 4: 0-based ordinals in the list of sampled frames that are relevant; may be empty."""
     frame_targets: FrameTargets | None = None
     """For the auxiliary loss."""
+    duration: float | None = None
+    """Seconds that the video lasts, where the entry says so; what it costs is guessed from it."""
 
     @property
     def num_words(self) -> int:
@@ -77,7 +80,13 @@ def parse_record(fields: object, *, name: str, stage: Stage) -> Record:
     frame_targets = _parse_frame_targets(fields.get("frame_targets"))
     if stage != "grounding":
         messages = _parse_conversation(fields.get("conversations"))
-        return Record(name=name, media=media, messages=messages, frame_targets=frame_targets)
+        return Record(
+            name=name,
+            media=media,
+            messages=messages,
+            frame_targets=frame_targets,
+            duration=_parse_duration(fields.get("duration")),
+        )
     if media is None or media.kind != "video":
         raise InvalidRequestError('video is missing; in stage "grounding" every record has one')
     return Record(
@@ -86,6 +95,7 @@ def parse_record(fields: object, *, name: str, stage: Stage) -> Record:
         messages=(Message("user", _parse_question(fields)),),
         positive_frames=_parse_positive_frames(fields),
         frame_targets=frame_targets,
+        duration=_parse_duration(fields.get("duration")),
     )
 
 
@@ -202,6 +212,12 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
     if any(i >= num for frame in targets.frames for i in frame):
         raise InvalidRequestError(f"the ids of frame_targets must be 0 to {num - 1}")
     return targets
+
+
+def _parse_duration(value: object) -> float | None:
+    # A hint alone: what cannot be one is no fault of the record.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < math.inf else None
 
 
 def _kind_of(value: object) -> str:

@@ -2,7 +2,7 @@
 
 Stages 1 to 3 read LLaVA's: `conversations`, and at most one of `image` and `video`. Stage 4 reads
 VideoITG-40K's: `video`, `question` (or a conversation of two messages) and `frame_num`. Both may
-have a key of our own, `frame_targets`. Other keys are not read.
+have two keys of our own, `frame_targets` and `duration`. Other keys are not read.
 """
 
 from __future__ import annotations

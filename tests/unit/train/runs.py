@@ -40,7 +40,7 @@ class FakeData:
         assert batch_size == 1
         return NUM_ITEMS // world_size
 
-    def batches(self, *, first, last, rank, world_size, batch_size):
+    def batches(self, *, first, last, rank, world_size, batch_size, accumulation_steps):
         for number in range(first, last):
             time.sleep(self.wait)
             item = (number * world_size + rank) % NUM_ITEMS

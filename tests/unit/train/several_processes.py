@@ -5,13 +5,18 @@ They speak through the files they write: gloo sometimes aborts when an interpret
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, run_in
+from train.cost import SampleCost
+from train.data import TrainingData
+from train.layout import open_initial
 from train.parallel import open_processes
 
 UNREADABLE = (3, 5)  # passes of the second process only, one in two of its steps
@@ -36,6 +41,7 @@ def configs(folder):
         "ddp_resumed": replace(base, parallelism="ddp"),
         "ddp_slow": replace(base, parallelism="ddp", max_steps=1),
         "fsdp2_slow": replace(sharded, max_steps=1),
+        **{name: with_videos(replace(sharded, max_steps=8), folder) for name in ("drawn", "dealt")},
     }
 
 
@@ -44,6 +50,47 @@ def node_configs(folder):
     sharded = configs(folder)["fsdp2"]
     hybrid = replace(sharded, parallelism="hsdp")
     return {"hsdp": hybrid, "hsdp_bf16": replace(hybrid, precision="bf16"), "hsdp_resumed": hybrid}
+
+
+def with_videos(config, folder):
+    """The same on real videos, without the auxiliary loss."""
+    videos = Path(folder) / "videos"
+    data = replace(config.data, records=videos / "records.json", media_root=videos)
+    return replace(config, data=data, auxiliary_weight=0.0)
+
+
+def write_videos(folder):
+    """Nine questions, of 2 to 6 seconds; one video is missing."""
+    videos = Path(folder) / "videos"
+    videos.mkdir()
+    records = []
+    for i in range(9):
+        seconds = 2 + i % 5
+        if i != 4:
+            write_video(videos / f"{i}.mp4", num_frames=10 * seconds)
+        records.append(question(f"{i}.mp4", "what is it?", frame_num=[i % 2], duration=seconds))
+    (videos / "records.json").write_text(json.dumps(records))
+
+
+def open_videos(config, *, is_dealt):
+    initial = open_initial(config, num_auxiliary=0)
+    cost = SampleCost.of(
+        initial.checkpoint_config,
+        initial.source.vision_config,
+        is_trained=True,
+        is_causal=False,
+        recomputes=False,
+    )
+    return TrainingData(
+        config.data,
+        stage=config.stage,
+        tokenizer=initial.tokenizer,
+        pad_token_id=initial.pad_token_id,
+        image_size=initial.vision.image_size,
+        side=initial.vision.side,
+        seed=config.seed,
+        cost=cost if is_dealt else None,
+    )
 
 
 def leave_at(folder, step):
@@ -69,6 +116,10 @@ def main(folder, *names):
                 left = "hsdp" if name == "hsdp_resumed" else "fsdp2"
                 processes.on_first(lambda out=out, left=left: copy_left(out.parent / left, out))
             is_late = name.endswith("_slow") and processes.rank == processes.world_size - 1
+            if name in ("drawn", "dealt"):
+                with open_videos(config, is_dealt=name == "dealt") as data:
+                    run_in(processes, config, data=data)
+                continue
             data = FakeData(unreadable=UNREADABLE, wait=WAIT * is_late)
             run_in(processes, config, data=data, resume=resume)
 

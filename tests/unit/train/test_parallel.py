@@ -32,6 +32,8 @@ from tests.unit.train.several_processes import (
     configs,
     copy_left,
     node_configs,
+    open_videos,
+    write_videos,
 )
 from train.layout import open_initial
 from train.logs import read_metrics
@@ -83,6 +85,7 @@ def launch(folder, names, *, num_nodes):
 def folder(tmp_path_factory):
     """Finished runs of two processes, by name."""
     folder = tmp_path_factory.mktemp("two")
+    write_videos(folder)
     return launch(folder, list(configs(folder)), num_nodes=1)
 
 
@@ -98,7 +101,7 @@ def alone(tmp_path_factory):
     """The same runs in one process that accumulates what the two do in a step."""
     folder = tmp_path_factory.mktemp("one")
     for name, config in configs(folder).items():
-        if not name.endswith(("_resumed", "_slow")):
+        if not name.endswith(("_resumed", "_slow", "drawn", "dealt")):
             config = replace(
                 config,
                 out=folder / name,
@@ -169,6 +172,26 @@ def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
     found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
     assert losses(found) == pytest.approx(losses(metrics(nodes / "hsdp")), rel=LOSS)
     assert_same_weights(config.out, alone_as_nodes, **WEIGHT)
+
+
+def test_dealt_samples_train_the_same_model(folder):
+    """Another rank reads them, in another pass of the same step; the mean is the same."""
+    found, expected = metrics(folder / "dealt"), metrics(folder / "drawn")
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(folder / "dealt", folder / "drawn", **WEIGHT)
+    for line, wanted in zip(found, expected, strict=True):
+        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
+            assert line[key] == wanted[key]
+    assert found[-1]["num_unreadable"] == 1
+    read = []
+    for is_dealt in (True, False):
+        config = configs(folder)["dealt"]
+        with open_videos(config, is_dealt=is_dealt) as data:
+            first = data.batches(
+                first=0, last=8, rank=0, world_size=2, batch_size=1, accumulation_steps=2
+            )
+            read.append([[len(e.frames) for e in batch.examples] for batch in first])
+    assert read[0] != read[1]
 
 
 @pytest.mark.parametrize("name", ["ddp_slow", "fsdp2_slow"])

@@ -14,6 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from tests.unit.train.data.samples import IMAGE_SIZE, SIDE, write_video
 from train.config import DataConfig
+from train.cost import SampleCost
 from train.data import TrainingData
 
 SPLIT = (
@@ -89,7 +90,12 @@ def make_data(make_config: MakeConfig, tokenizer: Tokenizer) -> Iterator[Callabl
     opened = []
 
     def make(
-        records: list[Any], *, stage: str = "grounding", seed: int = 0, **changes: Any
+        records: list[Any],
+        *,
+        stage: str = "grounding",
+        seed: int = 0,
+        cost: SampleCost | None = None,
+        **changes: Any,
     ) -> TrainingData:
         data = TrainingData(
             make_config(records, **changes),
@@ -99,6 +105,7 @@ def make_data(make_config: MakeConfig, tokenizer: Tokenizer) -> Iterator[Callabl
             image_size=IMAGE_SIZE,
             side=SIDE,
             seed=seed,
+            cost=cost,
         )
         opened.append(data)
         return data

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.unit.train.data.samples import SIDE, conversation, question
+from train.cost import SampleCost
 from train.data import Unreadable
 
 VIDEOS = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
@@ -16,10 +17,15 @@ def records():
     return [question(video, "What? " * (i + 1)) for i, video in enumerate(VIDEOS)]
 
 
-def read(data, *, first=0, last, rank=0, world_size=1, batch_size=1):
+def read(data, *, first=0, last, rank=0, world_size=1, batch_size=1, accumulation_steps=1):
     return list(
         data.batches(
-            first=first, last=last, rank=rank, world_size=world_size, batch_size=batch_size
+            first=first,
+            last=last,
+            rank=rank,
+            world_size=world_size,
+            batch_size=batch_size,
+            accumulation_steps=accumulation_steps,
         )
     )
 
@@ -65,6 +71,60 @@ def test_two_ranks_read_what_one_process_accumulates(make_data):
     ranks = [read(data, last=2, rank=rank, world_size=2) for rank in (0, 1)]
     interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
     assert [summary(batch) for batch in interleaved] == [summary(batch) for batch in alone]
+
+
+COST = SampleCost(frame=0.0, token=1.0, pair=0.0)
+
+
+def six():
+    """Videos of 3 seconds, one of them missing."""
+    return [{**record, "duration": 3.0} for record in [*records(), question("missing.mp4")]]
+
+
+def dealt(make_data, **options):
+    """What two ranks read in three steps of two passes."""
+    data = make_data(six(), cost=COST)
+    return [
+        read(data, rank=rank, world_size=2, accumulation_steps=2, **{"last": 6, **options})
+        for rank in (0, 1)
+    ]
+
+
+def test_dealing_keeps_what_a_step_reads(make_data):
+    drawn = make_data(six())
+    ranks = [read(drawn, last=6, rank=rank, world_size=2) for rank in (0, 1)]
+    shared = dealt(make_data)
+    assert [*map(len, shared)] == [6, 6]
+    assert shared[0] != ranks[0]
+    for start in (0, 2, 4):
+        before, after = (
+            sorted(repr(summary(b)) for rank in both for b in rank[start : start + 2])
+            for both in (ranks, shared)
+        )
+        assert before == after
+
+
+def test_a_resumed_run_is_dealt_the_same(make_data):
+    for whole, rest in zip(dealt(make_data), dealt(make_data, first=4), strict=True):
+        assert [summary(batch) for batch in rest] == [summary(batch) for batch in whole[4:]]
+
+
+def test_the_samples_of_a_pass_are_alike(make_data):
+    """The two costliest of a step come first, the others in the pass behind."""
+    tokens = [
+        [sum(len(e.frames) * e.grid**2 for e in batch.examples) for batch in rank]
+        for rank in dealt(make_data)
+    ]
+    for start in (0, 2, 4):
+        first, second = (sorted(rank[pass_] for rank in tokens) for pass_ in (start, start + 1))
+        if 0 not in first + second:  # the missing video was guessed to cost something
+            assert first[0] >= second[1]
+
+
+def test_one_process_reads_as_drawn(make_data):
+    data = make_data(records(), cost=COST)
+    found = read(data, last=4, accumulation_steps=4)
+    assert [summary(b) for b in found] == [summary(b) for b in read(make_data(records()), last=4)]
 
 
 def test_the_longest_questions_come_first_in_a_block(make_data):

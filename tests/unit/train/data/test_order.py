@@ -3,7 +3,7 @@ from itertools import chain
 
 import pytest
 
-from train.data.order import epoch_order, item_generator, micro_batches, num_micro_batches
+from train.data.order import deal, epoch_order, item_generator, micro_batches, num_micro_batches
 
 
 def read(num_items, *, lengths=None, seed=0, first=0, last, rank=0, world_size=1, batch_size=1):
@@ -13,11 +13,10 @@ def read(num_items, *, lengths=None, seed=0, first=0, last, rank=0, world_size=1
         seed=seed,
         first=first,
         last=last,
-        rank=rank,
         world_size=world_size,
         batch_size=batch_size,
     )
-    return [(batch.epoch, batch.items) for batch in plan]
+    return [(ranks[rank].epoch, ranks[rank].items) for ranks in plan]
 
 
 def flat(batches):
@@ -98,3 +97,30 @@ def test_items_draw_independently_of_one_another():
     assert len(draws) == 8
     again = item_generator(seed=1, epoch=1, item=1).random()
     assert again in draws
+
+
+def test_the_costliest_of_each_pass_goes_to_who_has_least():
+    #        9    8    7    1    2    3
+    costs = [9.0, 8.0, 7.0, 1.0, 2.0, 3.0]
+    # Passes of 9 and 8, of 7 and 3, of 2 and 1; the first rank's 9 meets 3, the second's 8 meets 7.
+    assert deal(costs, num_ranks=2) == [[0, 5, 4], [1, 2, 3]]
+
+
+def test_equal_costs_are_dealt_in_order():
+    assert deal([1.0] * 6, num_ranks=3) == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_one_pass_is_dealt_whole():
+    assert deal([1.0, 3.0, 2.0], num_ranks=3) == [[1], [2], [0]]
+
+
+@pytest.mark.parametrize(("num_ranks", "num_passes"), [(2, 5), (8, 16), (3, 1), (1, 4)])
+def test_every_rank_has_as_many_and_none_is_left_out(num_ranks, num_passes):
+    rng = random.Random(1)
+    costs = [rng.random() for _ in range(num_ranks * num_passes)]
+    shares = deal(costs, num_ranks=num_ranks)
+    assert [len(share) for share in shares] == [num_passes] * num_ranks
+    assert sorted(chain.from_iterable(shares)) == list(range(len(costs)))
+    # No other way to fill the passes has a smaller sum of their maxima.
+    slowest = sum(max(costs[i] for i in one) for one in zip(*shares, strict=True))
+    assert slowest == pytest.approx(sum(sorted(costs, reverse=True)[::num_ranks]))

@@ -1,12 +1,16 @@
 import random
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.unit.train.data.samples import SIDE, conversation, question, source_frames
+from tests.unit.train.data.samples import IMAGE_SIZE, SIDE, conversation, question, source_frames
 from train.config import RANDOM_SAMPLE_FPS
-from train.data.reader import draw_grid
+from train.data.items import group_records
+from train.data.order import item_generator
+from train.data.reader import ItemReader, draw_grid
+from train.data.records import MalformedRecord, read_records
 
 TWO_OF_FOUR = {"num": 4, "frames": [[0, 2], [], [3]]}
 
@@ -42,6 +46,69 @@ def only(data):
     """Return the one batch of data with one item."""
     (batch,) = data.batches(first=0, last=1, rank=0, world_size=1, batch_size=1)
     return batch
+
+
+def guess_and_read(config, tokenizer, *, stage, item):
+    """The guess about the one item of a data file, and what reading it gives."""
+    (found,) = group_records(
+        read_records(config.records, stage=stage).records, questions_per_video=1
+    )
+    reader = ItemReader(
+        config,
+        stage=stage,
+        tokenizer=tokenizer,
+        pad_token_id=tokenizer.token_to_id("!"),
+        image_size=IMAGE_SIZE,
+        side=SIDE,
+    )
+    guess, reading = (
+        act(rng=item_generator(seed=0, epoch=0, item=item))
+        for act in (
+            partial(reader.guess, found),
+            partial(reader.read, found, number=0, draws_grid=True),
+        )
+    )
+    reader.frames.close()
+    return guess, reading.example
+
+
+@pytest.mark.parametrize("item", range(3))
+def test_what_is_guessed_is_read(make_config, tokenizer, item):
+    """The grid is drawn from the same numbers, so it is right where the length is."""
+    config = make_config([question("long.mp4", "What is that, please?", duration=6.0)])
+    guess, example = guess_and_read(config, tokenizer, stage="grounding", item=item)
+    assert guess.num_frames == len(example.frames) == 6
+    assert guess.lengths == (6 * example.grid**2 + 5,)  # four words
+
+
+def test_the_rate_that_is_guessed_is_read(make_config, tokenizer):
+    records = [conversation("Who?", "I", video="long.mp4", duration=6.0)]
+    config = make_config(records, sample_fps=None)
+    rates = set()
+    for item in range(4):
+        guess, example = guess_and_read(config, tokenizer, stage="video", item=item)
+        rates.add(guess.num_frames / 6)
+        # Rule A, of 60 frames at 10 a second.
+        assert len(example.frames) == -(-60 // max(1, round(60 / guess.num_frames)))
+    assert len(rates) > 1
+
+
+def test_what_cannot_be_read_is_guessed_to_cost_nothing(make_config, tokenizer):
+    config = make_config([question("a.mp4", duration=999.0)], vision_token_num=200)
+    (found,) = group_records(
+        read_records(config.records, stage="grounding").records, questions_per_video=1
+    )
+    reader = ItemReader(
+        config,
+        stage="grounding",
+        tokenizer=tokenizer,
+        pad_token_id=tokenizer.token_to_id("!"),
+        image_size=IMAGE_SIZE,
+        side=SIDE,
+    )
+    for item in (found, MalformedRecord(name="", path=None, reason="")):
+        guess = reader.guess(item, rng=random.Random(0))
+        assert (guess.num_frames, guess.lengths) == (0, ())
 
 
 def test_a_grounding_example(make_data, tokenizer):
