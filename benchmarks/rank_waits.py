@@ -1,15 +1,17 @@
 """How long do ranks wait for the costliest sample, with the samples of a step dealt or as drawn?
 
     python -m benchmarks.rank_waits --out benchmarks/results/rank_waits_simulated_DATE.json
+    python -m benchmarks.rank_waits --table benchmarks/results/rank_waits_simulated_DATE.json
 
-Nothing is trained: stage 4's steps are drawn from VideoITG-40K's folders, and what a sample costs
-is `train.cost`'s operations at 7B. A video's length is drawn evenly from what its folder's name
-says, its grid as training draws it.
+The second prints the table of docs/training.md. Nothing is trained: stage 4's steps are drawn from
+VideoITG-40K's folders, and what a sample costs is `train.cost`'s operations at 7B. A video's length
+is drawn evenly from what its folder's name says, its grid as training draws it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 from collections.abc import Iterator, Sequence
@@ -45,6 +47,9 @@ BANDS = {"30_60_s": (30, 60), "1_2_m": (60, 120), "2_3_m": (120, 180)}
 NUM_TEXT_TOKENS = 20
 SAMPLES_A_STEP = 128
 RANKS = (8, 16, 32, 64, 128)
+WAYS = ("as drawn", "dealt by folder", "dealt by duration")
+KINDS = ("every pass", "once a step")
+"""When ranks wait for one another: `fsdp2` and `hsdp`; `ddp`."""
 
 
 def draw_samples(cost: SampleCost, *, seed: int, number: int) -> Iterator[tuple[float, float]]:
@@ -99,15 +104,12 @@ def simulate(num_ranks: int, *, seeds: int, steps: int) -> dict[str, Any]:
         for start in range(0, len(samples), SAMPLES_A_STEP):
             truth, guessed = zip(*samples[start : start + SAMPLES_A_STEP], strict=True)
             places = range(SAMPLES_A_STEP)
-            for name, shares in (
-                ("as drawn", [list(places[rank::num_ranks]) for rank in range(num_ranks)]),
-                ("dealt by folder", deal(guessed, num_ranks=num_ranks)),
-                ("dealt by duration", deal(truth, num_ranks=num_ranks)),
-            ):
+            drawn = [list(places[rank::num_ranks]) for rank in range(num_ranks)]
+            dealt = [deal(costs, num_ranks=num_ranks) for costs in (guessed, truth)]
+            for name, shares in zip(WAYS, (drawn, *dealt), strict=True):
                 of_seed.setdefault(name, []).append(ratios(truth, shares))
-        kinds = ("every pass", "once a step")
         for name, pairs in of_seed.items():
-            for kind, values in zip(kinds, zip(*pairs, strict=True), strict=True):
+            for kind, values in zip(KINDS, zip(*pairs, strict=True), strict=True):
                 found.setdefault(name, {}).setdefault(kind, []).append(statistics.mean(values))
     return {
         name: {
@@ -118,13 +120,30 @@ def simulate(num_ranks: int, *, seeds: int, steps: int) -> dict[str, Any]:
     }
 
 
+def table(results: dict[str, Any]) -> str:
+    """Return a report's results as Markdown."""
+    rows = [["GPUs", "passes a step"]]
+    for kind in KINDS:
+        rows[0] += [f"{kind}: {name}" for name in WAYS]
+    rows.append(["---"] * len(rows[0]))
+    for num_ranks, found in results["slowest_over_mean"].items():
+        cells = [found[name][kind] for kind in KINDS for name in WAYS]
+        shown = [f"{cell['mean']:.2f} ± {cell['stdev']:.2f}" for cell in cells]
+        rows.append([num_ranks, str(results["samples_a_step"] // int(num_ranks)), *shown])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def main() -> None:
-    """Simulate every number of ranks."""
+    """Simulate every number of ranks, or print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=50, help="of each seed")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, metavar="JSON", help="print a report's table")
     args = parser.parse_args()
+    if args.table:
+        print(table(json.loads(args.table.read_text())["results"]))
+        return
     results = {
         "samples_a_step": SAMPLES_A_STEP,
         "seeds": list(range(args.seeds)),

@@ -230,21 +230,21 @@ def _write_files(out: Path, initial: Initial, state_dict: Mapping[str, Tensor]) 
     def read(name: str) -> Tensor:
         return state_dict[ours[name]] if name in ours else tensors[name]
 
-    _save_by_file(out, tensors, read)
+    save_by_file(out, tensors, read)
     _copy_files(source.directory, out, _TOKENIZER_FILES)
     if source.tower_directory is not None:
         own = out / Path(source.config.mm_vision_tower).name
         own.mkdir()
         _copy_files(source.tower_directory, own, _TOWER_FILES)
         own_tensors = tower_names(tower)
-        _save_by_file(own, own_tensors, own_tensors.__getitem__)
+        save_by_file(own, own_tensors, own_tensors.__getitem__)
     if raw_config["tune_mm_mlp_adapter"]:
         # What the reference's own stage 2 asks for; nothing here reads it.
         projector = {name: read(name) for name in tensors if "mm_projector" in name}
         torch.save(projector, out / "mm_projector.bin")
 
 
-def _save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+def save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
     """Do what `save_torch_state_dict` does, holding the values of one file at a time.
 
     Args:

@@ -93,6 +93,18 @@ class FrameReader:
         """Return the process ids of the decoders that run now."""
         return self._workers.pids()
 
+    def duration(self, path: str) -> float:
+        """Return the seconds that a video below the media root lasts; nothing is decoded.
+
+        Raises:
+            GroundserveError: As `read`.
+        """
+        with (
+            VideoSource.from_path(self._media_root / path, limits=self._limits) as source,
+            self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video,
+        ):
+            return video.index.num_source_frames / video.index.average_fps
+
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
         self._workers.close()

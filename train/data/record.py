@@ -216,8 +216,9 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
 
 def _parse_duration(value: object) -> float | None:
     # A hint alone: what cannot be one is no fault of the record.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value < math.inf else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    return None
 
 
 def _kind_of(value: object) -> str:

@@ -54,7 +54,7 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
         InvalidRequestError: It is not a JSON list, no entry can be used, or the entries disagree
             about `frame_targets`.
     """
-    values = _load_list(path)
+    values = load_list(path)
     records = [_parse(value, place, stage) for place, value in enumerate(values)]
     malformed = [record for record in records if isinstance(record, MalformedRecord)]
     if len(malformed) == len(records):
@@ -75,7 +75,12 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
     return RecordFile(records=records, num_auxiliary=_num_auxiliary(path, valid), warnings=warnings)
 
 
-def _load_list(path: Path) -> list[Any]:
+def load_list(path: Path) -> list[Any]:
+    """Read a data file's entries as they are.
+
+    Raises:
+        InvalidRequestError: It is not a JSON list, or has none.
+    """
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:

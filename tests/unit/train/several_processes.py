@@ -13,15 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.unit.train.data.samples import question, write_video
-from tests.unit.train.runs import FakeData, make_config, run_in
+from tests.unit.train.runs import FakeData, make_config, make_example, run_in
+from train.config import OptimizerConfig
 from train.cost import SampleCost
 from train.data import TrainingData
 from train.layout import open_initial
-from train.parallel import open_processes
+from train.models import encode_frames
+from train.optimizer import new_optimizer
+from train.parallel import ParallelModel, open_processes
 
 UNREADABLE = (3, 5)  # passes of the second process only, one in two of its steps
 NUM_PASSES = 4
 """Forward passes a step in all processes, on one node."""
+HELD = "held.json"
+"""What every process holds, by name."""
 WAIT = 1.0
 """Seconds that the last process of a slow run waits for each of its samples."""
 STEP_LEFT = 2
@@ -106,9 +111,37 @@ def copy_left(source, out):
     leave_at(out, STEP_LEFT)
 
 
+def measure(folder, processes):
+    """Write what every process holds of a model that is sharded, in bytes."""
+    initial = open_initial(configs(folder)["fsdp2"], num_auxiliary=0)
+    model = ParallelModel(
+        initial.model.train(), parallelism="fsdp2", precision="fp32", processes=processes
+    )
+    optimizer = new_optimizer(initial.model, OptimizerConfig(learning_rate=1e-3, warmup_ratio=0))
+    parameters = list(initial.model.parameters())
+    examples = [make_example(processes.rank)]
+    features = encode_frames(initial.vision, examples)
+    held = {"weights": local_bytes(parameters)}
+    for name, is_last in (("gradients between passes", False), ("gradients", True)):
+        with model.gradients(average=is_last):
+            model(examples, features).loss.backward()
+        held[name] = local_bytes([p.grad for p in parameters])
+    optimizer.step()
+    moments = [optimizer.state[p][name] for p in parameters for name in ("exp_avg", "exp_avg_sq")]
+    held["moments"] = local_bytes(moments)
+    everyone = processes.gather(held)
+    if processes.is_first:
+        (Path(folder) / HELD).write_text(json.dumps(everyone))
+
+
+def local_bytes(tensors):
+    return sum(tensor.to_local().nbytes for tensor in tensors if tensor is not None)
+
+
 def main(folder, *names):
     logging.basicConfig(level=logging.WARNING)
     with open_processes("ddp") as processes:  # gloo can be opened once
+        measure(folder, processes)
         for name in names:
             out = Path(folder) / name
             config = replace((configs(folder) | node_configs(folder))[name], out=out)

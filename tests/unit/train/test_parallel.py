@@ -13,6 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import (
     NUM_AUXILIARY,
@@ -25,6 +26,7 @@ from tests.unit.train.runs import (
     run,
 )
 from tests.unit.train.several_processes import (
+    HELD,
     NUM_PASSES,
     STEP_LEFT,
     UNREADABLE,
@@ -37,6 +39,7 @@ from tests.unit.train.several_processes import (
 )
 from train.layout import open_initial
 from train.logs import read_metrics
+from train.memory import PassSize, count_parameters, gpu_bytes
 from train.models import encode_frames
 from train.parallel import checkpoint_activations, open_processes
 
@@ -172,6 +175,31 @@ def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
     found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
     assert losses(found) == pytest.approx(losses(metrics(nodes / "hsdp")), rel=LOSS)
     assert_same_weights(config.out, alone_as_nodes, **WEIGHT)
+
+
+def test_a_process_holds_its_shards_alone(folder):
+    """Also of the gradients, and also between the passes of a step."""
+    held = json.loads((folder / HELD).read_text())
+    config = Checkpoint.open(configs(folder)["fsdp2"].init)
+    total = count_parameters("grounding", config.config).total
+    parts = gpu_bytes(
+        "grounding",
+        config.config,
+        config.vision_config,
+        num_shards=2,
+        size=PassSize(num_frames=0, num_visual=0, num_text=0, num_targets=0),
+    )
+    for name, num_bytes in (
+        ("weights", 4 * total),
+        ("gradients between passes", 4 * total),
+        ("gradients", 4 * total),
+        ("moments", 8 * total),
+    ):
+        first, second = (one[name] for one in held)
+        assert first + second == num_bytes, name
+        assert first == pytest.approx(second, rel=0.01)  # rows are dealt whole
+    sharded = sum(one[name] for one in held for name in ("weights", "gradients", "moments"))
+    assert sharded / 2 == parts["weights, gradients and two moments, sharded"]
 
 
 def test_dealt_samples_train_the_same_model(folder):

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.unit.train.data.samples import conversation, question
+from train.data.durations import main
+from train.data.records import read_records
+
+
+def test_every_entry_with_a_readable_video_has_its_duration(tmp_path, media_root, caplog):
+    entries = [
+        question("long.mp4", "Who?"),
+        question("a.mp4"),
+        question("missing.mp4"),
+        question("long.mp4", "What?", duration="0:06"),
+        conversation("Who?", "I", image="a.png"),
+        "no entry",
+    ]
+    (tmp_path / "in.json").write_text(json.dumps(entries))
+    given = [str(tmp_path / "in.json"), "--media-root", str(media_root), "--num-workers", "2"]
+    main([*given, "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [e.get("duration") for e in found[:5]] == [6.0, 3.0, None, 6.0, None]
+    assert found[5] == "no entry"
+    assert found[1] == {**entries[1], "duration": 3.0}
+    assert "cannot read missing.mp4" in caplog.text
+    records = read_records(tmp_path / "out.json", stage="grounding").records
+    assert [record.duration for record in records[:4]] == [6.0, 3.0, None, 6.0]
+
+
+def test_what_is_no_data_file_is_refused(tmp_path, media_root):
+    (tmp_path / "in.json").write_text("{}")
+    with pytest.raises(InvalidRequestError, match="must be a JSON list of at least one record"):
+        main([str(tmp_path / "in.json"), "--media-root", str(media_root), "--out", "unused"])

@@ -1,0 +1,81 @@
+"""Write into a data file how long its videos last, by which their samples are dealt to ranks.
+
+    python -m train.data.durations data/video_itg_data.json --media-root data/media --out FILE
+
+Every video is opened once and none is decoded. One that cannot be read keeps no `duration`, and
+training counts it as unreadable when it comes to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from groundserve.errors import GroundserveError
+from train.data.media import FrameReader
+from train.data.records import load_list
+
+logger = logging.getLogger(__name__)
+
+
+def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: int) -> int:
+    """Copy a data file, each entry that has a video with its `duration` in seconds.
+
+    Args:
+        records: JSON list, of any stage.
+        out: File to be written.
+        media_root: Folder that the entries' `video` paths start from.
+        num_workers: Videos that are opened at one time.
+
+    Returns:
+        How many videos could not be read.
+
+    Raises:
+        InvalidRequestError: The file cannot be read.
+    """
+    entries = load_list(records)
+    with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]
+    paths = list(dict.fromkeys(entry["video"] for entry in with_video))
+    reader = FrameReader(media_root, image_size=1, max_frames=1, num_workers=num_workers)
+
+    def duration(path: str) -> float | None:
+        try:
+            return reader.duration(path)
+        except GroundserveError as error:
+            logger.warning("cannot read %s: %s", path, error)
+            return None
+
+    try:
+        with ThreadPoolExecutor(num_workers) as pool:
+            found = dict(zip(paths, pool.map(duration, paths), strict=True))
+    finally:
+        reader.close()
+    for entry in with_video:
+        seconds = found[entry["video"]]
+        if seconds is not None:
+            entry["duration"] = round(seconds, 3)
+    out.write_text(json.dumps(entries, ensure_ascii=False), "utf-8")
+    return sum(seconds is None for seconds in found.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m train.data.durations")
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--media-root", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="file to be written")
+    parser.add_argument("--num-workers", type=int, default=8, help="videos opened at one time")
+    given = parser.parse_args(arguments)
+    num_lost = add_durations(
+        given.records, given.out, media_root=given.media_root, num_workers=given.num_workers
+    )
+    logger.info("wrote %s; %d videos could not be read", given.out, num_lost)
+
+
+if __name__ == "__main__":
+    main()
