@@ -1,8 +1,9 @@
 """How long a process stands in collectives: the sharing itself, and the wait for the slowest.
 
 The slowest process waits for nobody, so the least time of all is what the sharing costs, and what
-another has above it is its wait. Nothing is synchronised for this: a CPU stands in the call, and
-on a GPU events are put around it and read when the step has ended.
+another has above it is its wait. Nothing is synchronised for this. A CPU stands in the call; on a
+GPU, events are put around it and read when the step has ended. There a collective runs beside what
+is computed, so its time is not all lost.
 """
 
 # Annotations are not put off here: DDP reads those of its hook.

@@ -11,7 +11,7 @@ from train.data.record import Media, Record
 from train.data.records import MalformedRecord
 
 UNKNOWN_SECONDS = 100.0
-"""How long a video is taken to be that says nothing: the mean of VideoITG-40K's folders."""
+"""How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
 # LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
 _FOLDER = re.compile(r"(?:^|/)(\d+)_(\d+)_([sm])_")
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+from torch.distributed.checkpoint import FileSystemWriter
 
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
@@ -48,6 +52,14 @@ def configs(folder):
         "fsdp2_slow": replace(sharded, max_steps=1),
         **{name: with_videos(replace(sharded, max_steps=8), folder) for name in ("drawn", "dealt")},
     }
+
+
+KILLED = "killed"
+
+
+def killed_config(folder):
+    """A run whose second process dies when it writes its second checkpoint."""
+    return {KILLED: configs(folder)["fsdp2"]}
 
 
 def node_configs(folder):
@@ -138,16 +150,33 @@ def local_bytes(tensors):
     return sum(tensor.to_local().nbytes for tensor in tensors if tensor is not None)
 
 
+def die_writing_the_second(processes):
+    """Let the second process die as by `kill -9` when its shards of a second checkpoint lie."""
+    write_data, calls = FileSystemWriter.write_data, []
+
+    def write(self, *args):
+        calls.append(self)
+        future = write_data(self, *args)
+        if len(calls) == 2 and processes.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return future
+
+    FileSystemWriter.write_data = write
+
+
 def main(folder, *names):
     logging.basicConfig(level=logging.WARNING)
     with open_processes("ddp") as processes:  # gloo can be opened once
         measure(folder, processes)
         for name in names:
             out = Path(folder) / name
-            config = replace((configs(folder) | node_configs(folder))[name], out=out)
+            known = configs(folder) | node_configs(folder) | killed_config(folder)
+            config = replace(known[name], out=out)
             if resume := name.endswith("_resumed"):
                 left = "hsdp" if name == "hsdp_resumed" else "fsdp2"
                 processes.on_first(lambda out=out, left=left: copy_left(out.parent / left, out))
+            if name == KILLED:
+                die_writing_the_second(processes)
             is_late = name.endswith("_slow") and processes.rank == processes.world_size - 1
             if name in ("drawn", "dealt"):
                 with open_videos(config, is_dealt=name == "dealt") as data:

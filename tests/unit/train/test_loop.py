@@ -27,6 +27,7 @@ from train.layout import open_initial
 from train.logs import read_metrics
 from train.loop import train
 from train.models import encode_frames
+from train.parallel import Processes
 
 
 class StoppedError(Exception):
@@ -352,6 +353,14 @@ def test_train_refuses_a_folder_in_use(tmp_path, videos):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(InvalidRequestError, match="is not empty; set resume"):
+        train(real_config(tmp_path / "run", videos))
+
+
+def test_all_processes_must_see_one_folder(tmp_path, videos, monkeypatch):
+    """What a process of another node answers whose disk is its own."""
+    monkeypatch.setattr(Processes, "gather", lambda self, sees: [sees, False, sees, False])
+    message = r"out .*run must lie on a file system that all nodes share; processes 1, 3 do not"
+    with pytest.raises(InvalidRequestError, match=message):
         train(real_config(tmp_path / "run", videos))
 
 

@@ -27,12 +27,14 @@ from tests.unit.train.runs import (
 )
 from tests.unit.train.several_processes import (
     HELD,
+    KILLED,
     NUM_PASSES,
     STEP_LEFT,
     UNREADABLE,
     WAIT,
     configs,
     copy_left,
+    killed_config,
     node_configs,
     open_videos,
     write_videos,
@@ -52,8 +54,8 @@ WEIGHT = {"rtol": 0.0, "atol": 5e-5}
 BF16_LOSS = 2e-2
 
 
-def launch(folder, names, *, num_nodes):
-    """Start a node as a user does, with two processes each, and wait for the runs."""
+def launch(folder, names, *, num_nodes, finish=True):
+    """Start nodes as a user does, with two processes each, and wait for the runs."""
     script = REPOSITORY / "tests" / "unit" / "train" / "several_processes.py"
     meet = ["--standalone"]
     if num_nodes > 1:
@@ -79,7 +81,7 @@ def launch(folder, names, *, num_nodes):
         for node in nodes:
             node.wait(timeout=400)
     # Not the exit code: what counts is that every run wrote its result.
-    missing = [name for name in names if not (folder / name / "final").is_dir()]
+    missing = [name for name in names if (folder / name / "final").is_dir() != finish]
     assert not missing, "\n".join(path.read_text() for path in folder.glob("node-*.log"))
     return folder
 
@@ -202,6 +204,26 @@ def test_a_process_holds_its_shards_alone(folder):
     assert sharded / 2 == parts["weights, gradients and two moments, sharded"]
 
 
+def test_a_process_that_dies_writing_leaves_the_checkpoint_before(tmp_path, alone):
+    launch(tmp_path, [KILLED], num_nodes=1, finish=False)
+    config = replace(
+        killed_config(tmp_path)[KILLED],
+        out=tmp_path / KILLED,
+        parallelism="none",
+        accumulation_steps=NUM_PASSES,
+    )
+    assert sorted(path.name for path in config.out.glob("*checkpoint-*")) == [
+        ".checkpoint-4.partial",
+        "checkpoint-2",
+    ]
+    found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
+    assert losses(found) == pytest.approx(losses(metrics(alone / "fsdp2")), rel=LOSS)
+    assert sorted(path.name for path in config.out.glob("*checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]
+
+
 def test_dealt_samples_train_the_same_model(folder):
     """Another rank reads them, in another pass of the same step; the mean is the same."""
     found, expected = metrics(folder / "dealt"), metrics(folder / "drawn")
@@ -299,6 +321,14 @@ def test_config_and_launcher_must_agree(monkeypatch, parallelism, world_size, me
     if world_size is not None:
         monkeypatch.setenv("WORLD_SIZE", world_size)
     with pytest.raises(InvalidRequestError, match=message), open_processes(parallelism):
+        pass
+
+
+def test_nodes_must_have_as_many_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    message = "WORLD_SIZE is 5 and LOCAL_WORLD_SIZE 2; give torchrun one --nproc-per-node"
+    with pytest.raises(InvalidRequestError, match=message), open_processes("hsdp"):
         pass
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file
 
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import NUM_AUXILIARY, assert_same_weights, losses, make_config, run
 from train import state
-from train.export import export
+from train.export import export, main
 from train.layout import open_initial
 from train.state import SavedWeights, newest_checkpoint, prepare_out, read_progress, run_identity
 
@@ -69,6 +70,21 @@ def test_a_checkpoint_in_the_middle_is_exported(finished, tmp_path):
     assert torch.equal(four.head.weight, SavedWeights(finished / "checkpoint-4")["head.weight"])
     with pytest.raises(InvalidRequestError, match="checkpoint-5/trainer_state is missing or dam"):
         export(config, finished / "checkpoint-5", tmp_path / "five")
+
+
+def test_export_from_the_command_line(finished, tmp_path):
+    config = make_config(finished)
+    (tmp_path / "run.toml").write_text(
+        f'init = "{config.init}"\nout = "{finished}"\n'
+        '[data]\nrecords = "records.json"\nmedia_root = "media"\n'
+    )
+    out = tmp_path / "new" / "six"
+    given = ["grounding", "--config", str(tmp_path / "run.toml"), "--step", "6", "--out", str(out)]
+    main(given)
+    tensors = load_file(out / "model.safetensors")
+    expected = load_file(finished / "final" / "model.safetensors")
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 def assert_same_files(found, expected):
