@@ -31,7 +31,7 @@ from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
 
-# The others wait in a collective while the first process writes a checkpoint of tens of gigabytes.
+# The others wait in a collective while one writes its part of tens of gigabytes, or reads a video.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
