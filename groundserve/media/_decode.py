@@ -16,7 +16,7 @@ from PIL import Image
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import check_sides, open_container, select_video_stream
+from groundserve.media._container import check_sides, open_segment, select_video_stream
 from groundserve.media._packets import is_hidden_packet, read_packets
 from groundserve.media.segments import Segments
 
@@ -88,13 +88,16 @@ def _decode_targets(
     """Yield each target that decodes, as its number 0..m-1 with its frame."""
     first_target = 0
     for file, local_frames in segments:
-        with open_container(io.BytesIO(file)) as container:
-            stream = select_video_stream(container, limits)
+        with open_segment(io.BytesIO(file)) as container:
+            stream = select_video_stream(container)
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = num_threads
             for number, frame in _decode_ranks(container, stream, local_frames):
                 check_sides(frame.width, frame.height, limits)
                 yield first_target + number, frame
+            codec = stream.codec_context
+            if codec.width:  # read from the last packets; no frame comes out of one too large
+                check_sides(codec.width, codec.height, limits)
         first_target += len(local_frames)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+from av.video.stream import VideoStream
+
 from groundserve.limits import Limits
-from groundserve.media._container import check_sides, open_container, select_video_stream
+from groundserve.media._container import check_sides, open_segment, select_video_stream
 from groundserve.media._decode import decode_all, quarter_turns
 from groundserve.media._packets import read_packets
 from groundserve.media.stream import StreamInfo
@@ -27,20 +29,20 @@ class Appearance:
         return StreamInfo(**vars(self), frame_counts=frame_counts)
 
 
-def describe_segment(file: bytes, limits: Limits) -> Appearance:
+def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appearance:
     """Decode a segment as far as its first frame, which alone tells how it is to be rotated.
 
-    Where nothing decodes, what the headers say is returned: asking for a frame will fail.
+    Where nothing decodes, what probing the video found is returned: asking for a frame will fail.
 
     Raises:
         MediaError: The frame's sides are past the limit.
     """
-    with open_container(io.BytesIO(file)) as container:
-        stream = select_video_stream(container, limits)
+    with open_segment(io.BytesIO(file)) as container:
+        stream = select_video_stream(container)
         # One thread gives a frame as soon as it can; several would first fill their queue.
         stream.codec_context.thread_type = "NONE"
         frame = next(decode_all(stream, list(read_packets(container, stream))), None)
-        codec = stream.codec_context
+        codec = video.codec_context
         codec_name = codec.codec.canonical_name
         if frame is None:
             return Appearance(

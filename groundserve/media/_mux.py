@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
-from groundserve.media._container import open_container
+from groundserve.media._container import open_segment
 from groundserve.media._packets import read_packets
 
 _MP4_CODECS = {"av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp9"}
@@ -53,7 +53,7 @@ def write_segment(
 
 
 def _check_written(data: bytes, num_packets: int) -> None:
-    with open_container(io.BytesIO(data), decodes=False) as container:
+    with open_segment(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         # Matroska's header has no count.
         announced = stream.frames or num_packets

@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import open_container, select_video_stream
+from groundserve.media._container import check_sides, open_container, select_video_stream
 from groundserve.media._describe import Appearance, describe_segment
 from groundserve.media._packets import (
     PacketTable,
@@ -35,7 +35,7 @@ class PacketReader:
         """Open and demux the whole file once.
 
         Raises:
-            MediaError: See `select_video_stream`, `list_packets` and `describe`.
+            MediaError: See `select_video_stream`, `check_sides`, `list_packets`, `describe`.
         """
         self._path = path
         self._limits = limits
@@ -72,7 +72,7 @@ class PacketReader:
     def appearance(self, first_segment: bytes) -> Appearance:
         """Return what frames look like, found out at the first cut and the same for the others."""
         if self._appearance is None:
-            self._appearance = describe_segment(first_segment, self._limits)
+            self._appearance = describe_segment(first_segment, self.stream, self._limits)
         return self._appearance
 
     def close(self) -> None:
@@ -82,7 +82,9 @@ class PacketReader:
     def _open(self) -> None:
         self.container = open_container(self._path)
         try:
-            self.stream = select_video_stream(self.container, self._limits)
+            self.stream = select_video_stream(self.container)
+            codec = self.stream.codec_context
+            check_sides(codec.width, codec.height, self._limits)
         except BaseException:
             self.container.close()
             raise

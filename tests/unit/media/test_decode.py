@@ -4,7 +4,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +18,18 @@ from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments, resize
 from groundserve.media._reader import PacketReader
-from tests.media_assets import H264, ODD_SIZE, ROTATED, Asset
+from tests.media_assets import (
+    H264,
+    MPEG4_AVI,
+    MPEG4_MP4,
+    ODD_SIZE,
+    ROTATED,
+    VP8_HIDDEN,
+    Asset,
+    asset_maker,
+)
+from tests.media_assets.h264_headers import without_vui
+from tests.media_assets.whole_file import decode_whole_file
 
 MakeAsset = Callable[[Asset], Path]
 DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
@@ -100,6 +113,44 @@ def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segment
     assert decode(mixed, image_size=10).shape == (2, 10, 10, 3)
     with pytest.raises(MediaError, match="the video's frames differ in size"):
         decode(mixed)
+
+
+@pytest.mark.parametrize("asset", [H264, MPEG4_MP4, MPEG4_AVI, VP8_HIDDEN, ROTATED])
+def test_ffmpeg_probes_the_video_and_no_segment_of_it(
+    asset: Asset, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[object] = []
+    av_open = av.open
+
+    def spy(file: object, mode: str, **arguments: Any) -> Any:
+        if mode == "r" and arguments["container_options"]["codec_whitelist"] != "none":
+            probed.append(file)
+        return av_open(file, mode, **arguments)
+
+    monkeypatch.setattr(av, "open", spy)
+    path = str(make_asset(asset))
+    with closing(PacketReader(path, Limits())) as reader:
+        segments = cut_segments(reader, np.arange(reader.index.num_source_frames))
+    assert len(decode(segments)) == asset.num_frames
+    assert probed == [path]
+
+
+@pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_h264_that_does_not_say_how_far_frames_are_reordered(
+    params: str, threads: int, tmp_path: Path
+) -> None:
+    """Its decoder needs that of the container, before the first frame."""
+    arguments = ("-frames:v", "48", "-c:v", "libx264", "-x264-params", f"keyint=24:{params}")
+    path = asset_maker(tmp_path)(Asset(name="plain.mp4", arguments=arguments, num_frames=48))
+    whole = decode_whole_file(path)
+    path.write_bytes(without_vui(path.read_bytes()))
+    with closing(PacketReader(str(path), Limits())) as reader:
+        for frame_indices in (range(48), range(0, 48, 5), [1], [30]):
+            segments = cut_segments(reader, np.array(frame_indices))
+            np.testing.assert_array_equal(
+                decode(segments, threads=threads), [whole[i] for i in frame_indices]
+            )
 
 
 def test_frames_past_the_side_limit_fail(cut_asset: Callable[..., Segments]) -> None:

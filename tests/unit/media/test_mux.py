@@ -10,7 +10,7 @@ import pytest
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import open_container
+from groundserve.media._container import open_segment
 from groundserve.media._cut import cut_segments
 from groundserve.media._mux import _check_written
 from groundserve.media._reader import PacketReader
@@ -24,7 +24,7 @@ def test_segment_announces_what_it_holds(asset: Asset, make_asset: MakeAsset) ->
     with closing(PacketReader(str(make_asset(asset)), Limits())) as reader:
         segments = cut_segments(reader, np.array([3, 14, 25]))
     for file, local_frames in segments:
-        with open_container(io.BytesIO(file)) as container:
+        with open_segment(io.BytesIO(file)) as container:
             stream = container.streams.video[0]
             packets = [packet for packet in container.demux(stream) if packet.size]
         assert stream.frames in (len(packets), 0)
