@@ -1,13 +1,20 @@
 """Decode and encode chunk by chunk.
 
-Decoding of the next chunk runs beside encoding of the current one, so that two chunks of resized
-frames are held at most, whatever the length of the video.
+The next chunk is decoded while `num_encodes` before it are being encoded, so that at most
+`num_encodes + 1` chunks of resized frames are held, whatever the length of the video:
+
+decode  0 | 1 | 2 |     | 3 |
+encode      0 ──────────|
+                1 ──────────────|      two at once: 2 is encoded when 0 is done
+                        2 ──────────
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +32,8 @@ from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
 
 CHUNK_FRAMES = 64
+NUM_SERVED_ENCODES = 2
+"""Calls of the model `vision_encoder` that one request of the server has outstanding."""
 
 DecodeFunction = Callable[[Segments], DecodedFrames]
 EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
@@ -37,7 +46,10 @@ class ChunkRunner:
     decode: DecodeFunction
     """Segments of one chunk -> n frames. Runs in a helper thread."""
     encode: EncodeFunction
-    """Frames uint8 (n, S, S, 3) and pooling weights (g, s) -> (n, g*g, D_v)."""
+    """Frames uint8 (n, S, S, 3) and pooling weights (g, s) -> (n, g*g, D_v). Runs in helper
+    threads."""
+    num_encodes: int
+    """Calls of `encode` at once, >= 1."""
     watch: Stopwatch
     """Where the time goes."""
     meter: Meter
@@ -47,6 +59,8 @@ class ChunkRunner:
 
     def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> EncodedVideo:
         """Decode and encode the frames of a plan.
+
+        After an error nothing new begins; what runs is waited for, and its result dropped.
 
         Raises:
             InvalidRequestError: A frame does not decode.
@@ -58,20 +72,24 @@ class ChunkRunner:
         features: Array | None = None
         decoders: dict[str, None] = {}
         start = 0
-        for chunk in self._decoded_chunks(video, plan.frame_indices):
-            end = start + len(chunk.frames)
-            decoders[chunk.decoder] = None
-            self.deadline.check()
-            self.meter.add("frames_decoded", end - start)
-            with self.watch.measure("encode"):
-                encoded = self.encode(chunk.frames, pooling)
-                features = empty(shape, like=encoded) if features is None else features
-                features[start:end] = encoded  # type: ignore[assignment]  # of one home
-            self.meter.add("vision_passes")
-            self.meter.add("vision_frames", end - start)
-            start = end
+        with (
+            closing(self._decoded_chunks(video, plan.frame_indices)) as chunks,
+            closing(self._encoded_chunks(chunks, pooling)) as encoded_chunks,
+        ):
+            for decoder, encoded in encoded_chunks:
+                end = start + len(encoded)
+                decoders[decoder] = None
+                with self.watch.measure("encode"):
+                    features = empty(shape, like=encoded) if features is None else features
+                    features[start:end] = encoded  # type: ignore[assignment]  # of one home
+                self.meter.add("vision_passes")
+                self.meter.add("vision_frames", end - start)
+                start = end
         assert features is not None, "a plan has frames"
         return EncodedVideo(features=features, decoders=list(decoders))
+
+    # Futures wait in a deque and not in a variable: a failed one, which holds its error, whose
+    # traceback holds the variables here, would keep the frames until the next garbage collection.
 
     def _decoded_chunks(
         self, video: OpenVideo, frame_indices: NDArray[np.int64]
@@ -81,15 +99,34 @@ class ChunkRunner:
             frame_indices[i : i + CHUNK_FRAMES] for i in range(0, len(frame_indices), CHUNK_FRAMES)
         ]
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            pending = ahead.submit(self._load, video, chunks[0])
+            pending = deque([ahead.submit(self._load, video, chunks[0])])
             for next_chunk in [*chunks[1:], None]:
-                frames = pending.result()
+                frames = pending.popleft().result()
                 if next_chunk is not None:
-                    pending = ahead.submit(self._load, video, next_chunk)
+                    pending.append(ahead.submit(self._load, video, next_chunk))
                 yield frames
+
+    def _encoded_chunks(
+        self, chunks: Iterator[DecodedFrames], pooling: NDArray[np.float32]
+    ) -> Iterator[tuple[str, Array]]:
+        """Yield each chunk's decoder and features, in order, the next ones being encoded."""
+        with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
+            pending: deque[Future[tuple[str, Array]]] = deque()
+            for chunk in chunks:
+                self.deadline.check()
+                self.meter.add("frames_decoded", len(chunk.frames))
+                pending.append(encoders.submit(self._encode, chunk, pooling))
+                if len(pending) == self.num_encodes:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(chunk)
         with self.watch.measure("decode"):
             return self.decode(segments)
+
+    def _encode(self, chunk: DecodedFrames, pooling: NDArray[np.float32]) -> tuple[str, Array]:
+        with self.watch.measure("encode"):
+            return chunk.decoder, self.encode(chunk.frames, pooling)

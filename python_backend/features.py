@@ -52,6 +52,9 @@ class FeatureExtractor:
     """Features of earlier requests, None to compute always."""
     meter: Meter
     """Where work is counted."""
+    num_encodes: int = 1
+    """Chunks of one request encoded at once. More than one pays where the encoder is behind a
+    queue, as a model of the server is: then copying one hides behind encoding the other."""
 
     def extract(
         self,
@@ -85,7 +88,12 @@ class FeatureExtractor:
         options.check(self.limits)
         watch = Stopwatch()
         runner = ChunkRunner(
-            decode=decode, encode=encode, watch=watch, meter=self.meter, deadline=deadline
+            decode=decode,
+            encode=encode,
+            num_encodes=self.num_encodes,
+            watch=watch,
+            meter=self.meter,
+            deadline=deadline,
         )
         cached = self._cached(source, watch)
         is_hit = True

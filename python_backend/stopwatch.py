@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up time under names. Each name is used by one thread at a time."""
+    """Adds up time under names, from any thread.
+
+    Time that several blocks of one name run side by side is booked once.
+    """
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
+        self._lock = threading.Lock()
+        self._num_running: Counter[str] = Counter()
+        self._running_since: dict[str, float] = {}
         self.timing_ms: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
@@ -21,11 +29,16 @@ class Stopwatch:
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Book the time the block takes, also when it raises."""
-        started = time.perf_counter()
+        with self._lock:
+            self._num_running[name] += 1
+            self._running_since.setdefault(name, time.perf_counter())
         try:
             yield
         finally:
-            self._add(name, started)
+            with self._lock:
+                self._num_running[name] -= 1
+                if not self._num_running[name]:
+                    self._add(name, self._running_since.pop(name))
 
     def _add(self, name: str, started: float) -> None:
         elapsed_ms = (time.perf_counter() - started) * 1000

@@ -9,18 +9,24 @@ One request's widest tensors, in bytes:
 
     P = frames of a chunk       max_batch_size of `vision_encoder` x S x S x 3
     F = features of all frames  vision_token_num x D_v x 2 (float16; 4 in float32)
+    N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
-The features of one chunk are at most F too: T frames share the token budget and n <= T. At the
-worst moment every instance of `video_features` holds the chunk that is being encoded, the next one
-already decoded, the features of the one and those of the video so far; and every request that
-`grounding` works on, or has accepted, holds the features of its video:
+The features of all chunks being encoded are at most F too: their frames share the token budget. At
+the worst moment every instance of `video_features` holds N chunks that are being encoded, each with
+the copy that a call from a Python model makes of its inputs; the next chunk, already decoded; the
+features of those chunks and those of the video so far. And every request that `grounding` works on,
+or has accepted, holds the features of its video:
 
-    instances of video_features x (2 P + 2 F) + (instances of grounding + max_queue_size) x F
+    instances of video_features x ((2 N + 1) P + 2 F)
+    + (instances of grounding + max_queue_size) x F
 
-With the released model at float16, P = 27 MiB and F = 36 MiB; four and one instances and a queue of
-ten make 4 x (54 + 72) + 11 x 36 = 900 MiB. Every one of these tensors can lie on the host as well
-(frames that the CPU had to decode, features out of the cache), so the pinned pool has that size,
-too.
+With the released model at float16, P = 27 MiB and F = 36 MiB; N = 2, four and one instances and a
+queue of ten make 4 x (135 + 72) + 11 x 36 = 1,224 MiB. Every one of these tensors can lie on the
+host as well (frames that the CPU had to decode, features out of the cache), so the pinned pool has
+that size, too.
+
+Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and 47f9e03 (r26.04),
+src/python_be.cc, `ExecuteBLSRequest`: each input on the GPU is copied to memory from the pool.
 """
 
 from __future__ import annotations
@@ -106,13 +112,16 @@ def memory_pools(configs: dict[str, ModelConfig], model: ModelSpec) -> MemoryPoo
         configs: As `read_configs` returns them.
         model: Dimensions of the checkpoint.
     """
+    from python_backend.chunks import NUM_SERVED_ENCODES
+
     video_features, grounding = configs["video_features"], configs["grounding"]
     width = feature_bytes(grounding)
     assert width is not None, "grounding takes FEATURES"
     features = model.vision_token_num * model.vision_hidden_size * width
     chunk = configs["vision_encoder"].max_batch_size * model.image_size**2 * 3
     queue = grounding.dynamic_batching.default_queue_policy.max_queue_size
-    needed = num_instances(video_features) * (2 * chunk + 2 * features)
+    num_chunks = 2 * NUM_SERVED_ENCODES + 1
+    needed = num_instances(video_features) * (num_chunks * chunk + 2 * features)
     needed += (num_instances(grounding) + queue) * features
     return MemoryPools(
         cuda_bytes=max(_MIN_CUDA_BYTES, needed), pinned_bytes=max(_MIN_PINNED_BYTES, needed)

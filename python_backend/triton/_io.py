@@ -114,13 +114,19 @@ def reject(request: Any, error: Exception) -> Any:
 def call_model(
     model_name: str, inputs: Tensors, *, outputs: Sequence[str], deadline: Deadline
 ) -> Tensors:
-    """Run another model of this server and wait for its outputs. Any thread may call.
+    """Run another model of this server and wait for its outputs.
+
+    Any thread may call while `execute` runs, several at once: `exec` lets go of the interpreter,
+    and `async_exec` is no more than `exec` in an executor's thread.
 
     No memory is preferred: then each output stays where the other model made it.
 
     Raises:
         DeadlineExceededError: No time is left to begin.
         GroundserveError: The model rejected the inputs (with the class that says so), or failed.
+
+    Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_stub.cc
+    (`async_exec`) and src/infer_request.cc (`InferRequest::Exec`).
     """
     deadline.check()
     request = pb_utils.InferenceRequest(

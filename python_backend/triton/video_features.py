@@ -14,6 +14,7 @@ from groundserve.media import MediaWorkers, Segments
 from groundserve.options import parse_options
 from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.chunks import NUM_SERVED_ENCODES
 from python_backend.decode import DecodedFrames
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
@@ -28,7 +29,7 @@ from python_backend.triton._tensors import Tensors, read_optional_text, read_tex
 
 
 class TritonPythonModel:
-    """Reads one video at a time; decoding of a chunk runs beside encoding of the one before."""
+    """Reads one video at a time; decoding of a chunk runs beside encoding of the two before."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the operator's settings; the process that demuxes starts later."""
@@ -48,6 +49,7 @@ class TritonPythonModel:
             limits=self._limits,
             cache=FeatureCache(cache, meter=metrics) if cache else None,
             meter=metrics,
+            num_encodes=NUM_SERVED_ENCODES,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import torch
 
 from engine_build.triton.specs import MAX_ENCODER_BATCH
+from groundserve.deadline import Deadline
 from groundserve.grid import pooling_weights
+from groundserve.options import ScoreOptions
 from python_backend.chunks import CHUNK_FRAMES
 from tests.exact import open_float64
 from tests.reference import SET_1
 from tests.rounding import in_float32
-from tests.triton.protocol import Protocol, RejectedError
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
 
 
 def counts(protocol) -> tuple[int, int]:
@@ -22,8 +25,30 @@ def counts(protocol) -> tuple[int, int]:
     return stats.inference_count, stats.execution_count
 
 
-def test_a_chunk_fits_one_encoder_batch():
-    assert CHUNK_FRAMES <= MAX_ENCODER_BATCH
+def test_a_full_chunk_fills_an_encoder_batch():
+    """Two chunks of a video wait at once; all but the last are full, so no two are merged.
+
+    Merged they would be another shape, and the features would depend on what the queue held.
+    """
+    assert CHUNK_FRAMES == MAX_ENCODER_BATCH
+
+
+@pytest.mark.parametrize("num_frames", [65, 128, 150])
+def test_every_chunk_of_a_video_is_an_execution_of_its_own(
+    grpc, server, pipeline, clips, num_frames
+):
+    options = ScoreOptions(sampling="infer", sample_fps=20, num_frames=num_frames)
+    frames_before, executions_before = counts(grpc)
+    inputs = {
+        "VIDEO": upload(clips["bikes"].read_bytes()),
+        "OPTIONS": texts(options.to_json()),
+    }
+    answer = grpc.infer("video_features", inputs)
+    frames_after, executions_after = counts(grpc)
+    assert frames_after - frames_before == len(answer["FEATURES"]) == num_frames
+    assert executions_after - executions_before == -(-num_frames // CHUNK_FRAMES)
+    expected = pipeline.features(clips["bikes"], options, deadline=Deadline.after(60))
+    np.testing.assert_array_equal(answer["FEATURES"], expected.features)
 
 
 def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, server, pipeline):

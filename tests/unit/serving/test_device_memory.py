@@ -41,19 +41,19 @@ def test_pools_of_the_released_model(pools_of):
     chunk, features = 64 * 384 * 384 * 3, 16_384 * 1152 * 2
     assert chunk == 27 * MIB
     assert features == 36 * MIB
-    needed = (4 * (2 * 27 + 2 * 36) + 11 * 36) * MIB
-    assert needed == 900 * MIB
+    needed = (4 * (5 * 27 + 2 * 36) + 11 * 36) * MIB
+    assert needed == 1224 * MIB
     assert pools_of(LAYOUTS["gpu"]) == MemoryPools(cuda_bytes=needed, pinned_bytes=needed)
 
 
 def test_float32_features_are_twice_as_wide(pools_of):
     layout = replace(LAYOUTS["torch-cuda"], precision="fp32")
-    assert pools_of(layout).cuda_bytes == (4 * (2 * 27 + 2 * 72) + 11 * 72) * MIB
+    assert pools_of(layout).cuda_bytes == (4 * (5 * 27 + 2 * 72) + 11 * 72) * MIB
 
 
 def test_one_nvdec_halves_the_instances(pools_of):
     layout = replace(LAYOUTS["gpu"], num_nvdec=1)
-    assert pools_of(layout).cuda_bytes == (2 * (2 * 27 + 2 * 36) + 11 * 36) * MIB
+    assert pools_of(layout).cuda_bytes == (2 * (5 * 27 + 2 * 36) + 11 * 36) * MIB
 
 
 def test_small_model_keeps_the_servers_own_sizes(pools_of):

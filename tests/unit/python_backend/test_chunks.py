@@ -1,0 +1,200 @@
+"""How many chunks are decoded and encoded at once, in which order, and what an error leaves."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from python_backend.chunks import CHUNK_FRAMES, ChunkRunner
+from python_backend.decode import DecodedFrames
+from python_backend.meter import Counts
+from python_backend.stopwatch import Stopwatch
+
+WAIT_SECONDS = 30.0
+"""How long a call waits for another that must come; it is never waited out but by a failure."""
+MODEL = SimpleNamespace(side=2, vision_hidden_size=3)
+
+
+class Stages:
+    """Fake stages of a video of whole chunks; the features of a frame are its ordinal."""
+
+    def __init__(self, num_chunks: int, *, num_encodes: int, deadline: Deadline | None = None):
+        self.frame_indices = np.arange(num_chunks * CHUNK_FRAMES)
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.most_encodes = self.most_chunks = self.num_decodes = 0
+        self.arrays: list[weakref.ref[np.ndarray]] = []
+        self.lock = threading.Lock()
+        self.runner = ChunkRunner(
+            decode=self.decode,
+            encode=self.encode,
+            num_encodes=num_encodes,
+            watch=Stopwatch(),
+            meter=Counts(),
+            deadline=deadline or Deadline.after(WAIT_SECONDS),
+        )
+
+    def run(self) -> np.ndarray:
+        plan = SimpleNamespace(frame_indices=self.frame_indices, grid=1)
+        video = SimpleNamespace(cut=lambda frame_indices: frame_indices)
+        return self.runner.run(video, plan, MODEL).features[:, 0, 0]
+
+    def decode(self, frame_indices) -> DecodedFrames:
+        with self.lock:
+            self.num_decodes += 1
+            self.most_chunks = max(self.most_chunks, self.num_decodes - len(self.ended))
+        frames = np.zeros((len(frame_indices), 1, 1, 3), np.uint16)
+        frames[:, 0, 0, 0] = frame_indices
+        self.arrays.append(weakref.ref(frames))
+        return DecodedFrames(frames, "fake")
+
+    def encode(self, frames, pooling) -> np.ndarray:
+        chunk = int(frames[0, 0, 0, 0]) // CHUNK_FRAMES
+        with self.lock:
+            self.begun.append(chunk)
+            self.most_encodes = max(self.most_encodes, len(self.begun) - len(self.ended))
+        try:
+            self.while_encoding(chunk)
+        finally:
+            with self.lock:
+                self.ended.append(chunk)
+        features = np.zeros((len(frames), 1, 3), np.float32) + frames[:, 0]
+        self.arrays.append(weakref.ref(features))
+        return features
+
+    def while_encoding(self, chunk: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("num_encodes", [2, 3])
+def test_so_many_encodes_run_side_by_side_and_no_more(num_encodes):
+    class Meeting(Stages):
+        together = threading.Barrier(num_encodes)
+
+        def while_encoding(self, chunk):
+            self.together.wait(WAIT_SECONDS)  # raises where the others do not come
+
+    stages = Meeting(2 * num_encodes, num_encodes=num_encodes)
+    assert stages.run().tolist() == stages.frame_indices.tolist()
+    assert stages.most_encodes == num_encodes
+
+
+def test_one_encode_at_a_time_where_one_is_asked_for():
+    stages = Stages(4, num_encodes=1)
+    assert stages.run().tolist() == stages.frame_indices.tolist()
+    assert stages.most_encodes == 1
+    assert stages.begun == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_encodes", [1, 2])
+def test_frames_of_one_chunk_more_are_held_than_are_being_encoded(num_encodes):
+    class DecodingRunsAhead(Stages):
+        def while_encoding(self, chunk):
+            wanted = min(len(self.ended) + num_encodes + 1, 6)
+            deadline = Deadline.after(WAIT_SECONDS)
+            while self.num_decodes < wanted:
+                deadline.check()
+
+    stages = DecodingRunsAhead(6, num_encodes=num_encodes)
+    stages.run()
+    assert stages.most_chunks == num_encodes + 1
+
+
+def test_features_are_in_order_when_a_later_chunk_is_done_first():
+    class SecondFirst(Stages):
+        second_done = threading.Event()
+
+        def while_encoding(self, chunk):
+            if chunk == 0:
+                assert self.second_done.wait(WAIT_SECONDS)
+            if chunk == 1:
+                self.second_done.set()
+
+    stages = SecondFirst(3, num_encodes=2)
+    assert stages.run().tolist() == stages.frame_indices.tolist()
+
+
+class FirstFails(Stages):
+    """The first encode fails while the second runs, which ends a moment later."""
+
+    def __init__(self):
+        super().__init__(6, num_encodes=2)
+        self.both_run = threading.Barrier(2)
+        self.failed = threading.Event()
+
+    def while_encoding(self, chunk):
+        self.both_run.wait(WAIT_SECONDS)
+        if chunk == 0:
+            self.failed.set()
+            raise UnavailableError("the first")
+        assert self.failed.wait(WAIT_SECONDS)
+
+
+def test_error_waits_for_the_other_encode_and_begins_none():
+    num_threads = threading.active_count()
+    stages = FirstFails()
+    with pytest.raises(UnavailableError, match="the first"):
+        stages.run()
+    assert sorted(stages.begun) == sorted(stages.ended) == [0, 1]
+    assert stages.num_decodes == 3
+    assert threading.active_count() == num_threads
+
+
+class DecodeFails(Stages):
+    """The fourth chunk does not decode."""
+
+    def __init__(self):
+        super().__init__(6, num_encodes=2)
+
+    def decode(self, frame_indices):
+        decoded = super().decode(frame_indices)
+        if frame_indices[0] == 3 * CHUNK_FRAMES:
+            raise MediaError("frame 3 of 64 does not decode")
+        return decoded
+
+
+@pytest.mark.parametrize("failing", [FirstFails, DecodeFails])
+def test_no_frames_or_features_outlive_an_error(failing):
+    """They lie in shared memory or on a GPU: not even until the next garbage collection."""
+    stages = failing()
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises((UnavailableError, MediaError)):
+            stages.run()
+        assert stages.arrays
+        assert all(array() is None for array in stages.arrays)
+    finally:
+        gc.enable()
+
+
+def test_frame_that_does_not_decode_ends_the_request():
+    stages = DecodeFails()
+    with pytest.raises(MediaError, match="frame 3 of 64 does not decode"):
+        stages.run()
+    assert sorted(stages.ended) == sorted(stages.begun) == [0, 1, 2]
+
+
+def test_no_encode_begins_after_the_deadline():
+    class Slow(Stages):
+        def while_encoding(self, chunk):
+            while self.runner.deadline.remaining_seconds() > 0:
+                pass
+
+    stages = Slow(6, num_encodes=2, deadline=Deadline.after(0.05))
+    with pytest.raises(DeadlineExceededError):
+        stages.run()
+    assert len(stages.begun) <= 2
+    assert sorted(stages.ended) == sorted(stages.begun)
+
+
+def test_video_of_fewer_chunks_than_encodes():
+    stages = Stages(1, num_encodes=2)
+    assert stages.run().tolist() == stages.frame_indices.tolist()
