@@ -12,7 +12,7 @@ encode      0 ──────────|
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class ChunkRunner:
 
     def _decoded_chunks(
         self, video: OpenVideo, frame_indices: NDArray[np.int64]
-    ) -> Iterator[DecodedFrames]:
+    ) -> Generator[DecodedFrames, None, None]:
         """Yield the frames of each chunk, the next one already being decoded."""
         chunks = [
             frame_indices[i : i + CHUNK_FRAMES] for i in range(0, len(frame_indices), CHUNK_FRAMES)
@@ -108,7 +108,7 @@ class ChunkRunner:
 
     def _encoded_chunks(
         self, chunks: Iterator[DecodedFrames], pooling: NDArray[np.float32]
-    ) -> Iterator[tuple[str, Array]]:
+    ) -> Generator[tuple[str, Array], None, None]:
         """Yield each chunk's decoder and features, in order, the next ones being encoded."""
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
             pending: deque[Future[tuple[str, Array]]] = deque()

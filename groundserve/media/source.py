@@ -75,7 +75,7 @@ class VideoSource:
             if not stat.S_ISREG(status.st_mode):
                 raise MediaError(f"the video {name!r} is not a regular file")
             _check_size(status.st_size, "max_file_bytes", limits.max_file_bytes)
-            return cls(fd, identity=_file_identity(status))
+            return cls(fd, identity=file_identity(status))
         except BaseException:
             os.close(fd)
             raise
@@ -122,7 +122,8 @@ def _check_size(size_bytes: int, limit_name: str, limit_bytes: int) -> None:
         )
 
 
-def _file_identity(status: os.stat_result) -> str:
+def file_identity(status: os.stat_result) -> str:
+    """Return what tells a file from any other, and from itself before it was written to."""
     parts = (
         status.st_dev,
         status.st_ino,

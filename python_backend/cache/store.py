@@ -1,9 +1,12 @@
 """Entries as files of one directory, shared by any number of processes of one machine.
 
 A file appears under its name complete (temporary name, then rename), so readers take no lock. It
-is not synced to the disk: what a power cut leaves half written, the checksum finds. The least
-recently used files go first; a read sets the time of modification, for many disks keep no time of
-access. Nothing the disk does fails a caller: it costs a hit, is counted, and is logged once.
+is not synced to the disk: what a power cut leaves half written, the checksum finds. Each process
+computes it once a file, and again when the file was changed: see `verified`.
+
+The least recently used files go first. When an entry was used last is the time of an empty file
+beside it: many disks keep no time of access, and a time set on the entry itself would look like a
+change of it. Nothing the disk does fails a caller: it costs a hit, is counted, and is logged once.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
 from python_backend.cache.entry import CorruptEntryError, Entry, pack, unpack
 from python_backend.cache.lock import is_locked, locked
+from python_backend.cache.verified import VerifiedFiles, has_settled
 from python_backend.meter import Meter
 
 logger = logging.getLogger(__name__)
 
-_ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.entry")
+_ENTRY_NAME = re.compile(r"([0-9a-f]{64})\.entry")
+_USE_NAME = re.compile(r"([0-9a-f]{64})\.used")
 _PARTIAL_NAME = re.compile(r"([0-9a-f]{32})\.partial")
 _TOKEN_LOCK_SECONDS = 1.0  # nobody else has the token, so this is never waited
 
@@ -47,6 +52,7 @@ class EntryStore:
         self._max_bytes = max_bytes
         self._meter = meter
         self._has_failed = False
+        self._verified = VerifiedFiles()
         with self._forgiving():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(0)
@@ -94,13 +100,23 @@ class EntryStore:
     def _path(self, key: str) -> Path:
         return self._directory / f"{key}.entry"
 
+    def _use_path(self, key: str) -> Path:
+        return self._directory / f"{key}.used"
+
     def _read(self, key: str, path: Path) -> Entry:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > self._max_bytes:
+            status = os.fstat(file.fileno())
+            if status.st_size > self._max_bytes:
                 raise CorruptEntryError("it is larger than the whole cache may be")
-            entry = unpack(key, np.fromfile(file, np.uint8))
-            with suppress(OSError):  # a directory that may only be read
-                os.utime(file.fileno())
+            may_be_known = has_settled(status)
+            data = np.fromfile(file, np.uint8)
+            # Asked after reading: what was read had not been changed then.
+            is_verified = self._verified.knows(os.fstat(file.fileno()))
+        entry = unpack(key, data, is_verified=is_verified)
+        if may_be_known:
+            self._verified.add(status)
+        with suppress(OSError):  # a directory that may only be read
+            self._use_path(key).touch(mode=0o600)
         return entry
 
     def _write(self, path: Path, pieces: list[memoryview]) -> None:
@@ -117,7 +133,8 @@ class EntryStore:
 
     def _make_room(self, num_bytes: int) -> int:
         """Evict until so many bytes fit, and return the bytes of the other files then."""
-        entries = []
+        entries: dict[str, os.stat_result] = {}
+        used_ns: dict[str, int] = {}
         total_bytes = 0
         with os.scandir(self._directory) as found:
             for file in found:
@@ -127,14 +144,21 @@ class EntryStore:
                         continue
                     status = file.stat(follow_symlinks=False)
                     total_bytes += status.st_size
-                    if _ENTRY_NAME.fullmatch(file.name):
-                        entries.append((status.st_mtime_ns, status.st_size, file.path))
-        for _, size, path in sorted(entries):
+                    if entry := _ENTRY_NAME.fullmatch(file.name):
+                        entries[entry[1]] = status
+                    elif use := _USE_NAME.fullmatch(file.name):
+                        used_ns[use[1]] = status.st_mtime_ns
+        for key in used_ns.keys() - entries.keys():
+            self._use_path(key).unlink(missing_ok=True)
+        for key, status in entries.items():
+            used_ns[key] = max(status.st_mtime_ns, used_ns.get(key, 0))
+        for key in sorted(entries, key=used_ns.__getitem__):
             if total_bytes + num_bytes <= self._max_bytes:
                 break
-            Path(path).unlink(missing_ok=True)
+            self._path(key).unlink(missing_ok=True)
+            self._use_path(key).unlink(missing_ok=True)
             self._meter.add("cache_evictions")
-            total_bytes -= size
+            total_bytes -= entries[key].st_size
         self._meter.set_cache_bytes(total_bytes)
         return total_bytes
 

@@ -7,12 +7,14 @@ import math
 import os
 import random
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from python_backend.cache.verified import SETTLED_NANOSECONDS
 from python_backend.chunks import CHUNK_FRAMES
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import in_parallel, serve
@@ -177,6 +179,29 @@ def test_100_corrupt_entries_are_found_and_computed_again(engine_dirs, clips, tm
         counted = server.metrics()
         assert counted["cache_corrupted_total"] == 100
         assert counted["errors_total" + '{class="InternalError"}'] == 0
+
+
+def test_entry_damaged_after_every_process_found_it_sound_is_computed_again(
+    engine_dirs, clips, tmp_path
+):
+    folder = tmp_path / "cache"
+    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
+
+        def ask(_=0):
+            return server.ask(clips["carphone_pristine"], "When?", num_frames=3)
+
+        first = ask()
+        time.sleep(SETTLED_NANOSECONDS / 1e9 + 0.1)
+        for answer in in_parallel(4, ask, range(32)):
+            assert info(answer)["cache_hit"]
+        for entry in entries(folder):
+            with entry.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                last = file.read(1)[0]
+                file.seek(-1, os.SEEK_END)
+                file.write(bytes([last ^ 1]))
+        assert_equal(ask(), first)
+        assert server.metrics()["cache_corrupted_total"] == 2
 
 
 def test_directory_that_goes_away_fails_no_request(engine_dirs, clips, tmp_path):
