@@ -19,15 +19,20 @@ def needed_bytes(model_repository: Path, model: ModelSpec, limits: Limits) -> in
     """Return what the stubs of a rendered repository take when each works on a largest request.
 
     A stub's region starts at `SHM_DEFAULT_BYTES`, grows with the tensors it holds, never shrinks.
-    On a GPU features pass here as well: those out of the cache lie on the host.
+    On a GPU features pass here as well: those out of the cache lie on the host. Frames may, too, as
+    long as a video's features are not complete: `video_features` holds those of each chunk that is
+    being encoded, and those of the next while they arrive.
     """
+    from python_backend.chunks import CHUNK_FRAMES, NUM_SERVED_ENCODES
+
+    frames = (NUM_SERVED_ENCODES + 1) * CHUNK_FRAMES * model.image_size**2 * 3
     total = 0
     for config in read_configs(model_repository).values():
         if config.backend == "python":
             width = feature_bytes(config) or 0
             room = model.vision_token_num * model.vision_hidden_size * width
             if any(tensor.name == "VIDEO" for tensor in config.input):
-                room += limits.max_upload_bytes
+                room = limits.max_upload_bytes + max(room, frames)
             total += num_instances(config) * (SHM_DEFAULT_BYTES + room)
     return total
 

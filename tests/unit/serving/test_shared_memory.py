@@ -33,9 +33,10 @@ def test_needed_bytes_counts_stubs_and_their_largest_tensors(tmp_path):
     write_config(tmp_path, "ground", input_of.format("FEATURES", "FP32") + group.format(1))
     write_config(tmp_path, "select", input_of.format("OTHER", "UINT8") + group.format(1))
     write_config(tmp_path, "all", 'platform: "ensemble"')
-    # Five regions of 32 MiB, an upload of 10 MiB in two, 16 Ki tokens of 2 KiB and of 4 KiB.
+    # Five regions of 32 MiB, an upload of 10 MiB and three chunks of 64 x 384 x 384 x 3 bytes in
+    # two, 16 Ki tokens of 2 KiB and of 4 KiB.
     needed = needed_bytes(tmp_path, MODEL, Limits(max_upload_bytes=10 * MIB))
-    assert needed == (5 * 32 + 2 * 10 + 32 + 64) * MIB
+    assert needed == (5 * 32 + 2 * (10 + 3 * 27) + 32 + 64) * MIB
 
 
 def test_needed_bytes_leaves_out_what_is_no_process(tmp_path):
@@ -50,11 +51,11 @@ def test_needed_bytes_leaves_out_what_is_no_process(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "num_mib"),
     [
-        # 4 x (32 + 256 + 64) for video_features, 2 x 32 for video_decode, 2 x (32 + 64) for
+        # 4 x (32 + 256 + 3 x 27) for video_features, 2 x 32 for video_decode, 2 x (32 + 64) for
         # vision_encoder and grounding, 32 for frame_selector.
-        pytest.param("cpu", 1696, id="cpu"),
+        pytest.param("cpu", 1764, id="cpu"),
         # The encoder is no process and features have half the width.
-        pytest.param("gpu", 4 * (32 + 256 + 32) + 64 + 64 + 32, id="gpu"),
+        pytest.param("gpu", 4 * (32 + 256 + 81) + 64 + 64 + 32, id="gpu"),
     ],
 )
 def test_needed_bytes_of_the_committed_repository(layout, num_mib):
