@@ -50,6 +50,8 @@ def open_segment(file: BinaryIO) -> InputContainer:
     The header is ours and holds the parameters of the decoder; what else probing finds out (layout
     of the samples, for MPEG-4 the sides) is known when a frame comes out. H.264 that does not say
     how far its frames are reordered needs that before: FFmpeg's MP4 reader takes it from the times.
+
+    Source: FFmpeg 0042cf8, libavformat/mov.c, `mov_read_trak` and `mov_estimate_video_delay`.
     """
     return av.open(file, "r", container_options=_SEGMENT_OPTIONS, metadata_errors="replace")
 

@@ -110,10 +110,10 @@ class EntryStore:
                 raise CorruptEntryError("it is larger than the whole cache may be")
             may_be_known = has_settled(status)
             data = np.fromfile(file, np.uint8)
-            # Asked after reading: what was read had not been changed then.
+            # Asked after reading: what was read had not been changed until then.
             is_verified = self._verified.knows(os.fstat(file.fileno()))
         entry = unpack(key, data, is_verified=is_verified)
-        if may_be_known:
+        if may_be_known and not is_verified:
             self._verified.add(status)
         with suppress(OSError):  # a directory that may only be read
             self._use_path(key).touch(mode=0o600)
