@@ -28,7 +28,8 @@ _OPT_GRID = 5  # 512 frames in the released model's budget
 _OPT_TOKENS = 12_900  # the same, and a question of 100 tokens
 # A line of the layer list that closes a verbose build. Kernels of fused attention, such as
 # _gemm_mha_v2_myl0_8, carry "mha" in their name; nothing else does.
-_FUSED_KERNEL = re.compile(r"^Name: \S*mha\S*, LayerType", re.MULTILINE | re.IGNORECASE)
+_KERNEL = re.compile(r"^Name: (\S+), LayerType", re.MULTILINE)
+_FUSED = "mha"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class PlanReport:
     """Attention operators that the library must run fused or fail to build."""
     num_fused_kernels: int
     """Kernels of fused attention in the build's layer list; 0 where the library prints none."""
+    num_kernels: int
+    """All that the layer list names, copies included; 0 where the library prints none."""
 
 
 def vision_shapes(*, image_size: int, side: int) -> dict[str, ShapeRange]:
@@ -168,6 +171,7 @@ def build_plan(
         plan_bytes=plan.nbytes,
         num_attention_layers=_count_attention_layers(trt, network),
         num_fused_kernels=log.num_fused_kernels,
+        num_kernels=log.num_kernels,
     )
     # A fused operator counts as such without its kernel's name, which is no part of any interface.
     num_fused = max(report.num_attention_layers, report.num_fused_kernels)
@@ -191,7 +195,7 @@ def build_plan(
 
 
 def make_build_log(library: TensorRTLibrary) -> Any:
-    """Return a logger for a builder that keeps errors and counts fused kernels.
+    """Return a logger for a builder that keeps errors and counts kernels, fused ones apart.
 
     A verbose build logs tens of thousands of lines, so none but these are kept. The class is made
     here because its base belongs to the library.
@@ -202,12 +206,14 @@ def make_build_log(library: TensorRTLibrary) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
-            self.num_fused_kernels = 0
+            self.num_kernels = self.num_fused_kernels = 0
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
-            self.num_fused_kernels += len(_FUSED_KERNEL.findall(message))
+            names = _KERNEL.findall(message)
+            self.num_kernels += len(names)
+            self.num_fused_kernels += sum(_FUSED in name.lower() for name in names)
 
         def first_error(self) -> str:
             return self.errors[0].strip() if self.errors else "no reason was given"

@@ -107,6 +107,20 @@ def test_attention_is_one_operator_without_a_mask(graphs, stage, num_layers, pre
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_query_key_and_value_are_one_product(graphs, vision, precision):
+    _, model = graphs("vision", precision)
+    width, wide = vision.config.hidden_size, vision.config.intermediate_size
+    num_layers = len(vision.encoder.layers)
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    # A layer: query-key-value, out, up, down. Patches; pooling of rows and of columns.
+    assert len(products) == 4 * num_layers + 1 + 2
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    shapes = Counter(weights[node.input[1]] for node in products if node.input[1] in weights)
+    layer = Counter([(width, 3 * width), (width, width), (width, wide), (wide, width)])
+    assert all(shapes[shape] == num_layers * count for shape, count in layer.items())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_weights_of_products_are_stored_in_16_bit(graphs, precision):
     kinds = {"bf16": onnx.TensorProto.BFLOAT16, "fp16": onnx.TensorProto.FLOAT16}
     _, model = graphs("scorer", precision)

@@ -15,15 +15,17 @@ MAX_MEMORY_GIB = 16
 
 
 @pytest.mark.parametrize(
-    ("stage", "num_layers", "weights_mb"),
+    ("stage", "num_layers", "weights_mb", "max_kernels_a_layer"),
     [
         # SigLIP so400m, 384 px, 26 of 27 layers; 411 M weights of 16 bits.
-        pytest.param("vision", 26, 790, id="so400m"),
+        pytest.param("vision", 26, 790, 12, id="so400m"),
         # 28 layers, head size and S of the real decoder, at a seventh of its width.
-        pytest.param("scorer", 28, 210, id="qwen2_narrow"),
+        pytest.param("scorer", 28, 210, 16, id="qwen2_narrow"),
     ],
 )
-def test_a_full_size_plan_is_fused_in_every_layer(tmp_path, stage, num_layers, weights_mb):
+def test_a_full_size_plan_is_fused_in_every_layer(
+    tmp_path, stage, num_layers, weights_mb, max_kernels_a_layer
+):
     options = ["--gpu-arch", "sm_89", "--gpu-arch", "sm_120"]
     command = [sys.executable, "-m", "benchmarks.plan_size", stage, str(tmp_path), *options]
     run = subprocess.run(
@@ -38,6 +40,8 @@ def test_a_full_size_plan_is_fused_in_every_layer(tmp_path, stage, num_layers, w
     print(result)  # noqa: T201 - pytest shows it with -s
     assert result["num_layers"] == num_layers
     assert result["num_attention_layers"] == result["num_fused_kernels"] == num_layers
+    # Of vision: 9 a layer. As three products, or one divided by columns, it would be 18.
+    assert num_layers < result["num_kernels"] < max_kernels_a_layer * num_layers
     assert result["weights_bytes"] > weights_mb * 1e6
     assert result["plan_bytes"] == (tmp_path / "model.plan").stat().st_size
     assert result["peak_memory_gib"] < MAX_MEMORY_GIB
