@@ -4,57 +4,48 @@ python -m benchmarks.gpu_check --out JSON [--minutes 10] [--media DIR] [--engine
 
 Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise
 (no weights are downloaded), except for the parity of `digits`, which ships with its weights. The
-parts stand by themselves: one that fails, finds nothing to run on, or no longer fits into the time
-is recorded as such, and the file is written after each. `--small --device cpu` tries the program.
+plan comes first. The parts stand by themselves, in a process that is not this one: a part that
+fails in any way, finds nothing to run on, takes three times what it may take or no longer fits into
+the time is recorded as such, and the file is written after each. At the end stand the rows of
+README's table that the result fills. `--small --device cpu` tries the program.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.gpu.ceilings import measure_ceilings
-from benchmarks.gpu.engines import check_engines
-from benchmarks.gpu.fp8 import measure_fp8
-from benchmarks.gpu.media import measure_media
-from benchmarks.gpu.models import Bench
-from benchmarks.gpu.parity import check_digits, check_full_size
 from benchmarks.gpu.report import Part, Report, header
 from benchmarks.gpu.size import FULL, SMALL, Size
-from benchmarks.gpu.speed import (
-    measure_orders,
-    measure_reference,
-    measure_request,
-    measure_sweep,
-    measure_upload,
-)
-from benchmarks.gpu.variants import (
-    measure_attention,
-    measure_batches,
-    measure_compilation,
-    measure_graphs,
-    measure_tuned_reference,
-)
+from benchmarks.gpu.worker import Worker
 
 COLD_MS = 1200.0
 REPEAT_MS = 450.0
 REFERENCE_RATIO = 1.3
 # Small sizes take their seconds from imports, not from arithmetic.
 SMALL_SCALE = 0.05
+# A part is stopped after so many times what it may take, and what a new process takes to start.
+LIMIT_FACTOR = 3.0
+START_SECONDS = 120.0
+
+# How the rows of README's "What is verified where" begin that need a GPU and have their part here.
+SPEED = "speed and parity on a GPU"
+FULL_ATTENTION = "attention is full in every engine"
+TENSORRT = "TensorRT: SigLIP so400m"
+TENSORRT_LLM = "TensorRT-LLM: converted weights"
+DALI = "DALI decodes VP8"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run every part."""
     args = parse(arguments)
-    if args.device != "cpu":
-        torch.cuda.set_device(args.device)
     size = SMALL if args.small else FULL
-    bench = Bench(size=size, device=args.device)
+    scale = SMALL_SCALE if args.small else 1.0
+    planned = parts(size, args)
     report = Report(
         args.out,
         header=header(
@@ -62,10 +53,20 @@ def main(arguments: list[str] | None = None) -> None:
         ),
         budget_seconds=60 * args.minutes,
     )
-    scale = SMALL_SCALE if args.small else 1.0
-    for part in parts(bench, args):
-        report.run(part, scale=scale)
+    print_plan(planned, minutes=args.minutes, scale=scale)
+    worker = Worker(size=size, device=args.device)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for part in planned:
+            limit = LIMIT_FACTOR * part.seconds * scale + START_SECONDS
+            report.run(part, partial(worker.run, limit_seconds=limit), scale=scale)
+    except KeyboardInterrupt:
+        print("interrupted; what was measured before stays")
+    finally:
+        worker.close()
+        signal.signal(signal.SIGTERM, before)
     report.targets = judge(report, size)
+    report.readme = readme_rows(planned, report, counts=size is FULL and args.device != "cpu")
     report.save()
     print_table(report)
 
@@ -81,38 +82,117 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny dimensions")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (cuda)")
     args = parser.parse_args(arguments)
-    if torch.device(args.device).type == "cuda":
+    if args.device != "cpu":
+        import torch
+
         if not torch.cuda.is_available():
             parser.error(f"--device {args.device}: PyTorch sees no GPU; --small --device cpu runs")
-        if torch.device(args.device).index is None:
+        if args.device == "cuda":
             # `torch.cuda.set_device` takes no device without a number.
-            args.device = f"cuda:{torch.cuda.current_device()}"
+            args.device = "cuda:0"
     return args
 
 
-def parts(bench: Bench, args: argparse.Namespace) -> Iterator[Part]:
-    """Yield what is measured, the most important first."""
-    main_frames = bench.size.main_frames
-    yield Part(name="ceilings", seconds=15, call=partial(measure_ceilings, bench))
-    yield Part(name="main request", seconds=60, call=partial(measure_request, bench, main_frames))
-    yield Part(name="reference", seconds=90, call=partial(measure_reference, bench))
-    yield Part(name="digits parity", seconds=40, call=partial(check_digits, bench))
-    yield Part(name="full-size parity", seconds=40, call=partial(check_full_size, bench))
-    yield Part(name="kernel orders", seconds=60, call=partial(measure_orders, bench))
-    yield Part(name="other lengths", seconds=60, call=partial(measure_sweep, bench))
-    yield Part(name="upload", seconds=15, call=partial(measure_upload, bench))
-    yield Part(name="attention kernels", seconds=40, call=partial(measure_attention, bench))
-    yield Part(name="compilation", seconds=120, call=partial(measure_compilation, bench))
-    yield Part(name="reference, tuned", seconds=90, call=partial(measure_tuned_reference, bench))
-    yield Part(name="fp8", seconds=90, call=partial(measure_fp8, bench))
-    yield Part(name="encode batches", seconds=40, call=partial(measure_batches, bench))
-    yield Part(
-        name="engines",
-        seconds=60,
-        call=partial(check_engines, bench, args.engines, args.checkpoint),
-    )
-    yield Part(name="decode", seconds=60, call=partial(measure_media, bench, args.media))
-    yield Part(name="CUDA graphs", seconds=30, call=partial(measure_graphs, bench))
+def parts(size: Size, args: argparse.Namespace) -> list[Part]:
+    """Return what is measured, the most important first."""
+    main_frames = size.main_frames
+    speed = "benchmarks.gpu.speed:measure_"
+    variants = "benchmarks.gpu.variants:measure_"
+    parity = "benchmarks.gpu.parity:check_"
+    fp8 = "benchmarks.gpu.fp8:measure_fp8"
+    return [
+        Part(name="ceilings", seconds=15, target="benchmarks.gpu.ceilings:measure_ceilings"),
+        Part(
+            name="main request",
+            seconds=60,
+            target=speed + "request",
+            arguments=(main_frames,),
+            fills=(SPEED,),
+        ),
+        Part(name="reference", seconds=90, target=speed + "reference", fills=(SPEED,)),
+        Part(
+            name="digits parity",
+            seconds=40,
+            target=parity + "digits",
+            fills=(SPEED, FULL_ATTENTION),
+        ),
+        Part(
+            name="full-size parity",
+            seconds=40,
+            target=parity + "full_size",
+            fills=(SPEED, FULL_ATTENTION),
+        ),
+        Part(name="kernel orders", seconds=60, target=speed + "orders"),
+        Part(name="other lengths", seconds=60, target=speed + "sweep", fills=(SPEED,)),
+        Part(name="upload", seconds=15, target=speed + "upload"),
+        Part(name="attention kernels", seconds=40, target=variants + "attention"),
+        Part(name="compilation", seconds=120, target=variants + "compilation"),
+        Part(name="reference, tuned", seconds=90, target=variants + "tuned_reference"),
+        Part(name="fp8", seconds=90, target=fp8),
+        Part(name="encode batches", seconds=40, target=variants + "batches"),
+        Part(
+            name="engines",
+            seconds=60,
+            target="benchmarks.gpu.engines:check_engines",
+            arguments=(args.engines, args.checkpoint),
+            fills=engine_rows(args.engines),
+        ),
+        Part(
+            name="decode",
+            seconds=60,
+            target="benchmarks.gpu.media:measure_media",
+            arguments=(args.media,),
+            fills=(DALI,),
+        ),
+        Part(name="CUDA graphs", seconds=30, target=variants + "graphs"),
+    ]
+
+
+def engine_rows(engine_dir: Path | None) -> tuple[str, ...]:
+    """Return the rows that checking an engine directory fills, by its profile."""
+    try:
+        profile = json.loads((engine_dir / "manifest.json").read_text("utf-8"))["profile"]
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+        # No directory, or none of ours: its part says so.
+        return (TENSORRT, TENSORRT_LLM)
+    rows = {"gpu": (TENSORRT, TENSORRT_LLM), "gpu-trt": (TENSORRT,)}
+    return rows.get(profile, (FULL_ATTENTION,))
+
+
+def print_plan(planned: list[Part], *, minutes: float, scale: float) -> None:
+    """Print the parts with the seconds that each may take, and from where on time may be short."""
+    print(f"plan: at most {minutes:g} minutes, in this order; seconds that each part may take")
+    begins = 0.0
+    for part in planned:
+        seconds = part.seconds * scale
+        late = begins + seconds > 60 * minutes
+        note = "  left out, if all before it take that long" if late else ""
+        print(f"{part.name:<20}{seconds:6.0f} s{note}")
+        begins += seconds
+    print(f"{'together':<20}{begins:6.0f} s\n", flush=True)
+
+
+def readme_rows(planned: list[Part], report: Report, *, counts: bool) -> list[dict[str, Any]]:
+    """Return the rows of README's table that have parts here, and whether each is filled.
+
+    Args:
+        planned: All parts.
+        report: What became of those that ran.
+        counts: Whether the run was at full size on a GPU, which alone fills a row.
+    """
+    status = {part["part"]: part["status"] for part in report.parts}
+    rows: dict[str, dict[str, str]] = {}
+    for part in planned:
+        for row in part.fills:
+            rows.setdefault(row, {})[part.name] = status.get(part.name, "not run")
+    return [
+        {
+            "row": row,
+            "filled": counts and set(by_part.values()) == {"ok"},
+            "parts": by_part,
+        }
+        for row, by_part in rows.items()
+    ]
 
 
 def judge(report: Report, size: Size) -> list[dict[str, Any]]:
@@ -186,6 +266,13 @@ def print_table(report: Report) -> None:
         best = target.get("best")
         also = f" ({best[0]}: {best[1]:.2f})" if best else ""
         print(f"{target['target']}: {target['limit']:g}, measured {value}: {words}{also}")
+    print("\nREADME, What is verified where:")
+    for row in report.readme:
+        lacking = [f"{name} {status}" for name, status in row["parts"].items() if status != "ok"]
+        why = ", ".join(lacking) or "not at full size on a GPU"
+        print(
+            f"  {row['row']} ...: " + ("filled by this result" if row["filled"] else f"no: {why}")
+        )
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def round_kind(model: nn.Module, kind: str, dtype: torch.dtype) -> list[mock._pa
     if kind == "patches":
         for name in ("patch_weight", "patch_bias", "positions"):
             setattr(model, name, nn.Parameter(rounded(getattr(model, name)), requires_grad=False))
-        embed = model._embed_patches
-        return [mock.patch.object(model, "_embed_patches", lambda pixels: rounded(embed(pixels)))]
+        embed = model.embed_patches
+        return [mock.patch.object(model, "embed_patches", lambda pixels: rounded(embed(pixels)))]
     if kind == "pooling":
         layers_last = model.layers[-1]
         return [mock.patch.object(layers_last, "forward", _after(layers_last.forward, rounded))]

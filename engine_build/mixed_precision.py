@@ -14,6 +14,8 @@ checkpoint read in 16 bit exists once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,9 +59,10 @@ class MixedVisionEncoder(nn.Module):
         Returns:
             float16 (n, g*g, D_v), whichever 16 bits the products have.
         """
-        hidden_states = self._embed_patches(pixels)
+        hidden_states = self.embed_patches(pixels)
         for layer in self.layers:
             hidden_states = layer(hidden_states)
+        hidden_states = hidden_states.to(torch.float32)
         # Without products of n and g in shapes, which the exporter would compute from a Squeeze
         # without axes, and TensorRT's parser takes that in all cases only since 11.5.
         n, _, width = hidden_states.shape
@@ -68,12 +71,16 @@ class MixedVisionEncoder(nn.Module):
         pooled = torch.matmul(pool.unsqueeze(1), rows)  # (n, g, g, D_v)
         return pooled.reshape(n, -1, width).to(self.output_dtype)
 
-    def _embed_patches(self, pixels: Tensor) -> Tensor:
-        n, s, p = pixels.shape[0], self.side, self.patch_size
-        pixel_values = pixels.to(torch.float32) / 127.5 - 1
-        patches = pixel_values[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
-        patches = patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
+    def embed_patches(self, pixels: Tensor) -> Tensor:
+        """Project patches and add positions: uint8 (n, S, S, 3) -> float32 (n, P, D_v)."""
+        patches = self.cut_patches(pixels.to(torch.float32) / 127.5 - 1)
         return F.linear(patches, self.patch_weight, self.patch_bias) + self.positions
+
+    def cut_patches(self, pixels: Tensor) -> Tensor:
+        """(n, S, S, 3) -> (n, P, p*p*3), without what lies behind the last whole patch."""
+        n, s, p = pixels.shape[0], self.side, self.patch_size
+        patches = pixels[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
+        return patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
 
 
 class MixedTokenScorer(nn.Module):
@@ -135,15 +142,15 @@ class _VisionLayer(nn.Module):
         self.activation = layer.mlp.activation_fn
 
     def forward(self, residual: Tensor) -> Tensor:
-        """Float32 (n, P, D_v) -> the same."""
+        """(n, P, D_v) -> the same, summed in the dtype that comes in: float32 as built."""
         packed = self.qkv(self.norm_1(residual))  # (n, P, 3*H*h)
         # Divided after all heads have moved: where the product's columns are divided, TensorRT's
-        # builder makes three products of it again, and a dozen copies (docs/tensorrt.md).
+        # builder takes it apart into three again, each with a copy of its own (docs/tensorrt.md).
         query, key, value = _split_heads(packed, 3 * self.num_heads).chunk(3, dim=1)
         attended = _attend(query * self.scale, key, value)
-        residual = residual + self.out(attended).to(torch.float32)
+        residual = residual + self.out(attended).to(residual.dtype)
         activated = self.activation(self.up(self.norm_2(residual)).to(torch.float32))
-        summed: Tensor = residual + self.down(activated).to(torch.float32)
+        summed: Tensor = residual + self.down(activated).to(residual.dtype)
         return summed
 
 
@@ -206,6 +213,7 @@ class _LayerNorm(nn.Module):
         self.epsilon = norm.eps
 
     def forward(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.to(torch.float32)
         return F.layer_norm(inputs, self.weight.shape, self.weight, self.bias, self.epsilon)
 
 
@@ -222,9 +230,9 @@ class _RMSNorm(nn.Module):
         return self.weight * (inputs * torch.rsqrt(variance + self.epsilon))
 
 
-def _joined(tensors: list[Tensor]) -> Tensor:
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
     # A tensor alone is not copied.
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _frozen(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:

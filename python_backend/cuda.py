@@ -45,7 +45,14 @@ _KERNELS: dict[KernelOrder, list[Any]] = {
 }
 
 
-def place(model: nn.Module, config: Any, layers: Iterable[nn.Module], *, device: str) -> None:
+def place(
+    model: nn.Module,
+    config: Any,
+    layers: Iterable[nn.Module],
+    *,
+    device: str,
+    in_turn: bool = False,
+) -> None:
     """Move a model to a device; on a GPU its layers get fused attention.
 
     Args:
@@ -53,12 +60,40 @@ def place(model: nn.Module, config: Any, layers: Iterable[nn.Module], *, device:
         config: The transformers config from which the layers read their attention.
         layers: Those that hold the attention.
         device: `cpu`, `cuda` or `cuda:1`. On a CPU nothing else changes.
+        in_turn: Whether each layer's weights come to the device only while it runs, for a model
+            that has no room there as a whole.
     """
-    model.to(device)
+    layers = list(layers)
+    if in_turn:
+        _move_around(model, layers, device=device)
+    else:
+        model.to(device)
     if torch.device(device).type == "cuda":
         use_fused_attention(config)
         if COMPILE_LAYERS:
             compile_layers(layers)
+
+
+def _move_around(model: nn.Module, layers: Iterable[nn.Module], *, device: str) -> None:
+    """Move all but the layers; let each layer fetch its weights when it begins."""
+    travelling: set[int] = set()
+    for layer in layers:
+        home = {tensor: tensor.data for tensor in (*layer.parameters(), *layer.buffers())}
+        travelling |= {id(tensor) for tensor in home}
+
+        def fetch(*_: Any, home: dict[Tensor, Tensor] = home) -> None:
+            for tensor, data in home.items():
+                tensor.data = data.to(device)
+
+        def leave(*_: Any, home: dict[Tensor, Tensor] = home) -> None:
+            for tensor, data in home.items():
+                tensor.data = data
+
+        layer.register_forward_pre_hook(fetch)
+        layer.register_forward_hook(leave)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) not in travelling:
+            tensor.data = tensor.data.to(device)
 
 
 def use_fused_attention(config: Any) -> None:

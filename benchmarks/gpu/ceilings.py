@@ -26,10 +26,25 @@ def measure_ceilings(bench: Bench) -> dict[str, Any]:
     copy_ms = time_call(lambda: target.copy_(source), bench.device, repeats=20)
     bench.ceiling_tflops = 2 * side**3 / matmul_ms / 1e9
     return {
+        "device": _describe(bench.device),
         "dtype": str(bench.dtype),
         "matmul_side": side,
         "matmul_tflops": bench.ceiling_tflops,
         "copy_bytes": copy_bytes,
         "copy_tb_per_second_read_and_written": 2 * copy_bytes / copy_ms / 1e9,
         "nvidia_smi_after_matmul": after_matmul,
+    }
+
+
+def _describe(device: str) -> dict[str, Any]:
+    if not is_gpu(device):
+        return {"name": device}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gib": properties.total_memory / 1024**3,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
     }

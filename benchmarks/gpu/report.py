@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import json
 import os
@@ -11,14 +10,11 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 _PACKAGES = (
     "torch",
@@ -63,8 +59,12 @@ class Part:
     """How the report calls it."""
     seconds: float
     """What it may take at full size; left out where less is left of the budget."""
-    call: Callable[[], PartResult]
-    """Measures."""
+    target: str
+    """"module:function", imported where it runs; called with the `Bench` and the arguments."""
+    arguments: tuple[Any, ...] = ()
+    """What `target` takes after the bench."""
+    fills: tuple[str, ...] = ()
+    """Beginnings of the rows of README's "What is verified where" that its result goes to."""
 
 
 class Report:
@@ -77,71 +77,68 @@ class Report:
         self._started = time.monotonic()
         self.parts: list[dict[str, Any]] = []
         self.targets: list[dict[str, Any]] = []
+        self.readme: list[dict[str, Any]] = []
 
-    def run(self, part: Part, *, scale: float = 1.0) -> dict[str, Any] | None:
-        """Run a part whatever becomes of it, and write the file.
+    def run(
+        self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
+    ) -> dict[str, Any]:
+        """Run a part that still fits, and write the file.
 
         Args:
             part: What to run.
+            runner: Returns the part's outcome whatever becomes of it: `status` "ok" with
+                `results`, "not run" with `why`, or "failed" with `error`.
             scale: Of its seconds, for sizes other than the full one.
 
         Returns:
-            Its results, None where it did not run to its end.
+            What the report says of it.
         """
-        entry: dict[str, Any] = {"part": part.name}
-        self.parts.append(entry)
         started = time.monotonic()
         left = self._budget_seconds - (started - self._started)
-        outcome: PartResult
         if part.seconds * scale > left:
-            outcome = NotRun(f"{left:.0f} s were left, it may take {part.seconds * scale:.0f}")
+            needed = part.seconds * scale
+            outcome = {
+                "status": "not run",
+                "why": f"{left:.0f} s were left, it may take {needed:.0f}",
+            }
         else:
             print(f"{started - self._started:6.0f} s  {part.name}", flush=True)
-            try:
-                outcome = part.call()
-            except Exception as error:  # noqa: BLE001 - the other parts still run
-                entry |= {
-                    "status": "failed",
-                    "error": f"{type(error).__name__}: {error}"[:2000],
-                    "traceback": traceback.format_exc(limit=-6),
-                }
-                outcome = {}
-        if isinstance(outcome, NotRun):
-            entry |= {"status": "not run", "why": outcome.why}
-        elif "status" not in entry:
-            entry |= {"status": "ok", "results": outcome}
-        entry["seconds"] = time.monotonic() - started
-        # After the traceback is gone, which holds the tensors of a part that ran out of memory.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            outcome = runner(part)
+        entry = {"part": part.name, **outcome, "seconds": time.monotonic() - started}
+        self.parts.append(entry)
         self.save()
-        return outcome if entry["status"] == "ok" else None  # type: ignore[return-value]
+        return entry
 
     def save(self) -> None:
         """Write what there is; NaN and infinity become null, which JSON lacks."""
-        report = {**self._header, "targets": self.targets, "parts": self.parts}
+        report = {
+            **self._header,
+            "targets": self.targets,
+            "readme": self.readme,
+            "parts": self.parts,
+        }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(_finite(report), indent=2) + "\n", "utf-8")
+        # Renamed, so that a run which is killed while it writes leaves the file before.
+        partial = self._path.with_name(self._path.name + ".partial")
+        partial.write_text(json.dumps(finite(report), indent=2) + "\n", "utf-8")
+        partial.replace(self._path)
 
 
 def header(question: str, *, device: str, size: str) -> dict[str, Any]:
-    """Return what a report says about where and on what it ran."""
+    """Return what a report says about where and on what it ran; asks no CUDA."""
     return {
         "question": question,
         "command": " ".join(["python -m benchmarks.gpu_check", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": _run(["git", "rev-parse", "--short", "HEAD"]) or None,
         "size": size,
         "machine": {
-            "device": _device(device),
+            "device": device,
             "nvidia_smi": nvidia_smi(),
             "cores": os.cpu_count(),
             "processor": platform.machine(),
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in _PACKAGES},
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
         },
     }
 
@@ -154,26 +151,13 @@ def nvidia_smi() -> dict[str, str] | None:
     return dict(zip(_SMI_FIELDS, words.splitlines()[0].split(", "), strict=False))
 
 
-def _device(device: str) -> dict[str, Any]:
-    if torch.device(device).type != "cuda":
-        return {"name": device}
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory_gib": properties.total_memory / 1024**3,
-    }
-
-
-def _commit() -> str | None:
-    return _run(["git", "rev-parse", "--short", "HEAD"]) or None
-
-
 def _run(command: list[str]) -> str:
     if shutil.which(command[0]) is None:
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -184,12 +168,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain JSON of a value: NaN and infinity become None."""
     match value:
         case dict():
-            return {key: _finite(one) for key, one in value.items()}
+            return {key: finite(one) for key, one in value.items()}
         case list() | tuple():
-            return [_finite(one) for one in value]
+            return [finite(one) for one in value]
         case float():
             return value if abs(value) < float("inf") else None
         case _:

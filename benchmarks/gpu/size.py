@@ -45,14 +45,8 @@ class Size:
 
     def vision_flop(self, num_frames: int, *, num_layers: int | None = None) -> float:
         """Return the FLOP of patches and layers; the needed layers where `num_layers` is None."""
-        tower = self.tower
-        width, patches = tower.hidden_size, tower.side**2
-        projections = 8 * patches * width**2
-        attention = 4 * patches**2 * width
-        mlp = 4 * patches * width * tower.intermediate_size
-        embedding = 2 * patches * 3 * tower.patch_size**2 * width
         layers = self.num_vision_layers if num_layers is None else num_layers
-        return float(num_frames * (layers * (projections + attention + mlp) + embedding))
+        return num_frames * self.tower.frame_flop(layers)
 
     def attention_flop(self, num_tokens: int) -> float:
         """Return the FLOP of one decoder layer's scores and weighted sums."""
@@ -61,14 +55,10 @@ class Size:
     def grounding_flop(self, num_frames: int) -> float:
         """Return the FLOP of projector and decoder for one question."""
         config = self.checkpoint
-        width = config.hidden_size
-        key_width = width * config.num_key_value_heads // config.num_attention_heads
-        linear = 4 * width * (width + key_width) + 6 * width * config.intermediate_size
-        num_tokens = self.num_tokens(num_frames)
+        width, num_tokens = config.hidden_size, self.num_tokens(num_frames)
         num_visual = num_tokens - self.num_text_tokens
         projector = 2 * num_visual * (config.mm_hidden_size * width + width**2)
-        layers = num_tokens * linear + self.attention_flop(num_tokens)
-        return float(config.num_hidden_layers * layers + projector)
+        return config.decoder_flop(num_tokens) + projector
 
 
 FULL = Size(

@@ -74,7 +74,7 @@ class EngineLimits:
             UnsupportedError: The longest request does not fit in what was asked for, or TensorRT
                 cannot hold such a pass.
         """
-        max_input_len = config.tokenizer_model_max_length or _DEFAULT_MAX_INPUT_LEN
+        max_input_len = _max_input_len(config)
         bound = largest_num_tokens(config)
         if max_num_tokens is None:
             max_num_tokens = max(
@@ -89,8 +89,13 @@ class EngineLimits:
             max_batch_size=_DEFAULT_MAX_BATCH_SIZE,
             max_input_len=max_input_len,
             max_num_tokens=max_num_tokens,
-            opt_num_tokens=min(max_input_len, config.vision_token_num + _TYPICAL_TEXT_TOKENS),
+            opt_num_tokens=opt_num_tokens(config),
         )
+
+
+def opt_num_tokens(config: CheckpointConfig) -> int:
+    """Return the tokens of a usual pass: the visual budget, and room for text."""
+    return min(_max_input_len(config), config.vision_token_num + _TYPICAL_TEXT_TOKENS)
 
 
 def largest_num_tokens(config: CheckpointConfig) -> int:
@@ -99,3 +104,7 @@ def largest_num_tokens(config: CheckpointConfig) -> int:
     That tensor is the output of gate and up projection, which the builder fuses into one.
     """
     return _MAX_ELEMENTS // (2 * config.intermediate_size)
+
+
+def _max_input_len(config: CheckpointConfig) -> int:
+    return config.tokenizer_model_max_length or _DEFAULT_MAX_INPUT_LEN

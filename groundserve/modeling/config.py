@@ -59,6 +59,18 @@ class CheckpointConfig:
     tokenizer_model_max_length: int | None
     """Most visual and text tokens together; None: the reference never truncates."""
 
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers; a multiply-add is 2.
+
+        Args:
+            num_tokens: S, visual and text tokens.
+        """
+        width = self.hidden_size
+        key_width = width * self.num_key_value_heads // self.num_attention_heads
+        products = 4 * width * (width + key_width) + 6 * width * self.intermediate_size
+        attention = 4 * num_tokens * width
+        return float(self.num_hidden_layers * num_tokens * (products + attention))
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> CheckpointConfig:
         """Read the parsed config.json.
@@ -156,6 +168,14 @@ class VisionConfig:
     def side(self) -> int:
         """Patches along one side, s."""
         return self.image_size // self.patch_size
+
+    def frame_flop(self, num_layers: int) -> float:
+        """Return the arithmetic of patches and layers for one frame; a multiply-add is 2."""
+        width, patches = self.hidden_size, self.side**2
+        products = 8 * patches * width**2 + 4 * patches * width * self.intermediate_size
+        attention = 4 * patches**2 * width
+        embedding = 2 * patches * 3 * self.patch_size**2 * width
+        return float(num_layers * (products + attention) + embedding)
 
     def num_layers_used(self, select_layer: int) -> int:
         """Return how many layers produce `hidden_states[select_layer]`.

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 class TorchGrounder:
     """Runs `groundserve.modeling.grounding`."""
 
-    def __init__(self, model: GroundingModel, *, device: str = "cpu") -> None:
+    def __init__(
+        self, model: GroundingModel, *, device: str = "cpu", in_turn: bool = False
+    ) -> None:
         """Move the model to where it runs.
 
         Args:
             model: In the dtype it computes in; on a CPU float32.
             device: `cpu`, `cuda` or `cuda:1`.
+            in_turn: As `python_backend.cuda.place` takes it.
         """
         from python_backend.cuda import place
 
-        place(model, model.decoder.config, model.decoder.layers, device=device)
+        decoder = model.decoder
+        place(model, decoder.config, decoder.layers, device=device, in_turn=in_turn)
         self._model = model
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,8 @@ from benchmarks.gpu.report import NotRun, Part, Report
 from benchmarks.gpu.size import FULL, SMALL
 from benchmarks.gpu.timing import time_in_turn
 from benchmarks.gpu.variants import measure_attention
-from benchmarks.gpu_check import judge, main, parse
+from benchmarks.gpu.worker import Worker
+from benchmarks.gpu_check import engine_rows, judge, main, parse, parts, print_plan, readme_rows
 from tests.reference import REPOSITORY
 
 NEEDS_GPU = {"attention kernels", "CUDA graphs", "compilation", "reference, tuned"}
@@ -52,7 +56,6 @@ def test_small_run_measures_everything_that_needs_no_gpu(small_report):
 )
 def test_device_has_a_number_that_torch_can_be_set_to(monkeypatch, device, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     assert parse(["--out", "report.json", "--device", device]).device == expected
 
 
@@ -170,10 +173,9 @@ def request_of(cold_ms: float, repeat_ms: float) -> dict:
 def test_judge_at_full_size(tmp_path, cold_ms, repeat_ms, ratio, met):
     report = Report(tmp_path / "r.json", header={}, budget_seconds=60)
     measured = {"main request": request_of(cold_ms, repeat_ms), "reference": {"ratio_cold": ratio}}
+    measured["kernel orders"] = {"cudnn": request_of(900.0, 400.0)}
     for name, row in measured.items():
-        report.run(Part(name=name, seconds=0, call=lambda row=row: row))
-    tuned = {"cudnn": request_of(900.0, 400.0)}
-    report.run(Part(name="kernel orders", seconds=0, call=lambda: tuned))
+        report.run(part(name), lambda part, row=row: {"status": "ok", "results": row})
 
     targets = judge(report, FULL)
 
@@ -187,36 +189,217 @@ def test_judge_knows_nothing_where_parts_failed(tmp_path):
     assert [target["met"] for target in judge(report, FULL)] == [None, None, None]
 
 
-def failing() -> dict:
-    raise ValueError("out of luck")
+def part(name: str, *, seconds: float = 0, target: str = "", **fields) -> Part:
+    target = f"tests.unit.benchmarks.gpu_parts:{target or name}"
+    return Part(name=name, seconds=seconds, target=target, **fields)
 
 
-def test_report_records_a_failing_part_and_goes_on(tmp_path):
-    path = tmp_path / "r.json"
-    report = Report(path, header={"question": "?"}, budget_seconds=60)
-
-    assert report.run(Part(name="bad", seconds=0, call=failing)) is None
-    after_first = json.loads(path.read_text("utf-8"))
-    report.run(Part(name="good", seconds=0, call=lambda: {"value": float("nan")}))
-
-    assert [part["part"] for part in after_first["parts"]] == ["bad"]
-    bad, good = json.loads(path.read_text("utf-8"))["parts"]
-    assert bad["status"] == "failed"
-    assert bad["error"] == "ValueError: out of luck"
-    assert "failing" in bad["traceback"]
-    assert (good["status"], good["results"]) == ("ok", {"value": None})
+def succeed(part: Part) -> dict:
+    return {"status": "ok", "results": {"value": float("nan")}}
 
 
 def test_report_leaves_out_what_does_not_fit_into_the_time(tmp_path):
     report = Report(tmp_path / "r.json", header={}, budget_seconds=10)
 
-    assert report.run(Part(name="long", seconds=11, call=failing)) is None
-    assert report.run(Part(name="none", seconds=0, call=lambda: NotRun("no files"))) is None
-    assert report.run(Part(name="short", seconds=11, call=lambda: {"value": 1}), scale=0.5)
+    assert report.run(part("long", seconds=11), succeed)["status"] == "not run"
+    assert report.run(part("short", seconds=11), succeed, scale=0.5)["status"] == "ok"
 
-    assert [part["status"] for part in report.parts] == ["not run", "not run", "ok"]
+    assert [entry["status"] for entry in report.parts] == ["not run", "ok"]
     assert "it may take 11" in report.parts[0]["why"]
-    assert report.parts[1]["why"] == "no files"
+
+
+def test_report_is_written_after_each_part(tmp_path):
+    path = tmp_path / "new" / "r.json"
+    report = Report(path, header={"question": "?"}, budget_seconds=60)
+    for count in (1, 2):
+        report.run(part("one"), succeed)
+        written = json.loads(path.read_text("utf-8"))
+        assert [entry["results"] for entry in written["parts"]] == [{"value": None}] * count
+    assert [file.name for file in path.parent.iterdir()] == ["r.json"]
+
+
+@pytest.fixture(scope="module")
+def worker():
+    one = Worker(size=SMALL, device="cpu")
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("raises", "ValueError: out of luck"),
+        ("runs_out_of_memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB"),
+        ("is_killed", "its process was ended by SIGKILL; out of host memory?"),
+        ("crashes", "its process was ended by SIGABRT"),
+        ("exits", "its process ended with code 3"),
+        ("absent", "AttributeError: module 'tests.unit.benchmarks.gpu_parts' has no attribute"),
+    ],
+)
+def test_a_part_that_fails_takes_its_process_alone(worker, name, error):
+    before = worker.run(part("fine"), limit_seconds=300)["results"]
+    outcome = worker.run(part(name), limit_seconds=300)
+    after = worker.run(part("fine"), limit_seconds=300)
+
+    assert outcome["status"] == "failed"
+    assert outcome["error"].startswith(error)
+    assert ("traceback" in outcome) == (not error.startswith("its process"))
+    assert after["status"] == "ok"
+    assert after["results"]["pid"] != before["pid"]
+
+
+def test_a_part_whose_module_does_not_import_is_a_failed_part(worker):
+    missing = Part(name="missing", seconds=0, target="benchmarks.gpu.no_such_module:measure")
+    outcome = worker.run(missing, limit_seconds=300)
+    assert outcome["error"].startswith("ModuleNotFoundError: No module named 'benchmarks.gpu.no")
+
+
+def test_parts_of_one_worker_share_a_process_and_the_next_one_knows_the_ceiling(worker):
+    first, second = (worker.run(part("fine"), limit_seconds=300)["results"] for _ in range(2))
+    worker.run(part("raises"), limit_seconds=300)
+    third = worker.run(part("fine"), limit_seconds=300)["results"]
+
+    assert first["pid"] == second["pid"] != third["pid"]
+    assert first["nan"] is None
+    assert third["ceiling"] == 5.0
+    assert first["size"] == SMALL.name
+    assert worker.run(part("nothing_to_run_on"), limit_seconds=300) == {
+        "status": "not run",
+        "why": "no files",
+    }
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_part_that_never_ends_is_stopped_with_what_it_started(worker, tmp_path):
+    pids = tmp_path / "pids"
+    worker.run(part("fine"), limit_seconds=300)
+    outcome = worker.run(part("hangs", arguments=(pids,)), limit_seconds=2)
+
+    assert outcome == {"status": "failed", "error": "stopped after 2 s"}
+    for pid in pids.read_text().split():
+        wait_for(lambda pid=int(pid): has_ended(pid))
+    assert worker.run(part("fine"), limit_seconds=300)["status"] == "ok"
+
+
+CUT_OFF = """
+import sys
+from pathlib import Path
+import benchmarks.gpu_check as check
+from tests.unit.benchmarks.test_gpu_check import part
+check.parts = lambda size, args: [
+    part("fine"), part("is_killed"), part("hangs", arguments=(Path(sys.argv[2]),)), part("fine")
+]
+check.main(["--small", "--device", "cpu", "--out", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_cut_off_keeps_what_it_had_and_leaves_no_process(tmp_path, how):
+    out, pids = tmp_path / "r.json", tmp_path / "pids"
+    run = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CUT_OFF, str(out), str(pids)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
+    os.kill(run.pid, how)
+    printed, _ = run.communicate()
+
+    report = json.loads(out.read_text("utf-8"))
+    assert [(entry["part"], entry["status"]) for entry in report["parts"]] == [
+        ("fine", "ok"),
+        ("is_killed", "failed"),
+    ]
+    for pid in pids.read_text().split():
+        wait_for(lambda pid=int(pid): has_ended(pid))
+    assert ("interrupted; what was measured before stays" in printed) == (how == signal.SIGTERM)
+
+
+def planned(**options) -> list[Part]:
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return parts(FULL, parse(["--out", "r.json", "--device", "cpu", *arguments]))
+
+
+def test_the_plan_says_what_each_part_may_take_and_what_may_not_fit(capsys):
+    print_plan(planned(), minutes=10, scale=1.0)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert "at most 10 minutes" in lines[0]
+    rows = {line[:20].strip(): line[20:].split() for line in lines[1:-1] if line}
+    assert list(rows)[:-1] == [one.name for one in planned()]
+    assert [float(rows[one.name][0]) for one in planned()] == [one.seconds for one in planned()]
+    assert float(rows["together"][0]) == sum(one.seconds for one in planned())
+    left_out = [name for name, words in rows.items() if words[2:3] == ["left"]]
+    assert "main request" not in left_out
+    assert planned()[-1].name in left_out
+
+
+def test_the_small_run_prints_its_plan_first(capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.gpu_check.parts", lambda size, args: [part("fine", seconds=9)])
+    main(["--small", "--device", "cpu", "--out", str(tmp_path / "r.json")])
+    printed = capfd.readouterr().out
+    assert printed.index("plan: at most 10 minutes") < printed.index("0 s  fine")
+
+
+def test_every_target_can_be_imported():
+    import importlib
+
+    for one in planned():
+        module, _, function = one.target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function)), one.target
+
+
+def test_rows_that_parts_fill_are_in_the_readme():
+    lines = (Path(REPOSITORY) / "README.md").read_text("utf-8").splitlines()
+    table = lines[lines.index("## What is verified where") :]
+    rows = {row for one in planned() for row in one.fills}
+    assert len(rows) == 5
+    for row in rows:
+        assert sum(line.startswith(f"| {row}") for line in table) == 1, row
+
+
+@pytest.mark.parametrize(
+    ("profile", "rows"),
+    [
+        ("gpu", ("TensorRT: SigLIP so400m", "TensorRT-LLM: converted weights")),
+        ("gpu-trt", ("TensorRT: SigLIP so400m",)),
+        ("torch", ("attention is full in every engine",)),
+        (None, ("TensorRT: SigLIP so400m", "TensorRT-LLM: converted weights")),
+    ],
+)
+def test_engines_fill_the_rows_of_their_profile(tmp_path, profile, rows):
+    if profile is not None:
+        (tmp_path / "manifest.json").write_text(json.dumps({"profile": profile}))
+    assert engine_rows(tmp_path) == rows
+
+
+def test_a_row_is_filled_when_all_its_parts_ran_at_full_size_on_a_gpu(tmp_path):
+    report = Report(tmp_path / "r.json", header={}, budget_seconds=60)
+    both = [part("one", fills=("a", "b")), part("two", fills=("b",)), part("three")]
+    report.run(both[0], succeed)
+    report.run(both[1], lambda part: {"status": "failed", "error": "ValueError: no"})
+
+    rows = readme_rows(both, report, counts=True)
+
+    assert rows == [
+        {"row": "a", "filled": True, "parts": {"one": "ok"}},
+        {"row": "b", "filled": False, "parts": {"one": "ok", "two": "failed"}},
+    ]
+    assert not any(row["filled"] for row in readme_rows(both, report, counts=False))
 
 
 def test_time_in_turn_alternates_after_warming_up():
@@ -230,10 +413,10 @@ def test_time_in_turn_alternates_after_warming_up():
     assert seen == ["a", "b"] * (2 + 4)
 
 
-def test_import_needs_neither_media_nor_server_packages():
+def test_import_needs_neither_torch_nor_media_nor_server_packages():
     program = (
         "import sys, benchmarks.gpu_check;"
-        "print(sorted({'av', 'tritonclient', 'typer', 'nvidia.dali', 'tensorrt'}"
+        "print(sorted({'torch', 'av', 'tritonclient', 'typer', 'nvidia.dali', 'tensorrt'}"
         " & set(sys.modules)))"
     )
     done = subprocess.run(

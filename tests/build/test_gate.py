@@ -1,0 +1,217 @@
+"""The gate at serving shapes: engines that are wrong only there are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine_build import build
+from engine_build.mixed_precision import MixedTokenScorer
+from engine_build.trtllm.limits import EngineLimits
+from groundserve.cli import gate
+from groundserve.cli.gate import GateReport, check_engines, judge, measure_engines
+from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.errors import EngineMismatchError
+from groundserve.manifest import EMBEDDINGS_NAME
+from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.modeling.embeddings import write_embeddings
+from python_backend.engine import EngineDirectory
+from python_backend.ground import EngineGrounder, TorchGrounder
+
+MAX_TOKENS = 4096
+LONGEST_RIGHT = 1000
+"""Tokens that the engine with a fault in long sequences still gets right."""
+
+
+class Scorer:
+    """A `TokenScorer` that packs: the plan's own module, run as an engine would run it."""
+
+    max_num_tokens = MAX_TOKENS
+
+    def __init__(self, model):
+        self.model = model
+
+    def score(self, inputs_embeds):
+        with torch.inference_mode():
+            return [self.one(sequence) for sequence in inputs_embeds]
+
+    def one(self, sequence):
+        return self.model(sequence.contiguous())
+
+
+class WithoutBoundaries(Scorer):
+    """Attends over all tokens of a pass: the lengths of its sequences never reach the kernel."""
+
+    def score(self, inputs_embeds):
+        with torch.inference_mode():
+            scores = self.one(torch.cat(list(inputs_embeds)))
+        return list(scores.split([len(sequence) for sequence in inputs_embeds]))
+
+
+class FaintLeak(Scorer):
+    """Moves the first sequence by so little that its error stays far below any bound."""
+
+    def score(self, inputs_embeds):
+        scores = super().score(inputs_embeds)
+        if len(scores) > 1:
+            scores[0] = scores[0] + 1e-4 * inputs_embeds[-1][-1].mean()
+        return scores
+
+
+class WrongWhenLong(Scorer):
+    """Reads no further than so many tokens, as with a table or tile count that is too small."""
+
+    def one(self, sequence):
+        scores = torch.zeros(len(sequence))
+        scores[:LONGEST_RIGHT] = super().one(sequence[:LONGEST_RIGHT])
+        return scores
+
+
+class Causal(Scorer):
+    """Lets no token see a later one: each is scored with its prefix alone."""
+
+    def one(self, sequence):
+        # Of the first frame's tokens; the others do not matter to the probe.
+        scores = super().one(sequence)
+        scores[:36] = super().one(sequence[:36])
+        return scores
+
+
+@pytest.fixture(scope="module")
+def engine_dir(tmp_path_factory):
+    """`digits` as the profile torch, with the embeddings of an engine beside it."""
+    out = tmp_path_factory.mktemp("gate") / "engines"
+    build(SHIPPED_CHECKPOINT, out, profile="torch")
+    write_embeddings(Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding(), out / EMBEDDINGS_NAME)
+    return out
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    model = Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding()
+    return MixedTokenScorer(model, dtype=torch.float32, max_tokens=MAX_TOKENS)
+
+
+@pytest.fixture
+def engine(monkeypatch, engine_dir, decoder):
+    """Put a scorer behind the grounding stage of the directory."""
+
+    def use(scorer_class):
+        grounder = EngineGrounder(engine_dir / EMBEDDINGS_NAME, scorer_class(decoder), device="cpu")
+        monkeypatch.setattr(EngineDirectory, "open_grounder", lambda self, num_threads: grounder)
+        return {"engine_dir": engine_dir, "checkpoint": SHIPPED_CHECKPOINT, "vision_tower": None}
+
+    return use
+
+
+def test_a_sound_engine_passes_at_every_shape(engine):
+    report = check_engines(**engine(Scorer))
+
+    config = Checkpoint.open(SHIPPED_CHECKPOINT).config
+    optimum = EngineLimits.for_model(config).opt_num_tokens
+    assert optimum == config.vision_token_num + 1024
+    assert [(check.output, check.num_frames, check.num_tokens) for check in report.checks] == [
+        ("features", 4, ()),
+        ("logits", 4, (156,)),
+        ("logits", 4, (156, 177)),
+        ("leak", 4, (156, 177)),
+        # 48 frames of 9 tokens fill the budget of 432.
+        ("features", 48, ()),
+        ("logits", 48, (optimum,)),
+    ]
+    assert report.not_run == {}
+    # float32 against float32: far below the bound, which is for other kernels' order of additions.
+    assert all(check.error < 1e-4 for check in report.checks)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "wrong", "message"),
+    [
+        pytest.param(
+            WithoutBoundaries,
+            [("logits", (156, 177)), ("leak", (156, 177))],
+            r"differs from PyTorch: logits of 4 frames, 156 and 177 tokens in one pass: .*"
+            "at most 0.001",
+            id="no_boundaries",
+        ),
+        pytest.param(
+            FaintLeak,
+            [("leak", (156, 177))],
+            "sequences of one pass see each other: leak of 4 frames, 156 and 177 tokens",
+            id="faint_leak",
+        ),
+        pytest.param(
+            WrongWhenLong,
+            [("logits", (1456,))],
+            "differs from PyTorch: logits of 48 frames, 1456 tokens",
+            id="long_sequences",
+        ),
+    ],
+)
+def test_an_engine_that_is_wrong_at_serving_shapes_alone_is_refused(engine, scorer, wrong, message):
+    arguments = engine(scorer)
+    report = measure_engines(**arguments)
+
+    assert [(one.output, one.num_tokens) for one in report.checks if not one.passed] == wrong
+    # Four frames, one question and the probe, which is all there was to a gate, find nothing.
+    small = [check for check in report.checks if check.num_tokens in ((), (156,))]
+    judge(replace(report, checks=tuple(small)))
+    with pytest.raises(EngineMismatchError, match=message):
+        check_engines(**arguments)
+
+
+def test_a_causal_engine_is_refused_by_the_probe(engine):
+    report = measure_engines(**engine(Causal))
+    assert report.mask_probe == 0
+    with pytest.raises(EngineMismatchError, match="is causal"):
+        judge(replace(report, checks=()))
+
+
+def test_not_a_number_is_refused(engine):
+    report = measure_engines(**engine(Scorer))
+    nan = replace(report.checks[0], error=float("nan"))
+    with pytest.raises(EngineMismatchError, match=r"vision engine differs.*nan"):
+        judge(replace(report, checks=(nan,)))
+
+
+def test_on_a_cpu_a_pass_that_takes_long_is_left_out_and_said_so(engine, monkeypatch):
+    monkeypatch.setattr(gate, "MAX_CPU_TFLOP", 0.001)
+    report = check_engines(**engine(WrongWhenLong))
+    assert list(report.not_run) == ["48 frames, 1456 tokens in one pass"]
+    assert {check.num_frames for check in report.checks} == {4}
+    assert "48 frames, 1456 tokens in one pass: not run, 0 TFLOP are too many for a CPU" in (
+        report.summary
+    )
+
+
+def test_a_report_is_read_as_it_was_saved(engine, tmp_path):
+    report = measure_engines(**engine(Scorer))
+    report.save(tmp_path)
+    assert GateReport.load(tmp_path) == report
+    written = json.loads((tmp_path / "gate.json").read_text())
+    assert {"error", "bound", "shape"} <= set(written["checks"][0])
+    (tmp_path / "gate.json").write_text('{"feature_error": 0.1}')
+    with pytest.raises(EngineMismatchError, match=r"gate\.json is not what groundserve writes"):
+        GateReport.load(tmp_path)
+
+
+def test_the_reference_fetches_layers_in_turn_and_leaves_them_where_they_were():
+    opened = Checkpoint.open(SHIPPED_CHECKPOINT)
+    model = opened.load_grounding()
+    features = torch.randn(4, 9, model.vision_hidden_size).numpy()
+    text_ids = torch.arange(7).numpy()
+    expected = TorchGrounder(opened.load_grounding()).ground(features, text_ids)
+    layer = model.decoder.layers[1]
+    homes = {name: tensor.data_ptr() for name, tensor in layer.named_parameters()}
+    seen = []
+
+    grounder = TorchGrounder(model, in_turn=True)
+    # Runs after the weights were fetched, which a CPU does not copy.
+    layer.register_forward_pre_hook(lambda *_: seen.append(layer.mlp.up_proj.weight.data_ptr()))
+
+    assert (grounder.ground(features, text_ids) == expected).all()
+    assert seen == [homes["mlp.up_proj.weight"]]
+    assert {n: tensor.data_ptr() for n, tensor in layer.named_parameters()} == homes

@@ -1,0 +1,57 @@
+"""Parts for tests of the GPU check: each does what a part must not be able to harm it with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.report import NotRun
+
+
+def fine(bench: Any) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "ceiling": bench.ceiling_tflops,
+        "nan": float("nan"),
+        "size": bench.size.name,
+    }
+
+
+def nothing_to_run_on(bench: Any) -> NotRun:
+    return NotRun("no files")
+
+
+def raises(bench: Any) -> dict[str, Any]:
+    bench.ceiling_tflops = 5.0
+    raise ValueError("out of luck")
+
+
+def runs_out_of_memory(bench: Any) -> dict[str, Any]:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+def exits(bench: Any) -> dict[str, Any]:
+    sys.exit(3)
+
+
+def is_killed(bench: Any) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def crashes(bench: Any) -> dict[str, Any]:
+    os.abort()
+
+
+def hangs(bench: Any, pids: Path) -> dict[str, Any]:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pids.write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+    raise AssertionError
