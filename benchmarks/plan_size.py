@@ -1,6 +1,7 @@
 """How large is a full-size TensorRT plan, and what does building it take?
 
     python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
+        [--variant residual|patches|widths|"all three"]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
 
 Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks._report import write_report
+from benchmarks.gpu.vision_variants import VARIANTS, make_variant
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
@@ -31,12 +33,12 @@ MAX_TOKENS = 20_480
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
-def random_vision() -> MixedVisionEncoder:
-    """Return SigLIP so400m, 384 px, as far as its last layer but one."""
+def random_vision(variant: str) -> MixedVisionEncoder:
+    """Return SigLIP so400m, 384 px, as far as its last layer but one, or a variant of it."""
     with torch.device("meta"):
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
-    return MixedVisionEncoder(_filled(model), dtype=torch.bfloat16)
+    return make_variant(_filled(model), variant, dtype=torch.bfloat16)
 
 
 def decoder_config(
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--variant", choices=VARIANTS, default="as shipped", help="of vision")
     parser.add_argument("--num-layers", type=int, default=28, help="of the scorer")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
@@ -97,7 +100,7 @@ def main() -> None:
     graph = args.directory / "model.onnx"
     started = time.perf_counter()
     if args.stage == "vision":
-        encoder = random_vision()
+        encoder = random_vision(args.variant)
         shapes = vision_shapes(image_size=encoder.image_size, side=encoder.side)
         num_layers = len(encoder.layers)
         export_mixed_vision_encoder(encoder, graph)
@@ -119,6 +122,7 @@ def main() -> None:
     )
     result = {
         **asdict(report),
+        **({"variant": args.variant} if args.stage == "vision" else {}),
         "num_layers": num_layers,
         "export_seconds": exported - started,
         "weights_bytes": graph.with_name("model.onnx.data").stat().st_size,

@@ -178,7 +178,7 @@ def measure_engines(
     not_run = {}
     tflop = _pass_flop(optimum, opened) / 1e12
     if device == "cpu" and tflop > MAX_CPU_TFLOP:
-        not_run[optimum.shape] = f"{tflop:.0f} TFLOP are too many for a CPU"
+        not_run[optimum.shape] = f"{tflop:.2g} TFLOP a pass are too many for a CPU"
     else:
         requests.append(optimum)
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.

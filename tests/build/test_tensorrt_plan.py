@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.gpu.models import fill_with_noise
+from benchmarks.gpu.vision_variants import VARIANTS, make_variant
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
@@ -22,6 +24,8 @@ from engine_build.tensorrt_plan import (
 from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.modeling.config import KNOWN_TOWERS
+from groundserve.modeling.vision import VisionEncoder
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,6 +79,33 @@ def test_the_digits_decoder_builds_with_every_layer_fused(target, tmp_path, prec
         num_layers=4,
     )
     assert (report.num_attention_layers, report.num_fused_kernels) == (4, 4)
+
+
+@pytest.fixture(scope="module")
+def so400m():
+    """Two layers at SigLIP so400m's widths, of noise."""
+    tower = replace(KNOWN_TOWERS["siglip-so400m-patch14-384"], num_hidden_layers=2)
+    with torch.device("meta"):
+        model = VisionEncoder(tower, select_layer=-1)
+    fill_with_noise(model, dtype=torch.bfloat16, device="cpu", seed=2)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_the_vision_plan_builds_fused(
+    so400m, target, tmp_path, variant, precision
+):
+    encoder = make_variant(so400m, variant, dtype=DTYPES[precision])
+    export_mixed_vision_encoder(encoder, tmp_path / "vision.onnx")
+    report = build_plan(
+        tmp_path / "vision.onnx",
+        tmp_path / "vision.plan",
+        target=target,
+        shapes=vision_shapes(image_size=384, side=27),
+        num_layers=2,
+    )
+    assert (report.num_attention_layers, report.num_fused_kernels) == (2, 2)
 
 
 def test_bf16_is_refused_where_the_gpu_has_none(vision_graph, target, tmp_path):

@@ -87,3 +87,19 @@ def test_no_tensor_grows_with_the_square_of_the_tokens(gpu: str) -> None:
     assert np.isfinite(frame_logits).all()
     # Gate, up and their product are 0.6 GiB each.
     assert torch.cuda.max_memory_allocated() - weights < 4 * 1024**3
+
+
+def test_layers_that_come_in_turn_compute_the_same_and_take_less_room(gpu: str) -> None:
+    place = {"dtype": torch.float32, "device": "cpu"}
+    request = random_request(SMALL, SMALL.main_frames, device=gpu)
+    grid = SMALL.grid(SMALL.main_frames)
+    shape = (SMALL.main_frames, grid**2, SMALL.checkpoint.mm_hidden_size)
+    features = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    whole = TorchGrounder(random_grounding(SMALL, **place), device=gpu)
+    model = random_grounding(SMALL, **place)
+    in_turn = TorchGrounder(model, device=gpu, in_turn=True)
+    np.testing.assert_array_equal(
+        in_turn.ground(features, request.text_ids), whole.ground(features, request.text_ids)
+    )
+    assert {one.device.type for one in model.decoder.layers.parameters()} == {"cpu"}
+    assert model.head.weight.is_cuda
