@@ -267,10 +267,12 @@ def _optimum(model: ModelSpec, opened: Checkpoint) -> _Request:
         budget = model.vision_token_num
         return num_frames * grid_side(num_frames, vision_token_num=budget, side=model.side) ** 2
 
-    fitting = range(1, min(_MAX_FRAMES, model.vision_token_num) + 1)
+    num_tokens = opt_num_tokens(opened.config)
+    counts = range(1, min(_MAX_FRAMES, model.vision_token_num) + 1)
+    # The last token at least is text. A checkpoint may hold fewer tokens than its visual budget.
+    fitting = [count for count in counts if num_visual(count) < num_tokens]
     num_frames = max(fitting, key=lambda count: (num_visual(count), count))
-    num_text = max(1, opt_num_tokens(opened.config) - num_visual(num_frames))
-    return _Request.noise(model, opened, num_frames, (num_text,))
+    return _Request.noise(model, opened, num_frames, (num_tokens - num_visual(num_frames),))
 
 
 def _pass_flop(request: _Request, opened: Checkpoint) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks.gpu.size import FULL
 from engine_build import build
 from engine_build.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import EngineLimits
@@ -186,6 +188,25 @@ def test_on_a_cpu_a_pass_that_takes_long_is_left_out_and_said_so(engine, monkeyp
         "48 frames, 1456 tokens in one pass: not run, 0.0078 TFLOP a pass are too many for a CPU"
         in (report.summary)
     )
+
+
+@pytest.mark.parametrize(
+    ("max_length", "num_frames", "num_tokens"),
+    [
+        # 64 frames of 16 x 16 tokens fill the released model's budget of 16,384.
+        pytest.param(20480, 64, 17408, id="released"),
+        pytest.param(None, 64, 17408, id="no_limit_of_its_own"),
+        # 11 frames of 27 x 27 tokens; one more does not fit.
+        pytest.param(8192, 11, 8192, id="limit_below_the_budget"),
+    ],
+)
+def test_the_optimum_is_the_engines_own_with_the_budget_filled(max_length, num_frames, num_tokens):
+    config = replace(FULL.checkpoint, tokenizer_model_max_length=max_length)
+    model = SimpleNamespace(vision_token_num=16384, side=27, image_size=384)
+    request = gate._optimum(model, SimpleNamespace(config=config))
+    assert len(request.frames) == num_frames
+    assert request.num_tokens == (num_tokens,)
+    assert EngineLimits.for_model(config).opt_num_tokens == num_tokens
 
 
 def test_a_report_is_read_as_it_was_saved(engine, tmp_path):
