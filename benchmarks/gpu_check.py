@@ -184,9 +184,9 @@ def print_plan(planned: list[Part], *, minutes: float, scale: float) -> None:
         seconds = part.seconds * scale
         late = begins + seconds > 60 * minutes
         note = "  left out, if all before it take that long" if late else ""
-        print(f"{part.name:<20}{seconds:6.0f} s{note}")
+        print(f"{part.name:<24}{seconds:6.0f} s{note}")
         begins += seconds
-    print(f"{'together':<20}{begins:6.0f} s\n", flush=True)
+    print(f"{'together':<24}{begins:6.0f} s\n", flush=True)
 
 
 def readme_rows(planned: list[Part], report: Report, *, counts: bool) -> list[dict[str, Any]]:
@@ -281,14 +281,14 @@ def print_table(report: Report) -> None:
     print()
     for part in report.parts:
         why = part.get("why") or part.get("error") or ""
-        print(f"{part['part']:<20}{part['status']:<9}{part['seconds']:6.1f} s  {why[:100]}")
+        print(f"{part['part']:<24}{part['status']:<9}{part['seconds']:6.1f} s  {why[:100]}")
     for row in report.parts:
         if row["part"] == "main request" and row["status"] == "ok":
             for stage in ("encode", "ground_is_repeat", "cold"):
                 timed = row["results"][stage]
                 share = timed["fraction_of_ceiling"]
                 print(
-                    f"{stage:<20}{timed['median_ms']:9.1f} ms {timed['tflops']:7.1f} TFLOP/s"
+                    f"{stage:<24}{timed['median_ms']:9.1f} ms {timed['tflops']:7.1f} TFLOP/s"
                     + ("" if share is None else f" {share:6.1%} of the ceiling")
                 )
     for name, row in judged_rows(report):
