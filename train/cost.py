@@ -42,11 +42,10 @@ class SampleCost:
         # A product costs as much for the gradient of each of its factors as forward. Both factors
         # of the attention's products come from tokens, so these always take two more.
         forward = 1 + recomputes
-        width, num_layers = config.hidden_size, config.num_hidden_layers
         return cls(
-            frame=_tower(vision, num_layers=vision.num_layers_used(config.mm_vision_select_layer)),
-            token=(forward + 1 + is_trained) * 2 * num_layers * _layer_weights(config),
-            pair=(forward + 2) * 4 * num_layers * width / (2 if is_causal else 1),
+            frame=vision.frame_flop(vision.num_layers_used(config.mm_vision_select_layer)),
+            token=(forward + 1 + is_trained) * config.linear_flop(1),
+            pair=(forward + 2) * config.attention_flop(1, is_causal=is_causal),
         )
 
     def __call__(self, *, num_frames: int, lengths: Sequence[int]) -> float:
@@ -59,15 +58,3 @@ class SampleCost:
         longest = max(lengths, default=0)
         decoder = longest * self.token + longest**2 * self.pair
         return num_frames * self.frame + len(lengths) * decoder
-
-
-def _tower(vision: VisionConfig, *, num_layers: int) -> float:
-    num_patches, width = vision.side**2, vision.hidden_size
-    weights = 4 * width**2 + 2 * width * vision.intermediate_size
-    return num_layers * (2.0 * num_patches * weights + 4.0 * num_patches**2 * width)
-
-
-def _layer_weights(config: CheckpointConfig) -> int:
-    width = config.hidden_size
-    width_kv = width * config.num_key_value_heads // config.num_attention_heads
-    return 2 * width * (width + width_kv) + 3 * width * config.intermediate_size

@@ -59,17 +59,27 @@ class CheckpointConfig:
     tokenizer_model_max_length: int | None
     """Most visual and text tokens together; None: the reference never truncates."""
 
-    def decoder_flop(self, num_tokens: int) -> float:
+    def decoder_flop(self, num_tokens: int, *, is_causal: bool = False) -> float:
         """Return the arithmetic of one pass through the decoder's layers; a multiply-add is 2.
 
         Args:
             num_tokens: S, visual and text tokens.
+            is_causal: Whether a token meets only those before it, which is half of them.
         """
+        attention = self.attention_flop(num_tokens, is_causal=is_causal)
+        return self.linear_flop(num_tokens) + attention
+
+    def linear_flop(self, num_tokens: int) -> float:
+        """Return what of `decoder_flop` are products with weights."""
         width = self.hidden_size
         key_width = width * self.num_key_value_heads // self.num_attention_heads
-        products = 4 * width * (width + key_width) + 6 * width * self.intermediate_size
-        attention = 4 * num_tokens * width
-        return float(self.num_hidden_layers * num_tokens * (products + attention))
+        weights = 2 * width * (width + key_width) + 3 * width * self.intermediate_size
+        return 2.0 * self.num_hidden_layers * num_tokens * weights
+
+    def attention_flop(self, num_tokens: int, *, is_causal: bool) -> float:
+        """Return what of `decoder_flop` are products of tokens with tokens."""
+        pairs = num_tokens**2 / (2 if is_causal else 1)
+        return 4.0 * self.num_hidden_layers * pairs * self.hidden_size
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> CheckpointConfig:

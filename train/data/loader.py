@@ -207,7 +207,7 @@ class TrainingData:
     def _predict(self, batch: MicroBatch, cost: SampleCost) -> float:
         guesses = [
             self._reader.guess(
-                self._items[number],
+                self.items[number],
                 rng=item_generator(seed=self._seed, epoch=batch.epoch, item=number),
             )
             for number in batch.items

@@ -12,7 +12,7 @@ from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.data.reader import grid_choices
-from train.flops import decoder_flops, sample_flops, tower_flops
+from train.flops import sample_flops
 from train.layout import open_initial
 from train.models import encode_frames
 from train.stages import grounding, projector
@@ -35,33 +35,35 @@ RELEASED = CheckpointConfig(
     tokenizer_model_max_length=20480,
 )
 TOWER = KNOWN_TOWERS["siglip-so400m-patch14-384"]
+TOWER_FRAME = TOWER.frame_flop(26)
 PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}
 
 
 def test_the_released_tower():
     # 26 layers of 7.740 G (projections), 2.449 G (attention), 14.458 G (MLP); 0.988 G embedding.
-    assert tower_flops(TOWER, select_layer=-2) == pytest.approx(641.8e9, rel=1e-4)
+    assert pytest.approx(641.8e9, rel=1e-4) == TOWER_FRAME
 
 
 def test_the_released_decoder():
     # 13.05 GFLOP a token and 28 x 4 S^2 x 3584 of attention, S = 12,900.
-    found = decoder_flops(RELEASED, num_tokens=12_900, causal=False)
+    found = RELEASED.decoder_flop(12_900)
     assert found == pytest.approx(168.4e12 + 66.8e12, rel=1e-3)
-    causal = decoder_flops(RELEASED, num_tokens=12_900, causal=True)
+    causal = RELEASED.decoder_flop(12_900, is_causal=True)
     assert causal == pytest.approx(168.4e12 + 33.4e12, rel=1e-3)
 
 
 def test_passes_of_a_stage():
     size = {"num_frames": 1, "grid": 27, "num_text_tokens": 50, "num_targets": 50}
-    trunk = decoder_flops(RELEASED, num_tokens=779, causal=True)
+    # The decoder's weights are frozen; attention's factors are all computed.
+    trunk = 3 * RELEASED.linear_flop(779) + 4 * RELEASED.attention_flop(779, is_causal=True)
     head = 2 * 50 * 3584 * 152064
     part = 3 * 2 * 729 * 3584 * (1152 + 3584)
     found = sample_flops(projector(**PATHS), RELEASED, TOWER, **size)
-    assert found.decoder == pytest.approx(part + 3 * trunk + 2 * head)
-    assert found.tower == tower_flops(TOWER, select_layer=-2)
+    assert found.decoder == pytest.approx(part + trunk + 2 * head)
+    assert found.tower == TOWER_FRAME
     assert found.total == found.tower + found.decoder
     last = sample_flops(grounding(**PATHS), RELEASED, TOWER, **{**size, "num_targets": 0})
-    trunk = decoder_flops(RELEASED, num_tokens=779, causal=False)
+    trunk = RELEASED.decoder_flop(779)
     assert last.decoder == pytest.approx(part + 4 * trunk)
 
 
@@ -85,7 +87,7 @@ def test_torch_counts_the_same_forward_pass(tmp_path, stage):
     if stage == "video":
         outputs = int((text.targets != -100).sum()) * model.vocab_size
     # torch counts the whole square under a causal mask too.
-    trunk = decoder_flops(model, num_tokens=num_visual + len(text.ids) - 1, causal=False)
+    trunk = model.decoder_flop(num_visual + len(text.ids) - 1)
     expected = projector_flops + trunk + 2 * outputs * model.hidden_size
     assert counter.get_total_flops() == expected
 
@@ -97,7 +99,7 @@ def test_torch_counts_the_same_tower(tmp_path):
         encode_frames(initial.vision, [example])
     vision, num_frames = initial.source.vision_config, len(example.frames)
     pooling = 2 * vision.hidden_size * vision.side * example.grid * (vision.side + example.grid)
-    expected = tower_flops(vision, select_layer=-2) + pooling
+    expected = vision.frame_flop(vision.num_layers_used(-2)) + pooling
     assert counter.get_total_flops() == num_frames * expected
 
 
