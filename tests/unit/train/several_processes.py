@@ -40,8 +40,8 @@ STEP_LEFT = 2
 def configs(folder):
     """Four steps each."""
     base = make_config(folder, max_steps=4, save_every_steps=2, accumulation_steps=NUM_PASSES // 2)
-    # With AdamW's own epsilon a weight whose gradient is next to nothing moves by the whole rate, in
-    # the direction of its rounding. This one is above all gradients, so that updates are smooth:
+    # With AdamW's own epsilon a weight whose gradient is next to nothing moves by the whole rate,
+    # in the direction of its rounding. This one is above all gradients, so that updates are smooth:
     # an update's error is at most rate / epsilon = 1 times the gradient's.
     base = replace(base, optimizer=replace(base.optimizer, max_grad_norm=0.5, eps=1e-2))
     sharded = replace(base, parallelism="fsdp2")
