@@ -18,6 +18,7 @@ import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from benchmarks.kills import is_alive
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
@@ -66,7 +67,7 @@ def test_stop_leaves_no_process_and_no_shared_memory(engine_dirs, clips, tmp_pat
         processes = psutil.Process(server.pid).children(recursive=True)
         assert len(processes) >= 7 + 2  # instances, and the workers of decode and features
         assert shared_memory_files(os.getpid()) > files_before
-    assert not [process for process in processes if process.is_running()]
+    assert not [process for process in processes if is_alive(process)]
     assert shared_memory_files(os.getpid()) == files_before
     assert server.pid is None
     server.stop()
@@ -83,7 +84,7 @@ def test_signals_stop_the_server_in_order(engine_dirs, number):
         program.send_signal(number)
         assert program.stdout.read() == "stopped\n"
     assert program.returncode == 0
-    assert not [process for process in processes if process.is_running()]
+    assert not [process for process in processes if is_alive(process)]
     assert not shared_memory_files(program.pid)
 
 
@@ -94,7 +95,7 @@ def test_sigterm_while_starting_leaves_nothing(engine_dirs):
             time.sleep(0.01)
         program.terminate()
     assert program.returncode == 0
-    assert not [process for process in started if process.is_running()]
+    assert not [process for process in started if is_alive(process)]
     assert not shared_memory_files(program.pid)
 
 
