@@ -5,6 +5,10 @@
 set -eu
 
 dockerfile=$(dirname "$0")/Dockerfile
+docker buildx version > /dev/null || {
+    echo "this needs Docker with its plugin buildx, which has BuildKit too: install docker-buildx-plugin" >&2
+    exit 1
+}
 
 resolve() { # VARIABLE
     image=$(sed -n "s/^FROM \(.*\)@\${$1:.*/\1/p" "$dockerfile")

@@ -116,8 +116,8 @@ class Manifest:
             raw = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise EngineMismatchError(
-                f"no readable {MANIFEST_NAME} in the engine directory; make one with: "
-                "groundserve build --checkpoint DIR --out DIR --profile cpu"
+                f"no readable {MANIFEST_NAME} in the engine directory {engine_dir}; make one with: "
+                "groundserve build --checkpoint DIR --out DIR --profile PROFILE"
             ) from error
         if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
             raise EngineMismatchError(

@@ -5,8 +5,8 @@ the same and disturbs the result of every elementary operation as float32 would:
 that is uniform in +-u = +-2**-24 of the result, of four units for functions that libraries
 approximate (exp, tanh, erf, ...), and for sums by what adding one term after another gives, the
 order with the largest error that any program uses. With p_i the k terms, the variance of such a
-sum's error is u**2/3 times the sum of the squared partial sums, which is k/2 * sum(p_i**2) for
-terms of any sign and k/3 * (sum p_i)**2 for those of one sign; both are counted (N. Higham,
+sum's error is u**2/3 times the sum of the squared partial sums, whose mean is k/2 * sum(p_i**2) for
+terms of random signs, and which is k/3 * (sum p_i)**2 for equal ones; both are counted (N. Higham,
 Accuracy and Stability of Numerical Algorithms, 2nd edition, 4.2; Higham and Mary, SIAM J. Sci.
 Comput. 41, 2019, for roundings as independent random numbers).
 

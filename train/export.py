@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundserve.errors import GroundserveError
 from train.config import StageConfig
 from train.layout import open_initial, write_checkpoint
 from train.stages import STAGES, read_config
@@ -44,8 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--step", type=int, required=True, help="of the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder to be made")
     given = parser.parse_args(arguments)
-    config = read_config(given.stage, given.config)
-    export(config, config.out / f"checkpoint-{given.step}", given.out)
+    try:
+        config = read_config(given.stage, given.config)
+        checkpoint = config.out / f"checkpoint-{given.step}"
+        if not checkpoint.is_dir():
+            found = sorted(path.name for path in config.out.glob("checkpoint-*"))
+            parser.error(
+                f"no {checkpoint}; checkpoints in {config.out}: {', '.join(found) or 'none'}"
+            )
+        export(config, checkpoint, given.out)
+    except GroundserveError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

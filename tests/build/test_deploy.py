@@ -240,12 +240,15 @@ def test_volumes_are_declared():
 FAKE_DOCKER = """#!/bin/sh
 echo "$@" >> "$0.log"
 echo "{answer}"
+exit {status}
 """
 
 
-def run_resolve_digests(folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
+def run_resolve_digests(
+    folder: Path, answer: str, *, status: int = 0
+) -> subprocess.CompletedProcess[str]:
     docker = folder / "docker"
-    docker.write_text(FAKE_DOCKER.format(answer=answer))
+    docker.write_text(FAKE_DOCKER.format(answer=answer, status=status))
     docker.chmod(0o755)
     return subprocess.run(
         [DEPLOY / "resolve_digests.sh"],
@@ -260,7 +263,8 @@ def test_resolve_digests_asks_for_the_images_of_the_dockerfile(tmp_path):
     run = run_resolve_digests(tmp_path, "sha256:12ab")
     assert run.returncode == 0, run.stderr
     assert set(run.stdout.splitlines()) == {f"{name}=sha256:12ab" for name in DIGESTS}
-    asked = [shlex.split(line)[3] for line in (tmp_path / "docker.log").read_text().splitlines()]
+    calls = map(shlex.split, (tmp_path / "docker.log").read_text().splitlines())
+    asked = [call[3] for call in calls if call[:3] == ["buildx", "imagetools", "inspect"]]
     assert set(asked) == {image.partition("@")[0] for image in arguments_of("FROM")}
 
 
@@ -269,6 +273,13 @@ def test_resolve_digests_ends_where_there_is_none(tmp_path):
     assert run.returncode != 0
     assert not run.stdout
     assert "no digest for nvcr.io/nvidia/tritonserver:" in run.stderr
+
+
+def test_resolve_digests_says_what_docker_lacks(tmp_path):
+    run = run_resolve_digests(tmp_path, "", status=1)
+    assert run.returncode == 1
+    assert not run.stdout
+    assert "install docker-buildx-plugin" in run.stderr
 
 
 def code_blocks(language: str) -> list[str]:

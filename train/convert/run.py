@@ -95,9 +95,11 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
         readable = (file for file in every if file.endswith((".json", ".parquet")))
         found = {file for file in readable if any(fnmatch(file, p) for p in include)}
     if not found:
+        remedy = "give the folder that the set was downloaded to"
+        if include:
+            remedy += ", and patterns of JSON or Parquet files in it"
         raise InvalidRequestError(
-            f"{source} has no file that matches {' or '.join(include or patterns)}; "
-            "give the folder that the set was downloaded to"
+            f"{source} has no file that matches {' or '.join(include or patterns)}; {remedy}"
         )
     return sorted(found)
 

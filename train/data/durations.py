@@ -71,9 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to be written")
     parser.add_argument("--num-workers", type=int, default=8, help="videos opened at one time")
     given = parser.parse_args(arguments)
-    num_lost = add_durations(
-        given.records, given.out, media_root=given.media_root, num_workers=given.num_workers
-    )
+    try:
+        num_lost = add_durations(
+            given.records, given.out, media_root=given.media_root, num_workers=given.num_workers
+        )
+    except GroundserveError as error:
+        parser.error(str(error))
     logger.info("wrote %s; %d videos could not be read", given.out, num_lost)
 
 

@@ -1,6 +1,7 @@
 """What is saved, what is resumed, and what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -85,6 +86,24 @@ def test_export_from_the_command_line(finished, tmp_path):
     expected = load_file(finished / "final" / "model.safetensors")
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--step", "5"], "no .*checkpoint-5; checkpoints in .*: checkpoint-4, checkpoint-6"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_export_says_what_is_wrong_in_its_last_line(changed, message, finished, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(
+        f'init = "{make_config(finished).init}"\nout = "{finished}"\n'
+        '[data]\nrecords = "records.json"\nmedia_root = "media"\n'
+    )
+    given = ["grounding", "--config", str(tmp_path / "run.toml"), "--step", "6", "--out", "unused"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, *changed])
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 
 def assert_same_files(found, expected):

@@ -355,3 +355,4 @@ def test_the_command(make, tmp_path):
     wrong = run("--include", "*.nothing")
     assert wrong.returncode == 2
     assert "no file that matches *.nothing" in wrong.stderr
+    assert "patterns of JSON or Parquet files in it" in wrong.stderr.replace("\n", " ")

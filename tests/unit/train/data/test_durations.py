@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import conversation, question
 from train.data.durations import main
 from train.data.records import read_records
@@ -29,7 +28,8 @@ def test_every_entry_with_a_readable_video_has_its_duration(tmp_path, media_root
     assert [record.duration for record in records[:4]] == [6.0, 3.0, None, 6.0]
 
 
-def test_what_is_no_data_file_is_refused(tmp_path, media_root):
+def test_what_is_no_data_file_is_refused(tmp_path, media_root, capsys):
     (tmp_path / "in.json").write_text("{}")
-    with pytest.raises(InvalidRequestError, match="must be a JSON list of at least one record"):
+    with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "in.json"), "--media-root", str(media_root), "--out", "unused"])
+    assert "must be a JSON list of at least one record" in capsys.readouterr().err.splitlines()[-1]
