@@ -1,6 +1,6 @@
 """Which parts of the recipe matter: variants B and C, with and without stages 1 to 3.
 
-    python -m benchmarks.ablation --work /tmp/ablation --out ablation.json
+    python -m benchmarks.ablation --work WORK --out ablation.json
 
 Without stages 1 to 3, part of their tokens goes to more videos in stage 4; the counts stand in the
 results. All runs use the tower of the shipped checkpoint, those of a seed one language model; all
