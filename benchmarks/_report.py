@@ -34,22 +34,23 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def write_report(path: Path | None, question: str, results: dict[str, Any]) -> None:
-    """Print one JSON object and, where a path is given, write it there."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    """Print one JSON object and, where a path is given, write it there.
+
+    What is not installed has no version, and what is no checkout, or lies where git is not, no
+    commit: that must not cost a measurement.
+    """
     report = {
         "question": question,
         "command": shlex.join(
             ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "machine": {
             "cores": os.cpu_count(),
             "processor": platform.machine(),
             "python": platform.python_version(),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "packages": {name: package_version(name) for name in _PACKAGES},
         },
         "results": results,
     }
@@ -58,3 +59,20 @@ def write_report(path: Path | None, question: str, results: dict[str, Any]) -> N
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package, None of another."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return said.stdout.strip() or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks._report import package_version
 
 _PACKAGES = (
     "torch",
@@ -138,7 +139,7 @@ def header(question: str, *, device: str, size: str) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "processor": platform.machine(),
             "python": platform.python_version(),
-            "packages": {name: _version(name) for name in _PACKAGES},
+            "packages": {name: package_version(name) for name in _PACKAGES},
         },
     }
 
@@ -159,13 +160,6 @@ def _run(command: list[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def finite(value: Any) -> Any:
