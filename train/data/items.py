@@ -13,7 +13,7 @@ from train.data.records import MalformedRecord
 UNKNOWN_SECONDS = 100.0
 """How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
 # LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
-_FOLDER = re.compile(r"(?:^|/)(\d+)_(\d+)_([sm])_")
+_FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,6 +14,8 @@ from train.config import Stage
 MediaKind = Literal["video", "image"]
 Role = Literal["user", "assistant"]
 
+MAX_SECONDS = 1e9
+"""A longer `duration` is none: 31 years."""
 _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
 
 
@@ -121,6 +122,7 @@ def _parse_media(fields: Mapping[str, Any]) -> Media | None:
     path = fields[kind]
     if not isinstance(path, str) or not path:
         raise InvalidRequestError(f"{kind} must be the path of one file, got {_kind_of(path)}")
+    _check_unicode(path, kind)
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         raise InvalidRequestError(
@@ -216,7 +218,7 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
 
 def _parse_duration(value: object) -> float | None:
     # A hint alone: what cannot be one is no fault of the record.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS:
         return float(value)
     return None
 

@@ -95,13 +95,18 @@ def load_list(path: Path) -> list[Any]:
 def _parse(value: object, place: int, stage: Stage) -> Record | MalformedRecord:
     fields = value if isinstance(value, dict) else {}
     identity = fields.get("id")
-    name = f"#{place}" if identity is None else str(identity)
+    name = f"#{place}" if identity is None else _printable(str(identity))
     try:
         return parse_record(value, name=name, stage=stage)
     except InvalidRequestError as error:
         paths = (fields.get("video"), fields.get("image"))
-        path = next((path for path in paths if isinstance(path, str)), None)
+        path = next((_printable(path) for path in paths if isinstance(path, str)), None)
         return MalformedRecord(name=name, path=path, reason=str(error))
+
+
+def _printable(text: str) -> str:
+    # JSON can spell half a surrogate pair, at which a terminal's encoding would fail.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _num_auxiliary(path: Path, records: Iterable[Record]) -> int:

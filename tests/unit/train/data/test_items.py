@@ -57,6 +57,7 @@ def test_a_video_and_an_image_of_one_name_are_two_media():
         pytest.param("2_3_m_nextqa/a.mp4", {"duration": 70.4}, 70, id="what_the_record_says"),
         pytest.param("30_60_s_a/a.mp4", {"positive_frames": (3, 51)}, 52, id="last_relevant_frame"),
         pytest.param("v2_3_m_a/a.mp4", {}, 100, id="unknown"),
+        pytest.param(f"1_{'9' * 400}_m_a/a.mp4", {}, 100, id="no_seconds"),
         pytest.param("a.mp4", {"duration": 900.0}, 512, id="ceiling"),
         pytest.param(
             "a.mp4", {"frame_targets": FrameTargets(num=1, frames=((),) * 7)}, 7, id="known"

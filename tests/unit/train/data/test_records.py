@@ -203,8 +203,33 @@ def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspiciou
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(12, 12.0), (1.5, 1.5), (0, None), (-1, None), (True, None), ("0:12", None), (None, None)],
+    [
+        (12, 12.0),
+        (1.5, 1.5),
+        (0, None),
+        (-1, None),
+        (True, None),
+        ("0:12", None),
+        (None, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (1e308, None),  # times a rate it is infinite
+        (10**400, None),  # no float holds it
+    ],
 )
 def test_a_duration_is_a_hint(value, expected):
     record = parse_record({**question("a.mp4"), "duration": value}, name="", stage="grounding")
     assert record.duration == expected
+
+
+def test_what_is_said_of_a_record_can_be_printed(write):
+    half = "\ud800"  # JSON spells it, UTF-8 cannot
+    found = read_records(
+        write([question(f"{half}.mp4", id=half), question("a.mp4", id=half)]), stage="grounding"
+    )
+    assert found.records[0] == MalformedRecord(
+        name="\\ud800",
+        path="\\ud800.mp4",
+        reason=f"video must be Unicode text, got {half!r} in it",
+    )
+    assert found.records[1].name == "\\ud800"
