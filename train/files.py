@@ -1,9 +1,61 @@
-"""Bring what was written to the disk, so that a rename after it stands for complete files."""
+"""Folders that one process writes at a time, and files that are whole on the disk."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from groundserve.errors import InvalidRequestError
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other writers from it, to the end of the block or of the process.
+
+    It is the folder that is locked (flock). Where its file system has no such lock, as NFS has
+    none for folders, nobody is kept from it.
+
+    Raises:
+        InvalidRequestError: Another process writes to it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidRequestError(f"cannot make the folder {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequestError(
+                f"another process writes to {folder}; wait until it has ended, or give another "
+                "folder"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name when it is complete, and not at all before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not longer than the name, which may have as many bytes as a name can.
+    partial = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def flush_directory(directory: Path) -> None:

@@ -8,16 +8,14 @@ folder.)
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 from groundserve.errors import InvalidRequestError
+from train.files import replacing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +43,6 @@ class Parts:
     """
 
     def __init__(self, folder: Path, *, about: dict[str, str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         path = folder / "about.json"
         if not path.exists():
@@ -76,7 +73,8 @@ class Parts:
                     if isinstance(outcome, BadRecord)
                     else {"record": outcome}
                 )
-                file.write(json.dumps(line).encode() + b"\n")
+                # Parquet has types that JSON lacks; an id that is of one becomes text.
+                file.write(json.dumps(line, default=str).encode() + b"\n")
 
     def read(self, name: str) -> Iterator[Outcome]:
         """Yield what `write` was given."""
@@ -87,21 +85,12 @@ class Parts:
                 yield BadRecord(**value["bad"]) if "bad" in value else value["record"]
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{quote(name, safe='')}.jsonl"
+        # As short as it can be: a file name has 255 bytes.
+        return self._folder / f"{name.replace('%', '%25').replace('/', '%2F')}.jsonl"
 
 
 def _header(source: Path) -> dict[str, int]:
     return {"source_bytes": source.stat().st_size}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name when it is complete, and not at all before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        yield file
-    os.replace(partial, path)
 
 
 def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:

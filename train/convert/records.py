@@ -103,7 +103,7 @@ def _write_image(image: Any, media_root: Path, stem: PurePosixPath) -> str | Non
     if image is None:
         return None
     content = image.get("bytes") if isinstance(image, dict) else None
-    if not content:
+    if not isinstance(content, bytes) or not content:
         raise InvalidRequestError("image must have its bytes inside the file, it has none")
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
 from train.convert.archives import SUFFIXES, unpack
-from train.convert.parts import BadRecord, Parts, replacing
+from train.convert.parts import BadRecord, Parts
 from train.convert.records import convert_json, convert_parquet
 from train.convert.sets import SETS
+from train.files import replacing, sole_writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,27 +65,32 @@ def convert(
     if name not in SETS:
         raise InvalidRequestError(f"the set must be one of {', '.join(SETS)}, got {name!r}")
     chosen = SETS[name]
+    if source.resolve() in (out.resolve(), *out.resolve().parents):
+        raise InvalidRequestError(
+            f"OUT must not be SOURCE or lie in it, where records are looked for, got {out}"
+        )
     record_files = _record_files(source, chosen.records, include)
-    archives = _archives(source, record_files)
-    parts = Parts(out / ".parts", about={"set": name, "source": str(source.resolve())})
-    media_root = out / "media"
-    for file in record_files:
-        if not parts.is_done(file, source / file):
-            on_file(file)
-            stage: Stage = chosen.stage
-            path = source / file
-            outcomes = (
-                convert_parquet(path, name=file, stage=stage, media_root=media_root)
-                if path.suffix == ".parquet"
-                else convert_json(path, name=file, stage=stage)
-            )
-            parts.write(file, path, outcomes)
-    for file in archives:
-        if not parts.is_done(file, source / file):
-            on_file(file)
-            folder = media_root / PurePosixPath(file).parent
-            parts.write(file, source / file, unpack(source / file, folder, name=file))
-    return _merge(parts, [*record_files, *archives], source=source, out=out)
+    with sole_writer(out):
+        archives = _archives(source, record_files)
+        parts = Parts(out / ".parts", about={"set": name, "source": str(source.resolve())})
+        media_root = out / "media"
+        for file in record_files:
+            if not parts.is_done(file, source / file):
+                on_file(file)
+                stage: Stage = chosen.stage
+                path = source / file
+                outcomes = (
+                    convert_parquet(path, name=file, stage=stage, media_root=media_root)
+                    if path.suffix == ".parquet"
+                    else convert_json(path, name=file, stage=stage)
+                )
+                parts.write(file, path, outcomes)
+        for file in archives:
+            if not parts.is_done(file, source / file):
+                on_file(file)
+                folder = media_root / PurePosixPath(file).parent
+                parts.write(file, source / file, unpack(source / file, folder, name=file))
+        return _merge(parts, [*record_files, *archives], source=source, out=out)
 
 
 def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str]) -> list[str]:

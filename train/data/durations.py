@@ -18,6 +18,7 @@ from pathlib import Path
 from groundserve.errors import GroundserveError
 from train.data.media import FrameReader
 from train.data.records import load_list
+from train.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,13 @@ def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: in
         InvalidRequestError: The file cannot be read.
     """
     entries = load_list(records)
+    with replacing(out) as file:  # opened first: what follows may take hours
+        num_lost = _add_durations(entries, media_root=media_root, num_workers=num_workers)
+        file.write(json.dumps(entries).encode())
+    return num_lost
+
+
+def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: int) -> int:
     with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]
     paths = list(dict.fromkeys(entry["video"] for entry in with_video))
     reader = FrameReader(media_root, image_size=1, max_frames=1, num_workers=num_workers)
@@ -58,7 +66,6 @@ def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: in
         seconds = found[entry["video"]]
         if seconds is not None:
             entry["duration"] = round(seconds, 3)
-    out.write_text(json.dumps(entries, ensure_ascii=False), "utf-8")
     return sum(seconds is None for seconds in found.values())
 
 

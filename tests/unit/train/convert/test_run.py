@@ -229,7 +229,8 @@ def test_a_killed_process_leaves_no_half_a_file(tmp_path):
     write_json(download / "a" / "a_oe.json", texts)
     command = [sys.executable, "-c", KILLED, str(download), str(out)]
     assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
-    assert (out / ".parts" / "a%2Fa_oe.json.jsonl.partial").stat().st_size
+    (partial,) = (out / ".parts").glob("*.partial")
+    assert partial.stat().st_size
     assert not (out / "records.json").exists()
     report = convert("llava-video", download, out)
     assert (report.num_records, report.num_bad) == (6000, 0)
@@ -323,6 +324,75 @@ def test_other_names_and_folders_are_refused(tmp_path):
     with pytest.raises(InvalidRequestError, match=r"no file that matches \*/\*mc\*\.json or"):
         convert("llava-video", tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_inside_the_download_is_refused(make, tmp_path):
+    """`--include '*.json'` would take the result for another record file."""
+    download = make(llava_video)
+    (tmp_path / "link").symlink_to(download)
+    for out in (download, download / "out", tmp_path / "link" / "out"):
+        with pytest.raises(InvalidRequestError, match="OUT must not be SOURCE or lie in it"):
+            convert("llava-video", download, out)
+
+
+def test_a_file_in_the_place_of_the_result_is_told(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRequestError, match=r"cannot make the folder .*file"):
+        convert("llava-video", make(llava_video), tmp_path / "file")
+
+
+def test_names_may_be_as_long_as_names_can(tmp_path):
+    """255 bytes, and a folder whose name is long in any other spelling than its own."""
+    download, name = tmp_path / "download", "n" * 251 + ".mp4"
+    subset = download / ("你" * 60)
+    record = {"id": 1, "video": name, "conversations": talk("Who?", "I.")}
+    write_json(subset / "a_oe.json", [record])
+    write_tar(subset / "videos.tar.gz", {name: b"1"})
+    report = convert("llava-video", download, tmp_path / "out")
+    assert (report.num_videos, report.num_bad) == (1, 0)
+
+
+def test_parquet_types_that_json_lacks(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "download" / "a" / "train.parquet"
+    path.parent.mkdir(parents=True)
+    columns = {"id": [b"\xff", b"b"], "conversations": [talk("Who?", "I.")] * 2}
+    columns["image"] = [None, {"bytes": "text", "path": "x"}]
+    pq.write_table(pa.table(columns), path)
+    report = convert("llava-onevision", tmp_path / "download", tmp_path / "out")
+    (record,) = json.loads(report.records.read_text())
+    assert record["id"] == "b'\\xff'"
+    (bad,) = bad_records(tmp_path / "out")
+    assert bad["rule"] == "image must have its bytes inside the file, it has none"
+
+
+HELD = """
+import sys
+from pathlib import Path
+from train.convert import convert
+
+def on_file(name):
+    print(name, flush=True)
+    sys.stdin.read()
+
+convert("llava-video", *map(Path, sys.argv[1:]), on_file=on_file)
+"""
+
+
+def test_two_at_once_are_one(make, tmp_path):
+    download, out = make(llava_video), tmp_path / "out"
+    command = [sys.executable, "-c", HELD, str(download), str(out)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        first.stdout.readline()
+        with pytest.raises(InvalidRequestError, match=r"another process writes to .*out; wait"):
+            convert("llava-video", download, out)
+        first.communicate()
+    assert first.returncode == 0
+    assert convert("llava-video", download, out).num_videos == 4
 
 
 def test_pyarrow_is_needed_for_parquet_alone(make, tmp_path, monkeypatch):
