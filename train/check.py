@@ -6,6 +6,7 @@ would. No weights are read, and neither a GPU nor torchrun is needed.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import stat
@@ -124,10 +125,13 @@ def check(
         "gpu_tflops": gpu_tflops,
         "utilisation": utilisation,
     }.items():
-        if not value > 0:
-            raise InvalidRequestError(f"{name} must be > 0, got {value}")
+        if not 0 < value < math.inf:
+            raise InvalidRequestError(f"{name} must be > 0 and finite, got {value}")
     if utilisation > 1:
         raise InvalidRequestError(f"utilisation must be at most 1, got {utilisation}")
+    _check_folder("out", config.out)
+    if config.data.frame_cache is not None:
+        _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
     source = open_source(config)
     with open_trial_data(config, source) as data:
@@ -160,6 +164,18 @@ def check(
             cost=cost,
             gpu=gpu,
             num_cpus=available_cpus(),
+        )
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Raise InvalidRequestError where a run could neither use nor make a folder; make nothing."""
+    found = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path)
+    )
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise InvalidRequestError(
+            f"{name} must be a folder that this user can make and write to, got {folder}; "
+            f"{found} is in the way or cannot be written to"
         )
 
 

@@ -115,7 +115,7 @@ def check(
         report = check(
             run,
             num_sampled=samples,
-            num_gpus=gpus or torch.cuda.device_count() or None,
+            num_gpus=(torch.cuda.device_count() or None) if gpus is None else gpus,
             gpu_tflops=gpu_tflops,
             utilisation=utilisation,
             on_progress=on_progress,

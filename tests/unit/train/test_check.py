@@ -118,3 +118,22 @@ def test_a_run_that_could_not_begin_is_refused(make_run):
 def test_an_argument_out_of_range_is_refused(make_run, name, value):
     with pytest.raises(InvalidRequestError, match=f"{name} must be"):
         check(make_run([question("a.mp4")]), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["out", "data.frame_cache"])
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_folder_that_cannot_be_made_is_told(make_run, tmp_path, name, below):
+    config = make_run([question("a.mp4")])
+    taken = tmp_path / "a.mp4" / below
+    if name == "out":
+        config = replace(config, out=taken)
+    else:
+        config = replace(config, data=replace(config.data, frame_cache=taken))
+    with pytest.raises(InvalidRequestError, match=rf"{name} must be a folder .*a\.mp4 is in the"):
+        check(config)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_a_peak_is_a_number(make_run, value):
+    with pytest.raises(InvalidRequestError, match="gpu_tflops must be > 0 and finite"):
+        check(make_run([question("a.mp4")]), gpu_tflops=value)
