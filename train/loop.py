@@ -28,6 +28,7 @@ from train.cost import SampleCost
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
 from train.examples import IGNORE_INDEX, Example, Text
+from train.files import sole_writer
 from train.layout import Initial, open_initial, write_checkpoint
 from train.logs import RunLog, StepReport
 from train.models import Losses, Trunk, encode_frames
@@ -113,7 +114,8 @@ def train(
         RunStoppedError: A process got SIGTERM; there is a checkpoint of the step it was in.
         MissingExtraError: TensorBoard is not installed.
     """
-    with open_processes(config.parallelism) as processes:
+    with ExitStack() as stack, open_processes(config.parallelism) as processes:
+        processes.on_first(lambda: stack.enter_context(sole_writer(config.out)))
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
         _check_shared(config.out, processes)
         initial = open_initial(config, num_auxiliary=count_auxiliary(config))
@@ -263,9 +265,8 @@ class Run:
                     raise ending
         final = config.out / "final"
         if is_first and not final.exists():
-            newest = newest_checkpoint(config.out)
-            assert newest is not None
-            write_checkpoint(final, self._initial, SavedWeights(newest))
+            last = config.out / f"checkpoint-{self.step}"
+            write_checkpoint(final, self._initial, SavedWeights(last))
             logger.info("wrote %s; %d unreadable records", final, len(self._unreadable))
         return final
 

@@ -107,7 +107,8 @@ def prepare_out(out: Path, *, resume: bool) -> None:
     """Make the folder of a run.
 
     Raises:
-        InvalidRequestError: Something is in it, and this is not to resume it; or it cannot be made.
+        InvalidRequestError: Something is in it, and this is not to resume it, or something else
+            has the name of a checkpoint; or it cannot be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -115,8 +116,14 @@ def prepare_out(out: Path, *, resume: bool) -> None:
         raise InvalidRequestError(f"cannot make out {out}: {error.strerror}") from error
     if not resume and any(out.iterdir()):
         raise InvalidRequestError(f"out {out} is not empty; set resume, or another out")
-    for leftover in out.glob(".checkpoint-*"):  # of a process that was killed while writing
+    for leftover in out.glob(".checkpoint-*"):  # of a process that was killed amid it
         shutil.rmtree(leftover)
+    finished = _finished(out)
+    for path in out.glob("checkpoint-*"):
+        if path not in finished:
+            raise InvalidRequestError(
+                f"{path} is no checkpoint of this run and may have the name of one; move it away"
+            )
 
 
 def newest_checkpoint(out: Path) -> Path | None:
@@ -147,6 +154,10 @@ def read_progress(checkpoint: Path, identity: Mapping[str, Any]) -> Progress:
                 f"cannot resume {checkpoint}: {name} was {was.get(name)!r}, is now "
                 f"{identity.get(name)!r}; give the earlier value, or start anew in another out"
             )
+    if checkpoint.name != f"checkpoint-{saved['step']}":
+        raise InvalidRequestError(
+            f"{checkpoint} holds step {saved['step']}; give it that name, or move it away"
+        )
     unreadable = tuple((item, source) for item, source in saved["unreadable"])
     return Progress(step=saved["step"], unreadable=unreadable)
 
@@ -271,12 +282,9 @@ def _finished(out: Path) -> list[Path]:
 
 
 def _remove_old(out: Path, *, keep_last: int) -> None:
-    kept = _finished(out)[-keep_last:]
-    for path in out.iterdir():
-        if _NAME.fullmatch(path.name) and path not in kept:
-            # Its state first: what is half removed is not resumed from.
-            shutil.rmtree(path / _STATE, ignore_errors=True)
-            shutil.rmtree(path)
+    for path in _finished(out)[:-keep_last]:
+        # Under another name: what is half removed is not resumed from.
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.removed")))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

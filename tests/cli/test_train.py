@@ -17,6 +17,7 @@ from groundserve.modeling.checkpoint import Checkpoint
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
 from train.config import Stage
+from train.files import sole_writer
 
 MODULE = ["-m", "groundserve.cli.main"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -100,6 +101,14 @@ def test_train_in_two_processes_speaks_once(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
+def test_a_second_run_in_one_folder_is_refused(finished):
+    """It would remove what the first one is writing."""
+    path, _ = finished
+    with sole_writer(path.parent / "run"):
+        refused = train("grounding", "--config", path, "--resume")
+    assert_refused(refused, "another process writes to")
+
+
 def test_train_refuses_a_run_in_the_way(finished):
     path, _ = finished
     assert_refused(train("grounding", "--config", path), "run is not empty; set resume, or")
@@ -120,7 +129,12 @@ def test_train_refuses_a_run_in_the_way(finished):
             "run.toml",
             "STAGE must be one of projector, images, video",
         ),
-        (["check", "grounding", "--samples", "0"], "run.toml", "num_sampled must be > 0, got 0"),
+        (
+            ["check", "grounding", "--samples", "0"],
+            "run.toml",
+            "num_sampled must be > 0 and finite",
+        ),
+        (["check", "grounding", "--gpus", "0"], "run.toml", "num_gpus must be > 0 and finite"),
     ],
 )
 def test_train_refuses_bad_arguments(tmp_path, stage, config, message):

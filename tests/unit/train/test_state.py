@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -194,6 +195,42 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(InvalidRequestError, match=r"cannot make out .*run"):
         prepare_out(tmp_path / "run", resume=True)
+
+
+def test_what_is_no_checkpoint_is_neither_removed_nor_written_over(tmp_path):
+    """Another program's model, say."""
+    config = make_config(tmp_path / "run", max_steps=3, save_every_steps=1, keep_last=1)
+    foreign = config.out / "checkpoint-99" / "model.safetensors"
+
+    def put(report):
+        foreign.parent.mkdir(exist_ok=True)
+        foreign.write_text("")
+
+    run(config, on_step=put)
+    assert foreign.exists()
+    assert checkpoints(config.out) == ["checkpoint-3", "checkpoint-99"]
+    with pytest.raises(InvalidRequestError, match=r"checkpoint-99 is no checkpoint of this run"):
+        run(config, resume=True)
+
+
+def test_a_checkpoint_of_another_name_is_refused(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "checkpoint-4").rename(out / "checkpoint-9999")
+    with pytest.raises(InvalidRequestError, match=r"checkpoint-9999 holds step 4; give it"):
+        run(make_config(out, save_every_steps=2), resume=True)
+
+
+def test_the_result_is_of_the_last_step(finished, tmp_path):
+    """Whatever else came to lie in the folder meanwhile."""
+    out = tmp_path / "run"
+
+    def put(report):
+        if report.step == 5:
+            shutil.copytree(finished / "checkpoint-4", out / "checkpoint-9999")
+
+    run(make_config(out, save_every_steps=2), on_step=put)
+    assert_same_weights(out, finished)
 
 
 def changed(config, name, value):
