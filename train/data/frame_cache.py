@@ -199,5 +199,5 @@ def _remove_abandoned(folder: Path) -> None:
         try:
             if path.stat().st_mtime < oldest:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster
+        except OSError:  # another process was faster, or it is another user's: no harm either way
             continue

@@ -289,3 +289,13 @@ def test_resume_knows_whether_frames_were_cached():
 
     assert identity(Path("a")) == identity(Path("b"))
     assert identity(Path("a")) != identity(None)
+
+
+def test_what_cannot_be_tidied_away_is_left(tmp_path):
+    """Another user's, or on a file system that is mounted to read; here a folder, which root too
+    cannot unlink."""
+    abandoned = tmp_path / ".partial" / "folder"
+    abandoned.mkdir(parents=True)
+    os.utime(abandoned, (1, 1))
+    FrameCache(tmp_path, image_size=8)
+    assert abandoned.is_dir()
