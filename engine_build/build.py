@@ -229,8 +229,14 @@ def _write_engines(
 
 def _check_timing_cache(path: Path) -> None:
     """Find out before a build what would stop it at its end."""
-    written = path if path.exists() else path.parent
-    if path.is_dir() or not os.access(written, os.W_OK):
+    folder = path.parent
+    # No pipe or device either: writing to a pipe waits for somebody who reads it.
+    can_be_written = (
+        path.is_file() and os.access(path, os.W_OK)
+        if path.exists() or path.is_symlink()
+        else folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    )
+    if not can_be_written:
         raise InvalidRequestError(
             "timing_cache must be a file that can be written, in a directory that exists, "
             f"got {path}"

@@ -259,9 +259,10 @@ def _load_timing_cache(config: Any, path: Path | None) -> Any:
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
+    # None: these bytes are no timings at all (NVIDIA/TensorRT b8db91e, shared/utils/cacheUtils.cpp).
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         # Timings of another GPU or version are of no use, and would be written again.
-        logger.warning("%s holds timings of another GPU or TensorRT; they are replaced", path.name)
+        logger.warning("%s holds no timings of this GPU and TensorRT; it is replaced", path.name)
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache

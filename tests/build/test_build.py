@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import json
 import shutil
 
@@ -69,9 +70,14 @@ def test_a_build_that_fails_leaves_nothing(checkpoint, tmp_path):
     assert not list(tmp_path.glob("*engines*"))
 
 
-@pytest.mark.parametrize("name", ["missing/timing.cache", "directory"])
+@pytest.mark.parametrize(
+    "name", ["missing/timing.cache", "directory", "pipe", "link", "file/timing.cache"]
+)
 def test_a_timing_cache_that_cannot_be_written_is_refused_first(name, tmp_path):
     (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing/timing.cache")
+    os.mkfifo(tmp_path / "pipe")
     steps = []
     with pytest.raises(InvalidRequestError, match="timing_cache must be a file that can be"):
         build(CHECKPOINT, tmp_path / "engines", timing_cache=tmp_path / name, on_step=steps.append)

@@ -228,9 +228,12 @@ class FakeTensorRT(SimpleNamespace):
 
     def create_timing_cache(self, content):
         self.caches.append(content)
+        if content == b"half a file":
+            return None
         return SimpleNamespace(serialize=lambda: content + b"+timed")
 
     def set_timing_cache(self, cache, ignore_mismatch):
+        assert cache is not None  # a reference there
         assert not ignore_mismatch
         if self.caches[-1] == b"of another GPU":
             return False
@@ -267,12 +270,13 @@ def test_tensorrt_10_is_told_the_same_and_keeps_its_timings(monkeypatch, tmp_pat
     assert (tmp_path / "model.plan").read_bytes() == b"plan"
 
 
-def test_timings_of_another_gpu_are_replaced(monkeypatch, tmp_path, caplog):
+@pytest.mark.parametrize("content", [b"of another GPU", b"half a file"])
+def test_timings_that_tensorrt_does_not_take_are_replaced(content, monkeypatch, tmp_path, caplog):
     """TensorRT refuses them, so what it was not given must not be written back."""
     fake = FakeTensorRT()
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setattr("groundserve.tensorrt_library.current_gpu_arch", lambda: "sm_90")
-    (tmp_path / "timing.cache").write_bytes(b"of another GPU")
+    (tmp_path / "timing.cache").write_bytes(content)
     build_plan(
         tmp_path / "model.onnx",
         tmp_path / "model.plan",
@@ -281,9 +285,9 @@ def test_timings_of_another_gpu_are_replaced(monkeypatch, tmp_path, caplog):
         num_layers=1,
         timing_cache_path=tmp_path / "timing.cache",
     )
-    assert fake.caches == [b"of another GPU", b""]
+    assert fake.caches == [content, b""]
     assert (tmp_path / "timing.cache").read_bytes() == b"+timed"
-    assert "timing.cache holds timings of another GPU" in caplog.text
+    assert "timing.cache holds no timings of this GPU" in caplog.text
 
 
 def test_the_log_counts_kernels_and_keeps_errors():
