@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         ),
         budget_seconds=60 * args.minutes,
     )
+    # Ends it here where the file cannot be written; later that costs the file only.
+    report.save()
     print_plan(planned, minutes=args.minutes, scale=scale)
     worker = Worker(size=size, device=args.device)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -71,8 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, before)
     report.targets = judge(report, size)
     report.readme = readme_rows(planned, report, counts=size is FULL and args.device != "cpu")
-    report.save()
-    print_table(report)
+    try:
+        report.save()
+    finally:
+        print_table(report)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

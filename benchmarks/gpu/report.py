@@ -107,7 +107,11 @@ class Report:
             outcome = runner(part)
         entry = {"part": part.name, **outcome, "seconds": time.monotonic() - started}
         self.parts.append(entry)
-        self.save()
+        try:
+            self.save()
+        except OSError as error:
+            # Written with the next part, if there is room again.
+            print(f"{self._path} is not written: {error.strerror}", flush=True)
         return entry
 
     def save(self) -> None:

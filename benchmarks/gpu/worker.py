@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import traceback
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ class Worker:
         self._ceiling_tflops: float | None = None
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def run(self, part: Part, *, limit_seconds: float) -> dict[str, Any]:
         """Run a part; see `Report.run` for what comes back.
@@ -68,7 +71,7 @@ class Worker:
         return answer.outcome
 
     def close(self) -> None:
-        """End the process and whatever it started."""
+        """End the process and whatever it started, and remove its temporary files."""
         if self._process is not None and self._process.pid is not None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -78,16 +81,22 @@ class Worker:
             self._process.join()
         if self._connection is not None:
             self._connection.close()
-        self._process = self._connection = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._process = self._connection = self._scratch = None
 
     def _connect(self) -> Connection:
         if self._connection is None:
             # Not forked: a copy of a process with threads or a CUDA context is of no use.
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
+            # What a part that is killed leaves, plans among it, must not fill the disk.
+            self._scratch = tempfile.TemporaryDirectory(
+                prefix="gpu_check-", ignore_cleanup_errors=True
+            )
             self._process = context.Process(
                 target=_serve,
-                args=(theirs, self._size, self._device, self._ceiling_tflops),
+                args=(theirs, self._size, self._device, self._ceiling_tflops, self._scratch.name),
             )
             self._process.start()
             theirs.close()
@@ -102,7 +111,9 @@ class Worker:
         if code is None:
             return "closed its connection and was ended"
         if code < 0:
-            name = signal.Signals(-code).name
+            # A real-time signal has no name here.
+            known = {one.value: one.name for one in signal.Signals}
+            name = known.get(-code, f"signal {-code}")
             hint = "; out of host memory?" if name == "SIGKILL" else ""
             return f"was ended by {name}{hint}"
         return f"ended with code {code}"
@@ -112,9 +123,13 @@ def _failed(error: str) -> dict[str, Any]:
     return {"status": "failed", "error": error}
 
 
-def _serve(connection: Connection, size: Size, device: str, ceiling_tflops: float | None) -> None:
+def _serve(
+    connection: Connection, size: Size, device: str, ceiling_tflops: float | None, scratch: str
+) -> None:
     """Run parts until one fails or the other end is closed."""
     os.setsid()
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
+    pid = os.getpid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     bench: Any = None
     while True:
@@ -128,8 +143,13 @@ def _serve(connection: Connection, size: Size, device: str, ceiling_tflops: floa
             outcome = _call(bench, part)
             _settle(device)
         except Exception as error:  # noqa: BLE001 - the other parts still run
-            outcome = _failed(f"{type(error).__name__}: {error}"[:2000])
+            # A file's name may be in it that cannot be printed.
+            text = f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace")
+            outcome = _failed(text.decode())
             outcome["traceback"] = traceback.format_exc(limit=-6)
+        if os.getpid() != pid:
+            # A copy of this process, forked by the part: its answer would be taken for the next.
+            os._exit(1)
         goes_on = outcome["status"] != "failed"
         ceiling_tflops = getattr(bench, "ceiling_tflops", ceiling_tflops)
         connection.send(_Answer(outcome=outcome, ceiling_tflops=ceiling_tflops, goes_on=goes_on))
@@ -160,7 +180,8 @@ def _call(bench: Any, part: Part) -> dict[str, Any]:
     result = getattr(importlib.import_module(module), function)(bench, *part.arguments)
     if isinstance(result, NotRun):
         return {"status": "not run", "why": result.why}
-    return {"status": "ok", "results": finite(result)}
+    # What JSON lacks fails here, where it is this part's, and not in the report.
+    return {"status": "ok", "results": json.loads(json.dumps(finite(result)))}
 
 
 def _settle(device: str) -> None:

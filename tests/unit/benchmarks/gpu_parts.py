@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.gpu.report import NotRun
 
@@ -55,3 +58,30 @@ def hangs(bench: Any, pids: Path) -> dict[str, Any]:
     pids.write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
     raise AssertionError
+
+
+def returns_what_json_lacks(bench: Any) -> dict[str, Any]:
+    return {"seconds": np.float32(1.5)}
+
+
+def names_a_file(bench: Any) -> dict[str, Any]:
+    raise FileNotFoundError(os.fsdecode(b"video \xff.mp4"))
+
+
+def gets_a_signal_without_a_name(bench: Any) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGRTMIN + 5)
+    raise AssertionError
+
+
+def forks(bench: Any) -> dict[str, Any]:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return {"child": child}
+
+
+def fills_the_disk(bench: Any, scratch: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch.write_text(folder)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError

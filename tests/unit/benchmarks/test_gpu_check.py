@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -288,6 +289,9 @@ def worker():
         ("is_killed", "its process was ended by SIGKILL; out of host memory?"),
         ("crashes", "its process was ended by SIGABRT"),
         ("exits", "its process ended with code 3"),
+        ("gets_a_signal_without_a_name", "its process was ended by signal "),
+        ("names_a_file", "FileNotFoundError: video \\udcff.mp4"),
+        ("returns_what_json_lacks", "TypeError: Object of type float32 is not JSON serializable"),
         ("absent", "AttributeError: module 'tests.unit.benchmarks.gpu_parts' has no attribute"),
     ],
 )
@@ -347,6 +351,44 @@ def test_a_part_that_never_ends_is_stopped_with_what_it_started(worker, tmp_path
     for pid in pids.read_text().split():
         wait_for(lambda pid=int(pid): has_ended(pid))
     assert worker.run(part("fine"), limit_seconds=300)["status"] == "ok"
+
+
+def test_the_answer_of_a_part_that_forks_is_one(worker):
+    children = [worker.run(part("forks"), limit_seconds=300)["results"]["child"] for _ in range(3)]
+    assert all(children)
+    assert worker.run(part("fine"), limit_seconds=300)["results"].keys() >= {"pid"}
+
+
+def test_what_a_killed_part_left_on_the_disk_is_removed(worker, tmp_path):
+    scratch = tmp_path / "scratch"
+    worker.run(part("fills_the_disk", arguments=(scratch,)), limit_seconds=300)
+    assert not Path(scratch.read_text()).exists()
+
+
+def test_a_disk_without_room_costs_the_file_and_no_part(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "r.json"
+    report = Report(path, header={}, budget_seconds=60)
+    report.run(part("first"), succeed)
+    before = path.read_text("utf-8")
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", no_room)
+        assert report.run(part("second"), succeed)["status"] == "ok"
+    assert "r.json is not written: No space left on device" in capsys.readouterr().out
+    assert path.read_text("utf-8") == before
+    report.run(part("third"), succeed)
+    assert len(json.loads(path.read_text("utf-8"))["parts"]) == 3
+
+
+def test_an_out_that_cannot_be_written_is_found_before_any_part(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("benchmarks.gpu_check.parts", lambda size, args: [part("absent")])
+    monkeypatch.setattr("benchmarks.gpu_check.Worker", None)
+    with pytest.raises(OSError, match="file"):
+        main(["--small", "--device", "cpu", "--out", str(tmp_path / "file" / "r.json")])
 
 
 CUT_OFF = """
