@@ -21,9 +21,9 @@ start_mps() {
         || fail "the control daemon does not answer; see $folder"
 }
 
-case "${1:-}:${GROUNDSERVE_MPS:-0}" in
-    serve:1) start_mps ;;
-    *:0 | *:1) ;;
+case "${GROUNDSERVE_MPS:-0}" in
+    0) ;;
+    1) if [ "${1:-}" = serve ]; then start_mps; fi ;;
     *) echo "GROUNDSERVE_MPS must be 0 or 1, got $GROUNDSERVE_MPS" >&2 && exit 2 ;;
 esac
 

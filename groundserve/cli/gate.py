@@ -136,7 +136,7 @@ class GateReport:
                 for check in raw.pop("checks")
             )
             return cls(**raw, checks=checks)
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise EngineMismatchError(
                 f"{GATE_NAME} is not what groundserve writes; check the engines again with: "
                 "groundserve build"
@@ -387,4 +387,9 @@ def _mask_probe(grounder: Grounder, request: _Request, features: NDArray[np.floa
 
 
 def _relative_error(got: NDArray[Any], expected: NDArray[np.float32], *, floor: float) -> float:
+    if got.shape != expected.shape:
+        raise EngineMismatchError(
+            f"an engine gave an output of shape {got.shape} where PyTorch has {expected.shape}; "
+            "the engine directory must not be served"
+        )
     return float(np.abs(got - expected).max() / max(floor, np.abs(expected).max()))

@@ -234,10 +234,11 @@ def test_mps_that_was_asked_for_and_is_not_there_ends_the_container(options, mes
     assert not any(line.startswith("groundserve") for line in calls)
 
 
-def test_other_values_are_refused(start):
-    run, calls = start("serve", GROUNDSERVE_MPS="yes")
+@pytest.mark.parametrize("value", ["yes", "2", " 1", "x:1"])
+def test_other_values_are_refused(value, start):
+    run, calls = start("serve", GROUNDSERVE_MPS=value)
     assert run.returncode == 2
-    assert run.stderr == "GROUNDSERVE_MPS must be 0 or 1, got yes\n"
+    assert run.stderr == f"GROUNDSERVE_MPS must be 0 or 1, got {value}\n"
     assert calls == []
 
 

@@ -53,6 +53,13 @@ class WithoutBoundaries(Scorer):
         return list(scores.split([len(sequence) for sequence in inputs_embeds]))
 
 
+class Forgetful(Scorer):
+    """Scores the first sequence of a pass alone."""
+
+    def score(self, inputs_embeds):
+        return super().score(inputs_embeds)[:1]
+
+
 class FaintLeak(Scorer):
     """Moves the first sequence by so little that its error stays far below any bound."""
 
@@ -172,6 +179,11 @@ def test_a_causal_engine_is_refused_by_the_probe(engine):
         judge(replace(report, checks=()))
 
 
+def test_an_output_of_another_shape_is_refused(engine):
+    with pytest.raises(EngineMismatchError, match=r"shape \(1, 4\) where PyTorch has \(2, 4\)"):
+        measure_engines(**engine(Forgetful))
+
+
 def test_not_a_number_is_refused(engine):
     report = measure_engines(**engine(Scorer))
     nan = replace(report.checks[0], error=float("nan"))
@@ -215,9 +227,10 @@ def test_a_report_is_read_as_it_was_saved(engine, tmp_path):
     assert GateReport.load(tmp_path) == report
     written = json.loads((tmp_path / "gate.json").read_text())
     assert {"error", "bound", "shape"} <= set(written["checks"][0])
-    (tmp_path / "gate.json").write_text('{"feature_error": 0.1}')
-    with pytest.raises(EngineMismatchError, match=r"gate\.json is not what groundserve writes"):
-        GateReport.load(tmp_path)
+    for other in ('{"feature_error": 0.1}', "null", "[]", ""):
+        (tmp_path / "gate.json").write_text(other)
+        with pytest.raises(EngineMismatchError, match=r"gate\.json is not what groundserve writes"):
+            GateReport.load(tmp_path)
 
 
 def test_the_reference_fetches_layers_in_turn_and_leaves_them_where_they_were():
