@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,8 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
     """Yield what serving an engine directory takes of its GPU, besides weights and activations.
 
     Raises:
-        EngineMismatchError: The directory cannot be read.
+        EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
+            changed.
     """
     from groundserve.serving.device_memory import device_memory
     from groundserve.serving.repository import read_configs
@@ -119,6 +121,11 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
+    # These alone are read here; hashing the weights takes minutes.
+    configs_listed = {
+        name: digest for name, digest in manifest.files.items() if name.endswith("/config.pbtxt")
+    }
+    replace(manifest, files=configs_listed).verify_files(engine_dir)
     configs = read_configs(engine_dir / REPOSITORY_NAME)
     memory = device_memory(configs, manifest.model, Limits.from_environment())
     yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"

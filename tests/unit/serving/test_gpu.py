@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from groundserve._version import __version__
 from groundserve.cli.doctor_checks import check_engines
 from groundserve.errors import EngineMismatchError
 from groundserve.limits import MIB
-from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest
+from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest, hash_tree
 from groundserve.profiles import Device
 from groundserve.serving import TritonServer
 from groundserve.serving import server as server_module
@@ -127,23 +128,39 @@ def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, monkeypatch, caplo
     monkeypatch.setattr(server_module, "mps_daemon_pid", lambda: 123)
     with caplog.at_level("INFO", logger="groundserve.serving.events"):
         pools = server_module._gpu_pools(Manifest.load(gpu_engines), gpu_engines / REPOSITORY_NAME)
-    assert pools.cuda_bytes == 900 * MIB
+    assert pools.cuda_bytes == 1224 * MIB
     (record,) = caplog.records
     assert record.message == "gpu"
     assert record.fields["num_decode_processes"] == 2
-    assert record.fields["cuda_pool_bytes"] == 900 * MIB
-    assert record.fields["total_bytes"] == 900 * MIB + 2 * record.fields["decode_process_bytes"]
+    assert record.fields["cuda_pool_bytes"] == 1224 * MIB
+    assert record.fields["total_bytes"] == 1224 * MIB + 2 * record.fields["decode_process_bytes"]
     assert record.fields["mps_pid"] == 123
 
 
 def test_doctor_adds_up_the_gpus_memory(gpu_engines, monkeypatch):
     rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
-    assert rows["GPU memory: pool"] == "0.88 GiB, taken at the start"
+    assert rows["GPU memory: pool"] == "1.20 GiB, taken at the start"
     assert rows["GPU memory: decoding"].startswith("2 processes, 7.67 GiB each at most")
-    assert rows["GPU memory: total"].startswith("16.22 GiB")
+    assert rows["GPU memory: total"].startswith("16.54 GiB")
     monkeypatch.setenv("GROUNDSERVE_MAX_SIDE_PIXELS", "4096")
     rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
     assert rows["GPU memory: decoding"].startswith("2 processes, 6.55 GiB each at most")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda config: config.unlink(), "video_decode/config.pbtxt is missing from the engine"),
+        (lambda config: config.write_text("{{{"), "video_decode/config.pbtxt differs from the"),
+    ],
+    ids=["missing", "garbage"],
+)
+def test_doctor_names_a_configuration_that_is_not_as_built(damage, message, gpu_engines):
+    listed = replace(manifest("gpu", "cuda"), files=hash_tree(gpu_engines))
+    (gpu_engines / MANIFEST_NAME).write_text(listed.to_json())
+    damage(gpu_engines / REPOSITORY_NAME / "video_decode" / "config.pbtxt")
+    with pytest.raises(EngineMismatchError, match=message):
+        [*check_engines(gpu_engines)]
 
 
 def test_doctor_finds_no_gpu_memory_in_engines_for_the_cpu(tmp_path):
