@@ -198,3 +198,12 @@ def test_no_encode_begins_after_the_deadline():
 def test_video_of_fewer_chunks_than_encodes():
     stages = Stages(1, num_encodes=2)
     assert stages.run().tolist() == stages.frame_indices.tolist()
+
+
+def test_features_that_an_encoder_did_not_give_are_no_result():
+    class LosesAFrame(Stages):
+        def encode(self, frames, pooling):
+            return super().encode(frames, pooling)[:-1]
+
+    with pytest.raises(AssertionError, match="each frame has its features"):
+        LosesAFrame(1, num_encodes=2).run()
