@@ -85,8 +85,9 @@ class ChunkRunner:
                 self.meter.add("vision_passes")
                 self.meter.add("vision_frames", end - start)
                 start = end
+        assert features is not None, "a plan has frames"
         # What no chunk wrote to is memory that held something else.
-        assert features is not None and start == len(features), "each frame has its features"
+        assert start == len(features), "each frame has its features"
         return EncodedVideo(features=features, decoders=list(decoders))
 
     # Futures wait in a deque and not in a variable: a failed one, which holds its error, whose
