@@ -259,7 +259,7 @@ def _load_timing_cache(config: Any, path: Path | None) -> Any:
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    # None: the bytes are no timings (NVIDIA/TensorRT b8db91e, shared/utils/cacheUtils.cpp).
+    # None: a file that cannot be used (NVIDIA/TensorRT b8db91e, shared/utils/cacheUtils.cpp).
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         # Timings of another GPU or version are of no use, and would be written again.
         logger.warning("%s holds no timings of this GPU and TensorRT; it is replaced", path.name)
