@@ -283,5 +283,7 @@ def _core_warnings(
 
 
 def _fault(kind: str, reasons: Mapping[int, str], num_looked_at: int) -> Fault:
-    examples = tuple(reasons[number] for number in sorted(reasons)[:_NUM_EXAMPLES])
+    # A file that several items want is named once.
+    distinct = dict.fromkeys(reasons[number] for number in sorted(reasons))
+    examples = tuple(distinct)[:_NUM_EXAMPLES]
     return Fault(kind=kind, num_items=len(reasons), num_looked_at=num_looked_at, examples=examples)

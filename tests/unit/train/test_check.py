@@ -137,3 +137,10 @@ def test_a_folder_that_cannot_be_made_is_told(make_run, tmp_path, name, below):
 def test_a_peak_is_a_number(make_run, value):
     with pytest.raises(InvalidRequestError, match="gpu_tflops must be > 0 and finite"):
         check(make_run([question("a.mp4")]), gpu_tflops=value)
+
+
+def test_a_missing_file_is_named_once(make_run):
+    records = [question(name, f"{i}?") for name in ("b.mp4", "c.mp4") for i in range(3)]
+    missing = check(make_run([question("a.mp4", "?"), *records])).faults[1]
+    assert missing.num_items == 6
+    assert [example.split(":")[0] for example in missing.examples] == ["b.mp4", "c.mp4"]
