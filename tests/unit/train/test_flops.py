@@ -8,7 +8,7 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from benchmarks.gpu.size import FULL
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.data.reader import grid_choices
@@ -17,24 +17,7 @@ from train.layout import open_initial
 from train.models import encode_frames
 from train.stages import grounding, projector
 
-RELEASED = CheckpointConfig(
-    vocab_size=152064,
-    hidden_size=3584,
-    intermediate_size=18944,
-    num_hidden_layers=28,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    rms_norm_eps=1e-6,
-    rope_theta=1e6,
-    max_position_embeddings=32768,
-    mm_vision_tower="google/siglip-so400m-patch14-384",
-    mm_hidden_size=1152,
-    mm_vision_select_layer=-2,
-    vision_token_num=16384,
-    initializer_range=0.02,
-    tokenizer_model_max_length=20480,
-)
-TOWER = KNOWN_TOWERS["siglip-so400m-patch14-384"]
+RELEASED, TOWER = FULL.checkpoint, FULL.tower
 TOWER_FRAME = TOWER.frame_flop(26)
 PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}
 
