@@ -22,8 +22,8 @@ def progress(first_step: str) -> Iterator[Callable[[str], None]]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one line of JSON on stdout."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    """Print one line of JSON on stdout, at once: who reads a pipe may wait for it."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

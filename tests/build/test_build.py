@@ -207,8 +207,9 @@ def test_the_released_models_tower_is_known_without_its_config():
 def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
     """Seeded: the committed files can be made again.
 
-    Weights to 8 roundings of the largest: torch draws normal numbers through logarithm, root and
-    cosine, whose vectorised forms differ from one instruction set to another.
+    Weights to 28 roundings of the largest: torch draws normal numbers as sqrt(-2 ln u) cos(2 pi v),
+    by functions that differ from one instruction set to another. On either side the angle, up to
+    2 pi, is rounded by 2 pi units, and cosine, logarithm and root by some 8 in all.
     """
     import importlib.util
 
@@ -226,7 +227,7 @@ def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
         expected = kept[name].numpy()
         largest = np.abs(expected).max()
         np.testing.assert_allclose(
-            tensor.numpy(), expected, rtol=0, atol=8 * 2**-24 * largest, err_msg=name
+            tensor.numpy(), expected, rtol=0, atol=28 * 2**-24 * largest, err_msg=name
         )
     assert (tmp_path / "seeded" / "tokenizer.json").read_text("utf-8") == (
         committed / "tokenizer.json"

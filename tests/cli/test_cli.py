@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +262,17 @@ def test_engines_for_a_gpu_are_not_served_without_one(tmp_path):
     assert served.returncode == 1
     assert "warning: these engines were never compared with PyTorch" in served.stderr
     assert "runs on an NVIDIA GPU, this machine has no driver" in served.stderr
+
+
+def test_json_can_be_read_while_the_command_runs():
+    """`serve --json` says so when it is ready, into a pipe that Python would buffer."""
+    code = "import os; from groundserve.cli._output import print_json; print_json({'a': 1}); "
+    code += "os.read(0, 1)"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    ) as program:
+        ready, _, _ = select.select([program.stdout], [], [], 30)
+        assert ready, "nothing was said"
+        assert json.loads(program.stdout.readline()) == {"a": 1}
+        program.communicate(b"\n")
