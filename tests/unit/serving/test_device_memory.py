@@ -72,9 +72,9 @@ def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
         3 * 64 * 384 * 384 * 3,
     )
     assert memory == DeviceMemory(
-        cuda_pool_bytes=900 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
+        cuda_pool_bytes=1224 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
     )
-    assert memory.total_bytes == 900 * MIB + 2 * sum(decode)
+    assert memory.total_bytes == 1224 * MIB + 2 * sum(decode)
 
 
 def test_smaller_pictures_and_fewer_threads_need_less(configs_of):
