@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,12 @@ class Serve:
 
     def family(self, name: str = "") -> list[psutil.Process]:
         """Processes below it whose command line has a word."""
-        return [p for p in self.root.children(recursive=True) if name in " ".join(p.cmdline())]
+        found = []
+        for process in self.root.children(recursive=True):
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if name in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def stop(self) -> None:
         """SIGTERM, and what must then be true."""
