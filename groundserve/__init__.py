@@ -12,6 +12,7 @@ from groundserve.errors import (
     InvalidRequestError,
     MediaError,
     MissingExtraError,
+    RequestCancelledError,
     UnavailableError,
     UnsupportedError,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "MediaError",
     "MissingExtraError",
     "QueryResult",
+    "RequestCancelledError",
     "ScoreOptions",
     "ScoreResult",
     "Span",

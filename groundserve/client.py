@@ -1,9 +1,15 @@
-"""A client of the Triton model `videoitg`: one call, typed results, typed errors."""
+"""A client of the models behind `videoitg`: one call, typed results, typed errors.
+
+Triton tells a model that its client is gone where the client called that model itself, and never
+inside an ensemble. So the steps of the ensemble are called here one after another, each answer
+handed on to the next step: whatever ends a call of ours also ends the work for it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
     InvalidRequestError,
     MissingExtraError,
+    RequestCancelledError,
     UnavailableError,
     UnsupportedError,
 )
@@ -26,18 +34,24 @@ from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import RESTARTING, is_restarting
 
 if TYPE_CHECKING:
-    from tritonclient.grpc import InferInput
+    from tritonclient.grpc import InferInput, InferResult
 
 MODEL_NAME = "videoitg"
+Tensors = dict[str, NDArray[Any]]
+"""By name, BYTES as bytes objects."""
 _SCHEME = "grpc://"
-_OUTPUTS = (
-    "FRAME_INDICES",
-    "PTS_SECONDS",
-    "FRAME_LOGITS",
-    "FRAME_SCORES",
-    "SELECTED_FRAMES",
-    "INFO",
-)
+_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "video_features": (
+        ("VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
+        ("FEATURES", "FRAME_INDICES", "PTS_SECONDS", "STAGE_INFO"),
+    ),
+    "grounding": (("FEATURES", "QUERY", "STAGE_INFO"), ("FRAME_LOGITS", "STAGE_INFO_2")),
+    "frame_selector": (
+        ("FRAME_LOGITS", "FRAME_INDICES", "PTS_SECONDS", "OPTIONS", "STAGE_INFO_2"),
+        ("FRAME_SCORES", "SELECTED_FRAMES", "INFO"),
+    ),
+}
+"""The ensemble's steps, in order: inputs (either of the video's may be left out) and outputs."""
 _CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -49,11 +63,15 @@ _ERRORS: dict[str, type[GroundserveError]] = {
     "UNIMPLEMENTED": UnsupportedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "CANCELLED": RequestCancelledError,
 }
 
 
 class Client:
     """Talks gRPC to a running server. Safe to use from several threads.
+
+    The server stops working for a call that ends early: by KeyboardInterrupt, by its timeout, by
+    `close`, or with this process.
 
     Example:
         >>> with Client("grpc://127.0.0.1:8001") as client:
@@ -110,20 +128,21 @@ class Client:
                 UnsupportedError where the server does not offer what is asked.
             UnavailableError: Nothing answers at the address, or the server is overloaded.
             DeadlineExceededError: No answer within the timeout.
+            RequestCancelledError: The client was closed meanwhile.
             GroundserveError: The server failed.
         """
         if (video is None) == (video_uri is None):
             raise InvalidRequestError("give exactly one of video and video_uri")
         texts = [queries] if isinstance(queries, str) else list(queries)
-        inputs = [self._bytes_input("QUERY", [text.encode() for text in texts])]
+        tensors: Tensors = {
+            "QUERY": _bytes_tensor(*texts),
+            "OPTIONS": _bytes_tensor((options or ScoreOptions()).to_json()),
+        }
         if video_uri is not None:
-            inputs.append(self._bytes_input("VIDEO_URI", [video_uri.encode()]))
+            tensors["VIDEO_URI"] = _bytes_tensor(video_uri)
         else:
-            inputs.append(self._video_input(video))
-        inputs.append(
-            self._bytes_input("OPTIONS", [(options or ScoreOptions()).to_json().encode()])
-        )
-        answer = self._infer(inputs)
+            tensors["VIDEO"] = _read_video(video)
+        answer = self._infer_steps(tensors)
         name = video_uri or ("<bytes>" if isinstance(video, bytes) else str(video))
         info = json.loads(answer["INFO"][0])
         pts_seconds = answer["PTS_SECONDS"]
@@ -158,7 +177,7 @@ class Client:
             return False
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and cancel the calls that are under way in other threads."""
         self._server.close()
 
     def __enter__(self) -> Client:
@@ -179,36 +198,67 @@ class Client:
         exception: type[Exception] = InferenceServerException
         return exception
 
-    def _infer(self, inputs: list[InferInput]) -> dict[str, NDArray[Any]]:
-        outputs = [self._triton.InferRequestedOutput(name) for name in _OUTPUTS]
+    def _infer_steps(self, tensors: Tensors) -> Tensors:
+        """Add the outputs of all steps to the tensors; one deadline counts for all of them."""
+        deadline = Deadline.after(self._timeout_seconds)
+        for model_name, (inputs, outputs) in _STEPS.items():
+            given = {name: tensors[name] for name in inputs if name in tensors}
+            tensors = tensors | self._infer(model_name, given, outputs, deadline)
+        return tensors
+
+    def _infer(
+        self, model_name: str, inputs: Tensors, outputs: Sequence[str], deadline: Deadline
+    ) -> Tensors:
+        deadline.check()
+        seconds = deadline.remaining_seconds()
+        answer: Future[InferResult] = Future()
+
+        def on_end(result: InferResult, error: Exception | None) -> None:
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)
+
+        # The blocking `infer` would go on at the server after a KeyboardInterrupt.
         try:
-            answer = self._server.infer(
-                MODEL_NAME,
-                inputs,
-                outputs=outputs,
-                timeout=int(self._timeout_seconds * 1e6),
-                client_timeout=self._timeout_seconds,
+            call = self._server.async_infer(
+                model_name,
+                [self._input(name, array) for name, array in inputs.items()],
+                on_end,
+                outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
+                timeout=max(1, int(seconds * 1e6)),
+                client_timeout=seconds,
             )
+        except ValueError:  # gRPC's, of a closed channel
+            raise RequestCancelledError("the client is closed") from None
+        try:
+            result = answer.result()
         except self._exception as error:
             raise _typed_error(error) from error
-        return {name: answer.as_numpy(name) for name in _OUTPUTS}
+        finally:
+            call.cancel()  # nothing, where it has ended
+        return {name: result.as_numpy(name) for name in outputs}
 
-    def _video_input(self, video: str | PathLike[str] | bytes | None) -> InferInput:
-        if isinstance(video, str | PathLike):
-            path = Path(video)
-            try:
-                video = path.read_bytes()
-            except OSError as error:
-                raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-        data = np.frombuffer(video or b"", np.uint8)
-        tensor = self._triton.InferInput("VIDEO", list(data.shape), "UINT8")
-        tensor.set_data_from_numpy(data)
+    def _input(self, name: str, array: NDArray[Any]) -> InferInput:
+        from tritonclient.utils import np_to_triton_dtype
+
+        tensor = self._triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
         return tensor
 
-    def _bytes_input(self, name: str, values: list[bytes]) -> InferInput:
-        tensor = self._triton.InferInput(name, [len(values)], "BYTES")
-        tensor.set_data_from_numpy(np.array(values, dtype=object))
-        return tensor
+
+def _read_video(video: str | PathLike[str] | bytes | None) -> NDArray[np.uint8]:
+    if isinstance(video, str | PathLike):
+        path = Path(video)
+        try:
+            video = path.read_bytes()
+        except OSError as error:
+            raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    return np.frombuffer(video or b"", np.uint8)
+
+
+def _bytes_tensor(*texts: str) -> NDArray[np.object_]:
+    return np.array([text.encode() for text in texts], dtype=np.object_)
 
 
 def _typed_error(error: Any) -> GroundserveError:

@@ -7,6 +7,7 @@ GroundserveError
 ├── EngineMismatchError      rebuild the engine directory (also a RuntimeError)
 ├── UnavailableError         try again later (also a RuntimeError)
 ├── DeadlineExceededError    allow more time or ask for less (also a TimeoutError)
+├── RequestCancelledError    nothing: the caller no longer waits
 └── MissingExtraError        install the named extra (also an ImportError)
 """
 
@@ -37,6 +38,10 @@ class UnavailableError(GroundserveError, RuntimeError):
 
 class DeadlineExceededError(GroundserveError, TimeoutError):
     """The request did not finish within its deadline."""
+
+
+class RequestCancelledError(GroundserveError):
+    """The caller cancelled the request, or is gone."""
 
 
 class MissingExtraError(GroundserveError, ImportError):

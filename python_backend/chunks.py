@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from python_backend.encoded import EncodedVideo
 from python_backend.meter import Meter, count_deaths
 from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
+
+T = TypeVar("T")
 
 CHUNK_FRAMES = 64
 NUM_SERVED_ENCODES = 2
@@ -55,7 +58,7 @@ class ChunkRunner:
     meter: Meter
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline
-    """Checked between chunks."""
+    """Checked between chunks, and while one is waited for."""
 
     def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> EncodedVideo:
         """Decode and encode the frames of a plan.
@@ -65,6 +68,7 @@ class ChunkRunner:
         Raises:
             InvalidRequestError: A frame does not decode.
             DeadlineExceededError: Time ran out.
+            RequestCancelledError: Nobody waits for the answer any more.
             UnavailableError: A worker process died.
         """
         pooling = pooling_weights(plan.grid, side=model.side)
@@ -103,6 +107,7 @@ class ChunkRunner:
         with ThreadPoolExecutor(max_workers=1) as ahead:
             pending = deque([ahead.submit(self._load, video, chunks[0])])
             for next_chunk in [*chunks[1:], None]:
+                self._wait_for_first(pending)
                 frames = pending.popleft().result()
                 if next_chunk is not None:
                     pending.append(ahead.submit(self._load, video, next_chunk))
@@ -119,9 +124,15 @@ class ChunkRunner:
                 self.meter.add("frames_decoded", len(chunk.frames))
                 pending.append(encoders.submit(self._encode, chunk, pooling))
                 if len(pending) == self.num_encodes:
+                    self._wait_for_first(pending)
                     yield pending.popleft().result()
             while pending:
+                self._wait_for_first(pending)
                 yield pending.popleft().result()
+
+    def _wait_for_first(self, pending: deque[Future[T]]) -> None:
+        while not pending[0].done():
+            wait([pending[0]], timeout=self.deadline.wait_seconds())
 
     def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):

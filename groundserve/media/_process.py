@@ -17,6 +17,7 @@ from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
     MediaError,
+    RequestCancelledError,
     UnavailableError,
 )
 from groundserve.limits import Limits
@@ -67,6 +68,7 @@ class WorkerProcess:
         Raises:
             MediaError, InvalidRequestError: The worker's answer.
             DeadlineExceededError: No answer in time; the worker was killed.
+            RequestCancelledError: Nobody waits for the answer any more; the worker was killed.
             UnavailableError: The worker died, or this place is closed.
         """
         deadline.check()
@@ -75,7 +77,10 @@ class WorkerProcess:
         with self._call_lock:
             try:
                 answer = self._exchange(message, fd, deadline)
-            except TimeoutError:
+            except RequestCancelledError:
+                self._end()
+                raise
+            except DeadlineExceededError:
                 self._end()
                 raise DeadlineExceededError(
                     f"the video was not read within {deadline.total_seconds:.6g} s; "

@@ -12,15 +12,18 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _PREFIX = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 64 * 1024
@@ -50,7 +53,10 @@ class Message:
 
 
 class Channel:
-    """One end of the socket. Every method raises WireError, and TimeoutError at the deadline."""
+    """One end of the socket.
+
+    Every method raises WireError, and what `Deadline.check` raises.
+    """
 
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
@@ -112,28 +118,24 @@ class Channel:
 
     def _receive_into(self, view: memoryview) -> None:
         while view:
-            self._apply_deadline()
-            with _not_received():
-                received = self._peer.recv_into(view)
+            received = self._when_ready(self._peer.recv_into, view)
             if received == 0:
                 raise WireError("the peer is gone")
             view = view[received:]
 
     def _send_prefix(self, prefix: bytes, fd: int | None) -> None:
-        self._apply_deadline()
-        with _not_received():
-            socket.send_fds(self._peer, [prefix], [] if fd is None else [fd])
+        self._when_ready(socket.send_fds, self._peer, [prefix], [] if fd is None else [fd])
 
     def _send_bytes(self, view: memoryview) -> None:
-        self._apply_deadline()
-        with _not_received():
-            self._peer.sendall(view)
+        while view:
+            view = view[self._when_ready(self._peer.send, view) :]
 
-    def _apply_deadline(self) -> None:
-        seconds = self._deadline.remaining_seconds() if self._deadline else None
-        if seconds is not None and seconds <= 0:
-            raise TimeoutError
-        self._peer.settimeout(seconds)
+    def _when_ready(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what waits for the peer; at the end of each turn the deadline is looked at."""
+        while True:
+            self._peer.settimeout(self._deadline.wait_seconds() if self._deadline else None)
+            with suppress(TimeoutError), _not_received():
+                return operation(*args, **kwargs)
 
 
 @contextmanager

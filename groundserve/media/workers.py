@@ -115,6 +115,7 @@ class MediaWorkers:
         Raises:
             MediaError: It is not a video that is served here, or past a limit.
             DeadlineExceededError: No worker became free, or it took too long.
+            RequestCancelledError: Nobody waits for it any more.
             UnavailableError: The worker died.
         """
         with self._lease(deadline) as worker:
@@ -142,6 +143,7 @@ class MediaWorkers:
             InvalidRequestError: `image_size` or the number of targets is out of range.
             MediaError: A target does not decode.
             DeadlineExceededError: No worker became free, or it took too long.
+            RequestCancelledError: Nobody waits for it any more.
             UnavailableError: The worker died.
         """
         with self._lease(deadline) as worker:
@@ -169,9 +171,10 @@ class MediaWorkers:
 
     @contextmanager
     def _lease(self, deadline: Deadline) -> Iterator[WorkerProcess]:
+        deadline.check()
         try:
-            worker = self._idle.get(timeout=max(0.0, deadline.remaining_seconds()))
-        except queue.Empty:
+            worker = self._next_idle(deadline)
+        except DeadlineExceededError:
             raise DeadlineExceededError(
                 f"all {len(self._workers)} decoder processes stayed busy for "
                 f"{deadline.total_seconds:.6g} s; allow more time or send fewer requests"
@@ -180,6 +183,11 @@ class MediaWorkers:
             yield worker
         finally:
             self._idle.put(worker)
+
+    def _next_idle(self, deadline: Deadline) -> WorkerProcess:
+        while True:
+            with suppress(queue.Empty):
+                return self._idle.get(timeout=deadline.wait_seconds())
 
 
 def _decode(

@@ -79,6 +79,7 @@ class DaliDecoder:
         Raises:
             MediaError: A target does not decode.
             DeadlineExceededError: Time ran out; what DALI has begun it ends first.
+            RequestCancelledError: Nobody waits for it any more; what DALI has begun it ends first.
         """
         reason = self._why_not(segments)
         if reason is None:
@@ -103,10 +104,9 @@ class DaliDecoder:
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
-        deadline.check()
         # A loop: who waited a hair too short must neither go on nor release another's lock.
-        while not self._lock.acquire(timeout=max(0.0, deadline.remaining_seconds())):
-            deadline.check()
+        while not self._lock.acquire(timeout=deadline.wait_seconds()):
+            pass
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
     MediaError,
+    RequestCancelledError,
     UnavailableError,
     UnsupportedError,
 )
@@ -21,11 +22,13 @@ _CODES: tuple[tuple[type[GroundserveError], str], ...] = (
     (InvalidRequestError, "INVALID_ARG"),
     (UnavailableError, "UNAVAILABLE"),
     (DeadlineExceededError, "UNAVAILABLE"),
+    (RequestCancelledError, "CANCELLED"),
 )
 _ERRORS: dict[str, type[GroundserveError]] = {
     "UNSUPPORTED": UnsupportedError,
     "INVALID_ARG": InvalidRequestError,
     "UNAVAILABLE": UnavailableError,
+    "CANCELLED": RequestCancelledError,
 }
 
 _INTERNAL_CLASS = "InternalError"
@@ -38,6 +41,7 @@ ERROR_CLASSES = (
             UnsupportedError,
             UnavailableError,
             DeadlineExceededError,
+            RequestCancelledError,
         )
     ),
     _INTERNAL_CLASS,

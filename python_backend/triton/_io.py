@@ -14,6 +14,7 @@ from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from python_backend.arrays import Array, to_host
 from python_backend.triton._answer import Answer
+from python_backend.triton._cancellation import Lifeline, cancellation_of
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
@@ -89,9 +90,14 @@ def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:
 
 
 def read_deadline(request: Any, limits: Limits) -> Deadline:
-    """Return the earlier of the request's own timeout and the server's ceiling."""
+    """Return the earlier of the request's own timeout and the server's ceiling.
+
+    It also tells whether the request was cancelled, so it is of use until the answer alone.
+    """
     own_seconds = request.timeout() / 1e6 or limits.max_request_seconds
-    return Deadline.after(min(own_seconds, limits.max_request_seconds))
+    return Deadline.after(
+        min(own_seconds, limits.max_request_seconds), is_cancelled=cancellation_of(request)
+    )
 
 
 def respond(outputs: Tensors) -> Any:
@@ -112,17 +118,26 @@ def reject(request: Any, error: Exception) -> Any:
 
 
 def call_model(
-    model_name: str, inputs: Tensors, *, outputs: Sequence[str], deadline: Deadline
+    model_name: str,
+    inputs: Tensors,
+    *,
+    outputs: Sequence[str],
+    deadline: Deadline,
+    lifeline: Lifeline | None = None,
 ) -> Tensors:
     """Run another model of this server and wait for its outputs.
 
     Any thread may call while `execute` runs, several at once: `exec` lets go of the interpreter,
     and `async_exec` is no more than `exec` in an executor's thread.
 
+    A call that is under way is not cancelled with the request that made it; a model that is given
+    a lifeline hears of it there.
+
     No memory is preferred: then each output stays where the other model made it.
 
     Raises:
         DeadlineExceededError: No time is left to begin.
+        RequestCancelledError: Nobody waits for it any more.
         GroundserveError: The model rejected the inputs (with the class that says so), or failed.
 
     Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_stub.cc
@@ -133,7 +148,7 @@ def call_model(
         model_name=model_name,
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
-        parameters={_CODE_IN_MESSAGE: True},
+        parameters={_CODE_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()

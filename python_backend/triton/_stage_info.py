@@ -8,7 +8,7 @@ The moment is on the clock of `time.monotonic()`, which all processes of a machi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -50,7 +50,7 @@ class StageInfo:
             facts["timing_ms"] = dict(facts["timing_ms"])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise InvalidRequestError(f"{name} must be what the step before answered") from error
-        return cls(facts=facts, deadline=Deadline(at_seconds, own_deadline.total_seconds))
+        return cls(facts=facts, deadline=replace(own_deadline, at_monotonic_seconds=at_seconds))
 
     def with_timing(self, timing_ms: dict[str, float]) -> Self:
         """Return the same with the milliseconds of one more step."""

@@ -20,6 +20,7 @@ from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer
+from python_backend.triton._cancellation import Lifeline
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each, call_model
 from python_backend.triton._metrics import Metrics
@@ -65,17 +66,20 @@ class TritonPythonModel:
         questions = self._read_questions(tensors)
 
         def decode(segments: Segments) -> DecodedFrames:
-            return _call_decode(segments, deadline)
+            return _call_decode(segments, deadline, lifeline)
 
         def encode(frames: Array, pooling: NDArray[np.float32]) -> Array:
             return _call_encode(frames, pooling, deadline)
 
-        with open_source(
-            tensors.get("VIDEO"),
-            read_optional_text(tensors, "VIDEO_URI"),
-            allowed_roots=self._allowed_roots,
-            limits=self._limits,
-        ) as source:
+        with (
+            Lifeline.tied_to(deadline) as (lifeline, deadline),
+            open_source(
+                tensors.get("VIDEO"),
+                read_optional_text(tensors, "VIDEO_URI"),
+                allowed_roots=self._allowed_roots,
+                limits=self._limits,
+            ) as source,
+        ):
             extracted = self._extractor.extract(
                 source,
                 options,
@@ -116,7 +120,7 @@ def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
     )
 
 
-def _call_decode(segments: Segments, deadline: Deadline) -> DecodedFrames:
+def _call_decode(segments: Segments, deadline: Deadline, lifeline: Lifeline) -> DecodedFrames:
     inputs: Tensors = {
         "SEGMENTS": segments.data,
         "SEGMENT_OFFSETS": segments.offsets,
@@ -124,7 +128,13 @@ def _call_decode(segments: Segments, deadline: Deadline) -> DecodedFrames:
         "LOCAL_OFFSETS": segments.local_offsets,
         "STREAM": np.array([segments.stream.to_json().encode()], np.object_),
     }
-    answer = call_model("video_decode", inputs, outputs=("PIXELS", "DECODER"), deadline=deadline)
+    answer = call_model(
+        "video_decode",
+        inputs,
+        outputs=("PIXELS", "DECODER"),
+        deadline=deadline,
+        lifeline=lifeline,
+    )
     return DecodedFrames(answer["PIXELS"], answer["DECODER"][0].decode())
 
 
