@@ -63,7 +63,6 @@ _ERRORS: dict[str, type[GroundserveError]] = {
     "UNIMPLEMENTED": UnsupportedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
-    "CANCELLED": RequestCancelledError,
 }
 
 
@@ -267,6 +266,8 @@ def _typed_error(error: Any) -> GroundserveError:
     message = str(error.message() or "the server gave no reason")
     if message.startswith("in ensemble"):
         message = message.split(", ", 1)[-1]
+    if status == "CANCELLED":  # nobody but this client can have done it
+        return RequestCancelledError("the request was cancelled: its client was closed")
     if is_restarting(message):
         return UnavailableError(RESTARTING)
     return _ERRORS.get(status, GroundserveError)(message)

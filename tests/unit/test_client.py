@@ -1,7 +1,15 @@
 import pytest
 
-from groundserve import Client, GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.client import _typed_error
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.specs import model_specs
+from groundserve import (
+    Client,
+    GroundserveError,
+    InvalidRequestError,
+    RequestCancelledError,
+    UnavailableError,
+)
+from groundserve.client import _STEPS, MODEL_NAME, _typed_error
 
 
 class TritonError(Exception):
@@ -35,6 +43,12 @@ class TritonError(Exception):
             UnavailableError,
             "a model of the server is being restarted; try again",
         ),
+        (
+            "StatusCode.CANCELLED",
+            "Stream removed (Channel closed!)",
+            RequestCancelledError,
+            "the request was cancelled: its client was closed",
+        ),
         ("StatusCode.INTERNAL", "the server failed", GroundserveError, "the server failed"),
         (None, None, GroundserveError, "the server gave no reason"),
     ],
@@ -43,6 +57,15 @@ def test_a_status_becomes_the_error_that_says_what_to_do(status, message, kind, 
     error = _typed_error(TritonError(status, message))
     assert type(error) is kind
     assert str(error) == text
+
+
+def test_the_steps_are_those_of_the_ensemble():
+    ensemble = model_specs(LAYOUTS["cpu"], REFERENCE_MODEL)[0]
+    assert ensemble.name == MODEL_NAME
+    assert list(_STEPS.items()) == [
+        (step.name, (tuple(t.name for t in step.inputs), tuple(t.name for t in step.outputs)))
+        for step in ensemble.steps
+    ]
 
 
 @pytest.mark.parametrize("url", ["localhost:8001", "http://h:1", "grpc://h", "grpc://h:x"])
@@ -66,3 +89,10 @@ def test_nobody_at_the_address_is_unavailable():
         assert not client.is_ready()
         with pytest.raises(UnavailableError):
             client.score(b"x", "x")
+
+
+def test_closed_client_asks_nobody():
+    client = Client("grpc://127.0.0.1:9")
+    client.close()
+    with pytest.raises(RequestCancelledError, match="the client is closed"):
+        client.score(b"x", "x")

@@ -6,11 +6,13 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
+from groundserve.deadline import POLL_SECONDS, Deadline
+from groundserve.errors import RequestCancelledError
 from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
 
 
@@ -121,6 +123,40 @@ def test_sending_to_a_peer_that_does_not_read_times_out(
     message = Message(fields={}, arrays={"a": np.zeros(10**7, np.uint8)})
     with pytest.raises(TimeoutError):
         Channel(left).send(message, deadline=Deadline.after(0.1))
+
+
+@pytest.mark.parametrize("waits_to", ["send", "receive"])
+def test_wait_for_the_peer_ends_when_the_request_is_cancelled(
+    waits_to: str, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    asked = iter([False, False, False, True])
+    deadline = Deadline.after(60, is_cancelled=lambda: next(asked))
+    channel = Channel(pair[0])
+    message = Message(fields={}, arrays={"a": np.zeros(10**7, np.uint8)})
+    wait = {
+        "send": partial(channel.send, message),
+        "receive": partial(channel.receive, max_bytes=0),
+    }[waits_to]
+    with pytest.raises(RequestCancelledError):
+        wait(deadline=deadline)
+
+
+def test_large_message_arrives_whole_at_a_peer_slower_than_one_wait(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    sent = np.arange(10**6, dtype=np.int64)
+    deadline = Deadline.after(60, is_cancelled=lambda: False)
+    sender = threading.Thread(
+        target=Channel(pair[0]).send,
+        args=(Message(fields={}, arrays={"a": sent}),),
+        kwargs={"deadline": deadline},
+    )
+    sender.start()
+    sender.join(4 * POLL_SECONDS)  # it waits for us by now, several times
+    assert sender.is_alive()
+    message = Channel(pair[1]).receive(max_bytes=10**7, deadline=deadline)
+    sender.join()
+    np.testing.assert_array_equal(message.arrays["a"], sent)
 
 
 @pytest.mark.parametrize("num_bytes_read", [0, 8])

@@ -22,6 +22,7 @@ from groundserve.errors import (
     InvalidRequestError,
     MediaError,
     MissingExtraError,
+    RequestCancelledError,
     UnavailableError,
 )
 from groundserve.limits import MIB, Limits
@@ -183,6 +184,44 @@ def test_overrun_kills_the_worker_and_the_next_job_works(
     assert not is_running(pid)
     with open_asset(H264, Deadline.after(60)) as video:
         assert video.index.num_source_frames == 72
+
+
+def test_cancelled_job_ends_with_its_worker_and_the_next_job_works(
+    open_asset: Callable, own_workers: MediaWorkers
+) -> None:
+    is_cancelled = threading.Event()
+    with open_asset(H264, Deadline.after(60, is_cancelled=is_cancelled.is_set)) as video:
+        (pid,) = own_workers.pids()
+        segments = video.cut(np.arange(60))
+        threading.Timer(0.3, is_cancelled.set).start()
+        with pytest.raises(RequestCancelledError, match="cancelled by its caller"):
+            video.decode(segments, image_size=4096)  # many seconds' work: 3 GB of frames
+    assert own_workers.pids() == []
+    assert not is_running(pid)
+    with open_asset(H264, Deadline.after(60)) as video:
+        assert video.index.num_source_frames == 72
+
+
+def test_worker_that_has_nothing_to_do_for_a_cancelled_request_lives_on(
+    open_asset: Callable, own_workers: MediaWorkers
+) -> None:
+    is_cancelled = threading.Event()
+    with open_asset(H264, Deadline.after(60, is_cancelled=is_cancelled.is_set)) as video:
+        (pid,) = own_workers.pids()
+        is_cancelled.set()
+        with pytest.raises(RequestCancelledError):
+            video.cut(np.array([0]))
+    assert own_workers.pids() == [pid]
+
+
+def test_wait_for_a_worker_ends_when_the_request_is_cancelled(open_asset: Callable) -> None:
+    asked = iter([False, False, False, True])
+    with (
+        open_asset(H264, Deadline.after(60)),
+        pytest.raises(RequestCancelledError),
+        open_asset(H264, Deadline.after(60, is_cancelled=lambda: next(asked))),
+    ):
+        pass
 
 
 def test_worker_that_stopped_answering_is_killed_too(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from groundserve.errors import (
+    DeadlineExceededError,
+    MediaError,
+    RequestCancelledError,
+    UnavailableError,
+)
 from python_backend.chunks import CHUNK_FRAMES, ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
@@ -193,6 +199,41 @@ def test_no_encode_begins_after_the_deadline():
         stages.run()
     assert len(stages.begun) <= 2
     assert sorted(stages.ended) == sorted(stages.begun)
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_cancelled_request_lets_end_what_has_begun_and_begins_no_more(stage):
+    """A stage that goes on until it hears of it, as a decoder does: nobody waits for it before."""
+
+    class UntilCancelled(Stages):
+        asked_by_main = threading.Event()
+
+        def is_cancelled(self):
+            if threading.current_thread() is threading.main_thread() and self.num_decodes == 2:
+                self.asked_by_main.set()
+            return self.asked_by_main.is_set()
+
+        def decode(self, frame_indices):
+            decoded = super().decode(frame_indices)
+            if stage == "decode" and self.num_decodes == 2:
+                assert self.asked_by_main.wait(WAIT_SECONDS)
+            return decoded
+
+        def while_encoding(self, chunk):
+            if stage == "encode":
+                assert self.asked_by_main.wait(WAIT_SECONDS)
+
+    num_threads = threading.active_count()
+    stages = UntilCancelled(6, num_encodes=1)
+    stages.runner = replace(
+        stages.runner, deadline=Deadline.after(60, is_cancelled=stages.is_cancelled)
+    )
+    with pytest.raises(RequestCancelledError):
+        stages.run()
+    assert sorted(stages.begun) == sorted(stages.ended)
+    assert len(stages.begun) <= 1
+    assert stages.num_decodes == 2
+    assert threading.active_count() == num_threads
 
 
 def test_video_of_fewer_chunks_than_encodes():

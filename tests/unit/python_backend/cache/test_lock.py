@@ -8,7 +8,7 @@ import time
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import DeadlineExceededError
+from groundserve.errors import DeadlineExceededError, RequestCancelledError
 from python_backend.cache.lock import is_locked, locked
 
 KEY, OTHER = "ab" * 32, "cd" * 32
@@ -37,6 +37,18 @@ def test_one_holder_a_key(tmp_path):
         with locked(lock, OTHER, deadline=soon()):
             assert is_locked(lock, OTHER)
     assert not is_locked(lock, KEY)
+
+
+def test_wait_ends_when_the_request_is_cancelled(tmp_path):
+    asked = iter([False, False, True])
+    cancelled = Deadline.after(60, is_cancelled=lambda: next(asked))
+    lock = tmp_path / "lock"
+    with (
+        locked(lock, KEY, deadline=soon()),
+        pytest.raises(RequestCancelledError),
+        locked(lock, KEY, deadline=cancelled),
+    ):
+        pytest.fail("locked twice")
 
 
 def test_threads_take_turns(tmp_path):

@@ -8,6 +8,7 @@ from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
     MediaError,
+    RequestCancelledError,
     UnavailableError,
     UnsupportedError,
 )
@@ -28,6 +29,7 @@ from python_backend.triton._errors import (
         (UnsupportedError("not here"), ("UNSUPPORTED", "not here")),
         (UnavailableError("died"), ("UNAVAILABLE", "died")),
         (DeadlineExceededError("late"), ("UNAVAILABLE", "late")),
+        (RequestCancelledError("gone"), ("CANCELLED", "gone")),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -59,6 +61,7 @@ def test_other_errors_say_nothing(error):
         (UnsupportedError("a: b"), UnsupportedError),
         (UnavailableError("a: b"), UnavailableError),
         (DeadlineExceededError("a: b"), UnavailableError),
+        (RequestCancelledError("a: b"), RequestCancelledError),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
@@ -89,6 +92,7 @@ def test_inner_model_that_is_down_for_a_moment_is_unavailable():
     [
         (MediaError("x"), "MediaError"),
         (DeadlineExceededError("x"), "DeadlineExceededError"),
+        (RequestCancelledError("x"), "RequestCancelledError"),
         (EngineMismatchError("x"), "InternalError"),
         (ZeroDivisionError("x"), "InternalError"),
     ],
