@@ -1,0 +1,209 @@
+"""A caller that leaves: its work ends, whichever way it left and whatever was being done.
+
+What ended is told by counts that stand still short of what the request asked for; left alone, each
+of these requests would decode twice as much again, or for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from groundserve import Client, DeadlineExceededError, RequestCancelledError, ScoreOptions
+from tests.media_assets import Asset, asset_maker
+from tests.triton.serve import Server, serve
+
+WAIT_SECONDS = 60.0
+"""How long something that must happen is waited for; waited out by a failure alone."""
+ONE_GOP = Asset(
+    name="one_gop.mp4",
+    arguments=(
+        *("-vf", "scale=1280:720", "-c:v", "libx264", "-preset", "ultrafast"),
+        *("-x264-params", "keyint=1500:min-keyint=1500:scenecut=0", "-frames:v", "1500"),
+    ),
+    num_frames=1500,
+)
+"""Each chunk is decoded from the first frame on."""
+OPTIONS = ScoreOptions(num_frames=150, sampling="infer", sample_fps=2.5)
+# With its timeout a client cancels its call; the server may see that the time is up by itself.
+ENDED_EARLY = [
+    f'errors_total{{class="{kind.__name__}"}}'
+    for kind in (RequestCancelledError, DeadlineExceededError)
+]
+# One call of `Client`; the address and the video are its arguments.
+ASK = """
+import sys
+from groundserve import Client, ScoreOptions
+options = ScoreOptions(num_frames=150, sampling="infer", sample_fps=2.5)
+Client(sys.argv[1]).score(sys.argv[2], "When?", options)
+"""
+COMMAND = "from groundserve.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    return asset_maker(tmp_path_factory.mktemp("videos"))(ONE_GOP)
+
+
+@pytest.fixture(scope="module")
+def server(engine_dirs, tmp_path_factory) -> Iterator[Server]:
+    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "log") as running:
+        yield running
+
+
+def media_workers(server: Server) -> set[psutil.Process]:
+    family = psutil.Process(server.triton.pid).children(recursive=True)
+    return {process for process in family if "groundserve.media._worker" in process.cmdline()}
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + WAIT_SECONDS
+    while not happened():
+        assert time.monotonic() < give_up, f"not within {WAIT_SECONDS} s: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def ending_by_cancellation(server: Server) -> Iterator[Callable[[], None]]:
+    """Yield what waits until one more chunk is decoded; expect one request to end early."""
+    before = server.metrics()
+
+    def decoded() -> float:
+        return server.metrics()["frames_decoded_total"] - before["frames_decoded_total"]
+
+    def ended() -> float:
+        after = server.metrics()
+        return sum(after[name] - before[name] for name in ENDED_EARLY)
+
+    yield lambda: wait_until(lambda: decoded() > 0, "a chunk is decoded")
+    wait_until(lambda: ended() > 0, "the request has ended")
+    num_decoded = decoded()
+    assert num_decoded < OPTIONS.num_frames
+    # Nobody decodes for nobody: a process that was at it is gone, the others wait for a video.
+    times = {process: process.cpu_times() for process in media_workers(server)}
+    time.sleep(0.3)
+    assert {process: process.cpu_times() for process in media_workers(server)} == times
+    assert decoded() == num_decoded
+    assert ended() == 1
+    assert server.metrics()["worker_deaths_total"] == before["worker_deaths_total"]
+
+
+def url(server: Server) -> str:
+    return f"grpc://{server.triton.grpc_address}"
+
+
+def test_closing_the_client_from_another_thread(server, video):
+    client = Client(url(server))
+    with ThreadPoolExecutor(1) as pool, ending_by_cancellation(server) as chunk_is_decoded:
+        asked = pool.submit(client.score, video, "When?", OPTIONS)
+        chunk_is_decoded()
+        client.close()
+        with pytest.raises(RequestCancelledError, match="its client was closed"):
+            asked.result()
+
+
+def test_passing_of_the_clients_timeout(server, video):
+    with (
+        ending_by_cancellation(server),
+        Client(url(server), timeout_seconds=2) as client,
+        pytest.raises(DeadlineExceededError),
+    ):
+        client.score(video, "When?", OPTIONS)
+
+
+def test_kill_9_of_the_clients_process(server, video):
+    with (
+        ending_by_cancellation(server) as chunk_is_decoded,
+        subprocess.Popen([sys.executable, "-c", ASK, url(server), video]) as process,
+    ):
+        chunk_is_decoded()
+        process.kill()
+
+
+def test_interrupt_of_the_command(server, video):
+    command = [sys.executable, "-c", COMMAND, "score", str(video), "--query", "When?"]
+    command += ["--server", url(server), "--num-frames", "150", "--sample-fps", "2.5"]
+    command += ["--sampling", "infer"]
+    with (
+        ending_by_cancellation(server) as chunk_is_decoded,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+    ):
+        chunk_is_decoded()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate()
+    assert process.returncode == 130
+    assert output == b""
+    assert b"Traceback" not in errors
+
+
+def test_reading_that_hangs(server, video):
+    """Probing, cutting and decoding are jobs of a worker; this one answers no more."""
+    client = Client(url(server))
+    with ThreadPoolExecutor(1) as pool, ending_by_cancellation(server) as chunk_is_decoded:
+        asked = pool.submit(client.score, video, "When?", OPTIONS)
+        chunk_is_decoded()
+        stopped = media_workers(server)
+        for worker in stopped:
+            worker.suspend()
+        client.close()
+        with pytest.raises(RequestCancelledError):
+            asked.result()
+        wait_until(lambda: len(media_workers(server)) < len(stopped), "a worker is killed")
+        for worker in media_workers(server):
+            worker.resume()
+
+
+def test_other_requests_are_answered_while_one_is_cancelled(server, video, clips):
+    small = ScoreOptions(num_frames=8)
+    with Client(url(server)) as staying:
+        alone = staying.score(clips["vfr"], ["When?", "Where?"], small)
+        leaving = Client(url(server))
+        with ThreadPoolExecutor(4) as pool, ending_by_cancellation(server) as chunk_is_decoded:
+            asked = pool.submit(leaving.score, video, "When?", OPTIONS)
+            chunk_is_decoded()
+            others = [
+                pool.submit(staying.score, clips["vfr"], ["When?", "Where?"], small)
+                for _ in range(6)
+            ]
+            leaving.close()
+            with pytest.raises(RequestCancelledError):
+                asked.result()
+            for other in others:
+                for one, two in zip(alone.queries, other.result().queries, strict=True):
+                    np.testing.assert_array_equal(one.frame_logits, two.frame_logits)
+
+
+def test_client_gets_what_one_call_of_the_ensemble_gives(engine_dirs, tmp_path, clips):
+    queries, options = ["When?", "Where is it?"], ScoreOptions(num_frames=20, top_k=3)
+    names = ("bikes", "vfr")
+    with (
+        serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(tmp_path / "cache")) as server,
+        serve(engine_dirs["cpu"], tmp_path / "log2", CACHE_DIR=str(tmp_path / "cache2")) as other,
+        Client(url(server)) as client,
+    ):
+        for name, is_hit in [(name, is_hit) for is_hit in (False, True) for name in names]:
+            result = client.score(clips[name], queries, options)
+            expected = other.ask(clips[name], *queries, num_frames=20, top_k=3)
+            info = json.loads(expected["INFO"][0])
+            assert info["cache_hit"] is is_hit
+            assert result.timing_ms.keys() == info["timing_ms"].keys()
+            assert result.engine == info["engine"]
+            np.testing.assert_array_equal(result.frame_indices, expected["FRAME_INDICES"])
+            np.testing.assert_array_equal(result.pts_seconds, expected["PTS_SECONDS"])
+            for q, query in enumerate(result.queries):
+                np.testing.assert_array_equal(query.frame_logits, expected["FRAME_LOGITS"][q])
+                np.testing.assert_array_equal(query.frame_scores, expected["FRAME_SCORES"][q])
+                np.testing.assert_array_equal(query.selected_frames, expected["SELECTED_FRAMES"][q])
+        for name in ("cache_hits_total", "cache_misses_total"):
+            assert server.metrics()[name] == other.metrics()[name] == len(names)
