@@ -8,6 +8,7 @@ draws depend on the processor.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -41,11 +42,10 @@ VISION = {
 }
 
 
-def main() -> None:
-    """Write all files."""
+def make_checkpoint(out: Path, *, vision: dict[str, Any]) -> None:
+    """Write all files into a new folder; `vision` is the tower's config."""
     torch.manual_seed(SEED)
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
+    out.mkdir(parents=True)
     tokenizer = make_tokenizer(TEXT, vocab_size=384)
     config = {
         "architectures": ["EagleQwenG"],
@@ -54,7 +54,7 @@ def main() -> None:
         "hidden_size": 96,
         "intermediate_size": 256,
         "max_position_embeddings": 32768,
-        "mm_hidden_size": VISION["hidden_size"],
+        "mm_hidden_size": vision["hidden_size"],
         "mm_patch_merge_type": "flat",
         "mm_projector_type": "seq_mlp",
         "mm_use_4_vision_tokens": False,
@@ -79,26 +79,32 @@ def main() -> None:
         "vision_token_num": 16384,
         "vocab_size": tokenizer.get_vocab_size(),
     }
-    vision = VisionEncoder(VisionConfig(**VISION), select_layer=-1)
+    encoder = VisionEncoder(VisionConfig(**vision), select_layer=-1)
     grounding = GroundingModel(CheckpointConfig.from_dict(config))
-    for module in (vision, grounding):
+    for module in (encoder, grounding):
         for name, parameter in module.named_parameters():
             if parameter.dim() > 1:
                 # Wide enough that frames and words move the logits.
                 torch.nn.init.normal_(parameter, std=1.6 / parameter[0].numel() ** 0.5)
             elif name.endswith("bias"):
                 torch.nn.init.zeros_(parameter)
-    tensors = reference_state_dict(vision, grounding)
-    save_file(tensors, OUT / "model.safetensors", metadata={"format": "pt"})
-    write_json(OUT / "config.json", config)
-    write_tokenizer(tokenizer, OUT)
-    (OUT / "groundserve_note.txt").write_text(NOTE + "\n")
-    tower = OUT / TOWER_NAME
+    tensors = reference_state_dict(encoder, grounding)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    write_json(out / "config.json", config)
+    write_tokenizer(tokenizer, out)
+    (out / "groundserve_note.txt").write_text(NOTE + "\n")
+    tower = out / TOWER_NAME
     tower.mkdir()
-    write_json(tower / "config.json", {"model_type": "siglip_vision_model", **VISION})
+    write_json(tower / "config.json", {"model_type": "siglip_vision_model", **vision})
     prefix = "model.vision_tower.vision_tower."
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     save_file(own, tower / "model.safetensors", metadata={"format": "pt"})
+
+
+def main() -> None:
+    """Make the committed checkpoint again."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    make_checkpoint(OUT, vision=VISION)
 
 
 if __name__ == "__main__":
