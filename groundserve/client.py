@@ -8,6 +8,7 @@ handed on to the next step: whatever ends a call of ours also ends the work for 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from os import PathLike
@@ -100,6 +101,7 @@ class Client:
             raise MissingExtraError("serve", "tritonclient") from error
         self._triton = tritonclient.grpc
         self._server = tritonclient.grpc.InferenceServerClient(address, channel_args=_CHANNEL_ARGS)
+        self._begin_lock = threading.Lock()
         self._timeout_seconds = timeout_seconds
 
     def score(
@@ -219,17 +221,14 @@ class Client:
                 answer.set_exception(error)
 
         # The blocking `infer` would go on at the server after a KeyboardInterrupt.
-        try:
-            call = self._server.async_infer(
-                model_name,
-                [self._input(name, array) for name, array in inputs.items()],
-                on_end,
-                outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
-                timeout=max(1, int(seconds * 1e6)),
-                client_timeout=seconds,
-            )
-        except ValueError:  # gRPC's, of a closed channel
-            raise RequestCancelledError("the client is closed") from None
+        call = self._begin(
+            model_name,
+            [self._input(name, array) for name, array in inputs.items()],
+            on_end,
+            outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
+            timeout=max(1, int(seconds * 1e6)),
+            client_timeout=seconds,
+        )
         try:
             result = answer.result()
         except self._exception as error:
@@ -237,6 +236,15 @@ class Client:
         finally:
             call.cancel()  # nothing, where it has ended
         return {name: result.as_numpy(name) for name in outputs}
+
+    def _begin(self, *arguments: Any, **named: Any) -> Any:
+        # tritonclient keeps the call in an attribute between beginning it and telling it whom to
+        # call back: of two threads at once, one would get the other's answer.
+        with self._begin_lock:
+            try:
+                return self._server.async_infer(*arguments, **named)
+            except ValueError:  # gRPC's, of a closed channel
+                raise RequestCancelledError("the client is closed") from None
 
     def _input(self, name: str, array: NDArray[Any]) -> InferInput:
         from tritonclient.utils import np_to_triton_dtype

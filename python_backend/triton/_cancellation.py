@@ -92,7 +92,8 @@ class Lifeline:
 def _asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
     """Ask at once and then every `POLL_SECONDS`, one thread at a time; others get the last answer.
 
-    Asking Triton takes a message to the server process and back.
+    Asking Triton takes a message to the server process and back (some 11 microseconds), looking for
+    a lifeline two system calls (2 microseconds).
     """
     lock = threading.Lock()
     is_cancelled = False

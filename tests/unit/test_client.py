@@ -1,3 +1,8 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
 
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
@@ -96,3 +101,22 @@ def test_closed_client_asks_nobody():
     client.close()
     with pytest.raises(RequestCancelledError, match="the client is closed"):
         client.score(b"x", "x")
+
+
+def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
+    """tritonclient's `async_infer` keeps the call in an attribute before it takes the callback."""
+    beginning = threading.Lock()
+
+    def async_infer(model_name, inputs, callback, **named):
+        assert beginning.acquire(blocking=False)
+        time.sleep(0.01)
+        beginning.release()
+        callback(None, TritonError("StatusCode.INTERNAL", "asked"))
+        return SimpleNamespace(cancel=lambda: None)
+
+    with Client("grpc://127.0.0.1:9") as client, ThreadPoolExecutor(4) as pool:
+        monkeypatch.setattr(client._server, "async_infer", async_infer)
+        monkeypatch.setattr(Client, "_exception", TritonError)
+        for call in [pool.submit(client.score, b"x", "x") for _ in range(8)]:
+            with pytest.raises(GroundserveError, match="asked"):
+                call.result()
