@@ -31,7 +31,7 @@ from groundserve.serving import TritonServer
 from scripts.make_seeded_checkpoint import VISION, make_checkpoint
 
 QUERY = "When is a parked bicycle shown?"
-WIDE = {**VISION, "hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 2}
+WIDE = {**VISION, "hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 1}
 WARM_UP = 2
 
 
@@ -109,13 +109,13 @@ def main() -> None:
     args = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as name:
-        wide = Path(name) / "wide"
+        wide = Path(name) / "checkpoints" / "wide"
         make_checkpoint(wide, vision=WIDE)
         for what, checkpoint, num_frames in (
             ("shipped checkpoint", SHIPPED_CHECKPOINT, 144),
             ("features of 29.5 MB", wide, 512),
         ):
-            folder = Path(name) / what
+            folder = Path(name) / checkpoint.name
             folder.mkdir()
             options = ScoreOptions(num_frames=num_frames, sample_fps=100, sampling="infer")
             results[what] = measure(checkpoint, folder, args.video, options, args.repeats)
