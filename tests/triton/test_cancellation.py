@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,12 @@ def server(engine_dirs, tmp_path_factory) -> Iterator[Server]:
 
 
 def media_workers(server: Server) -> set[psutil.Process]:
-    family = psutil.Process(server.triton.pid).children(recursive=True)
-    return {process for process in family if "groundserve.media._worker" in process.cmdline()}
+    found = set()
+    for process in psutil.Process(server.triton.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # killed, and perhaps not waited for yet
+            if "groundserve.media._worker" in process.cmdline():
+                found.add(process)
+    return found
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
