@@ -4,10 +4,10 @@ python -m benchmarks.client_steps --video FILE [--repeats 15] [--out JSON]
 
 One call of `videoitg` and the three calls of `Client` in turn, on one server, so that the machine's
 other load falls on both; they must give the same bits. Two checkpoints: the shipped one, whose
-features are small, and a seeded one made as wide as it takes for features as large as the released
-model's (512 frames, 25 tokens each: 29.5 MB; there 1,152 numbers of 16 bits a token, here 576 of
-32). The features come from the cache: the question about a video that was asked about before is
-the one that has least else to do.
+features are small, and a seeded one made as wide as the released model's features are in bytes
+(there 1,152 numbers of 16 bits a token, here 576 of 32; 512 frames give 29.5 MB, 250 frames, which
+have more tokens each, 36.9 MB). The features come from the cache: the question about a video that
+was asked about before is the one that has least else to do.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def main() -> None:
         make_checkpoint(wide, vision=WIDE)
         for what, checkpoint, num_frames in (
             ("shipped checkpoint", SHIPPED_CHECKPOINT, 144),
-            ("features of 29.5 MB", wide, 512),
+            ("features as wide as the released model's", wide, 512),
         ):
             folder = Path(name) / checkpoint.name
             folder.mkdir()
