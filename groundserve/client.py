@@ -32,7 +32,7 @@ from groundserve.errors import (
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
-from groundserve.triton_messages import RESTARTING, is_restarting
+from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure
 
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
@@ -65,6 +65,8 @@ _ERRORS: dict[str, type[GroundserveError]] = {
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
 }
+# What Triton says with these is for its log; see `triton_messages`.
+_SERVER_FAILED = ("INTERNAL", "UNKNOWN")
 
 
 class Client:
@@ -276,6 +278,8 @@ def _typed_error(error: Any) -> GroundserveError:
         message = message.split(", ", 1)[-1]
     if status == "CANCELLED":  # nobody but this client can have done it
         return RequestCancelledError("the request was cancelled: its client was closed")
-    if is_restarting(message):
-        return UnavailableError(RESTARTING)
+    if failure := passing_failure(message):
+        return failure
+    if status in _SERVER_FAILED:
+        return GroundserveError(INTERNAL_MESSAGE)
     return _ERRORS.get(status, GroundserveError)(message)

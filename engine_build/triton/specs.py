@@ -264,7 +264,8 @@ def _video_decode(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec
     return TritonModelSpec(
         name="video_decode",
         inputs=(
-            TensorSpec("SEGMENTS", "UINT8", (-1,)),
+            TensorSpec("SEGMENTS", "UINT8", (-1,), optional=True),
+            TensorSpec("SEGMENTS_MEMORY", "STRING", (1,), optional=True),  # where they lie
             TensorSpec("SEGMENT_OFFSETS", "INT64", (-1,)),
             TensorSpec("LOCAL_FRAMES", "INT32", (-1,)),
             TensorSpec("LOCAL_OFFSETS", "INT64", (-1,)),

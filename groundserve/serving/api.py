@@ -56,11 +56,31 @@ class ServerApi:
             if status != http.client.OK:
                 raise UnavailableError(f"cannot {action} the model {name}: {_reason(answer)}")
 
-    def _request(self, method: str, path: str, timeout_seconds: float) -> tuple[int, bytes]:
+    def swap_model(self, name: str) -> None:
+        """Load a model that works a second time, and let it take the first one's place.
+
+        Requests go to the old stubs until the new ones are ready, and those on the old ones are
+        answered there. A configuration in the request makes the server load what is loaded already.
+
+        Raises:
+            UnavailableError: It cannot be loaded, and the old one goes on; or the server is gone.
+        """
+        status, config = self._request("GET", f"/v2/models/{name}/config", _HEALTH_TIMEOUT_SECONDS)
+        if status != http.client.OK:
+            raise UnavailableError(f"cannot read how {name} is configured: {_reason(config)}")
+        body = json.dumps({"parameters": {"config": config.decode()}}).encode()
+        path = f"/v2/repository/models/{name}/load"
+        status, answer = self._request("POST", path, _LOAD_TIMEOUT_SECONDS, body)
+        if status != http.client.OK:
+            raise UnavailableError(f"cannot load the model {name} again: {_reason(answer)}")
+
+    def _request(
+        self, method: str, path: str, timeout_seconds: float, body: bytes | None = None
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_seconds)
         with closing(connection):
             try:
-                connection.request(method, path, headers={ADMIN_HEADER: self.admin_secret})
+                connection.request(method, path, body, headers={ADMIN_HEADER: self.admin_secret})
                 response = connection.getresponse()
                 return response.status, response.read()
             except (OSError, http.client.HTTPException) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from groundserve.errors import UnavailableError
 from groundserve.limits import MIB, Limits
 from groundserve.serving.device_memory import MemoryPools
+from groundserve.serving.shared_memory import RegionSizes
 
 LOOPBACK = "127.0.0.1"
 """The server has no authentication: nobody else should reach it."""
@@ -19,9 +20,6 @@ EXIT_TIMEOUT_SECONDS = 5
 
 ADMIN_HEADER = "groundserve-admin"
 """Header with the secret; on gRPC it has the prefix `triton-grpc-protocol-`."""
-
-SHM_DEFAULT_BYTES = 32 * MIB
-"""Shared memory of one stub at its start; a chunk of 64 frames at 384 x 384 fits without growth."""
 
 HTTP_LIMIT_OPTION = "http-max-input-size"
 """Newer servers have it and refuse HTTP bodies above 64 MiB by default; 2.51 has no limit."""
@@ -62,6 +60,7 @@ def server_command(
     ports: Ports,
     backend_dir: Path | None,
     shm_prefix: str,
+    regions: RegionSizes,
     admin_secret: str,
     pools: MemoryPools | None = None,
     http_max_input_bytes: int | None = None,
@@ -75,6 +74,7 @@ def server_command(
         ports: Ports, none of them 0.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
+        regions: How large those start and grow.
         admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
         pools: Memory to hand tensors between models in; the server's defaults where None.
         http_max_input_bytes: Largest HTTP body; None for a server without `HTTP_LIMIT_OPTION`.
@@ -96,7 +96,8 @@ def server_command(
         f"--http-restricted-api={restricted}",
         f"--grpc-restricted-protocol={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        f"--backend-config=python,shm-default-byte-size={SHM_DEFAULT_BYTES}",
+        f"--backend-config=python,shm-default-byte-size={regions.default_bytes}",
+        f"--backend-config=python,shm-growth-byte-size={regions.growth_bytes}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
     ]
     if backend_dir is not None:

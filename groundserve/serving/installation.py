@@ -44,7 +44,7 @@ class TritonInstallation:
         return bool(self.python_backend_files)
 
     def link_backends(self, backend_dir: Path) -> Path | None:
-        """Fill an empty folder with links, as `--backend-directory` wants them.
+        """Make a folder of links, as `--backend-directory` wants them.
 
         Returns:
             The folder; None where the server has its backends in its own place.
@@ -52,7 +52,7 @@ class TritonInstallation:
         if not self.python_backend_files:
             return None
         python_dir = backend_dir / "python"
-        python_dir.mkdir()
+        python_dir.mkdir(parents=True)
         for file in self.python_backend_files:
             (python_dir / file.name).symlink_to(file)
         return backend_dir

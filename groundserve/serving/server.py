@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -36,10 +34,12 @@ from groundserve.serving.installation import (
     server_environment,
     server_options,
 )
+from groundserve.serving.log_file import open_log
 from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import kill_processes, session_tree
 from groundserve.serving.repository import read_configs
-from groundserve.serving.shared_memory import check_room, needed_bytes, remove_regions
+from groundserve.serving.run_folder import RunFolder, remove_dead
+from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
 from groundserve.serving.stubs import Stub, find_stubs
 from groundserve.tensorrt_library import TensorRTTarget
@@ -49,6 +49,8 @@ _START_TIMEOUT_SECONDS = 600.0
 _STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 2.0
 _POLL_SECONDS = 0.1
 _LOG_TAIL_LINES = 20
+_PRIVATE_UMASK = 0o077
+_BACKENDS_NAME = "backends"
 
 
 class TritonServer:
@@ -92,9 +94,9 @@ class TritonServer:
         self._cache_dir = Path(cache_dir).resolve() if cache_dir is not None else None
         self._cache_bytes = cache_bytes
         self._log_file = Path(log_file) if log_file is not None else None
-        self._shm_prefix = f"groundserve_{os.getpid()}_{secrets.token_hex(4)}_"
         self._admin_secret = secrets.token_hex(32)
-        self._backend_dir: tempfile.TemporaryDirectory[str] | None = None
+        self._run_folder: RunFolder | None = None
+        self._regions: RegionSizes | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -157,8 +159,21 @@ class TritonServer:
             UnavailableError: It cannot be loaded, or the server is gone.
         """
         self._api.reload_model(name)
-        # 2.51 leaves the regions of stubs that are gone.
-        remove_regions(self._shm_prefix, keep={stub.region for stub in self.stubs()})
+        self._tidy_regions()
+
+    def swap_model(self, name: str) -> None:
+        """Replace a model that works by a new one, with new stubs; no request fails meanwhile.
+
+        Raises:
+            UnavailableError: The new one cannot be loaded, and the old one stays; or the server is
+                gone.
+        """
+        self._api.swap_model(name)
+        self._tidy_regions()
+
+    def crowding_models(self, stubs: Set[Stub]) -> set[str]:
+        """Return the models to swap, for these stubs of them hold others' room in /dev/shm."""
+        return self._regions.crowding_models(stubs) if self._regions else set()
 
     def stop(self) -> None:
         """End the server and all its processes and remove what they left; may be repeated."""
@@ -174,10 +189,9 @@ class TritonServer:
                     kill_processes(family | session_tree(self._process.pid))
                     self._process.wait()
                     self._process = None
-                remove_regions(self._shm_prefix, keep=set())
-                if self._backend_dir is not None:
-                    self._backend_dir.cleanup()
-                    self._backend_dir = None
+                if self._run_folder is not None:
+                    self._run_folder.remove()
+                    self._run_folder = None
 
     def __enter__(self) -> Self:
         """Start the server unless it is started."""
@@ -203,6 +217,15 @@ class TritonServer:
             admin_secret=self._admin_secret,
         )
 
+    def _tidy_regions(self) -> None:
+        assert self._run_folder is not None, "a model is loaded by a server"
+        self._run_folder.make_regions_private()
+        # 2.51 leaves the regions of stubs that are gone.
+        living = {stub.region for stub in self.stubs()}
+        for region in self._run_folder.regions():
+            if region.name not in living:
+                region.unlink(missing_ok=True)
+
     def _check(self) -> None:
         installation = find_installation()
         check_host(installation, self._host)
@@ -213,7 +236,8 @@ class TritonServer:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         manifest.verify_files(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
-        check_room(needed_bytes(repository, manifest.model, Limits.from_environment()))
+        remove_dead()
+        check_room(_region_sizes(manifest, repository).total_bytes)
 
     def _boot(self, timeout_seconds: float) -> None:
         try:
@@ -230,22 +254,23 @@ class TritonServer:
         environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         self._ports = self._ports.reserve(self._host)
-        self._backend_dir = tempfile.TemporaryDirectory(prefix="groundserve-backends-")
+        self._run_folder = RunFolder.create()
+        self._regions = _region_sizes(manifest, repository)
         command = server_command(
             installation.executable,
             model_repository=repository,
             host=self._host,
             ports=self._ports,
-            backend_dir=installation.link_backends(Path(self._backend_dir.name)),
-            shm_prefix=self._shm_prefix,
+            backend_dir=installation.link_backends(self._run_folder.path / _BACKENDS_NAME),
+            shm_prefix=self._run_folder.region_prefix,
+            regions=self._regions,
             admin_secret=self._admin_secret,
             pools=_gpu_pools(manifest, repository) if manifest.device == "cuda" else None,
             http_max_input_bytes=(
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
         )
-        target = self._log_file or sys.stderr.fileno()
-        with open(target, "ab", closefd=bool(self._log_file)) as log, signals_deferred():
+        with open_log(self._log_file) as log, signals_deferred():
             self._process = subprocess.Popen(
                 command,
                 # Models find modules through the working directory, which must not be the caller's.
@@ -257,6 +282,9 @@ class TritonServer:
                 # Ctrl-C goes to this process alone, which then stops the server in order; and the
                 # session tells whose the processes are that a dead server leaves.
                 start_new_session=True,
+                # Questions, videos and features pass through the files that it makes.
+                umask=_PRIVATE_UMASK,
+                pass_fds=[self._run_folder.lock_fd],
             )
 
     def _model_environment(self) -> dict[str, str]:
@@ -278,14 +306,17 @@ class TritonServer:
         return variables
 
     def _wait_ready(self, timeout_seconds: float) -> None:
+        assert self._run_folder is not None, "it was launched"
         give_up_at = time.monotonic() + timeout_seconds
         while not self._api.is_ready():
+            self._run_folder.make_regions_private()
             self._check_running()
             if time.monotonic() > give_up_at:
                 raise UnavailableError(
                     f"tritonserver is not ready after {timeout_seconds:.6g} s{self._log_tail()}"
                 )
             time.sleep(_POLL_SECONDS)
+        self._run_folder.make_regions_private()
 
     def _check_running(self) -> None:
         status = self._process.poll() if self._process is not None else "unknown"
@@ -297,6 +328,10 @@ class TritonServer:
             return "; its log is above"
         lines = self._log_file.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(["; the end of its log:", *lines[-_LOG_TAIL_LINES:]])
+
+
+def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
+    return region_sizes(read_configs(repository), manifest.model, Limits.from_environment())
 
 
 def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:

@@ -1,40 +1,119 @@
-"""/dev/shm, where the server and its stubs hand each other tensors."""
+"""/dev/shm, where the server and its stubs hand each other tensors.
+
+Each stub has one region there. It starts at one size for all models, grows by at least one step
+when a tensor does not fit, and never shrinks. In small steps it would grow far beyond what it ever
+holds: room that is free but in pieces is not used. So it starts large enough for all that our
+models hand each other, and one step makes room for the largest request of the one model that takes
+uploads. Segments of videos are not handed over here: see `python_backend.handover`.
+
+P = frames of a chunk       CHUNK_FRAMES x S x S x 3
+F = features of a video     vision_token_num x D_v x 4 (2 where they are float16)
+N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
+
+    video_features     the upload, (2 N + 1) P + F: each chunk being encoded and the copy that the
+                       call makes of it, the chunk decoded ahead; features of chunks, then of all
+    video_decode       P
+    vision_encoder     P + F
+    grounding          F
+
+Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/shm_manager.cc,
+`GrowIfNeeded`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Set
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
 from groundserve.limits import MIB, Limits
 from groundserve.manifest import ModelSpec
-from groundserve.serving.command import SHM_DEFAULT_BYTES
-from groundserve.serving.repository import feature_bytes, num_instances, read_configs
+from groundserve.serving.repository import feature_bytes, num_instances
+from groundserve.serving.run_folder import SHM_DIR
+from groundserve.serving.stubs import Stub
 
-SHM_DIR = Path("/dev/shm")
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+_MIN_DEFAULT_BYTES = 32 * MIB
+_SMALL_TENSORS_BYTES = 4 * MIB
+"""Questions, indices, scores, messages, and what lies between two tensors."""
 
 
-def needed_bytes(model_repository: Path, model: ModelSpec, limits: Limits) -> int:
-    """Return what the stubs of a rendered repository take when each works on a largest request.
+@dataclass(frozen=True, kw_only=True)
+class RegionSizes:
+    """How large the regions of a server's stubs are."""
 
-    A stub's region starts at `SHM_DEFAULT_BYTES`, grows with the tensors it holds, never shrinks.
-    On a GPU features pass here as well: those out of the cache lie on the host. Frames may, too, as
-    long as a video's features are not complete: `video_features` holds those of each chunk that is
-    being encoded, and those of the next while they arrive.
+    default_bytes: int
+    """Of every region at its start."""
+    growth_bytes: int
+    """Added when a tensor does not fit; more than the largest tensor of a request."""
+    budgets: Mapping[str, int]
+    """By model: what a region takes at most as long as requests are such as `Limits` allow."""
+    num_stubs: Mapping[str, int]
+    """By model: how many regions there are."""
+    swappable: frozenset[str]
+    """Models that can be loaded a second time while they work; not those with an engine on a GPU,
+    where there may be no room for another."""
+
+    @property
+    def total_bytes(self) -> int:
+        """What all regions take when each stub has worked on a largest request."""
+        return sum(self.budgets[model] * number for model, number in self.num_stubs.items())
+
+    def crowding_models(self, stubs: Iterable[Stub], *, shm_dir: Path = SHM_DIR) -> set[str]:
+        """Return the models whose stubs hold room that the others are short of.
+
+        None as long as all regions could still grow to their budgets: what is free does no harm.
+        """
+        sizes = {stub: _region_bytes(shm_dir, stub) for stub in stubs}
+        missing = sum(max(0, self.budgets[stub.model] - size) for stub, size in sizes.items())
+        if free_bytes(shm_dir) >= missing:
+            return set()
+        outgrown = {stub.model for stub, size in sizes.items() if size > self.budgets[stub.model]}
+        return outgrown & self.swappable
+
+
+def region_sizes(
+    configs: Mapping[str, ModelConfig], model: ModelSpec, limits: Limits
+) -> RegionSizes:
+    """Return the sizes for a repository.
+
+    On a GPU frames and features pass here as well: those that the CPU decoded, and those out of the
+    cache, lie on the host.
+
+    Args:
+        configs: As `read_configs` returns them.
+        model: Dimensions of the checkpoint.
+        limits: Ceilings of a request.
     """
-    from python_backend.chunks import CHUNK_FRAMES, NUM_SERVED_ENCODES
+    python = {name: config for name, config in configs.items() if config.backend == "python"}
+    tensors = {
+        name: _tensor_bytes(config, model, limits) + _SMALL_TENSORS_BYTES
+        for name, config in python.items()
+    }
+    uploads = {name for name, config in python.items() if "VIDEO" in _tensor_names(config)}
+    others = [tensors[name] for name in python.keys() - uploads]
+    default_bytes = max([_MIN_DEFAULT_BYTES, *others])
+    upload_bytes = limits.max_upload_bytes + MIB  # and the few that an allocation takes besides
+    growth_bytes = max([upload_bytes, *(tensors[name] - default_bytes for name in uploads)])
+    return RegionSizes(
+        default_bytes=default_bytes,
+        growth_bytes=growth_bytes,
+        budgets={name: default_bytes + (growth_bytes if name in uploads else 0) for name in python},
+        num_stubs={name: num_instances(config) for name, config in python.items()},
+        swappable=frozenset(name for name, config in python.items() if not _fills_gpu(config)),
+    )
 
-    frames = (NUM_SERVED_ENCODES + 1) * CHUNK_FRAMES * model.image_size**2 * 3
-    total = 0
-    for config in read_configs(model_repository).values():
-        if config.backend == "python":
-            width = feature_bytes(config) or 0
-            room = model.vision_token_num * model.vision_hidden_size * width
-            if any(tensor.name == "VIDEO" for tensor in config.input):
-                room = limits.max_upload_bytes + max(room, frames)
-            total += num_instances(config) * (SHM_DEFAULT_BYTES + room)
-    return total
+
+def free_bytes(shm_dir: Path) -> int:
+    """Return the room that is left."""
+    status = os.statvfs(shm_dir)
+    return status.f_bavail * status.f_frsize
 
 
 def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
@@ -43,19 +122,41 @@ def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     Raises:
         UnavailableError: There is less; a stub would be killed amid a request.
     """
-    status = os.statvfs(shm_dir)
-    free_bytes = status.f_bavail * status.f_frsize
-    if free_bytes < num_bytes:
+    num_free = free_bytes(shm_dir)
+    if num_free < num_bytes:
         needed = -(-num_bytes // MIB)
         raise UnavailableError(
-            f"the models need {needed} MiB of shared memory, {shm_dir} has {free_bytes // MIB} MiB "
+            f"the models need {needed} MiB of shared memory, {shm_dir} has {num_free // MIB} MiB "
             f"free; with Docker: --shm-size={needed}m; in Kubernetes mount an emptyDir with "
             f"medium: Memory and sizeLimit: {needed}Mi on {shm_dir}"
         )
 
 
-def remove_regions(prefix: str, *, keep: Set[str]) -> None:
-    """Remove the files of one server, except those of the stubs that live."""
-    for file in SHM_DIR.glob(f"{prefix}*"):
-        if file.name not in keep:
-            file.unlink(missing_ok=True)
+def _tensor_names(config: ModelConfig) -> set[str]:
+    return {tensor.name for tensor in [*config.input, *config.output]}
+
+
+def _tensor_bytes(config: ModelConfig, model: ModelSpec, limits: Limits) -> int:
+    from python_backend.chunks import CHUNK_FRAMES, NUM_SERVED_ENCODES
+
+    chunk = CHUNK_FRAMES * model.image_size**2 * 3
+    names = _tensor_names(config)
+    num_bytes = model.vision_token_num * model.vision_hidden_size * (feature_bytes(config) or 0)
+    if "VIDEO" in names:
+        num_bytes += limits.max_upload_bytes + (2 * NUM_SERVED_ENCODES + 1) * chunk
+    if "PIXELS" in names:
+        num_bytes += chunk
+    return num_bytes
+
+
+def _fills_gpu(config: ModelConfig) -> bool:
+    from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
+
+    is_on_gpu = any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group)
+    return is_on_gpu and any(tensor.name in ("PIXELS", "FEATURES") for tensor in config.input)
+
+
+def _region_bytes(shm_dir: Path, stub: Stub) -> int:
+    with suppress(FileNotFoundError):  # it has just ended
+        return (shm_dir / stub.region).stat().st_size
+    return 0

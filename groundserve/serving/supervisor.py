@@ -7,8 +7,10 @@ readiness says nothing: Triton 2.51 neither restarts a stub nor reports one miss
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
+from collections.abc import Set
 from typing import Protocol
 
 from groundserve.errors import UnavailableError
@@ -20,6 +22,9 @@ MAX_RESTARTS = 5
 
 RESTART_WINDOW_SECONDS = 600.0
 """Earlier restarts do not count."""
+
+SWAP_INTERVAL_SECONDS = 60.0
+"""Between two swaps of a model: requests that no region is made for must not keep it loading."""
 
 _MAX_RELOADS = 2
 _POLL_SECONDS = 0.25
@@ -41,6 +46,12 @@ class Supervised(Protocol):
     def reload_model(self, name: str) -> None:
         """Load a model anew, or raise UnavailableError."""
 
+    def crowding_models(self, stubs: Set[Stub]) -> set[str]:
+        """Return the models to swap, for these stubs of them hold others' room in /dev/shm."""
+
+    def swap_model(self, name: str) -> None:
+        """Replace a model by a new one, without a gap, or raise UnavailableError."""
+
     def restart(self) -> None:
         """Remove what is left and start again, or raise UnavailableError."""
 
@@ -56,6 +67,7 @@ class Supervisor:
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
         self._restarts: list[float] = []
+        self._swapped_at: dict[str, float] = {}
 
     def run(self) -> None:
         """Watch until a KeyboardInterrupt.
@@ -84,6 +96,25 @@ class Supervisor:
         num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
         for model in num_lost:
             self._reload(model)
+        if not num_lost:
+            for model in self._server.crowding_models(stubs - self._replaced):
+                self._swap(model)
+
+    def _swap(self, model: str) -> None:
+        """Give back the shared memory of a model's stubs, which never shrinks by itself."""
+        started = time.monotonic()
+        if started - self._swapped_at.get(model, -math.inf) < SWAP_INTERVAL_SECONDS:
+            return
+        self._swapped_at[model] = started
+        old = {stub for stub in self._server.stubs() if stub.model == model}
+        try:
+            self._server.swap_model(model)
+        except UnavailableError as error:
+            log_event("swap_failed", level=logging.WARNING, model=model, reason=str(error))
+        else:
+            self._replaced |= old
+            seconds = round(time.monotonic() - started, 3)
+            log_event("model_swapped", model=model, reason="shared memory", seconds=seconds)
 
     def _reload(self, model: str) -> None:
         started = time.monotonic()

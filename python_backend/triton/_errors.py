@@ -11,10 +11,9 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.triton_messages import RESTARTING, is_restarting
+from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure
 
 INTERNAL = "INTERNAL"
-INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 
 # The first class that fits decides.
 _CODES: tuple[tuple[type[GroundserveError], str], ...] = (
@@ -57,6 +56,8 @@ def error_class(error: Exception) -> str:
 
 def code_and_message(error: Exception) -> tuple[str, str]:
     """Return the name of a `TritonError` code, and the text that the caller may read."""
+    if not isinstance(error, GroundserveError):  # Triton's own functions raise its texts as well
+        error = passing_failure(str(error)) or error
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code, str(error)
@@ -73,6 +74,4 @@ def from_coded_message(model_name: str, text: str) -> GroundserveError:
     code, _, message = text.partition(": ")
     if code in _ERRORS:
         return _ERRORS[code](message)
-    if is_restarting(text):
-        return UnavailableError(RESTARTING)
-    return GroundserveError(f"the model {model_name} failed: {text}")
+    return passing_failure(text) or GroundserveError(f"the model {model_name} failed: {text}")

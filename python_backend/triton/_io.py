@@ -11,6 +11,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from groundserve.deadline import Deadline
+from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from python_backend.arrays import Array, to_host
 from python_backend.triton._answer import Answer
@@ -57,7 +58,7 @@ def answer_each(
     for request in requests:
         result = attempt(handle_one, request)
         for observe in observers:
-            observe(request, result)
+            attempt(observe, request, result)  # as `attempt` says; a lost count loses no answer
         responses.append(answer(request, result))
     return responses
 
@@ -108,7 +109,7 @@ def respond(outputs: Tensors) -> Any:
 def reject(request: Any, error: Exception) -> Any:
     """Return the response with this error; what the caller must not read goes to the log."""
     code, message = code_and_message(error)
-    if code == INTERNAL:
+    if code == INTERNAL or not isinstance(error, GroundserveError):
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
     if _CODE_IN_MESSAGE in json.loads(request.parameters() or "{}"):
         message = to_coded_message(code, message)
@@ -153,7 +154,11 @@ def call_model(
     )
     response = request.exec()
     if response.has_error():
-        raise from_coded_message(model_name, response.error().message())
+        text = response.error().message()
+        error = from_coded_message(model_name, text)
+        if str(error) not in text:
+            pb_utils.Logger.log_error(f"the model {model_name} failed: {text}")
+        raise error
     return {tensor.name(): _from_triton(tensor) for tensor in response.output_tensors()}
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
+from python_backend.handover import take
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
-from python_backend.triton._tensors import Tensors, read_texts
+from python_backend.triton._tensors import Tensors, read_optional_text, read_texts
 
 
 class TritonPythonModel:
@@ -40,7 +43,7 @@ class TritonPythonModel:
 
     def _decode(self, tensors: Tensors, deadline: Deadline) -> Answer:
         segments = Segments(
-            data=tensors["SEGMENTS"],
+            data=_read_segments(tensors),
             offsets=tensors["SEGMENT_OFFSETS"],
             local_frames=tensors["LOCAL_FRAMES"],
             local_offsets=tensors["LOCAL_OFFSETS"],
@@ -53,3 +56,10 @@ class TritonPythonModel:
                 "DECODER": np.array([decoded.decoder.encode()], np.object_),
             }
         )
+
+
+def _read_segments(tensors: Tensors) -> NDArray[np.uint8]:
+    reference = read_optional_text(tensors, "SEGMENTS_MEMORY")
+    if (reference is None) == ("SEGMENTS" not in tensors):
+        raise InvalidRequestError("give exactly one of SEGMENTS and SEGMENTS_MEMORY")
+    return take(reference) if reference is not None else tensors["SEGMENTS"]

@@ -18,6 +18,7 @@ from python_backend.chunks import NUM_SERVED_ENCODES
 from python_backend.decode import DecodedFrames
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
+from python_backend.handover import offered
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer
 from python_backend.triton._cancellation import Lifeline
@@ -122,19 +123,22 @@ def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
 
 def _call_decode(segments: Segments, deadline: Deadline, lifeline: Lifeline) -> DecodedFrames:
     inputs: Tensors = {
-        "SEGMENTS": segments.data,
         "SEGMENT_OFFSETS": segments.offsets,
         "LOCAL_FRAMES": segments.local_frames,
         "LOCAL_OFFSETS": segments.local_offsets,
         "STREAM": np.array([segments.stream.to_json().encode()], np.object_),
     }
-    answer = call_model(
-        "video_decode",
-        inputs,
-        outputs=("PIXELS", "DECODER"),
-        deadline=deadline,
-        lifeline=lifeline,
-    )
+    # Not as the tensor SEGMENTS: a single group of pictures may be as large as the whole file, and
+    # the regions of both models would keep that size.
+    with offered(segments.data) as reference:
+        inputs["SEGMENTS_MEMORY"] = np.array([reference.encode()], np.object_)
+        answer = call_model(
+            "video_decode",
+            inputs,
+            outputs=("PIXELS", "DECODER"),
+            deadline=deadline,
+            lifeline=lifeline,
+        )
     return DecodedFrames(answer["PIXELS"], answer["DECODER"][0].decode())
 
 

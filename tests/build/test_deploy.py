@@ -23,7 +23,7 @@ from groundserve.limits import MIB, Limits
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
 from groundserve.serving.device_memory import memory_pools
 from groundserve.serving.repository import read_configs
-from groundserve.serving.shared_memory import needed_bytes
+from groundserve.serving.shared_memory import region_sizes
 from tests.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -205,8 +205,8 @@ def test_server_names_folders_that_are_mounted():
 
 
 def test_server_has_room_in_shared_memory():
-    needed = needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits())
-    assert needed == 1640 * MIB
+    needed = region_sizes(read_configs(GPU_REPOSITORY), REFERENCE_MODEL, Limits()).total_bytes
+    assert needed == 1884 * MIB
     size = variables_in(SERVICES["server"]["shm_size"])["SHM_SIZE"]
     assert size is not None
     assert int(size.removesuffix("gb")) * 1024 * MIB >= needed
@@ -304,7 +304,10 @@ def test_docs_do_the_sums_of_the_code():
     pools = memory_pools(read_configs(GPU_REPOSITORY), REFERENCE_MODEL)
     assert f"1,224 MiB     --cuda-memory-pool-byte-size=0:{pools.cuda_bytes}\n" in DOCS
     assert pools.cuda_bytes == pools.pinned_bytes == 1224 * MIB
-    assert f"{needed_bytes(GPU_REPOSITORY, REFERENCE_MODEL, Limits()) // MIB:,} MiB\n" in DOCS
+    regions = region_sizes(read_configs(GPU_REPOSITORY), REFERENCE_MODEL, Limits())
+    assert f"{regions.total_bytes // MIB:,} MiB\n" in DOCS
+    assert f"shm-default-byte-size={regions.default_bytes}`" in DOCS
+    assert f"shm-growth-byte-size={regions.growth_bytes}`" in DOCS
 
 
 def test_docs_have_the_tables_that_the_code_prints():

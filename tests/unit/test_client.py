@@ -54,7 +54,12 @@ class TritonError(Exception):
             RequestCancelledError,
             "the request was cancelled: its client was closed",
         ),
-        ("StatusCode.INTERNAL", "the server failed", GroundserveError, "the server failed"),
+        (
+            "StatusCode.INTERNAL",
+            "cannot open /srv/x.py",
+            GroundserveError,
+            "the server failed on this request; its log says why",
+        ),
         (None, None, GroundserveError, "the server gave no reason"),
     ],
 )

@@ -10,8 +10,12 @@ from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
 from groundserve.serving.command import Ports, largest_http_body, server_command
 from groundserve.serving.device_memory import MemoryPools
+from groundserve.serving.shared_memory import RegionSizes
 
 PORTS = Ports(http=1, grpc=2, metrics=3)
+REGIONS = RegionSizes(
+    default_bytes=5, growth_bytes=6, budgets={}, num_stubs={}, swappable=frozenset()
+)
 
 
 def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
@@ -22,6 +26,7 @@ def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
         ports=PORTS,
         backend_dir=backend_dir,
         shm_prefix="prefix_",
+        regions=REGIONS,
         admin_secret="secret",
         **options,
     )
@@ -44,7 +49,8 @@ def test_server_command():
         f"--http-restricted-api={apis}",
         f"--grpc-restricted-protocol={apis}",
         "--backend-config=python,shm-region-prefix-name=prefix_",
-        "--backend-config=python,shm-default-byte-size=33554432",
+        "--backend-config=python,shm-default-byte-size=5",
+        "--backend-config=python,shm-growth-byte-size=6",
         "--exit-timeout-secs=5",
     ]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Set
 
 import pytest
 
@@ -9,7 +10,12 @@ from groundserve.errors import UnavailableError
 from groundserve.serving import supervisor as module
 from groundserve.serving.events import JsonFormatter
 from groundserve.serving.stubs import Stub
-from groundserve.serving.supervisor import MAX_RESTARTS, RESTART_WINDOW_SECONDS, Supervisor
+from groundserve.serving.supervisor import (
+    MAX_RESTARTS,
+    RESTART_WINDOW_SECONDS,
+    SWAP_INTERVAL_SECONDS,
+    Supervisor,
+)
 
 
 class FakeServer:
@@ -20,6 +26,8 @@ class FakeServer:
         self.alive: set[Stub] = set()
         self.drains = False
         """Whether the old stubs of a model that is loaded again live on for a while."""
+        self.crowding: set[str] = set()
+        """Models whose stubs hold others' room, until they are swapped."""
         self.failures = 0
         """How many of the next loads and starts fail."""
         self.running = True
@@ -38,6 +46,17 @@ class FakeServer:
         self._act(f"reload {name}")
         old = {stub for stub in self.alive if stub.model == name}
         for _ in range(2 if name == "decode" else 1):
+            self._spawn(name)
+        if not self.drains:
+            self.alive -= old
+
+    def crowding_models(self, stubs: Set[Stub]) -> set[str]:
+        return self.crowding & {stub.model for stub in stubs}
+
+    def swap_model(self, name: str) -> None:
+        self._act(f"swap {name}")
+        old = {stub for stub in self.alive if stub.model == name}
+        for _ in old:
             self._spawn(name)
         if not self.drains:
             self.alive -= old
@@ -71,6 +90,13 @@ def server() -> FakeServer:
 @pytest.fixture
 def supervisor(server) -> Supervisor:
     return Supervisor(server)
+
+
+@pytest.fixture
+def events(caplog) -> Callable[[], list[str]]:
+    """What was logged so far."""
+    caplog.set_level(logging.INFO, "groundserve.serving.events")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def test_nothing_is_done_while_all_live(server, supervisor):
@@ -184,3 +210,46 @@ def test_events_are_lines_of_json(server, supervisor, caplog):
     assert (died["model"], died["pid"], died["level"]) == ("ground", dead.pid, "warning")
     assert reloaded["event"] == "model_reloaded"
     assert reloaded["seconds"] >= 0
+
+
+def test_model_that_holds_others_room_is_swapped(server, supervisor, events):
+    server.crowding, server.drains = {"decode"}, True
+    supervisor.check()
+    server.crowding = set()
+    supervisor.check()
+    assert server.actions == ["swap decode"]
+    assert events() == ["model_swapped"]
+
+
+def test_stubs_that_were_swapped_may_end(server, supervisor, events):
+    server.crowding = {"decode"}
+    supervisor.check()
+    server.crowding = set()
+    supervisor.check()
+    assert "stub_died" not in events()
+    assert server.actions == ["swap decode"]
+
+
+def test_model_that_outgrows_its_room_again_is_not_swapped_for_ever(
+    server, supervisor, monkeypatch
+):
+    server.crowding = {"ground"}
+    for seconds in (0.0, 1.0, SWAP_INTERVAL_SECONDS - 1, SWAP_INTERVAL_SECONDS):
+        monkeypatch.setattr(module.time, "monotonic", lambda seconds=seconds: 1000.0 + seconds)
+        supervisor.check()
+    assert server.actions == ["swap ground", "swap ground"]
+
+
+def test_swap_that_fails_leaves_the_model_as_it_is(server, supervisor, events):
+    server.crowding, server.failures = {"ground"}, 1
+    supervisor.check()
+    supervisor.check()
+    assert server.actions == ["swap ground"]
+    assert events() == ["swap_failed"]
+
+
+def test_lost_stub_comes_before_room(server, supervisor):
+    server.kill("decode")
+    server.crowding = {"ground"}
+    supervisor.check()
+    assert server.actions == ["reload decode"]

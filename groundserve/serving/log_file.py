@@ -1,0 +1,27 @@
+"""The file that Triton's log goes to: it names videos and, of failures, what they were about."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from groundserve.serving.events import log_event
+
+
+def open_log(path: Path | None) -> BinaryIO:
+    """Open a log to append to; stderr where there is no path.
+
+    A new file is for this user alone. One that exists keeps its mode, for an operator may have
+    given it to those who read logs; the event `log_file_is_shared` says so.
+    """
+    if path is None:
+        return open(sys.stderr.fileno(), "ab", closefd=False)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log_event("log_file_is_shared", level=logging.WARNING, file=str(path), mode=f"{mode:04o}")
+    return open(fd, "ab")

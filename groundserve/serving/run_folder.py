@@ -1,0 +1,127 @@
+"""The private folder of one running server, beside the regions of its stubs in /dev/shm.
+
+A lock in it tells a living server from a dead one: the server and its stubs inherit the open lock,
+so it is held until the last of them has ended, also where the process that started them was killed.
+What dead servers left is removed when the next one starts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from groundserve.serving.events import log_event
+
+SHM_DIR = Path("/dev/shm")
+
+_NAME = re.compile(r"groundserve_[0-9]+_[0-9a-f]{16}")
+_LOCK_NAME = "lock"
+_PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """A folder that only this user can look into, and the regions that belong to it."""
+
+    path: Path
+    """The folder: what a server needs while it runs."""
+    lock_fd: int
+    """The open lock; a process that inherits it keeps the folder and the regions alive."""
+
+    @classmethod
+    def create(cls, parent: Path = SHM_DIR) -> Self:
+        """Make a new folder of this process, locked."""
+        name = f"groundserve_{os.getpid()}_{secrets.token_hex(8)}"
+        # It gets its name when it is locked: one that is found unlocked is dead.
+        unlocked = parent / f"{name}.new"
+        unlocked.mkdir(mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        lock_fd = os.open(unlocked / _LOCK_NAME, flags, mode=0o600)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        return cls(path=unlocked.rename(parent / name), lock_fd=lock_fd)
+
+    @property
+    def region_prefix(self) -> str:
+        """First part of the names of the regions that belong to the server."""
+        return f"{self.path.name}_"
+
+    def regions(self) -> list[Path]:
+        """Return the files of its stubs, living or dead."""
+        return _regions(self.path)
+
+    def make_regions_private(self) -> None:
+        """Take the regions from other users.
+
+        A umask is not enough: Boost sets 0644 after it made one.
+        """
+        for region in self.regions():
+            with suppress(FileNotFoundError):
+                if region.stat().st_mode & _PRIVATE_BITS:
+                    region.chmod(0o600)
+
+    def remove(self) -> None:
+        """Remove the regions and the folder; the server has ended."""
+        _remove(self.path)
+        os.close(self.lock_fd)
+
+
+def remove_dead(parent: Path = SHM_DIR) -> None:
+    """Remove what dead servers of this user left; several processes may do so at once.
+
+    Nothing is followed and nothing of another user is touched, whatever its name.
+    """
+    for entry in sorted(parent.iterdir()):
+        if _NAME.fullmatch(entry.name) and _is_ours(entry):
+            _remove_if_dead(entry)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:  # another process removed it
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a folder of this user, into which nobody else can put anything, and its regions."""
+    try:
+        lock_fd = os.open(folder / _LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:  # a removal that was cut short, or goes on
+        _remove(folder)
+        return
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        _remove(folder)
+        log_event("dead_server_removed", folder=str(folder))
+    finally:
+        os.close(lock_fd)
+
+
+def _regions(folder: Path) -> list[Path]:
+    """Return the regular files of this user whose names begin with the folder's."""
+    found = []
+    for path in folder.parent.glob(f"{folder.name}_*"):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                found.append(path)
+    return found
+
+
+def _remove(folder: Path) -> None:
+    for region in _regions(folder):
+        region.unlink(missing_ok=True)
+    # Last, so that regions always have a folder by which they are found.
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from groundserve.serving.run_folder import RunFolder, remove_dead
+
+# A process with a folder and a region, and a child of it that holds the lock as well.
+SERVER = """
+import subprocess, sys
+from pathlib import Path
+from groundserve.serving.run_folder import RunFolder
+folder = RunFolder.create(Path(sys.argv[1]))
+(folder.path.parent / f"{folder.region_prefix}region").write_bytes(b"question")
+(folder.path / "backends").mkdir()
+child = subprocess.Popen(["sleep", "60"], pass_fds=[folder.lock_fd], stdout=subprocess.DEVNULL)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+class Server:
+    def __init__(self, parent: Path) -> None:
+        self.program = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.child = int(self.program.stdout.readline())
+
+    def kill(self) -> None:
+        """End the keeper alone."""
+        self.program.kill()
+        self.program.communicate()
+
+    def kill_child(self) -> None:
+        os.kill(self.child, signal.SIGKILL)
+
+
+@pytest.fixture
+def server(tmp_path):
+    started = Server(tmp_path)
+    yield started
+    started.kill()
+    started.kill_child()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def until_unlocked(folder: Path) -> None:
+    """Wait until the kernel has closed what killed processes held."""
+    with (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def test_only_this_user_looks_into_a_folder_and_it_goes_with_its_regions(tmp_path):
+    other = tmp_path / "groundserve_1_0000000000000000_region"
+    other.write_bytes(b"another server's")
+    folder = RunFolder.create(tmp_path)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    region = tmp_path / f"{folder.region_prefix}region"
+    region.write_bytes(b"question")
+    assert folder.regions() == [region]
+    folder.remove()
+    assert names(tmp_path) == {other.name}
+
+
+def test_regions_become_private(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    region = tmp_path / f"{folder.region_prefix}region"
+    region.write_bytes(b"question")
+    region.chmod(0o644)
+    folder.make_regions_private()
+    assert region.stat().st_mode & 0o777 == 0o600
+    folder.remove()
+
+
+def test_living_server_stays(server, tmp_path):
+    before = names(tmp_path)
+    remove_dead(tmp_path)
+    assert names(tmp_path) == before
+    assert len(before) == 2
+
+
+def test_server_lives_as_long_as_one_process_does(server, tmp_path):
+    """Its keeper was killed, tritonserver still answers."""
+    server.kill()
+    before = names(tmp_path)
+    remove_dead(tmp_path)
+    assert names(tmp_path) == before
+
+
+def test_dead_server_is_removed(server, tmp_path):
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    server.kill()
+    server.kill_child()
+    until_unlocked(folder)
+    remove_dead(tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_removal_that_was_cut_short_is_finished(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    (folder.path / "lock").unlink()
+    remove_dead(tmp_path)
+    assert names(tmp_path) == set()
+    os.close(folder.lock_fd)
+
+
+def test_servers_that_start_at_once_remove_the_dead_and_spare_each_other(tmp_path):
+    dead = [RunFolder.create(tmp_path) for _ in range(20)]
+    for folder in dead:
+        (tmp_path / f"{folder.region_prefix}region").write_bytes(b"question")
+        os.close(folder.lock_fd)
+
+    def start(_: int) -> RunFolder:
+        remove_dead(tmp_path)
+        return RunFolder.create(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        living = list(pool.map(start, range(40)))
+    assert names(tmp_path) == {folder.path.name for folder in living}
+    for folder in living:
+        folder.remove()
+
+
+def test_links_and_other_names_are_left_alone(tmp_path):
+    parent, elsewhere = tmp_path / "shm", tmp_path / "elsewhere"
+    parent.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "lock").touch()
+    name = "groundserve_1_0123456789abcdef"
+    (parent / name).symlink_to(elsewhere)
+    (parent / f"{name}_region").symlink_to(elsewhere / "lock")
+    (parent / "groundserve_notes").mkdir()
+    (parent / "groundserve_2_0123456789abcdef").write_bytes(b"a file")
+    before = names(parent)
+    remove_dead(parent)
+    assert names(parent) == before
+    assert names(elsewhere) == {"lock"}
+
+
+def test_links_among_the_regions_of_a_dead_server_are_not_followed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"data")
+    parent = tmp_path / "shm"
+    parent.mkdir()
+    folder = RunFolder.create(parent)
+    (folder.path / "link").symlink_to(tmp_path)
+    link = parent / f"{folder.region_prefix}region"
+    link.symlink_to(kept)
+    os.close(folder.lock_fd)
+    remove_dead(parent)
+    assert names(parent) == {link.name}
+    assert kept.read_bytes() == b"data"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
+def test_another_users_files_are_left_alone(tmp_path):
+    foreign = RunFolder.create(tmp_path)
+    region = tmp_path / f"{foreign.region_prefix}region"
+    region.write_bytes(b"theirs")
+    os.close(foreign.lock_fd)
+    for path in (foreign.path, region):
+        os.chown(path, 12345, 12345)
+    ours = RunFolder.create(tmp_path)
+    planted = tmp_path / f"{ours.region_prefix}region"
+    planted.write_bytes(b"theirs")
+    os.chown(planted, 12345, 12345)
+    os.close(ours.lock_fd)
+    remove_dead(tmp_path)
+    assert names(tmp_path) == {foreign.path.name, region.name, planted.name}

@@ -1,0 +1,135 @@
+"""No text of Triton's own reaches a caller through us."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from groundserve.client import _typed_error
+from groundserve.errors import GroundserveError, UnavailableError
+from groundserve.triton_messages import INTERNAL_MESSAGE, MEMORY_FULL, OVERLOADED, RESTARTING
+from python_backend.triton._errors import code_and_message, from_coded_message
+
+REGION = "groundserve_8633_7edede3701234567_a08d85d1-4c39-477d-8539-9ad2197b8a02"
+PATH = "/opt/groundserve/python_backend/triton/_io.py"
+TRACEBACK = (
+    f"OSError: [Errno 24] Too many open files\n\nAt:\n  {PATH}(58): answer_each\n"
+    "  /engines/model_repository/video_features/1/model.py(12): execute\n"
+)
+
+# 2.51 is r24.10: triton-inference-server/python_backend 01d0ad8 and core bfec7c6, as cited.
+UNKNOWN = (
+    # src/python_be.cc, ProcessRequests; src/pb_stub.cc, ProcessRequests
+    f"Failed to process the request(s) for model instance 'video_features_0_1', message: "
+    f"{TRACEBACK}",
+    f"Failed to process the request(s) for model 'video_features_0_1', message: {TRACEBACK}",
+    "Failed to process the requests.",
+    "Failed to obtain the health mutex.",
+    "Failed to copy output tensor to Triton-provided buffer: cudaErrorLaunchFailure at 0x7f12",
+    "null request given to Python backend for 'grounding_0_0'",
+    "Expected a list in the execute return, found type '<class 'NoneType'>'.",
+    f"Python model file not found in '{PATH}'",
+    f"triton_python_backend_stub is not found. Searched paths: {PATH}",
+    # src/pb_memory.cc, src/pb_utils.cc
+    "Failed to copy memory buffers. Source and destination byte size do not match: 5 != 7",
+    "Failed to open the cudaIpcHandle. error: invalid argument",
+    "failed to copy data: an illegal memory access was encountered",
+    # src/infer_request.cc, src/request_executor.cc
+    "BLS is only supported during the 'execute' function.",
+    "Unknown memory type",
+    f"unable to open shared memory object /{REGION}",
+    "boost::interprocess_exception::library_error",
+    "std::bad_alloc",
+    "",
+)
+PASSING = {
+    # src/shm_manager.cc, GrowIfNeeded and the constructor
+    f"Failed to increase the shared memory pool size for key '{REGION}' to 33554432 bytes. If you "
+    "are running Triton inside docker, use '--shm-size' flag to control the shared memory region "
+    "size. Error: No space left on device": MEMORY_FULL,
+    "Failed to create new mapped region for the grown shared memory "
+    f"region '{REGION}'. Cannot allocate memory": MEMORY_FULL,
+    f"Unable to initialize shared memory key '{REGION}' to requested size (33554432 bytes). If you "
+    "are running Triton inside docker, use '--shm-size' flag": MEMORY_FULL,
+    # src/python_be.cc, src/stub_launcher.cc
+    "Stub process is not healthy.": RESTARTING,
+    "Stub process 'video_decode_0_1' is not healthy.": RESTARTING,
+    # src/request_executor.cc; core src/model_repository_manager/model_lifecycle.cc
+    "Failed for execute the inference request. Model 'grounding' is not ready.": RESTARTING,
+    "Request for unknown model: 'grounding' has no available versions": RESTARTING,
+    # core src/dynamic_batch_scheduler.cc, src/scheduler_utils.cc
+    "Server is stopping, scheduler for model has stopped accepting new inference requests": (
+        RESTARTING
+    ),
+    "Exceeds maximum queue size": OVERLOADED,
+}
+PREFIXES = (
+    "",
+    "in ensemble 'videoitg', ",
+    "[request id: 7] ",
+    "in ensemble 'videoitg', [request id: <id_unknown>] ",
+    "Failed to process the request(s) for model instance 'x_0', message: TritonModelException: "
+    f"{PATH}: ",
+)
+SECRETS = (REGION, "groundserve_8633", "/opt", "/engines", ".py", "Traceback", "_0_1", "0x7f12")
+
+
+class Failure:
+    """What tritonclient raises."""
+
+    def __init__(self, status: str, message: str) -> None:
+        self.status = lambda: f"StatusCode.{status}"
+        self.message = lambda: message
+
+
+def said_by_an_inner_model(text: str) -> tuple[str, str]:
+    return code_and_message(from_coded_message("video_decode", text))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("message", UNKNOWN)
+def test_unknown_failures_become_our_text(prefix, message):
+    text = prefix + message
+    assert said_by_an_inner_model(text) == ("INTERNAL", INTERNAL_MESSAGE)
+    assert code_and_message(RuntimeError(text)) == ("INTERNAL", INTERNAL_MESSAGE)
+    for status in ("INTERNAL", "UNKNOWN"):
+        error = _typed_error(Failure(status, text))
+        assert type(error) is GroundserveError
+        assert str(error) == INTERNAL_MESSAGE
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(("message", "ours"), PASSING.items(), ids=str)
+def test_failures_that_pass_are_unavailable(prefix, message, ours):
+    """Also where Triton says that the request is wrong (NOT_FOUND, INVALID_ARGUMENT)."""
+    text = prefix + message
+    assert said_by_an_inner_model(text) == ("UNAVAILABLE", ours)
+    assert code_and_message(RuntimeError(text)) == ("UNAVAILABLE", ours)
+    for status in ("INTERNAL", "UNAVAILABLE", "NOT_FOUND", "INVALID_ARGUMENT"):
+        error = _typed_error(Failure(status, text))
+        assert type(error) is UnavailableError
+        assert str(error) == ours
+
+
+def test_no_mixture_of_texts_names_what_is_secret():
+    rng = random.Random(0)
+    texts = [*UNKNOWN, *PASSING]
+    for _ in range(2000):
+        text = rng.choice(PREFIXES) + "; ".join(rng.sample(texts, rng.randint(1, 3)))
+        start = rng.randint(0, len(text))
+        text = text[start:] if rng.random() < 0.3 else text
+        status = rng.choice(("INTERNAL", "UNKNOWN"))
+        for shown in (
+            said_by_an_inner_model(text)[1],
+            code_and_message(RuntimeError(text))[1],
+            str(_typed_error(Failure(status, text))),
+        ):
+            assert not [secret for secret in SECRETS if secret in shown], text
+
+
+def test_what_our_models_say_stays_as_it_is():
+    assert said_by_an_inner_model("INVALID_ARG: FEATURES is not ready to eat") == (
+        "INVALID_ARG",
+        "FEATURES is not ready to eat",
+    )
