@@ -1,0 +1,119 @@
+"""What a server leaves in /dev/shm while it runs: bounded, for its user alone, and given back."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.uploads import one_gop_video
+from groundserve.limits import MIB, Limits
+from groundserve.manifest import REPOSITORY_NAME, Manifest
+from groundserve.serving.repository import read_configs
+from groundserve.serving.run_folder import SHM_DIR
+from groundserve.serving.shared_memory import RegionSizes, region_sizes
+from tests.triton.serve import Server, in_parallel, serve
+
+MAX_UPLOAD_BYTES = 64 * MIB
+PRIVATE_UMASK = "Umask:\t0077\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("private")
+
+
+@pytest.fixture(scope="module")
+def server(engine_dirs, folder):
+    limit = str(MAX_UPLOAD_BYTES)
+    with serve(engine_dirs["cpu"], folder / "log", MAX_UPLOAD_BYTES=limit) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sizes(engine_dirs) -> RegionSizes:
+    configs = read_configs(engine_dirs["cpu"] / REPOSITORY_NAME)
+    model = Manifest.load(engine_dirs["cpu"]).model
+    return region_sizes(configs, model, Limits(max_upload_bytes=MAX_UPLOAD_BYTES))
+
+
+def video_of(path: Path, megabytes: int) -> Path:
+    path.write_bytes(one_gop_video(megabytes * 10**6))
+    return path
+
+
+def region_bytes(server: Server) -> dict[str, list[int]]:
+    """Sizes of the stubs' regions by model."""
+    found: dict[str, list[int]] = {}
+    for stub in server.triton.stubs():
+        size = (SHM_DIR / stub.region).stat().st_size
+        found[stub.model] = [*found.get(stub.model, []), size]
+    return found
+
+
+def test_uploads_take_no_more_than_is_demanded(server, sizes, tmp_path):
+    """A region that grew by each larger upload would soon hold the room of two."""
+    for megabytes in (36, 44, 52, 60):
+        video = video_of(tmp_path / f"{megabytes}.mp4", megabytes)
+        server.ask(video, "When?", num_frames=250, sampling="infer", sample_fps=25)
+    answers = in_parallel(4, lambda video: server.ask(video, "When?", num_frames=64), [video] * 4)
+    assert len(answers) == 4
+    for model, regions in region_bytes(server).items():
+        assert max(regions) <= sizes.budgets[model], model
+    assert max(region_bytes(server)["video_features"]) > sizes.default_bytes
+
+
+def test_swap_gives_memory_back_and_no_request_fails(server, sizes, clips, tmp_path):
+    server.ask(video_of(tmp_path / "large.mp4", 50), "When?", num_frames=8)
+    before = {stub for stub in server.triton.stubs() if stub.model == "video_features"}
+    is_swapped = threading.Event()
+
+    def ask(_: int) -> int:
+        number = 0
+        while not is_swapped.is_set() or number == 0:
+            server.ask(clips["carphone_pristine"], "When?", num_frames=8)
+            number += 1
+        return number
+
+    def swap() -> None:
+        try:
+            server.triton.swap_model("video_features")
+        finally:
+            is_swapped.set()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    assert min(in_parallel(3, ask, range(3))) >= 1
+    swapping.join()
+    psutil.wait_procs([psutil.Process(s.pid) for s in before if psutil.pid_exists(s.pid)], 30)
+    after = region_bytes(server)["video_features"]
+    assert after == [sizes.default_bytes] * sizes.num_stubs["video_features"]
+
+
+def test_everything_started_makes_files_for_its_user_alone(server, clips):
+    server.ask(clips["carphone_pristine"], "When?", num_frames=8)
+    root = psutil.Process(server.triton.pid)
+    processes = [root, *root.children(recursive=True)]
+    assert len(processes) > 1 + 9  # stubs, and workers that they started
+    for process in processes:
+        assert PRIVATE_UMASK in Path(f"/proc/{process.pid}/status").read_text(), process
+    assert PRIVATE_UMASK not in Path("/proc/self/status").read_text()
+
+
+def test_nobody_else_reads_what_a_server_wrote(server, folder):
+    """Also the regions, to which Boost gives 0644 whatever the umask is."""
+    regions = {SHM_DIR / stub.region for stub in server.triton.stubs()}
+    (run_folder,) = {Path(str(region).rpartition("_")[0]) for region in regions}
+    assert run_folder.is_dir()
+    for path in (*regions, run_folder, folder / "log"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    written = {
+        file.path
+        for process in psutil.Process(server.triton.pid).children(recursive=True)
+        for file in process.open_files()
+        if file.mode != "r"
+    }
+    for path in written:
+        assert Path(path).stat().st_mode & 0o077 == 0, path
