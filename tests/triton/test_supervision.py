@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.kills import broken_promises, is_alive, measure
+from groundserve.serving.run_folder import remove_dead
 
 SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
@@ -136,4 +137,25 @@ def test_model_that_cannot_be_loaded_again_ends_the_service(engine_dirs, tmp_pat
     serve.program.stdout.close()
     last_line = serve.errors.read_text("utf-8").splitlines()[-1]
     assert "groundserve: error: the model grounding lost a process" in last_line
+    assert not list(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
+
+
+def test_only_what_dead_servers_left_is_removed(serve):
+    """Nobody tidies up after SIGKILL; the next server does, once the last process has ended."""
+    serve.wait_until_ready()
+    left = set(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
+    family = serve.family()
+    assert len(left) == 1 + len(serve.family("triton_python_backend_stub"))
+    try:
+        serve.program.kill()
+        serve.program.wait()
+        remove_dead()
+        assert left == set(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
+    finally:
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
+    _, alive = psutil.wait_procs(family, 10)
+    assert not alive
+    remove_dead()
     assert not list(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
