@@ -55,11 +55,10 @@ def region_bytes(server: Server) -> dict[str, list[int]]:
 
 def test_uploads_take_no_more_than_is_demanded(server, sizes, tmp_path):
     """A region that grew by each larger upload would soon hold the room of two."""
-    for megabytes in (36, 44, 52, 60):
+    for megabytes in (40, 60):
         video = video_of(tmp_path / f"{megabytes}.mp4", megabytes)
-        server.ask(video, "When?", num_frames=250, sampling="infer", sample_fps=25)
-    answers = in_parallel(4, lambda video: server.ask(video, "When?", num_frames=64), [video] * 4)
-    assert len(answers) == 4
+        # All instances at once: each has held both when this is done.
+        in_parallel(4, lambda video: server.ask(video, "When?", num_frames=64), [video] * 4)
     for model, regions in region_bytes(server).items():
         assert max(regions) <= sizes.budgets[model], model
     assert max(region_bytes(server)["video_features"]) > sizes.default_bytes
