@@ -116,7 +116,7 @@ def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
         assert beginning.acquire(blocking=False)
         time.sleep(0.01)
         beginning.release()
-        callback(None, TritonError("StatusCode.INTERNAL", "asked"))
+        callback(None, TritonError("StatusCode.INVALID_ARGUMENT", "asked"))
         return SimpleNamespace(cancel=lambda: None)
 
     with Client("grpc://127.0.0.1:9") as client, ThreadPoolExecutor(4) as pool:
