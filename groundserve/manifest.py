@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve._version import __version__
-from groundserve.errors import EngineMismatchError
+from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.profiles import PROFILES, Device, Precision, Profile
 
 MANIFEST_NAME = "manifest.json"
@@ -109,15 +109,21 @@ class Manifest:
         """Read a manifest and check that this version of groundserve can serve it.
 
         Raises:
+            InvalidRequestError: There is no such directory.
             EngineMismatchError: It is missing, damaged, or of another version.
         """
         path = engine_dir / MANIFEST_NAME
+        if not engine_dir.is_dir():
+            raise InvalidRequestError(
+                f"no such engine directory: {engine_dir}; make one with: "
+                f"groundserve build --checkpoint DIR --out {engine_dir}"
+            )
         try:
             raw = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise EngineMismatchError(
                 f"no readable {MANIFEST_NAME} in the engine directory {engine_dir}; make one with: "
-                "groundserve build --checkpoint DIR --out DIR --profile PROFILE"
+                "groundserve build --checkpoint DIR --out DIR"
             ) from error
         if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
             raise EngineMismatchError(

@@ -34,7 +34,8 @@ def parse_allowed_roots(text: str) -> tuple[Path, ...]:
     for root in roots:
         if not root.is_absolute() or not root.is_dir():
             raise InvalidRequestError(
-                f"an allowed root must be the absolute path of a folder, got {str(root)!r}"
+                "an allowed root (--allow-root) must be the absolute path of a folder, got "
+                f"{str(root)!r}"
             )
     return tuple(root.resolve() for root in roots)
 

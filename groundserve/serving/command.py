@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB, Limits
 from groundserve.serving.device_memory import MemoryPools
 from groundserve.serving.shared_memory import RegionSizes
@@ -24,6 +25,7 @@ ADMIN_HEADER = "groundserve-admin"
 HTTP_LIMIT_OPTION = "http-max-input-size"
 """Newer servers have it and refuse HTTP bodies above 64 MiB by default; 2.51 has no limit."""
 
+_MAX_PORT = 65535
 _RESTRICTED_APIS = "model-repository,shared-memory,model-config,trace,logging"
 
 
@@ -38,6 +40,19 @@ class Ports:
     metrics: int
     """Prometheus metrics over HTTP."""
 
+    def __post_init__(self) -> None:
+        chosen: dict[int, str] = {}
+        for name, port in vars(self).items():
+            if not 0 <= port <= _MAX_PORT:
+                raise InvalidRequestError(
+                    f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
+                )
+            if port and port in chosen:
+                raise InvalidRequestError(
+                    f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
+                )
+            chosen[port] = name
+
     def reserve(self, host: str) -> Ports:
         """Check that the ports of an address are free now, and replace every 0 by one that is.
 
@@ -45,11 +60,11 @@ class Ports:
             UnavailableError: One is taken.
         """
         with ExitStack() as sockets:
-            http, grpc, metrics = (
-                sockets.enter_context(_listen(host, port)).getsockname()[1]
-                for port in (self.http, self.grpc, self.metrics)
-            )
-        return Ports(http=http, grpc=grpc, metrics=metrics)
+            reserved = {
+                name: sockets.enter_context(_listen(name, host, port)).getsockname()[1]
+                for name, port in vars(self).items()
+            }
+        return Ports(**reserved)
 
 
 def server_command(
@@ -116,8 +131,11 @@ def largest_http_body(limits: Limits) -> int:
     return limits.max_upload_bytes + texts + MIB  # and the JSON around them
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(name: str, host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
-        raise UnavailableError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another "
+            f"{name}_port (--{name}-port) or host (--host)"
+        ) from error

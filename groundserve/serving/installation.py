@@ -124,10 +124,10 @@ def check_host(installation: TritonInstallation, host: str) -> None:
     try:
         is_loopback = ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
-        raise InvalidRequestError(f"host must be an IPv4 address, got {host!r}") from error
+        raise InvalidRequestError(f"host (--host) must be an IPv4 address, got {host!r}") from error
     if installation.is_loopback_only and not is_loopback:
         raise InvalidRequestError(
-            f"host must be a loopback address, got {host}: the Triton server in the "
+            f"host (--host) must be a loopback address, got {host}: the Triton server in the "
             "nvidia-pytriton wheel has published flaws that let anybody who reaches it run code; "
             "put a gateway in front, or use NVIDIA's container, whose tritonserver is on PATH"
         )

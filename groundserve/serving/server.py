@@ -39,6 +39,7 @@ from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import kill_processes, session_tree
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import RunFolder, remove_dead
+from groundserve.serving.settings import check_cache, check_log_file
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
 from groundserve.serving.stubs import Stub, find_stubs
@@ -86,12 +87,15 @@ class TritonServer:
             cache_dir: Folder of the feature cache; no cache where None.
             cache_bytes: Most bytes in it; the models' default where None.
             log_file: File the server's log is appended to; stderr where None.
+
+        Raises:
+            InvalidRequestError: A port is out of range, or two are the same.
         """
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
         self._allowed_roots = [Path(root).resolve() for root in allowed_roots]
-        self._cache_dir = Path(cache_dir).resolve() if cache_dir is not None else None
+        self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else None
         self._cache_bytes = cache_bytes
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
@@ -126,11 +130,12 @@ class TritonServer:
             EngineMismatchError: The directory does not match its manifest or this version, is for a
                 GPU and there is none or the server is not one for GPUs, or the server cannot work
                 with this environment.
-            InvalidRequestError: An allowed root is not a folder, the cache's settings are wrong, or
-                the host is not one this server may listen on.
+            InvalidRequestError: There is no engine directory, an allowed root is not a folder, the
+                cache's settings or the log file are wrong, or the host is not one this server may
+                listen on.
             MissingExtraError: No tritonserver is installed.
-            UnavailableError: A port is taken, shared memory is short, or the server ended or is not
-                ready in time.
+            UnavailableError: A port is taken, shared memory or the cache's disk is full, or the
+                server ended or is not ready in time.
         """
         self._check()
         self._boot(timeout_seconds)
@@ -229,7 +234,8 @@ class TritonServer:
     def _check(self) -> None:
         installation = find_installation()
         check_host(installation, self._host)
-        self._model_environment()
+        check_log_file(self._log_file)
+        check_cache({**os.environ, **self._model_environment()})
         manifest = Manifest.load(self._engine_dir)
         check_gpu(manifest, installation)
         if manifest.builder["tensorrt"] is not None:
@@ -299,7 +305,7 @@ class TritonServer:
         if self._cache_bytes is not None:
             if self._cache_dir is None or self._cache_bytes <= 0:
                 raise InvalidRequestError(
-                    "cache_bytes must be > 0 and goes with cache_dir, got "
+                    "cache_bytes (--cache-bytes) must be > 0 and goes with cache_dir, got "
                     f"{self._cache_bytes} and {self._cache_dir}"
                 )
             variables[CACHE_BYTES_VARIABLE] = str(self._cache_bytes)

@@ -11,6 +11,7 @@ from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import GIB
+from python_backend.cache.private import check_room, prepare_directory
 
 CACHE_DIR_VARIABLE = "GROUNDSERVE_CACHE_DIR"
 CACHE_BYTES_VARIABLE = "GROUNDSERVE_CACHE_BYTES"
@@ -50,3 +51,12 @@ class CacheConfig:
                 f"{CACHE_BYTES_VARIABLE} must be a whole number, got {text!r}"
             )
         return cls(directory=Path(directory), max_bytes=int(text))
+
+    def check(self) -> None:
+        """Make the directory where it does not exist, and look whether it will do.
+
+        Raises:
+            InvalidRequestError: See `prepare_directory`.
+            UnavailableError: There is no room.
+        """
+        check_room(prepare_directory(self.directory), max_bytes=self.max_bytes)

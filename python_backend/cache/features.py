@@ -26,11 +26,15 @@ class FeatureCache:
     """Features and indexes of any videos in one directory, which others may share."""
 
     def __init__(self, config: CacheConfig, *, meter: Meter) -> None:
-        """Open the directory; one that cannot be used is counted and logged, never an error.
+        """Open the directory; what its disk does later is counted and logged, never an error.
 
         Args:
             config: Where it is.
             meter: Where hits, misses and what happens to the files is counted.
+
+        Raises:
+            InvalidRequestError: Others can change the directory, or it cannot be used; see
+                `prepare_directory`.
         """
         self._store = EntryStore(config.directory, max_bytes=config.max_bytes, meter=meter)
         self._meter = meter

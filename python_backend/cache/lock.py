@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from groundserve.deadline import Deadline
+from python_backend.cache.private import open_private
 
 _POLL_SECONDS = 0.01
 _MAX_OFFSET = 2**62
@@ -35,7 +36,7 @@ def locked(lock_file: Path, key: str, *, deadline: Deadline) -> Iterator[None]:
 
     Raises:
         DeadlineExceededError: Another process held it all the time.
-        OSError: The file cannot be opened for writing.
+        OSError: The file cannot be opened for writing, or is not a private one.
     """
     fd = _open(lock_file)
     try:
@@ -57,7 +58,7 @@ def is_locked(lock_file: Path, key: str) -> bool:
 
 
 def _open(lock_file: Path) -> int:
-    return os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return open_private(lock_file, os.O_RDWR | os.O_CREAT)
 
 
 def _try(fd: int, key: str) -> bool:

@@ -6,11 +6,16 @@ computes it once a file, and again when the file was changed: see `verified`.
 
 The least recently used files go first. When an entry was used last is the time of an empty file
 beside it: many disks keep no time of access, and a time set on the entry itself would look like a
-change of it. Nothing the disk does fails a caller: it costs a hit, is counted, and is logged once.
+change of it. Nothing the disk does fails a caller: it costs a hit, is counted, and is logged once a
+spell, until something can be written again. On a full disk older entries make room for a new one.
+
+Each use looks at the directory, and at each file once it is open: see `private`. Whatever else has
+the name of a file of ours is removed when room is made.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -25,6 +30,14 @@ from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
 from python_backend.cache.entry import CorruptEntryError, Entry, pack, unpack
 from python_backend.cache.lock import is_locked, locked
+from python_backend.cache.private import (
+    NotPrivateError,
+    check_private_directory,
+    is_private_file,
+    open_private,
+    prepare_directory,
+    remove,
+)
 from python_backend.cache.verified import VerifiedFiles, has_settled
 from python_backend.meter import Meter
 
@@ -33,7 +46,9 @@ logger = logging.getLogger(__name__)
 _ENTRY_NAME = re.compile(r"([0-9a-f]{64})\.entry")
 _USE_NAME = re.compile(r"([0-9a-f]{64})\.used")
 _PARTIAL_NAME = re.compile(r"([0-9a-f]{32})\.partial")
+_OUR_NAME = re.compile(rf"lock|{_ENTRY_NAME.pattern}|{_USE_NAME.pattern}|{_PARTIAL_NAME.pattern}")
 _TOKEN_LOCK_SECONDS = 1.0  # nobody else has the token, so this is never waited
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EntryStore:
@@ -46,24 +61,28 @@ class EntryStore:
             directory: For this purpose alone; it is made readable to this user only.
             max_bytes: Ceiling on all files; each writer passes it by one entry at most.
             meter: Where evictions, corrupted entries and failures of the disk are counted.
+
+        Raises:
+            InvalidRequestError: Others can change the directory, or it cannot be used; see
+                `prepare_directory`.
         """
-        self._directory = directory
-        self._lock_file = directory / "lock"
+        self._directory = prepare_directory(directory)
+        self._lock_file = self._directory / "lock"
         self._max_bytes = max_bytes
         self._meter = meter
         self._has_failed = False
         self._verified = VerifiedFiles()
         with self._forgiving():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(0)
 
     def read(self, key: str) -> Entry | None:
         """Return the entry of a key, None where there is no sound one; a bad one is removed."""
         path = self._path(key)
         with self._forgiving(), suppress(FileNotFoundError):
+            check_private_directory(self._directory)
             try:
                 return self._read(key, path)
-            except CorruptEntryError as error:
+            except (CorruptEntryError, NotPrivateError) as error:
                 self.discard(key, reason=str(error))
         return None
 
@@ -72,7 +91,7 @@ class EntryStore:
         self._meter.add("cache_corrupted")
         logger.warning("removed a corrupt cache entry: %s", reason)
         with self._forgiving():
-            self._path(key).unlink(missing_ok=True)
+            remove(self._path(key))
 
     def write(self, key: str, entry: Entry) -> None:
         """Store an entry, unless it alone is past the ceiling."""
@@ -81,9 +100,19 @@ class EntryStore:
         if num_bytes > self._max_bytes:
             return
         with self._forgiving():
+            self._reopen()
             total_bytes = self._make_room(num_bytes)
-            self._write(self._path(key), pieces)
+            try:
+                self._write(self._path(key), pieces)
+            except OSError as error:
+                if error.errno not in _FULL or not self._may_fit(num_bytes, total_bytes):
+                    raise
+                total_bytes = self._make_room(num_bytes, freeing=num_bytes)
+                self._write(self._path(key), pieces)
             self._meter.set_cache_bytes(total_bytes + num_bytes)
+            if self._has_failed:
+                self._has_failed = False
+                logger.warning("the feature cache is usable again")
 
     @contextmanager
     def locked(self, key: str, *, deadline: Deadline) -> Iterator[None]:
@@ -94,8 +123,15 @@ class EntryStore:
         """
         with ExitStack() as stack:
             with self._forgiving():
+                self._reopen()
                 stack.enter_context(locked(self._lock_file, key, deadline=deadline))
             yield
+
+    def _reopen(self) -> None:
+        """Make the directory anew where somebody removed it, and look at it again."""
+        with suppress(FileExistsError):
+            self._directory.mkdir(mode=0o700)
+        check_private_directory(self._directory)
 
     def _path(self, key: str) -> Path:
         return self._directory / f"{key}.entry"
@@ -104,7 +140,7 @@ class EntryStore:
         return self._directory / f"{key}.used"
 
     def _read(self, key: str, path: Path) -> Entry:
-        with path.open("rb") as file:
+        with open(open_private(path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_size > self._max_bytes:
                 raise CorruptEntryError("it is larger than the whole cache may be")
@@ -116,56 +152,84 @@ class EntryStore:
         if may_be_known and not is_verified:
             self._verified.add(status)
         with suppress(OSError):  # a directory that may only be read
-            self._use_path(key).touch(mode=0o600)
+            self._note_use(key)
         return entry
+
+    def _note_use(self, key: str) -> None:
+        fd = open_private(self._use_path(key), os.O_WRONLY | os.O_CREAT)
+        try:
+            os.utime(fd)
+        finally:
+            os.close(fd)
 
     def _write(self, path: Path, pieces: list[memoryview]) -> None:
         token = secrets.token_hex(16)
         partial = self._directory / f"{token}.partial"
         with locked(self._lock_file, token, deadline=Deadline.after(_TOKEN_LOCK_SECONDS)):
             try:
-                with partial.open("xb") as file:
+                fd = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                with open(fd, "wb") as file:
                     file.writelines(pieces)
                 partial.rename(path)
             except OSError:
                 partial.unlink(missing_ok=True)
                 raise
 
-    def _make_room(self, num_bytes: int) -> int:
-        """Evict until so many bytes fit, and return the bytes of the other files then."""
-        entries: dict[str, os.stat_result] = {}
-        used_ns: dict[str, int] = {}
-        total_bytes = 0
-        with os.scandir(self._directory) as found:
-            for file in found:
-                with suppress(FileNotFoundError):
-                    if self._is_abandoned(file.name):
-                        os.unlink(file)
-                        continue
-                    status = file.stat(follow_symlinks=False)
-                    total_bytes += status.st_size
-                    if entry := _ENTRY_NAME.fullmatch(file.name):
-                        entries[entry[1]] = status
-                    elif use := _USE_NAME.fullmatch(file.name):
-                        used_ns[use[1]] = status.st_mtime_ns
-        for key in used_ns.keys() - entries.keys():
-            self._use_path(key).unlink(missing_ok=True)
-        for key, status in entries.items():
-            used_ns[key] = max(status.st_mtime_ns, used_ns.get(key, 0))
-        for key in sorted(entries, key=used_ns.__getitem__):
-            if total_bytes + num_bytes <= self._max_bytes:
+    def _may_fit(self, num_bytes: int, total_bytes: int) -> bool:
+        """Tell whether a full disk would have room for an entry without any other one."""
+        system = os.statvfs(self._directory)
+        return system.f_bavail * system.f_frsize + total_bytes >= num_bytes
+
+    def _make_room(self, num_bytes: int, *, freeing: int = 0) -> int:
+        """Evict until so many bytes fit, and return the bytes of the other files then.
+
+        Args:
+            num_bytes: Of what is to be written.
+            freeing: Evict so many bytes at least, where there are so many.
+        """
+        files = self._sweep()
+        entries = {found[1]: name for name in files if (found := _ENTRY_NAME.fullmatch(name))}
+        uses = {found[1]: name for name in files if (found := _USE_NAME.fullmatch(name))}
+        for key in uses.keys() - entries.keys():
+            remove(self._directory / uses[key])
+
+        def last_use(key: str) -> int:
+            names = [entries[key], *filter(None, [uses.get(key)])]
+            return max(files[name].st_mtime_ns for name in names)
+
+        total_bytes = sum(status.st_size for status in files.values())
+        goal = min(self._max_bytes - num_bytes, total_bytes - freeing)
+        for key in sorted(entries, key=last_use):
+            if total_bytes <= goal:
                 break
-            self._path(key).unlink(missing_ok=True)
-            self._use_path(key).unlink(missing_ok=True)
-            self._meter.add("cache_evictions")
-            total_bytes -= entries[key].st_size
+            if remove(self._path(key)):
+                self._meter.add("cache_evictions")
+            remove(self._use_path(key))
+            total_bytes -= files[entries[key]].st_size
         self._meter.set_cache_bytes(total_bytes)
         return total_bytes
 
-    def _is_abandoned(self, name: str) -> bool:
-        """Tell whether a partial file's writer is gone: it would hold the lock of its token."""
-        partial = _PARTIAL_NAME.fullmatch(name)
-        return partial is not None and not is_locked(self._lock_file, partial[1])
+    def _sweep(self) -> dict[str, os.stat_result]:
+        """Return the files of ours by name, without what only has such a name, and leftovers."""
+        files: dict[str, os.stat_result] = {}
+        with os.scandir(self._directory) as found:
+            for file in found:
+                if not _OUR_NAME.fullmatch(file.name):
+                    continue
+                with suppress(FileNotFoundError):
+                    status = file.stat(follow_symlinks=False)
+                    if is_private_file(status):
+                        files[file.name] = status
+                    else:
+                        with suppress(OSError):  # a directory with files: who needs its name fails
+                            remove(self._directory / file.name)
+        for name in list(files):
+            token = _PARTIAL_NAME.fullmatch(name)
+            # A writer that lives holds the lock of its token.
+            if token and not is_locked(self._lock_file, token[1]):
+                remove(self._directory / name)
+                del files[name]
+        return files
 
     @contextmanager
     def _forgiving(self) -> Iterator[None]:

@@ -144,7 +144,7 @@ def test_small_shared_memory_is_refused_with_the_fix(engine_dirs, monkeypatch):
 
 @pytest.mark.parametrize("settings", [{"cache_bytes": 1}, {"cache_dir": "/c", "cache_bytes": 0}])
 def test_cache_settings_are_checked(engine_dirs, settings):
-    with pytest.raises(InvalidRequestError, match="cache_bytes must be > 0 and goes with"):
+    with pytest.raises(InvalidRequestError, match=r"\(--cache-bytes\) must be > 0 and goes with"):
         new_server(engine_dirs["cpu"], **settings).start()
 
 
@@ -157,7 +157,9 @@ def test_cache_settings_reach_the_models(engine_dirs, tmp_path):
 
 
 def test_allowed_root_must_be_a_folder(engine_dirs, tmp_path):
-    with pytest.raises(InvalidRequestError, match="an allowed root must be the absolute path"):
+    with pytest.raises(
+        InvalidRequestError, match=r"allowed root \(--allow-root\) must be the absolute path"
+    ):
         new_server(engine_dirs["cpu"], allowed_roots=[tmp_path / "missing"]).start()
 
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import random
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,13 +49,15 @@ def assert_holds(store: EntryStore, number: int) -> None:
 
 
 def test_what_is_written_is_read_by_another_process_too(tmp_path):
-    store, counts = open_store(tmp_path / "made" / "here")
+    store, counts = open_store(tmp_path / "made")
     store.write(key(1), entry(1))
     assert_holds(store, 1)
-    assert_holds(open_store(tmp_path / "made" / "here")[0], 1)
+    assert_holds(open_store(tmp_path / "made")[0], 1)
     assert store.read(key(2)) is None
-    assert counts.cache_bytes == file_of(tmp_path / "made" / "here", 1).stat().st_size
-    assert (tmp_path / "made" / "here").stat().st_mode & 0o777 == 0o700
+    assert counts.cache_bytes == file_of(tmp_path / "made", 1).stat().st_size
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in (tmp_path / "made").iterdir()}
+    assert modes == {"": 0o600, ".entry": 0o600, ".used": 0o600}
 
 
 def test_least_recently_used_go_first(tmp_path):
@@ -160,7 +163,7 @@ def test_partial_file_of_a_dead_writer_is_swept_and_a_live_ones_is_not(tmp_path)
     assert not live.exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EACCES])
 def test_disk_that_takes_nothing_costs_nothing_but_hits(tmp_path, monkeypatch, caplog, number):
     store, counts = open_store(tmp_path)
     store.write(key(1), entry(1))
@@ -168,27 +171,51 @@ def test_disk_that_takes_nothing_costs_nothing_but_hits(tmp_path, monkeypatch, c
     def refuse(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "rename", refuse)
-    monkeypatch.setattr(os, "utime", refuse)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        patch.setattr(os, "utime", refuse)
         for again in (2, 3):
             store.write(key(again), entry(again))
             assert store.read(key(again)) is None
-    assert_holds(store, 1)
+        assert_holds(store, 1)
     assert counts["cache_failures"] == 2
     assert len(caplog.records) == 1
     assert os.strerror(number) in caplog.text
     assert not list(tmp_path.glob("*.partial"))
+    store.write(key(2), entry(2))
+    assert_holds(store, 2)
+    assert "usable again" in caplog.text
 
 
-def test_directory_that_cannot_be_made_costs_nothing(tmp_path, caplog):
-    (tmp_path / "file").write_bytes(b"")
-    store, counts = open_store(tmp_path / "file" / "cache")
+def test_directory_removed_and_made_anew_is_used_again(tmp_path):
+    directory = tmp_path / "cache"
+    store, counts = open_store(directory)
+    store.write(key(1), entry(1))
+    shutil.rmtree(directory)
+    assert store.read(key(1)) is None
     with store.locked(key(1), deadline=Deadline.after(1)):
         store.write(key(1), entry(1))
+    assert_holds(store, 1)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(directory)
+    directory.mkdir(mode=0o755)
+    store.write(key(2), entry(2))
+    assert_holds(store, 2)
+    assert counts["cache_failures"] == 0
+
+
+def test_directory_made_anew_for_everybody_is_not_used(tmp_path, caplog):
+    directory = tmp_path / "cache"
+    store, counts = open_store(directory)
+    store.write(key(1), entry(1))
+    directory.chmod(0o777)
     assert store.read(key(1)) is None
-    assert counts["cache_failures"] >= 3
-    assert len(caplog.records) == 1
+    store.write(key(2), entry(2))
+    assert not file_of(directory, 2).exists()
+    assert counts["cache_failures"] == 2
+    assert caplog.text.count("can be changed by other users") == 1
+    directory.chmod(0o700)
+    assert_holds(store, 1)
 
 
 def test_waiting_for_a_lock_ends_at_the_deadline(tmp_path):
