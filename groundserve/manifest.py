@@ -109,14 +109,15 @@ class Manifest:
         """Read a manifest and check that this version of groundserve can serve it.
 
         Raises:
-            InvalidRequestError: There is no such directory.
-            EngineMismatchError: It is missing, damaged, or of another version.
+            InvalidRequestError: There is no such directory, or no manifest in it.
+            EngineMismatchError: It is damaged, or of another version.
         """
         path = engine_dir / MANIFEST_NAME
-        if not engine_dir.is_dir():
+        if not path.exists():
+            problem = f"it has no {MANIFEST_NAME}" if engine_dir.is_dir() else "no such directory"
             raise InvalidRequestError(
-                f"no such engine directory: {engine_dir}; make one with: "
-                f"groundserve build --checkpoint DIR --out {engine_dir}"
+                f"{engine_dir} is no engine directory: {problem}; make one with: "
+                "groundserve build --checkpoint DIR --out DIR"
             )
         try:
             raw = json.loads(path.read_text("utf-8"))

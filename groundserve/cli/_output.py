@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +16,53 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
+def print_step(step: str, seconds: float) -> None:
+    """Print a step that begins, and the seconds before it, as a plain line on stderr, at once."""
+    print(f"[{seconds:.1f} s] {step}", file=sys.stderr, flush=True)
+
+
+class StepLines:
+    """A line for each step, for where stderr is no terminal."""
+
+    def __init__(
+        self, *, write: Callable[[str, float], None] = print_step, every_seconds: float = 0.0
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            write: Takes a step that begins and the seconds since the start.
+            every_seconds: Least time between two lines; steps that come sooner are left out.
+        """
+        self._write = write
+        self._every_seconds = every_seconds
+        self._start = self._next = time.monotonic()
+
+    def show(self, step: str) -> None:
+        """Write the step that begins now."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every_seconds
+            self._write(step, now - self._start)
+
+
 @contextmanager
-def progress(first_step: str) -> Iterator[Callable[[str], None]]:
-    """Show a spinner on stderr (nothing where it is not a terminal); yields a step setter."""
+def progress(
+    first_step: str, *, write: Callable[[str, float], None] = print_step
+) -> Iterator[Callable[[str], None]]:
+    """Show the step in hand on stderr: a spinner on a terminal, elsewhere a line a step.
+
+    Args:
+        first_step: What is done first.
+        write: Writes such a line.
+
+    Yields:
+        What is to be called with each further step.
+    """
+    if not stderr.is_terminal:
+        lines = StepLines(write=write)
+        lines.show(first_step)
+        yield lines.show
+        return
     with stderr.status(first_step) as status:
         yield status.update
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.grid import grid_side
-from groundserve.limits import GIB, Limits
+from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
 
@@ -27,10 +27,11 @@ Row = tuple[str, str, str]
 _EXTRAS = {
     "serve": ("av", "matplotlib", "onnxruntime", "PIL", "pytriton", "rich", "tokenizers"),
     "build": ("huggingface_hub", "onnx", "onnxscript", "safetensors", "torch", "transformers"),
+    "train": ("av", "PIL", "pyarrow", "sklearn", "tensorboard", "torch", "transformers"),
 }
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
-_SMALL_SHM_BYTES = 256 * 1024**2
+_SHM_DIR = "/dev/shm"
 _PROBE_FRAMES = 4
 _FP16_MAX = 65504.0
 
@@ -44,9 +45,11 @@ def check_machine() -> Iterator[Row]:
         yield f"extra {extra}", "warn" if missing else "ok", detail if missing else "installed"
     yield _numpy_row()
     yield _server_row()
-    free = shutil.disk_usage("/dev/shm").free
-    detail = f"{free / 1024**2:.0f} MiB free; the models pass frames through it"
-    yield "/dev/shm", "ok" if free >= _SMALL_SHM_BYTES else "warn", detail
+    free = shutil.disk_usage(_SHM_DIR).free
+    # The least that any engines need; --engines tells what they do.
+    enough = free >= Limits.from_environment().max_upload_bytes
+    detail = f"{free // MIB} MiB free; videos, frames and features pass through it"
+    yield _SHM_DIR, "ok" if enough else "warn", detail
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     yield "NVIDIA GPU", "ok", f"{len(gpus)} found" if gpus else "none; profiles cpu and torch work"
     if gpus:
@@ -108,9 +111,10 @@ def check_checkpoint(
 
 
 def check_engines(engine_dir: Path) -> Iterator[Row]:
-    """Yield what serving an engine directory takes of its GPU, besides weights and activations.
+    """Yield what serving an engine directory takes besides weights and activations.
 
     Raises:
+        InvalidRequestError: There is no engine directory.
         EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
             changed.
     """
@@ -118,14 +122,15 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
     from groundserve.serving.repository import read_configs
 
     manifest = Manifest.load(engine_dir)
-    if manifest.device == "cpu":
-        yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
-        return
     # These alone are read here; hashing the weights takes minutes.
     configs_listed = {
         name: digest for name, digest in manifest.files.items() if name.endswith("/config.pbtxt")
     }
     replace(manifest, files=configs_listed).verify_files(engine_dir)
+    yield _shared_memory_row(engine_dir / REPOSITORY_NAME, manifest)
+    if manifest.device == "cpu":
+        yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
+        return
     configs = read_configs(engine_dir / REPOSITORY_NAME)
     memory = device_memory(configs, manifest.model, Limits.from_environment())
     yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"
@@ -152,6 +157,17 @@ def check_records(path: Path) -> Iterator[Row]:
     ascending = sum(index == sorted(index) and len(index) > 1 for index in records.values())
     detail = f"{ascending} of {len(records)} lists are in time order, not by score"
     yield "order", "warn" if ascending else "ok", detail
+
+
+def _shared_memory_row(repository: Path, manifest: Manifest) -> Row:
+    from groundserve.serving.shared_memory import check_room, needed_bytes
+
+    needed = needed_bytes(repository, manifest.model, Limits.from_environment())
+    try:
+        check_room(needed)
+    except UnavailableError as error:
+        return "shared memory", "fail", str(error)
+    return "shared memory", "ok", f"these engines need {needed // MIB} MiB of {_SHM_DIR}"
 
 
 def _is_installed(module: str) -> bool:

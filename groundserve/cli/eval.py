@@ -166,8 +166,8 @@ def _draw_digits(out: Path, *, seed: int, num_videos: int, num_frames: int) -> _
     from train.digits.dataset import VERSION, write_grounding_set
     from train.evaluation.records import read_grounding_records
 
-    if out.is_dir() and any(out.iterdir()):
-        raise InvalidRequestError(f"--keep must name an empty or new folder, {out} holds files")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InvalidRequestError(f"--keep must name an empty or new folder, {out} is none")
     path = write_grounding_set(
         out, split="test", seed=seed, num_videos=num_videos, num_frames=num_frames
     )

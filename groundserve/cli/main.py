@@ -10,23 +10,36 @@ from groundserve.errors import GroundserveError, InvalidRequestError, MissingExt
 if TYPE_CHECKING:
     from typer import Typer
 
-EXIT_CALLER_ERROR = 2
 EXIT_FAILURE = 1
+"""The command was right, and it failed."""
+EXIT_CALLER_ERROR = 2
+"""The command or what it was given is wrong; the same again fails again."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C: 128 and the number of the signal, as shells have it."""
+
+_EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, no room, ...);
+2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C and SIGTERM;
+`train` has 75, go on with --resume. docs/operations.md"""
 
 
 def main() -> None:
-    """Run the command line; errors of groundserve are one line on stderr, never a traceback."""
+    """Run the command line; expected errors are one line on stderr, never a traceback."""
     try:
         app = _app()
         app()
-    except (InvalidRequestError, MissingExtraError) as error:
-        _fail(error, EXIT_CALLER_ERROR)
+    except InvalidRequestError as error:
+        _fail(str(error), EXIT_CALLER_ERROR)
     except GroundserveError as error:
-        _fail(error, EXIT_FAILURE)
+        _fail(str(error), EXIT_FAILURE)
+    except KeyboardInterrupt:  # before a command runs; then typer ends it with the same code
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         sys.stderr.close()
         sys.exit(EXIT_FAILURE)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", EXIT_FAILURE)
 
 
 def _app() -> Typer:
@@ -43,6 +56,7 @@ def _app() -> Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="rich",
+        epilog=_EPILOG,
     )
     for module in (score, build, serve, doctor, compare, eval):
         app.command(module.NAME)(module.command)
@@ -58,9 +72,8 @@ def _app() -> Typer:
     return app
 
 
-def _fail(error: Exception, code: int) -> None:
-    message = " ".join(str(error).split())
-    print(f"groundserve: error: {message}", file=sys.stderr)
+def _fail(message: str, code: int) -> None:
+    print(f"groundserve: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -66,7 +66,7 @@ def command(
     )
     with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
         try:
-            with progress("starting tritonserver"):
+            with progress("starting tritonserver", write=_log_step):
                 server.start()
             supervisor = Supervisor(server)  # counts the stubs, so before anybody is told
             _print_addresses(server, as_json)
@@ -83,6 +83,12 @@ def _log_events_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _log_step(step: str, seconds: float) -> None:
+    from groundserve.serving.events import log_event
+
+    log_event("step", step=step, seconds=round(seconds, 1))
 
 
 def _print_addresses(server: TritonServer, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from groundserve.cli import train_convert
-from groundserve.cli._output import print_json, stderr, stdout
+from groundserve.cli._output import StepLines, print_json, stderr, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ NAME = "train"
 STAGES = ("projector", "images", "video", "grounding")
 EXIT_NOT_USABLE = 2
 """Of `train check`, as of everything that the caller has to change."""
+
+_LINE_SECONDS = 10.0
 
 app = typer.Typer(
     help="""Train one stage and write a checkpoint that `build` and `score` take.
@@ -169,9 +171,13 @@ def _known_stage(stage: str | None) -> Stage | None:
 
 @contextmanager
 def _check_progress() -> Iterator[CheckProgress]:
-    """Show how far a check is on stderr (nothing where it is not a terminal)."""
+    """Show how far a check is on stderr: a bar on a terminal, elsewhere a line now and then."""
+    if not stderr.is_terminal:
+        lines = StepLines(every_seconds=_LINE_SECONDS)
+        yield lambda what, done, total: lines.show(f"{what}: {done} of {total}")
+        return
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=stderr) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -184,14 +190,20 @@ def _check_progress() -> Iterator[CheckProgress]:
 
 @contextmanager
 def _progress_bar() -> Iterator[OnStep]:
-    """Show steps, loss and time left on stderr (nothing where it is not a terminal)."""
+    """Show steps, loss and time left on stderr: a bar on a terminal, else a line now and then."""
+    if not stderr.is_terminal:
+        lines = StepLines(every_seconds=_LINE_SECONDS)
+        if _is_first():
+            lines.show("loading")
+        yield lambda report: lines.show(_describe(report)) if _is_first() else None
+        return
     columns = ("{task.description}", "loss {task.fields[loss]}", "{task.fields[unreadable]}")
     with Progress(
         *map(TextColumn, columns),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=stderr,
-        disable=not (_is_first() and stderr.is_terminal),
+        disable=not _is_first(),
     ) as progress:
         task = progress.add_task("loading", total=None, loss="-", unreadable="")
 
@@ -206,6 +218,12 @@ def _progress_bar() -> Iterator[OnStep]:
             )
 
         yield show
+
+
+def _describe(report: StepReport) -> str:
+    loss = "no loss" if report.loss is None else f"loss {report.loss:.4f}"
+    unreadable = f", {report.num_unreadable} unreadable" if report.num_unreadable else ""
+    return f"step {report.step} of {report.num_steps}, epoch {report.epoch:.2f}, {loss}{unreadable}"
 
 
 def _is_first() -> bool:

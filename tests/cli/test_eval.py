@@ -15,6 +15,7 @@ from groundserve.cli.main import main
 from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import InvalidRequestError
 from groundserve.results import ScoreResult, build_query_results
+from tests.cli.steps import assert_one_error
 from train.evaluation.records import GroundingRecord
 
 CHECKPOINT = str(SHIPPED_CHECKPOINT)
@@ -233,9 +234,7 @@ def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
     places = {"{records}": media / "records.json", "{root}": media, "{text}": __file__}
     code, out, err = run(*[places.get(arg, arg) for arg in args])
     assert (code, out) == (2, "")
-    assert err.startswith("groundserve: error: ")
-    assert message in err
-    assert err.count("\n") == 1
+    assert_one_error(err, message)
 
 
 @pytest.mark.parametrize(
@@ -262,9 +261,7 @@ def test_bad_records_are_one_line_and_exit_2(records, message, run, media, tmp_p
     path.write_text(records, "utf-8")
     code, out, err = run("--records", path, "--media-root", media, "--checkpoint", CHECKPOINT)
     assert (code, out) == (2, "")
-    assert err.startswith("groundserve: error: ")
-    assert message in err
-    assert err.count("\n") == 1
+    assert_one_error(err, message)
 
 
 class FakeScorer:

@@ -14,6 +14,7 @@ import pytest
 
 from groundserve.cli.train import STAGES
 from groundserve.modeling.checkpoint import Checkpoint
+from tests.cli.steps import assert_one_error
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
 from train.config import Stage
@@ -300,6 +301,4 @@ def test_help_has_an_example():
 
 def assert_refused(said, message):
     assert said.returncode == 2
-    assert message in said.stderr
-    assert said.stderr.startswith("groundserve: error: ")
-    assert said.stderr.count("\n") == 1
+    assert_one_error(said.stderr, message)

@@ -96,7 +96,7 @@ def test_only_loopback_with_the_wheels_server(tmp_path):
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1 --x", ""])
 def test_host_must_be_an_ipv4_address(tmp_path, host):
-    with pytest.raises(InvalidRequestError, match="host must be an IPv4 address"):
+    with pytest.raises(InvalidRequestError, match=r"\(--host\) must be an IPv4 address"):
         check_host(TritonInstallation(executable=tmp_path / "tritonserver"), host)
 
 
