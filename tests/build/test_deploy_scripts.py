@@ -127,6 +127,7 @@ def test_no_file_is_a_wrong_call():
 # fail without one (NVIDIA/k8s-device-plugin 081a3ce, cmd/mps-control-daemon/mps/daemon.go: Start,
 # AssertHealthy).
 CONTROL = """#!/bin/sh
+[ "$FAULT" != "hang$*" ] || exec sleep 600
 echo "control $* pipes=$CUDA_MPS_PIPE_DIRECTORY log=$CUDA_MPS_LOG_DIRECTORY" >> "$CALLS"
 pid_file=$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid
 if [ "$*" = -d ]; then
@@ -139,6 +140,12 @@ else
     echo 100.0
 fi
 """
+TIMEOUT = """#!/bin/sh
+[ "$1" = 30 ] || exit 9
+shift
+exec /usr/bin/timeout 1 "$@"
+"""
+"""Shortens what the entry point allows."""
 GROUNDSERVE = """#!/bin/sh
 echo "groundserve $* pipes=$CUDA_MPS_PIPE_DIRECTORY" >> "$CALLS"
 exit 7
@@ -154,7 +161,7 @@ def start(tmp_path):
         folder.mkdir()
 
     def start(*arguments: str, control: bool = True, fault: str = "", **environment: str):
-        programs = {"groundserve": GROUNDSERVE} | (
+        programs = {"groundserve": GROUNDSERVE, "timeout": TIMEOUT} | (
             {"nvidia-cuda-mps-control": CONTROL} if control else {}
         )
         for name, text in programs.items():
@@ -223,8 +230,10 @@ def test_a_build_needs_no_mps(start):
         ({"control": False}, "NVIDIA_DRIVER_CAPABILITIES must have compute"),
         ({"fault": "start"}, "the control daemon did not start"),
         ({"fault": "mute"}, "the control daemon does not answer"),
+        ({"fault": "hang-d"}, "the control daemon did not start"),
+        ({"fault": "hang"}, "the control daemon does not answer"),
     ],
-    ids=["absent", "does_not_start", "does_not_answer"],
+    ids=["absent", "does_not_start", "does_not_answer", "hangs_at_start", "hangs_at_a_question"],
 )
 def test_mps_that_was_asked_for_and_is_not_there_ends_the_container(options, message, start):
     run, calls = start("serve", GROUNDSERVE_MPS="1", **options)

@@ -18,7 +18,7 @@ import torch
 from engine_build.trtllm import EngineLimits, build_engine
 from engine_build.trtllm.build import build_command, check_log
 from engine_build.trtllm.convert import DTYPE_NAMES
-from groundserve.errors import UnsupportedError
+from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.embeddings import write_embeddings
 from groundserve.profiles import get_profile
@@ -213,6 +213,13 @@ def test_a_gpu_build_hands_its_timing_cache_on(tmp_path, monkeypatch):
 def test_build_engine_passes_the_builders_words_on(machine, tmp_path):
     machine(shell("echo one", "echo the reason >&2", "exit 3"))
     with pytest.raises(UnsupportedError, match=r"trtllm-build ended with code 3:\none\nthe reason"):
+        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+
+
+def test_build_engine_ends_a_builder_that_hangs(machine, tmp_path, monkeypatch):
+    machine(shell("exec /bin/sleep 600"))
+    monkeypatch.setattr("engine_build.trtllm.build._MAX_BUILD_SECONDS", 0.2)
+    with pytest.raises(UnavailableError, match="trtllm-build did not end within .* and was ended"):
         build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
 
 

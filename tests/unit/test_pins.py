@@ -1,0 +1,131 @@
+"""Every package is pinned: constraints.txt has what is installed here, and nothing stale."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import distributions
+
+import pytest
+from packaging.version import Version
+
+from scripts.fetch_clips import SHA256, WHEEL
+from scripts.pin import CHOICES, CONSTRAINTS, IMAGE_LOCK, inputs_digest
+from tests.reference import REPOSITORY
+
+OURS = {"groundserve"}
+OF_THE_VENV = {"pip"}
+"""What `python -m venv` brings. It installs the rest, so it is not among what it installs."""
+BUILDS = {"hatchling", "setuptools", "wheel"}
+"""What pip installs into a build of its own, with all that these need; they need not be here."""
+MISSING = REPOSITORY / "deploy" / "missing.py"
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins() -> dict[str, tuple[str, set[str]]]:
+    """Name -> version, and the names of what needs it."""
+    found = {}
+    for line in CONSTRAINTS.read_text("utf-8").splitlines()[1:]:
+        match = re.fullmatch(r"(\S+)==([^\s;]+)(?: ; [^#]+)?  # via (.+)", line)
+        assert match, line
+        needed_by = {normal(re.split(r"[\s(]", name)[0]) for name in match[3].split(", ")}
+        found[normal(match[1])] = (match[2], needed_by)
+    return found
+
+
+def installed() -> dict[str, str]:
+    return {normal(one.name): one.version for one in distributions()}
+
+
+@pytest.mark.parametrize("path", [CONSTRAINTS, IMAGE_LOCK], ids=lambda path: path.name)
+def test_pins_follow_from_todays_requirements(path):
+    first = path.read_text("utf-8").splitlines()[0]
+    assert inputs_digest() in first, "requirements have changed: run scripts/pin.py"
+
+
+def test_all_that_is_installed_is_pinned():
+    unpinned = installed().keys() - pins().keys() - OURS - OF_THE_VENV
+    assert not unpinned, "run scripts/pin.py, or uninstall what make did not install"
+
+
+def test_installed_versions_are_the_pinned_ones():
+    here = installed()
+    for name, (version, _) in pins().items():
+        if name in here:
+            # Another build of torch has a local version behind it: 2.13.0+cpu.
+            assert Version(here[name]).public == Version(version).public, name
+
+
+def test_pins_that_are_not_installed_belong_to_builds_or_to_cuda():
+    """torch for a CPU comes without the libraries of CUDA, which its other builds need."""
+    needed_by = {name: needs for name, (_, needs) in pins().items()}
+
+    def leads_to(name: str, roots: set[str], seen: frozenset[str] = frozenset()) -> bool:
+        if name in roots:
+            return True
+        above = needed_by.get(name, set()) - seen
+        return any(leads_to(one, roots, seen | {name}) for one in above)
+
+    for name in pins().keys() - installed().keys():
+        assert leads_to(name, BUILDS | {"torch"}), f"{name} is stale"
+
+
+def test_choices_are_kept():
+    version_of = {name: version for name, (version, _) in pins().items()}
+    chosen = re.findall(r"^([\w.-]+)==(\S+)", CHOICES.read_text("utf-8"), re.MULTILINE)
+    assert len(chosen) >= 7
+    for name, version in chosen:
+        assert version_of[normal(name)] == version
+
+
+def test_what_the_issue_of_a_day_may_break_is_pinned():
+    assert {"grpcio", "protobuf", "aiohttp", "gevent", "hatchling", "setuptools"} <= pins().keys()
+
+
+def test_clips_come_from_one_wheel():
+    assert re.fullmatch(r"[\w-]+==[\d.]+", WHEEL)
+    assert re.fullmatch(r"[0-9a-f]{64}", SHA256)
+
+
+def entries(text: str) -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.MULTILINE)
+    return {normal(name): version for name, version in found}
+
+
+def test_image_has_the_versions_that_are_tested_here_with_hashes():
+    text = IMAGE_LOCK.read_text("utf-8")
+    locked = entries(text)
+    assert {"av", "nvidia-dali-cuda130", "onnxruntime", "grpcio", "protobuf"} <= locked.keys()
+    assert "tritonclient" not in locked  # its version follows the image's protobuf
+    for name, version in locked.items():
+        assert pins()[name][0] == version, name
+    for entry in re.split(r"\n(?=\S)", text)[1:]:
+        assert re.search(r" \\\n    --hash=sha256:[0-9a-f]{64}", entry), entry
+
+
+def test_image_takes_what_it_lacks():
+    """As deploy/Dockerfile does, with an image that has nothing, and one that has all."""
+    printed = [
+        subprocess.run(
+            [sys.executable, *flags, MISSING, IMAGE_LOCK],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for flags in ([], ["-S"])  # -S: without the packages that are installed
+    ]
+    has_all, has_nothing = map(entries, printed)
+    assert has_all == {}
+    assert has_nothing == entries(IMAGE_LOCK.read_text("utf-8"))
+    assert printed[1].count("--hash") == IMAGE_LOCK.read_text("utf-8").count("--hash")
+
+
+def test_makefile_installs_and_builds_by_the_pins():
+    text = (REPOSITORY / "Makefile").read_text("utf-8")
+    assert "export PIP_CONSTRAINT := constraints.txt" in text
+    assert "export PIP_BUILD_CONSTRAINT := constraints.txt" in text
+    assert "$(STAMP): pyproject.toml constraints.txt" in text
