@@ -1,9 +1,9 @@
 """Pin every package: uv on PATH (pip install uv), then python scripts/pin.py [--upgrade].
 
 Writes `constraints.txt`, which `make` and CI install by: all that the extras and the build need on
-Linux with Python 3.11 and 3.12, x86_64 and aarch64. It has no hashes: one hash in a constraints file
-makes pip demand one of everything, which no editable install has, and other builds of torch, as
-those for a CPU, have others. Writes `deploy/requirements.lock` too, with hashes, for the image.
+Linux with Python 3.11 and 3.12, x86_64 and aarch64. It has no hashes: one hash in a constraints
+file makes pip demand one of everything, which no editable install has, and other builds of torch,
+as those for a CPU, have others. Writes `deploy/requirements.lock` too, with hashes, for the image.
 """
 
 from __future__ import annotations

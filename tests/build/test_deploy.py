@@ -340,6 +340,11 @@ def test_docs_pod_is_like_the_compose_server():
     assert container["args"][0] == "serve"
     options = {word.partition("=")[0] for word in container["args"][1:]}
     assert options <= options_of("serve")
+    (first,) = pod["initContainers"]
+    owner = pod["securityContext"]["runAsUser"]
+    assert first["command"][2] == f"chmod 700 /cache && chown {owner}:{owner} /cache"
+    assert first["securityContext"]["runAsUser"] == 0
+    assert "--cache-dir=/cache" in container["args"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in pod["volumes"]
     }

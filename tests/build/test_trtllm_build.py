@@ -219,7 +219,7 @@ def test_build_engine_passes_the_builders_words_on(machine, tmp_path):
 def test_build_engine_ends_a_builder_that_hangs(machine, tmp_path, monkeypatch):
     machine(shell("exec /bin/sleep 600"))
     monkeypatch.setattr("engine_build.trtllm.build._MAX_BUILD_SECONDS", 0.2)
-    with pytest.raises(UnavailableError, match="trtllm-build did not end within .* and was ended"):
+    with pytest.raises(UnavailableError, match="trtllm-build did not end within"):
         build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
 
 
