@@ -174,6 +174,26 @@ def test_findings_of_doctor_are_1(run, monkeypatch):
     assert json.loads(out)["ok"] is False
 
 
+def findings_of(out):
+    return {row["subject"]: row for row in json.loads(out)["findings"]}
+
+
+def test_doctor_says_what_engines_need_of_shared_memory(run, places, monkeypatch):
+    args = ("doctor", "--engines", places["engines"], "--json")
+    code, out, _ = run(*args)
+    assert code == 0
+    assert findings_of(out)["extra train"]["status"] == "ok"
+    need = findings_of(out)["shared memory"]
+    assert need["status"] == "ok"
+    assert re.fullmatch(r"these engines need \d+ MiB of /dev/shm", need["detail"])
+    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**49))
+    code, out, _ = run(*args)
+    assert code == 1
+    assert findings_of(out)["shared memory"]["status"] == "fail"
+    assert "--shm-size=" in findings_of(out)["shared memory"]["detail"]
+    assert findings_of(out)["/dev/shm"]["status"] == "warn"
+
+
 @pytest.mark.parametrize("args", [("--help",), ("doctor", "--json"), ("compare", "a", "a")])
 def test_done_is_0(run, tmp_path, args):
     (tmp_path / "a").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')

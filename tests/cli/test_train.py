@@ -14,7 +14,7 @@ import pytest
 
 from groundserve.cli.train import STAGES
 from groundserve.modeling.checkpoint import Checkpoint
-from tests.cli.steps import assert_one_error
+from tests.cli.steps import assert_one_error, read_steps
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
 from train.config import Stage
@@ -77,6 +77,7 @@ def test_train_writes_a_checkpoint(finished):
     assert said.stdout.startswith(f"checkpoint {final}: 4 steps, loss ")
     assert said.stdout.endswith("2 unreadable records\n")
     assert "cannot read 1.mp4, record #1: cannot open the video" in said.stderr
+    assert read_steps(said.stderr)[0][1] == "loading"
     Checkpoint.open(final).load_grounding()
 
 
@@ -98,6 +99,7 @@ def test_train_in_two_processes_speaks_once(tmp_path):
     assert said.stdout.count("checkpoint ") == 1, said.stderr
     assert "2 steps" in said.stdout
     assert said.stderr.count("cannot read 1.mp4, record #1") == 1
+    assert said.stderr.count(" s] loading\n") == 1
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
@@ -275,6 +277,7 @@ def test_check_prints_a_table(checked):
     lines = said.stdout.splitlines()
     assert any(line.startswith("ok ") and "36 items, 4 files" in line for line in lines)
     assert any(line.startswith("fail  usable") for line in lines)
+    assert read_steps(said.stderr)[0][1] == "files: 1 of 4"
     assert "cores a GPU" in said.stdout
 
 
