@@ -70,6 +70,7 @@ def test_each_kind_of_process_killed_once(engine_dirs, clips, tmp_path):
         "model_reloaded": 1,
         "server_died": 1,
         "server_restarted": 1,
+        "step": 1,
     }
 
 
