@@ -221,7 +221,10 @@ def test_ctrl_c_is_130_without_a_traceback():
         program.stderr.readline()  # its first step
         program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=60)
-    assert (program.returncode, out) == (130, b"")
+    # As shells have it: the signal itself may end it, where a library that is being loaded has
+    # taken Python's handler away for a moment.
+    code = 128 - program.returncode if program.returncode < 0 else program.returncode
+    assert (code, out) == (130, b"")
     assert b"Traceback" not in err
 
 
