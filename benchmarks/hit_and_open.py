@@ -82,7 +82,7 @@ def measure_open(folder: Path, codec: str, repeats: int) -> dict[str, Any]:
         ((segment, _),) = list(opened.cut(np.array([60])))
     data = bytes(segment)
     return in_turn(
-        lambda: open_container(io.BytesIO(data)).close(),
+        lambda: open_container(io.BytesIO(data), Limits()).close(),
         lambda: open_segment(io.BytesIO(data)).close(),
         repeats,
     )

@@ -28,6 +28,8 @@ class Limits:
     """Presentation time of the last frame."""
     max_side_pixels: int = 8192
     """Coded width and height."""
+    max_frame_pixels: int = 8192 * 4352
+    """Width times height: the largest picture of level 6.2 in H.264, HEVC and AV1, for 8K video."""
     max_num_frames: int = 1024
     """Sampled frames T."""
     max_queries: int = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 
@@ -16,9 +17,18 @@ from PIL import Image
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import check_sides, open_segment, select_video_stream
+from groundserve.media._container import (
+    check_codec_size,
+    check_size,
+    decoder_options,
+    open_segment,
+    select_video_stream,
+)
 from groundserve.media._packets import is_hidden_packet, read_packets
 from groundserve.media.segments import Segments
+
+_SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
+"""What a decoder says of a picture past `decoder_options`, ERANGE dav1d; damage is rarely that."""
 
 
 def decode_segments(
@@ -70,16 +80,32 @@ def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
-def decode_all(stream: VideoStream, packets: list[Packet[VideoStream]]) -> Iterator[VideoFrame]:
-    """Yield frames in presentation order, as far as the decoder gets."""
+def decode_all(
+    stream: VideoStream, packets: list[Packet[VideoStream]], limits: Limits
+) -> Iterator[VideoFrame]:
+    """Yield frames in presentation order, as far as the decoder gets.
+
+    Raises:
+        MediaError: A frame is past the limits on its size, also one that does not come out.
+    """
+    codec = stream.codec_context
+    codec.options = decoder_options(limits)
     try:
-        for packet in packets:
-            yield from stream.decode(packet)
-        yield from stream.decode(None)
+        for packet in (*packets, None):
+            for frame in stream.decode(packet):
+                check_codec_size(codec, limits)
+                check_size(frame.width, frame.height, limits)
+                yield frame
     except MemoryError:
         raise
-    except av.FFmpegError:
-        return
+    except av.FFmpegError as error:
+        check_codec_size(codec, limits)
+        if error.errno in _SIZE_REFUSALS:
+            raise MediaError(
+                "a frame of the video is damaged, or too large: at most "
+                f"{limits.max_side_pixels} pixels a side (max_side_pixels) and "
+                f"{limits.max_frame_pixels} in all (max_frame_pixels)"
+            ) from None
 
 
 def _decode_targets(
@@ -92,23 +118,22 @@ def _decode_targets(
             stream = select_video_stream(container)
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = num_threads
-            for number, frame in _decode_ranks(container, stream, local_frames):
-                check_sides(frame.width, frame.height, limits)
+            for number, frame in _decode_ranks(container, stream, local_frames, limits):
                 yield first_target + number, frame
-            codec = stream.codec_context
-            if codec.width:  # read from the last packets; no frame comes out of one too large
-                check_sides(codec.width, codec.height, limits)
         first_target += len(local_frames)
 
 
 def _decode_ranks(
-    container: InputContainer, stream: VideoStream, local_frames: NDArray[np.int32]
+    container: InputContainer,
+    stream: VideoStream,
+    local_frames: NDArray[np.int32],
+    limits: Limits,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
     packets = list(read_packets(container, stream))
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
-    for frame in decode_all(stream, packets):
+    for frame in decode_all(stream, packets, limits):
         number = wanted.pop(frame.pts, None)
         if number is not None:
             yield number, frame

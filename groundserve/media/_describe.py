@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from av.video.stream import VideoStream
 
 from groundserve.limits import Limits
-from groundserve.media._container import check_sides, open_segment, select_video_stream
+from groundserve.media._container import open_segment, select_video_stream
 from groundserve.media._decode import decode_all, quarter_turns
 from groundserve.media._packets import read_packets
 from groundserve.media.stream import StreamInfo
@@ -35,13 +35,13 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
     Where nothing decodes, what probing the video found is returned: asking for a frame will fail.
 
     Raises:
-        MediaError: The frame's sides are past the limit.
+        MediaError: The frame's size is past a limit.
     """
     with open_segment(io.BytesIO(file)) as container:
         stream = select_video_stream(container)
         # One thread gives a frame as soon as it can; several would first fill their queue.
         stream.codec_context.thread_type = "NONE"
-        frame = next(decode_all(stream, list(read_packets(container, stream))), None)
+        frame = next(decode_all(stream, list(read_packets(container, stream)), limits), None)
         codec = video.codec_context
         codec_name = codec.codec.canonical_name
         if frame is None:
@@ -52,7 +52,6 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
                 height=codec.height,
                 rotation=0,
             )
-        check_sides(frame.width, frame.height, limits)
         return Appearance(
             codec_name=codec_name,
             pixel_format=frame.format.name,

@@ -66,8 +66,15 @@ def is_hidden_packet(packet: Packet[VideoStream]) -> bool:
     return is_vp8 and not memoryview(packet)[0] & 0x10
 
 
-def list_packets(container: InputContainer, stream: VideoStream, limits: Limits) -> PacketTable:
+def list_packets(
+    packets: Iterator[Packet[VideoStream]], stream: VideoStream, limits: Limits
+) -> PacketTable:
     """Demux the whole stream, nothing is decoded.
+
+    Args:
+        packets: All that hold data, in decode order.
+        stream: The stream that they are of.
+        limits: Ceilings on the video.
 
     Raises:
         MediaError: A packet has no time, one lies past `max_duration_seconds`, or there are more
@@ -77,7 +84,7 @@ def list_packets(container: InputContainer, stream: VideoStream, limits: Limits)
     is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
     time_base = _time_base(stream)
     start = stream.start_time
-    for packet in islice(read_packets(container, stream), _max_packets(limits) + 1):
+    for packet in islice(packets, _max_packets(limits) + 1):
         if packet.pts is None:
             raise MediaError(
                 f"frame {len(pts)} of the file (in decode order) has no presentation time; "

@@ -11,8 +11,9 @@ from av.video.stream import VideoStream
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import check_sides, open_container, select_video_stream
+from groundserve.media._container import check_size, open_container, select_video_stream
 from groundserve.media._describe import Appearance, describe_segment
+from groundserve.media._file import CountedFile
 from groundserve.media._packets import (
     PacketTable,
     announced_seconds,
@@ -31,20 +32,25 @@ class PacketReader:
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, path: str, limits: Limits) -> None:
+    def __init__(self, fd: int, limits: Limits) -> None:
         """Open and demux the whole file once.
 
+        Args:
+            fd: Descriptor of the file, which stays the caller's.
+            limits: Ceilings on the video.
+
         Raises:
-            MediaError: See `select_video_stream`, `check_sides`, `list_packets`, `describe`.
+            MediaError: See `CountedFile`, `select_video_stream`, `check_size`, `list_packets`,
+                `describe`.
         """
-        self._path = path
+        self._fd = fd
         self._limits = limits
         self._appearance: Appearance | None = None
         self._open()
         try:
             check_duration(announced_seconds(self.stream), limits)
             check_count(self.stream.frames, limits)
-            self.table = list_packets(self.container, self.stream, limits)
+            self.table = list_packets(self._packets(), self.stream, limits)
             self.index = describe(self.container, self.stream, self.table)
         except BaseException:
             self.close()
@@ -64,7 +70,7 @@ class PacketReader:
                     return packets
         self.close()
         self._open()
-        packets = self._take(read_packets(self.container, self.stream), 0, first, stop)
+        packets = self._take(self._packets(), 0, first, stop)
         if packets is None:
             raise MediaError("the file's packets differ from one reading to the next")
         return packets
@@ -80,14 +86,22 @@ class PacketReader:
         self.container.close()
 
     def _open(self) -> None:
-        self.container = open_container(self._path)
+        self._file = CountedFile(self._fd)
+        self.container = open_container(self._file, self._limits)
         try:
             self.stream = select_video_stream(self.container)
             codec = self.stream.codec_context
-            check_sides(codec.width, codec.height, self._limits)
+            check_size(codec.width, codec.height, self._limits)
         except BaseException:
             self.container.close()
             raise
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the packets from where the container stands; a file without any is given up."""
+        self._file.restart_count()
+        for packet in read_packets(self.container, self.stream):
+            self._file.restart_count()
+            yield packet
 
     def _read_after_seek(
         self, timestamp: int, first: int, stop: int
@@ -96,7 +110,7 @@ class PacketReader:
             self.container.seek(timestamp, stream=self.stream)
         except av.FFmpegError:
             return None
-        packets = read_packets(self.container, self.stream)
+        packets = self._packets()
         landed = next(packets, None)
         position = self.table.find(landed) if landed else None
         if landed is None or position is None:

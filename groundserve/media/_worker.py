@@ -25,6 +25,7 @@ from groundserve.media._reader import PacketReader
 from groundserve.media._sandbox import (
     allow_cpu_seconds,
     allow_more_memory,
+    be_killed_first,
     die_with_peer,
     limit_resources,
 )
@@ -86,9 +87,8 @@ class Worker:
     def _open(self, fd: int) -> Message:
         self._close()
         self._fd = fd
-        # Opening through /proc makes a file description of our own, with its own offset.
         with allow_more_memory(_OPEN_BYTES):
-            self._reader = PacketReader(f"/proc/self/fd/{fd}", self._config.limits)
+            self._reader = PacketReader(fd, self._config.limits)
         index = vars(self._reader.index).copy()
         arrays = {name: index.pop(name) for name in ("pts_seconds", "is_key")}
         return Message(fields=index, arrays=arrays)
@@ -123,6 +123,7 @@ def main(socket_fd: str, config_json: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     av.logging.set_level(None)
     with socket.socket(fileno=int(socket_fd)) as peer:
+        be_killed_first()
         die_with_peer(peer)
         limit_resources(address_space_bytes=config.address_space_bytes)
         channel, worker = Channel(peer), Worker(config)

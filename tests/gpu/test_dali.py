@@ -12,9 +12,9 @@ from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from groundserve.media._cut import cut_segments
-from groundserve.media._reader import PacketReader
 from python_backend.decode import DaliDecoder, PyAVDecoder, memory
 from python_backend.meter import Counts
+from tests.media_assets.reading import reader_of
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -24,7 +24,7 @@ TARGETS = np.array([0, 1, 24, 57, 100, 101, 102, 180, 249])
 
 @pytest.fixture(scope="module")
 def segments(clips):
-    with closing(PacketReader(str(clips["bikes"]), Limits())) as reader:
+    with reader_of(clips["bikes"]) as reader:
         yield cut_segments(reader, TARGETS)
 
 

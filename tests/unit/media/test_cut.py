@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +26,11 @@ from tests.media_assets import (
     VP8_HIDDEN,
     Asset,
 )
+from tests.media_assets.reading import reader_of
 
 MakeAsset = Callable[[Asset], Path]
 DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
 Frames = NDArray[np.uint8]
-
-
-@contextmanager
-def reader_of(path: Path) -> Iterator[PacketReader]:
-    with closing(PacketReader(str(path), Limits())) as reader:
-        yield reader
 
 
 def cut_and_decode(reader: PacketReader, frame_indices: list[int], num_threads: int = 1) -> Frames:

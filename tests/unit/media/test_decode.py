@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments, resize
-from groundserve.media._reader import PacketReader
+from groundserve.media._file import CountedFile
 from tests.media_assets import (
     H264,
     MPEG4_AVI,
@@ -29,6 +28,7 @@ from tests.media_assets import (
     asset_maker,
 )
 from tests.media_assets.h264_headers import without_vui
+from tests.media_assets.reading import reader_of
 from tests.media_assets.whole_file import decode_whole_file
 
 MakeAsset = Callable[[Asset], Path]
@@ -38,7 +38,7 @@ DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
 @pytest.fixture
 def cut_asset(make_asset: MakeAsset) -> Callable[..., Segments]:
     def cut(asset: Asset, *frame_indices: int) -> Segments:
-        with closing(PacketReader(str(make_asset(asset)), Limits())) as reader:
+        with reader_of(make_asset(asset)) as reader:
             return cut_segments(reader, np.array(frame_indices))
 
     return cut
@@ -128,11 +128,10 @@ def test_ffmpeg_probes_the_video_and_no_segment_of_it(
         return av_open(file, mode, **arguments)
 
     monkeypatch.setattr(av, "open", spy)
-    path = str(make_asset(asset))
-    with closing(PacketReader(path, Limits())) as reader:
+    with reader_of(make_asset(asset)) as reader:
         segments = cut_segments(reader, np.arange(reader.index.num_source_frames))
     assert len(decode(segments)) == asset.num_frames
-    assert probed == [path]
+    assert [type(file) for file in probed] == [CountedFile]
 
 
 @pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0"])
@@ -145,7 +144,7 @@ def test_h264_that_does_not_say_how_far_frames_are_reordered(
     path = asset_maker(tmp_path)(Asset(name="plain.mp4", arguments=arguments, num_frames=48))
     whole = decode_whole_file(path)
     path.write_bytes(without_vui(path.read_bytes()))
-    with closing(PacketReader(str(path), Limits())) as reader:
+    with reader_of(path) as reader:
         for frame_indices in (range(48), range(0, 48, 5), [1], [30]):
             segments = cut_segments(reader, np.array(frame_indices))
             np.testing.assert_array_equal(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
-from groundserve.media._reader import PacketReader
 from tests.media_assets import (
     AUDIO_AND_VIDEO,
     COVER_ART,
@@ -30,6 +28,7 @@ from tests.media_assets import (
     VP8_HIDDEN,
     Asset,
 )
+from tests.media_assets.reading import reader_of
 
 MakeAsset = Callable[[Asset], Path]
 FIELDS: dict[str, Any] = {
@@ -46,7 +45,7 @@ FIELDS: dict[str, Any] = {
 @pytest.fixture
 def index_of(make_asset: MakeAsset) -> Callable[..., VideoIndex]:
     def index_of(asset: Asset, limits: Limits | None = None) -> VideoIndex:
-        with closing(PacketReader(str(make_asset(asset)), limits or Limits())) as reader:
+        with reader_of(make_asset(asset), limits) as reader:
             return reader.index
 
     return index_of

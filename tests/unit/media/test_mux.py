@@ -2,26 +2,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from groundserve.errors import MediaError
-from groundserve.limits import Limits
 from groundserve.media._container import open_segment
 from groundserve.media._cut import cut_segments
 from groundserve.media._mux import _check_written
-from groundserve.media._reader import PacketReader
 from tests.media_assets import EDIT_LIST, H264_OPEN_GOP, ROTATED_VP8, Asset
+from tests.media_assets.reading import reader_of
 
 MakeAsset = Callable[[Asset], Path]
 
 
 @pytest.mark.parametrize("asset", [H264_OPEN_GOP, EDIT_LIST, ROTATED_VP8])
 def test_segment_announces_what_it_holds(asset: Asset, make_asset: MakeAsset) -> None:
-    with closing(PacketReader(str(make_asset(asset)), Limits())) as reader:
+    with reader_of(make_asset(asset)) as reader:
         segments = cut_segments(reader, np.array([3, 14, 25]))
     for file, local_frames in segments:
         with open_segment(io.BytesIO(file)) as container:
@@ -44,7 +42,7 @@ def test_every_segment_is_checked(make_asset: MakeAsset, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "groundserve.media._mux._check_written", lambda data, _: checked.append(data)
     )
-    with closing(PacketReader(str(make_asset(EDIT_LIST)), Limits())) as reader:
+    with reader_of(make_asset(EDIT_LIST)) as reader:
         segments = cut_segments(reader, np.array([3, 14]))
     assert checked == [bytes(file) for file, _ in segments]
     assert len(checked) == 2

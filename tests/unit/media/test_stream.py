@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.limits import Limits
 from groundserve.media import StreamInfo
 from groundserve.media._cut import cut_segments
-from groundserve.media._reader import PacketReader
 from tests.media_assets import (
     H264,
     HEVC_422_TEN_BIT,
@@ -26,6 +23,7 @@ from tests.media_assets import (
     VP9,
     Asset,
 )
+from tests.media_assets.reading import reader_of
 
 FIELDS: dict[str, Any] = {
     "codec_name": "vp9",
@@ -116,7 +114,7 @@ def test_cut_tells_what_decoding_gives(
     expected: tuple[Any, ...],
     make_asset: Callable[[Asset], Path],
 ) -> None:
-    with closing(PacketReader(str(make_asset(asset)), Limits())) as reader:
+    with reader_of(make_asset(asset)) as reader:
         segments = cut_segments(reader, np.array(frame_indices))
     assert segments.stream == StreamInfo(**dict(zip(FIELDS, expected, strict=True)))
     assert StreamInfo.from_json(segments.stream.to_json()) == segments.stream

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +24,6 @@ from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments, resize
-from groundserve.media._reader import PacketReader
 from python_backend.decode import DaliDecoder, DecodedFrames, memory
 from python_backend.decode.dali import _UNWRITTEN, _first_unwritten, _rotate
 from tests.media_assets import (
@@ -41,6 +39,7 @@ from tests.media_assets import (
     asset_maker,
 )
 from tests.media_assets.mutation import mutate
+from tests.media_assets.reading import reader_of
 
 IMAGE_SIZE = 56
 _PATTERN = ("-frames:v", "24", "-c:v", "libvpx-vp9", "-cpu-used", "8", "-g", str(GOP_FRAMES))
@@ -90,7 +89,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Asset], Path]:
 @pytest.fixture(scope="module")
 def cut(make: Callable[[Asset], Path]) -> Callable[..., Segments]:
     def cut(asset: Asset, *frame_indices: int) -> Segments:
-        with closing(PacketReader(str(make(asset)), Limits())) as reader:
+        with reader_of(make(asset)) as reader:
             return cut_segments(reader, np.array(frame_indices))
 
     return cut
