@@ -13,7 +13,7 @@ class WorkerConfig:
     """Fixed for a worker's life."""
 
     address_space_bytes: int
-    """`RLIMIT_AS`: virtual memory, of which an idle worker takes about 0.45 GiB."""
+    """`RLIMIT_AS`: virtual memory."""
     num_threads: int
     """Threads of one decoder."""
     limits: Limits

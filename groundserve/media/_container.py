@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media._file import CountedFile
+from groundserve.media._memory import max_coded_pixels
 
 DEMUXERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts")
 DECODERS = (
@@ -36,8 +37,6 @@ _OPTIONS = {
 }
 _BUFFER_BYTES = 64 * 1024
 """Read at a time; measured: with 32 KiB calls take longer than reading, 256 KiB gain nothing."""
-_BLOCK_PIXELS = 64
-"""Coded sides, and those of a decoder's buffers, are multiples of 64 at most."""
 # No decoder to probe with, and no packets read to probe: 2048 bytes are the least FFmpeg takes.
 _SEGMENT_OPTIONS = _OPTIONS | {"codec_whitelist": "none", "probesize": "2048"}
 
@@ -106,14 +105,14 @@ def decoder_options(limits: Limits) -> dict[str, str]:
 
     FFmpeg looks at the size after cropping; `check_codec_size` finds the rest.
     """
-    return {"max_pixels": str(_max_coded_pixels(limits))}
+    return {"max_pixels": str(max_coded_pixels(limits))}
 
 
 def check_codec_size(codec: VideoCodecContext, limits: Limits) -> None:
     """Raise MediaError when what a decoder has read last is too large, as shown or as coded."""
     if codec.width:  # else it has read no size
         check_size(codec.width, codec.height, limits)
-    if codec.coded_width * codec.coded_height > _max_coded_pixels(limits):
+    if codec.coded_width * codec.coded_height > max_coded_pixels(limits):
         check_size(codec.coded_width, codec.coded_height, limits)
 
 
@@ -129,8 +128,3 @@ def check_size(width: int, height: int, limits: Limits) -> None:
             f"the video's frames must have at most {limits.max_frame_pixels} pixels "
             f"(max_frame_pixels), got {width} x {height}"
         )
-
-
-def _max_coded_pixels(limits: Limits) -> int:
-    """Pixels of the largest picture let in, with both sides rounded up to whole blocks."""
-    return limits.max_frame_pixels + 2 * _BLOCK_PIXELS * limits.max_side_pixels

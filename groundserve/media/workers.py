@@ -21,8 +21,9 @@ from groundserve.errors import (
     MissingExtraError,
     UnavailableError,
 )
-from groundserve.limits import GIB, Limits
+from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
+from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
 from groundserve.media.index import VideoIndex
 from groundserve.media.segments import Segments
@@ -76,7 +77,7 @@ class MediaWorkers:
         limits: Limits,
         num_workers: int = 1,
         num_cpus: int | None = None,
-        address_space_bytes: int = 4 * GIB,
+        address_space_bytes: int | None = None,
     ) -> None:
         """Start nothing yet: each process starts at its first job.
 
@@ -84,7 +85,8 @@ class MediaWorkers:
             limits: Ceilings on a video; the workers apply them.
             num_workers: Videos that can be read at one time, >= 1.
             num_cpus: Cores that the workers share; None: all that this process may use.
-            address_space_bytes: Virtual memory of one worker.
+            address_space_bytes: Virtual memory of one worker; None: what the largest video that
+                is let in takes.
 
         Raises:
             MissingExtraError: PyAV or Pillow is not installed.
@@ -94,10 +96,12 @@ class MediaWorkers:
         for module in ("av", "PIL"):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError("serve", module)
-        num_threads = max(1, (num_cpus or available_cpus()) // num_workers)
+        num_cpus_each = max(1, (num_cpus or available_cpus()) // num_workers)
+        num_threads = min(num_cpus_each, _MAX_DECODER_THREADS)
         config = WorkerConfig(
-            address_space_bytes=address_space_bytes,
-            num_threads=min(num_threads, _MAX_DECODER_THREADS),
+            address_space_bytes=address_space_bytes
+            or needed_address_space(limits, num_threads=num_threads),
+            num_threads=num_threads,
             limits=limits,
         )
         self._workers = [WorkerProcess(config) for _ in range(num_workers)]

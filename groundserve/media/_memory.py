@@ -1,0 +1,40 @@
+"""What reading the largest video that is let in takes of a worker's address space."""
+
+from __future__ import annotations
+
+from groundserve.limits import MIB, Limits
+
+_BLOCK_PIXELS = 64
+"""Coded sides, and those of a decoder's buffers, are multiples of 64 at most."""
+_IDLE_BYTES = 512 * MIB
+"""A worker without a video; 0.33 GiB measured, and its lists of packets."""
+_THREAD_BYTES = 72 * MIB
+"""A thread's stack and the heap that glibc reserves for it; little of it is ever touched."""
+_FILE_COPIES = 4
+"""Of a segment: its packets, the file they are written to or read from, what is sent, room."""
+_REFERENCE_PICTURES = 16
+"""What H.264 and HEVC keep at most for later pictures to refer to."""
+_RGB_PICTURES = 2
+"""One frame as FFmpeg converts it and as an array."""
+_BYTES_PER_PIXEL = 3
+"""RGB, and 4:2:0 of more than 8 bits."""
+
+
+def max_coded_pixels(limits: Limits) -> int:
+    """Return the pixels of the largest picture let in, both sides rounded up to whole blocks."""
+    return limits.max_frame_pixels + 2 * _BLOCK_PIXELS * limits.max_side_pixels
+
+
+def needed_address_space(limits: Limits, *, num_threads: int) -> int:
+    """Return the virtual memory of a worker that decodes with so many threads.
+
+    Each thread works on a picture of its own besides those referred to. Other layouts take more a
+    pixel (4:4:4 twice as much) and are decoded as far as this goes.
+    """
+    num_pictures = _REFERENCE_PICTURES + num_threads + _RGB_PICTURES
+    return (
+        _IDLE_BYTES
+        + num_threads * _THREAD_BYTES
+        + _FILE_COPIES * limits.max_upload_bytes
+        + num_pictures * max_coded_pixels(limits) * _BYTES_PER_PIXEL
+    )
