@@ -112,6 +112,7 @@ def run_once(engines: Path, videos: list[bytes], small: bytes, limit: int, pixel
             told = list(pool.map(lambda video: outcome_of(address, video), videos))
         time.sleep(1)
         return {
+            "processes": {kind: len(processes) for kind, processes in before.items()},
             "died": {
                 kind: sum(not is_alive(process) for process in processes)
                 for kind, processes in before.items()

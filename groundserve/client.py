@@ -267,7 +267,9 @@ def _read_video(video: str | PathLike[str] | bytes | None) -> NDArray[np.uint8]:
 
 
 def _bytes_tensor(*texts: str) -> NDArray[np.object_]:
-    return np.array([text.encode() for text in texts], dtype=np.object_)
+    # What came out of a name or an argument that is not UTF-8 is sent as it was.
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    return np.array(encoded, dtype=np.object_)
 
 
 def _typed_error(error: Any) -> GroundserveError:

@@ -65,7 +65,8 @@ def append_records(path: str | PathLike[str], records: Sequence[FrameRecord]) ->
         InvalidRequestError: The file cannot be written.
     """
     try:
-        with Path(path).open("a", encoding="utf-8") as file:
+        # A video's name need not be UTF-8; escaped, it is JSON still.
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
             for record in records:
                 file.write(record.to_json_line() + "\n")
     except OSError as error:

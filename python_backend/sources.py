@@ -1,16 +1,22 @@
-"""Where a request's video comes from: its bytes, or a `file:` URI below an allowed root."""
+"""Where a request's video comes from: its bytes, or a `file:` URI below an allowed root.
+
+Names of files are bytes throughout: a URI encodes bytes, of any encoding or none, and the Python
+in a model's process decodes names by a locale that may know ASCII only.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media import VideoSource
 
@@ -21,30 +27,34 @@ _REFUSED = "VIDEO_URI must name a readable file below one of this server's allow
 """One text for a missing file and a forbidden one, so that nobody can probe for files."""
 
 
-def parse_allowed_roots(text: str) -> tuple[Path, ...]:
-    """Read the value of `ALLOWED_ROOTS_VARIABLE`.
+@dataclass(frozen=True, kw_only=True)
+class AllowedRoot:
+    """A folder below which URIs may point."""
 
-    Returns:
-        Absolute folders without symlinks; none for an empty text.
+    path: bytes
+    """Where it is: absolute, without symlinks."""
+    names: tuple[bytes, ...]
+    """What URIs may call it: `path`, and as the operator wrote it."""
+
+    def holds(self, real_path: bytes) -> bool:
+        """Whether a path without symlinks lies below the folder."""
+        return _below(self.path, real_path) is not None
+
+
+def parse_allowed_roots(value: bytes) -> tuple[AllowedRoot, ...]:
+    """Read the value of `ALLOWED_ROOTS_VARIABLE`; none for an empty one.
 
     Raises:
         InvalidRequestError: An entry is not an absolute path of an existing folder.
     """
-    roots = [Path(part) for part in text.split(os.pathsep) if part]
-    for root in roots:
-        if not root.is_absolute() or not root.is_dir():
-            raise InvalidRequestError(
-                "an allowed root (--allow-root) must be the absolute path of a folder, got "
-                f"{str(root)!r}"
-            )
-    return tuple(root.resolve() for root in roots)
+    return tuple(_parse_root(name) for name in value.split(os.fsencode(os.pathsep)) if name)
 
 
 def open_source(
     video: NDArray[np.uint8] | None,
     video_uri: str | None,
     *,
-    allowed_roots: Sequence[Path],
+    allowed_roots: Sequence[AllowedRoot],
     limits: Limits,
 ) -> VideoSource:
     """Open the one video of a request.
@@ -58,6 +68,7 @@ def open_source(
     Raises:
         InvalidRequestError: Both or neither are given, or the URI names nothing that may be read.
         UnsupportedError: The URI is an `http:` or `https:` one.
+        UnavailableError: The process has no file descriptor left.
     """
     if video is not None and video_uri is None:
         return VideoSource.from_bytes(video, limits=limits)
@@ -67,7 +78,7 @@ def open_source(
     raise InvalidRequestError(f"give exactly one of VIDEO and VIDEO_URI, got {count}")
 
 
-def file_path(uri: str) -> Path:
+def file_path(uri: str) -> bytes:
     """Return the absolute path that a `file:` URI names, without looking at the disk.
 
     Raises:
@@ -76,34 +87,77 @@ def file_path(uri: str) -> Path:
     """
     try:
         parts = urlsplit(uri)
-        path = unquote(parts.path, errors="strict")
-    except ValueError as error:  # also a bad IPv6 address, also bytes that are not UTF-8
+        path = unquote_to_bytes(parts.path)
+    except ValueError as error:  # also a bad IPv6 address
         raise InvalidRequestError("VIDEO_URI is not a URI") from error
     if parts.scheme in ("http", "https"):
         raise UnsupportedError(
             "VIDEO_URI must be a file: URI; this server fetches nothing over http(s)"
         )
     is_plain = parts.netloc in ("", "localhost") and not parts.query and not parts.fragment
-    if parts.scheme != "file" or not is_plain or not path.startswith("/") or "\0" in path:
+    if parts.scheme != "file" or not is_plain or not path.startswith(b"/") or b"\0" in path:
         raise InvalidRequestError("VIDEO_URI must be of the form file:///absolute/path")
-    return Path(path)
+    return path
 
 
-def _open_file(path: Path, allowed_roots: Sequence[Path], limits: Limits) -> VideoSource:
-    real_path = _resolve(path)
-    is_allowed = any(real_path.is_relative_to(root) for root in allowed_roots)
-    if not is_allowed or not os.path.isfile(real_path) or not os.access(real_path, os.R_OK):
-        raise InvalidRequestError(_REFUSED)
-    source = VideoSource.from_path(real_path, limits=limits)
-    # A folder on the way may have become a symlink since: what counts is the file that was opened.
-    if os.readlink(f"/proc/self/fd/{source.fileno()}") != str(real_path):
-        source.close()
-        raise InvalidRequestError(_REFUSED)
-    return source
+def _parse_root(name: bytes) -> AllowedRoot:
+    if not os.path.isabs(name) or not os.path.isdir(name):
+        raise InvalidRequestError(
+            "an allowed root (--allow-root) must be the absolute path of a folder, got "
+            f"{os.fsdecode(name)!r}"
+        )
+    path, plain = os.path.realpath(name), os.path.normpath(name)
+    # Dots behind a symlink: the plain name may be another folder's.
+    names = (path, plain) if os.path.realpath(plain) == path else (path,)
+    return AllowedRoot(path=path, names=names)
 
 
-def _resolve(path: Path) -> Path:
+def _open_file(path: bytes, allowed_roots: Sequence[AllowedRoot], limits: Limits) -> VideoSource:
+    """Open what the name allows, and keep it if it is what the name says.
+
+    The disk is asked only for names below a root, so that nobody learns of others by time or by
+    what looking at them does.
+    """
+    for root in allowed_roots:
+        for name in root.names:
+            if rest := _below(name, path):
+                return VideoSource.from_fd(
+                    _open_below(os.path.join(root.path, rest), allowed_roots), limits=limits
+                )
+    raise InvalidRequestError(_REFUSED)
+
+
+def _below(folder: bytes, path: bytes) -> bytes | None:
+    """Return the rest of a path behind a folder; None for others, also for those with dots."""
+    outer, inner = _parts(folder), _parts(path)
+    if b".." in inner or inner[: len(outer)] != outer or len(inner) == len(outer):
+        return None
+    return b"/".join(inner[len(outer) :])
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _open_below(path: bytes, allowed_roots: Sequence[AllowedRoot]) -> int:
+    """Return a descriptor of a regular file that lies below a root when it is found.
+
+    Finding it (`O_PATH`) opens nothing, so a FIFO does not wait and a device does not notice. What
+    was found cannot be exchanged any more: its place and kind are looked at, and it is opened.
+    """
     try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of symlinks
-        raise InvalidRequestError(_REFUSED) from error
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            itself = b"/proc/self/fd/%d" % found
+            place = os.readlink(itself)
+            is_file = stat.S_ISREG(os.fstat(found).st_mode)
+            if is_file and any(root.holds(place) for root in allowed_roots):
+                return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise UnavailableError(
+                "the server has no file descriptor left; try again later"
+            ) from None
+    raise InvalidRequestError(_REFUSED)

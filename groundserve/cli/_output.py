@@ -68,8 +68,16 @@ def progress(
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one line of JSON on stdout, at once: who reads a pipe may wait for it."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    """Print one line of JSON on stdout, at once: who reads a pipe may wait for it.
+
+    Where stdout cannot show a character, as of a file's name that is not UTF-8, it is escaped.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False)
+    print(text, flush=True)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

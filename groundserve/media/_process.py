@@ -69,7 +69,7 @@ class WorkerProcess:
             MediaError, InvalidRequestError: The worker's answer.
             DeadlineExceededError: No answer in time; the worker was killed.
             RequestCancelledError: Nobody waits for the answer any more; the worker was killed.
-            UnavailableError: The worker died, or this place is closed.
+            UnavailableError: The worker died or cannot be started, or this place is closed.
         """
         deadline.check()
         fields |= {"job": job, "seconds": deadline.remaining_seconds()}
@@ -132,7 +132,13 @@ class WorkerProcess:
             if self._process is not None and self._process.poll() is not None:
                 self._kill()
             if self._channel is None:
-                self._process, self._channel = _start(self._config)
+                try:
+                    self._process, self._channel = _start(self._config)
+                except OSError as error:
+                    raise UnavailableError(
+                        "a decoder process cannot be started: "
+                        f"{os.strerror(error.errno or 0)}; try again later"
+                    ) from error
             return self._channel
 
     def _kill(self) -> None:
@@ -148,16 +154,20 @@ def _start(config: WorkerConfig) -> tuple[subprocess.Popen[bytes], Channel]:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-P", "-m", "groundserve.media._worker"]
     with theirs:
-        process = subprocess.Popen(
-            [*command, str(theirs.fileno()), config.to_json()],
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env=_environment(),
-        )
+        try:
+            process = subprocess.Popen(
+                [*command, str(theirs.fileno()), config.to_json()],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=_environment(),
+            )
+        except BaseException:
+            ours.close()
+            raise
     return process, Channel(ours)
 
 

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import MediaError
+from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import MIB, Limits
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -43,18 +43,16 @@ class VideoSource:
 
         Raises:
             MediaError: No bytes, or more than `limits.max_upload_bytes`.
+            UnavailableError: The system has no memory or file descriptor for it.
         """
         view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
         _check_size(view.nbytes, "max_upload_bytes", limits.max_upload_bytes)
-        fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            while view:
-                view = view[os.write(fd, view) :]
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
-            return cls(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+            return cls(_sealed_copy(view))
+        except OSError as error:
+            raise UnavailableError(
+                f"the upload cannot be kept: {os.strerror(error.errno or 0)}; try again later"
+            ) from error
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], *, limits: Limits) -> VideoSource:
@@ -70,10 +68,23 @@ class VideoSource:
         except (OSError, ValueError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
             raise MediaError(f"cannot open the video {name!r}: {reason}") from None
+        return cls._from_file(fd, f"the video {name!r}", limits)
+
+    @classmethod
+    def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:
+        """Own the descriptor of a regular file; where this raises, it is closed.
+
+        Raises:
+            MediaError: It is not one, is empty, or is larger than `limits.max_file_bytes`.
+        """
+        return cls._from_file(fd, "the video", limits)
+
+    @classmethod
+    def _from_file(cls, fd: int, name: str, limits: Limits) -> VideoSource:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise MediaError(f"the video {name!r} is not a regular file")
+                raise MediaError(f"{name} is not a regular file")
             _check_size(status.st_size, "max_file_bytes", limits.max_file_bytes)
             return cls(fd, identity=file_identity(status))
         except BaseException:
@@ -111,6 +122,18 @@ class VideoSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _sealed_copy(view: memoryview) -> int:
+    fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _check_size(size_bytes: int, limit_name: str, limit_bytes: int) -> None:

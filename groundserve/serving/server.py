@@ -94,7 +94,7 @@ class TritonServer:
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
-        self._allowed_roots = [Path(root).resolve() for root in allowed_roots]
+        self._allowed_roots = [Path(root).absolute() for root in allowed_roots]
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else None
         self._cache_bytes = cache_bytes
         self._log_file = Path(log_file) if log_file is not None else None
@@ -299,7 +299,7 @@ class TritonServer:
         from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
 
         variables = {ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots))}
-        parse_allowed_roots(variables[ALLOWED_ROOTS_VARIABLE])
+        parse_allowed_roots(os.fsencode(variables[ALLOWED_ROOTS_VARIABLE]))
         if self._cache_dir is not None:
             variables[CACHE_DIR_VARIABLE] = str(self._cache_dir)
         if self._cache_bytes is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
@@ -46,6 +48,15 @@ ERROR_CLASSES = (
     _INTERNAL_CLASS,
 )
 """What `error_class` returns."""
+
+
+def typed(error: Exception) -> Exception:
+    """Return what an error amounts to for a caller: to have run out of descriptors passes."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        unavailable = UnavailableError("the server has no file descriptor left; try again later")
+        unavailable.__cause__ = error
+        return unavailable
+    return error
 
 
 def error_class(error: Exception) -> str:

@@ -21,6 +21,7 @@ from python_backend.triton._errors import (
     code_and_message,
     from_coded_message,
     to_coded_message,
+    typed,
 )
 from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
@@ -64,11 +65,11 @@ def answer_each(
 
 
 def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
-    """Return what the call returns or raises."""
+    """Return what the call returns, or what it raises as one of our errors where it is one."""
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - a raise in execute would show the caller a traceback
-        return error
+        return typed(error)
 
 
 def answer(request: Any, result: Answer | Exception) -> Any:

@@ -48,7 +48,7 @@ class StageInfo:
             moment = float(facts.pop(_DEADLINE, own_deadline.at_monotonic_seconds))
             at_seconds = min(own_deadline.at_monotonic_seconds, moment)
             facts["timing_ms"] = dict(facts["timing_ms"])
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise InvalidRequestError(f"{name} must be what the step before answered") from error
         return cls(facts=facts, deadline=replace(own_deadline, at_monotonic_seconds=at_seconds))
 

@@ -40,7 +40,9 @@ class TritonPythonModel:
         self._observers = [observe_metrics(metrics), observe_log("video_features")]
         self._limits = Limits.from_environment()
         self._allowed_roots = parse_allowed_roots(
-            context.parameters.get("allowed_roots", os.environ.get(ALLOWED_ROOTS_VARIABLE, ""))
+            context.parameters["allowed_roots"].encode()
+            if "allowed_roots" in context.parameters
+            else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
         )
         self._model = context.engine.manifest.model
         self._tokenizer = context.engine.open_tokenizer()

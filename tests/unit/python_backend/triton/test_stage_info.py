@@ -44,6 +44,8 @@ def test_caller_does_not_see_the_deadline():
         b"{}",
         b'{"timing_ms": 1}',
         b'{"timing_ms": {}, "deadline_monotonic_seconds": []}',
+        b'{"timing_ms": {}, "deadline_monotonic_seconds": 1%s}' % (b"0" * 400),
+        b'{"timing_ms": {}, "deadline_monotonic_seconds": 1%s}' % (b"0" * 5000),
     ],
 )
 def test_what_no_step_wrote_is_refused(text):
