@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError, InvalidRequestError, MissingExtraError
@@ -24,6 +25,9 @@ _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not matc
 
 def main() -> None:
     """Run the command line; expected errors are one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         app = _app()
         app()

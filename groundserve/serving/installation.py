@@ -165,7 +165,8 @@ def server_options(executable: Path, environment: Mapping[str, str]) -> frozense
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",  # its help is, whatever the locale
+            errors="replace",
             timeout=_HELP_TIMEOUT_SECONDS,
             check=False,  # 2.51 prints its help and returns 1
         ).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -32,11 +33,11 @@ class ModelContext:
         Raises:
             EngineMismatchError: Wrong numpy for this server, or wrong groundserve for this engine.
         """
-        check_numpy(np.__version__, Path("/proc/self/maps").read_text())
+        check_numpy(np.__version__, Path("/proc/self/maps").read_bytes())
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        # <engine directory>/model_repository/<model>
-        default_dir = Path(args["model_repository"]).parent.parent
+        # <engine directory>/model_repository/<model>; its name is UTF-8, whatever the locale.
+        default_dir = Path(os.fsdecode(args["model_repository"].encode())).parent.parent
         num_instances = sum(group["count"] for group in config["instance_group"])
         return cls(
             engine=EngineDirectory.load(parameters.get("engine_dir", default_dir)),
@@ -45,17 +46,17 @@ class ModelContext:
         )
 
 
-def check_numpy(version: str, memory_maps: str) -> None:
+def check_numpy(version: str, memory_maps: bytes) -> None:
     """Refuse numpy 2 in a process of the wheel's server, where it would give empty outputs.
 
     Args:
         version: Version of numpy.
-        memory_maps: Text of /proc/self/maps, which names the libraries of the process.
+        memory_maps: Content of /proc/self/maps, which names the libraries of the process.
 
     Raises:
         EngineMismatchError: They do not go together.
     """
-    if "nvidia_pytriton.libs" in memory_maps and int(version.split(".")[0]) >= 2:
+    if b"nvidia_pytriton.libs" in memory_maps and int(version.split(".")[0]) >= 2:
         raise EngineMismatchError(
             f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
             "install it with: pip install 'numpy<2'"

@@ -5,7 +5,7 @@ import pytest
 from groundserve.errors import EngineMismatchError
 from python_backend.triton._context import check_numpy
 
-WHEEL_MAPS = "7f00-7f01 r-xp /venv/nvidia_pytriton.libs/libcudart-09529672.so.12.6.77\n"
+WHEEL_MAPS = b"7f00-7f01 r-xp /venv/nvidia_pytriton.libs/libcudart-09529672.so.12.6.77\n"
 
 
 def test_numpy_2_is_refused_in_the_wheels_server():
@@ -13,6 +13,6 @@ def test_numpy_2_is_refused_in_the_wheels_server():
         check_numpy("2.0.1", WHEEL_MAPS)
 
 
-@pytest.mark.parametrize(("version", "maps"), [("1.26.4", WHEEL_MAPS), ("2.0.1", "libc.so.6\n")])
+@pytest.mark.parametrize(("version", "maps"), [("1.26.4", WHEEL_MAPS), ("2.0.1", b"libc.so.6\n")])
 def test_other_combinations_are_fine(version, maps):
     check_numpy(version, maps)
