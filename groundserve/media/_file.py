@@ -7,10 +7,10 @@ import os
 from groundserve.errors import MediaError
 from groundserve.limits import MIB
 
-MAX_BYTES_WITHOUT_PACKET = 512 * MIB
+MAX_BYTES_WITHOUT_PACKET = 256 * MIB
 """Most that is read in search of one more packet of the video: more than any header takes, and
-than a broadcast of 20 Mbit/s sends in three minutes without a picture. A file of 16 GiB that is
-nothing but a hole would otherwise be read to its end."""
+than a broadcast of 20 Mbit/s sends in 100 s without a picture. A file of 16 GiB that goes on with a
+hole would otherwise be read to its end."""
 
 
 class CountedFile:

@@ -70,10 +70,9 @@ def address(engine_dirs, videos, locale, tmp_path_factory) -> Iterator[str]:
 @pytest.mark.parametrize("name", NAMES, ids=["utf_8", "bytes"])
 def test_a_file_is_named_by_uri_and_uploaded(address, videos, name):
     path = os.path.join(videos, name)
+    uri = "file://" + quote(path)
     with Client(address) as client:
-        by_uri = [
-            client.score(queries="When?", video_uri="file://" + quote(path)) for _ in range(2)
-        ]
+        by_uri = [client.score(queries="When?", video_uri=uri) for _ in range(2)]
         uploaded = client.score(os.fsdecode(path), "When?")
         with pytest.raises(InvalidRequestError, match="must name a readable file below"):
             client.score(queries="When?", video_uri=uri + "%FF")
