@@ -71,7 +71,11 @@ class EngineDirectory:
         if self.manifest.stages.decoder == "pyav":
             return pyav
         return DaliDecoder(
-            image_size=image_size, device="mixed", num_threads=num_threads, fallback=pyav
+            image_size=image_size,
+            device="mixed",
+            num_threads=num_threads,
+            fallback=pyav,
+            max_frame_pixels=workers.limits.max_frame_pixels,
         )
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:

@@ -153,6 +153,11 @@ class MediaWorkers:
         with self._lease(deadline) as worker:
             return _decode(worker, segments, image_size, deadline)
 
+    @property
+    def limits(self) -> Limits:
+        """Ceilings on a video."""
+        return self._workers[0].limits
+
     def pids(self) -> list[int]:
         """Return the process ids of the workers that run now, for metrics."""
         return [worker.pid for worker in self._workers if worker.pid is not None]

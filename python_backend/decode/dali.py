@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.gpu import current_gpu_arch
+from groundserve.limits import Limits
 from groundserve.media import Segments
 from python_backend.arrays import Array, concatenate
 from python_backend.decode.base import DecodedFrames, FrameDecoder
@@ -46,6 +47,7 @@ class DaliDecoder:
         device: Literal["cpu", "mixed"],
         num_threads: int,
         fallback: FrameDecoder,
+        max_frame_pixels: int = Limits.max_frame_pixels,
     ) -> None:
         """Build the pipeline.
 
@@ -55,6 +57,7 @@ class DaliDecoder:
                 is for VP8, VP9 and Motion JPEG, and gives numpy.
             num_threads: Segments that are decoded side by side.
             fallback: Decodes what DALI cannot.
+            max_frame_pixels: Larger frames never reach DALI (`Limits.max_frame_pixels`).
 
         Raises:
             MissingExtraError: DALI is not installed.
@@ -66,6 +69,7 @@ class DaliDecoder:
         self._device = device
         self._num_threads = num_threads
         self._fallback = fallback
+        self._max_frame_pixels = max_frame_pixels
         self._gpu_arch = _require_gpu() if device == "mixed" else None
         self._lock = threading.Lock()
         self._pipeline = self._build()
@@ -96,6 +100,9 @@ class DaliDecoder:
         if segments.num_segments > MAX_BATCH_SEGMENTS:
             return f"{segments.num_segments} segments are more than {MAX_BATCH_SEGMENTS}"
         stream = segments.stream
+        if stream.width * stream.height > self._max_frame_pixels:
+            # The other decoder refuses them, in our words, where they are what they claim to be.
+            return f"frames of {stream.width} x {stream.height} are too large"
         if self._gpu_arch is None:
             reason = why_not_on_cpu(stream)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
+import asyncio  # noqa: F401
 import json
 import traceback
 from collections.abc import Callable, Collection, Sequence

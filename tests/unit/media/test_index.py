@@ -121,6 +121,8 @@ def test_repeated_times_fail(index_of: Callable[..., VideoIndex]) -> None:
         (START_OFFSET, Limits(max_duration_seconds=2), r"max_duration_seconds\), got 2\.\d+ s"),
         (MJPEG_AVI, Limits(max_duration_seconds=0.01), "max_duration_seconds"),
         (H264, Limits(max_side_pixels=95), r"1 to 95 pixels \(max_side_pixels\), got 96 x 64"),
+        (H264, Limits(max_frame_pixels=6143), r"6143 pixels \(max_frame_pixels\), got 96 x 64"),
+        (H264_TS, Limits(max_frame_pixels=6143), r"\(max_frame_pixels\), got 96 x 64"),
     ],
 )
 def test_limits(
