@@ -9,18 +9,24 @@ from pathlib import Path
 import psutil
 import pytest
 
+from groundserve.serving import TritonServer
 from tests.triton.protocol import Protocol, RejectedError, texts
-from tests.triton.serve import serve
 
 
 def test_requests_are_unavailable_meanwhile(engine_dirs, clips, tmp_path):
     clip = clips["carphone_pristine"].resolve()
     inputs = {"VIDEO_URI": texts(clip.as_uri()), "QUERY": texts("When?")}
-    roots = {"ALLOWED_ROOTS": str(clip.parent)}
-    with serve(engine_dirs["cpu"], tmp_path / "log", **roots) as server:
-        protocol = Protocol("grpc", server.triton.grpc_address)
+    with TritonServer(
+        engine_dirs["cpu"],
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        allowed_roots=[clip.parent],
+        log_file=tmp_path / "log",
+    ) as server:
+        protocol = Protocol("grpc", server.grpc_address)
         before = {}
-        for stub in server.triton.stubs():
+        for stub in server.stubs():
             if Path(psutil.Process(stub.pid).cmdline()[1]).parts[-3] == "video_features":
                 before[stub.pid] = resource.prlimit(stub.pid, resource.RLIMIT_NOFILE)
                 num_open = len(os.listdir(f"/proc/{stub.pid}/fd"))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
@@ -27,6 +28,7 @@ from groundserve.errors import (
 )
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, OpenVideo, Segments, VideoSource
+from groundserve.media._memory import needed_address_space
 from tests.media_assets import H264, MJPEG_AVI, ROTATED, Asset
 
 MakeAsset = Callable[[Asset], Path]
@@ -433,7 +435,8 @@ def test_worker_is_confined(
     assert sum(link.startswith("socket:") for link in links) == 1
     assert limits.split("Max file size")[1].split()[:2] == ["0", "0"]
     assert limits.split("Max core file size")[1].split()[:2] == ["0", "0"]
-    assert limits.split("Max address space")[1].split()[0] == str(4096 * MIB)
+    num_bytes = needed_address_space(own_workers.limits, num_threads=min(8, available_cpus()))
+    assert limits.split("Max address space")[1].split()[0] == str(num_bytes)
     assert limits.split("Max cpu time")[1].split()[0] != "unlimited"
     names = {entry.partition("=")[0] for entry in environment.split("\0") if entry}
     assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS"}
