@@ -37,6 +37,9 @@ def select_frames(
     - "inverse_transform": K evenly spaced quantiles of the scores taken as a distribution over
       time, so that frames crowd where scores are high.
 
+    All sort the frames, which takes O(T log T) time, except "spread", which takes O(T). "min_gap"
+    then goes over them once for each halving: O(T log(T / K)) more.
+
     Args:
         frame_logits: float32 (T,), before the sigmoid, finite.
         frame_indices: int64 (T,), source ordinals, increasing.
@@ -47,7 +50,8 @@ def select_frames(
         int64 (K',), part of `frame_indices`, increasing.
 
     Raises:
-        InvalidRequestError: K < 1, the shapes differ, or the selector is unknown.
+        InvalidRequestError: K < 1, the shapes differ, a logit is not finite, or the selector is
+            unknown.
 
     Source: "topk": NVlabs/VideoITG fab8b54, `infer.py::topk_selection`, where ties fall either
     way. "inverse_transform" follows the idea of BOLT (arXiv 2503.21483).
@@ -59,6 +63,8 @@ def select_frames(
             "frame_logits and frame_indices must have the same shape (T,), "
             f"got {frame_logits.shape} and {frame_indices.shape}"
         )
+    if not np.isfinite(frame_logits).all():
+        raise InvalidRequestError("frame_logits must be finite")
     if selector not in _SELECTORS:
         raise InvalidRequestError(
             f"selector must be one of {', '.join(_SELECTORS)}, got {selector!r}"
@@ -92,17 +98,21 @@ def _spread(frame_logits: _Logits, num_selected: int) -> _Positions:
 
 def _min_gap(frame_logits: _Logits, num_selected: int) -> _Positions:
     ranked = best_first(frame_logits)
-    places = np.arange(len(frame_logits))
-    nearest_chosen = np.full(len(frame_logits), len(frame_logits))
+    is_chosen = np.zeros(len(frame_logits), np.bool_)
+    num_left = num_selected
     gap = len(frame_logits) // num_selected
-    chosen: list[int] = []
-    while len(chosen) < num_selected:
-        for position in ranked:
-            if len(chosen) < num_selected and nearest_chosen[position] >= gap:
-                chosen.append(position)
-                nearest_chosen = np.minimum(nearest_chosen, np.abs(places - position))
+    while num_left:
+        # Chosen frames are at least `gap` apart, so all their neighbourhoods together are O(T).
+        is_near = np.zeros(len(frame_logits), np.bool_)
+        for position in np.flatnonzero(is_chosen).tolist():
+            is_near[max(0, position - gap + 1) : position + gap] = True
+        for position in ranked[~is_near[ranked]].tolist():
+            if num_left and not is_near[position]:
+                is_chosen[position] = True
+                is_near[max(0, position - gap + 1) : position + gap] = True
+                num_left -= 1
         gap = max(1, gap // 2)
-    return np.array(chosen)
+    return np.flatnonzero(is_chosen)
 
 
 def _inverse_transform(frame_logits: _Logits, num_selected: int) -> _Positions:
@@ -111,10 +121,13 @@ def _inverse_transform(frame_logits: _Logits, num_selected: int) -> _Positions:
         mass = np.arange(1, len(frame_logits) + 1, dtype=np.float64)
     quantiles = (np.arange(num_selected) + 0.5) / num_selected
     drawn = np.searchsorted(mass / mass[-1], quantiles).clip(max=len(frame_logits) - 1)
-    chosen = list(dict.fromkeys(drawn.tolist()))
+    is_chosen = np.zeros(len(frame_logits), np.bool_)
+    is_chosen[drawn] = True
     # A frame drawn twice frees a place; the best frame not yet drawn takes it.
-    rest = [int(p) for p in best_first(frame_logits) if p not in set(chosen)]
-    return np.array(chosen + rest[: num_selected - len(chosen)])
+    ranked = best_first(frame_logits)
+    rest = ranked[~is_chosen[ranked]]
+    is_chosen[rest[: num_selected - np.count_nonzero(is_chosen)]] = True
+    return np.flatnonzero(is_chosen)
 
 
 _SELECTORS: dict[Selector, Callable[[_Logits, int], _Positions]] = {

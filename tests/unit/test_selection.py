@@ -78,6 +78,59 @@ def test_every_selector_returns_the_right_number_increasing(selector, logits, nu
     assert np.isin(got, indices).all()
 
 
+def plain_min_gap(logits, num_selected):
+    """The rule in its own words: compare each candidate with everything chosen so far."""
+    chosen, gap = [], len(logits) // num_selected
+    while True:
+        for position in sorted(range(len(logits)), key=lambda p: (-logits[p], p)):
+            if all(abs(position - other) >= gap for other in chosen):
+                chosen.append(position)
+            if len(chosen) == num_selected:
+                return sorted(chosen)
+        gap = max(1, gap // 2)
+
+
+def plain_inverse_transform(logits, num_selected):
+    mass = np.cumsum(sigmoid(logits).astype(np.float64))
+    mass = mass if mass[-1] > 0 else np.arange(1.0, len(logits) + 1)
+    chosen = []
+    for k in range(num_selected):
+        reached = [p for p in range(len(logits)) if mass[p] / mass[-1] >= (k + 0.5) / num_selected]
+        if reached[0] not in chosen:
+            chosen.append(reached[0])
+    best = sorted(range(len(logits)), key=lambda p: (-logits[p], p))
+    left = [p for p in best if p not in chosen]
+    return sorted(chosen + left[: num_selected - len(chosen)])
+
+
+@pytest.mark.parametrize(
+    ("selector", "oracle"),
+    [("min_gap", plain_min_gap), ("inverse_transform", plain_inverse_transform)],
+)
+@settings(deadline=None)
+@given(
+    logits=arrays(
+        np.float32,
+        st.integers(2, 40),
+        # Few values, so that many are equal; -200 has no mass.
+        elements=st.sampled_from([-200, -3, -0.5, 0, 0.5, 3, 200]),
+    ),
+    left_out=st.integers(1, 40),
+)
+def test_selectors_choose_what_their_rule_says(selector, oracle, logits, left_out):
+    num_selected = max(1, len(logits) - left_out)
+    expected = [10 * position for position in oracle(logits, num_selected)]
+    assert select(logits, num_selected, selector) == expected
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("num_selected", [1, 3])
+def test_rejects_logits_that_are_not_finite(selector, value, num_selected):
+    with pytest.raises(InvalidRequestError, match="frame_logits must be finite"):
+        select([0, value, 1], num_selected, selector)
+
+
 def test_rejects_zero():
     with pytest.raises(InvalidRequestError, match="num_selected must be >= 1, got 0"):
         select([1.0], 0)
