@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from groundserve.media import OpenVideo, Segments
 from python_backend.arrays import Array, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encoded import EncodedVideo
+from python_backend.fair_share import Turn
 from python_backend.meter import Meter, count_deaths
 from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
@@ -40,6 +41,23 @@ NUM_SERVED_ENCODES = 2
 
 DecodeFunction = Callable[[Segments], DecodedFrames]
 EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
+
+
+def decoded_pixels(plan: FramePlan) -> int:
+    """Return the pixels that a decoder makes of a plan, before resizing, chunk by chunk.
+
+    Each chunk decodes what its frames need from the key frame before them, so a group of pictures
+    that spans several chunks is decoded anew, up to its target, in each.
+    """
+    targets = plan.frame_indices
+    keys = np.flatnonzero(plan.index.is_key)
+    before = np.searchsorted(keys, targets, side="right") - 1
+    # Where no key frame comes before, decoding starts where the file does.
+    starts = np.where(before < 0, 0, keys[before]) if len(keys) else np.zeros_like(targets)
+    chunks = np.arange(len(targets)) // CHUNK_FRAMES
+    is_last = np.append((np.diff(starts) != 0) | (np.diff(chunks) != 0), True)
+    num_frames = int((targets - starts + 1)[is_last].sum())
+    return num_frames * plan.index.width * plan.index.height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +77,8 @@ class ChunkRunner:
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline
     """Checked between chunks, and while one is waited for."""
+    turn: Turn | None = None
+    """What the video needs to have a chunk decoded; nothing where None."""
 
     def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> EncodedVideo:
         """Decode and encode the frames of a plan.
@@ -137,8 +157,12 @@ class ChunkRunner:
     def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(chunk)
-        with self.watch.measure("decode"):
-            return self.decode(segments)
+        with ExitStack() as stack:
+            if self.turn is not None:
+                with self.watch.measure("wait"):
+                    stack.enter_context(self.turn())
+            with self.watch.measure("decode"):
+                return self.decode(segments)
 
     def _encode(self, chunk: DecodedFrames, pooling: NDArray[np.float32]) -> tuple[str, Array]:
         with self.watch.measure("encode"):

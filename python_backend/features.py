@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import ScoreOptions
 from python_backend.arrays import Array
 from python_backend.cache import CacheKeys, FeatureCache, VideoCache
-from python_backend.chunks import ChunkRunner, DecodeFunction, EncodeFunction
+from python_backend.chunks import (
+    ChunkRunner,
+    DecodeFunction,
+    EncodeFunction,
+    decoded_pixels,
+)
+from python_backend.fair_share import FairShare
 from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths
 from python_backend.plan import FramePlan
@@ -55,6 +61,8 @@ class FeatureExtractor:
     num_encodes: int = 1
     """Chunks of one request encoded at once. More than one pays where the encoder is behind a
     queue, as a model of the server is: then copying one hides behind encoding the other."""
+    share: FairShare | None = None
+    """What costly videos may hold of a server; all of it where None."""
 
     def extract(
         self,
@@ -83,7 +91,7 @@ class FeatureExtractor:
         Raises:
             InvalidRequestError: The options, the video or a question break a rule.
             DeadlineExceededError: Time ran out.
-            UnavailableError: A worker process died.
+            UnavailableError: A worker process died, or the server works on enough costly videos.
         """
         options.check(self.limits)
         watch = Stopwatch()
@@ -105,7 +113,8 @@ class FeatureExtractor:
                 if plan is None:
                     cached.save_index(video.index)
                     plan = self._plan(video.index, options, questions)
-                with cached.locked(plan, deadline):
+                # Who waits for another's features holds an instance too: the seat comes first.
+                with self._admitted(runner, plan) as runner, cached.locked(plan, deadline):
                     encoded = cached.load(plan)
                     if encoded is None:
                         is_hit = False
@@ -133,6 +142,15 @@ class FeatureExtractor:
         if questions is not None:
             questions.check_fit(plan.num_visual_tokens)
         return plan
+
+    @contextmanager
+    def _admitted(self, runner: ChunkRunner, plan: FramePlan) -> Iterator[ChunkRunner]:
+        """Hold what the plan may hold of the server, and give the runner that keeps to it."""
+        if self.share is None:
+            yield runner
+            return
+        with self.share.admit(decoded_pixels(plan), runner.deadline) as turn:
+            yield replace(runner, turn=turn)
 
     @contextmanager
     def _open(

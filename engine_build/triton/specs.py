@@ -38,6 +38,11 @@ at twice the capacity takes less than twice as long as at 80 % of it (benchmarks
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
 
+_LIGHT_PIXELS = 10**9
+"""What FFmpeg decodes, and Pillow resizes, in some 3 s of one core: 480 frames of 1080p."""
+_LIGHT_NVDEC_PIXELS = 20 * 10**9
+"""The same where NVDEC decodes: 10 s at 1,000 frames of 1080p a second. Not measured yet."""
+
 PLAN_NAME = "model.plan"
 """File of the vision encoder's TensorRT plan in the model's version folder."""
 
@@ -98,6 +103,14 @@ class RepositoryLayout:
         a CUDA context.
         """
         return min(_NUM_DECODERS, self.num_nvdec) if self.uses_nvdec else _NUM_DECODERS
+
+    @property
+    def light_pixels(self) -> int:
+        """Pixels that a video decodes to at most without being costly to the others.
+
+        See `python_backend.fair_share`.
+        """
+        return _LIGHT_NVDEC_PIXELS if self.uses_nvdec else _LIGHT_PIXELS
 
     @property
     def num_decoder_threads(self) -> int:
@@ -250,6 +263,10 @@ def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMod
         # An instance serves one request at a time. Twice the decoders: while as many videos as can
         # be decoded at once are, a question about a cached one still finds an instance.
         num_instances=2 * layout.num_decoders,
+        parameters={
+            "light_pixels": str(layout.light_pixels),
+            "num_decoders": str(layout.num_decoders),
+        },
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
                 max_queue_size=16, default_timeout_microseconds=60_000_000

@@ -262,6 +262,7 @@ class TritonServer:
         self._ports = self._ports.reserve(self._host)
         self._run_folder = RunFolder.create()
         self._regions = _region_sizes(manifest, repository)
+        environment |= _share_environment(self._run_folder.path)
         command = server_command(
             installation.executable,
             model_repository=repository,
@@ -338,6 +339,15 @@ class TritonServer:
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
     return region_sizes(read_configs(repository), manifest.model, Limits.from_environment())
+
+
+def _share_environment(run_dir: Path) -> dict[str, str]:
+    """Make the folder of the locks that the models of one server share, and tell them of it."""
+    from python_backend.fair_share import SHARE_DIR_VARIABLE
+
+    share_dir = run_dir / "share"
+    share_dir.mkdir(mode=0o700)
+    return {SHARE_DIR_VARIABLE: str(share_dir)}
 
 
 def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:

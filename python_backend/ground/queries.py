@@ -40,17 +40,8 @@ class Questions:
         Raises:
             InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
         """
-        if not 1 <= len(queries) <= limits.max_queries:
-            raise InvalidRequestError(
-                f"QUERY must hold 1..{limits.max_queries} questions, got {len(queries)}"
-            )
-        for number, query in enumerate(queries):
-            num_bytes = len(query.encode("utf-8", "surrogatepass"))
-            if num_bytes > limits.max_query_bytes:
-                raise InvalidRequestError(
-                    f"QUERY[{number}] must be at most {limits.max_query_bytes} bytes, "
-                    f"got {num_bytes}"
-                )
+        check_number(len(queries), limits)
+        check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
         text_ids = [tokenizer.text_ids(query) for query in queries]
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
 
@@ -69,6 +60,32 @@ class Questions:
                     f"QUERY[{number}] has {len(text_ids)} tokens beside {num_visual_tokens} visual "
                     f"tokens, together more than {self.max_tokens}; shorten it"
                 )
+
+
+def check_number(num_queries: int, limits: Limits) -> None:
+    """Raise InvalidRequestError unless there is a question, and no more than `max_queries`."""
+    if not 1 <= num_queries <= limits.max_queries:
+        raise InvalidRequestError(
+            f"QUERY must hold 1..{limits.max_queries} questions, got {num_queries}"
+        )
+
+
+def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
+    """Look at what questions take in UTF-8, before anything is made of them.
+
+    Raises:
+        InvalidRequestError: One is past `max_query_bytes`, or all together past `max_text_bytes`.
+    """
+    for number, size in enumerate(num_bytes):
+        if size > limits.max_query_bytes:
+            raise InvalidRequestError(
+                f"QUERY[{number}] must be at most {limits.max_query_bytes} bytes, got {size}"
+            )
+    if sum(num_bytes) > limits.max_text_bytes:
+        raise InvalidRequestError(
+            f"QUERY must be at most {limits.max_text_bytes} bytes in all (max_text_bytes), got "
+            f"{sum(num_bytes)}; ask in several requests"
+        )
 
 
 def ground_questions(

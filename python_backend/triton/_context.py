@@ -23,6 +23,8 @@ class ModelContext:
     """The engine directory that holds the model repository."""
     parameters: dict[str, str]
     """`parameters` of config.pbtxt; the generated ones have none."""
+    num_instances: int
+    """Instances of the model, this one among them."""
     num_threads: int
     """Threads an engine may use: cores / instances of the model."""
 
@@ -42,6 +44,7 @@ class ModelContext:
         return cls(
             engine=EngineDirectory.load(parameters.get("engine_dir", default_dir)),
             parameters=parameters,
+            num_instances=num_instances,
             num_threads=max(1, available_cpus() // num_instances),
         )
 

@@ -1,0 +1,101 @@
+"""Room for small requests: videos that take long to decode may hold only a part of a server.
+
+Instances of `video_features` serve one request at a time, and `video_decode` serves chunks in the
+order they come. Without a bound a few costly videos hold all instances, and their chunks, which may
+take seconds each, are decoded before a small video's only one. So a costly video needs one of a
+few seats as long as it is read, and is refused where all are taken; and those that have a seat take
+turns at decoding, so that a decoder stays free for the others.
+
+Seats and turns are locks on files (`flock`) in a folder that the instances of one server share. The
+kernel releases them when a process dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError, UnavailableError
+
+SHARE_DIR_VARIABLE = "GROUNDSERVE_SHARE_DIR"
+"""Environment variable with the folder of one server's locks; without it nothing is bounded."""
+
+Turn = Callable[[], AbstractContextManager[None]]
+"""Held while a chunk is decoded."""
+
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairShare:
+    """What costly videos may hold of one server."""
+
+    directory: Path
+    """Of the locks; private to the server."""
+    num_seats: int
+    """Costly videos that are read at one time, >= 1."""
+    num_turns: int
+    """Chunks of costly videos that are decoded at one time, >= 1."""
+    light_pixels: int
+    """Pixels that a video decodes to at most without being costly."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_seats", "num_turns", "light_pixels"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InvalidRequestError(f"{name} must be >= 1, got {value}")
+
+    @contextmanager
+    def admit(self, num_pixels: int, deadline: Deadline) -> Iterator[Turn | None]:
+        """Hold a seat where a video needs one, and give what it then needs for each chunk.
+
+        Args:
+            num_pixels: What all chunks of the video decode to, before resizing.
+            deadline: When to stop waiting for a turn.
+
+        Raises:
+            UnavailableError: The video is costly and all seats are taken.
+        """
+        if num_pixels <= self.light_pixels:
+            yield None
+            return
+        seat = self._take("seat", self.num_seats)
+        if seat is None:
+            raise UnavailableError(
+                f"decoding this video takes {num_pixels / 1e9:.1f} gigapixels, and the server "
+                f"works on {self.num_seats} of more than {self.light_pixels / 1e9:g} already; try "
+                "again later, or sample fewer frames"
+            )
+        try:
+            yield lambda: self._turn(deadline)
+        finally:
+            os.close(seat)
+
+    @contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        while (turn := self._take("turn", self.num_turns)) is None:
+            deadline.check()
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            os.close(turn)
+
+    def _take(self, kind: str, number: int) -> int | None:
+        """Return the descriptor that holds a free lock of this kind, None where all are taken."""
+        for i in range(number):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(self.directory / f"{kind}-{i}", flags, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+            else:
+                return fd
+        return None
