@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
+from groundserve.strict_json import parse_object, shown
 
 Sampling = Literal["eval", "infer"]
 Seek = Literal["exact", "keyframe"]
@@ -37,9 +38,9 @@ class ScoreOptions:
         _require_int("top_k", self.top_k)
         fps = self.sample_fps
         if isinstance(fps, bool) or not isinstance(fps, int | float):
-            raise InvalidRequestError(f"sample_fps must be a number, got {_shown(fps)}")
+            raise InvalidRequestError(f"sample_fps must be a number, got {shown(fps)}")
         if not 0 < fps <= sys.float_info.max:  # a whole number may be larger and finite
-            raise InvalidRequestError(f"sample_fps must be finite and > 0, got {_shown(fps)}")
+            raise InvalidRequestError(f"sample_fps must be finite and > 0, got {shown(fps)}")
         _require_choice("sampling", self.sampling, get_args(Sampling))
         _require_choice("seek", self.seek, get_args(Seek))
         _require_choice("selector", self.selector, get_args(Selector))
@@ -54,7 +55,7 @@ class ScoreOptions:
         if self.num_frames > limits.max_num_frames:
             raise InvalidRequestError(
                 f"num_frames must be <= {limits.max_num_frames} on this server, "
-                f"got {_shown(self.num_frames)}"
+                f"got {shown(self.num_frames)}"
             )
 
     def to_json(self) -> str:
@@ -80,63 +81,25 @@ def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
         )
     if not raw.strip():
         return ScoreOptions()
-    try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique_pairs,
-            parse_constant=_reject_constant,
-        )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InvalidRequestError("OPTIONS must be one JSON object in UTF-8") from error
-    except ValueError as error:
-        if isinstance(error, InvalidRequestError):
-            raise
-        # CPython refuses to convert integers of thousands of digits.
-        raise InvalidRequestError("OPTIONS holds a number that is too long") from error
-    if not isinstance(value, dict):
-        raise InvalidRequestError("OPTIONS must be one JSON object")
+    value = parse_object(raw, "OPTIONS")
     known = [field.name for field in fields(ScoreOptions)]
     unknown = sorted(set(value) - set(known))
     if unknown:
         raise InvalidRequestError(
-            f"unknown option {_shown(unknown[0])}; known options: {', '.join(known)}"
+            f"unknown option {shown(unknown[0])}; known options: {', '.join(known)}"
         )
     options = ScoreOptions(**value)
     options.check(limits)
     return options
 
 
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise InvalidRequestError(f"option {_shown(key)} is given twice")
-        result[key] = value
-    return result
-
-
-def _reject_constant(name: str) -> float:
-    raise InvalidRequestError(f"OPTIONS must hold finite numbers, got {name}")
-
-
 def _require_int(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequestError(f"{name} must be a whole number, got {_shown(value)}")
+        raise InvalidRequestError(f"{name} must be a whole number, got {shown(value)}")
     if value < 1:
-        raise InvalidRequestError(f"{name} must be >= 1, got {_shown(value)}")
+        raise InvalidRequestError(f"{name} must be >= 1, got {shown(value)}")
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidRequestError(
-            f"{name} must be one of {', '.join(choices)}, got {_shown(value)}"
-        )
-
-
-def _shown(value: object) -> str:
-    """The value as the message repeats it, never longer than a line."""
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except (TypeError, ValueError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")

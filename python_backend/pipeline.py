@@ -202,7 +202,9 @@ class Pipeline:
                 extracted.features, questions, self.grounder, deadline=deadline
             )
         with watch.measure("select"):
-            selection = select_frames(frame_logits, extracted.frame_indices, options)
+            selection = select_frames(
+                frame_logits, extracted.frame_indices, options, deadline=deadline
+            )
         watch.lap("total")
         info = extracted.stage_info
         return ScoreResult(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
 from groundserve.selection import select_frames as select_for_query
@@ -24,7 +25,11 @@ class Selection:
 
 
 def select_frames(
-    frame_logits: NDArray[np.float32], frame_indices: NDArray[np.int64], options: ScoreOptions
+    frame_logits: NDArray[np.float32],
+    frame_indices: NDArray[np.int64],
+    options: ScoreOptions,
+    *,
+    deadline: Deadline,
 ) -> Selection:
     """Select frames for every question.
 
@@ -32,14 +37,20 @@ def select_frames(
         frame_logits: float32 (Q, T).
         frame_indices: int64 (T,).
         options: `top_k` and `selector` are used.
+        deadline: Checked before each question.
 
     Raises:
-        InvalidRequestError: Q is 0, or T of the two arrays differs.
+        InvalidRequestError: Q is 0, T of the two arrays differs, or a logit is not finite.
+        DeadlineExceededError: Time ran out between two questions.
     """
     if len(frame_logits) == 0:
         raise InvalidRequestError("frame_logits must have a row for at least one question, got 0")
-    selected = [
-        select_for_query(row, frame_indices, num_selected=options.top_k, selector=options.selector)
-        for row in frame_logits
-    ]
+    selected = []
+    for row in frame_logits:
+        deadline.check()
+        selected.append(
+            select_for_query(
+                row, frame_indices, num_selected=options.top_k, selector=options.selector
+            )
+        )
     return Selection(frame_scores=sigmoid(frame_logits), selected_frames=np.stack(selected))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 from collections.abc import Iterator
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -17,14 +15,14 @@ from PIL import Image
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
+from groundserve.media._announced import open_announced, read_announced
 from groundserve.media._container import (
     check_codec_size,
     check_size,
     decoder_options,
-    open_segment,
     select_video_stream,
 )
-from groundserve.media._packets import is_hidden_packet, read_packets
+from groundserve.media._packets import is_hidden_packet
 from groundserve.media.segments import Segments
 
 _SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
@@ -113,24 +111,26 @@ def _decode_targets(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield each target that decodes, as its number 0..m-1 with its frame."""
     first_target = 0
-    for file, local_frames in segments:
-        with open_segment(io.BytesIO(file)) as container:
+    for (file, local_frames), num_frames in zip(
+        segments, segments.stream.frame_counts, strict=True
+    ):
+        with open_announced(file, num_frames) as container:
             stream = select_video_stream(container)
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = num_threads
-            for number, frame in _decode_ranks(container, stream, local_frames, limits):
+            packets = read_announced(container, stream, num_frames=num_frames, num_bytes=len(file))
+            for number, frame in _decode_ranks(stream, packets, local_frames, limits):
                 yield first_target + number, frame
         first_target += len(local_frames)
 
 
 def _decode_ranks(
-    container: InputContainer,
     stream: VideoStream,
+    packets: list[Packet[VideoStream]],
     local_frames: NDArray[np.int32],
     limits: Limits,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
-    packets = list(read_packets(container, stream))
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
     for frame in decode_all(stream, packets, limits):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from groundserve.errors import InvalidRequestError
+from groundserve.strict_json import parse_object
 
 ROTATIONS = (0, 90, 180, 270)
 _NAME = re.compile(r"[a-z0-9_]{1,32}")
@@ -71,10 +72,7 @@ class StreamInfo:
         Raises:
             InvalidRequestError: It is not one, or breaks a rule.
         """
-        try:
-            return cls.from_fields(json.loads(text))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise InvalidRequestError("a stream's description must be JSON") from error
+        return cls.from_fields(parse_object(text, "STREAM"))
 
     @classmethod
     def from_fields(cls, values: Any) -> Self:

@@ -28,12 +28,15 @@ class EncodeRequest:
         """Read the tensors PIXELS (n, S, S, 3) and POOL (n, g, s), g <= s.
 
         Raises:
-            InvalidRequestError: g > s, or the n pooling matrices are not all the same.
+            InvalidRequestError: n is 0, g > s, or the n pooling matrices are not all the same.
         """
+        if len(frames) == 0:
+            raise InvalidRequestError("PIXELS must hold at least one frame, got 0")
         _, grid, side = pooling.shape
         if not 1 <= grid <= side:
             raise InvalidRequestError(f"POOL must have 1..{side} rows, got {grid}")
-        if not np.array_equal(pooling, np.broadcast_to(pooling[0], pooling.shape)):
+        is_same = np.array_equal(pooling, np.broadcast_to(pooling[0], pooling.shape))
+        if not is_same or not np.isfinite(pooling[0]).all():
             raise InvalidRequestError("POOL must be finite and the same for all frames")
         return cls(frames, pooling[0])
 

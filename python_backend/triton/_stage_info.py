@@ -8,6 +8,7 @@ The moment is on the clock of `time.monotonic()`, which all processes of a machi
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
-from python_backend.triton._tensors import Tensors
+from groundserve.strict_json import parse_object
+from python_backend.triton._tensors import Tensors, read_text
 
 _DEADLINE = "deadline_monotonic_seconds"
+_MAX_BYTES = 64 * 1024
+"""Of what a step answers: some hundred bytes, and a note of the checkpoint's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +47,13 @@ class StageInfo:
             InvalidRequestError: The tensor is not what a step answers; only a caller of an inner
                 model can make that happen.
         """
-        try:
-            facts = json.loads(tensors[name][0])
-            moment = float(facts.pop(_DEADLINE, own_deadline.at_monotonic_seconds))
-            at_seconds = min(own_deadline.at_monotonic_seconds, moment)
-            facts["timing_ms"] = dict(facts["timing_ms"])
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise InvalidRequestError(f"{name} must be what the step before answered") from error
+        facts = parse_object(read_text(tensors, name, max_bytes=_MAX_BYTES), name)
+        moment = facts.pop(_DEADLINE, own_deadline.at_monotonic_seconds)
+        timing_ms = facts.get("timing_ms")
+        is_answer = isinstance(timing_ms, dict) and all(map(_is_number, timing_ms.values()))
+        if not is_answer or not _is_number(moment):
+            raise InvalidRequestError(f"{name} must be what the step before answered")
+        at_seconds = min(own_deadline.at_monotonic_seconds, moment)
         return cls(facts=facts, deadline=replace(own_deadline, at_monotonic_seconds=at_seconds))
 
     def with_timing(self, timing_ms: dict[str, float]) -> Self:
@@ -64,6 +68,11 @@ class StageInfo:
     def to_info(self) -> NDArray[np.object_]:
         """Return a BYTES tensor (1,) for the caller."""
         return _json_tensor(self.facts)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of strict JSON is a number that a float holds; 1e999 reads as infinity."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _json_tensor(value: dict[str, Any]) -> NDArray[np.object_]:

@@ -1,30 +1,55 @@
-"""Text in a request's tensors."""
+"""Text in a request's tensors; how much of it there is counts before anything is made of it.
+
+The Python backend itself makes objects of a BYTES tensor's elements before a model sees it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from python_backend.ground import check_number, check_sizes
 
 Tensors = dict[str, Any]
 """Tensors of one request or answer, by name: numpy, or torch where they lie on a GPU."""
 
 
-def read_texts(tensors: Tensors, name: str) -> list[str]:
-    """Return the elements of a BYTES tensor (n,) as text, none where the request leaves it out.
+def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
+    """Return the questions of the BYTES tensor QUERY (Q,).
 
     Raises:
-        InvalidRequestError: An element is not UTF-8.
+        InvalidRequestError: There are none or too many, they are too long, or one is not UTF-8.
     """
-    texts = []
-    for i, element in enumerate(tensors.get(name, ())):
-        try:
-            texts.append(element.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise InvalidRequestError(f"{name}[{i}] must be UTF-8") from None
-    return texts
+    elements = tensors.get("QUERY", ())
+    check_number(len(elements), limits)
+    check_sizes([len(element) for element in elements], limits)
+    return [_decode(f"QUERY[{i}]", element) for i, element in enumerate(elements)]
 
 
-def read_optional_text(tensors: Tensors, name: str) -> str | None:
-    """Return the element of a BYTES tensor (1,), None where the request leaves it out."""
-    return read_texts(tensors, name)[0] if name in tensors else None
+def read_text(tensors: Tensors, name: str, *, max_bytes: int) -> str:
+    """Return the one element of a BYTES tensor (1,).
+
+    Raises:
+        InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.
+    """
+    elements = tensors.get(name, ())
+    if len(elements) != 1:
+        raise InvalidRequestError(f"{name} must hold 1 element, got {len(elements)}")
+    if len(elements[0]) > max_bytes:
+        raise InvalidRequestError(
+            f"{name} must be at most {max_bytes} bytes, got {len(elements[0])}"
+        )
+    return _decode(f"{name}[0]", elements[0])
+
+
+def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | None:
+    """Return the one element of a BYTES tensor (1,), None where the request leaves it out."""
+    return read_text(tensors, name, max_bytes=max_bytes) if name in tensors else None
+
+
+def _decode(name: str, element: bytes) -> str:
+    try:
+        return element.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"{name} must be UTF-8") from None

@@ -10,6 +10,7 @@ from groundserve.options import parse_options
 from python_backend.select import select_frames
 from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
+from python_backend.triton._checks import check_selection
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
@@ -34,10 +35,19 @@ class TritonPythonModel:
     def _select(self, tensors: Tensors, deadline: Deadline) -> Answer:
         info = StageInfo.read(tensors, "STAGE_INFO_2", deadline)
         info.deadline.check()
-        options = parse_options(read_optional_text(tensors, "OPTIONS") or "", limits=self._limits)
+        options_text = read_optional_text(
+            tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
+        )
+        options = parse_options(options_text or "", limits=self._limits)
+        check_selection(tensors, limits=self._limits)
         watch = Stopwatch()
         with watch.measure("select"):
-            selection = select_frames(tensors["FRAME_LOGITS"], tensors["FRAME_INDICES"], options)
+            selection = select_frames(
+                tensors["FRAME_LOGITS"],
+                tensors["FRAME_INDICES"],
+                options,
+                deadline=info.deadline,
+            )
         outputs: Tensors = {
             "FRAME_SCORES": selection.frame_scores,
             "SELECTED_FRAMES": selection.selected_frames,

@@ -9,12 +9,13 @@ from groundserve.limits import Limits
 from python_backend.ground import Questions, ground_questions
 from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
+from python_backend.triton._checks import check_features
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
-from python_backend.triton._tensors import Tensors, read_texts
+from python_backend.triton._tensors import Tensors, read_queries
 from python_backend.warm_up import warm_up_grounder
 
 
@@ -44,11 +45,13 @@ class TritonPythonModel:
 
     def _ground(self, tensors: Tensors, deadline: Deadline) -> Answer:
         info = StageInfo.read(tensors, "STAGE_INFO", deadline)
+        info.deadline.check()
+        check_features(tensors, model=self._model, limits=self._limits)
         features = tensors["FEATURES"]
         watch = Stopwatch()
         with watch.measure("ground"):
             questions = Questions.parse(
-                read_texts(tensors, "QUERY"),
+                read_queries(tensors, self._limits),
                 tokenizer=self._tokenizer,
                 model=self._model,
                 limits=self._limits,

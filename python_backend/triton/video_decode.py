@@ -13,10 +13,16 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
 from python_backend.handover import take
 from python_backend.triton._answer import Answer
+from python_backend.triton._checks import check_chunk, check_sides
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
-from python_backend.triton._tensors import Tensors, read_optional_text, read_texts
+from python_backend.triton._tensors import Tensors, read_optional_text, read_text
+
+_MAX_STREAM_BYTES = 4 * 1024
+"""A description of 64 segments takes some hundred bytes, and ten more for each."""
+_MAX_REFERENCE_BYTES = 64
+"""`python_backend.handover` makes them of at most 54."""
 
 
 class TritonPythonModel:
@@ -42,12 +48,15 @@ class TritonPythonModel:
         self._workers.close()
 
     def _decode(self, tensors: Tensors, deadline: Deadline) -> Answer:
+        check_chunk(tensors)
+        stream = StreamInfo.from_json(read_text(tensors, "STREAM", max_bytes=_MAX_STREAM_BYTES))
+        check_sides(stream, limits=self._limits)
         segments = Segments(
             data=_read_segments(tensors),
             offsets=tensors["SEGMENT_OFFSETS"],
             local_frames=tensors["LOCAL_FRAMES"],
             local_offsets=tensors["LOCAL_OFFSETS"],
-            stream=StreamInfo.from_json(read_texts(tensors, "STREAM")[0]),
+            stream=stream,
         )
         decoded = self._decoder.decode(segments, deadline=deadline)
         return Answer(
@@ -59,7 +68,7 @@ class TritonPythonModel:
 
 
 def _read_segments(tensors: Tensors) -> NDArray[np.uint8]:
-    reference = read_optional_text(tensors, "SEGMENTS_MEMORY")
+    reference = read_optional_text(tensors, "SEGMENTS_MEMORY", max_bytes=_MAX_REFERENCE_BYTES)
     if (reference is None) == ("SEGMENTS" not in tensors):
         raise InvalidRequestError("give exactly one of SEGMENTS and SEGMENTS_MEMORY")
     return take(reference) if reference is not None else tensors["SEGMENTS"]

@@ -29,7 +29,10 @@ from python_backend.triton._io import answer_each, call_model
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
-from python_backend.triton._tensors import Tensors, read_optional_text, read_texts
+from python_backend.triton._tensors import Tensors, read_optional_text, read_queries
+
+_MAX_URI_BYTES = 16 * 1024
+"""More than the longest path of Linux (4,096 bytes) takes with each byte escaped."""
 
 
 class TritonPythonModel:
@@ -68,7 +71,10 @@ class TritonPythonModel:
         self._extractor.workers.close()
 
     def _extract(self, tensors: Tensors, deadline: Deadline) -> Answer:
-        options = parse_options(read_optional_text(tensors, "OPTIONS") or "", limits=self._limits)
+        options_text = read_optional_text(
+            tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
+        )
+        options = parse_options(options_text or "", limits=self._limits)
         questions = self._read_questions(tensors)
 
         def decode(segments: Segments) -> DecodedFrames:
@@ -81,7 +87,7 @@ class TritonPythonModel:
             Lifeline.tied_to(deadline) as (lifeline, deadline),
             open_source(
                 tensors.get("VIDEO"),
-                read_optional_text(tensors, "VIDEO_URI"),
+                read_optional_text(tensors, "VIDEO_URI", max_bytes=_MAX_URI_BYTES),
                 allowed_roots=self._allowed_roots,
                 limits=self._limits,
             ) as source,
@@ -101,7 +107,7 @@ class TritonPythonModel:
         if "QUERY" not in tensors:
             return None
         return Questions.parse(
-            read_texts(tensors, "QUERY"),
+            read_queries(tensors, self._limits),
             tokenizer=self._tokenizer,
             model=self._model,
             limits=self._limits,

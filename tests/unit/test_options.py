@@ -36,7 +36,7 @@ def test_json_goes_there_and_back():
         (b"\xff{}", "must be one JSON object in UTF-8"),
         ("[" * 2000, "must be one JSON object"),
         ('{"frames": 3}', 'unknown option "frames"; known options: num_frames'),
-        ('{"top_k": 1, "top_k": 2}', 'option "top_k" is given twice'),
+        ('{"top_k": 1, "top_k": 2}', 'must hold each key once, got "top_k" twice'),
         ('{"sample_fps": NaN}', "must hold finite numbers, got NaN"),
         ('{"sample_fps": -Infinity}', "must hold finite numbers, got -Infinity"),
         ('{"sample_fps": 1e999}', "sample_fps must be finite and > 0"),

@@ -24,6 +24,7 @@ from tests.media_assets import (
     ODD_SIZE,
     ROTATED,
     VP8_HIDDEN,
+    VP9,
     Asset,
     asset_maker,
 )
@@ -82,14 +83,21 @@ def test_threads_do_not_change_frames(cut_asset: Callable[..., Segments]) -> Non
     np.testing.assert_array_equal(decode(segments, threads=4), decode(segments, threads=1))
 
 
-def test_frame_past_the_segment_fails(cut_asset: Callable[..., Segments]) -> None:
-    cut = cut_asset(H264, 3, 14)
+@pytest.mark.parametrize("asset", [H264, VP9, VP8_HIDDEN], ids=lambda asset: asset.name)
+@pytest.mark.parametrize("other", [-1, 1, 10**6])
+def test_other_number_of_frames_than_announced_fails(
+    asset: Asset, other: int, cut_asset: Callable[..., Segments]
+) -> None:
+    cut = cut_asset(asset, 3, 14)
+    decode(cut)
+    first, *rest = cut.stream.frame_counts
     segments = replace(
         cut,
-        local_frames=np.array([3, 99], np.int32),
-        stream=replace(cut.stream, frame_counts=(4, 100)),
+        local_frames=np.zeros_like(cut.local_frames[: len(rest) + 1]),
+        local_offsets=np.arange(len(rest) + 2),
+        stream=replace(cut.stream, frame_counts=(first + other, *rest)),
     )
-    with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
+    with pytest.raises(MediaError, match=f"does not hold the {first + other} frames announced"):
         decode(segments)
 
 
@@ -105,10 +113,11 @@ def test_damaged_frame_fails_and_is_named(cut_asset: Callable[..., Segments]) ->
 
 def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segments]) -> None:
     parts = [cut_asset(H264, 3), cut_asset(ODD_SIZE, 3)]
+    counts = tuple(count for part in parts for count in part.stream.frame_counts)
     mixed = Segments.concatenate(
         [part.data.tobytes() for part in parts],
         [part.local_frames for part in parts],
-        stream=replace(parts[0].stream, frame_counts=(4, 4)),
+        stream=replace(parts[0].stream, frame_counts=counts),
     )
     assert decode(mixed, image_size=10).shape == (2, 10, 10, 3)
     with pytest.raises(MediaError, match="the video's frames differ in size"):

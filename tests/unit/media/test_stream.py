@@ -76,15 +76,17 @@ def test_rejects_other_values(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be JSON"),
-        (b"\xff", "must be JSON"),
-        ("[" * 100_000, "must be JSON"),
-        ("[]", "must be an object of codec_name, pixel_format"),
+        ("", "STREAM must be one JSON object in UTF-8"),
+        (b"\xff", "STREAM must be one JSON object in UTF-8"),
+        ("[" * 100_000, "STREAM must be one JSON object in UTF-8"),
+        ("[]", "STREAM must be one JSON object"),
+        ("9" * 5000, "STREAM holds a number that is too long"),
+        (STREAM.to_json()[:-1] + ', "width": 1}', 'STREAM must hold each key once, got "width"'),
         ("{}", "must be an object of codec_name, pixel_format"),
         (STREAM.to_json()[:-1] + ', "more": 1}', "must be an object of"),
         (STREAM.to_json().replace("[30, 12]", "30"), "frame_counts must be a list"),
         (STREAM.to_json().replace("[30, 12]", "[30, [12]]"), "each of frame_counts"),
-        (STREAM.to_json().replace("640", "NaN"), "width must be 1 to 65535, got nan"),
+        (STREAM.to_json().replace("640", "NaN"), "STREAM must hold finite numbers, got NaN"),
     ],
     ids=lambda value: repr(value)[:24],
 )

@@ -35,19 +35,31 @@ def test_caller_does_not_see_the_deadline():
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "message"),
     [
-        b"",
-        b"\xff",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"timing_ms": 1}',
-        b'{"timing_ms": {}, "deadline_monotonic_seconds": []}',
-        b'{"timing_ms": {}, "deadline_monotonic_seconds": 1%s}' % (b"0" * 400),
-        b'{"timing_ms": {}, "deadline_monotonic_seconds": 1%s}' % (b"0" * 5000),
+        (b"", "must be one JSON object in UTF-8"),
+        (b"\xff", r"\[0\] must be UTF-8"),
+        (b"[]", "must be one JSON object"),
+        (b"[" * 60_000, "must be one JSON object"),
+        (b" " * 65_537, "must be at most 65536 bytes, got 65537"),
+        (b"{}", "must be what the step before answered"),
+        (b'{"timing_ms": 1}', "must be what the step before answered"),
+        (b'{"timing_ms": {"decode": "1"}}', "must be what the step before answered"),
+        (b'{"timing_ms": {}, "deadline_monotonic_seconds": []}', "what the step before answered"),
+        (b'{"timing_ms": {}, "deadline_monotonic_seconds": true}', "what the step before answered"),
+        (b'{"timing_ms": {}, "deadline_monotonic_seconds": 1e999}', "what the step before"),
+        (
+            b'{"timing_ms": {}, "deadline_monotonic_seconds": 1' + b"0" * 400 + b"}",
+            "must be what the step before answered",
+        ),
+        (
+            b'{"timing_ms": {}, "deadline_monotonic_seconds": 1' + b"0" * 5000 + b"}",
+            "a number that is too long",
+        ),
+        (b'{"timing_ms": {}, "deadline_monotonic_seconds": NaN}', "must hold finite numbers"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
-def test_what_no_step_wrote_is_refused(text):
-    with pytest.raises(InvalidRequestError, match="STAGE_INFO must be what the step before"):
+def test_what_no_step_wrote_is_refused(text, message):
+    with pytest.raises(InvalidRequestError, match=f"STAGE_INFO.*{message}"):
         read(text, Deadline.after(1))

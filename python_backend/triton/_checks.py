@@ -1,0 +1,89 @@
+"""Ceilings of the whole service, for who calls one of its inner models.
+
+Between our own steps none of them is ever passed. All look at shapes before anything is made of a
+tensor's content.
+
+Shape letters: T frames, P tokens a frame, Q questions, n segments, m targets of a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.manifest import ModelSpec
+from groundserve.media import StreamInfo
+from python_backend.chunks import CHUNK_FRAMES
+from python_backend.triton._tensors import Tensors
+
+
+def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> None:
+    """Check FEATURES (T, P, D_v): P is a square grid, T * P within the checkpoint's budget.
+
+    Raises:
+        InvalidRequestError: They break a rule.
+    """
+    num_frames, num_tokens, _ = tensors["FEATURES"].shape
+    _check_range("T of FEATURES (T, g*g, D_v)", num_frames, limits.max_num_frames)
+    grid = math.isqrt(num_tokens)
+    if not 1 <= grid <= model.side or grid**2 != num_tokens:
+        raise InvalidRequestError(
+            f"FEATURES (T, g*g, D_v) must have g from 1 to {model.side}, got {num_tokens} tokens "
+            "a frame"
+        )
+    if num_frames * num_tokens > model.vision_token_num:
+        raise InvalidRequestError(
+            f"FEATURES must have at most {model.vision_token_num} visual tokens, "
+            f"got {num_frames} x {num_tokens}"
+        )
+
+
+def check_selection(tensors: Tensors, *, limits: Limits) -> None:
+    """Check FRAME_LOGITS (Q, T) against FRAME_INDICES (T,) and PTS_SECONDS (T,).
+
+    Raises:
+        InvalidRequestError: They break a rule.
+    """
+    num_queries, num_frames = tensors["FRAME_LOGITS"].shape
+    _check_range("Q of FRAME_LOGITS (Q, T)", num_queries, limits.max_queries)
+    _check_range("T of FRAME_LOGITS (Q, T)", num_frames, limits.max_num_frames)
+    for name in ("FRAME_INDICES", "PTS_SECONDS"):
+        if tensors[name].shape != (num_frames,):
+            raise InvalidRequestError(
+                f"{name} must have one entry for each of {num_frames} columns of FRAME_LOGITS, "
+                f"got {len(tensors[name])}"
+            )
+    if not np.isfinite(tensors["FRAME_LOGITS"]).all():
+        raise InvalidRequestError("FRAME_LOGITS must be finite")
+    frame_indices = tensors["FRAME_INDICES"]
+    if frame_indices[0] < 0 or not (frame_indices[1:] > frame_indices[:-1]).all():
+        raise InvalidRequestError("FRAME_INDICES must be >= 0 and increase")
+
+
+def check_chunk(tensors: Tensors) -> None:
+    """Check how many targets and segments a call of `video_decode` has: one chunk's at most.
+
+    Raises:
+        InvalidRequestError: There are more, or none.
+    """
+    _check_range("the targets in LOCAL_FRAMES (m,)", len(tensors["LOCAL_FRAMES"]), CHUNK_FRAMES)
+    for name in ("SEGMENT_OFFSETS", "LOCAL_OFFSETS"):
+        _check_range(f"the segments of {name} (n+1,)", len(tensors[name]) - 1, CHUNK_FRAMES)
+
+
+def check_sides(stream: StreamInfo, *, limits: Limits) -> None:
+    """Check what STREAM says of a frame's sides.
+
+    Raises:
+        InvalidRequestError: One is past `max_side_pixels`.
+    """
+    for name in ("width", "height"):
+        _check_range(f"{name} of STREAM", getattr(stream, name), limits.max_side_pixels)
+
+
+def _check_range(what: str, number: int, maximum: int) -> None:
+    if not 1 <= number <= maximum:
+        raise InvalidRequestError(f"{what} must be 1 to {maximum}, got {number}")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.segment_cut import peak_rss_mib
+from groundserve.deadline import Deadline
+from groundserve.errors import MediaError
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, Segments, StreamInfo
+from tests.media_assets import ONE_FRAME, Asset
+from tests.media_assets.boxes import replace_box
+
+_STBL = "moov/trak/mdia/minf/stbl"
+
+
+def announcing(data: bytes, num_samples: int) -> bytes:
+    """A file of one chunk of samples of one byte each: an index without a table."""
+    data = replace_box(data, f"{_STBL}/stsz", struct.pack(">3I", 0, 1, num_samples))
+    data = replace_box(data, f"{_STBL}/stsc", struct.pack(">5I", 0, 1, 1, num_samples, 1))
+    return replace_box(data, f"{_STBL}/stts", struct.pack(">4I", 0, 1, num_samples, 1))
+
+
+@pytest.mark.parametrize("announced", [1, 2_000, 2**31 - 1])
+def test_header_that_announces_millions_of_packets_takes_no_memory(
+    announced: int, make_asset: Callable[[Asset], Path], deadline: Deadline
+) -> None:
+    intact = make_asset(ONE_FRAME).read_bytes()
+    stream = StreamInfo(
+        codec_name="h264",
+        pixel_format="yuv420p",
+        width=96,
+        height=64,
+        rotation=0,
+        frame_counts=(1,),
+    )
+    target = [np.zeros(1, np.int32)]
+    with MediaWorkers(limits=Limits()) as workers:
+        good = Segments.concatenate([intact], target, stream=stream)
+        workers.decode(good, image_size=72, deadline=deadline)
+        (pid,) = workers.pids()
+        before_mib = peak_rss_mib(pid)
+        bad = Segments.concatenate(
+            [announcing(intact, 60 * 10**6)],
+            target,
+            stream=StreamInfo(**{**vars(stream), "frame_counts": (announced,)}),
+        )
+        with pytest.raises(MediaError):
+            workers.decode(bad, image_size=72, deadline=deadline)
+        assert workers.pids() == [pid]
+        # 2.2 GiB where FFmpeg may build the index that the header announces.
+        assert peak_rss_mib(pid) - before_mib < 128
