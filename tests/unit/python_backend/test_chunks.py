@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
-from python_backend.chunks import CHUNK_FRAMES, ChunkRunner
+from python_backend.chunks import CHUNK_FRAMES, ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
@@ -248,3 +249,44 @@ def test_features_that_an_encoder_did_not_give_are_no_result():
 
     with pytest.raises(AssertionError, match="each frame has its features"):
         LosesAFrame(1, num_encodes=2).run()
+
+
+@pytest.mark.parametrize(
+    ("keys", "frame_indices", "num_frames"),
+    [
+        pytest.param([0, 100], [0, 3, 9], 10, id="one_group_up_to_its_last_target"),
+        pytest.param([0, 100], [3, 99, 100, 105], 100 + 6, id="two_groups"),
+        pytest.param([0, 10, 20, 30], [5, 25], 6 + 6, id="groups_without_targets_are_left_out"),
+        pytest.param([0], np.arange(64), 64, id="one_chunk"),
+        pytest.param([0], np.arange(192), 64 + 128 + 192, id="each_chunk_decodes_from_the_start"),
+        pytest.param([50], [20, 60], 21 + 11, id="before_the_first_key_frame"),
+        pytest.param([], [20, 60], 61, id="no_key_frame"),
+    ],
+)
+def test_decoded_pixels(keys, frame_indices, num_frames):
+    is_key = np.zeros(200, np.bool_)
+    is_key[keys] = True
+    plan = SimpleNamespace(
+        frame_indices=np.array(frame_indices),
+        index=SimpleNamespace(is_key=is_key, width=30, height=20),
+    )
+    assert decoded_pixels(plan) == 30 * 20 * num_frames
+
+
+def test_a_turn_is_held_while_a_chunk_is_decoded():
+    stages = Stages(3, num_encodes=1)
+    events = []
+
+    @contextmanager
+    def turn():
+        events.append("begin")
+        yield
+        events.append("end")
+
+    def decode(frame_indices):
+        events.append(f"decode {frame_indices[0] // CHUNK_FRAMES}")
+        return stages.decode(frame_indices)
+
+    stages.runner = replace(stages.runner, turn=turn, decode=decode)
+    stages.run()
+    assert events == [e for i in range(3) for e in ("begin", f"decode {i}", "end")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
 from python_backend.chunks import CHUNK_FRAMES
 from python_backend.decode import DecodedFrames
+from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.meter import Counts
@@ -204,3 +206,15 @@ def test_passes_are_chunks():
     assert extracted.features[:, 0, 0].tolist() == list(range(130))
     assert extracted.stage_info["decoders"] == ["fake", "other"]
     assert stages.counts["vision_passes"] == -(-130 // CHUNK_FRAMES)
+
+
+def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cache(tmp_path):
+    stages = Stages(tmp_path / "cache")
+    share = FairShare(directory=tmp_path, num_seats=1, num_turns=1, light_pixels=1)
+    stages.extractor = replace(stages.extractor, share=share)
+    with share.admit(2, Deadline.after(1)), pytest.raises(UnavailableError, match="try again"):
+        stages.extract()
+    assert stages.counts["frames_decoded"] == 0
+    stages.extract()
+    with share.admit(2, Deadline.after(1)):
+        assert stages.extract().stage_info["cache_hit"]

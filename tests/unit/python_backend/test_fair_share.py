@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from python_backend.fair_share import FairShare
+
+SOON = Deadline.after(600)
+HOLDER = """
+import sys, time
+from pathlib import Path
+from groundserve.deadline import Deadline
+from python_backend.fair_share import FairShare
+share = FairShare(directory=Path(sys.argv[1]), num_seats=2, num_turns=1, light_pixels=100)
+with share.admit(101, Deadline.after(60)) as turn, turn():
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> FairShare:
+    return FairShare(directory=tmp_path, num_seats=2, num_turns=1, light_pixels=100)
+
+
+def test_light_videos_need_nothing(share):
+    with ExitStack() as stack:
+        turns = [stack.enter_context(share.admit(100, SOON)) for _ in range(5)]
+    assert turns == [None] * 5
+    assert not list(share.directory.iterdir())
+
+
+def test_costly_video_is_refused_where_all_seats_are_taken(share):
+    with share.admit(101, SOON):
+        with share.admit(10**12, SOON):
+            with (
+                pytest.raises(UnavailableError, match=r"works on 2 of more than 1e-07 already"),
+                share.admit(101, SOON),
+            ):
+                pytest.fail("it was admitted")
+            with share.admit(1, SOON) as turn:
+                assert turn is None
+        with share.admit(101, SOON) as turn:
+            assert turn is not None
+
+
+def test_seat_is_free_again_after_an_error(share):
+    num_open = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(RuntimeError), share.admit(101, SOON):
+            raise RuntimeError
+    assert len(os.listdir("/proc/self/fd")) == num_open
+
+
+def test_costly_videos_take_turns_until_their_deadline(share):
+    with share.admit(101, SOON) as first, share.admit(101, Deadline.after(0.05)) as second:
+        with first(), pytest.raises(DeadlineExceededError), second():
+            pytest.fail("two turns at once")
+        with second():
+            pass
+
+
+def test_process_that_dies_leaves_its_seat_and_turn(share):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(share.directory)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with share.admit(101, SOON):
+            with pytest.raises(UnavailableError), share.admit(101, SOON):
+                pytest.fail("it was admitted")
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+            with share.admit(101, SOON) as turn, turn():
+                pass
+
+
+@pytest.mark.parametrize("name", ["num_seats", "num_turns", "light_pixels"])
+def test_rejects_less_than_one(share, name):
+    with pytest.raises(InvalidRequestError, match=f"{name} must be >= 1, got 0"):
+        replace(share, **{name: 0})
