@@ -1,16 +1,18 @@
 """How long does an honest request wait beside costly ones? Alone, then beside each attack.
 
-python -m benchmarks.fair_share [--seconds 40] [--attacks video text] [--out JSON]
+python -m benchmarks.fair_share [--seconds 40] [--attacks ATTACK ...] [--out JSON]
 
 One client asks about a small video over and over; beside it others send the attack as fast as it is
 answered or refused:
 
 - "video": 4 at once upload 23 KB of H.264, 512 frames of 2048 x 2048 in one group of pictures, so
   that each chunk is decoded from the start of the file;
-- "text": 4 at once ask 32 questions of 16 KiB each about a small video.
+- "text": 4 at once ask 32 questions of 16 KiB each about a small video;
+- "light-video", "short-text": the same with as much as is let in, a video just below what counts as
+  costly, and 2 questions of 16 KiB.
 
 The server is the `cpu` profile of the shipped checkpoint `digits`, without a cache. Ordinary
-answers must be the same bits all along.
+answers must be the same bits all along. The report also says what honest videos cost to decode.
 """
 
 from __future__ import annotations
@@ -23,16 +25,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks._load import Outcome, Request, same_answer
 from benchmarks._report import spread, write_report
 from engine_build import build
+from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve import Client, ScoreOptions
 from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.media import VideoIndex
 from groundserve.serving import TritonServer
+from python_backend.chunks import CHUNK_FRAMES, decoded_pixels
+from python_backend.plan import FramePlan
 from tests.media_assets import H264, ONE_LARGE_GOP, asset_maker
 
 NUM_ATTACKERS = 4
@@ -40,20 +49,54 @@ PAUSE_SECONDS = 0.2
 """Between two honest requests, and after a refusal of an attacker's."""
 MAX_QUERIES = 32
 MAX_QUERY_BYTES = 16 * 1024
+LIGHT_FRAMES = 224
+"""Of 2048 x 2048 together: 0.94 gigapixels."""
+ATTACKS = ("video", "text", "light-video", "short-text")
+HONEST_VIDEOS = {
+    "10 s of 1080p": (10, 1920, 1080),
+    "1 minute of 720p": (60, 1280, 720),
+    "3 minutes of 1080p": (180, 1920, 1080),
+    "45 minutes of 1080p": (2700, 1920, 1080),
+    "45 minutes of 4K": (2700, 3840, 2160),
+    "6 hours of 360p": (21600, 640, 360),
+}
+"""Seconds, width, height, at 30 frames a second with a key frame every 10 s."""
 
 
 def make_attacks(make: Callable[..., Path]) -> dict[str, Request]:
     """Return each attack's request."""
     small = make(H264).read_bytes()
+    *arguments, _ = ONE_LARGE_GOP.arguments
+    light = replace(ONE_LARGE_GOP, name="light.mp4", arguments=(*arguments, str(LIGHT_FRAMES)))
     text = ("which " * MAX_QUERY_BYTES)[:MAX_QUERY_BYTES]
+    all_frames = ScoreOptions(num_frames=432, sampling="infer", sample_fps=1e9)
+    one_chunk = replace(all_frames, num_frames=CHUNK_FRAMES)
+    few_frames = ScoreOptions(num_frames=8, sampling="infer")
     return {
-        "video": Request(
-            make(ONE_LARGE_GOP).read_bytes(),
-            ("When?",),
-            ScoreOptions(num_frames=432, sampling="infer", sample_fps=1e9),
-        ),
-        "text": Request(small, (text,) * MAX_QUERIES, ScoreOptions(num_frames=8, sampling="infer")),
+        "video": Request(make(ONE_LARGE_GOP).read_bytes(), ("When?",), all_frames),
+        "text": Request(small, (text,) * MAX_QUERIES, few_frames),
+        "light-video": Request(make(light).read_bytes(), ("When?",), one_chunk),
+        "short-text": Request(small, (text,) * 2, few_frames),
     }
+
+
+def honest_gigapixels() -> dict[str, float]:
+    """Return what ordinary videos decode to with the default options."""
+    found = {}
+    for name, (seconds, width, height) in HONEST_VIDEOS.items():
+        num_frames, fps = seconds * 30, 30.0
+        index = VideoIndex(
+            average_fps=fps,
+            pts_seconds=np.arange(num_frames) / fps,
+            is_key=np.arange(num_frames) % 300 == 0,
+            width=width,
+            height=height,
+            codec_name="h264",
+            container_name="mp4",
+        )
+        plan = FramePlan.make(index, ScoreOptions(), REFERENCE_MODEL)
+        found[name] = decoded_pixels(plan) / 1e9
+    return found
 
 
 @contextmanager
@@ -102,11 +145,10 @@ def main() -> None:
     """Serve, ask alone, then beside each attack."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=40, help="of each load")
-    attacks_all = ("video", "text")
-    parser.add_argument("--attacks", nargs="+", choices=attacks_all, default=attacks_all)
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"honest_gigapixels": honest_gigapixels()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make = asset_maker(folder)
