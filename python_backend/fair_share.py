@@ -14,17 +14,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
 
 SHARE_DIR_VARIABLE = "GROUNDSERVE_SHARE_DIR"
 """Environment variable with the folder of one server's locks; without it nothing is bounded."""
+
+LIGHT_PIXELS_VARIABLE = "GROUNDSERVE_LIGHT_PIXELS"
+"""Environment variable with an operator's `FairShare.light_pixels`."""
 
 Turn = Callable[[], AbstractContextManager[None]]
 """Held while a chunk is decoded."""
@@ -44,6 +49,44 @@ class FairShare:
     """Chunks of costly videos that are decoded at one time, >= 1."""
     light_pixels: int
     """Pixels that a video decodes to at most without being costly."""
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        num_instances: int,
+        num_decoders: int,
+        light_pixels: int,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self | None:
+        """Leave one instance and, where there are several, one decoder to videos that are light.
+
+        Args:
+            num_instances: Of `video_features`.
+            num_decoders: Instances of `video_decode`.
+            light_pixels: What counts where the operator says nothing.
+            environment: Variables of the process.
+
+        Returns:
+            None where the server names no folder, or there is one instance only.
+
+        Raises:
+            InvalidRequestError: The operator's `light_pixels` is not a whole number above 0.
+        """
+        text = environment.get(LIGHT_PIXELS_VARIABLE, str(light_pixels))
+        if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) == 0:
+            raise InvalidRequestError(
+                f"{LIGHT_PIXELS_VARIABLE} must be a whole number above 0, got {text!r}"
+            )
+        directory = environment.get(SHARE_DIR_VARIABLE)
+        if not directory or num_instances < 2:
+            return None
+        return cls(
+            directory=Path(directory),
+            num_seats=num_instances - 1,
+            num_turns=max(1, num_decoders - 1),
+            light_pixels=int(text),
+        )
 
     def __post_init__(self) -> None:
         for name in ("num_seats", "num_turns", "light_pixels"):

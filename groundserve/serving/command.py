@@ -127,7 +127,8 @@ def server_command(
 
 def largest_http_body(limits: Limits) -> int:
     """Return the bytes of the largest request within the limits: a video, questions, options."""
-    texts = limits.max_queries * limits.max_query_bytes + limits.max_options_bytes
+    questions = min(limits.max_queries * limits.max_query_bytes, limits.max_text_bytes)
+    texts = questions + limits.max_options_bytes
     return limits.max_upload_bytes + texts + MIB  # and the JSON around them
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
 from python_backend.decode import DecodedFrames
-from python_backend.fair_share import SHARE_DIR_VARIABLE, FairShare
+from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.handover import offered
@@ -59,7 +58,11 @@ class TritonPythonModel:
             cache=FeatureCache(cache, meter=metrics) if cache else None,
             meter=metrics,
             num_encodes=NUM_SERVED_ENCODES,
-            share=_share(context),
+            share=FairShare.from_environment(
+                num_instances=context.num_instances,
+                num_decoders=int(context.parameters["num_decoders"]),
+                light_pixels=int(context.parameters["light_pixels"]),
+            ),
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -112,22 +115,6 @@ class TritonPythonModel:
             model=self._model,
             limits=self._limits,
         )
-
-
-def _share(context: ModelContext) -> FairShare | None:
-    """Leave one instance and, where there are several, one decoder to videos that are not costly.
-
-    None where the server says no folder for it, or an operator has left one instance only.
-    """
-    directory = os.environ.get(SHARE_DIR_VARIABLE)
-    if not directory or context.num_instances < 2:
-        return None
-    return FairShare(
-        directory=Path(directory),
-        num_seats=context.num_instances - 1,
-        num_turns=max(1, int(context.parameters["num_decoders"]) - 1),
-        light_pixels=int(context.parameters["light_pixels"]),
-    )
 
 
 def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:

@@ -84,6 +84,45 @@ def test_process_that_dies_leaves_its_seat_and_turn(share):
                 pass
 
 
+@pytest.mark.parametrize(
+    ("num_instances", "num_decoders", "num_seats", "num_turns"), [(4, 2, 3, 1), (2, 1, 1, 1)]
+)
+def test_one_instance_and_one_decoder_of_several_are_left(
+    num_instances, num_decoders, num_seats, num_turns
+):
+    numbers = {"num_instances": num_instances, "num_decoders": num_decoders}
+    share = FairShare.from_environment(
+        **numbers, light_pixels=7, environment={"GROUNDSERVE_SHARE_DIR": "/s"}
+    )
+    assert share == FairShare(
+        directory=Path("/s"), num_seats=num_seats, num_turns=num_turns, light_pixels=7
+    )
+    assert FairShare.from_environment(**numbers, light_pixels=7, environment={}) is None
+
+
+def test_operator_says_what_is_light():
+    environment = {"GROUNDSERVE_SHARE_DIR": "/s", "GROUNDSERVE_LIGHT_PIXELS": "123"}
+    share = FairShare.from_environment(
+        num_instances=4, num_decoders=2, light_pixels=7, environment=environment
+    )
+    assert share is not None
+    assert share.light_pixels == 123
+    for text in ("", "0", "-1", "1e9", "9" * 19, "²"):
+        with pytest.raises(InvalidRequestError, match="must be a whole number above 0, got"):
+            FairShare.from_environment(
+                num_instances=4,
+                num_decoders=2,
+                light_pixels=7,
+                environment={"GROUNDSERVE_LIGHT_PIXELS": text},
+            )
+
+
+def test_one_instance_cannot_be_shared():
+    environment = {"GROUNDSERVE_SHARE_DIR": "/s"}
+    numbers = {"num_instances": 1, "num_decoders": 1, "light_pixels": 7}
+    assert FairShare.from_environment(**numbers, environment=environment) is None
+
+
 @pytest.mark.parametrize("name", ["num_seats", "num_turns", "light_pixels"])
 def test_rejects_less_than_one(share, name):
     with pytest.raises(InvalidRequestError, match=f"{name} must be >= 1, got 0"):
