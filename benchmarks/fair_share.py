@@ -1,23 +1,25 @@
-"""How long does an honest request wait beside costly ones? Alone, then beside each attack.
+"""How long does an honest request wait beside costly ones, without and with the bounds on them?
 
-python -m benchmarks.fair_share [--seconds 40] [--attacks ATTACK ...] [--out JSON]
+python -m benchmarks.fair_share [--seconds 40] [--out JSON]
 
 One client asks about a small video over and over; beside it others send the attack as fast as it is
 answered or refused:
 
-- "video": 4 at once upload 23 KB of H.264, 512 frames of 2048 x 2048 in one group of pictures, so
+- "video": 4 at once upload 22 kB of H.264, 512 frames of 2048 x 2048 in one group of pictures, so
   that each chunk is decoded from the start of the file;
 - "text": 4 at once ask 32 questions of 16 KiB each about a small video;
 - "light-video", "short-text": the same with as much as is let in, a video just below what counts as
   costly, and 2 questions of 16 KiB.
 
-The server is the `cpu` profile of the shipped checkpoint `digits`, without a cache. Ordinary
-answers must be the same bits all along. The report also says what honest videos cost to decode.
+The first two are sent to a server without the bounds too. A server is the `cpu` profile of the
+shipped checkpoint `digits`, without a cache. Ordinary answers must be the same bits all along. The
+report also says what honest videos cost to decode.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 import time
@@ -41,6 +43,7 @@ from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.media import VideoIndex
 from groundserve.serving import TritonServer
 from python_backend.chunks import CHUNK_FRAMES, decoded_pixels
+from python_backend.fair_share import LIGHT_PIXELS_VARIABLE
 from python_backend.plan import FramePlan
 from tests.media_assets import H264, ONE_LARGE_GOP, asset_maker
 
@@ -51,7 +54,13 @@ MAX_QUERIES = 32
 MAX_QUERY_BYTES = 16 * 1024
 LIGHT_FRAMES = 224
 """Of 2048 x 2048 together: 0.94 gigapixels."""
-ATTACKS = ("video", "text", "light-video", "short-text")
+PAST_BOUNDS = ("video", "text")
+"""Attacks that the bounds are there for."""
+UNBOUNDED = {
+    LIGHT_PIXELS_VARIABLE: str(10**17),
+    "GROUNDSERVE_MAX_TEXT_BYTES": str(MAX_QUERIES * MAX_QUERY_BYTES),
+}
+"""Settings of a server without them."""
 HONEST_VIDEOS = {
     "10 s of 1080p": (10, 1920, 1080),
     "1 minute of 720p": (60, 1280, 720),
@@ -141,45 +150,69 @@ def describe(outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables of this process, which a server that it starts inherits."""
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+def serve_and_attack(
+    engines: Path, honest: Request, attacks: dict[str, Request], seconds: float
+) -> dict[str, Any]:
+    """Ask a server of its own alone, then beside each attack."""
+    with (
+        TritonServer(
+            engines,
+            http_port=0,
+            grpc_port=0,
+            metrics_port=0,
+            log_file=engines.with_suffix(".log"),
+        ) as server,
+        Client(url := f"grpc://{server.grpc_address}") as client,
+    ):
+        first = honest.send(client)
+        results: dict[str, Any] = {"alone": describe(ask_for(client, honest, seconds / 4))}
+        for name, attack in attacks.items():
+            with attackers(url, attack) as sent:
+                time.sleep(PAUSE_SECONDS)
+                beside = ask_for(client, honest, seconds)
+            answers = [outcome.result for outcome in beside if outcome.result is not None]
+            results[name] = {
+                "honest": describe(beside),
+                "attackers": describe(sent),
+                "same_bits": all(same_answer(first, answer) for answer in answers),
+            }
+    return results
+
+
 def main() -> None:
-    """Serve, ask alone, then beside each attack."""
+    """Measure without the bounds, then with them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=40, help="of each load")
-    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    results: dict[str, Any] = {"honest_gigapixels": honest_gigapixels()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make = asset_maker(folder)
         attacks = make_attacks(make)
+        past_bounds = {name: attacks[name] for name in PAST_BOUNDS}
         honest = Request(
             make(H264).read_bytes(), ("When?",), ScoreOptions(num_frames=16, sampling="infer")
         )
         build(SHIPPED_CHECKPOINT, folder / "engines", profile="cpu")
-        with (
-            TritonServer(
-                folder / "engines",
-                http_port=0,
-                grpc_port=0,
-                metrics_port=0,
-                log_file=folder / "tritonserver.log",
-            ) as server,
-            Client(url := f"grpc://{server.grpc_address}") as client,
-        ):
-            first = honest.send(client)
-            alone = ask_for(client, honest, args.seconds / 4)
-            results["alone"] = describe(alone)
-            for attack in args.attacks:
-                with attackers(url, attacks[attack]) as sent:
-                    time.sleep(PAUSE_SECONDS)
-                    beside = ask_for(client, honest, args.seconds)
-                answers = [outcome.result for outcome in beside if outcome.result is not None]
-                results[attack] = {
-                    "honest": describe(beside),
-                    "attackers": describe(sent),
-                    "same_bits": all(same_answer(first, answer) for answer in answers),
-                }
+        with environment(UNBOUNDED):
+            without = serve_and_attack(folder / "engines", honest, past_bounds, args.seconds)
+        bounded = serve_and_attack(folder / "engines", honest, attacks, args.seconds)
+    results = {
+        "honest_gigapixels": honest_gigapixels(),
+        "without_bounds": without,
+        "with_bounds": bounded,
+    }
     write_report(args.out, "how long an honest request waits beside costly ones", results)
 
 
