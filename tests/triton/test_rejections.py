@@ -173,7 +173,7 @@ def test_own_timeout_ends_a_request(protocol, clips):
                 "QUERY": texts("When?"),
                 "STAGE_INFO": texts("[]"),
             },
-            "STAGE_INFO must be what the step before answered",
+            "STAGE_INFO must be one JSON object",
             id="grounding",
         ),
         pytest.param(
@@ -184,7 +184,7 @@ def test_own_timeout_ends_a_request(protocol, clips):
                 "PTS_SECONDS": np.zeros(2),
                 "STAGE_INFO_2": texts('{"timing_ms": {}}'),
             },
-            "frame_logits and frame_indices must have the same shape (T,), got (3,) and (2,)",
+            "FRAME_INDICES must have one entry for each of 3 columns of FRAME_LOGITS, got 2",
             id="frame_selector",
         ),
         pytest.param(
@@ -195,7 +195,7 @@ def test_own_timeout_ends_a_request(protocol, clips):
                 "PTS_SECONDS": np.zeros(3),
                 "STAGE_INFO_2": texts('{"timing_ms": {}}'),
             },
-            "frame_logits must have a row for at least one question, got 0",
+            "Q of FRAME_LOGITS (Q, T) must be 1 to 32, got 0",
             id="frame_selector_no_question",
         ),
     ],
