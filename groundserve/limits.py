@@ -36,8 +36,8 @@ class Limits:
     """Questions in one request."""
     max_query_bytes: int = 16 * 1024
     """UTF-8 bytes of one question."""
-    max_text_bytes: int = 32 * 1024
-    """UTF-8 bytes of all questions of one request together."""
+    max_text_bytes: int = 24 * 1024
+    """UTF-8 bytes of all questions of one request together: a long one and 31 ordinary ones."""
     max_options_bytes: int = 4 * 1024
     """UTF-8 bytes of the OPTIONS JSON."""
     max_request_seconds: float = 600.0

@@ -148,7 +148,7 @@ CASES = {
     "ground_much_text": (
         "grounding",
         {**GROUNDING, "QUERY": texts(*["x" * 16 * 1024] * 3)},
-        "QUERY must be at most 32768 bytes in all (max_text_bytes), got 49152",
+        "QUERY must be at most 24576 bytes in all (max_text_bytes), got 49152",
     ),
     "decode_many_targets": (
         "video_decode",
@@ -213,7 +213,7 @@ CASES = {
     "features_much_text": (
         "video_features",
         {"VIDEO": upload(b"x"), "QUERY": texts(*["x" * 1025] * 32)},
-        "QUERY must be at most 32768 bytes in all (max_text_bytes), got 32800",
+        "QUERY must be at most 24576 bytes in all (max_text_bytes), got 32800",
     ),
 }
 
