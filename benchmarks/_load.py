@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,9 +59,11 @@ class Outcome:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[TritonServer, str]]:
-    """Build the shipped checkpoint, serve it without a cache, and give the server and its URL."""
-    build(SEEDED_CHECKPOINT, folder / "engines", profile="cpu")
+def served(
+    folder: Path, checkpoint: Path = SEEDED_CHECKPOINT
+) -> Iterator[tuple[TritonServer, str]]:
+    """Build a checkpoint, serve it without a cache, and give the server and its URL."""
+    build(checkpoint, folder / "engines", profile="cpu")
     with TritonServer(
         folder / "engines",
         http_port=0,
@@ -68,6 +72,14 @@ def served(folder: Path) -> Iterator[tuple[TritonServer, str]]:
         log_file=folder / "tritonserver.log",
     ) as server:
         yield server, f"grpc://{server.grpc_address}"
+
+
+def read_metrics(server: TritonServer) -> dict[str, float]:
+    """Return what the server's metrics say, by name and labels as they are written."""
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics") as response:
+        text = response.read().decode()
+    found = re.findall(r"^(\w+(?:{.*})?) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
 
 
 def good_requests(folder: Path, num_frames: int) -> list[Request]:

@@ -1,10 +1,11 @@
 """What happens past capacity? Closed loop for the capacity, then open loop at shares of it.
 
-python -m benchmarks.overload [--seconds 60] [--slo-seconds 2] [--out JSON]
+python -m benchmarks.overload [--seconds 60] [--slo-seconds 2] [--checkpoint DIR] [--out JSON]
 
 Requests arrive as a Poisson process, whatever the server does; a latency counts from the planned
-arrival. Bar: at twice the capacity the excess is refused at once with UNAVAILABLE, and the p99 of
-accepted requests stays below twice that at 80%.
+arrival. Bar: past capacity the excess is refused at once with UNAVAILABLE and before anything is
+decoded, the server counts as many refusals as the clients saw, and the p99 of accepted requests
+stays below twice that at 80%.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._load import Outcome, Request, good_requests, served
+from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._load import Outcome, Request, good_requests, read_metrics, served
 from benchmarks._report import write_report
 from groundserve import Client
+from groundserve.serving import TritonServer
 
-SHARES = (0.5, 0.8, 1.0, 1.2, 2.0)
+SHARES = (0.5, 0.8, 1.0, 1.2, 2.0, 4.0)
 MAX_OPEN_REQUESTS = 256
 CLOSED_LOOP_CLIENTS = 4
 """As many as keep all stages busy and are never refused: those that are only waste work."""
@@ -87,6 +90,19 @@ def judge(outcomes: list[Outcome], seconds: float, slo_seconds: float) -> dict[s
     }
 
 
+def count(server: TritonServer) -> Counter[str]:
+    """Return what the server counted so far: refusals, by both of its ways, and decoded videos."""
+    counts: Counter[str] = Counter()
+    for name, value in read_metrics(server).items():
+        if (
+            name.startswith("nv_inference_request_failure{") and 'reason="REJECTED"' in name
+        ) or name == 'groundserve_errors_total{class="UnavailableError"}':
+            counts["refused"] += int(value)
+        elif name == 'groundserve_stage_seconds_count{stage="decode"}':
+            counts["decoded"] += int(value)
+    return counts
+
+
 def percentiles(seconds: list[float]) -> dict[str, float]:
     """Return p50, p95 and p99; nothing for no values."""
     if not seconds:
@@ -101,11 +117,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each load")
     parser.add_argument("--slo-seconds", type=float, default=2.0)
     parser.add_argument("--num-frames", type=int, default=16)
+    parser.add_argument("--checkpoint", type=Path, default=SEEDED_CHECKPOINT)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as name,
-        served(Path(name)) as (_, url),
+        served(Path(name), args.checkpoint) as (server, url),
         Client(url) as client,
     ):
         requests = good_requests(Path(name), args.num_frames)
@@ -113,15 +130,22 @@ def main() -> None:
         rate = capacity(client, requests, args.seconds)
         loads = {}
         for share in SHARES:
+            before = count(server)
             outcomes = offer(client, requests, share * rate, args.seconds)
-            loads[f"{share:.0%}"] = judge(outcomes, args.seconds, args.slo_seconds)
             time.sleep(SETTLE_SECONDS)
-    p99 = {share: load["accepted_seconds"].get("p99") for share, load in loads.items()}
+            counted = count(server)
+            counted.subtract(before)
+            loads[f"{share:.0%}"] = judge(outcomes, args.seconds, args.slo_seconds) | {
+                "refused_by_metrics": counted["refused"],
+                "decoded_per_answer": counted["decoded"]
+                / sum(outcome.code == "ok" for outcome in outcomes),
+            }
+    p99 = {share: load["accepted_seconds"]["p99"] for share, load in loads.items()}
     results = {
         "capacity_per_second": rate,
         "slo_seconds": args.slo_seconds,
         "loads": loads,
-        "p99_at_200%_over_p99_at_80%": p99["200%"] / p99["80%"],
+        "p99_over_p99_at_80%": {share: p99[share] / p99["80%"] for share in ("200%", "400%")},
     }
     write_report(args.out, "latency and refusals at shares of the capacity", results)
 

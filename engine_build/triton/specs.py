@@ -17,7 +17,7 @@ crossing between two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from groundserve.errors import InvalidRequestError
@@ -31,9 +31,21 @@ DataType = Literal["UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "STRING"]
 MAX_ENCODER_BATCH = 64
 """Frames in one execution of the vision encoder; no chunk may have more."""
 
-_MAX_QUEUED_QUESTIONS = 10
-"""Requests that may wait for `grounding`, most often the slowest step: few enough that one accepted
-at twice the capacity takes less than twice as long as at 80 % of it (benchmarks/overload.py)."""
+_MAX_WAITING = 10
+"""Requests that may wait in the server, wherever, before `admission` refuses the next: few enough
+that one accepted past the capacity takes less than twice as long as at 80 % of it
+(benchmarks/overload.py)."""
+
+_MAX_QUEUE_SIZE = 32
+"""Requests that Triton lets wait for one model. It is more than `admission` lets in together with
+all that are being read, so that no video is decoded in vain: only callers of the inner models get
+there. Triton counts nobody whom a full queue refuses."""
+
+_QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
+"""Longest wait before a video is touched."""
+
+_GROUNDING_TIMEOUT_MICROSECONDS = 600_000_000
+"""Longest wait once it is decoded: the request's own ceiling, which decides (`Limits`)."""
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
@@ -200,6 +212,7 @@ class TritonModelSpec:
         return bool(self.steps)
 
 
+_ADMITTED = TensorSpec("ADMITTED", "UINT8", (1,))  # says nothing; the next step waits for it
 _VIDEO = TensorSpec("VIDEO", "UINT8", (-1,), optional=True)
 _VIDEO_URI = TensorSpec("VIDEO_URI", "STRING", (1,), optional=True)
 _OPTIONS = TensorSpec("OPTIONS", "STRING", (1,), optional=True)
@@ -219,11 +232,13 @@ _DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
 def model_specs(layout: RepositoryLayout, model: ModelSpec) -> list[TritonModelSpec]:
     """Return the models of an engine directory."""
     features = _features(layout, model)
+    admission = _admission()
     video_features = _video_features(layout, features)
     grounding = _grounding(layout, features)
     frame_selector = _frame_selector()
     return [
-        _videoitg(video_features, grounding, frame_selector),
+        _videoitg(admission, video_features, grounding, frame_selector),
+        admission,
         video_features,
         _video_decode(layout, model),
         _vision_encoder(layout, model),
@@ -253,10 +268,20 @@ def _videoitg(*steps: TritonModelSpec) -> TritonModelSpec:
     )
 
 
+def _admission() -> TritonModelSpec:
+    return TritonModelSpec(
+        name="admission",
+        # A step needs an input; this one is small, where a video would be copied.
+        inputs=(_OPTIONS,),
+        outputs=(_ADMITTED,),
+        parameters={"max_waiting": str(_MAX_WAITING)},
+    )
+
+
 def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec:
     return TritonModelSpec(
         name="video_features",
-        inputs=(_VIDEO, _VIDEO_URI, _QUERY, _OPTIONS),
+        inputs=(replace(_ADMITTED, optional=True), _VIDEO, _VIDEO_URI, _QUERY, _OPTIONS),
         outputs=(features, _FRAME_INDICES, _PTS_SECONDS, _STAGE_INFO),
         # It computes nothing on the GPU; it holds the chunks' tensors on their way.
         device=layout.device,
@@ -269,7 +294,8 @@ def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMod
         },
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
-                max_queue_size=16, default_timeout_microseconds=60_000_000
+                max_queue_size=_MAX_QUEUE_SIZE,
+                default_timeout_microseconds=_QUEUE_TIMEOUT_MICROSECONDS,
             )
         ),
     )
@@ -345,7 +371,8 @@ def _grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpe
         device=layout.device,
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_QUEUED_QUESTIONS, default_timeout_microseconds=60_000_000
+                max_queue_size=_MAX_QUEUE_SIZE,
+                default_timeout_microseconds=_GROUNDING_TIMEOUT_MICROSECONDS,
             )
         ),
     )

@@ -257,9 +257,9 @@ class TritonServer:
         installation = find_installation()
         manifest = Manifest.load(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
+        self._ports = self._ports.reserve(self._host)
         environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
-        self._ports = self._ports.reserve(self._host)
         self._run_folder = RunFolder.create()
         self._regions = _region_sizes(manifest, repository)
         environment |= _share_environment(self._run_folder.path)
@@ -298,8 +298,12 @@ class TritonServer:
         """What the models are told; the caller sees here what their log would say is wrong."""
         from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
         from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
+        from python_backend.triton._queues import METRICS_ADDRESS_VARIABLE
 
-        variables = {ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots))}
+        variables = {
+            ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots)),
+            METRICS_ADDRESS_VARIABLE: f"{self._api.host}:{self._ports.metrics}",
+        }
         parse_allowed_roots(os.fsencode(variables[ALLOWED_ROOTS_VARIABLE]))
         if self._cache_dir is not None:
             variables[CACHE_DIR_VARIABLE] = str(self._cache_dir)

@@ -1,0 +1,70 @@
+"""How many requests wait in this server, as the server itself tells.
+
+Its metrics are the one place where Triton tells how long its queues are; a count of our own would
+drift with every request that is given up, or whose process dies, between two steps.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Mapping
+
+from groundserve.errors import UnavailableError
+
+METRICS_ADDRESS_VARIABLE = "GROUNDSERVE_METRICS_ADDRESS"
+"""Environment variable with HOST:PORT of the server's metrics; `groundserve serve` sets it."""
+
+_TIMEOUT_SECONDS = 1.0
+_PENDING = re.compile(
+    r'^nv_inference_pending_request_count\{model="(?:video_features|grounding)",.*\} (\d+)$',
+    re.MULTILINE,
+)
+"""`vision_encoder` and `video_decode` only ever hold what `video_features` sent them."""
+
+
+class Door:
+    """Lets requests in while few enough wait."""
+
+    def __init__(self, *, max_waiting: int, metrics_address: str) -> None:
+        """Connect lazily.
+
+        Args:
+            max_waiting: Requests that may wait before the next is refused.
+            metrics_address: HOST:PORT of the server's metrics.
+        """
+        self._max_waiting = max_waiting
+        self._connection = http.client.HTTPConnection(metrics_address, timeout=_TIMEOUT_SECONDS)
+
+    def check(self) -> None:
+        """Refuse the request where too many wait already.
+
+        The metrics are asked for anew each time (0.2 ms). Where they do not answer everybody is let
+        in, and Triton's own queues are the bound.
+
+        Raises:
+            UnavailableError: Too many requests wait.
+        """
+        try:
+            self._connection.request("GET", "/metrics")
+            text = self._connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # the next request connects again
+            return
+        num_waiting = count_waiting(text)
+        if num_waiting >= self._max_waiting:
+            raise UnavailableError(
+                f"{num_waiting} requests wait already, this server lets {self._max_waiting} wait; "
+                "try again later"
+            )
+
+
+def open_door(max_waiting: int, environment: Mapping[str, str]) -> Door | None:
+    """Return the door of this server, None where nobody says where its metrics are."""
+    address = environment.get(METRICS_ADDRESS_VARIABLE)
+    return Door(max_waiting=max_waiting, metrics_address=address) if address else None
+
+
+def count_waiting(metrics: str) -> int:
+    """Return the requests that wait for a step, from the text of the server's metrics."""
+    return sum(map(int, _PENDING.findall(metrics)))

@@ -1,0 +1,43 @@
+"""The model `admission`: lets a request in, or refuses it before anything is done for it.
+
+Triton's own queues refuse as well, but each looks at one model alone: a request could wait, be
+decoded and then find the next queue full. And Triton counts none of those whom it refuses so
+(triton-inference-server/core 73aad7c, src/infer_request.cc, `InferenceRequest::Run`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from python_backend.triton._answer import Answer
+from python_backend.triton._context import ModelContext
+from python_backend.triton._io import answer_each
+from python_backend.triton._metrics import Metrics
+from python_backend.triton._queues import open_door
+from python_backend.triton._report import observe_log, observe_metrics
+from python_backend.triton._tensors import Tensors
+
+
+class TritonPythonModel:
+    """Takes no time, so that whoever is refused is refused at once."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read how many may wait, and where the server says how many do."""
+        context = ModelContext.load(args)
+        self._limits = Limits.from_environment()
+        self._door = open_door(int(context.parameters["max_waiting"]), os.environ)
+        self._observers = [observe_metrics(Metrics()), observe_log("admission")]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with ADMITTED or an error."""
+        return answer_each(requests, self._admit, limits=self._limits, observers=self._observers)
+
+    def _admit(self, tensors: Tensors, deadline: Deadline) -> Answer:
+        if self._door is not None:
+            self._door.check()
+        return Answer(outputs={"ADMITTED": np.ones(1, np.uint8)})
