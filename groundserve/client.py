@@ -8,7 +8,9 @@ handed on to the next step: whatever ends a call of ours also ends the work for 
 from __future__ import annotations
 
 import json
+import re
 import threading
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 from os import PathLike
@@ -32,7 +34,7 @@ from groundserve.errors import (
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
-from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure
+from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure, ran_out_of_time
 
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
@@ -42,8 +44,9 @@ Tensors = dict[str, NDArray[Any]]
 """By name, BYTES as bytes objects."""
 _SCHEME = "grpc://"
 _STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "admission": (("OPTIONS",), ("ADMITTED",)),
     "video_features": (
-        ("VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
+        ("ADMITTED", "VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
         ("FEATURES", "FRAME_INDICES", "PTS_SECONDS", "STAGE_INFO"),
     ),
     "grounding": (("FEATURES", "QUERY", "STAGE_INFO"), ("FRAME_LOGITS", "STAGE_INFO_2")),
@@ -113,6 +116,7 @@ class Client:
         options: ScoreOptions | None = None,
         *,
         video_uri: str | None = None,
+        request_id: str | None = None,
         span_threshold: float = DEFAULT_SPAN_THRESHOLD,
         span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
     ) -> ScoreResult:
@@ -123,6 +127,8 @@ class Client:
             queries: One question or up to 32. The video is decoded and encoded once for all.
             options: Defaults where None.
             video_uri: Instead of `video`: a `file:` URI that the server may read.
+            request_id: 1 to 64 printable ASCII characters under which the server's log is to know
+                the request; a new UUID where None. Results and errors have it too.
             span_threshold: Lowest score inside a span, in [0, 1].
             span_gap_seconds: Longest gap between two runs that one span bridges.
 
@@ -136,6 +142,11 @@ class Client:
         """
         if (video is None) == (video_uri is None):
             raise InvalidRequestError("give exactly one of video and video_uri")
+        request_id = str(uuid.uuid4()) if request_id is None else request_id
+        if not re.fullmatch(r"[ -~]{1,64}", request_id):
+            raise InvalidRequestError(
+                f"request_id must be 1 to 64 printable ASCII characters, got {request_id[:80]!r}"
+            )
         texts = [queries] if isinstance(queries, str) else list(queries)
         tensors: Tensors = {
             "QUERY": _bytes_tensor(*texts),
@@ -145,7 +156,11 @@ class Client:
             tensors["VIDEO_URI"] = _bytes_tensor(video_uri)
         else:
             tensors["VIDEO"] = _read_video(video)
-        answer = self._infer_steps(tensors)
+        try:
+            answer = self._infer_steps(tensors, request_id)
+        except GroundserveError as error:
+            error.request_id = request_id
+            raise
         name = video_uri or ("<bytes>" if isinstance(video, bytes) else str(video))
         info = json.loads(answer["INFO"][0])
         pts_seconds = answer["PTS_SECONDS"]
@@ -170,6 +185,7 @@ class Client:
             ),
             timing_ms=info["timing_ms"],
             engine=info["engine"],
+            request_id=request_id,
         )
 
     def is_ready(self) -> bool:
@@ -201,16 +217,21 @@ class Client:
         exception: type[Exception] = InferenceServerException
         return exception
 
-    def _infer_steps(self, tensors: Tensors) -> Tensors:
+    def _infer_steps(self, tensors: Tensors, request_id: str) -> Tensors:
         """Add the outputs of all steps to the tensors; one deadline counts for all of them."""
         deadline = Deadline.after(self._timeout_seconds)
         for model_name, (inputs, outputs) in _STEPS.items():
             given = {name: tensors[name] for name in inputs if name in tensors}
-            tensors = tensors | self._infer(model_name, given, outputs, deadline)
+            tensors = tensors | self._infer(model_name, given, outputs, deadline, request_id)
         return tensors
 
     def _infer(
-        self, model_name: str, inputs: Tensors, outputs: Sequence[str], deadline: Deadline
+        self,
+        model_name: str,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        deadline: Deadline,
+        request_id: str,
     ) -> Tensors:
         deadline.check()
         seconds = deadline.remaining_seconds()
@@ -227,6 +248,7 @@ class Client:
             model_name,
             [self._input(name, array) for name, array in inputs.items()],
             on_end,
+            request_id=request_id,
             outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
             timeout=max(1, int(seconds * 1e6)),
             client_timeout=seconds,
@@ -273,15 +295,17 @@ def _bytes_tensor(*texts: str) -> NDArray[np.object_]:
 
 
 def _typed_error(error: Any) -> GroundserveError:
-    """Map Triton's status onto our errors; an ensemble's prefix is dropped from the message."""
+    """Map Triton's status onto our errors; what Triton puts before a message is dropped."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message() or "the server gave no reason")
-    if message.startswith("in ensemble"):
-        message = message.split(", ", 1)[-1]
+    message = re.sub(r"^in ensemble '.*?', ", "", message)
+    message = re.sub(r"^\[request id: .*?\] ", "", message)  # the caller knows it
     if status == "CANCELLED":  # nobody but this client can have done it
         return RequestCancelledError("the request was cancelled: its client was closed")
     if failure := passing_failure(message):
         return failure
     if status in _SERVER_FAILED:
         return GroundserveError(INTERNAL_MESSAGE)
+    if status == "UNAVAILABLE" and ran_out_of_time(message):  # Triton has no code for it
+        return DeadlineExceededError(message)
     return _ERRORS.get(status, GroundserveError)(message)

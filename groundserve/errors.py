@@ -15,6 +15,9 @@ GroundserveError
 class GroundserveError(Exception):
     """Root of every error groundserve raises on purpose."""
 
+    request_id: str | None = None
+    """Under which the server's log knows the request; None where no server was asked."""
+
 
 class InvalidRequestError(GroundserveError, ValueError):
     """The request breaks a rule; the message names the field, the rule and the value."""

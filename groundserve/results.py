@@ -64,6 +64,8 @@ class ScoreResult:
     """Wall milliseconds of each stage."""
     engine: dict[str, Any]
     """Identity of the engine directory or checkpoint that scored."""
+    request_id: str | None = None
+    """Under which the server's log knows the request; None where no server was asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve score --json`."""
@@ -78,6 +80,7 @@ class ScoreResult:
             "queries": [query.to_json() for query in self.queries],
             "timing_ms": self.timing_ms,
             "engine": self.engine,
+            "request_id": self.request_id,
         }
 
 

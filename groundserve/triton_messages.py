@@ -7,7 +7,7 @@ those that are known become ours, and all others `INTERNAL_MESSAGE`.
 
 from __future__ import annotations
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import DeadlineExceededError, UnavailableError
 
 INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 """What callers are told of a failure that they can do nothing about."""
@@ -15,26 +15,34 @@ INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 RESTARTING = "a model of the server is being restarted; try again"
 MEMORY_FULL = "the server's shared memory is full; try again"
 OVERLOADED = "the server has too many requests; try again"
-_WAITED = "the request waited too long for its turn; try again"
+TIMED_OUT = "the request waited too long for its turn; allow more time or try again later"
 
+_Passing = UnavailableError | DeadlineExceededError
 # Parts of texts of 2.51, some of which it sends as an internal or the caller's error.
-_PASSES: dict[str, str] = {
-    "has no available versions": RESTARTING,
-    "is not healthy": RESTARTING,
-    "is not ready": RESTARTING,
-    "Server not ready": RESTARTING,
-    "Server is stopping": RESTARTING,
-    "Failed to increase the shared memory pool size": MEMORY_FULL,
-    "Failed to create new mapped region": MEMORY_FULL,
-    "Unable to initialize shared memory key": MEMORY_FULL,
-    "Exceeds maximum queue size": OVERLOADED,
-    "Request timeout expired": _WAITED,
+_PASSES: dict[str, tuple[type[_Passing], str]] = {
+    "has no available versions": (UnavailableError, RESTARTING),
+    "is not healthy": (UnavailableError, RESTARTING),
+    "is not ready": (UnavailableError, RESTARTING),
+    "Server not ready": (UnavailableError, RESTARTING),
+    "Server is stopping": (UnavailableError, RESTARTING),
+    "Failed to increase the shared memory pool size": (UnavailableError, MEMORY_FULL),
+    "Failed to create new mapped region": (UnavailableError, MEMORY_FULL),
+    "Unable to initialize shared memory key": (UnavailableError, MEMORY_FULL),
+    "Exceeds maximum queue size": (UnavailableError, OVERLOADED),
+    "Request timeout expired": (DeadlineExceededError, TIMED_OUT),
 }
+_ALLOW_MORE_TIME = "allow more time"
+"""In every message of ours about a deadline."""
 
 
-def passing_failure(message: str) -> UnavailableError | None:
+def passing_failure(message: str) -> _Passing | None:
     """Return the error for a failure that passes by itself, None for any other."""
-    for part, text in _PASSES.items():
+    for part, (kind, text) in _PASSES.items():
         if part in message:
-            return UnavailableError(text)
+            return kind(text)
     return None
+
+
+def ran_out_of_time(message: str) -> bool:
+    """Tell whether a message of ours is about a deadline."""
+    return _ALLOW_MORE_TIME in message

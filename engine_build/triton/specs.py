@@ -36,10 +36,15 @@ _MAX_WAITING = 10
 that one accepted past the capacity takes less than twice as long as at 80 % of it
 (benchmarks/overload.py)."""
 
-_MAX_QUEUE_SIZE = 32
-"""Requests that Triton lets wait for one model. It is more than `admission` lets in together with
-all that are being read, so that no video is decoded in vain: only callers of the inner models get
-there. Triton counts nobody whom a full queue refuses."""
+_MAX_QUEUED_VIDEOS = 32
+"""Requests that Triton lets wait for `video_features`. Only those get there whom `admission` did
+not see: callers of that model itself, and the part of a burst of `Client`s that is still being
+uploaded when the next one asks. Triton counts nobody whom a full queue refuses."""
+
+_MAX_QUEUED_QUESTIONS = 64
+"""Requests that Triton lets wait for `grounding`, so many that no video is decoded in vain. The
+door is closed while `_MAX_WAITING` wait anywhere, so what can come together here is that, all that
+the other queue holds, and what is being read: 10 + 32 + 2 x 4 at most."""
 
 _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""
@@ -294,7 +299,7 @@ def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMod
         },
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_QUEUE_SIZE,
+                max_queue_size=_MAX_QUEUED_VIDEOS,
                 default_timeout_microseconds=_QUEUE_TIMEOUT_MICROSECONDS,
             )
         ),
@@ -371,7 +376,7 @@ def _grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpe
         device=layout.device,
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_QUEUE_SIZE,
+                max_queue_size=_MAX_QUEUED_QUESTIONS,
                 default_timeout_microseconds=_GROUNDING_TIMEOUT_MICROSECONDS,
             )
         ),

@@ -94,4 +94,4 @@ class StreamInfo:
 
 def _check_count(name: str, value: Any, *, maximum: int) -> None:
     if type(value) is not int or not 1 <= value <= maximum:
-        raise InvalidRequestError(f"{name} must be 1 to {maximum}, got {str(value)[:40]}")
+        raise InvalidRequestError(f"{name} must be 1 to {maximum}, got {repr(value)[:40]}")

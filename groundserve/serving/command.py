@@ -26,7 +26,8 @@ HTTP_LIMIT_OPTION = "http-max-input-size"
 """Newer servers have it and refuse HTTP bodies above 64 MiB by default; 2.51 has no limit."""
 
 _MAX_PORT = 65535
-_RESTRICTED_APIS = "model-repository,shared-memory,model-config,trace,logging"
+_RESTRICTED_APIS = "model-repository,shared-memory,trace,logging"
+"""Configurations can be read: clients ask for them, and ours hold shapes and numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)

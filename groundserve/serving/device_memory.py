@@ -15,13 +15,13 @@ The features of all chunks being encoded are at most F too: their frames share t
 the worst moment every instance of `video_features` holds N chunks that are being encoded, each with
 the copy that a call from a Python model makes of its inputs; the next chunk, already decoded; the
 features of those chunks and those of the video so far. And every request that `grounding` works on,
-or has accepted, holds the features of its video:
+or that waits for it, holds the features of its video; as many may wait as `admission` lets:
 
     instances of video_features x ((2 N + 1) P + 2 F)
-    + (instances of grounding + max_queue_size) x F
+    + (instances of grounding + max_waiting) x F
 
-With the released model at float16, P = 27 MiB and F = 36 MiB; N = 2, four and one instances and a
-queue of ten make 4 x (135 + 72) + 11 x 36 = 1,224 MiB. Every one of these tensors can lie on the
+With the released model at float16, P = 27 MiB and F = 36 MiB; N = 2, four and one instances and ten
+that wait make 4 x (135 + 72) + 11 x 36 = 1,224 MiB. Every one of these tensors can lie on the
 host as well (frames that the CPU had to decode, features out of the cache), so the pinned pool has
 that size, too.
 
@@ -119,10 +119,10 @@ def memory_pools(configs: dict[str, ModelConfig], model: ModelSpec) -> MemoryPoo
     assert width is not None, "grounding takes FEATURES"
     features = model.vision_token_num * model.vision_hidden_size * width
     chunk = configs["vision_encoder"].max_batch_size * model.image_size**2 * 3
-    queue = grounding.dynamic_batching.default_queue_policy.max_queue_size
+    max_waiting = int(configs["admission"].parameters["max_waiting"].string_value)
     num_chunks = 2 * NUM_SERVED_ENCODES + 1
     needed = num_instances(video_features) * (num_chunks * chunk + 2 * features)
-    needed += (num_instances(grounding) + queue) * features
+    needed += (num_instances(grounding) + max_waiting) * features
     return MemoryPools(
         cuda_bytes=max(_MIN_CUDA_BYTES, needed), pinned_bytes=max(_MIN_PINNED_BYTES, needed)
     )

@@ -1,18 +1,32 @@
 """What a model made of one request, and the line the server's log gets of it.
 
-The line holds numbers, classes and the caller's request id; never a question, a URI or a path.
+The line holds numbers, classes, messages of ours without what they quote, and the caller's request
+id; never a question, a URI or a path.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from python_backend.triton._errors import error_class
+from python_backend.triton._errors import code_and_message, error_class
+from python_backend.triton._redact import without_quotations
 from python_backend.triton._tensors import Tensors
 
+STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select")
+"""What `timing_ms` may name."""
+
 _MAX_ID_CHARACTERS = 64
+_SIZES = ("video_bytes", "num_frames", "grid", "num_queries", "cache_hit")
+_SIZES_BY_INPUT = {
+    "VIDEO": ("video_bytes",),
+    "QUERY": ("num_queries",),
+    "FEATURES": ("num_frames",),
+    "FRAME_LOGITS": ("num_queries", "num_frames"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,16 +37,64 @@ class Answer:
     """Tensors for the caller."""
     timing_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds of this model's own stages."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Sizes and the like for the log; JSON values only."""
+    report: Mapping[str, Any] | None = None
+    """What INFO says of the whole request, from the model that ends it; None where another model is
+    still to be called, which then tells the log."""
 
 
-def log_line(model_name: str, request_id: str, result: Answer | Exception) -> str:
-    """Return one line of JSON."""
-    line: dict[str, Any] = {"model": model_name, "request_id": request_id[:_MAX_ID_CHARACTERS]}
+def log_line(
+    model_name: str,
+    request_id: str,
+    result: Answer | Exception,
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    seconds: float,
+) -> str | None:
+    """Return one line of JSON, None where the request goes on.
+
+    Args:
+        model_name: The model that ends the request.
+        request_id: The caller's; whatever is not printable ASCII becomes a question mark.
+        result: How it ended.
+        shapes: Of the model's inputs.
+        seconds: How long this model worked on it.
+    """
+    if isinstance(result, Answer) and result.report is None:
+        return None
+    line: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": "request",
+        "request_id": _printable(request_id),
+        "model": model_name,
+        **_input_sizes(shapes),
+    }
     if isinstance(result, Exception):
-        line["error"] = error_class(result)
-    else:
-        line |= result.facts
-        line["timing_ms"] = {stage: round(ms, 3) for stage, ms in result.timing_ms.items()}
+        message = without_quotations(code_and_message(result)[1])
+        line |= {"outcome": "error", "error": error_class(result), "message": message}
+        line["seconds"] = round(seconds, 3)
+    elif result.report is not None:
+        line |= {"outcome": "ok", **_known(result.report, _SIZES)}
+        timing_ms = _known(result.report["timing_ms"], STAGES)
+        line["timing_ms"] = {stage: round(ms, 3) for stage, ms in timing_ms.items()}
     return json.dumps(line)
+
+
+def _input_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for name, kinds in _SIZES_BY_INPUT.items():
+        sizes |= zip(kinds, shapes.get(name, ()), strict=False)
+    return sizes
+
+
+def _known(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
+    """What a step before told; whoever calls an inner model directly may have made it up."""
+    return {
+        name: value for name in names if isinstance(value := facts.get(name), bool | int | float)
+    }
+
+
+def _printable(request_id: str) -> str:
+    return "".join(
+        character if " " <= character <= "~" else "?"
+        for character in request_id[:_MAX_ID_CHARACTERS]
+    )

@@ -1,4 +1,10 @@
-"""groundserve's errors as Triton's codes, and back again on the way out of an inner model."""
+"""groundserve's errors as Triton's codes, and back again on the way out of an inner model.
+
+Triton has no code for a deadline. UNAVAILABLE is what its own queues say of a request that waited
+too long, and of the others CANCELLED, 400 over HTTP, would blame the caller
+(triton-inference-server/python_backend f9088ff, src/pb_stub.cc, `TritonError`;
+triton-inference-server/server e1db8a6, src/http_server.cc, `HttpCodeFromError`).
+"""
 
 from __future__ import annotations
 
@@ -25,28 +31,19 @@ _CODES: tuple[tuple[type[GroundserveError], str], ...] = (
     (DeadlineExceededError, "UNAVAILABLE"),
     (RequestCancelledError, "CANCELLED"),
 )
-_ERRORS: dict[str, type[GroundserveError]] = {
-    "UNSUPPORTED": UnsupportedError,
-    "INVALID_ARG": InvalidRequestError,
-    "UNAVAILABLE": UnavailableError,
-    "CANCELLED": RequestCancelledError,
-}
-
 _INTERNAL_CLASS = "InternalError"
-ERROR_CLASSES = (
-    *(
-        kind.__name__
-        for kind in (
-            InvalidRequestError,
-            MediaError,
-            UnsupportedError,
-            UnavailableError,
-            DeadlineExceededError,
-            RequestCancelledError,
-        )
-    ),
-    _INTERNAL_CLASS,
-)
+_CLASSES: dict[str, type[GroundserveError]] = {
+    kind.__name__: kind
+    for kind in (
+        InvalidRequestError,
+        MediaError,
+        UnsupportedError,
+        UnavailableError,
+        DeadlineExceededError,
+        RequestCancelledError,
+    )
+}
+ERROR_CLASSES = (*_CLASSES, _INTERNAL_CLASS)
 """What `error_class` returns."""
 
 
@@ -61,28 +58,34 @@ def typed(error: Exception) -> Exception:
 
 def error_class(error: Exception) -> str:
     """Return the name under which an operator finds an error; a failure of ours has one name."""
-    name = type(error).__name__
+    name = type(_as_ours(error)).__name__
     return name if name in ERROR_CLASSES else _INTERNAL_CLASS
 
 
 def code_and_message(error: Exception) -> tuple[str, str]:
     """Return the name of a `TritonError` code, and the text that the caller may read."""
-    if not isinstance(error, GroundserveError):  # Triton's own functions raise its texts as well
-        error = passing_failure(str(error)) or error
+    error = _as_ours(error)
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code, str(error)
     return INTERNAL, INTERNAL_MESSAGE
 
 
-def to_coded_message(code: str, message: str) -> str:
-    """Put the code into the message, for a BLS caller: the server loses it on that way."""
-    return f"{code}: {message}"
+def to_classed_message(error: Exception) -> str:
+    """Put the class into the message, for a BLS caller: the server loses code and class there."""
+    return f"{error_class(error)}: {code_and_message(error)[1]}"
 
 
-def from_coded_message(model_name: str, text: str) -> GroundserveError:
+def from_classed_message(model_name: str, text: str) -> GroundserveError:
     """Return the error an inner model rejected a BLS call with."""
-    code, _, message = text.partition(": ")
-    if code in _ERRORS:
-        return _ERRORS[code](message)
+    name, _, message = text.partition(": ")
+    if name in _CLASSES:
+        return _CLASSES[name](message)
     return passing_failure(text) or GroundserveError(f"the model {model_name} failed: {text}")
+
+
+def _as_ours(error: Exception) -> Exception:
+    """Return our error where one of Triton's own functions raised a text that we know."""
+    if isinstance(error, GroundserveError):
+        return error
+    return passing_failure(str(error)) or error

@@ -5,7 +5,7 @@ from __future__ import annotations
 # The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
 import asyncio  # noqa: F401
 import json
-import traceback
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,17 +21,18 @@ from python_backend.triton._cancellation import Lifeline, cancellation_of
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
-    from_coded_message,
-    to_coded_message,
+    from_classed_message,
+    to_classed_message,
     typed,
 )
+from python_backend.triton._redact import describe_failure
 from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_CODE_IN_MESSAGE = "code_in_message"
+_CLASS_IN_MESSAGE = "class_in_message"
 """Request parameter of BLS calls: 2.51 hands every error of an inner model on as INTERNAL."""
 
 
@@ -59,9 +60,11 @@ def answer_each(
 
     responses = []
     for request in requests:
+        started = time.perf_counter()
         result = attempt(handle_one, request)
         for observe in observers:
-            attempt(observe, request, result)  # as `attempt` says; a lost count loses no answer
+            # As `attempt` says; a lost count loses no answer.
+            attempt(observe, request, result, time.perf_counter() - started)
         responses.append(answer(request, result))
     return responses
 
@@ -113,9 +116,9 @@ def reject(request: Any, error: Exception) -> Any:
     """Return the response with this error; what the caller must not read goes to the log."""
     code, message = code_and_message(error)
     if code == INTERNAL or not isinstance(error, GroundserveError):
-        pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
-    if _CODE_IN_MESSAGE in json.loads(request.parameters() or "{}"):
-        message = to_coded_message(code, message)
+        pb_utils.Logger.log_error(describe_failure(error))
+    if _CLASS_IN_MESSAGE in json.loads(request.parameters() or "{}"):
+        message = to_classed_message(error)
     return pb_utils.InferenceResponse(
         error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
     )
@@ -152,13 +155,13 @@ def call_model(
         model_name=model_name,
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
-        parameters={_CODE_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
+        parameters={_CLASS_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()
     if response.has_error():
         text = response.error().message()
-        error = from_coded_message(model_name, text)
+        error = from_classed_message(model_name, text)
         if str(error) not in text:
             pb_utils.Logger.log_error(f"the model {model_name} failed: {text}")
         raise error

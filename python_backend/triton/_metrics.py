@@ -12,9 +12,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from python_backend.meter import CounterName
+from python_backend.triton._answer import STAGES
 from python_backend.triton._errors import ERROR_CLASSES, error_class
 
-STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select")
 _STAGE_BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0]
 
 _DESCRIPTIONS: dict[CounterName, str] = {

@@ -58,6 +58,10 @@ class Door:
                 "try again later"
             )
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
 
 def open_door(max_waiting: int, environment: Mapping[str, str]) -> Door | None:
     """Return the door of this server, None where nobody says where its metrics are."""

@@ -10,14 +10,14 @@ import triton_python_backend_utils as pb_utils
 from python_backend.triton._answer import Answer, log_line
 from python_backend.triton._metrics import Metrics
 
-Observe = Callable[[Any, Answer | Exception], None]
-"""Takes a request and what came of it."""
+Observe = Callable[[Any, Answer | Exception, float], None]
+"""Takes a request, what came of it, and the seconds that took."""
 
 
 def observe_metrics(metrics: Metrics) -> Observe:
     """Return an observer that adds up stages and errors."""
 
-    def observe(request: Any, result: Answer | Exception) -> None:
+    def observe(request: Any, result: Answer | Exception, seconds: float) -> None:
         if isinstance(result, Exception):
             metrics.count_error(result)
         else:
@@ -27,9 +27,12 @@ def observe_metrics(metrics: Metrics) -> Observe:
 
 
 def observe_log(model_name: str) -> Observe:
-    """Return an observer that writes the line."""
+    """Return an observer that writes the line of a request that ends here."""
 
-    def observe(request: Any, result: Answer | Exception) -> None:
-        pb_utils.Logger.log_info(log_line(model_name, request.request_id(), result))
+    def observe(request: Any, result: Answer | Exception, seconds: float) -> None:
+        shapes = {tensor.name(): tuple(tensor.shape()) for tensor in request.inputs()}
+        line = log_line(model_name, request.request_id(), result, shapes=shapes, seconds=seconds)
+        if line is not None:
+            pb_utils.Logger.log_info(line)
 
     return observe

@@ -37,6 +37,11 @@ class TritonPythonModel:
         """Answer each request with ADMITTED or an error."""
         return answer_each(requests, self._admit, limits=self._limits, observers=self._observers)
 
+    def finalize(self) -> None:
+        """Close the connection to the metrics."""
+        if self._door is not None:
+            self._door.close()
+
     def _admit(self, tensors: Tensors, deadline: Deadline) -> Answer:
         if self._door is not None:
             self._door.check()

@@ -14,7 +14,7 @@ from python_backend.triton._checks import check_selection
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
-from python_backend.triton._report import observe_metrics
+from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
 from python_backend.triton._tensors import Tensors, read_optional_text
 
@@ -26,7 +26,7 @@ class TritonPythonModel:
         """Check that this server may run the engine directory; no engine is opened."""
         ModelContext.load(args)
         self._limits = Limits.from_environment()
-        self._observers = [observe_metrics(Metrics())]
+        self._observers = [observe_metrics(Metrics()), observe_log("frame_selector")]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with a selection or an error."""
@@ -48,9 +48,10 @@ class TritonPythonModel:
                 options,
                 deadline=info.deadline,
             )
+        info = info.with_timing(watch.timing_ms)
         outputs: Tensors = {
             "FRAME_SCORES": selection.frame_scores,
             "SELECTED_FRAMES": selection.selected_frames,
-            "INFO": info.with_timing(watch.timing_ms).to_info(),
+            "INFO": info.to_info(),
         }
-        return Answer(outputs=outputs, timing_ms=watch.timing_ms)
+        return Answer(outputs=outputs, timing_ms=watch.timing_ms, report=info.facts)

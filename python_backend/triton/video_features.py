@@ -103,7 +103,8 @@ class TritonPythonModel:
                 encode=encode,
                 deadline=deadline,
             )
-        return _answer(extracted, deadline)
+            info = {**extracted.stage_info, "video_bytes": source.size_bytes}
+        return _answer(extracted, info, questions, deadline)
 
     def _read_questions(self, tensors: Tensors) -> Questions | None:
         """Check what will be asked; None where the model is called alone, to fill the cache."""
@@ -117,8 +118,9 @@ class TritonPythonModel:
         )
 
 
-def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
-    info = extracted.stage_info
+def _answer(
+    extracted: VideoFeatures, info: dict[str, Any], questions: Questions | None, deadline: Deadline
+) -> Answer:
     return Answer(
         outputs={
             "FEATURES": extracted.features,
@@ -127,11 +129,8 @@ def _answer(extracted: VideoFeatures, deadline: Deadline) -> Answer:
             "STAGE_INFO": StageInfo(facts=info, deadline=deadline).to_tensor(),
         },
         timing_ms=info["timing_ms"],
-        facts={
-            "num_frames": len(extracted.frame_indices),
-            "grid": info["grid"],
-            "cache_hit": info["cache_hit"],
-        },
+        # With a question another step follows; without one, the cache was to be filled.
+        report=info if questions is None else None,
     )
 
 

@@ -11,6 +11,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL, render_all
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
+from groundserve.limits import Limits
 from groundserve.profiles import PROFILES
 from tests.reference import REPOSITORY
 
@@ -150,12 +151,23 @@ def test_only_plans_are_warmed_up_by_the_server(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_first_step_refuses_what_may_not_wait(layout):
-    policy = committed(layout, "video_features").dynamic_batching.default_queue_policy
-    assert policy.timeout_action == policy.REJECT
-    assert policy.max_queue_size == 16
-    assert policy.default_timeout_microseconds == 60_000_000
-    assert policy.allow_timeout_override
+def test_what_was_let_in_finds_a_place_in_every_queue(layout):
+    """Waiting requests, those in the queue before, and two a reader: none is decoded in vain."""
+    first, videos, questions = (
+        committed(layout, name) for name in ("admission", "video_features", "grounding")
+    )
+    max_waiting = int(first.parameters["max_waiting"].string_value)
+    before = videos.dynamic_batching.default_queue_policy
+    behind = questions.dynamic_batching.default_queue_policy
+    num_readers = sum(group.count for group in videos.instance_group)
+    assert max_waiting < before.max_queue_size
+    assert max_waiting + before.max_queue_size + 2 * num_readers <= behind.max_queue_size
+    for policy in (before, behind):
+        assert policy.timeout_action == policy.REJECT
+        assert policy.allow_timeout_override
+    assert before.default_timeout_microseconds == 60_000_000
+    # Once it is decoded, the request's own deadline decides.
+    assert behind.default_timeout_microseconds == Limits().max_request_seconds * 1e6
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -183,7 +195,7 @@ def test_ensemble_is_connected(layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_model_py_is_one_import(layout):
     models = list((COMMITTED / layout).glob("*/1/model.py"))
-    assert len(models) == (4 if layout in PLANS else 5)
+    assert len(models) == (5 if layout in PLANS else 6)
     for path in models:
         name = path.parent.parent.name
         assert path.read_text() == (

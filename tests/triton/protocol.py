@@ -50,6 +50,7 @@ class Protocol:
         *,
         timeout_microseconds: int | None = None,
         request_id: str = "",
+        parameters: dict[str, Any] | None = None,
     ) -> Arrays:
         tensors = []
         for name, array in inputs.items():
@@ -60,7 +61,11 @@ class Protocol:
             tensors.append(tensor)
         try:
             answer = self.client.infer(
-                model, tensors, timeout=timeout_microseconds, request_id=request_id
+                model,
+                tensors,
+                timeout=timeout_microseconds,
+                request_id=request_id,
+                parameters=parameters,
             )
         except InferenceServerException as error:
             raise RejectedError(CODES[str(error.status())], str(error.message())) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.request
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks._load import read_metrics
 from groundserve.serving import TritonServer
+from tests.reference import REPOSITORY
 from tests.triton.protocol import Arrays, Protocol, texts, upload
 
 
@@ -26,29 +28,49 @@ class Server:
 
     def ask(self, video: Path, *queries: str, request_id: str = "", **options: Any) -> Arrays:
         """Upload a video and ask; may be called from any thread."""
+        return self.send(video.read_bytes(), *queries, request_id=request_id, **options)
+
+    def send(
+        self,
+        video: bytes,
+        *queries: str,
+        request_id: str = "",
+        timeout_seconds: float | None = None,
+        **options: Any,
+    ) -> Arrays:
+        """As `ask`, with the file's bytes."""
         protocol = Protocol("grpc", self.triton.grpc_address)
         inputs = {
-            "VIDEO": upload(video.read_bytes()),
+            "VIDEO": upload(video),
             "QUERY": texts(*queries),
             "OPTIONS": texts(json.dumps(options)),
         }
+        microseconds = None if timeout_seconds is None else int(timeout_seconds * 1e6)
         try:
-            return protocol.infer("videoitg", inputs, request_id=request_id)
+            return protocol.infer(
+                "videoitg", inputs, timeout_microseconds=microseconds, request_id=request_id
+            )
         finally:
             protocol.client.close()
 
     def metrics(self) -> dict[str, float]:
-        """What has been counted, by name and labels, without the common prefix."""
-        with urllib.request.urlopen(f"http://{self.triton.metrics_address}/metrics") as response:
-            text = response.read().decode()
-        found = re.findall(r"^groundserve_(\S+) (\S+)$", text, re.MULTILINE)
-        return {name: float(value) for name, value in found}
+        """What has been counted, by name and labels, without the common prefix of ours."""
+        found = read_metrics(self.triton)
+        return {name.removeprefix("groundserve_"): value for name, value in found.items()}
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The lines of JSON in the log, which the server writes as JSON strings."""
-        text = self.log_file.read_text("utf-8")
-        quoted = re.findall(r'^I\d{4} .*\] ("\{.*\}")$', text, re.MULTILINE)
-        return [json.loads(json.loads(line)) for line in quoted]
+        """The lines of JSON in the log, by the command that the documentation gives."""
+        command = extract_command(self.log_file)
+        lines = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in lines.stdout.splitlines()]
+
+
+def extract_command(log_file: Path) -> str:
+    """The command in docs/operations.md that takes the lines about requests out of a log."""
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    command = re.search(r"<!-- run: requests -->\n```bash\n(.*?)\n```", text, re.DOTALL)
+    assert command
+    return command[1].replace("/var/log/groundserve/triton.log", str(log_file))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_stop_leaves_no_process_and_no_shared_memory(engine_dirs, clips, tmp_pat
     with new_server(engine_dirs["cpu"], log_file=tmp_path / "log") as server:
         score_once(server.grpc_address, clips["carphone_pristine"])
         processes = psutil.Process(server.pid).children(recursive=True)
-        assert len(processes) >= 7 + 2  # instances, and the workers of decode and features
+        assert len(processes) >= 8 + 2  # instances, and the workers of decode and features
         assert shared_memory_files(os.getpid()) > files_before
     assert not [process for process in processes if is_alive(process)]
     assert shared_memory_files(os.getpid()) == files_before
@@ -106,12 +106,20 @@ def test_apis_that_change_the_server_need_a_secret(grpc, http):
             protocol.client.get_system_shared_memory_status,
             protocol.client.get_log_settings,
             protocol.client.get_trace_settings,
-            lambda client=protocol.client: client.get_model_config("videoitg"),
             lambda client=protocol.client: client.unload_model("videoitg"),
         ):
             with pytest.raises(InferenceServerException, match="is restricted"):
                 call()
     assert grpc.client.is_model_ready("videoitg")
+
+
+@pytest.mark.parametrize("model", ["videoitg", "admission", "video_features", "grounding"])
+def test_configurations_can_be_read_and_show_no_path(grpc, http, model, engine_dirs):
+    shown = http.client.get_model_config(model)
+    assert shown["name"] == model
+    assert str(engine_dirs["cpu"]) not in json.dumps(shown)
+    assert all("/" not in value["string_value"] for value in shown["parameters"].values())
+    assert grpc.client.get_model_config(model).config.name == model
 
 
 def test_listens_on_loopback_only(server):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.protocol import RejectedError, texts, upload
 
 STREAM = (
     '{"codec_name": "h264", "pixel_format": "yuv420p", "width": 96, "height": 64, "rotation": 0, '
@@ -217,26 +215,14 @@ def test_failure_of_ours_says_nothing_and_is_logged(grpc, server_log):
     assert "logits that are not finite" in server_log.read_text()
 
 
-def test_more_requests_than_may_wait_are_refused_at_once(server, video_root):
-    inputs = {"VIDEO_URI": texts((video_root / "carphone.mp4").as_uri()), "QUERY": texts("When?")}
-
-    def ask(_):
-        protocol = Protocol("grpc", server.grpc_address)
-        try:
-            return protocol.infer("videoitg", inputs)
-        except RejectedError as rejection:
-            return rejection
-        finally:
-            protocol.client.close()
-
-    with ThreadPoolExecutor(40) as pool:
-        answers = list(pool.map(ask, range(40)))
-    refusals = [answer for answer in answers if isinstance(answer, RejectedError)]
-    scored = [answer for answer in answers if not isinstance(answer, RejectedError)]
-    assert len(scored) >= 20  # 4 running, 16 waiting
-    assert refusals
-    for refusal in refusals:
-        assert refusal.code == "UNAVAILABLE"
-        assert refusal.message.endswith("Exceeds maximum queue size")
-    for answer in scored:
-        np.testing.assert_array_equal(answer["FRAME_LOGITS"], scored[0]["FRAME_LOGITS"])
+@pytest.mark.parametrize("name", ["class_in_message", "code_in_message"])
+def test_parameter_of_the_servers_own_calls_shows_a_caller_nothing_more(grpc, name):
+    inputs = {
+        "FEATURES": np.full((3, 1, 48), np.nan, np.float32),
+        "QUERY": texts("When?"),
+        "STAGE_INFO": texts('{"timing_ms": {}}'),
+    }
+    rejection = refused(grpc, "grounding", inputs, parameters={name: True})
+    assert rejection.code == "INTERNAL"
+    told = "the server failed on this request; its log says why"
+    assert rejection.message in (told, f"InternalError: {told}")

@@ -1,5 +1,6 @@
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -9,12 +10,15 @@ from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
 from engine_build.triton.specs import model_specs
 from groundserve import (
     Client,
+    DeadlineExceededError,
     GroundserveError,
     InvalidRequestError,
     RequestCancelledError,
     UnavailableError,
 )
 from groundserve.client import _STEPS, MODEL_NAME, _typed_error
+
+PASSED = "the request did not finish within 1 s; allow more time or sample fewer frames"
 
 
 class TritonError(Exception):
@@ -42,6 +46,25 @@ class TritonError(Exception):
             "top_k is 0, really",
         ),
         ("StatusCode.UNAVAILABLE", "queue full", UnavailableError, "queue full"),
+        (
+            "StatusCode.UNAVAILABLE",
+            "in ensemble 'videoitg', [request id: a-1] Exceeds maximum queue size",
+            UnavailableError,
+            "Exceeds maximum queue size",
+        ),
+        (
+            "StatusCode.UNAVAILABLE",
+            "in ensemble 'videoitg', [request id: a-1] Request timeout expired",
+            DeadlineExceededError,
+            "the request waited too long for its turn; allow more time or try again later",
+        ),
+        ("StatusCode.UNAVAILABLE", PASSED, DeadlineExceededError, PASSED),
+        (
+            "StatusCode.NOT_FOUND",
+            "Request for unknown model: 'videoitg' has no available versions",
+            UnavailableError,
+            "a model of the server is being restarted; try again",
+        ),
         (
             "StatusCode.INTERNAL",
             "Stub process 'grounding_0_0' is not healthy.",
@@ -92,6 +115,25 @@ def test_exactly_one_video_is_needed():
             client.score(b"x", "x", video_uri="file:///x")
         with pytest.raises(InvalidRequestError, match="cannot read /none: No such file"):
             client.score("/none", "x")
+
+
+@pytest.mark.parametrize("request_id", ["", "a\nb", "é", "x" * 65])
+def test_a_request_id_that_a_log_could_not_show_is_refused(request_id):
+    with (
+        Client("grpc://127.0.0.1:9") as client,
+        pytest.raises(InvalidRequestError, match="request_id must be 1 to 64 printable ASCII"),
+    ):
+        client.score(b"x", "x", request_id=request_id)
+
+
+def test_an_error_knows_the_request():
+    with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
+        with pytest.raises(UnavailableError) as caught:
+            client.score(b"x", "x", request_id="mine")
+        assert caught.value.request_id == "mine"
+        with pytest.raises(UnavailableError) as caught:
+            client.score(b"x", "x")
+        assert str(uuid.UUID(caught.value.request_id)) == caught.value.request_id
 
 
 def test_nobody_at_the_address_is_unavailable():

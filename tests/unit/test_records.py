@@ -65,6 +65,7 @@ def test_result_json_has_the_documented_keys():
         "queries",
         "timing_ms",
         "engine",
+        "request_id",
     ]
     assert list(value["queries"][0]) == [
         "query",

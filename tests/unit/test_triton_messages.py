@@ -9,7 +9,7 @@ import pytest
 from groundserve.client import _typed_error
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.triton_messages import INTERNAL_MESSAGE, MEMORY_FULL, OVERLOADED, RESTARTING
-from python_backend.triton._errors import code_and_message, from_coded_message
+from python_backend.triton._errors import code_and_message, from_classed_message
 
 REGION = "groundserve_8633_7edede3701234567_a08d85d1-4c39-477d-8539-9ad2197b8a02"
 PATH = "/opt/groundserve/python_backend/triton/_io.py"
@@ -84,7 +84,7 @@ class Failure:
 
 
 def said_by_an_inner_model(text: str) -> tuple[str, str]:
-    return code_and_message(from_coded_message("video_decode", text))
+    return code_and_message(from_classed_message("video_decode", text))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -9,7 +9,14 @@ from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
 from engine_build.triton.render import render_repository
 from groundserve.errors import InvalidRequestError
 
-PYTHON_MODELS = ("frame_selector", "grounding", "video_decode", "video_features", "vision_encoder")
+PYTHON_MODELS = (
+    "admission",
+    "frame_selector",
+    "grounding",
+    "video_decode",
+    "video_features",
+    "vision_encoder",
+)
 
 
 def found_files(folder: Path) -> set[str]:

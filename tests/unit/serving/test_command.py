@@ -33,7 +33,7 @@ def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
 
 
 def test_server_command():
-    apis = "model-repository,shared-memory,model-config,trace,logging:groundserve-admin=secret"
+    apis = "model-repository,shared-memory,trace,logging:groundserve-admin=secret"
     assert command() == [
         "/bin/tritonserver",
         "--model-repository=/engines/model_repository",

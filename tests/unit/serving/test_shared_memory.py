@@ -74,11 +74,11 @@ def test_what_is_no_python_process_has_no_region(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "num_mib"),
     [
-        # Features of 64 MiB beside a chunk of 27 in `vision_encoder`: 95 for each of 9 at least;
+        # Features of 64 MiB beside a chunk of 27 in `vision_encoder`: 95 for each of 10 at least;
         # `video_features` 256 + 5 x 27 + 64 + 4.
-        pytest.param("cpu", 4 * 459 + 5 * 95, id="cpu"),
+        pytest.param("cpu", 4 * 459 + 6 * 95, id="cpu"),
         # The encoder is no process and features have half the width.
-        pytest.param("gpu", 4 * (256 + 5 * 27 + 32 + 4) + 4 * 36, id="gpu"),
+        pytest.param("gpu", 4 * (256 + 5 * 27 + 32 + 4) + 5 * 36, id="gpu"),
     ],
 )
 def test_total_of_the_committed_repository(layout, num_mib):
@@ -121,11 +121,13 @@ def test_crowding_models(tmp_path, monkeypatch, megabytes, free, expected):
 
 def test_a_model_with_an_engine_on_a_gpu_is_not_loaded_twice():
     assert sizes_of(REPOSITORIES / "gpu").swappable == {
+        "admission",
         "video_features",
         "video_decode",
         "frame_selector",
     }
     assert sizes_of(REPOSITORIES / "cpu").swappable == {
+        "admission",
         "video_features",
         "video_decode",
         "vision_encoder",

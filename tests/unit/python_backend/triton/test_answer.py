@@ -4,34 +4,90 @@ import json
 
 import pytest
 
-from groundserve.errors import EngineMismatchError, MediaError
+from groundserve.errors import EngineMismatchError, InvalidRequestError, MediaError
 from python_backend.triton._answer import Answer, log_line
+
+REPORT = {"grid": 8, "cache_hit": False, "video_bytes": 9, "timing_ms": {"ground": 1.23456}}
+
+
+def line_of(result, *, request_id="a-1", shapes=None):
+    line = log_line("grounding", request_id, result, shapes=shapes or {}, seconds=0.25)
+    value = json.loads(line)
+    assert value.pop("time")
+    return value
 
 
 def test_line_of_an_answer():
-    answer = Answer(outputs={}, timing_ms={"ground": 1.23456}, facts={"num_queries": 2})
-    assert json.loads(log_line("grounding", "a-1", answer)) == {
+    line = line_of(Answer(outputs={}, report=REPORT), shapes={"FRAME_LOGITS": (2, 4)})
+    assert line == {
+        "event": "request",
         "model": "grounding",
         "request_id": "a-1",
+        "outcome": "ok",
+        "video_bytes": 9,
+        "num_frames": 4,
         "num_queries": 2,
+        "grid": 8,
+        "cache_hit": False,
         "timing_ms": {"ground": 1.235},
     }
 
 
+def test_request_that_goes_on_has_no_line_yet():
+    assert log_line("grounding", "a", Answer(outputs={}), shapes={}, seconds=1) is None
+
+
 @pytest.mark.parametrize(
-    ("error", "name"),
+    ("error", "name", "message"),
     [
-        (MediaError("/secret.mp4"), "MediaError"),
-        (EngineMismatchError("/secret"), "InternalError"),
-        (KeyError("secret"), "InternalError"),
+        (MediaError("frame 3 does not decode"), "MediaError", "frame 3 does not decode"),
+        (
+            MediaError("cannot open the video '/secret.mp4': gone"),
+            "MediaError",
+            'cannot open the video "...": gone',
+        ),
+        (InvalidRequestError('got "a secret'), "InvalidRequestError", 'got "..."'),
+        (
+            EngineMismatchError("/secret"),
+            "InternalError",
+            "the server failed on this request; its log says why",
+        ),
+        (
+            KeyError("secret"),
+            "InternalError",
+            "the server failed on this request; its log says why",
+        ),
     ],
 )
-def test_line_of_an_error_has_its_class_alone(error, name):
-    line = log_line("grounding", "", error)
-    assert json.loads(line) == {"model": "grounding", "request_id": "", "error": name}
+def test_line_of_an_error_repeats_nothing_of_the_request(error, name, message):
+    shapes = {"VIDEO": (7,), "QUERY": (1,), "OPTIONS": (1,)}
+    assert line_of(error, shapes=shapes) == {
+        "event": "request",
+        "model": "grounding",
+        "request_id": "a-1",
+        "outcome": "error",
+        "error": name,
+        "message": message,
+        "video_bytes": 7,
+        "num_queries": 1,
+        "seconds": 0.25,
+    }
 
 
-def test_request_id_cannot_break_the_line():
-    line = log_line("grounding", "x\n" * 100, Answer(outputs={}))
-    assert "\n" not in line
-    assert json.loads(line)["request_id"] == "x\n" * 32
+def test_request_id_is_bounded_and_printable():
+    request_id = line_of(Answer(outputs={}, report=REPORT), request_id="x\n\x1b[31m\u202eé" * 20)[
+        "request_id"
+    ]
+    assert request_id == ("x??[31m??" * 20)[:64]
+
+
+def test_made_up_facts_do_not_reach_the_log():
+    report = {
+        "cache_hit": "secret",
+        "grid": ["secret"],
+        "secret": 1,
+        "timing_ms": {"secret": 1, "ground": "secret", "encode": 2.0},
+    }
+    line = line_of(Answer(outputs={}, report=report))
+    assert "secret" not in json.dumps(line)
+    assert line["timing_ms"] == {"encode": 2.0}

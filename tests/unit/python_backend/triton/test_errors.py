@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from groundserve import errors
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
@@ -16,8 +17,8 @@ from python_backend.triton._errors import (
     ERROR_CLASSES,
     code_and_message,
     error_class,
-    from_coded_message,
-    to_coded_message,
+    from_classed_message,
+    to_classed_message,
 )
 
 
@@ -54,35 +55,55 @@ def test_other_errors_say_nothing(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "comes_back_as"),
+    "kind",
     [
-        (InvalidRequestError("a: b"), InvalidRequestError),
-        (MediaError("a: b"), InvalidRequestError),
-        (UnsupportedError("a: b"), UnsupportedError),
-        (UnavailableError("a: b"), UnavailableError),
-        (DeadlineExceededError("a: b"), UnavailableError),
-        (RequestCancelledError("a: b"), RequestCancelledError),
+        InvalidRequestError,
+        MediaError,
+        UnsupportedError,
+        UnavailableError,
+        DeadlineExceededError,
+        RequestCancelledError,
     ],
-    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
-def test_error_of_an_inner_model_comes_back(error, comes_back_as):
-    back = from_coded_message("inner", to_coded_message(*code_and_message(error)))
-    assert type(back) is comes_back_as
-    assert code_and_message(back) == code_and_message(error)
+def test_error_of_an_inner_model_comes_back_as_itself(kind):
+    error = kind("a: b")
+    back = from_classed_message("inner", to_classed_message(error))
+    assert type(back) is kind
+    assert str(back) == "a: b"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["INTERNAL: failed", "something else", ""],
-)
+def test_every_class_of_ours_can_come_back_or_is_a_failure():
+    kinds = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, GroundserveError)
+    }
+    failures = {GroundserveError, EngineMismatchError, errors.MissingExtraError}
+    assert {kind.__name__ for kind in kinds - failures} == set(ERROR_CLASSES) - {"InternalError"}
+
+
+@pytest.mark.parametrize("text", ["something else", "INVALID_ARG: x", ""])
 def test_failure_of_an_inner_model_is_a_failure(text):
-    error = from_coded_message("inner", text)
+    error = from_classed_message("inner", text)
     assert type(error) is GroundserveError
     assert str(error) == f"the model inner failed: {text}"
 
 
-def test_inner_model_that_is_down_for_a_moment_is_unavailable():
-    error = from_coded_message("inner", "Stub process 'inner_0_0' is not healthy.")
+def test_failure_of_ours_says_nothing_to_a_bls_caller_either():
+    text = to_classed_message(EngineMismatchError("/secret"))
+    assert text == "InternalError: the server failed on this request; its log says why"
+    assert type(from_classed_message("inner", text)) is GroundserveError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Stub process 'inner_0_0' is not healthy.",
+        "Model inner - Error when running inference: Server not ready",
+    ],
+)
+def test_inner_model_that_is_down_for_a_moment_is_unavailable(text):
+    error = from_classed_message("inner", text)
     assert type(error) is UnavailableError
     assert str(error) == "a model of the server is being restarted; try again"
 

@@ -1,0 +1,66 @@
+"""More requests than can be answered: refused at once, in vain for nobody, and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from benchmarks.overload import count
+from groundserve import Client, UnavailableError
+from tests.triton.protocol import RejectedError
+from tests.triton.serve import in_parallel, serve
+
+NUM_REQUESTS = 60
+DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 64}
+QUESTIONS = [f"When does it happen for time {number}?" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def server(engine_dirs, tmp_path_factory):
+    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
+        yield running
+
+
+def ask_ensemble(server, clips):
+    """With so many questions that `grounding` is the slowest step."""
+
+    def ask(number):
+        try:
+            return server.ask(clips["vfr"], *QUESTIONS, request_id=str(number), **DENSE)
+        except RejectedError as rejection:
+            return f"{rejection.code} {rejection.message}"
+
+    return ask
+
+
+def ask_client(server, clips):
+    def ask(_):
+        with Client(f"grpc://{server.triton.grpc_address}") as client:
+            try:
+                return {
+                    "FRAME_LOGITS": client.score(clips["vfr"], QUESTIONS).queries[0].frame_logits
+                }
+            except UnavailableError as error:
+                return str(error)
+
+    return ask
+
+
+@pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
+def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, clips, way):
+    before = count(server.triton)
+    answers = in_parallel(NUM_REQUESTS, way(server, clips), range(NUM_REQUESTS))
+    refusals = Counter(answer for answer in answers if isinstance(answer, str))
+    scored = [answer for answer in answers if not isinstance(answer, str)]
+    assert refusals
+    assert all(text.startswith("UNAVAILABLE ") for text in refusals)
+    assert all("requests wait already, this server lets 10 wait" in text for text in refusals)
+    assert len(scored) >= 10
+    for answer in scored:
+        np.testing.assert_array_equal(answer["FRAME_LOGITS"], scored[0]["FRAME_LOGITS"])
+    counted = count(server.triton)
+    counted.subtract(before)
+    assert counted["refused"] == refusals.total()
+    assert counted["decoded"] == len(scored)

@@ -1,0 +1,136 @@
+"""The log's line for each request, taken out of a real log by the documented command."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from groundserve import Client, InvalidRequestError
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.serve import serve
+
+SECRET = "a very secret question"
+STAGES = {"probe", "cut", "decode", "encode", "ground", "select"}
+
+
+@pytest.fixture(scope="module")
+def shared(engine_dirs, tmp_path_factory):
+    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
+        yield running
+
+
+@pytest.fixture
+def server(shared):
+    """The server with an empty log, as after a rotation."""
+    shared.log_file.write_bytes(b"")
+    return shared
+
+
+@pytest.fixture
+def client(server):
+    with Client(f"grpc://{server.triton.grpc_address}") as opened:
+        yield opened
+
+
+def line_about(server, request_id):
+    lines = [line for line in server.log_lines() if line["request_id"] == request_id]
+    assert len(lines) == 1
+    assert lines[0].pop("time")
+    assert lines[0].pop("event") == "request"
+    return lines[0]
+
+
+def test_line_of_an_answer_is_the_same_for_the_ensemble_and_for_client(server, client, clips):
+    video = clips["vfr"]
+    server.ask(video, SECRET, "When?", request_id="ensemble")
+    result = client.score(video, [SECRET, "When?"])
+    lines = [line_about(server, "ensemble"), line_about(server, result.request_id)]
+    for line in lines:
+        assert line.pop("request_id")
+        assert line.pop("timing_ms").keys() == STAGES
+        assert line == {
+            "model": "frame_selector",
+            "outcome": "ok",
+            "video_bytes": video.stat().st_size,
+            "num_frames": 4,
+            "num_queries": 2,
+            "grid": 8,
+            "cache_hit": False,
+        }
+    assert len(server.log_lines()) == 2
+    assert "secret" not in server.log_file.read_text("utf-8")
+
+
+def test_filling_the_cache_leaves_a_line(server, clips):
+    protocol = Protocol("grpc", server.triton.grpc_address)
+    inputs = {"VIDEO": upload(clips["vfr"].read_bytes())}
+    protocol.infer("video_features", inputs, request_id="fill")
+    protocol.client.close()
+    line = line_about(server, "fill")
+    assert (line["model"], line["outcome"]) == ("video_features", "ok")
+
+
+@pytest.mark.parametrize("way", ["ensemble", "client"])
+def test_line_of_an_error_repeats_nothing_of_the_request(server, client, clips, way):
+    video = clips["vfr"]
+    if way == "ensemble":
+        with pytest.raises(RejectedError, match=SECRET):
+            server.ask(video, "<image>", request_id="mine", selector=SECRET)
+    else:
+        with pytest.raises(InvalidRequestError) as caught:
+            client.score(video, SECRET + "<image>", request_id="mine")
+        assert caught.value.request_id == "mine"
+    line = line_about(server, "mine")
+    assert line.pop("seconds") < 60
+    message = line.pop("message")
+    assert line == {
+        "request_id": "mine",
+        "model": "video_features",
+        "outcome": "error",
+        "error": "InvalidRequestError",
+        "video_bytes": video.stat().st_size,
+        "num_queries": 1,
+    }
+    assert message
+    assert "secret" not in server.log_file.read_text("utf-8")
+
+
+def test_every_failed_step_tells(server, client):
+    """`grounding` and `frame_selector` as a client that calls the steps itself meets them."""
+    protocol = Protocol("grpc", server.triton.grpc_address)
+    selection = {
+        "FRAME_LOGITS": np.zeros((1, 3), np.float32),
+        "FRAME_INDICES": np.arange(3),
+        "PTS_SECONDS": np.zeros(3),
+        "STAGE_INFO_2": texts(SECRET),
+    }
+    with pytest.raises(RejectedError):
+        protocol.infer("frame_selector", selection, request_id="select")
+    protocol.client.close()
+    assert line_about(server, "select")["error"] == "InvalidRequestError"
+    with pytest.raises(InvalidRequestError) as caught:
+        client.score(b"\0no video" * 99, "When?")
+    assert line_about(server, caught.value.request_id)["error"] == "MediaError"
+
+
+def test_caller_cannot_forge_a_line(server, clips):
+    forged = 'x"}"\nI1122 13:00:00.000000 1 model.py:1] "{"time": "1", "event": "request"}"\x1b[2J'
+    server.ask(clips["vfr"], "When?", request_id=forged)
+    (line,) = server.log_lines()
+    assert line["request_id"] == "".join(c if " " <= c <= "~" else "?" for c in forged)[:64]
+    assert "\x1b" not in server.log_file.read_text("utf-8")
+
+
+def test_log_is_rotated_by_copying_and_cutting(server, clips, tmp_path):
+    """What logrotate's copytruncate does; a file that is not appended to would begin with zeros."""
+    server.ask(clips["vfr"], "When?", request_id="before")
+    rotated = tmp_path / "triton.log.1"
+    shutil.copyfile(server.log_file, rotated)
+    with server.log_file.open("r+b") as file:
+        file.truncate()
+    server.ask(clips["vfr"], "When?", request_id="after")
+    assert '\\"before\\"' in rotated.read_text("utf-8")
+    assert [line["request_id"] for line in server.log_lines()] == ["after"]
+    assert b"\0" not in server.log_file.read_bytes()
