@@ -44,7 +44,8 @@ uploaded when the next one asks. Triton counts nobody whom a full queue refuses.
 _MAX_QUEUED_QUESTIONS = 64
 """Requests that Triton lets wait for `grounding`, so many that no video is decoded in vain. The
 door is closed while `_MAX_WAITING` wait anywhere, so what can come together here is that, all that
-the other queue holds, and what is being read: 10 + 32 + 2 x 4 at most."""
+the other queue holds, and what is being read: 10 + 32 + 2 x 4 at most, and the few features that a
+`Client` is just handing on."""
 
 _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""

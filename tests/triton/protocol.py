@@ -20,6 +20,8 @@ CODES = {
     "501": "UNSUPPORTED",
     "StatusCode.UNAVAILABLE": "UNAVAILABLE",
     "503": "UNAVAILABLE",
+    "StatusCode.NOT_FOUND": "NOT_FOUND",
+    "404": "NOT_FOUND",
     "StatusCode.INTERNAL": "INTERNAL",
     "500": "INTERNAL",
 }

@@ -1,0 +1,101 @@
+"""What callers are told while a process is dead, or its model is loaded again: docs/serving.md."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from groundserve import Client, UnavailableError
+from tests.reference import REPOSITORY
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.serve import Server, serve
+
+RESTARTING = "a model of the server is being restarted; try again"
+DOCUMENTED = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
+
+
+@pytest.fixture(scope="module")
+def server(engine_dirs, tmp_path_factory):
+    """Without a supervisor: what is dead stays dead."""
+    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
+        yield running
+
+
+def kill_stubs(server: Server, model: str) -> None:
+    stubs = [psutil.Process(stub.pid) for stub in server.triton.stubs() if stub.model == model]
+    assert stubs
+    for stub in stubs:
+        stub.kill()
+    psutil.wait_procs(stubs, timeout=10)
+
+
+def answers(server: Server, video) -> tuple[list[RejectedError], UnavailableError]:
+    """What a raw client of each protocol and `Client` get."""
+    inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts("When?")}
+    rejections = []
+    addresses = {"grpc": server.triton.grpc_address, "http": server.triton.http_address}
+    for name, address in addresses.items():
+        protocol = Protocol(name, address)
+        with pytest.raises(RejectedError) as caught:
+            protocol.infer("videoitg", inputs)
+        rejections.append(caught.value)
+        protocol.client.close()
+    with (
+        Client(f"grpc://{server.triton.grpc_address}") as client,
+        pytest.raises(UnavailableError) as unavailable,
+    ):
+        client.score(video, "When?")
+    return rejections, unavailable.value
+
+
+@pytest.mark.parametrize(
+    "model", ["admission", "video_features", "grounding", "frame_selector", "video_decode"]
+)
+def test_dead_process_then_its_model_unloaded(server, clips, model):
+    is_called_by_ours = model == "video_decode"
+    kill_stubs(server, model)
+    rejections, unavailable = answers(server, clips["vfr"])
+    for rejection in rejections:
+        if is_called_by_ours:
+            assert rejection.code == "UNAVAILABLE"
+            assert rejection.message.endswith(RESTARTING)
+        else:
+            assert rejection.code == "INTERNAL"
+            assert re.search(r"Stub process '\w+' is not healthy\.", rejection.message)
+    assert str(unavailable) == RESTARTING
+    server.triton._api._request("POST", f"/v2/repository/models/{model}/unload", 60)
+    rejections, unavailable = answers(server, clips["vfr"])
+    for rejection in rejections:
+        if is_called_by_ours:
+            assert rejection.code == "UNAVAILABLE"
+            assert rejection.message.endswith(RESTARTING)
+        else:
+            assert rejection.code == "NOT_FOUND"
+            assert rejection.message.endswith("'videoitg' has no available versions")
+    assert str(unavailable) == RESTARTING
+    server.triton.reload_model(model)
+    server.ask(clips["vfr"], "When?")
+
+
+def test_process_that_dies_amid_a_request(server, clips):
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.ask, clips["bikes"], "When?", **DENSE)
+        already = server.metrics()["frames_decoded_total"]
+        while server.metrics()["frames_decoded_total"] < already + 64:
+            pass
+        kill_stubs(server, "video_features")
+        with pytest.raises(RejectedError, match="is not healthy") as caught:
+            asked.result()
+    assert caught.value.code == "INTERNAL"
+    server.triton.reload_model("video_features")
+
+
+@pytest.mark.parametrize(
+    "text", ["is not healthy", "has no available versions", RESTARTING, "Server is stopping"]
+)
+def test_documented(text):
+    assert text in DOCUMENTED
