@@ -20,6 +20,7 @@ STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select
 """What `timing_ms` may name."""
 
 _MAX_ID_CHARACTERS = 64
+_MAX_SIZE = 2**63
 _SIZES = ("video_bytes", "num_frames", "grid", "num_queries", "cache_hit")
 _SIZES_BY_INPUT = {
     "VIDEO": ("video_bytes",),
@@ -88,9 +89,11 @@ def _input_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 
 def _known(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
     """What a step before told; whoever calls an inner model directly may have made it up."""
-    return {
-        name: value for name in names if isinstance(value := facts.get(name), bool | int | float)
-    }
+    return {name: facts[name] for name in names if _is_size(facts.get(name))}
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, bool | int | float) and 0 <= value < _MAX_SIZE  # neither is NaN
 
 
 def _printable(request_id: str) -> str:

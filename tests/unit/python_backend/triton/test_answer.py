@@ -86,8 +86,10 @@ def test_made_up_facts_do_not_reach_the_log():
         "cache_hit": "secret",
         "grid": ["secret"],
         "secret": 1,
-        "timing_ms": {"secret": 1, "ground": "secret", "encode": 2.0},
+        "video_bytes": 10**400,
+        "timing_ms": {"secret": 1, "ground": "secret", "cut": float("nan"), "encode": 2.0},
     }
     line = line_of(Answer(outputs={}, report=report))
     assert "secret" not in json.dumps(line)
+    assert "video_bytes" not in line
     assert line["timing_ms"] == {"encode": 2.0}
