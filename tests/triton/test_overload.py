@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.triton.serve import in_parallel, serve
 
 NUM_REQUESTS = 50
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 64}
+WAITING = 'nv_inference_pending_request_count{model="video_features",version="1"}'
 QUESTIONS = [f"When does it happen for time {number}?" for number in range(8)]
 
 
@@ -63,3 +65,19 @@ def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, c
     counted.subtract(before)
     assert counted["refused"] == refusals.total()
     assert counted["decoded"] == len(scored)
+
+
+def test_request_whose_time_passes_in_a_queue_is_counted_by_triton(server, clips):
+    name = 'nv_inference_request_failure{model="video_features",reason="REJECTED",version="1"}'
+    before = server.metrics()[name]
+    with ThreadPoolExecutor(6) as pool:
+        asked = [
+            pool.submit(server.ask, clips["bikes"], "When?", **{**DENSE, "num_frames": 150})
+            for _ in range(6)
+        ]
+        while not server.metrics()[WAITING]:
+            assert not all(one.done() for one in asked)
+        with pytest.raises(RejectedError, match="Request timeout expired") as caught:
+            server.send(clips["vfr"].read_bytes(), "When?", timeout_seconds=0.01)
+    assert caught.value.code == "UNAVAILABLE"
+    assert server.metrics()[name] == before + 1
