@@ -15,6 +15,7 @@ from typing import Protocol
 
 from groundserve.errors import UnavailableError
 from groundserve.serving.events import log_event
+from groundserve.serving.status import ServiceStatus, StatusBoard
 from groundserve.serving.stubs import Stub
 
 MAX_RESTARTS = 5
@@ -68,6 +69,12 @@ class Supervisor:
         """Stubs of models that were loaded again since; they end when their requests are done."""
         self._restarts: list[float] = []
         self._swapped_at: dict[str, float] = {}
+        self.board = StatusBoard()
+        """Where what is wrong is written; others who keep the service may write there, too."""
+
+    def status(self) -> ServiceStatus:
+        """Return how the service is; may be called from any thread."""
+        return self.board.status()
 
     def run(self) -> None:
         """Watch until a KeyboardInterrupt.
@@ -91,6 +98,7 @@ class Supervisor:
         stubs = self._server.stubs()
         for stub in self._seen - self._replaced - stubs:
             log_event("stub_died", level=logging.WARNING, model=stub.model, pid=stub.pid)
+            self.board.count("stubs_died")
         self._seen = stubs
         self._replaced &= stubs
         num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
@@ -118,6 +126,7 @@ class Supervisor:
 
     def _reload(self, model: str) -> None:
         started = time.monotonic()
+        self.board.report(f"model {model}", f"model {model} lost a process and is loaded again")
         for _ in range(_MAX_RELOADS):
             self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
             try:
@@ -125,10 +134,13 @@ class Supervisor:
             except UnavailableError as error:
                 if not self._server.is_running():
                     return  # the next look starts it again
+                self.board.count("failed_model_reloads")
                 log_event("reload_failed", level=logging.ERROR, model=model, reason=str(error))
             else:
                 seconds = round(time.monotonic() - started, 3)
                 log_event("model_reloaded", model=model, seconds=seconds)
+                self.board.count("model_reloads")
+                self.board.clear(f"model {model}")
                 return
         raise UnavailableError(
             f"the model {model} lost a process and could not be loaded again, {_MAX_RELOADS} times "
@@ -137,6 +149,8 @@ class Supervisor:
 
     def _restart(self) -> None:
         log_event("server_died", level=logging.ERROR, pid=self._server.pid)
+        self.board.count("servers_died")
+        self.board.report("server", "tritonserver ended and is started again")
         started = time.monotonic()
         self._restarts = [t for t in self._restarts if started - t < RESTART_WINDOW_SECONDS]
         if len(self._restarts) == MAX_RESTARTS:
@@ -148,8 +162,13 @@ class Supervisor:
         try:
             self._server.restart()
         except UnavailableError as error:  # the next look tries again
+            self.board.count("failed_server_restarts")
             log_event("restart_failed", level=logging.ERROR, reason=str(error))
         else:
             self._seen = self._server.stubs()
             seconds = round(time.monotonic() - started, 3)
             log_event("server_restarted", pid=self._server.pid, seconds=seconds)
+            self.board.count("server_restarts")
+            self.board.clear("server")
+            for model in self._num_needed:
+                self.board.clear(f"model {model}")

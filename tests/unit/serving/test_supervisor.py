@@ -253,3 +253,33 @@ def test_lost_stub_comes_before_room(server, supervisor):
     server.crowding = {"ground"}
     supervisor.check()
     assert server.actions == ["reload decode"]
+
+
+def test_status_tells_of_a_reload_and_counts_it(server, supervisor, monkeypatch):
+    seen = []
+    reload_model = server.reload_model
+
+    def look(name: str) -> None:
+        seen.append(supervisor.status())
+        reload_model(name)
+
+    monkeypatch.setattr(server, "reload_model", look)
+    server.kill("ground")
+    supervisor.check()
+    assert not seen[0].is_ready
+    assert seen[0].problems == ("model ground lost a process and is loaded again",)
+    after = supervisor.status()
+    assert after.is_ready
+    assert (after.counters["stubs_died"], after.counters["model_reloads"]) == (1, 1)
+
+
+def test_status_tells_of_a_restart_until_it_succeeds(server, supervisor):
+    server.running, server.failures = False, 1
+    supervisor.check()
+    assert not supervisor.status().is_ready
+    assert supervisor.status().problems == ("tritonserver ended and is started again",)
+    supervisor.check()
+    after = supervisor.status()
+    assert after.is_ready
+    assert after.problems == ()
+    assert (after.counters["failed_server_restarts"], after.counters["server_restarts"]) == (1, 1)
