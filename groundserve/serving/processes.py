@@ -27,6 +27,8 @@ class ProcessInfo:
     """Changes when the parent dies."""
     session_id: int = field(compare=False)
     """Process id of the session's first process."""
+    state: str = field(compare=False)
+    """One letter as in proc(5): T when stopped by a signal, t when stopped by a debugger."""
 
     def command_line(self) -> list[str]:
         """Return its arguments; none when it has ended."""
@@ -71,5 +73,9 @@ def _read_process(pid: int) -> ProcessInfo | None:
     if fields[0] in "ZX":
         return None
     return ProcessInfo(
-        pid=pid, started_at=int(fields[19]), parent_pid=int(fields[1]), session_id=int(fields[3])
+        pid=pid,
+        started_at=int(fields[19]),
+        parent_pid=int(fields[1]),
+        session_id=int(fields[3]),
+        state=fields[0],
     )

@@ -42,7 +42,7 @@ from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import check_cache, check_log_file
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
-from groundserve.serving.stubs import Stub, find_stubs
+from groundserve.serving.stubs import Sighting, Stub, find_sightings, find_stubs
 from groundserve.tensorrt_library import TensorRTTarget
 
 _START_TIMEOUT_SECONDS = 600.0
@@ -156,6 +156,11 @@ class TritonServer:
     def stubs(self) -> set[Stub]:
         """Return the stubs that live."""
         return find_stubs(self._process.pid) if self._process else set()
+
+    def sightings(self) -> list[Sighting]:
+        """Look at the processes that live; may be called from any thread."""
+        process = self._process  # another thread may end it meanwhile
+        return find_sightings(process.pid) if process else []
 
     def reload_model(self, name: str) -> None:
         """Load a model anew, with new stubs; requests on its other stubs go on.

@@ -13,10 +13,12 @@ COUNTERS: Mapping[str, str] = MappingProxyType(
         "failed_server_restarts": "Times tritonserver could not be started again.",
         "model_reloads": "Times a model that lost a process was loaded again.",
         "failed_model_reloads": "Times a model could not be loaded again.",
-        "servers_died": "Times tritonserver ended by itself.",
+        "model_swaps": "Times a model was loaded anew to give back shared memory.",
+        "servers_died": "Times tritonserver ended by itself or was killed, as stalled or not.",
         "servers_stalled": "Times tritonserver was killed because it was stopped.",
-        "stubs_died": "Model processes that ended by themselves.",
+        "stubs_died": "Model processes that ended by themselves or were killed, as stalled or not.",
         "stubs_stalled": "Model processes that were killed because they were stopped or silent.",
+        "workers_stalled": "Media workers that were killed because they were stopped.",
     }
 )
 """What is counted since the supervisor began, and what each means; all begin at 0."""

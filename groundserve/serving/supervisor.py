@@ -1,7 +1,8 @@
-"""Keep a server serving: load again what lost a stub, start again what died.
+"""Keep a server serving: load again what lost a stub, start again what died, and never give up.
 
 A dead stub is found by its process id. A request sent to find out would wait behind real work, and
-readiness says nothing: Triton 2.51 neither restarts a stub nor reports one missing.
+readiness says nothing: Triton 2.51 neither restarts a stub nor reports one missing. What fails
+again and again is started again with growing waits; `status` and the log say so meanwhile.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ from collections import Counter
 from collections.abc import Set
 from typing import Protocol
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import GroundserveError
+from groundserve.serving.backoff import Backoff
 from groundserve.serving.events import log_event
+from groundserve.serving.stall_watch import StallWatch, Watched
 from groundserve.serving.status import ServiceStatus, StatusBoard
 from groundserve.serving.stubs import Stub
-
-MAX_RESTARTS = 5
-"""Times a server is started again within `RESTART_WINDOW_SECONDS`."""
-
-RESTART_WINDOW_SECONDS = 600.0
-"""Earlier restarts do not count."""
 
 SWAP_INTERVAL_SECONDS = 60.0
 """Between two swaps of a model: requests that no region is made for must not keep it loading."""
 
 _MAX_RELOADS = 2
 _POLL_SECONDS = 0.25
+_SERVER = "server"
 
 
-class Supervised(Protocol):
+class Supervised(Watched, Protocol):
     """What is asked of a server; `TritonServer` is one."""
 
     @property
@@ -45,7 +43,7 @@ class Supervised(Protocol):
         """Return the stubs that live."""
 
     def reload_model(self, name: str) -> None:
-        """Load a model anew, or raise UnavailableError."""
+        """Load a model anew, or raise GroundserveError."""
 
     def crowding_models(self, stubs: Set[Stub]) -> set[str]:
         """Return the models to swap, for these stubs of them hold others' room in /dev/shm."""
@@ -54,7 +52,7 @@ class Supervised(Protocol):
         """Replace a model by a new one, without a gap, or raise UnavailableError."""
 
     def restart(self) -> None:
-        """Remove what is left and start again, or raise UnavailableError."""
+        """Remove what is left and start again, or raise GroundserveError."""
 
 
 class Supervisor:
@@ -62,38 +60,35 @@ class Supervisor:
 
     def __init__(self, server: Supervised) -> None:
         """Take the stubs that live now as what each model needs."""
+        self.board = StatusBoard()
+        """Where what is wrong is written; others who keep the service may write there, too."""
         self._server = server
+        self._stalls = StallWatch(server, self.board)
         self._seen = server.stubs()
         self._num_needed = Counter(stub.model for stub in self._seen)
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
-        self._restarts: list[float] = []
+        self._backoffs = {name: Backoff() for name in (_SERVER, *map(_model, self._num_needed))}
         self._swapped_at: dict[str, float] = {}
-        self.board = StatusBoard()
-        """Where what is wrong is written; others who keep the service may write there, too."""
 
     def status(self) -> ServiceStatus:
         """Return how the service is; may be called from any thread."""
         return self.board.status()
 
     def run(self) -> None:
-        """Watch until a KeyboardInterrupt.
-
-        Raises:
-            UnavailableError: The server or a model cannot be brought back; the server should end.
-        """
-        while True:
-            self.check()
-            time.sleep(_POLL_SECONDS)
+        """Watch until a KeyboardInterrupt."""
+        with self._stalls.running():
+            while True:
+                try:
+                    self.check()
+                except OSError as error:  # such as no descriptor left for reading /proc
+                    log_event("look_failed", level=logging.ERROR, reason=str(error))
+                time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Look once, and bring back what is gone.
-
-        Raises:
-            UnavailableError: As `run`.
-        """
+        """Look once, and bring back what is gone unless a wait is not over."""
         if not self._server.is_running():
-            self._restart()
+            self._revive_server()
             return
         stubs = self._server.stubs()
         for stub in self._seen - self._replaced - stubs:
@@ -103,10 +98,30 @@ class Supervisor:
         self._replaced &= stubs
         num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
         for model in num_lost:
-            self._reload(model)
+            if self._is_due(_model(model), f"model {model} lost a process"):
+                self._reload(model)
         if not num_lost:
             for model in self._server.crowding_models(stubs - self._replaced):
                 self._swap(model)
+
+    def _is_due(self, subject: str, problem: str) -> bool:
+        """Tell whether something that failed may be started; the first look at it plans that."""
+        planned = self._backoffs[subject].due
+        due = self._plan(subject, problem) if planned is None else planned
+        return time.monotonic() >= due
+
+    def _plan(self, subject: str, problem: str) -> float:
+        now = time.monotonic()
+        due = self._backoffs[subject].fail(now)
+        if due > now:
+            seconds = round(due - now, 3)
+            log_event("backing_off", level=logging.WARNING, subject=subject, seconds=seconds)
+            self.board.report(subject, f"{problem}; it is started again in {seconds:g} s")
+        return due
+
+    def _succeed(self, subject: str) -> None:
+        self._backoffs[subject].succeed(time.monotonic())
+        self.board.clear(subject)
 
     def _swap(self, model: str) -> None:
         """Give back the shared memory of a model's stubs, which never shrinks by itself."""
@@ -117,21 +132,22 @@ class Supervisor:
         old = {stub for stub in self._server.stubs() if stub.model == model}
         try:
             self._server.swap_model(model)
-        except UnavailableError as error:
+        except (GroundserveError, OSError) as error:
             log_event("swap_failed", level=logging.WARNING, model=model, reason=str(error))
         else:
             self._replaced |= old
             seconds = round(time.monotonic() - started, 3)
             log_event("model_swapped", model=model, reason="shared memory", seconds=seconds)
+            self.board.count("model_swaps")
 
     def _reload(self, model: str) -> None:
         started = time.monotonic()
-        self.board.report(f"model {model}", f"model {model} lost a process and is loaded again")
+        self.board.report(_model(model), f"model {model} lost a process and is loaded again")
         for _ in range(_MAX_RELOADS):
             self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
             try:
                 self._server.reload_model(model)
-            except UnavailableError as error:
+            except (GroundserveError, OSError) as error:
                 if not self._server.is_running():
                     return  # the next look starts it again
                 self.board.count("failed_model_reloads")
@@ -140,35 +156,34 @@ class Supervisor:
                 seconds = round(time.monotonic() - started, 3)
                 log_event("model_reloaded", model=model, seconds=seconds)
                 self.board.count("model_reloads")
-                self.board.clear(f"model {model}")
+                self._succeed(_model(model))
                 return
-        raise UnavailableError(
-            f"the model {model} lost a process and could not be loaded again, {_MAX_RELOADS} times "
-            "in a row; the server's log says why"
-        )
+        self._restart(f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row")
 
-    def _restart(self) -> None:
-        log_event("server_died", level=logging.ERROR, pid=self._server.pid)
-        self.board.count("servers_died")
-        self.board.report("server", "tritonserver ended and is started again")
+    def _revive_server(self) -> None:
+        if self._backoffs[_SERVER].due is None:
+            log_event("server_died", level=logging.ERROR, pid=self._server.pid)
+            self.board.count("servers_died")
+        if self._is_due(_SERVER, "tritonserver ended"):
+            self._restart("it ended")
+
+    def _restart(self, reason: str) -> None:
         started = time.monotonic()
-        self._restarts = [t for t in self._restarts if started - t < RESTART_WINDOW_SECONDS]
-        if len(self._restarts) == MAX_RESTARTS:
-            raise UnavailableError(
-                f"tritonserver ended again after {MAX_RESTARTS} restarts within "
-                f"{RESTART_WINDOW_SECONDS:.0f} s; its log says why"
-            )
-        self._restarts.append(started)
+        self.board.report(_SERVER, f"tritonserver is being restarted: {reason}")
         try:
             self._server.restart()
-        except UnavailableError as error:  # the next look tries again
+        except (GroundserveError, OSError) as error:  # a later look tries again
             self.board.count("failed_server_restarts")
             log_event("restart_failed", level=logging.ERROR, reason=str(error))
-        else:
-            self._seen = self._server.stubs()
-            seconds = round(time.monotonic() - started, 3)
-            log_event("server_restarted", pid=self._server.pid, seconds=seconds)
-            self.board.count("server_restarts")
-            self.board.clear("server")
-            for model in self._num_needed:
-                self.board.clear(f"model {model}")
+            self._plan(_SERVER, "tritonserver could not be started")
+            return
+        self._seen = self._server.stubs()
+        seconds = round(time.monotonic() - started, 3)
+        log_event("server_restarted", pid=self._server.pid, seconds=seconds)
+        self.board.count("server_restarts")
+        for subject in self._backoffs:  # the models came back with it
+            self._succeed(subject)
+
+
+def _model(name: str) -> str:
+    return f"model {name}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from groundserve.deadline import Deadline
+from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
@@ -32,6 +33,7 @@ class TritonPythonModel:
         self._limits = Limits.from_environment()
         self._door = open_door(int(context.parameters["max_waiting"]), os.environ)
         self._observers = [observe_metrics(Metrics()), observe_log("admission")]
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with ADMITTED or an error."""

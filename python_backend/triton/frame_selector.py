@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from groundserve.deadline import Deadline
+from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.options import parse_options
 from python_backend.select import select_frames
@@ -27,6 +28,7 @@ class TritonPythonModel:
         ModelContext.load(args)
         self._limits = Limits.from_environment()
         self._observers = [observe_metrics(Metrics()), observe_log("frame_selector")]
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with a selection or an error."""

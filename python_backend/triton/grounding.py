@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from groundserve.deadline import Deadline
+from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from python_backend.ground import Questions, ground_questions
 from python_backend.stopwatch import Stopwatch
@@ -32,6 +33,7 @@ class TritonPythonModel:
         if context.engine.manifest.device == "cuda":
             warm_up_grounder(self._grounder, self._model)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with logits or an error."""

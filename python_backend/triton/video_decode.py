@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
+from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
 from python_backend.handover import take
@@ -38,6 +39,7 @@ class TritonPythonModel:
             meter=Metrics(),
             num_threads=int(context.parameters.get("num_threads", "1")),
         )
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with frames or an error."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
 from groundserve.options import parse_options
@@ -64,6 +65,7 @@ class TritonPythonModel:
                 light_pixels=int(context.parameters["light_pixels"]),
             ),
         )
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with features or an error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from groundserve.heartbeat import start_heartbeat
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer, attempt, read_tensors
@@ -22,6 +23,7 @@ class TritonPythonModel:
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
         if manifest.device == "cuda":
             warm_up_encoder(self._encoder, manifest.model)
+        start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Encode the valid requests together; a bad one fails alone, and order is kept."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +36,7 @@ def test_session_tree_has_descendants_in_other_sessions(leader):
     tree = session_tree(leader.pid)
     assert len(tree) == 3
     assert {process.session_id == leader.pid for process in tree} == {True, False}
-    assert all(FAMILY not in word for word in ProcessInfo(2**30, 0, 0, 0).command_line())
+    assert all(FAMILY not in word for word in ProcessInfo(2**30, 0, 0, 0, "S").command_line())
 
 
 def test_session_tree_survives_its_leader(leader):
@@ -52,9 +54,18 @@ def test_kill_processes_waits_for_all(leader):
 
 def test_kill_processes_spares_a_stranger_with_the_same_id(leader):
     member = next(iter(session_tree(leader.pid)))
-    stranger = ProcessInfo(member.pid, member.started_at - 1, member.parent_pid, member.session_id)
+    stranger = replace(member, started_at=member.started_at - 1)
     kill_processes({stranger})
     assert member in session_tree(leader.pid)
+
+
+def test_kill_processes_ends_a_stopped_process(leader):
+    leader.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, leader.pid, os.WSTOPPED | os.WNOWAIT)
+    stopped = {process for process in session_tree(leader.pid) if process.state == "T"}
+    assert {process.pid for process in stopped} == {leader.pid}
+    kill_processes(stopped)
+    assert leader.wait(5) == -signal.SIGKILL
 
 
 def test_zombies_have_ended():

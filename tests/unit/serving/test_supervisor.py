@@ -6,16 +6,12 @@ from collections.abc import Callable, Set
 
 import pytest
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import supervisor as module
+from groundserve.serving.backoff import MAX_DELAY_SECONDS, QUIET_SECONDS
 from groundserve.serving.events import JsonFormatter
-from groundserve.serving.stubs import Stub
-from groundserve.serving.supervisor import (
-    MAX_RESTARTS,
-    RESTART_WINDOW_SECONDS,
-    SWAP_INTERVAL_SECONDS,
-    Supervisor,
-)
+from groundserve.serving.stubs import Sighting, Stub
+from groundserve.serving.supervisor import SWAP_INTERVAL_SECONDS, Supervisor
 
 
 class FakeServer:
@@ -30,6 +26,7 @@ class FakeServer:
         """Models whose stubs hold others' room, until they are swapped."""
         self.failures = 0
         """How many of the next loads and starts fail."""
+        self.error: Exception = UnavailableError("told to fail")
         self.running = True
         self.actions: list[str] = []
         self._next_pid = 10
@@ -41,6 +38,9 @@ class FakeServer:
 
     def stubs(self) -> set[Stub]:
         return set(self.alive)
+
+    def sightings(self) -> list[Sighting]:
+        return []
 
     def reload_model(self, name: str) -> None:
         self._act(f"reload {name}")
@@ -62,7 +62,7 @@ class FakeServer:
             self.alive -= old
 
     def restart(self) -> None:
-        self.pid = None
+        self.pid, self.running = None, False
         self._act("restart")
         self.pid, self.running, self.alive = 2, True, set()
         for model in ("decode", "decode", "ground"):
@@ -75,11 +75,21 @@ class FakeServer:
         self.actions.append(action)
         if self.failures:
             self.failures -= 1
-            raise UnavailableError("told to fail")
+            raise self.error
 
     def _spawn(self, model: str) -> None:
         self._next_pid += 1
         self.alive.add(Stub(pid=self._next_pid, model=model, region=f"region_{self._next_pid}"))
+
+
+class Clock:
+    """The time that a supervisor reads."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -88,7 +98,14 @@ def server() -> FakeServer:
 
 
 @pytest.fixture
-def supervisor(server) -> Supervisor:
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def supervisor(server, clock) -> Supervisor:
     return Supervisor(server)
 
 
@@ -121,10 +138,11 @@ def test_stubs_that_finish_their_requests_are_not_missed_when_they_end(server, s
     assert server.actions == ["reload decode"]
 
 
-def test_stubs_that_finish_their_requests_do_not_hide_a_new_death(server, supervisor):
+def test_stubs_that_finish_their_requests_do_not_hide_a_new_death(server, supervisor, clock):
     server.drains = True
     server.kill("decode")
     supervisor.check()
+    clock.now += QUIET_SECONDS
     server.kill("decode")
     supervisor.check()
     assert server.actions == ["reload decode", "reload decode"]
@@ -144,11 +162,25 @@ def test_load_that_fails_once_is_repeated(server, supervisor):
     assert server.actions == ["reload ground", "reload ground"]
 
 
-def test_load_that_fails_twice_ends_the_service(server, supervisor):
+def test_load_that_fails_twice_restarts_the_server(server, supervisor):
     server.failures = 2
     server.kill("ground")
-    with pytest.raises(UnavailableError, match="the model ground lost a process and could not"):
+    supervisor.check()
+    assert server.actions == ["reload ground", "reload ground", "restart"]
+    assert supervisor.status().is_ready
+
+
+def test_model_that_never_loads_does_not_end_the_service(server, supervisor, clock):
+    server.failures = 20
+    server.kill("ground")
+    while server.failures:
         supervisor.check()
+        assert not supervisor.status().is_ready
+        clock.now += MAX_DELAY_SECONDS
+    supervisor.check()
+    assert server.actions[:4] == ["reload ground", "reload ground", "restart", "restart"]
+    assert server.running
+    assert supervisor.status().is_ready
 
 
 def test_server_that_dies_amid_a_load_is_restarted(server, supervisor, monkeypatch):
@@ -171,33 +203,99 @@ def test_dead_server_is_restarted_and_watched_again(server, supervisor):
     assert server.actions == ["restart", "reload ground"]
 
 
-def test_start_that_fails_is_tried_again_at_the_next_look(server, supervisor):
-    server.running, server.failures = False, 1
+@pytest.mark.parametrize(
+    "error", [UnavailableError("taken"), EngineMismatchError("changed"), OSError(28, "full")]
+)
+def test_start_that_fails_is_tried_again_after_a_wait(server, supervisor, clock, error):
+    server.running, server.failures, server.error = False, 1, error
     supervisor.check()
     assert not server.running
+    supervisor.check()
+    assert server.actions == ["restart"]
+    clock.now += MAX_DELAY_SECONDS
     supervisor.check()
     assert server.actions == ["restart", "restart"]
     assert server.running
 
 
-def test_server_that_dies_too_often_ends_the_service(server, supervisor):
-    for _ in range(MAX_RESTARTS):
+def test_server_that_dies_again_and_again_is_always_started_again(server, supervisor, clock):
+    waits = []
+    for _ in range(20):
+        server.running, died_at = False, clock.now
+        while not server.running:
+            supervisor.check()
+            clock.now += 0.25
+        waits.append(clock.now - 0.25 - died_at)
+    assert waits[:6] == [0.0, 0.5, 1.0, 2.0, 4.0, 5.0]
+    assert set(waits[6:]) == {MAX_DELAY_SECONDS}
+    assert supervisor.status().counters["servers_died"] == 20
+    assert supervisor.status().counters["server_restarts"] == 20
+
+
+def test_deaths_before_a_quiet_while_are_forgotten(server, supervisor, clock):
+    for _ in range(5):
         server.running = False
         supervisor.check()
+        assert server.running
+        clock.now += QUIET_SECONDS
+    assert len(server.actions) == 5
+
+
+def test_model_that_dies_again_and_again_is_loaded_after_a_wait(server, supervisor, clock):
+    server.kill("ground")
+    supervisor.check()
+    server.kill("ground")
+    supervisor.check()
+    supervisor.check()
+    assert server.actions == ["reload ground"]
+    clock.now += 0.5
+    supervisor.check()
+    assert server.actions == ["reload ground", "reload ground"]
+
+
+def test_wait_of_one_model_does_not_keep_another(server, supervisor):
+    for model in ("ground", "ground", "decode"):
+        server.kill(model)
+        supervisor.check()
+    assert server.actions == ["reload ground", "reload decode"]
+
+
+def test_status_tells_how_long_a_wait_is(server, supervisor, caplog):
+    caplog.set_level(logging.INFO, "groundserve.serving.events")
+    for _ in range(2):
+        server.running = False
+        supervisor.check()
+    supervisor.check()
+    assert supervisor.status().problems == ("tritonserver ended; it is started again in 0.5 s",)
+    events = [record.getMessage() for record in caplog.records]
+    assert events == ["server_died", "server_restarted", "server_died", "backing_off"]
+
+
+def test_restart_brings_all_models_back(server, supervisor):
+    for _ in range(2):
+        server.kill("ground")
+        supervisor.check()
+    assert not supervisor.status().is_ready
     server.running = False
-    with pytest.raises(UnavailableError, match="ended again after 5 restarts within 600 s"):
-        supervisor.check()
-    assert len(server.actions) == MAX_RESTARTS
+    supervisor.check()
+    assert supervisor.status().is_ready
+    assert server.actions == ["reload ground", "restart"]
 
 
-def test_old_restarts_do_not_count(server, supervisor, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    for _ in range(MAX_RESTARTS + 1):
-        server.running = False
-        supervisor.check()
-        now += RESTART_WINDOW_SECONDS / MAX_RESTARTS
-    assert len(server.actions) == MAX_RESTARTS + 1
+def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeypatch, caplog):
+    looks = []
+
+    def look() -> set[Stub]:
+        looks.append(0)
+        if len(looks) == 1:
+            raise OSError(24, "Too many open files")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "stubs", look)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.run()
+    assert [record.getMessage() for record in caplog.records] == ["look_failed"]
 
 
 def test_events_are_lines_of_json(server, supervisor, caplog):
@@ -273,11 +371,14 @@ def test_status_tells_of_a_reload_and_counts_it(server, supervisor, monkeypatch)
     assert (after.counters["stubs_died"], after.counters["model_reloads"]) == (1, 1)
 
 
-def test_status_tells_of_a_restart_until_it_succeeds(server, supervisor):
+def test_status_tells_of_a_restart_until_it_succeeds(server, supervisor, clock):
     server.running, server.failures = False, 1
     supervisor.check()
     assert not supervisor.status().is_ready
-    assert supervisor.status().problems == ("tritonserver ended and is started again",)
+    assert supervisor.status().problems == (
+        "tritonserver could not be started; it is started again in 0.5 s",
+    )
+    clock.now += 0.5
     supervisor.check()
     after = supervisor.status()
     assert after.is_ready
