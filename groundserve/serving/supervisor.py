@@ -159,6 +159,8 @@ class Supervisor:
                 self._succeed(_model(model))
                 return
         self._restart(f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row")
+        if self._server.is_running() and self._backoffs[_model(model)].due is not None:
+            self._plan(_model(model), f"model {model} could not be loaded again")
 
     def _revive_server(self) -> None:
         if self._backoffs[_SERVER].due is None:
@@ -175,7 +177,10 @@ class Supervisor:
         except (GroundserveError, OSError) as error:  # a later look tries again
             self.board.count("failed_server_restarts")
             log_event("restart_failed", level=logging.ERROR, reason=str(error))
-            self._plan(_SERVER, "tritonserver could not be started")
+            if self._server.is_running():  # it was left alone, and goes on with what it has
+                self.board.clear(_SERVER)
+            else:
+                self._plan(_SERVER, "tritonserver could not be started")
             return
         self._seen = self._server.stubs()
         seconds = round(time.monotonic() - started, 3)

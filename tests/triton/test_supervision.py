@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,52 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.kills import broken_promises, is_alive, measure
+from benchmarks.kills import broken_promises, measure
 from groundserve.serving.run_folder import remove_dead
-
-SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
-ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
-
-
-class Serve:
-    """`groundserve serve` as a program of its own."""
-
-    def __init__(self, engines: Path, folder: Path) -> None:
-        command = [*SERVE, "--engines", str(engines), *ANY_PORTS, "--log-file", str(folder / "log")]
-        self.errors = folder / "stderr"
-        with self.errors.open("wb") as errors:
-            self.program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
-        self.root = psutil.Process(self.program.pid)
-
-    def wait_until_ready(self) -> None:
-        assert b'"ready": true' in self.program.stdout.readline()
-
-    def family(self, name: str = "") -> list[psutil.Process]:
-        """Processes below it whose command line has a word."""
-        found = []
-        for process in self.root.children(recursive=True):
-            with suppress(psutil.Error):  # it has ended meanwhile
-                if name in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
-
-    def stop(self) -> None:
-        """SIGTERM, and what must then be true."""
-        family = self.root.children(recursive=True)
-        self.program.send_signal(signal.SIGTERM)
-        self.program.wait(60)
-        assert self.program.returncode == 0
-        assert not [process for process in family if is_alive(process)]
-        assert not list(Path("/dev/shm").glob(f"groundserve_{self.program.pid}_*"))
+from tests.triton.program import Serve
 
 
 @pytest.fixture
 def serve(engine_dirs, tmp_path):
     started = Serve(engine_dirs["cpu"], tmp_path)
     yield started
-    started.program.kill()
-    started.program.wait()
-    started.program.stdout.close()
+    started.kill()
 
 
 def test_each_kind_of_process_killed_once(engine_dirs, clips, tmp_path):
@@ -128,17 +89,41 @@ def test_secret_is_not_logged(serve):
     assert secret.encode() not in log
 
 
-def test_model_that_cannot_be_loaded_again_ends_the_service(engine_dirs, tmp_path):
-    engines = shutil.copytree(engine_dirs["cpu"], tmp_path / "engines")
-    serve = Serve(engines, tmp_path)
+@pytest.fixture
+def serve_copy(engine_dirs, tmp_path):
+    """A service on an engine directory of its own, which is `tmp_path / "engines"`."""
+    started = Serve(shutil.copytree(engine_dirs["cpu"], tmp_path / "engines"), tmp_path)
+    yield started
+    started.kill()
+
+
+def test_model_that_cannot_be_loaded_again_does_not_end_the_service(serve_copy, clips, tmp_path):
+    serve_copy.wait_until_ready()
+    graph = tmp_path / "engines" / "grounding.onnx"
+    graph.rename(tmp_path / "away")
+    serve_copy.family("/grounding/")[0].kill()
+    serve_copy.wait_for("restart_failed")
+    assert serve_copy.program.poll() is None
+    (tmp_path / "away").rename(graph)
+    serve_copy.score_until_answered(clips["carphone_pristine"])
+    serve_copy.wait_for("server_restarted")
+    events = [event["event"] for event in serve_copy.events()]
+    assert events[:4] == ["stub_died", "reload_failed", "reload_failed", "restart_failed"]
+    serve_copy.stop()
+
+
+def test_sigterm_while_backing_off(serve):
     serve.wait_until_ready()
-    (engines / "grounding.onnx").unlink()
-    serve.family("/grounding/")[0].kill()
-    assert serve.program.wait(30) == 1
-    serve.program.stdout.close()
-    last_line = serve.errors.read_text("utf-8").splitlines()[-1]
-    assert "groundserve: error: the model grounding lost a process" in last_line
-    assert not list(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
+    seconds = 0.0
+    while seconds < 2.0:
+        num_before = len(serve.events())
+        serve.family("/grounding/")[0].kill()
+        if num_before:
+            seconds = serve.wait_for("backing_off", after=num_before)["seconds"]
+        if seconds < 2.0:
+            serve.wait_for("model_reloaded", after=num_before)
+    serve.stop()
+    assert serve.events()[-1]["event"] == "backing_off"
 
 
 def test_only_what_dead_servers_left_is_removed(serve):

@@ -183,6 +183,31 @@ def test_model_that_never_loads_does_not_end_the_service(server, supervisor, clo
     assert supervisor.status().is_ready
 
 
+def test_refused_restart_leaves_a_running_server_alone(server, supervisor, clock, monkeypatch):
+    """Such as of an engine directory that was rebuilt: the other models still serve the old one."""
+
+    def refuse() -> None:
+        server.actions.append("refused")
+        raise UnavailableError("rebuilt")
+
+    monkeypatch.setattr(server, "restart", refuse)
+    server.failures = 4
+    server.kill("ground")
+    supervisor.check()
+    supervisor.check()
+    assert server.actions == ["reload ground", "reload ground", "refused"]
+    assert supervisor.status().problems == (
+        "model ground could not be loaded again; it is started again in 0.5 s",
+    )
+    clock.now += 0.5
+    supervisor.check()
+    assert server.actions[3:] == ["reload ground", "reload ground", "refused"]
+    clock.now += 1.0
+    supervisor.check()
+    assert server.actions[6:] == ["reload ground"]
+    assert supervisor.status().is_ready
+
+
 def test_server_that_dies_amid_a_load_is_restarted(server, supervisor, monkeypatch):
     def die(name: str) -> None:
         server.running = False

@@ -1,0 +1,31 @@
+"""Ordinary requests that end tritonserver 2.51: the service lives on and answers the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.aborts import ABORTS
+from tests.triton.program import Serve
+
+
+@pytest.fixture(scope="module")
+def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
+    started = Serve(engine_dirs["cpu"], tmp_path_factory.mktemp("aborts"))
+    started.wait_until_ready()
+    try:
+        yield started
+        started.stop()
+    finally:
+        started.kill()
+
+
+@pytest.mark.parametrize("name", ABORTS)
+def test_request_that_ends_the_server_does_not_end_the_service(serve, clips, name):
+    video = clips["carphone_pristine"]
+    num_before = len(serve.events())
+    ABORTS[name](serve.addresses["grpc"], serve.addresses["http"], video.read_bytes())
+    serve.wait_for("server_died", after=num_before)
+    serve.wait_for("server_restarted", after=num_before)
+    serve.score_until_answered(video)
