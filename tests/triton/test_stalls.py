@@ -1,0 +1,117 @@
+"""Processes that stand still on the real server: each is killed and brought back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from groundserve.heartbeat import read_heartbeat
+from groundserve.manifest import hash_tree
+from groundserve.serving.stalls import SILENT_SECONDS
+from tests.triton.program import Serve
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+
+STUB = "triton_python_backend_stub"
+MODELS = ("video_features", "video_decode", "vision_encoder", "grounding", "frame_selector")
+
+# PyDLL keeps the interpreter's lock: no Python code runs, while Triton's own threads go on.
+HANGING_MODEL = """
+import ctypes
+from python_backend.triton.frame_selector import TritonPythonModel as _Model
+
+class TritonPythonModel(_Model):
+    def execute(self, requests):
+        if requests[0].request_id() == "hang":
+            ctypes.PyDLL(None).sleep(600)
+        return super().execute(requests)
+"""
+
+
+@pytest.fixture(scope="module")
+def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
+    started = Serve(engine_dirs["cpu"], tmp_path_factory.mktemp("stalls"))
+    started.wait_until_ready()
+    try:
+        yield started
+        started.stop()
+    finally:
+        started.kill()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stopped_stub_is_killed_and_its_model_loaded_again(serve, clips, model):
+    serve.score_until_answered(clips["carphone_pristine"])
+    num_before = len(serve.events())
+    stub = serve.family(f"/{model}/")[0]
+    stub.suspend()
+    stalled = serve.wait_for("stub_stalled", after=num_before)
+    assert (stalled["model"], stalled["pid"]) == (model, stub.pid)
+    assert stalled["reason"] == "it was stopped by a signal"
+    serve.wait_for("model_reloaded", after=num_before)
+    serve.score_until_answered(clips["carphone_pristine"])
+
+
+def test_stopped_server_is_killed_and_started_again(serve, clips):
+    num_before = len(serve.events())
+    serve.family("bin/tritonserver")[0].suspend()
+    serve.wait_for("server_stalled", after=num_before)
+    serve.wait_for("server_restarted", after=num_before)
+    serve.score_until_answered(clips["carphone_pristine"])
+
+
+def test_stopped_media_worker_is_killed_and_replaced(serve, clips):
+    serve.score_until_answered(clips["carphone_pristine"])
+    num_before = len(serve.events())
+    serve.family("groundserve.media._worker")[0].suspend()
+    serve.wait_for("worker_stalled", after=num_before)
+    serve.score_until_answered(clips["carphone_pristine"])
+    assert [event["event"] for event in serve.events()[num_before:]] == ["worker_stalled"]
+
+
+def test_all_stubs_have_a_heartbeat(serve):
+    stubs = serve.family(STUB)
+    assert len(stubs) == 9
+    assert all(read_heartbeat(stub.pid) for stub in stubs)
+
+
+def test_nobody_is_stalled_after_all_stood_still(serve, clips):
+    """As when a laptop sleeps; the service itself goes on first, and the others a moment later."""
+    serve.score_until_answered(clips["carphone_pristine"])
+    num_before = len(serve.events())
+    family = [serve.root, *serve.root.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    time.sleep(SILENT_SECONDS + 1.0)
+    for process in family:
+        process.resume()
+    time.sleep(2.0)  # looks at least four times
+    assert serve.events()[num_before:] == []
+    serve.score_until_answered(clips["carphone_pristine"])
+
+
+def test_stub_that_runs_no_python_code_is_killed(engine_dirs, tmp_path, clips):
+    engines = shutil.copytree(engine_dirs["cpu"], tmp_path / "engines")
+    (engines / "model_repository" / "frame_selector" / "1" / "model.py").write_text(HANGING_MODEL)
+    manifest = json.loads((engines / "manifest.json").read_text())
+    (engines / "manifest.json").unlink()
+    (engines / "manifest.json").write_text(json.dumps({**manifest, "files": hash_tree(engines)}))
+    serve = Serve(engines, tmp_path)
+    try:
+        serve.wait_until_ready()
+        protocol = Protocol("grpc", serve.addresses["grpc"].removeprefix("grpc://"))
+        inputs = {"VIDEO": upload(clips["carphone_pristine"].read_bytes()), "QUERY": texts("When?")}
+        with pytest.raises(RejectedError):
+            protocol.infer("videoitg", inputs, request_id="hang")
+        protocol.client.close()
+        stalled = serve.wait_for("stub_stalled")
+        assert stalled["model"] == "frame_selector"
+        assert stalled["reason"] == "its heartbeat was silent for 5 s"
+        serve.wait_for("model_reloaded")
+        serve.score_until_answered(clips["carphone_pristine"])
+        serve.stop()
+    finally:
+        serve.kill()
