@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._report import spread, write_report
-from benchmarks.kills import MAX_BACK_SECONDS, MAX_STOP_SECONDS, Service
+from benchmarks.kills import MAX_STOP_SECONDS, Service
 from engine_build import build
 from groundserve import Client, UnavailableError
 
@@ -123,16 +123,14 @@ def measure(engines: Path, clip: Path, num_aborts: int, folder: Path) -> dict[st
 
 def broken_promises(results: dict[str, object], num_aborts: int) -> list[str]:
     """Return what the service did not keep."""
-    events, back = results["events"], results["back_seconds"]
+    events = results["events"]
     assert isinstance(events, dict)
-    assert isinstance(back, dict)
     promises = {
         "each request ends tritonserver (else it is no 2.51)": events["server_died"] == num_aborts,
         "each time it is started again": events["server_restarted"] == num_aborts,
         "stops with status 0": results["exit_status"] == 0,
         "no orphan process": not results["orphans"],
         "no file in /dev/shm": not results["shared_memory_files"],
-        f"back within {MAX_BACK_SECONDS:.0f} s": back["max"] < MAX_BACK_SECONDS,
         f"stops within {MAX_STOP_SECONDS:.0f} s": float(str(results["stop_seconds"]))
         < MAX_STOP_SECONDS,
     }

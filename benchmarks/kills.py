@@ -184,20 +184,28 @@ def kill_one(service: Service, load: Load, kind: str, rng: random.Random) -> dic
     time.sleep(rng.uniform(0.0, 2.0))
     candidates = sorted(service.processes(kind), key=lambda process: process.pid)
     victim = rng.choice(candidates)
-    words = victim.cmdline()
+    return {"kind": kind, "model": model_of(victim), **strike(victim, signal.SIGKILL, load)}
+
+
+def strike(victim: psutil.Process, number: signal.Signals, load: Load) -> dict[str, object]:
+    """Send a signal to a process, wait until the service is back, and say what that cost."""
     moment = time.monotonic()
-    victim.kill()
+    victim.send_signal(number)
     back_seconds = wait_until_settled(load, moment)
-    calls = load.since(moment)
-    failed = [call for call in calls if call.error is not None]
+    failed = [call for call in load.since(moment) if call.error is not None]
     return {
-        "kind": kind,
-        "model": Path(words[1]).parts[-3] if kind == "stub" else None,
         "back_seconds": back_seconds,
         "failed_in_flight": sum(call.started <= moment for call in failed),
         "failed_before_back": sum(call.started > moment for call in failed),
+        "longest_failed_seconds": max((call.ended - call.started for call in failed), default=0.0),
         "errors": Counter(call.error for call in failed),
     }
+
+
+def model_of(process: psutil.Process) -> str | None:
+    """Return the model of a stub, None for other processes."""
+    words = process.cmdline()
+    return Path(words[1]).parts[-3] if kind_of(words) == "stub" else None
 
 
 def measure(

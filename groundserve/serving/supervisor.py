@@ -51,8 +51,11 @@ class Supervised(Watched, Protocol):
     def swap_model(self, name: str) -> None:
         """Replace a model by a new one, without a gap, or raise UnavailableError."""
 
+    def stop(self) -> None:
+        """Remove what is left of it."""
+
     def restart(self) -> None:
-        """Remove what is left and start again, or raise GroundserveError."""
+        """Stop it and start again, or raise GroundserveError."""
 
 
 class Supervisor:
@@ -166,6 +169,7 @@ class Supervisor:
         if self._backoffs[_SERVER].due is None:
             log_event("server_died", level=logging.ERROR, pid=self._server.pid)
             self.board.count("servers_died")
+            self._server.stop()  # now, not after a wait: its stubs may live on and hold memory
         if self._is_due(_SERVER, "tritonserver ended"):
             self._restart("it ended")
 

@@ -61,8 +61,11 @@ class FakeServer:
         if not self.drains:
             self.alive -= old
 
+    def stop(self) -> None:
+        self.pid, self.running, self.alive = None, False, set()
+
     def restart(self) -> None:
-        self.pid, self.running = None, False
+        self.stop()
         self._act("restart")
         self.pid, self.running, self.alive = 2, True, set()
         for model in ("decode", "decode", "ground"):
@@ -255,6 +258,14 @@ def test_server_that_dies_again_and_again_is_always_started_again(server, superv
     assert set(waits[6:]) == {MAX_DELAY_SECONDS}
     assert supervisor.status().counters["servers_died"] == 20
     assert supervisor.status().counters["server_restarts"] == 20
+
+
+def test_what_a_dead_server_left_is_removed_before_the_wait(server, supervisor):
+    for _ in range(2):
+        server.running = False
+        supervisor.check()
+    assert server.actions == ["restart"]
+    assert server.alive == set()
 
 
 def test_deaths_before_a_quiet_while_are_forgotten(server, supervisor, clock):
