@@ -197,8 +197,8 @@ BODIES = {
     "negative_timeout": {"inputs": [QUERY], "parameters": {"timeout": -1}},
     "sequence": {"inputs": [QUERY], "parameters": {"sequence_id": 1, "sequence_start": True}},
 }
-"""Left out: a JSON tensor of shape [10**12] ends tritonserver 2.51 (std::bad_alloc) before any of
-our code runs; its HTTP port is for trusted clients only."""
+"""Left out: what ends tritonserver 2.51 before any of our code runs; `tests/triton/test_aborts.py`
+sends those to a service that starts it again. Its HTTP port is for trusted clients only."""
 HEADERS = {
     "header_longer_than_the_body": {"Inference-Header-Content-Length": "1000000000"},
     "negative_header": {"Inference-Header-Content-Length": "-1"},
