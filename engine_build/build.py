@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from engine_build.triton.render import render_repository
 from engine_build.triton.specs import RepositoryLayout
 from engine_build.trtllm import PINNED_VERSION, build_engine, check_builder
 from groundserve._version import __version__
+from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
@@ -32,6 +34,8 @@ from groundserve.modeling.embeddings import write_embeddings
 from groundserve.modeling.precision import torch_dtype
 from groundserve.profiles import Device, Precision, Profile, get_profile
 from groundserve.tensorrt_library import TensorRTTarget
+
+logger = logging.getLogger(__name__)
 
 _RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
 
@@ -75,7 +79,8 @@ def build(
     """Build the engine directory of one checkpoint for one profile.
 
     The directory appears complete or not at all. One that was built from the same checkpoint by
-    the same versions is kept as it is; any other engine directory at that place is replaced.
+    the same versions is kept as it is; any other engine directory at that place is replaced, with a
+    warning where a server uses it: that one goes on with the engines in its memory.
 
     Args:
         checkpoint: Directory in the reference's layout, or a hub id.
@@ -114,6 +119,8 @@ def build(
         timing_cache=timing_cache,
     )
     out = Path(out_dir)
+    if out.is_symlink():  # what it points to is replaced, not the link
+        out = out.resolve()
     on_step("reading the checkpoint")
     opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
     source = opened.describe()
@@ -139,11 +146,39 @@ def build(
         manifest = _fill(partial, opened, target, source, builder, on_step)
         if check is not None:
             check(partial)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        _replace(out, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _replace(out: Path, partial: Path) -> None:
+    """Put the new directory in the place of what is there, which is away for two renames only."""
+    use = find_use(out)
+    if use is not None:
+        _warn_of_use(out, use)
+    old = out.parent / f".{out.name}.old-{os.getpid()}"
+    try:
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+    except OSError as error:  # the place is a mount point, for one
+        if old.exists():
+            old.rename(out)
+        raise InvalidRequestError(f"cannot replace {out}: {error.strerror}") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _warn_of_use(out: Path, use: EngineUse) -> None:
+    who = ", ".join(map(str, use.pids)) or "unknown here, as in another container"
+    pid = use.pids[0] if use.pids else "PID"
+    logger.warning(
+        "%s is in use by a server (pid %s), which goes on with the engines it has loaded; have "
+        "`groundserve serve` switch to the new ones with: kill -HUP %s",
+        out,
+        who,
+        pid,
+    )
 
 
 def _fill(

@@ -34,7 +34,12 @@ from groundserve.errors import (
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
-from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure, ran_out_of_time
+from groundserve.triton_messages import (
+    INTERNAL_MESSAGE,
+    OTHER_ENGINES,
+    passing_failure,
+    ran_out_of_time,
+)
 
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
@@ -220,6 +225,15 @@ class Client:
     def _infer_steps(self, tensors: Tensors, request_id: str) -> Tensors:
         """Add the outputs of all steps to the tensors; one deadline counts for all of them."""
         deadline = Deadline.after(self._timeout_seconds)
+        try:
+            return self._infer_steps_once(tensors, deadline, request_id)
+        except UnavailableError as error:
+            # Between two steps another server took over, which does so once.
+            if OTHER_ENGINES not in str(error):
+                raise
+            return self._infer_steps_once(tensors, deadline, request_id)
+
+    def _infer_steps_once(self, tensors: Tensors, deadline: Deadline, request_id: str) -> Tensors:
         for model_name, (inputs, outputs) in _STEPS.items():
             given = {name: tensors[name] for name in inputs if name in tensors}
             tensors = tensors | self._infer(model_name, given, outputs, deadline, request_id)

@@ -145,6 +145,27 @@ class Manifest:
             )
         return manifest
 
+    @classmethod
+    def load_again(cls, engine_dir: Path, engine_id: str) -> Manifest:
+        """Read the manifest of a directory that is in use, which a build may replace at any time.
+
+        Files changed in place under the same manifest are not found; `verify_files` finds them.
+
+        Raises:
+            EngineMismatchError: The directory holds other engines, or none that can be read.
+        """
+        rebuilt = f"the engine directory {engine_dir} was rebuilt while it was in use"
+        remedy = "switch the server to new engines, or put the old directory back"
+        try:
+            manifest = cls.load(engine_dir)
+        except EngineMismatchError as error:
+            raise EngineMismatchError(f"{rebuilt} or taken away ({error}); {remedy}") from error
+        if manifest.engine_id != engine_id:
+            raise EngineMismatchError(
+                f"{rebuilt}: it holds {manifest.engine_id}, in use is {engine_id}; {remedy}"
+            )
+        return manifest
+
     def verify_files(self, engine_dir: Path) -> None:
         """Hash every file the manifest lists.
 

@@ -17,6 +17,9 @@ MEMORY_FULL = "the server's shared memory is full; try again"
 OVERLOADED = "the server has too many requests; try again"
 TIMED_OUT = "the request waited too long for its turn; allow more time or try again later"
 
+OTHER_ENGINES = "another server with other engines took over; ask for the features again"
+"""What a step says that is given what other engines computed; `Client` begins again."""
+
 _Passing = UnavailableError | DeadlineExceededError
 # Parts of texts of 2.51, some of which it sends as an internal or the caller's error.
 _PASSES: dict[str, tuple[type[_Passing], str]] = {

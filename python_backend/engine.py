@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +32,17 @@ if TYPE_CHECKING:
     from groundserve.modeling.checkpoint import Checkpoint
 
 
+ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
+"""Identity of the engines that a server began with; its models load no others."""
+
+
 @dataclass(frozen=True)
 class EngineDirectory:
-    """An engine directory whose manifest was read."""
+    """An engine directory whose manifest was read.
+
+    What is opened is of that manifest: a build may replace the directory at any time, so each
+    `open_` reads the manifest again afterwards and raises EngineMismatchError where it changed.
+    """
 
     path: Path
     """The directory itself."""
@@ -40,18 +50,25 @@ class EngineDirectory:
     """Its manifest."""
 
     @classmethod
-    def load(cls, path: str | Path, *, verify_files: bool = False) -> EngineDirectory:
+    def load(
+        cls, path: str | Path, *, verify_files: bool = False, engine_id: str | None = None
+    ) -> EngineDirectory:
         """Read the manifest.
 
         Args:
             path: The directory.
             verify_files: Also hash every file. A server does so once; its models do not repeat it.
+            engine_id: Identity that it must have; any where None.
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.
         """
         directory = Path(path)
-        manifest = Manifest.load(directory)
+        manifest = (
+            Manifest.load(directory)
+            if engine_id is None
+            else Manifest.load_again(directory, engine_id)
+        )
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
@@ -80,38 +97,48 @@ class EngineDirectory:
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
         """Open the vision stage."""
-        match self.manifest.stages.encoder:
-            case "torch":
-                device = self.manifest.device
-                model = self._checkpoint(num_threads).load_vision(dtype=self._dtype, device=device)
-                return TorchEncoder(model, device=device)
-            case "tensorrt":
-                return TensorRTEncoder(self._open_plan("vision_encoder.plan"))
-        return OnnxRuntimeEncoder(self.path / "vision_encoder.onnx", num_threads=num_threads)
+        with self._unchanged():
+            match self.manifest.stages.encoder:
+                case "torch":
+                    device = self.manifest.device
+                    checkpoint = self._checkpoint(num_threads)
+                    model = checkpoint.load_vision(dtype=self._dtype, device=device)
+                    return TorchEncoder(model, device=device)
+                case "tensorrt":
+                    return TensorRTEncoder(self._open_plan("vision_encoder.plan"))
+            return OnnxRuntimeEncoder(self.path / "vision_encoder.onnx", num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
         """Open the grounding stage."""
         scorer: TokenScorer
-        match self.manifest.stages.grounder:
-            case "torch":
-                device = self.manifest.device
-                model = self._checkpoint(num_threads).load_grounding(
-                    dtype=self._dtype, device=device
-                )
-                return TorchGrounder(model, device=device)
-            case "onnxruntime":
-                return OnnxRuntimeGrounder(self.path / "grounding.onnx", num_threads=num_threads)
-            case "tensorrt":
-                scorer = TensorRTTokenScorer(self._open_plan("grounding.plan"))
-            case "tensorrt_llm":
-                scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
-        return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=self.manifest.device)
+        device = self.manifest.device
+        with self._unchanged():
+            match self.manifest.stages.grounder:
+                case "torch":
+                    checkpoint = self._checkpoint(num_threads)
+                    model = checkpoint.load_grounding(dtype=self._dtype, device=device)
+                    return TorchGrounder(model, device=device)
+                case "onnxruntime":
+                    path = self.path / "grounding.onnx"
+                    return OnnxRuntimeGrounder(path, num_threads=num_threads)
+                case "tensorrt":
+                    scorer = TensorRTTokenScorer(self._open_plan("grounding.plan"))
+                case "tensorrt_llm":
+                    scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
+            return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=device)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """Open the checkpoint's tokenizer."""
-        return QueryTokenizer.from_file(
-            self.path / TOKENIZER_NAME, pad_token_id=self.manifest.model.pad_token_id
-        )
+        with self._unchanged():
+            return QueryTokenizer.from_file(
+                self.path / TOKENIZER_NAME, pad_token_id=self.manifest.model.pad_token_id
+            )
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Check after files were opened that they are still those of the manifest."""
+        yield
+        Manifest.load_again(self.path, self.manifest.engine_id)
 
     @property
     def _dtype(self) -> torch.dtype:

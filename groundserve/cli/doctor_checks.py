@@ -160,9 +160,11 @@ def check_records(path: Path) -> Iterator[Row]:
 
 
 def _shared_memory_row(repository: Path, manifest: Manifest) -> Row:
-    from groundserve.serving.shared_memory import check_room, needed_bytes
+    from groundserve.serving.repository import read_configs
+    from groundserve.serving.shared_memory import check_room, region_sizes
 
-    needed = needed_bytes(repository, manifest.model, Limits.from_environment())
+    configs = read_configs(repository)
+    needed = region_sizes(configs, manifest.model, Limits.from_environment()).total_bytes
     try:
         check_room(needed)
     except UnavailableError as error:

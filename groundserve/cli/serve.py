@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import signal
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,9 @@ def command(
     ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Metrics port; 0 picks a free one.")] = 8002,
+    metrics_port: Annotated[
+        int, typer.Option(help="Port of metrics and health; 0 picks a free one.")
+    ] = 8002,
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(help="Directory whose files VIDEO_URI may name; may be given again."),
@@ -46,9 +49,12 @@ def command(
 ) -> None:
     """Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.
 
+    SIGHUP switches to the engines that --engines has then, without an outage.
+
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
-    from groundserve.serving import Supervisor, TritonServer, sigterm_as_interrupt
+    from groundserve.serving import Service, TritonServer, serve_operations, sigterm_as_interrupt
+    from groundserve.serving.command import LOOPBACK
 
     _log_events_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
@@ -58,21 +64,29 @@ def command(
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
-        metrics_port=metrics_port,
+        metrics_port=0,
+        metrics_host=LOOPBACK,
         allowed_roots=allow_root or [],
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
         log_file=log_file,
     )
-    with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
-        try:
-            with progress("starting tritonserver", write=_log_step):
-                server.start()
-            supervisor = Supervisor(server)  # counts the stubs, so before anybody is told
-            _print_addresses(server, as_json)
-            supervisor.run()
-        finally:
-            server.stop()
+    service = Service(server, engines)
+    signal.signal(signal.SIGHUP, lambda *_: service.request_switch())
+    with sigterm_as_interrupt(), suppress(KeyboardInterrupt), ExitStack() as stack:
+        operations = stack.enter_context(
+            serve_operations(
+                host,
+                metrics_port,
+                status=service.status,
+                metrics_address=lambda: service.server.metrics_address,
+            )
+        )
+        stack.callback(service.stop)
+        with progress("starting tritonserver", write=_log_step):
+            service.start()
+        _print_addresses(server, operations, as_json)
+        service.run()
 
 
 def _log_events_to_stderr() -> None:
@@ -91,11 +105,12 @@ def _log_step(step: str, seconds: float) -> None:
     log_event("step", step=step, seconds=round(seconds, 1))
 
 
-def _print_addresses(server: TritonServer, as_json: bool) -> None:
+def _print_addresses(server: TritonServer, operations: str, as_json: bool) -> None:
     addresses = {
         "http": f"http://{server.http_address}",
         "grpc": f"grpc://{server.grpc_address}",
-        "metrics": f"http://{server.metrics_address}/metrics",
+        "metrics": f"http://{operations}/metrics",
+        "health": f"http://{operations}/health/ready",
     }
     if as_json:
         print_json({"ready": True, "pid": server.pid, **addresses})

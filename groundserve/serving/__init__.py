@@ -1,7 +1,9 @@
 """Find the real tritonserver, run it on an engine directory, and keep it serving."""
 
+from groundserve.serving.operations import serve_operations
 from groundserve.serving.server import TritonServer
+from groundserve.serving.service import Service
 from groundserve.serving.signals import sigterm_as_interrupt
 from groundserve.serving.supervisor import Supervisor
 
-__all__ = ["Supervisor", "TritonServer", "sigterm_as_interrupt"]
+__all__ = ["Service", "Supervisor", "TritonServer", "serve_operations", "sigterm_as_interrupt"]

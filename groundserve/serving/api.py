@@ -23,6 +23,8 @@ class ServerApi:
     """Address to connect to."""
     port: int
     """HTTP port."""
+    metrics_host: str
+    """Address of the metrics."""
     metrics_port: int
     """Port of the metrics."""
     admin_secret: str = field(repr=False)
@@ -35,7 +37,7 @@ class ServerApi:
         """
         try:
             status, _ = self._request("GET", "/v2/health/ready", _HEALTH_TIMEOUT_SECONDS)
-            metrics_address = (self.host, self.metrics_port)
+            metrics_address = (self.metrics_host, self.metrics_port)
             socket.create_connection(metrics_address, _HEALTH_TIMEOUT_SECONDS).close()
         except (UnavailableError, OSError):
             return False

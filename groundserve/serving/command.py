@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnavailableError
@@ -24,6 +24,10 @@ ADMIN_HEADER = "groundserve-admin"
 
 HTTP_LIMIT_OPTION = "http-max-input-size"
 """Newer servers have it and refuse HTTP bodies above 64 MiB by default; 2.51 has no limit."""
+
+MAX_CONNECTION_AGE_SECONDS = 30
+"""An older gRPC connection gets GOAWAY: its calls go on, the next ones make a new connection. That
+brings clients to a server that takes over, and spreads them where there are several."""
 
 _MAX_PORT = 65535
 _RESTRICTED_APIS = "model-repository,shared-memory,trace,logging"
@@ -54,18 +58,26 @@ class Ports:
                 )
             chosen[port] = name
 
-    def reserve(self, host: str) -> Ports:
-        """Check that the ports of an address are free now, and replace every 0 by one that is.
+    def reserve(self, host: str, metrics_host: str, *, is_shared: bool = False) -> Ports:
+        """Check that the ports are free now, and replace every 0 by one that is.
+
+        Args:
+            host: Address of HTTP and gRPC.
+            metrics_host: Address of the metrics.
+            is_shared: Whether another server has those of HTTP and gRPC, and shares them.
 
         Raises:
             UnavailableError: One is taken.
         """
+        places = {"metrics": (metrics_host, self.metrics)}
+        if not is_shared:
+            places |= {"http": (host, self.http), "grpc": (host, self.grpc)}
         with ExitStack() as sockets:
             reserved = {
-                name: sockets.enter_context(_listen(name, host, port)).getsockname()[1]
-                for name, port in vars(self).items()
+                name: sockets.enter_context(_listen(name, *place)).getsockname()[1]
+                for name, place in places.items()
             }
-        return Ports(**reserved)
+        return replace(self, **reserved)
 
 
 def server_command(
@@ -73,6 +85,7 @@ def server_command(
     *,
     model_repository: Path,
     host: str,
+    metrics_host: str,
     ports: Ports,
     backend_dir: Path | None,
     shm_prefix: str,
@@ -87,7 +100,8 @@ def server_command(
         executable: tritonserver.
         model_repository: Folder of models, all of which are loaded.
         host: IPv4 address to listen on.
-        ports: Ports, none of them 0.
+        metrics_host: IPv4 address of the metrics.
+        ports: Ports, none of them 0. HTTP's and gRPC's can be shared with the server's successor.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
         regions: How large those start and grow.
@@ -107,7 +121,10 @@ def server_command(
         f"--http-port={ports.http}",
         f"--grpc-address={host}",
         f"--grpc-port={ports.grpc}",
-        f"--metrics-address={host}",
+        "--reuse-http-port=true",
+        "--reuse-grpc-port=true",
+        f"--grpc-max-connection-age={MAX_CONNECTION_AGE_SECONDS * 1000}",
+        f"--metrics-address={metrics_host}",
         f"--metrics-port={ports.metrics}",
         f"--http-restricted-api={restricted}",
         f"--grpc-restricted-protocol={restricted}",

@@ -57,6 +57,14 @@ class RunFolder:
         """Return the files of its stubs, living or dead."""
         return _regions(self.path)
 
+    def region_bytes(self) -> int:
+        """Return what the regions take of memory now."""
+        total = 0
+        for region in self.regions():
+            with suppress(FileNotFoundError):
+                total += region.stat().st_blocks * 512
+        return total
+
     def make_regions_private(self) -> None:
         """Take the regions from other users.
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import threading
 import time
 from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.engine_use import mark_in_use
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.api import ServerApi
@@ -28,6 +30,7 @@ from groundserve.serving.command import (
 from groundserve.serving.device_memory import MemoryPools, device_memory, memory_pools
 from groundserve.serving.events import log_event
 from groundserve.serving.gpu import check_gpu
+from groundserve.serving.host_memory import check_memory
 from groundserve.serving.installation import (
     check_host,
     find_installation,
@@ -36,12 +39,13 @@ from groundserve.serving.installation import (
 )
 from groundserve.serving.log_file import open_log
 from groundserve.serving.mps import mps_daemon_pid
-from groundserve.serving.processes import kill_processes, session_tree
+from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import check_cache, check_log_file
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
+from groundserve.serving.sockets import TcpSocket, sockets_of
 from groundserve.serving.stubs import Sighting, Stub, find_sightings, find_stubs
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -70,6 +74,7 @@ class TritonServer:
         http_port: int = 8000,
         grpc_port: int = 8001,
         metrics_port: int = 8002,
+        metrics_host: str | None = None,
         allowed_roots: Sequence[str | Path] = (),
         cache_dir: str | Path | None = None,
         cache_bytes: int | None = None,
@@ -83,6 +88,7 @@ class TritonServer:
             http_port: 0 picks a free one, here and below.
             grpc_port: Port of the gRPC API.
             metrics_port: Port of the metrics.
+            metrics_host: IPv4 address of the metrics; `host` where None.
             allowed_roots: Folders below which `file:` URIs may point.
             cache_dir: Folder of the feature cache; no cache where None.
             cache_bytes: Most bytes in it; the models' default where None.
@@ -93,6 +99,7 @@ class TritonServer:
         """
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
+        self._metrics_host = metrics_host or host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
         self._allowed_roots = [Path(root).absolute() for root in allowed_roots]
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else None
@@ -102,6 +109,51 @@ class TritonServer:
         self._run_folder: RunFolder | None = None
         self._regions: RegionSizes | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._engine_id = ""
+        """What `start` found in the directory; a restart or a load of anything else is refused."""
+        self._use: IO[bytes] | None = None
+        self._predecessor: TritonServer | None = None
+        self._cancelled = threading.Event()
+        self._ending = threading.RLock()
+
+    def successor(self, engine_dir: str | Path) -> TritonServer:
+        """Return a server that is to take over from this one: other engines, all else the same.
+
+        It listens at the same ports for HTTP and gRPC, beside this one, as soon as it is ready.
+        """
+        new = TritonServer(
+            engine_dir,
+            host=self._host,
+            http_port=self._ports.http,
+            grpc_port=self._ports.grpc,
+            metrics_port=0,
+            metrics_host=self._metrics_host,
+            allowed_roots=self._allowed_roots,
+            cache_dir=self._cache_dir,
+            cache_bytes=self._cache_bytes,
+            log_file=self._log_file,
+        )
+        new._predecessor = self
+        return new
+
+    def forget_predecessor(self) -> None:
+        """Say that the one it took over from has ended: its ports are this one's alone."""
+        self._predecessor = None
+
+    @property
+    def engine_dir(self) -> Path:
+        """The directory that is served, links resolved."""
+        return self._engine_dir
+
+    @property
+    def public_ports(self) -> tuple[int, int]:
+        """Ports of HTTP and gRPC."""
+        return self._ports.http, self._ports.grpc
+
+    @property
+    def engine_id(self) -> str:
+        """Identity of the engines that are served, which no rebuild changes; "" before `start`."""
+        return self._engine_id
 
     @property
     def pid(self) -> int | None:
@@ -121,7 +173,7 @@ class TritonServer:
     @property
     def metrics_address(self) -> str:
         """HOST:PORT of the metrics."""
-        return f"{self._host}:{self._ports.metrics}"
+        return f"{self._metrics_host}:{self._ports.metrics}"
 
     def start(self, *, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
@@ -144,10 +196,15 @@ class TritonServer:
         """Start again at the same ports and with the same secret, after removing what is left.
 
         Raises:
-            UnavailableError: As `start`.
+            UnavailableError: As `start`, and where the engine directory was rebuilt meanwhile.
         """
-        self.stop()
-        self._boot(_START_TIMEOUT_SECONDS)
+        try:
+            if self.is_running():  # what it still serves is not given up for nothing
+                self._load_manifest()
+            self.stop()
+            self._boot(_START_TIMEOUT_SECONDS)
+        except EngineMismatchError as error:
+            raise UnavailableError(str(error)) from error
 
     def is_running(self) -> bool:
         """Tell whether the server process lives."""
@@ -166,8 +223,10 @@ class TritonServer:
         """Load a model anew, with new stubs; requests on its other stubs go on.
 
         Raises:
-            UnavailableError: It cannot be loaded, or the server is gone.
+            UnavailableError: It cannot be loaded, the server is gone, or the engine directory was
+                rebuilt; then nothing was unloaded.
         """
+        self._check_same_engines()
         self._api.reload_model(name)
         self._tidy_regions()
 
@@ -175,9 +234,10 @@ class TritonServer:
         """Replace a model that works by a new one, with new stubs; no request fails meanwhile.
 
         Raises:
-            UnavailableError: The new one cannot be loaded, and the old one stays; or the server is
-                gone.
+            UnavailableError: The new one cannot be loaded, and the old one stays; the server is
+                gone; or the engine directory was rebuilt.
         """
+        self._check_same_engines()
         self._api.swap_model(name)
         self._tidy_regions()
 
@@ -185,23 +245,58 @@ class TritonServer:
         """Return the models to swap, for these stubs of them hold others' room in /dev/shm."""
         return self._regions.crowding_models(stubs) if self._regions else set()
 
+    def check_engines(self) -> None:
+        """Look whether the directory still holds the engines that are served.
+
+        Raises:
+            EngineMismatchError: It does not; a process that dies cannot be replaced.
+        """
+        self._load_manifest()
+
+    def ungrown_bytes(self) -> int:
+        """Return what its regions in /dev/shm may still grow by."""
+        if self._regions is None or self._run_folder is None:
+            return 0
+        return max(0, self._regions.total_bytes - self._run_folder.region_bytes())
+
+    def connections(self) -> list[TcpSocket]:
+        """Return the connections that clients have to it."""
+        found = sockets_of(self._process.pid) if self._process else []
+        return [each for each in found if each.is_open and each.port in self.public_ports]
+
+    def cancel(self) -> None:
+        """Make a `start` that another thread waits in fail, and so end what it started."""
+        self._cancelled.set()
+
     def stop(self) -> None:
         """End the server and all its processes and remove what they left; may be repeated."""
-        family = session_tree(self._process.pid) if self._process else set()
+        process = self._process  # another thread may kill it meanwhile
+        family = session_tree(process.pid) if process else set()
         try:
-            if self._process is not None:
-                self._process.terminate()
+            if process is not None:
+                process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_STOP_GRACE_SECONDS)
+                    process.wait(_STOP_GRACE_SECONDS)
         finally:  # also at a second Ctrl-C, and then at once
-            with signals_deferred():
-                if self._process is not None:
-                    kill_processes(family | session_tree(self._process.pid))
-                    self._process.wait()
-                    self._process = None
-                if self._run_folder is not None:
-                    self._run_folder.remove()
-                    self._run_folder = None
+            self.kill(family)
+
+    def kill(self, family: Set[ProcessInfo] = frozenset()) -> None:
+        """Do what `stop` does, but at once.
+
+        Args:
+            family: Processes to end besides those that can be told from the server's session.
+        """
+        with signals_deferred(), self._ending:
+            if self._process is not None:
+                kill_processes(family | session_tree(self._process.pid))
+                self._process.wait()
+                self._process = None
+            if self._run_folder is not None:
+                self._run_folder.remove()
+                self._run_folder = None
+            if self._use is not None:
+                self._use.close()
+                self._use = None
 
     def __enter__(self) -> Self:
         """Start the server unless it is started."""
@@ -219,9 +314,9 @@ class TritonServer:
 
     @property
     def _api(self) -> ServerApi:
-        host = LOOPBACK if self._host == "0.0.0.0" else self._host
         return ServerApi(
-            host=host,
+            host=_reachable(self._host),
+            metrics_host=_reachable(self._metrics_host),
             port=self._ports.http,
             metrics_port=self._ports.metrics,
             admin_secret=self._admin_secret,
@@ -242,27 +337,37 @@ class TritonServer:
         check_log_file(self._log_file)
         check_cache({**os.environ, **self._model_environment()})
         manifest = Manifest.load(self._engine_dir)
+        self._engine_id = manifest.engine_id
         check_gpu(manifest, installation)
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         manifest.verify_files(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
         remove_dead()
-        check_room(_region_sizes(manifest, repository).total_bytes)
+        needed = _region_sizes(manifest, repository).total_bytes
+        if self._predecessor is not None:
+            needed += self._predecessor.ungrown_bytes()
+            if self._predecessor.pid is not None:
+                check_memory(self._predecessor.pid, manifest.device)
+        check_room(needed)
 
     def _boot(self, timeout_seconds: float) -> None:
         try:
             self._launch()
             self._wait_ready(timeout_seconds)
+            self._load_manifest()  # plans that tritonserver reads itself, by another manifest
         except BaseException:
             self.stop()
             raise
 
     def _launch(self) -> None:
         installation = find_installation()
-        manifest = Manifest.load(self._engine_dir)
+        self._use = mark_in_use(self._engine_dir)
+        manifest = self._load_manifest()
         repository = self._engine_dir / REPOSITORY_NAME
-        self._ports = self._ports.reserve(self._host)
+        self._ports = self._ports.reserve(
+            self._host, self._metrics_host, is_shared=self._predecessor is not None
+        )
         environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         self._run_folder = RunFolder.create()
@@ -272,6 +377,7 @@ class TritonServer:
             installation.executable,
             model_repository=repository,
             host=self._host,
+            metrics_host=self._metrics_host,
             ports=self._ports,
             backend_dir=installation.link_backends(self._run_folder.path / _BACKENDS_NAME),
             shm_prefix=self._run_folder.region_prefix,
@@ -282,7 +388,8 @@ class TritonServer:
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
         )
-        with open_log(self._log_file) as log, signals_deferred():
+        with open_log(self._log_file) as log, signals_deferred(), self._ending:
+            self._check_not_cancelled()
             self._process = subprocess.Popen(
                 command,
                 # Models find modules through the working directory, which must not be the caller's.
@@ -299,15 +406,26 @@ class TritonServer:
                 pass_fds=[self._run_folder.lock_fd],
             )
 
+    def _check_same_engines(self) -> None:
+        try:
+            self._load_manifest()
+        except EngineMismatchError as error:
+            raise UnavailableError(str(error)) from error
+
+    def _load_manifest(self) -> Manifest:
+        return Manifest.load_again(self._engine_dir, self._engine_id)
+
     def _model_environment(self) -> dict[str, str]:
         """What the models are told; the caller sees here what their log would say is wrong."""
         from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
+        from python_backend.engine import ENGINE_ID_VARIABLE
         from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
         from python_backend.triton._queues import METRICS_ADDRESS_VARIABLE
 
         variables = {
             ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots)),
-            METRICS_ADDRESS_VARIABLE: f"{self._api.host}:{self._ports.metrics}",
+            ENGINE_ID_VARIABLE: self._engine_id,
+            METRICS_ADDRESS_VARIABLE: f"{self._api.metrics_host}:{self._ports.metrics}",
         }
         parse_allowed_roots(os.fsencode(variables[ALLOWED_ROOTS_VARIABLE]))
         if self._cache_dir is not None:
@@ -326,6 +444,7 @@ class TritonServer:
         give_up_at = time.monotonic() + timeout_seconds
         while not self._api.is_ready():
             self._run_folder.make_regions_private()
+            self._check_not_cancelled()
             self._check_running()
             if time.monotonic() > give_up_at:
                 raise UnavailableError(
@@ -333,6 +452,10 @@ class TritonServer:
                 )
             time.sleep(_POLL_SECONDS)
         self._run_folder.make_regions_private()
+
+    def _check_not_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise UnavailableError("the server was told to stop before it was ready")
 
     def _check_running(self) -> None:
         status = self._process.poll() if self._process is not None else "unknown"
@@ -357,6 +480,10 @@ def _share_environment(run_dir: Path) -> dict[str, str]:
     share_dir = run_dir / "share"
     share_dir.mkdir(mode=0o700)
     return {SHARE_DIR_VARIABLE: str(share_dir)}
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host == "0.0.0.0" else host
 
 
 def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:

@@ -19,6 +19,8 @@ COUNTERS: Mapping[str, str] = MappingProxyType(
         "stubs_died": "Model processes that ended by themselves or were killed, as stalled or not.",
         "stubs_stalled": "Model processes that were killed because they were stopped or silent.",
         "workers_stalled": "Media workers that were killed because they were stopped.",
+        "switches": "Times another server with other engines took over.",
+        "failed_switches": "Times no other server could take over.",
     }
 )
 """What is counted since the supervisor began, and what each means; all begin at 0."""
@@ -39,11 +41,15 @@ class ServiceStatus:
 class StatusBoard:
     """Where those who keep a service write what they see; any thread may write and read."""
 
-    def __init__(self) -> None:
-        """Begin ready and with nothing counted."""
+    def __init__(self, counters: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Begin ready.
+
+        Args:
+            counters: What was counted before; nothing was where left out.
+        """
         self._lock = threading.Lock()
         self._problems: dict[str, tuple[str, bool]] = {}
-        self._counters = dict.fromkeys(COUNTERS, 0)
+        self._counters = {**dict.fromkeys(COUNTERS, 0), **counters}
 
     def status(self) -> ServiceStatus:
         """Return what is known now."""

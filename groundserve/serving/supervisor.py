@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Protocol
 
 from groundserve.errors import GroundserveError
@@ -61,9 +61,14 @@ class Supervised(Watched, Protocol):
 class Supervisor:
     """Watches one running server."""
 
-    def __init__(self, server: Supervised) -> None:
-        """Take the stubs that live now as what each model needs."""
-        self.board = StatusBoard()
+    def __init__(self, server: Supervised, board: StatusBoard | None = None) -> None:
+        """Take the stubs that live now as what each model needs.
+
+        Args:
+            server: What to watch.
+            board: Where to write; one of its own where None.
+        """
+        self.board = board or StatusBoard()
         """Where what is wrong is written; others who keep the service may write there, too."""
         self._server = server
         self._stalls = StallWatch(server, self.board)
@@ -78,12 +83,18 @@ class Supervisor:
         """Return how the service is; may be called from any thread."""
         return self.board.status()
 
-    def run(self) -> None:
-        """Watch until a KeyboardInterrupt."""
+    def run(self, *, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Watch until a KeyboardInterrupt.
+
+        Args:
+            goes_on: Called after each look; watching ends where it says no.
+        """
         with self._stalls.running():
-            while True:
+            is_over = False
+            while not is_over:
                 try:
                     self.check()
+                    is_over = not goes_on()
                 except OSError as error:  # such as no descriptor left for reading /proc
                     log_event("look_failed", level=logging.ERROR, reason=str(error))
                 time.sleep(_POLL_SECONDS)

@@ -12,7 +12,7 @@ import numpy as np
 
 from groundserve.cpus import available_cpus
 from groundserve.errors import EngineMismatchError
-from python_backend.engine import EngineDirectory
+from python_backend.engine import ENGINE_ID_VARIABLE, EngineDirectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,8 @@ class ModelContext:
         """Read the arguments of `initialize`.
 
         Raises:
-            EngineMismatchError: Wrong numpy for this server, or wrong groundserve for this engine.
+            EngineMismatchError: Wrong numpy for this server, wrong groundserve for this engine, or
+                another engine than the one the server began with.
         """
         check_numpy(np.__version__, Path("/proc/self/maps").read_bytes())
         config = json.loads(args["model_config"])
@@ -42,7 +43,10 @@ class ModelContext:
         default_dir = Path(os.fsdecode(args["model_repository"].encode())).parent.parent
         num_instances = sum(group["count"] for group in config["instance_group"])
         return cls(
-            engine=EngineDirectory.load(parameters.get("engine_dir", default_dir)),
+            engine=EngineDirectory.load(
+                parameters.get("engine_dir", default_dir),
+                engine_id=os.environ.get(ENGINE_ID_VARIABLE),
+            ),
             parameters=parameters,
             num_instances=num_instances,
             num_threads=max(1, available_cpus() // num_instances),

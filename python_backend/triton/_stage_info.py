@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.strict_json import parse_object
+from groundserve.triton_messages import OTHER_ENGINES
 from python_backend.triton._tensors import Tensors, read_text
 
 _DEADLINE = "deadline_monotonic_seconds"
@@ -55,6 +56,20 @@ class StageInfo:
             raise InvalidRequestError(f"{name} must be what the step before answered")
         at_seconds = min(own_deadline.at_monotonic_seconds, moment)
         return cls(facts=facts, deadline=replace(own_deadline, at_monotonic_seconds=at_seconds))
+
+    def check_engine(self, engine_id: str) -> None:
+        """Check that the steps so far ran on these engines; after a switch they may not have.
+
+        Raises:
+            UnavailableError: They ran on others.
+        """
+        engine = self.facts.get("engine")
+        other_id = engine.get("id", engine_id) if isinstance(engine, dict) else engine_id
+        if other_id != engine_id:
+            raise UnavailableError(
+                f"the features are of the engines {other_id}, this server has {engine_id}: "
+                f"{OTHER_ENGINES}"
+            )
 
     def with_timing(self, timing_ms: dict[str, float]) -> Self:
         """Return the same with the milliseconds of one more step."""

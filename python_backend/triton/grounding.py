@@ -28,6 +28,7 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         self._limits = Limits.from_environment()
         self._model = context.engine.manifest.model
+        self._engine_id = context.engine.manifest.engine_id
         self._tokenizer = context.engine.open_tokenizer()
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
         if context.engine.manifest.device == "cuda":
@@ -49,6 +50,7 @@ class TritonPythonModel:
         info = StageInfo.read(tensors, "STAGE_INFO", deadline)
         info.deadline.check()
         check_features(tensors, model=self._model, limits=self._limits)
+        info.check_engine(self._engine_id)
         features = tensors["FEATURES"]
         watch = Stopwatch()
         with watch.measure("ground"):

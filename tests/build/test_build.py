@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from engine_build import build
 from groundserve.cli.gate import check_engines
+from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.modeling.checkpoint import Checkpoint, reference_state_dict
 from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
@@ -54,6 +57,50 @@ def test_a_damaged_directory_is_built_again(engine_dirs, tmp_path):
     out = shutil.copytree(engine_dirs["torch"], tmp_path / "engines")
     (out / "tokenizer.json").write_text("{}")
     build(CHECKPOINT, out, profile="torch").verify_files(out)
+
+
+@pytest.fixture
+def old_engines(tmp_path):
+    """What every build replaces: an engine directory by its name alone."""
+    folder = tmp_path / "engines"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+def test_a_directory_that_is_served_is_named_with_the_server(old_engines, caplog):
+    with mark_in_use(old_engines):
+        build(CHECKPOINT, old_engines, profile="torch")
+    (line,) = [record.getMessage() for record in caplog.records if "in use" in record.msg]
+    assert line == (
+        f"{old_engines} is in use by a server (pid {os.getpid()}), which goes on with the engines "
+        f"it has loaded; have `groundserve serve` switch to the new ones with: "
+        f"kill -HUP {os.getpid()}"
+    )
+
+
+def test_a_link_goes_on_pointing_to_what_is_replaced(old_engines, tmp_path, caplog):
+    link = tmp_path / "current"
+    link.symlink_to(old_engines)
+    build(CHECKPOINT, link, profile="torch").verify_files(old_engines)
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "engines"]
+    assert "in use" not in caplog.text
+
+
+def test_what_cannot_be_replaced_is_kept(old_engines, monkeypatch):
+    rename = Path.rename
+
+    def rename_but_not_there(self, target):
+        if self.name.startswith(".engines.partial"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_but_not_there)
+    with pytest.raises(InvalidRequestError, match=r"cannot replace .*: Device or resource busy"):
+        build(CHECKPOINT, old_engines, profile="torch")
+    assert (old_engines / "manifest.json").read_text() == "{}"
+    assert [path.name for path in old_engines.parent.iterdir()] == ["engines"]
 
 
 def test_something_else_at_the_place_is_kept(tmp_path):

@@ -131,7 +131,7 @@ def test_image_installs_every_package_of_the_wheel():
 def test_image_listens_where_it_is_asked_for_its_health():
     assert arguments_of("EXPOSE") == ["8000 8001 8002"]
     (health,) = arguments_of("HEALTHCHECK")
-    assert "http://127.0.0.1:8000/v2/health/ready" in health
+    assert "http://127.0.0.1:8002/health/ready" in health
     (ports,) = [service["ports"] for service in SERVICES.values() if "ports" in service]
     assert [port.rsplit(":", 1)[1] for port in ports] == ["8000", "8001", "8002"]
 

@@ -5,6 +5,7 @@ import pytest
 
 from groundserve.errors import EngineMismatchError
 from groundserve.manifest import MANIFEST_NAME, Manifest
+from python_backend import engine as engine_module
 from python_backend.engine import EngineDirectory
 
 
@@ -75,3 +76,59 @@ def test_an_engine_that_does_not_load_names_itself(engine_dir):
     (engine_dir / "grounding.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineMismatchError, match=r"cannot load grounding\.onnx"):
         EngineDirectory.load(engine_dir).open_grounder(num_threads=1)
+
+
+def other_engines(engine_dir):
+    """Put other engines in the place, as a build does: a rename, not an edit."""
+    text = (engine_dir / MANIFEST_NAME).read_text()
+    (engine_dir / MANIFEST_NAME).unlink()
+    (engine_dir / MANIFEST_NAME).write_text(text)
+    edit(engine_dir, source_config={"rebuilt": True})
+
+
+def test_engines_that_were_rebuilt_are_not_those_of_the_server(engine_dir):
+    began_with = Manifest.load(engine_dir).engine_id
+    assert EngineDirectory.load(engine_dir, engine_id=began_with).manifest.engine_id == began_with
+    other_engines(engine_dir)
+    now = Manifest.load(engine_dir).engine_id
+    message = f"was rebuilt while it was in use: it holds {now}, in use is {began_with}; switch"
+    with pytest.raises(EngineMismatchError, match=message):
+        EngineDirectory.load(engine_dir, engine_id=began_with)
+
+
+def test_engines_that_were_taken_away_are_named(engine_dir):
+    began_with = Manifest.load(engine_dir).engine_id
+    engine_dir.rename(engine_dir.with_name("elsewhere"))
+    with pytest.raises(EngineMismatchError, match="rebuilt while it was in use or taken away"):
+        EngineDirectory.load(engine_dir, engine_id=began_with)
+
+
+@pytest.mark.parametrize("stage", ["open_encoder", "open_grounder"])
+@pytest.mark.parametrize("profile", ["cpu", "torch"])
+def test_engines_replaced_while_a_stage_opens_them_are_refused(
+    engine_dirs, tmp_path, monkeypatch, profile, stage
+):
+    engine_dir = shutil.copytree(engine_dirs[profile], tmp_path / "engines")
+    engines = EngineDirectory.load(engine_dir)
+    opened = []
+
+    def replacing(kind):
+        def open_and_replace(*args, **options):
+            opened.append(kind(*args, **options))
+            other_engines(engine_dir)
+            return opened[-1]
+
+        return open_and_replace
+
+    for name in ("OnnxRuntimeEncoder", "OnnxRuntimeGrounder", "TorchEncoder", "TorchGrounder"):
+        monkeypatch.setattr(engine_module, name, replacing(getattr(engine_module, name)))
+    with pytest.raises(EngineMismatchError, match="rebuilt while it was in use"):
+        getattr(engines, stage)(num_threads=1)
+    assert len(opened) == 1
+
+
+def test_tokenizer_replaced_while_it_is_opened_is_refused(engine_dir, monkeypatch):
+    engines = EngineDirectory.load(engine_dir)
+    other_engines(engine_dir)
+    with pytest.raises(EngineMismatchError, match="rebuilt while it was in use"):
+        engines.open_tokenizer()

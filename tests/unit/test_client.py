@@ -17,6 +17,7 @@ from groundserve import (
     UnavailableError,
 )
 from groundserve.client import _STEPS, MODEL_NAME, _typed_error
+from groundserve.triton_messages import OTHER_ENGINES
 
 PASSED = "the request did not finish within 1 s; allow more time or sample fewer frames"
 
@@ -167,3 +168,25 @@ def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
         for call in [pool.submit(client.score, b"x", "x") for _ in range(8)]:
             with pytest.raises(GroundserveError, match="asked"):
                 call.result()
+
+
+@pytest.mark.parametrize(("num_takeovers", "is_answered"), [(1, True), (2, False)])
+def test_steps_begin_again_when_another_server_took_over(monkeypatch, num_takeovers, is_answered):
+    calls = []
+
+    def infer(self, model_name, inputs, outputs, deadline):
+        calls.append(model_name)
+        if model_name == "grounding" and calls.count("grounding") <= num_takeovers:
+            raise UnavailableError(f"in other words: {OTHER_ENGINES}")
+        return {}
+
+    monkeypatch.setattr(Client, "_infer", infer)
+    again = ["video_features", "grounding"] * num_takeovers
+    with Client() as client:
+        if is_answered:
+            assert client._infer_steps({}) == {}
+            assert calls == [*again, "video_features", "grounding", "frame_selector"]
+        else:
+            with pytest.raises(UnavailableError, match="took over"):
+                client._infer_steps({})
+            assert calls == again

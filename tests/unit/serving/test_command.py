@@ -23,6 +23,7 @@ def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
         Path("/bin/tritonserver"),
         model_repository=Path("/engines/model_repository"),
         host="127.0.0.1",
+        metrics_host="127.0.0.2",
         ports=PORTS,
         backend_dir=backend_dir,
         shm_prefix="prefix_",
@@ -44,7 +45,10 @@ def test_server_command():
         "--http-port=1",
         "--grpc-address=127.0.0.1",
         "--grpc-port=2",
-        "--metrics-address=127.0.0.1",
+        "--reuse-http-port=true",
+        "--reuse-grpc-port=true",
+        "--grpc-max-connection-age=30000",
+        "--metrics-address=127.0.0.2",
         "--metrics-port=3",
         f"--http-restricted-api={apis}",
         f"--grpc-restricted-protocol={apis}",
@@ -80,7 +84,7 @@ def test_server_command_with_backends():
 def test_reserve_replaces_zeros_by_different_free_ports():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         wanted = sock.getsockname()[1]
-    ports = Ports(http=wanted, grpc=0, metrics=0).reserve("127.0.0.1")
+    ports = Ports(http=wanted, grpc=0, metrics=0).reserve("127.0.0.1", "127.0.0.1")
     assert ports.http == wanted
     assert len({ports.http, ports.grpc, ports.metrics, 0}) == 4
 
@@ -89,4 +93,4 @@ def test_reserve_refuses_a_taken_port():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
-            Ports(http=0, grpc=port, metrics=0).reserve("127.0.0.1")
+            Ports(http=0, grpc=port, metrics=0).reserve("127.0.0.1", "127.0.0.1")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from python_backend.triton._stage_info import StageInfo
 
 FACTS = {"grid": 3, "timing_ms": {"decode": 1.5}}
@@ -63,3 +63,14 @@ def test_caller_does_not_see_the_deadline():
 def test_what_no_step_wrote_is_refused(text, message):
     with pytest.raises(InvalidRequestError, match=f"STAGE_INFO.*{message}"):
         read(text, Deadline.after(1))
+
+
+def test_features_of_other_engines_are_refused():
+    deadline = Deadline.after(1)
+    StageInfo(facts=FACTS, deadline=deadline).check_engine("a")
+    info = StageInfo(facts={**FACTS, "engine": {"id": "a"}}, deadline=deadline)
+    info.check_engine("a")
+    with pytest.raises(
+        UnavailableError, match="are of the engines a, this server has b: another server"
+    ):
+        info.check_engine("b")

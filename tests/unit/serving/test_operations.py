@@ -1,0 +1,193 @@
+"""The keeper's endpoint against a server of this test's own in the place of tritonserver's."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from types import MappingProxyType
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.serving import operations as module
+from groundserve.serving.operations import serve_operations
+from groundserve.serving.status import COUNTERS, ServiceStatus
+
+TRITON = """# HELP nv_inference_request_failure Number of failed requests
+# TYPE nv_inference_request_failure counter
+nv_inference_request_failure{model="video_features",reason="REJECTED",version="1"} 12
+nv_inference_request_failure{model="grounding",version="1",reason="REJECTED"} 3
+nv_inference_request_failure{model="grounding",reason="OTHER",version="1"} 7
+# HELP groundserve_errors_total Requests answered with an error
+# TYPE groundserve_errors_total counter
+groundserve_errors_total{class="MediaError"} 4
+"""
+
+
+class Keeper:
+    """What the endpoint asks."""
+
+    def __init__(self) -> None:
+        self.problems: tuple[str, ...] = ()
+        self.is_ready = True
+        self.triton = "127.0.0.1:1"
+
+    def status(self) -> ServiceStatus:
+        counters = MappingProxyType(dict.fromkeys(COUNTERS, 0) | {"server_restarts": 2})
+        return ServiceStatus(is_ready=self.is_ready, problems=self.problems, counters=counters)
+
+
+class Triton:
+    """Answers one request with what it is told; a piece at a time if told so."""
+
+    def __init__(self, *pieces: str, pause: float = 0.0, status: str = "200 OK") -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.pieces = [f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n", *pieces]
+        self.pause = pause
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        with closing(self.listener), self.listener.accept()[0] as connection:
+            connection.recv(65536)
+            for piece in self.pieces:
+                try:
+                    connection.sendall(piece.encode())
+                except OSError:
+                    return
+                time.sleep(self.pause)
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+def address(keeper):
+    with serve_operations(
+        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
+    ) as found:
+        yield found
+
+
+def ask(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def test_ready_and_live(address, keeper):
+    assert ask(address, "/health/live") == (200, '{"live": true}\n')
+    assert ask(address, "/health/ready") == (200, '{"ready": true, "problems": []}\n')
+    keeper.is_ready, keeper.problems = False, ("model grounding lost a process",)
+    status, text = ask(address, "/health/ready?verbose")
+    assert status == 503
+    assert json.loads(text) == {"ready": False, "problems": ["model grounding lost a process"]}
+    assert ask(address, "/health/live")[0] == 200
+
+
+def test_problem_that_does_not_block_is_told_all_the_same(address, keeper):
+    keeper.problems = ("the engine directory was rebuilt",)
+    status, text = ask(address, "/health/ready")
+    assert status == 200
+    assert json.loads(text)["problems"] == ["the engine directory was rebuilt"]
+
+
+def test_head_has_no_body_and_others_are_refused(address):
+    assert ask(address, "/health/ready", "HEAD") == (200, "")
+    assert ask(address, "/elsewhere")[0] == 404
+    assert ask(address, "/health/ready", "POST")[0] == 501
+
+
+def families(text: str) -> Counter[str]:
+    return Counter(line.split()[2] for line in text.splitlines() if line.startswith("# TYPE"))
+
+
+def test_metrics_are_those_of_the_server_and_then_ours(address, keeper):
+    keeper.triton = Triton(TRITON).address
+    status, text = ask(address, "/metrics")
+    assert status == 200
+    assert text.startswith(TRITON)
+    assert "\ngroundserve_server_restarts_total 2\n" in text
+    assert "\ngroundserve_stubs_stalled_total 0\n" in text
+    assert "\ngroundserve_up 1\n" in text
+    names = families(text)
+    assert max(names.values()) == 1
+    helped = Counter(line.split()[2] for line in text.splitlines() if line.startswith("# HELP"))
+    assert helped == names
+    samples = {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"}
+    assert samples <= set(names)
+
+
+def test_family_that_the_server_has_is_not_given_twice(address, keeper):
+    own = "# HELP groundserve_switches_total x\n# TYPE groundserve_switches_total counter\n"
+    keeper.triton = Triton(f"{TRITON}{own}groundserve_switches_total 1\n").address
+    assert families(ask(address, "/metrics")[1])["groundserve_switches_total"] == 1
+
+
+def test_metrics_of_a_server_that_is_gone_or_fails_are_ours_alone(address, keeper):
+    for triton in ("127.0.0.1:1", Triton("broken", status="500 Oops").address):
+        keeper.triton = triton
+        status, text = ask(address, "/metrics")
+        assert status == 200
+        assert "groundserve_up 0\n" in text
+        assert "nv_" not in text
+        assert "broken" not in text
+
+
+@pytest.mark.parametrize("pieces", [(), ("nv_a 1\n",) * 100], ids=["silent", "trickling"])
+def test_server_that_hangs_does_not_hold_metrics_up(address, keeper, monkeypatch, pieces):
+    monkeypatch.setattr(module, "_METRICS_TIMEOUT_SECONDS", 0.3)
+    pause = 0.1 if pieces else 5.0
+    keeper.triton = Triton(*pieces, pause=pause).address
+    started = time.monotonic()
+    text = ask(address, "/metrics")[1]
+    assert time.monotonic() - started < 5.0  # 10 s of trickle, 5 s of silence
+    assert "groundserve_up 0\n" in text
+    assert ask(address, "/health/ready")[0] == 200
+
+
+def test_idle_connections_are_bounded_and_given_up(monkeypatch, keeper):
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(module._Handler, "timeout", 0.5)
+    with serve_operations(
+        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
+    ) as address:
+        host, port = address.split(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(3)]
+        idle[2].settimeout(5)
+        assert idle[2].recv(1) == b""  # too many: closed at once
+        assert idle[0].recv(1) == b""  # said nothing
+        for connection in idle:
+            connection.close()
+        deadline = time.monotonic() + 5
+        while ask_or_none(address) != 200:
+            assert time.monotonic() < deadline
+
+
+def ask_or_none(address: str) -> int | None:
+    try:
+        return ask(address, "/health/live")[0]
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def test_port_that_is_taken_or_none_is_named(keeper):
+    def serve(port: int):
+        return serve_operations(
+            "127.0.0.1", port, status=keeper.status, metrics_address=lambda: keeper.triton
+        )
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UnavailableError, match=f"127.0.0.1:{port}: Address"), serve(port):
+            pass
+    with pytest.raises(InvalidRequestError, match="from 0 to 65535, got 99999"), serve(99999):
+        pass
