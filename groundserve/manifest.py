@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 EMBEDDINGS_NAME = "grounding_embeddings.safetensors"
 REPOSITORY_NAME = "model_repository"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _HASH_CHUNK_BYTES = 1024**2
 
 

@@ -36,7 +36,7 @@ def test_json_goes_there_and_back(engine_dir):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 99}, "must have format_version 2"),
+        ({"format_version": 99}, "must have format_version 3"),
         ({"groundserve_version": "0.0.1"}, "was built by groundserve 0.0.1, this is"),
         ({"profile": "tpu"}, "unknown profile 'tpu'"),
         ({"surprise": 1}, r"does not have the expected keys \(surprise\)"),
