@@ -25,7 +25,7 @@ from groundserve.deadline import Deadline
 from groundserve.grid import pooling_weights
 from groundserve.manifest import ModelSpec
 from groundserve.media import OpenVideo, Segments
-from python_backend.arrays import Array, empty
+from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
@@ -65,12 +65,15 @@ class ChunkRunner:
     """The two stages of one request."""
 
     decode: DecodeFunction
-    """Segments of one chunk -> n frames. Runs in a helper thread."""
+    """Segments of one chunk, or of a part of it -> n frames. Runs in a helper thread."""
     encode: EncodeFunction
     """Frames uint8 (n, S, S, 3) and pooling weights (g, s) -> (n, g*g, D_v). Runs in helper
     threads."""
     num_encodes: int
     """Calls of `encode` at once, >= 1."""
+    max_segment_bytes: int
+    """Segments of a chunk that take more are decoded in several calls; of a video of many bytes a
+    second they would take gigabytes of a decoder's memory."""
     watch: Stopwatch
     """Where the time goes."""
     meter: Meter
@@ -155,8 +158,16 @@ class ChunkRunner:
             wait([pending[0]], timeout=self.deadline.wait_seconds())
 
     def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
+        parts: list[DecodedFrames] = []
+        while len(chunk):
+            parts.append(self._load_first(video, chunk))
+            chunk = chunk[len(parts[-1].frames) :]
+        decoders = dict.fromkeys(part.decoder for part in parts)
+        return DecodedFrames(concatenate([part.frames for part in parts]), ", ".join(decoders))
+
+    def _load_first(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
-            segments = video.cut(chunk)
+            segments = video.cut(chunk, max_bytes=self.max_segment_bytes)
         with ExitStack() as stack:
             if self.turn is not None:
                 with self.watch.measure("wait"):

@@ -99,6 +99,7 @@ class FeatureExtractor:
             decode=decode,
             encode=encode,
             num_encodes=self.num_encodes,
+            max_segment_bytes=self.limits.max_upload_bytes,
             watch=watch,
             meter=self.meter,
             deadline=deadline,

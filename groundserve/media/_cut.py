@@ -33,19 +33,28 @@ class Cut:
     """int32: ranks of the targets, increasing."""
 
 
-def cut_segments(reader: PacketReader, frame_indices: NDArray[np.int64]) -> Segments:
+def cut_segments(
+    reader: PacketReader, frame_indices: NDArray[np.int64], *, max_bytes: int | None = None
+) -> Segments:
     """Copy what decoding the frames needs; one segment per key packet that decoding starts at.
 
     Args:
         reader: The open video.
         frame_indices: int64 (m,), ordinals of the targets, increasing.
+        max_bytes: See `OpenVideo.cut`.
 
     Raises:
         MediaError: The packets cannot be read again, or not be stored.
     """
     table = reader.table
     cuts = plan_cuts(table, table.frame_positions[frame_indices])
-    files = [_copy(reader, cut) for cut in cuts]
+    files: list[bytes] = []
+    for cut in cuts:
+        file = _copy(reader, cut)
+        if files and max_bytes is not None and sum(map(len, files)) + len(file) > max_bytes:
+            break
+        files.append(file)
+    cuts = cuts[: len(files)]
     return Segments.concatenate(
         files,
         [cut.local_frames for cut in cuts],

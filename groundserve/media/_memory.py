@@ -11,7 +11,8 @@ _IDLE_BYTES = 512 * MIB
 _THREAD_BYTES = 72 * MIB
 """A thread's stack and the heap that glibc reserves for it; little of it is ever touched."""
 _FILE_COPIES = 4
-"""Of a segment: its packets, the file they are written to or read from, what is sent, room."""
+"""Of the segments of one call, which are held to the size of an upload: their packets, the files
+they are written to or read from, what is sent, room."""
 _REFERENCE_PICTURES = 16
 """What H.264 and HEVC keep at most for later pictures to refer to."""
 _RGB_PICTURES = 2

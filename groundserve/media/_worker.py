@@ -95,7 +95,9 @@ class Worker:
 
     def _cut(self, job: Message) -> Message:
         assert self._reader is not None, "open comes first"
-        segments = cut_segments(self._reader, job.arrays["frame_indices"])
+        segments = cut_segments(
+            self._reader, job.arrays["frame_indices"], max_bytes=job.fields["max_bytes"]
+        )
         return Message(fields=asdict(segments.stream), arrays=segments.arrays)
 
     def _decode(self, job: Message) -> Message:

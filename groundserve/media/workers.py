@@ -43,11 +43,13 @@ class OpenVideo:
         self._worker = worker
         self._deadline = deadline
 
-    def cut(self, frame_indices: NDArray[np.int64]) -> Segments:
+    def cut(self, frame_indices: NDArray[np.int64], *, max_bytes: int | None = None) -> Segments:
         """Copy the parts of the file that decoding these frames takes; nothing is decoded.
 
         Args:
             frame_indices: int64 (m,), m >= 1, ordinals in [0, N), strictly increasing.
+            max_bytes: Where the segments of all frames take more, those of the first ones are
+                returned, as many as fit but at least one segment; ask again for the rest.
 
         Raises:
             InvalidRequestError: Other ordinals.
@@ -55,7 +57,10 @@ class OpenVideo:
         """
         _check_frame_indices(frame_indices, self.index.num_source_frames)
         answer = self._worker.call(
-            "cut", deadline=self._deadline, arrays={"frame_indices": frame_indices}
+            "cut",
+            deadline=self._deadline,
+            arrays={"frame_indices": frame_indices},
+            max_bytes=max_bytes,
         )
         return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 

@@ -106,6 +106,28 @@ def test_open_cut_decode(
     np.testing.assert_array_equal(frames, [decode_asset(asset)[i] for i in wanted])
 
 
+def test_segments_past_a_size_are_cut_in_parts(
+    workers: MediaWorkers,
+    open_asset: Callable,
+    decode_asset: DecodeAsset,
+    deadline: Deadline,
+) -> None:
+    wanted = np.arange(0, 72, 3)
+    with open_asset(H264, deadline) as video:
+        whole = video.cut(wanted)
+        assert whole.num_segments > 2
+        largest = int(np.diff(whole.offsets).max())
+        for max_bytes in (1, largest, len(whole.data) - 1, len(whole.data)):
+            rest, parts = wanted, []
+            while len(rest):
+                parts.append(video.cut(rest, max_bytes=max_bytes))
+                assert parts[-1].num_segments == 1 or len(parts[-1].data) <= max_bytes
+                rest = rest[parts[-1].num_frames :]
+            assert (len(parts) == 1) == (max_bytes == len(whole.data))
+            frames = np.concatenate([video.decode(part) for part in parts])
+            np.testing.assert_array_equal(frames, [decode_asset(H264)[i] for i in wanted])
+
+
 @pytest.mark.parametrize(
     ("frame_indices", "message"),
     [

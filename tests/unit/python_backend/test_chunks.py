@@ -34,6 +34,8 @@ class Stages:
 
     def __init__(self, num_chunks: int, *, num_encodes: int, deadline: Deadline | None = None):
         self.frame_indices = np.arange(num_chunks * CHUNK_FRAMES)
+        self.most_targets = CHUNK_FRAMES
+        """Targets whose segments fit one call."""
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.most_encodes = self.most_chunks = self.num_decodes = 0
@@ -43,6 +45,7 @@ class Stages:
             decode=self.decode,
             encode=self.encode,
             num_encodes=num_encodes,
+            max_segment_bytes=2**20,
             watch=Stopwatch(),
             meter=Counts(),
             deadline=deadline or Deadline.after(WAIT_SECONDS),
@@ -50,8 +53,12 @@ class Stages:
 
     def run(self) -> np.ndarray:
         plan = SimpleNamespace(frame_indices=self.frame_indices, grid=1)
-        video = SimpleNamespace(cut=lambda frame_indices: frame_indices)
+        video = SimpleNamespace(cut=self.cut)
         return self.runner.run(video, plan, MODEL).features[:, 0, 0]
+
+    def cut(self, frame_indices, *, max_bytes: int):
+        assert max_bytes == self.runner.max_segment_bytes
+        return frame_indices[: self.most_targets]
 
     def decode(self, frame_indices) -> DecodedFrames:
         with self.lock:
@@ -290,3 +297,11 @@ def test_a_turn_is_held_while_a_chunk_is_decoded():
     stages.runner = replace(stages.runner, turn=turn, decode=decode)
     stages.run()
     assert events == [e for i in range(3) for e in ("begin", f"decode {i}", "end")]
+
+
+def test_chunk_whose_segments_are_too_large_is_decoded_in_parts_and_encoded_whole():
+    stages = Stages(2, num_encodes=1)
+    stages.most_targets = 25
+    np.testing.assert_array_equal(stages.run(), stages.frame_indices)
+    assert stages.num_decodes == 2 * 3
+    assert stages.begun == [0, 1]

@@ -49,7 +49,7 @@ class FakeWorkers:
         finally:
             self._reader.release()
 
-    def cut(self, frame_indices):
+    def cut(self, frame_indices, *, max_bytes):
         return frame_indices
 
 
