@@ -4,7 +4,8 @@ python -m benchmarks.memory_limit [--runs 3] [--limit-bytes 1300000000] [--out J
     [--max-frame-pixels 67108864]
 
 Runs `groundserve serve` in a memory cgroup of its own (version 1 or 2; creating one takes root),
-uploads two videos of 8192 x 8192 at once and says who died and what the callers were told; then
+uploads two videos of 8192 x 8192 at once and says who died, of the processes that lived before (a
+worker may start for an upload), and what the callers were told; then
 whether a small video is scored. With the default ceiling on pixels such videos are refused before
 they are decoded; `--max-frame-pixels` lets them in. Exits with 1 where tritonserver died.
 """
