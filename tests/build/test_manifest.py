@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from groundserve.errors import EngineMismatchError
+from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.manifest import MANIFEST_NAME, Manifest
 from python_backend import engine as engine_module
 from python_backend.engine import EngineDirectory
@@ -49,10 +49,18 @@ def test_a_manifest_of_another_kind_is_refused(engine_dir, changes, message):
         Manifest.load(engine_dir)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", "nonsense"])
-def test_a_missing_or_damaged_manifest_is_refused(tmp_path, text):
-    if text is not None:
-        (tmp_path / MANIFEST_NAME).write_text(text)
+@pytest.mark.parametrize(("name", "problem"), [("none", "no such"), (".", "it has no manifest")])
+def test_what_is_no_engine_directory_is_named(tmp_path, name, problem):
+    with pytest.raises(InvalidRequestError, match="is no engine directory") as refused:
+        Manifest.load(tmp_path / name)
+    assert str(tmp_path) in str(refused.value)
+    assert problem in str(refused.value)
+    assert "make one with: groundserve build" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
+def test_a_damaged_manifest_is_refused(tmp_path, text):
+    (tmp_path / MANIFEST_NAME).write_text(text)
     with pytest.raises(EngineMismatchError, match="groundserve build"):
         Manifest.load(tmp_path)
 
