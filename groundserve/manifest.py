@@ -158,7 +158,7 @@ class Manifest:
         remedy = "switch the server to new engines, or put the old directory back"
         try:
             manifest = cls.load(engine_dir)
-        except EngineMismatchError as error:
+        except (InvalidRequestError, EngineMismatchError) as error:
             raise EngineMismatchError(f"{rebuilt} or taken away ({error}); {remedy}") from error
         if manifest.engine_id != engine_id:
             raise EngineMismatchError(

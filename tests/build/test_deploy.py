@@ -206,7 +206,7 @@ def test_server_names_folders_that_are_mounted():
 
 def test_server_has_room_in_shared_memory():
     needed = region_sizes(read_configs(GPU_REPOSITORY), REFERENCE_MODEL, Limits()).total_bytes
-    assert needed == 1884 * MIB
+    assert needed == 1924 * MIB
     size = variables_in(SERVICES["server"]["shm_size"])["SHM_SIZE"]
     assert size is not None
     assert int(size.removesuffix("gb")) * 1024 * MIB >= needed

@@ -51,7 +51,7 @@ class TritonError(Exception):
             "StatusCode.UNAVAILABLE",
             "in ensemble 'videoitg', [request id: a-1] Exceeds maximum queue size",
             UnavailableError,
-            "Exceeds maximum queue size",
+            "the server has too many requests; try again",
         ),
         (
             "StatusCode.UNAVAILABLE",
@@ -174,19 +174,20 @@ def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
 def test_steps_begin_again_when_another_server_took_over(monkeypatch, num_takeovers, is_answered):
     calls = []
 
-    def infer(self, model_name, inputs, outputs, deadline):
+    def infer(self, model_name, inputs, outputs, deadline, request_id):
         calls.append(model_name)
         if model_name == "grounding" and calls.count("grounding") <= num_takeovers:
             raise UnavailableError(f"in other words: {OTHER_ENGINES}")
         return {}
 
     monkeypatch.setattr(Client, "_infer", infer)
-    again = ["video_features", "grounding"] * num_takeovers
+    again = ["admission", "video_features", "grounding"] * num_takeovers
     with Client() as client:
         if is_answered:
-            assert client._infer_steps({}) == {}
-            assert calls == [*again, "video_features", "grounding", "frame_selector"]
+            assert client._infer_steps({}, "id") == {}
+            steps = ["admission", "video_features", "grounding", "frame_selector"]
+            assert calls == [*again, *steps]
         else:
             with pytest.raises(UnavailableError, match="took over"):
-                client._infer_steps({})
+                client._infer_steps({}, "id")
             assert calls == again

@@ -129,7 +129,7 @@ def test_no_mixture_of_texts_names_what_is_secret():
 
 
 def test_what_our_models_say_stays_as_it_is():
-    assert said_by_an_inner_model("INVALID_ARG: FEATURES is not ready to eat") == (
+    assert said_by_an_inner_model("InvalidRequestError: FEATURES is not ready to eat") == (
         "INVALID_ARG",
         "FEATURES is not ready to eat",
     )

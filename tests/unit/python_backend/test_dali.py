@@ -102,7 +102,14 @@ def fallback() -> Fallback:
 
 @pytest.fixture(scope="module")
 def decoder(fallback: Fallback) -> DaliDecoder:
-    return DaliDecoder(image_size=IMAGE_SIZE, device="cpu", num_threads=2, fallback=fallback)
+    # The pixels of a frame are not what these tests are about.
+    return DaliDecoder(
+        image_size=IMAGE_SIZE,
+        device="cpu",
+        num_threads=2,
+        fallback=fallback,
+        max_frame_pixels=8192**2,
+    )
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_same_port_twice_is_named():
 
 
 def test_port_0_picks_free_ones():
-    ports = Ports(http=0, grpc=0, metrics=0).reserve("127.0.0.1")
+    ports = Ports(http=0, grpc=0, metrics=0).reserve("127.0.0.1", "127.0.0.1")
     assert len(set(vars(ports).values()) - {0}) == 3
 
 
@@ -36,7 +36,7 @@ def test_port_in_use_is_named_with_its_option():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError) as refused:
-            Ports(http=0, grpc=0, metrics=port).reserve("127.0.0.1")
+            Ports(http=0, grpc=0, metrics=port).reserve("127.0.0.1", "127.0.0.1")
     assert str(refused.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another metrics_port "
         "(--metrics-port) or host (--host)"
