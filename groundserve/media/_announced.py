@@ -33,8 +33,9 @@ def open_announced(file: memoryview, num_frames: int) -> InputContainer:
     """
     if num_frames > len(file):
         raise _other_frames(num_frames)
+    copy = io.BytesIO(file)  # as large as the file, which has no share in what opening may take
     with allow_more_memory(_OPEN_BYTES + _OPEN_BYTES_A_FRAME * num_frames):
-        return open_segment(io.BytesIO(file))
+        return open_segment(copy)
 
 
 def read_announced(

@@ -95,7 +95,7 @@ def test_everything_started_makes_files_for_its_user_alone(server, clips):
     server.ask(clips["carphone_pristine"], "When?", num_frames=8)
     root = psutil.Process(server.triton.pid)
     processes = [root, *root.children(recursive=True)]
-    assert len(processes) > 1 + 9  # stubs, and workers that they started
+    assert len(processes) > 1 + 10  # stubs, and workers that they started
     for process in processes:
         assert PRIVATE_UMASK in Path(f"/proc/{process.pid}/status").read_text(), process
     assert PRIVATE_UMASK not in Path("/proc/self/status").read_text()

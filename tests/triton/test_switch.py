@@ -202,7 +202,6 @@ def check_metrics(text: str) -> None:
     assert "\ngroundserve_up 1\n" in text
     assert "\ngroundserve_server_restarts_total 0\n" in text
     assert "\nnv_inference_count{" in text
-    assert '\ngroundserve_refused_total{model="video_features"} 0\n' in text
     families = Counter(line.split()[2] for line in text.splitlines() if line.startswith("# TYPE"))
     assert max(families.values()) == 1
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.segment_cut import peak_rss_mib
+from benchmarks.uploads import one_gop_video
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, Segments, StreamInfo
+from groundserve.media import MediaWorkers, Segments, StreamInfo, VideoSource
 from tests.media_assets import ONE_FRAME, Asset
 from tests.media_assets.boxes import replace_box
 
@@ -54,3 +55,15 @@ def test_header_that_announces_millions_of_packets_takes_no_memory(
         assert workers.pids() == [pid]
         # 2.2 GiB where FFmpeg may build the index that the header announces.
         assert peak_rss_mib(pid) - before_mib < 128
+
+
+def test_size_of_a_segment_does_not_count_as_memory_to_open_it(deadline: Deadline) -> None:
+    video = one_gop_video(90 * 10**6, num_frames=8)
+    with (
+        MediaWorkers(limits=Limits()) as workers,
+        VideoSource.from_bytes(video, limits=Limits()) as source,
+    ):
+        with workers.open(source, deadline=deadline) as opened:
+            segments = opened.cut(np.array([7]))
+        assert len(segments.data) > 80 * 10**6
+        assert workers.decode(segments, image_size=8, deadline=deadline).shape == (1, 8, 8, 3)
