@@ -8,6 +8,7 @@ handed on to the next step: whatever ends a call of ours also ends the work for 
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import uuid
@@ -99,12 +100,16 @@ class Client:
             timeout_seconds: Longest wait for one answer; also the request's deadline there.
 
         Raises:
-            InvalidRequestError: The URL has another form.
+            InvalidRequestError: The URL has another form, or the timeout is not above 0 and finite.
             MissingExtraError: tritonclient is not installed.
         """
         address = url.removeprefix(_SCHEME)
         if not url.startswith(_SCHEME) or not address.rpartition(":")[2].isdecimal():
             raise InvalidRequestError(f"url must be grpc://HOST:PORT, got {url!r}")
+        if not 0 < timeout_seconds < math.inf:
+            raise InvalidRequestError(
+                f"timeout_seconds must be > 0 and finite, got {timeout_seconds}"
+            )
         try:
             import tritonclient.grpc
         except ImportError as error:
@@ -202,7 +207,15 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""
-        self._server.close()
+        # Once a KeyboardInterrupt has ended gRPC's `close`, each later one waits for ever, and one
+        # comes when the object is deleted. A thread cannot be interrupted.
+        closing = threading.Thread(target=self._server.close, name="close")
+        try:
+            closing.start()
+        except RuntimeError:  # at the interpreter's end no thread starts
+            self._server.close()
+        else:
+            closing.join()
 
     def __enter__(self) -> Client:
         return self

@@ -170,5 +170,7 @@ def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error

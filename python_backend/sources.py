@@ -101,10 +101,14 @@ def file_path(uri: str) -> bytes:
 
 
 def _parse_root(name: bytes) -> AllowedRoot:
-    if not os.path.isabs(name) or not os.path.isdir(name):
+    shown = repr(os.fsdecode(name))
+    if not os.path.isabs(name):
         raise InvalidRequestError(
-            "an allowed root (--allow-root) must be the absolute path of a folder, got "
-            f"{os.fsdecode(name)!r}"
+            f"an allowed root (--allow-root) must be an absolute path, got {shown}"
+        )
+    if not os.path.isdir(name):
+        raise InvalidRequestError(
+            f"an allowed root (--allow-root) must be a folder that exists, got {shown}"
         )
     path, plain = os.path.realpath(name), os.path.normpath(name)
     # Dots behind a symlink: the plain name may be another folder's.

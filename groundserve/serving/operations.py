@@ -66,7 +66,10 @@ def serve_operations(
     try:
         server = _BoundedServer((host, port), Handler)
     except OSError as error:
-        raise UnavailableError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another metrics_port "
+            "(--metrics-port) or host (--host)"
+        ) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -431,10 +431,13 @@ class TritonServer:
         if self._cache_dir is not None:
             variables[CACHE_DIR_VARIABLE] = str(self._cache_dir)
         if self._cache_bytes is not None:
-            if self._cache_dir is None or self._cache_bytes <= 0:
+            if self._cache_bytes <= 0:
                 raise InvalidRequestError(
-                    "cache_bytes (--cache-bytes) must be > 0 and goes with cache_dir, got "
-                    f"{self._cache_bytes} and {self._cache_dir}"
+                    f"cache_bytes (--cache-bytes) must be > 0, got {self._cache_bytes}"
+                )
+            if self._cache_dir is None:
+                raise InvalidRequestError(
+                    "cache_bytes (--cache-bytes) goes with cache_dir (--cache-dir), got none"
                 )
             variables[CACHE_BYTES_VARIABLE] = str(self._cache_bytes)
         return variables

@@ -1,3 +1,6 @@
+import math
+import os
+import signal
 import threading
 import time
 import uuid
@@ -108,6 +111,12 @@ def test_another_form_of_url_is_refused(url):
         Client(url)
 
 
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan])
+def test_a_timeout_that_is_no_time_is_refused(seconds):
+    with pytest.raises(InvalidRequestError, match="timeout_seconds must be > 0 and finite, got"):
+        Client(timeout_seconds=seconds)
+
+
 def test_exactly_one_video_is_needed():
     with Client("grpc://127.0.0.1:9") as client:
         with pytest.raises(InvalidRequestError, match="exactly one of video and video_uri"):
@@ -149,6 +158,31 @@ def test_closed_client_asks_nobody():
     client.close()
     with pytest.raises(RequestCancelledError, match="the client is closed"):
         client.score(b"x", "x")
+
+
+def test_a_second_ctrl_c_does_not_end_closing_halfway(monkeypatch):
+    client = Client()
+    begun, ended = threading.Event(), threading.Event()
+    real_close = client._server.close
+
+    def close():
+        begun.set()
+        for _ in range(100):  # bytecode, between which KeyboardInterrupt is raised
+            time.sleep(0.005)
+        real_close()
+        ended.set()
+
+    def interrupt():
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(client._server, "close", close)
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.close()
+    interrupter.join()
+    assert ended.wait(timeout=10)
 
 
 def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
