@@ -54,11 +54,15 @@ def command(
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
     from groundserve.serving import Service, TritonServer, serve_operations, sigterm_as_interrupt
-    from groundserve.serving.command import LOOPBACK
+    from groundserve.serving.command import LOOPBACK, Ports
+    from groundserve.serving.installation import check_host, find_installation
 
     _log_events_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
         stderr.print("warning: these engines were never compared with PyTorch (--unchecked)")
+    # Of these three ports one is opened here, before the server looks at the others and the host.
+    Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+    check_host(find_installation(), host)
     server = TritonServer(
         engines,
         host=host,
