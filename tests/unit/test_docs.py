@@ -1,0 +1,56 @@
+"""What the documentation names exists, and what operators are shown is documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from groundserve.limits import Limits
+from groundserve.serving.status import COUNTERS
+from python_backend.triton._errors import ERROR_CLASSES
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+SERVING = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+
+
+def anchors(page):
+    """As GitHub makes them of headings."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert not wrong
+
+
+def test_every_event_is_documented():
+    events = set()
+    for source in (REPOSITORY / "groundserve").rglob("*.py"):
+        events |= set(re.findall(r'log_event\(\s*"(\w+)"', source.read_text("utf-8")))
+    assert len(events) > 15
+    assert not {event for event in events if f"`{event}`" not in OPERATIONS}
+
+
+def test_every_counter_of_serve_is_documented():
+    assert not {name for name in COUNTERS if f"`{name}_total`" not in OPERATIONS}
+
+
+def test_every_class_of_errors_is_documented():
+    assert not {name for name in ERROR_CLASSES if f"`{name}`" not in SERVING}
+
+
+def test_every_ceiling_is_documented():
+    variables = {f"GROUNDSERVE_{name.upper()}" for name in Limits.__dataclass_fields__}
+    assert not {name for name in variables if f"`{name}`" not in SERVING}
