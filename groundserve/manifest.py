@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -113,7 +114,7 @@ class Manifest:
             EngineMismatchError: It is damaged, or of another version.
         """
         path = engine_dir / MANIFEST_NAME
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises where a folder may not be looked into
             problem = f"it has no {MANIFEST_NAME}" if engine_dir.is_dir() else "no such directory"
             raise InvalidRequestError(
                 f"{engine_dir} is no engine directory: {problem}; make one with: "
@@ -121,7 +122,8 @@ class Manifest:
             )
         try:
             raw = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            json.dumps(raw, ensure_ascii=False).encode()  # what is no text has no identity
+        except (OSError, ValueError, RecursionError) as error:
             raise EngineMismatchError(
                 f"no readable {MANIFEST_NAME} in the engine directory {engine_dir}; make one with: "
                 "groundserve build --checkpoint DIR --out DIR"
@@ -139,7 +141,7 @@ class Manifest:
                 f"the engine directory was built by groundserve {manifest.groundserve_version}, "
                 f"this is {__version__}; rebuild it with: groundserve build"
             )
-        if manifest.profile not in PROFILES:
+        if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
                 f"unknown profile {manifest.profile!r}; known: {', '.join(PROFILES)}"
             )

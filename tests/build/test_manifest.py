@@ -58,11 +58,24 @@ def test_what_is_no_engine_directory_is_named(tmp_path, name, problem):
     assert "make one with: groundserve build" in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", pytest.param("[" * 10**5, id="deep")])
 def test_a_damaged_manifest_is_refused(tmp_path, text):
     (tmp_path / MANIFEST_NAME).write_text(text)
     with pytest.raises(EngineMismatchError, match="groundserve build"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"profile": []}, id="profile_of_another_type"),
+        pytest.param({"source_config": {"name": "\ud800"}}, id="text_that_is_none"),
+    ],
+)
+def test_a_manifest_that_nobody_built_is_refused(engine_dir, changes):
+    edit(engine_dir, **changes)
+    with pytest.raises(EngineMismatchError, match="groundserve build|unknown profile"):
+        Manifest.load(engine_dir)
 
 
 def test_a_changed_file_is_refused(engine_dir):
