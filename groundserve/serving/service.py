@@ -27,6 +27,7 @@ from groundserve.manifest import Manifest
 from groundserve.serving.command import MAX_CONNECTION_AGE_SECONDS
 from groundserve.serving.events import log_event
 from groundserve.serving.server import TritonServer
+from groundserve.serving.signals import signals_deferred
 from groundserve.serving.status import ServiceStatus, StatusBoard
 from groundserve.serving.steering import Steering
 from groundserve.serving.supervisor import Supervisor
@@ -84,15 +85,15 @@ class Service:
     def stop(self) -> None:
         """End all servers; may be repeated."""
         steps = [step for step in (self._loading, self._draining) if step is not None]
-        for step in steps:
-            step.hurry()
         try:
+            for step in steps:
+                step.hurry()
             self._server.stop()
             for step in steps:
                 step.thread.join(_JOIN_SECONDS)
-        finally:  # also at a second Ctrl-C
-            for server in (self._server, *(step.server for step in steps)):
-                if server is not None:
+        finally:  # also at a second Ctrl-C, and a third must not leave one of them
+            with signals_deferred():
+                for server in (self._server, *(step.server for step in steps)):
                     server.kill()
 
     def _goes_on(self) -> bool:
@@ -129,32 +130,34 @@ class Service:
                 self._board.clear(_SWITCH)
                 return
             log_event("switch_started", engine=engine_id, engine_dir=str(engine_dir))
-            self._loading = _Loading(self._server, engine_dir)
+            with signals_deferred():  # what is started is known to `stop`
+                self._loading = _Loading(self._server, engine_dir)
         except (GroundserveError, OSError) as error:
             self._fail(error)
 
     def _take_over(self) -> bool:
         assert self._loading is not None, "it has ended"
-        loading, self._loading = self._loading, None
+        loading = self._loading  # until it is settled whose the new server is: `stop` ends it
         new, old = loading.server, self._server
         try:
-            if new is None or loading.error is not None:
-                raise loading.error or UnavailableError("the new server did not start")
+            if loading.error is not None:
+                raise loading.error
             _check_lives(new, loading.num_stubs)
             places = _places(new)
             for place in places:
                 place.to(new.pid or 0)
         except (GroundserveError, OSError) as error:
-            if new is not None:
-                new.kill()
+            new.kill()
+            self._loading = None
             self._fail(error)
             return False
-        self._server = new
+        with signals_deferred():
+            self._server, self._loading = new, None
+            self._draining = _Draining(old, places)
         self._board = StatusBoard(self.status().counters)  # what was wrong was wrong with the old
         self._board.count("switches")
         self._board.report(_OLD_SERVER, "the server before finishes its requests", blocks=False)
         self._supervisor = Supervisor(new, self._board)
-        self._draining = _Draining(old, places)
         seconds = round(time.monotonic() - loading.started, 3)
         log_event("switched", engine=new.engine_id, pid=new.pid, seconds=seconds)
         return True
@@ -179,18 +182,16 @@ class _Loading:
 
     def __init__(self, old: TritonServer, engine_dir: Path) -> None:
         self.started = time.monotonic()
-        self.server: TritonServer | None = old.successor(engine_dir)
+        self.server = old.successor(engine_dir)
         self.error: Exception | None = None
         self.num_stubs: Counter[str] = Counter()
         self.thread = threading.Thread(target=self._run, args=(old,), daemon=True)
         self.thread.start()
 
     def hurry(self) -> None:
-        if self.server is not None:
-            self.server.cancel()
+        self.server.cancel()
 
     def _run(self, old: TritonServer) -> None:
-        assert self.server is not None
         try:
             for place in _places(old):
                 place.keep()

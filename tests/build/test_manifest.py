@@ -74,7 +74,7 @@ def test_a_damaged_manifest_is_refused(tmp_path, text):
 )
 def test_a_manifest_that_nobody_built_is_refused(engine_dir, changes):
     edit(engine_dir, **changes)
-    with pytest.raises(EngineMismatchError, match="groundserve build|unknown profile"):
+    with pytest.raises(EngineMismatchError, match=r"groundserve build|unknown profile"):
         Manifest.load(engine_dir)
 
 

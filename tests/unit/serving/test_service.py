@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import threading
 import time
 from pathlib import Path
@@ -370,6 +371,39 @@ def test_end_while_the_old_server_drains_ends_both(world):
     world.service.stop()
     assert (world.first.pid, world.second.pid) == (None, None)
     assert "stop" in world.first.actions
+
+
+def test_end_while_the_new_server_takes_over_ends_both(world, monkeypatch):
+    world.point_to("b")
+    world.service.request_switch()
+    world.look()
+    world.second.may_start.set()
+
+    def interrupt(pid: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world.place, "to", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.look_until_loaded()
+    world.service.stop()
+    assert (world.first.pid, world.second.pid) == (None, None)
+
+
+def test_ever_more_signals_leave_no_server(world, monkeypatch):
+    world.first.open = ["for ever"]
+    world.switch()
+    killed = []
+
+    def kill(server: FakeServer) -> None:
+        signal.raise_signal(signal.SIGINT)
+        killed.append(server)
+        server.pid = None
+
+    monkeypatch.setattr(FakeServer, "kill", kill)
+    with pytest.raises(KeyboardInterrupt):
+        world.service.stop()
+    monkeypatch.undo()
+    assert set(killed) == {world.first, world.second}
 
 
 def test_service_is_not_ready_before_its_first_server_is(world):
