@@ -21,6 +21,7 @@ from groundserve.serving.status import COUNTERS, ServiceStatus
 _MAX_PORT = 65535
 _MAX_CONNECTIONS = 32
 _CLIENT_TIMEOUT_SECONDS = 5.0
+_REQUEST_SECONDS = 10.0  # of a whole connection, however often its client says something
 _METRICS_TIMEOUT_SECONDS = 3.0  # Prometheus waits 10 s by default
 _MAX_METRICS_BYTES = 16 * 1024**2
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -84,7 +85,7 @@ _Page = tuple[int, str, str]
 
 
 class _BoundedServer(ThreadingHTTPServer):
-    """Closes connections that are too many, instead of starting a thread for each."""
+    """Closes connections that are too many or take too long; a thread for each would be endless."""
 
     daemon_threads = True
     block_on_close = False  # who reads slowly must not hold up the end of the service
@@ -112,7 +113,8 @@ class _BoundedServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            with _cut_after(_REQUEST_SECONDS, request):
+                super().process_request_thread(request, client_address)
         finally:
             self._places.release()
 
@@ -138,7 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         page = self.pages.get(self.path.partition("?")[0])
         status, content_type, text = page() if page else (404, "text/plain", "not found\n")
-        body = text.encode()
+        # The name of a file need not be text; in JSON this is an escape.
+        body = text.encode(errors="backslashreplace")
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -156,31 +159,37 @@ def _readiness(status: ServiceStatus) -> _Page:
 
 def _read_metrics(address: str) -> str | None:
     """Return tritonserver's metrics, None where it does not answer in time."""
-    give_up = threading.Event()
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=_METRICS_TIMEOUT_SECONDS)
     with closing(connection):
         try:
             connection.connect()
-            connected = connection.sock
-
-            def cut() -> None:  # a socket's own time-out begins again with each piece that arrives
-                give_up.set()
-                with suppress(OSError):
-                    connected.shutdown(socket.SHUT_RDWR)
-
-            timer = threading.Timer(_METRICS_TIMEOUT_SECONDS, cut)
-            timer.daemon = True
-            timer.start()
-            try:
+            with _cut_after(_METRICS_TIMEOUT_SECONDS, connection.sock) as is_cut:
                 connection.request("GET", "/metrics")
                 response = connection.getresponse()
                 text = response.read(_MAX_METRICS_BYTES).decode("utf-8", errors="replace")
-            finally:
-                timer.cancel()
         except (OSError, http.client.HTTPException):
             return None
-    return None if give_up.is_set() or response.status != http.client.OK else text
+    return None if is_cut.is_set() or response.status != http.client.OK else text
+
+
+@contextmanager
+def _cut_after(seconds: float, connected: socket.socket) -> Iterator[threading.Event]:
+    """End a connection in time: its own time-out begins again with each piece that arrives."""
+    is_cut = threading.Event()
+
+    def cut() -> None:
+        is_cut.set()
+        with suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_cut
+    finally:
+        timer.cancel()
 
 
 def _join_metrics(triton: str | None, status: ServiceStatus) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from types import MappingProxyType
 
 import pytest
@@ -170,6 +171,30 @@ def test_idle_connections_are_bounded_and_given_up(monkeypatch, keeper):
         deadline = time.monotonic() + 5
         while ask_or_none(address) != 200:
             assert time.monotonic() < deadline
+
+
+def test_who_says_a_little_ever_again_is_given_up_too(monkeypatch, keeper):
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(module, "_REQUEST_SECONDS", 0.5)
+    with serve_operations(
+        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
+    ) as address:
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(b"GET /health/live HTTP/1.1\r\n")
+            deadline = time.monotonic() + 5
+            while ask_or_none(address) != 200:
+                with suppress(OSError):
+                    slow.sendall(b"X: y\r\n")
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+def test_problem_that_is_no_text_is_told(address, keeper):
+    keeper.is_ready, keeper.problems = False, (os.fsdecode(b"none in /engin\xe9s"),)
+    status, text = ask(address, "/health/ready")
+    assert status == 503
+    assert json.loads(text)["problems"] == list(keeper.problems)
 
 
 def ask_or_none(address: str) -> int | None:
