@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -213,6 +213,11 @@ class TritonServer:
     def stubs(self) -> set[Stub]:
         """Return the stubs that live."""
         return find_stubs(self._process.pid) if self._process else set()
+
+    @property
+    def num_stubs(self) -> Mapping[str, int]:
+        """How many stubs each model is to have; none before `start`."""
+        return self._regions.num_stubs if self._regions else {}
 
     def sightings(self) -> list[Sighting]:
         """Look at the processes that live; may be called from any thread."""

@@ -67,7 +67,7 @@ class Service:
         return self._board.status()
 
     def start(self) -> None:
-        """Start the first server, and take what it runs then as what is to be kept running."""
+        """Start the first server, to be kept running with all its processes."""
         self._server.start()
         self._supervisor = Supervisor(self._server, self._board)
         self._board.clear(_SERVER)
@@ -142,7 +142,7 @@ class Service:
         try:
             if loading.error is not None:
                 raise loading.error
-            _check_lives(new, loading.num_stubs)
+            _check_lives(new)
             places = _places(new)
             for place in places:
                 place.to(new.pid or 0)
@@ -184,7 +184,6 @@ class _Loading:
         self.started = time.monotonic()
         self.server = old.successor(engine_dir)
         self.error: Exception | None = None
-        self.num_stubs: Counter[str] = Counter()
         self.thread = threading.Thread(target=self._run, args=(old,), daemon=True)
         self.thread.start()
 
@@ -196,7 +195,6 @@ class _Loading:
             for place in _places(old):
                 place.keep()
             self.server.start()
-            self.num_stubs = Counter(stub.model for stub in self.server.stubs())
         except (GroundserveError, OSError) as error:
             self.error = error
 
@@ -240,8 +238,8 @@ def _places(server: TritonServer) -> list[Steering]:
     return [place for port in server.public_ports for place in Steering.of(server.pid, port)]
 
 
-def _check_lives(server: TritonServer, num_stubs: Counter[str]) -> None:
+def _check_lives(server: TritonServer) -> None:
     if not server.is_running():
         raise UnavailableError("the new server ended as soon as it was ready")
-    if lost := num_stubs - Counter(stub.model for stub in server.stubs()):
+    if lost := Counter(server.num_stubs) - Counter(stub.model for stub in server.stubs()):
         raise UnavailableError(f"the new server lost processes of {', '.join(sorted(lost))}")

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Protocol
 
 from groundserve.errors import GroundserveError
@@ -35,6 +35,10 @@ class Supervised(Watched, Protocol):
     @property
     def pid(self) -> int | None:
         """Process id of the server."""
+
+    @property
+    def num_stubs(self) -> Mapping[str, int]:
+        """How many stubs each model is to have."""
 
     def is_running(self) -> bool:
         """Tell whether the server process lives."""
@@ -62,7 +66,7 @@ class Supervisor:
     """Watches one running server."""
 
     def __init__(self, server: Supervised, board: StatusBoard | None = None) -> None:
-        """Take the stubs that live now as what each model needs.
+        """Look at what lives; a stub that died while others were being loaded is missing already.
 
         Args:
             server: What to watch.
@@ -73,7 +77,7 @@ class Supervisor:
         self._server = server
         self._stalls = StallWatch(server, self.board)
         self._seen = server.stubs()
-        self._num_needed = Counter(stub.model for stub in self._seen)
+        self._num_needed = Counter(server.num_stubs)
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
         self._backoffs = {name: Backoff() for name in (_SERVER, *map(_model, self._num_needed))}
@@ -111,7 +115,10 @@ class Supervisor:
         self._seen = stubs
         self._replaced &= stubs
         num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
+        pid = self._server.pid
         for model in num_lost:
+            if self._server.pid != pid:
+                break  # the server was restarted, and all came back with it
             if self._is_due(_model(model), f"model {model} lost a process"):
                 self._reload(model)
         if not num_lost:

@@ -32,6 +32,7 @@ class FakeServer:
         self.may_start = threading.Event()
         self.cancelled = threading.Event()
         self.open: list[str] = []
+        self.num_stubs = {"m": 1}
         self.alive: set[Stub] = set()
         self.actions: list[str] = []
         made.append(self)
@@ -287,6 +288,17 @@ def test_new_server_that_dies_before_it_took_over_leaves_the_old_one(world, what
     assert world.second.pid is None
     assert "to" not in " ".join(world.steps)
     assert "the new server" in world.service.status().problems[0]
+
+
+def test_new_server_that_lost_a_process_before_it_was_ready_leaves_the_old_one(world):
+    world.point_to("b")
+    world.service.request_switch()
+    world.look()
+    world.second.num_stubs = {"m": 2}
+    world.second.may_start.set()
+    assert world.look_until_loaded()
+    assert world.service.server is world.first
+    assert "the new server lost processes of m" in world.service.status().problems[0]
 
 
 def test_old_server_that_dies_meanwhile_does_not_stop_the_switch(world):

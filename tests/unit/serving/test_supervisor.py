@@ -19,6 +19,7 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.pid: int | None = 1
+        self.num_stubs = {"decode": 2, "ground": 1}
         self.alive: set[Stub] = set()
         self.drains = False
         """Whether the old stubs of a model that is loaded again live on for a while."""
@@ -129,6 +130,21 @@ def test_model_that_lost_a_stub_is_loaded_once(server, supervisor):
     supervisor.check()
     supervisor.check()
     assert server.actions == ["reload decode"]
+
+
+def test_stub_that_died_before_anybody_looked_is_missed(server, clock):
+    server.kill("ground")  # its model was loaded, others were not yet
+    Supervisor(server).check()
+    assert server.actions == ["reload ground"]
+
+
+def test_models_that_came_back_with_the_server_are_not_loaded_again(server, supervisor):
+    server.kill("decode")
+    server.kill("ground")
+    server.failures = 2
+    supervisor.check()
+    supervisor.check()
+    assert [action.split()[0] for action in server.actions] == ["reload", "reload", "restart"]
 
 
 def test_stubs_that_finish_their_requests_are_not_missed_when_they_end(server, supervisor):
