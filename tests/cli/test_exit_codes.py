@@ -19,7 +19,7 @@ from tests.cli.steps import assert_one_error
 from tests.reference import SET_1
 
 CHECKPOINT = str(SET_1 / "videoitg-tiny")
-SERVE = ("serve", "--engines", "{engines}")
+SERVE = ("serve", "--engines", "{engines}", "--metrics-port", "0")
 
 
 @pytest.fixture
@@ -126,14 +126,15 @@ def test_nobody_at_the_server_is_1(run, places):
     assert_one_error(err, "failed to connect")
 
 
-def test_port_in_use_is_1_and_named_with_its_option(run, places):
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_port_in_use_is_1_and_named_with_its_option(run, places, name):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        others = ("--http-port", "0", "--metrics-port", "0")
-        code, out, err = run("serve", "--engines", places["engines"], "--grpc-port", port, *others)
+        ports = {"http": 0, "grpc": 0, "metrics": 0, name: taken.getsockname()[1]}
+        options = [text for key, port in ports.items() for text in (f"--{key}-port", port)]
+        code, out, err = run("serve", "--engines", places["engines"], *options)
     assert (code, out) == (1, "")
-    refused = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another"
-    assert_one_error(err, f"{refused} grpc_port (--grpc-port)")
+    refused = f"cannot listen on 127.0.0.1:{ports[name]}: Address already in use; choose another"
+    assert_one_error(err, f"{refused} {name}_port (--{name}-port)")
 
 
 def test_engines_that_do_not_match_are_1(run, tmp_path, places):
