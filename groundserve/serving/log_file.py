@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from groundserve.serving.events import log_event
 
+_TAIL_BYTES = 64 * 1024
+
 
 def open_log(path: Path | None) -> BinaryIO:
     """Open a log to append to; stderr where there is no path.
@@ -25,3 +27,14 @@ def open_log(path: Path | None) -> BinaryIO:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         log_event("log_file_is_shared", level=logging.WARNING, file=str(path), mode=f"{mode:04o}")
     return open(fd, "ab")
+
+
+def last_lines(path: Path, number: int) -> list[str]:
+    """Return the end of a log, however long it is; what cannot be read of it says why."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
+    except OSError as error:  # moved away, or this user may append only
+        return [f"({error.strerror})"]
+    return text.splitlines()[-number:]

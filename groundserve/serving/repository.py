@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from groundserve.errors import EngineMismatchError
+
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -12,7 +14,11 @@ _FEATURE_BYTES = {"TYPE_FP16": 2, "TYPE_FP32": 4}
 
 
 def read_configs(model_repository: Path) -> dict[str, ModelConfig]:
-    """Return the configuration of every model, by name."""
+    """Return the configuration of every model, by name.
+
+    Raises:
+        EngineMismatchError: One cannot be read.
+    """
     return {
         path.parent.name: _read_config(path)
         for path in sorted(model_repository.glob("*/config.pbtxt"))
@@ -38,4 +44,9 @@ def _read_config(path: Path) -> ModelConfig:
     from google.protobuf import text_format
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-    return text_format.Parse(path.read_text("utf-8"), ModelConfig())
+    try:
+        return text_format.Parse(path.read_text("utf-8"), ModelConfig())
+    except (text_format.ParseError, OSError, UnicodeDecodeError) as error:  # changed in place
+        raise EngineMismatchError(
+            f"{path} is no readable model configuration; rebuild the engine directory"
+        ) from error

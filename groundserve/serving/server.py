@@ -37,7 +37,7 @@ from groundserve.serving.installation import (
     server_environment,
     server_options,
 )
-from groundserve.serving.log_file import open_log
+from groundserve.serving.log_file import last_lines, open_log
 from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
 from groundserve.serving.repository import read_configs
@@ -473,8 +473,7 @@ class TritonServer:
     def _log_tail(self) -> str:
         if self._log_file is None:
             return "; its log is above"
-        lines = self._log_file.read_text("utf-8", errors="replace").splitlines()
-        return "\n".join(["; the end of its log:", *lines[-_LOG_TAIL_LINES:]])
+        return "\n".join(["; the end of its log:", *last_lines(self._log_file, _LOG_TAIL_LINES)])
 
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
