@@ -473,7 +473,7 @@ class TritonServer:
     def _log_tail(self) -> str:
         if self._log_file is None:
             return "; its log is above"
-        return "\n".join(["; the end of its log:", *last_lines(self._log_file, _LOG_TAIL_LINES)])
+        return "\n".join(["; its log says why:", *last_lines(self._log_file, _LOG_TAIL_LINES)])
 
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:

@@ -174,7 +174,9 @@ class Service:
     def _fail(self, error: Exception) -> None:
         log_event("switch_failed", level=logging.ERROR, reason=str(error))
         self._board.count("failed_switches")
-        self._board.report(_SWITCH, f"the last switch of engines failed: {error}", blocks=False)
+        # What may follow in more lines is the end of Triton's log, which tells of requests.
+        problem = f"the last switch of engines failed: {error}".partition("\n")[0]
+        self._board.report(_SWITCH, problem, blocks=False)
 
 
 class _Loading:

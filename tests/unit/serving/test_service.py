@@ -255,6 +255,17 @@ def test_server_that_does_not_start_leaves_the_old_one(world, caplog, error):
     assert status.counters["failed_switches"] == 1
 
 
+def test_log_of_a_server_that_does_not_start_is_not_shown_to_everybody(world):
+    world.point_to("b")
+    world.service.request_switch()
+    world.look()
+    world.second.start_error = UnavailableError("it ended; its log says why:\n{'query': 'mine'}")
+    world.second.may_start.set()
+    world.look_until_loaded()
+    (problem,) = world.service.status().problems
+    assert problem == "the last switch of engines failed: it ended; its log says why:"
+
+
 def test_directory_that_is_none_leaves_the_old_one(world, caplog):
     world.link.unlink()
     world.service.request_switch()
