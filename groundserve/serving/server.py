@@ -46,6 +46,7 @@ from groundserve.serving.settings import check_cache, check_log_file
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
 from groundserve.serving.sockets import TcpSocket, sockets_of
+from groundserve.serving.steering import Steering
 from groundserve.serving.stubs import Sighting, Stub, find_sightings, find_stubs
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -360,6 +361,7 @@ class TritonServer:
         try:
             self._launch()
             self._wait_ready(timeout_seconds)
+            self._check_ports()
             self._load_manifest()  # plans that tritonserver reads itself, by another manifest
         except BaseException:
             self.stop()
@@ -460,6 +462,17 @@ class TritonServer:
                 )
             time.sleep(_POLL_SECONDS)
         self._run_folder.make_regions_private()
+
+    def _check_ports(self) -> None:
+        """Look whether a server of this user that started at the same moment has them, too."""
+        known = (self.pid, self._predecessor.pid if self._predecessor else None, os.getpid())
+        pids = [pid for pid in known if pid is not None]
+        for port in self.public_ports:
+            if any(place.is_shared_beyond(pids) for place in Steering.of(pids[0], port)):
+                raise UnavailableError(
+                    f"another server began to listen on {self._host}:{port} at the same time; "
+                    "choose other ports (--http-port, --grpc-port)"
+                )
 
     def _check_not_cancelled(self) -> None:
         if self._cancelled.is_set():

@@ -28,6 +28,7 @@ from groundserve.serving.command import MAX_CONNECTION_AGE_SECONDS
 from groundserve.serving.events import log_event
 from groundserve.serving.server import TritonServer
 from groundserve.serving.signals import signals_deferred
+from groundserve.serving.stall_watch import StallWatch
 from groundserve.serving.status import ServiceStatus, StatusBoard
 from groundserve.serving.steering import Steering
 from groundserve.serving.supervisor import Supervisor
@@ -151,10 +152,10 @@ class Service:
             self._loading = None
             self._fail(error)
             return False
+        board = StatusBoard(self.status().counters)  # what was wrong was wrong with the old
         with signals_deferred():
-            self._server, self._loading = new, None
-            self._draining = _Draining(old, places)
-        self._board = StatusBoard(self.status().counters)  # what was wrong was wrong with the old
+            self._server, self._loading, self._board = new, None, board
+            self._draining = _Draining(old, places, board)
         self._board.count("switches")
         self._board.report(_OLD_SERVER, "the server before finishes its requests", blocks=False)
         self._supervisor = Supervisor(new, self._board)
@@ -204,10 +205,11 @@ class _Loading:
 class _Draining:
     """The first server on its way out, in a thread of its own."""
 
-    def __init__(self, old: TritonServer, places: list[Steering]) -> None:
+    def __init__(self, old: TritonServer, places: list[Steering], board: StatusBoard) -> None:
         self.started = time.monotonic()
         self.server = old
         self.num_cut = 0
+        self._stalls = StallWatch(old, board)
         self._is_hurried = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(places,), daemon=True)
         self.thread.start()
@@ -218,12 +220,13 @@ class _Draining:
     def _run(self, places: list[Steering]) -> None:
         # gRPC spreads the age by a tenth; whoever asked at the end of it has this long.
         most = 1.1 * MAX_CONNECTION_AGE_SECONDS + Limits.from_environment().max_request_seconds
-        while (
-            (open_now := self.server.connections())
-            and time.monotonic() < self.started + most
-            and not self._is_hurried.wait(_POLL_SECONDS)
-        ):
-            pass
+        with self._stalls.running():  # a client that hangs at a stopped server cannot move over
+            while (
+                (open_now := self.server.connections())
+                and time.monotonic() < self.started + most
+                and not self._is_hurried.wait(_POLL_SECONDS)
+            ):
+                pass
         self.num_cut = len(open_now)
         with ExitStack() as stack:
             try:

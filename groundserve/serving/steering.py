@@ -15,7 +15,7 @@ import ctypes
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -46,6 +46,11 @@ class Steering:
         listening = (found for found in sockets_of(pid) if found.is_listening)
         places = {(each.family, each.address) for each in listening if each.port == port}
         return [cls(family, address, port) for family, address in sorted(places)]
+
+    def is_shared_beyond(self, pids: Iterable[int]) -> bool:
+        """Tell whether others than these processes listen here, too."""
+        own = {found.inode for pid in pids for found in sockets_of(pid)}
+        return any(self._is_member(found) and found.inode not in own for found in tcp_sockets())
 
     def keep(self) -> None:
         """Leave new connections with who listens now, also when others begin to.

@@ -13,9 +13,11 @@ import pytest
 
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import service as module
+from groundserve.serving import stall_watch
 from groundserve.serving.events import JsonFormatter
+from groundserve.serving.processes import ProcessInfo
 from groundserve.serving.service import Service
-from groundserve.serving.stubs import Stub
+from groundserve.serving.stubs import Sighting, Stub
 
 
 class FakeServer:
@@ -33,6 +35,7 @@ class FakeServer:
         self.cancelled = threading.Event()
         self.open: list[str] = []
         self.num_stubs = {"m": 1}
+        self.seen: list[Sighting] = []
         self.alive: set[Stub] = set()
         self.actions: list[str] = []
         made.append(self)
@@ -61,8 +64,8 @@ class FakeServer:
     def stubs(self) -> set[Stub]:
         return set(self.alive)
 
-    def sightings(self) -> list[object]:
-        return []
+    def sightings(self) -> list[Sighting]:
+        return self.seen
 
     def connections(self) -> list[str]:
         return list(self.open)
@@ -227,6 +230,23 @@ def test_old_server_is_not_stopped_before_its_connections_are_gone(world):
     world.first.open = []
     world.look_until_drained()
     assert world.first.actions == ["start", "stop"]
+
+
+def test_old_server_that_stalls_while_it_drains_is_killed(world, monkeypatch):
+    world.first.open = ["hangs"]
+    stopped = ProcessInfo(pid=1, started_at=2, parent_pid=3, session_id=4, state="T")
+    world.first.seen = [Sighting(process=stopped, role="server")]
+
+    def kill(processes: set[ProcessInfo]) -> None:
+        assert processes == {stopped}
+        world.first.seen, world.first.open = [], []
+
+    monkeypatch.setattr(stall_watch, "kill_processes", kill)
+    monkeypatch.setattr(stall_watch, "_POLL_SECONDS", 0.05)
+    world.switch()
+    world.look_until_drained()
+    assert world.first.actions == ["start", "stop"]
+    assert world.service.status().counters["servers_stalled"] == 1
 
 
 def test_connections_that_do_not_end_are_cut_at_last(world, monkeypatch, caplog):

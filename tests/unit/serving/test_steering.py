@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from groundserve.errors import UnavailableError
+from groundserve.serving import TritonServer
 from groundserve.serving import steering as module
 from groundserve.serving.sockets import sockets_of
 from groundserve.serving.steering import Steering
@@ -104,6 +105,28 @@ def test_who_listens_keeps_connections_until_they_are_steered_elsewhere(listen):
     assert answers(old.port) == {"a": 30}
     take_over(old, new)
     assert old.port not in {each.port for each in sockets_of(os.getpid())}
+
+
+def test_server_that_others_listen_beside_knows_it(listen):
+    one = listen("a")
+    here = place(one)
+    assert not here.is_shared_beyond([one.process.pid])
+    other = listen("b", one.port)
+    assert here.is_shared_beyond([one.process.pid])
+    assert not here.is_shared_beyond([one.process.pid, other.process.pid])
+
+
+def test_servers_that_start_at_once_at_one_port_do_not_share_it(listen, tmp_path):
+    one = listen("a")
+    server = TritonServer(tmp_path, http_port=one.port, grpc_port=0, metrics_port=0)
+    server._process = one.process
+    server._check_ports()
+    other = listen("b", one.port)
+    with pytest.raises(UnavailableError, match=f"another server .* 127.0.0.1:{one.port} at the"):
+        server._check_ports()
+    server._predecessor = TritonServer(tmp_path, http_port=0, grpc_port=0, metrics_port=0)
+    server._predecessor._process = other.process
+    server._check_ports()
 
 
 def test_a_second_takeover_is_like_the_first(listen):
