@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -102,6 +102,7 @@ class TritonServer:
         self._host = host
         self._metrics_host = metrics_host or host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+        self._metrics_port = metrics_port
         self._allowed_roots = [Path(root).absolute() for root in allowed_roots]
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else None
         self._cache_bytes = cache_bytes
@@ -195,6 +196,8 @@ class TritonServer:
 
     def restart(self) -> None:
         """Start again at the same ports and with the same secret, after removing what is left.
+
+        A port of the metrics that was picked at the start may become another.
 
         Raises:
             UnavailableError: As `start`, and where the engine directory was rebuilt meanwhile.
@@ -372,9 +375,7 @@ class TritonServer:
         self._use = mark_in_use(self._engine_dir)
         manifest = self._load_manifest()
         repository = self._engine_dir / REPOSITORY_NAME
-        self._ports = self._ports.reserve(
-            self._host, self._metrics_host, is_shared=self._predecessor is not None
-        )
+        self._reserve_ports()
         environment = server_environment(installation, self._model_environment())
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         self._run_folder = RunFolder.create()
@@ -412,6 +413,13 @@ class TritonServer:
                 umask=_PRIVATE_UMASK,
                 pass_fds=[self._run_folder.lock_fd],
             )
+
+    def _reserve_ports(self) -> None:
+        # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up
+        # anew, and meanwhile another process may have got it.
+        self._ports = replace(self._ports, metrics=self._metrics_port).reserve(
+            self._host, self._metrics_host, is_shared=self._predecessor is not None
+        )
 
     def _check_same_engines(self) -> None:
         try:

@@ -8,6 +8,7 @@ import pytest
 
 from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
+from groundserve.serving import TritonServer
 from groundserve.serving.command import Ports, largest_http_body, server_command
 from groundserve.serving.device_memory import MemoryPools
 from groundserve.serving.shared_memory import RegionSizes
@@ -94,3 +95,13 @@ def test_reserve_refuses_a_taken_port():
         port = sock.getsockname()[1]
         with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
             Ports(http=0, grpc=port, metrics=0).reserve("127.0.0.1", "127.0.0.1")
+
+
+def test_port_of_the_metrics_that_nobody_chose_may_be_taken_before_a_restart(tmp_path):
+    server = TritonServer(tmp_path, http_port=0, grpc_port=0, metrics_port=0)
+    server._reserve_ports()
+    public, metrics = server.public_ports, server.metrics_address
+    with socket.create_server(("127.0.0.1", int(metrics.rpartition(":")[2]))):
+        server._reserve_ports()
+    assert server.public_ports == public
+    assert server.metrics_address != metrics
