@@ -37,6 +37,7 @@ from groundserve.serving.installation import (
     server_environment,
     server_options,
 )
+from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.log_file import last_lines, open_log
 from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
@@ -236,7 +237,8 @@ class TritonServer:
                 rebuilt; then nothing was unloaded.
         """
         self._check_same_engines()
-        self._api.reload_model(name)
+        with end_if_load_hangs(self.sightings):
+            self._api.reload_model(name)
         self._tidy_regions()
 
     def swap_model(self, name: str) -> None:
@@ -247,7 +249,8 @@ class TritonServer:
                 gone; or the engine directory was rebuilt.
         """
         self._check_same_engines()
-        self._api.swap_model(name)
+        with end_if_load_hangs(self.sightings):
+            self._api.swap_model(name)
         self._tidy_regions()
 
     def crowding_models(self, stubs: Set[Stub]) -> set[str]:
@@ -363,7 +366,8 @@ class TritonServer:
     def _boot(self, timeout_seconds: float) -> None:
         try:
             self._launch()
-            self._wait_ready(timeout_seconds)
+            with end_if_load_hangs(self.sightings):
+                self._wait_ready(timeout_seconds)
             self._check_ports()
             self._load_manifest()  # plans that tritonserver reads itself, by another manifest
         except BaseException:
