@@ -31,27 +31,18 @@ DataType = Literal["UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "STRING"]
 MAX_ENCODER_BATCH = 64
 """Frames in one execution of the vision encoder; no chunk may have more."""
 
-_MAX_WAITING = 10
-"""Requests that may wait in the server, wherever, before `admission` refuses the next: few enough
-that one accepted past the capacity takes less than twice as long as at 80 % of it
-(benchmarks/overload.py)."""
+_MAX_WAITING = 16
+"""Requests that may wait in the server, wherever, before `admission` refuses the next: so many that
+16 clients, each with one request at a time, are never refused. What a request accepted past the
+capacity waits grows with it (benchmarks/overload.py)."""
 
-_MAX_QUEUED_VIDEOS = 32
+_MAX_QUEUED_VIDEOS = 64
 """Requests that Triton lets wait for `video_features`. Only those get there whom `admission` did
 not see: callers of that model itself, and the part of a burst of `Client`s that is still being
 uploaded when the next one asks. Triton counts nobody whom a full queue refuses."""
 
-_MAX_QUEUED_QUESTIONS = 64
-"""Requests that Triton lets wait for `grounding`, so many that no video is decoded in vain. The
-door is closed while `_MAX_WAITING` wait anywhere, so what can come together here is that, all that
-the other queue holds, and what is being read: 10 + 32 + 2 x 4 at most, and the few features that a
-`Client` is just handing on."""
-
 _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""
-
-_GROUNDING_TIMEOUT_MICROSECONDS = 600_000_000
-"""Longest wait once it is decoded: the request's own ceiling, which decides (`Limits`)."""
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
@@ -375,12 +366,11 @@ def _grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpe
         # One instance: a second would hold the decoder's weights again, and one question fills the
         # device.
         device=layout.device,
-        dynamic_batching=DynamicBatchingSpec(
-            default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_QUEUED_QUESTIONS,
-                default_timeout_microseconds=_GROUNDING_TIMEOUT_MICROSECONDS,
-            )
-        ),
+        # No queue policy, so that no video is decoded in vain, and because a queue with one hands a
+        # waiting request on when the next arrives or half a second has passed, not when the
+        # instance becomes free (triton-inference-server/core 73aad7c, src/scheduler_utils.cc,
+        # `PriorityQueue`, and src/dynamic_batch_scheduler.cc, `WaitForPayloadSlotAvailable`). The
+        # door bounds who waits, and the request's deadline is looked at when its turn comes.
     )
 
 

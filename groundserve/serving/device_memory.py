@@ -21,7 +21,7 @@ or that waits for it, holds the features of its video; as many may wait as `admi
     + (instances of grounding + max_waiting) x F
 
 With the released model at float16, P = 27 MiB and F = 36 MiB; N = 2, four and one instances and ten
-that wait make 4 x (135 + 72) + 11 x 36 = 1,224 MiB. Every one of these tensors can lie on the
+that wait make 4 x (135 + 72) + 17 x 36 = 1,440 MiB. Every one of these tensors can lie on the
 host as well (frames that the CPU had to decode, features out of the cache), so the pinned pool has
 that size, too.
 

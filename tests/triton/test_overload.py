@@ -57,7 +57,7 @@ def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, c
     scored = [answer for answer in answers if not isinstance(answer, str)]
     assert refusals
     assert all(text.startswith("UNAVAILABLE ") for text in refusals)
-    assert all("requests wait already, this server lets 10 wait" in text for text in refusals)
+    assert all("requests wait already, this server lets 16 wait" in text for text in refusals)
     assert len(scored) >= 10
     for answer in scored:
         np.testing.assert_array_equal(answer["FRAME_LOGITS"], scored[0]["FRAME_LOGITS"])
@@ -65,6 +65,14 @@ def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, c
     counted.subtract(before)
     assert counted["refused"] == refusals.total()
     assert counted["decoded"] == len(scored)
+
+
+@pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
+def test_sixteen_clients_at_once_are_all_answered(server, clips, way):
+    answers = in_parallel(16, way(server, clips), range(48))
+    assert not [answer for answer in answers if isinstance(answer, str)]
+    for answer in answers:
+        np.testing.assert_array_equal(answer["FRAME_LOGITS"], answers[0]["FRAME_LOGITS"])
 
 
 def test_request_whose_time_passes_in_a_queue_is_counted_by_triton(server, clips):

@@ -41,19 +41,19 @@ def test_pools_of_the_released_model(pools_of):
     chunk, features = 64 * 384 * 384 * 3, 16_384 * 1152 * 2
     assert chunk == 27 * MIB
     assert features == 36 * MIB
-    needed = (4 * (5 * 27 + 2 * 36) + 11 * 36) * MIB
-    assert needed == 1224 * MIB
+    needed = (4 * (5 * 27 + 2 * 36) + 17 * 36) * MIB
+    assert needed == 1440 * MIB
     assert pools_of(LAYOUTS["gpu"]) == MemoryPools(cuda_bytes=needed, pinned_bytes=needed)
 
 
 def test_float32_features_are_twice_as_wide(pools_of):
     layout = replace(LAYOUTS["torch-cuda"], precision="fp32")
-    assert pools_of(layout).cuda_bytes == (4 * (5 * 27 + 2 * 72) + 11 * 72) * MIB
+    assert pools_of(layout).cuda_bytes == (4 * (5 * 27 + 2 * 72) + 17 * 72) * MIB
 
 
 def test_one_nvdec_halves_the_instances(pools_of):
     layout = replace(LAYOUTS["gpu"], num_nvdec=1)
-    assert pools_of(layout).cuda_bytes == (2 * (5 * 27 + 2 * 36) + 11 * 36) * MIB
+    assert pools_of(layout).cuda_bytes == (2 * (5 * 27 + 2 * 36) + 17 * 36) * MIB
 
 
 def test_small_model_keeps_the_servers_own_sizes(pools_of):
@@ -72,9 +72,9 @@ def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
         3 * 64 * 384 * 384 * 3,
     )
     assert memory == DeviceMemory(
-        cuda_pool_bytes=1224 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
+        cuda_pool_bytes=1440 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
     )
-    assert memory.total_bytes == 1224 * MIB + 2 * sum(decode)
+    assert memory.total_bytes == 1440 * MIB + 2 * sum(decode)
 
 
 def test_smaller_pictures_and_fewer_threads_need_less(configs_of):

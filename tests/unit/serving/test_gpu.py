@@ -128,20 +128,20 @@ def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, monkeypatch, caplo
     monkeypatch.setattr(server_module, "mps_daemon_pid", lambda: 123)
     with caplog.at_level("INFO", logger="groundserve.serving.events"):
         pools = server_module._gpu_pools(Manifest.load(gpu_engines), gpu_engines / REPOSITORY_NAME)
-    assert pools.cuda_bytes == 1224 * MIB
+    assert pools.cuda_bytes == 1440 * MIB
     (record,) = caplog.records
     assert record.message == "gpu"
     assert record.fields["num_decode_processes"] == 2
-    assert record.fields["cuda_pool_bytes"] == 1224 * MIB
-    assert record.fields["total_bytes"] == 1224 * MIB + 2 * record.fields["decode_process_bytes"]
+    assert record.fields["cuda_pool_bytes"] == 1440 * MIB
+    assert record.fields["total_bytes"] == 1440 * MIB + 2 * record.fields["decode_process_bytes"]
     assert record.fields["mps_pid"] == 123
 
 
 def test_doctor_adds_up_the_gpus_memory(gpu_engines, monkeypatch):
     rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
-    assert rows["GPU memory: pool"] == "1.20 GiB, taken at the start"
+    assert rows["GPU memory: pool"] == "1.41 GiB, taken at the start"
     assert rows["GPU memory: decoding"].startswith("2 processes, 7.67 GiB each at most")
-    assert rows["GPU memory: total"].startswith("16.54 GiB")
+    assert rows["GPU memory: total"].startswith("16.75 GiB")
     monkeypatch.setenv("GROUNDSERVE_MAX_SIDE_PIXELS", "4096")
     rows = {subject: detail for subject, _, detail in check_engines(gpu_engines)}
     assert rows["GPU memory: decoding"].startswith("2 processes, 6.55 GiB each at most")
