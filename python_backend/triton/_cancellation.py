@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import socket
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import InvalidRequestError
+from python_backend.triton._parameters import read_parameters
 
 _LIFELINE = "lifeline"
 """Request parameter of BLS calls: the name of the caller's lifeline."""
@@ -28,14 +28,14 @@ def cancellation_of(request: Any) -> Callable[[], bool]:
     ensemble, of HTTP, or of BLS calls; for these there is the caller's lifeline.
 
     Raises:
-        InvalidRequestError: The lifeline's name is none; only a direct caller of an inner model can
-            make that happen.
+        InvalidRequestError: The lifeline's name is none, which only a direct caller of an inner
+            model can make happen, or a parameter is not UTF-8.
 
     Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_cancel.cc.
     Any thread may ask: the interpreter is let go of, and a second thread waits for the first one's
     answer. The server looks the request up by its address, so it must not have been answered.
     """
-    name = json.loads(request.parameters() or "{}").get(_LIFELINE)
+    name = read_parameters(request).get(_LIFELINE)
     if name is None:
         return _asked_in_turns(request.is_cancelled)
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
 import asyncio  # noqa: F401
-import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +24,7 @@ from python_backend.triton._errors import (
     to_classed_message,
     typed,
 )
+from python_backend.triton._parameters import read_parameters
 from python_backend.triton._redact import describe_failure
 from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
@@ -117,7 +117,8 @@ def reject(request: Any, error: Exception) -> Any:
     code, message = code_and_message(error)
     if code == INTERNAL or not isinstance(error, GroundserveError):
         pb_utils.Logger.log_error(describe_failure(error))
-    if _CLASS_IN_MESSAGE in json.loads(request.parameters() or "{}"):
+    parameters = attempt(read_parameters, request)
+    if not isinstance(parameters, Exception) and _CLASS_IN_MESSAGE in parameters:
         message = to_classed_message(error)
     return pb_utils.InferenceResponse(
         error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))

@@ -9,6 +9,7 @@ import triton_python_backend_utils as pb_utils
 
 from python_backend.triton._answer import Answer, log_line
 from python_backend.triton._metrics import Metrics
+from python_backend.triton._parameters import read_request_id
 
 Observe = Callable[[Any, Answer | Exception, float], None]
 """Takes a request, what came of it, and the seconds that took."""
@@ -31,7 +32,8 @@ def observe_log(model_name: str) -> Observe:
 
     def observe(request: Any, result: Answer | Exception, seconds: float) -> None:
         shapes = {tensor.name(): tuple(tensor.shape()) for tensor in request.inputs()}
-        line = log_line(model_name, request.request_id(), result, shapes=shapes, seconds=seconds)
+        request_id = read_request_id(request)
+        line = log_line(model_name, request_id, result, shapes=shapes, seconds=seconds)
         if line is not None:
             pb_utils.Logger.log_info(line)
 

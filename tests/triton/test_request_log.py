@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -121,6 +124,39 @@ def test_caller_cannot_forge_a_line(server, clips):
     (line,) = server.log_lines()
     assert line["request_id"] == "".join(c if " " <= c <= "~" else "?" for c in forged)[:64]
     assert "\x1b" not in server.log_file.read_text("utf-8")
+
+
+def post(server, body):
+    """By HTTP, where Triton looks at no byte of an id or a parameter."""
+    url = f"http://{server.triton.http_address}/v2/models/videoitg/infer"
+    request = urllib.request.Request(url, body.encode("utf-8", "surrogateescape"))
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, response.read().decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("utf-8", "replace")
+
+
+NO_TEXT = "\udcff\udcfe"
+QUERY = '{"name": "QUERY", "shape": [1], "datatype": "BYTES", "data": ["When?"]}'
+
+
+def test_id_that_is_no_text_has_a_line(server):
+    status, _ = post(server, f'{{"id": "a{NO_TEXT}z", "inputs": [{QUERY}]}}')
+    assert status == 400
+    assert line_about(server, "a??z")["error"] == "InvalidRequestError"
+
+
+@pytest.mark.parametrize("parameter", [f'"{NO_TEXT}": "x"', f'"x": "{NO_TEXT}"'])
+def test_parameter_that_is_no_text_is_refused(server, parameter):
+    body = f'{{"id": "a", "parameters": {{{parameter}}}, "inputs": [{QUERY}]}}'
+    status, message = post(server, body)
+    assert (status, json.loads(message)) == (
+        400,
+        {"error": "in ensemble 'videoitg', the request's parameters must be UTF-8"},
+    )
+    assert line_about(server, "a")["error"] == "InvalidRequestError"
+    assert "Traceback" not in server.log_file.read_text("utf-8")
 
 
 def test_log_is_rotated_by_copying_and_cutting(server, clips, tmp_path):
