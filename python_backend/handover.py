@@ -8,6 +8,7 @@ name has the secret: no file, and no memory that was not offered, can be reached
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -52,6 +53,7 @@ def take(reference: str) -> NDArray[np.uint8]:
 
     Raises:
         InvalidRequestError: It is no reference, or nothing is offered under it.
+        OSError: The process has no file descriptor left.
     """
     match = _REFERENCE.fullmatch(reference)
     fd = _open(*match.groups()) if match else None
@@ -70,7 +72,9 @@ def _open(pid: str, descriptor: str, secret: str) -> int | None:
         if os.readlink(path) != name:  # opening another kind of file could have an effect
             return None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing about the reference
+            raise
         return None
     # The number may have become another file's in between.
     if os.readlink(f"/proc/self/fd/{fd}") != name or fcntl.fcntl(fd, fcntl.F_GET_SEALS) != _SEALS:
