@@ -199,10 +199,10 @@ class Client:
         )
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers and has the model loaded."""
+        """Tell whether the server answers and has the model loaded; False once closed."""
         try:
             return bool(self._server.is_model_ready(MODEL_NAME))
-        except self._exception:
+        except (self._exception, ValueError):  # ValueError: gRPC's, of a closed channel
             return False
 
     def close(self) -> None:

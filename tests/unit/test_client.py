@@ -156,6 +156,8 @@ def test_nobody_at_the_address_is_unavailable():
 def test_closed_client_asks_nobody():
     client = Client("grpc://127.0.0.1:9")
     client.close()
+    client.close()
+    assert not client.is_ready()
     with pytest.raises(RequestCancelledError, match="the client is closed"):
         client.score(b"x", "x")
 
