@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.strict_json import parse_object
+from groundserve.strict_json import parse_object, shown
 from groundserve.triton_messages import OTHER_ENGINES
 from python_backend.triton._tensors import Tensors, read_text
 
@@ -67,7 +67,7 @@ class StageInfo:
         other_id = engine.get("id", engine_id) if isinstance(engine, dict) else engine_id
         if other_id != engine_id:
             raise UnavailableError(
-                f"the features are of the engines {other_id}, this server has {engine_id}: "
+                f"the features are of the engines {shown(other_id)}, this server has {engine_id}: "
                 f"{OTHER_ENGINES}"
             )
 

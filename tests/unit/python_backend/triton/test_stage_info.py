@@ -71,6 +71,14 @@ def test_features_of_other_engines_are_refused():
     info = StageInfo(facts={**FACTS, "engine": {"id": "a"}}, deadline=deadline)
     info.check_engine("a")
     with pytest.raises(
-        UnavailableError, match="are of the engines a, this server has b: another server"
+        UnavailableError, match='are of the engines "a", this server has b: another server'
     ):
         info.check_engine("b")
+
+
+def test_name_of_other_engines_is_repeated_in_part_and_quoted():
+    """Longer messages do not fit gRPC's header; what is quoted is kept out of the log."""
+    facts = {**FACTS, "engine": {"id": "x" * 60_000}}
+    with pytest.raises(UnavailableError) as caught:
+        StageInfo(facts=facts, deadline=Deadline.after(1)).check_engine("b")
+    assert f'engines "{"x" * 56}..., this' in str(caught.value)
