@@ -17,7 +17,7 @@ from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.media import StreamInfo
 from python_backend.chunks import CHUNK_FRAMES
-from python_backend.triton._tensors import Tensors
+from python_backend.triton._tensors import Tensors, require
 
 
 def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> None:
@@ -26,6 +26,7 @@ def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> Non
     Raises:
         InvalidRequestError: They break a rule.
     """
+    require(tensors, "FEATURES")
     num_frames, num_tokens, _ = tensors["FEATURES"].shape
     _check_range("T of FEATURES (T, g*g, D_v)", num_frames, limits.max_num_frames)
     grid = math.isqrt(num_tokens)
@@ -47,6 +48,7 @@ def check_selection(tensors: Tensors, *, limits: Limits) -> None:
     Raises:
         InvalidRequestError: They break a rule.
     """
+    require(tensors, "FRAME_LOGITS", "FRAME_INDICES", "PTS_SECONDS")
     num_queries, num_frames = tensors["FRAME_LOGITS"].shape
     _check_range("Q of FRAME_LOGITS (Q, T)", num_queries, limits.max_queries)
     _check_range("T of FRAME_LOGITS (Q, T)", num_frames, limits.max_num_frames)
@@ -69,6 +71,7 @@ def check_chunk(tensors: Tensors) -> None:
     Raises:
         InvalidRequestError: There are more, or none.
     """
+    require(tensors, "LOCAL_FRAMES", "SEGMENT_OFFSETS", "LOCAL_OFFSETS")
     _check_range("the targets in LOCAL_FRAMES (m,)", len(tensors["LOCAL_FRAMES"]), CHUNK_FRAMES)
     for name in ("SEGMENT_OFFSETS", "LOCAL_OFFSETS"):
         _check_range(f"the segments of {name} (n+1,)", len(tensors[name]) - 1, CHUNK_FRAMES)

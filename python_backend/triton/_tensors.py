@@ -19,6 +19,19 @@ Tensors = dict[str, Any]
 """Tensors of one request or answer, by name: numpy, or torch where they lie on a GPU."""
 
 
+def require(tensors: Tensors, *names: str) -> None:
+    """Check that a request has these inputs.
+
+    Triton only counts inputs: where one is optional, another may be missing in its stead.
+
+    Raises:
+        InvalidRequestError: It leaves one out.
+    """
+    for name in names:
+        if name not in tensors:
+            raise InvalidRequestError(f"the input {name} is missing")
+
+
 def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
     """Return the questions of the BYTES tensor QUERY (Q,).
 

@@ -202,6 +202,43 @@ def test_inner_models_check_what_they_are_given(grpc, model, inputs, message):
     assert refused(grpc, model, inputs) == RejectedError("INVALID_ARG", message)
 
 
+@pytest.mark.parametrize(
+    ("model", "inputs", "missing"),
+    [
+        (
+            "grounding",
+            {"QUERY": texts("When?"), "STAGE_INFO": texts('{"timing_ms": {}}')},
+            "FEATURES",
+        ),
+        (
+            "frame_selector",
+            {
+                "FRAME_LOGITS": np.zeros((1, 3), np.float32),
+                "FRAME_INDICES": np.arange(3),
+                "OPTIONS": texts("{}"),
+                "STAGE_INFO_2": texts('{"timing_ms": {}}'),
+            },
+            "PTS_SECONDS",
+        ),
+        (
+            "video_decode",
+            {
+                "SEGMENTS": upload(bytes(10)),
+                "SEGMENTS_MEMORY": texts("1/1/" + "0" * 32),
+                "SEGMENT_OFFSETS": np.array([0, 10]),
+                "LOCAL_OFFSETS": np.array([0, 1]),
+                "STREAM": texts(STREAM),
+            },
+            "LOCAL_FRAMES",
+        ),
+    ],
+)
+def test_optional_input_does_not_stand_in_for_another(grpc, model, inputs, missing):
+    """Triton counts inputs, and finds as many as it must."""
+    expected = RejectedError("INVALID_ARG", f"the input {missing} is missing")
+    assert refused(grpc, model, inputs) == expected
+
+
 def test_failure_of_ours_says_nothing_and_is_logged(grpc, server_log):
     inputs = {
         "FEATURES": np.full((3, 1, 48), np.nan, np.float32),
