@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-import threading
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import Future
 from os import PathLike
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.call_thread import CallThread
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
@@ -79,7 +80,7 @@ _SERVER_FAILED = ("INTERNAL", "UNKNOWN")
 
 
 class Client:
-    """Talks gRPC to a running server. Safe to use from several threads.
+    """Talks gRPC to a running server. Safe to use from several threads, not after a fork.
 
     The server stops working for a call that ends early: by KeyboardInterrupt, by its timeout, by
     `close`, or with this process.
@@ -116,7 +117,10 @@ class Client:
             raise MissingExtraError("serve", "tritonclient") from error
         self._triton = tritonclient.grpc
         self._server = tritonclient.grpc.InferenceServerClient(address, channel_args=_CHANNEL_ARGS)
-        self._begin_lock = threading.Lock()
+        # One thread also because tritonclient keeps the call in an attribute between beginning it
+        # and telling it whom to call back: of two at once, one would get the other's answer.
+        self._thread = CallThread()
+        self._process_id = os.getpid()
         self._timeout_seconds = timeout_seconds
 
     def score(
@@ -152,6 +156,8 @@ class Client:
         """
         if (video is None) == (video_uri is None):
             raise InvalidRequestError("give exactly one of video and video_uri")
+        if os.getpid() != self._process_id:  # neither gRPC nor our thread came along
+            raise InvalidRequestError("a Client must be used in the process that made it")
         request_id = str(uuid.uuid4()) if request_id is None else request_id
         if not re.fullmatch(r"[ -~]{1,64}", request_id):
             raise InvalidRequestError(
@@ -207,15 +213,16 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""
-        # Once a KeyboardInterrupt has ended gRPC's `close`, each later one waits for ever, and one
-        # comes when the object is deleted. A thread cannot be interrupted.
-        closing = threading.Thread(target=self._server.close, name="close")
-        try:
-            closing.start()
-        except RuntimeError:  # at the interpreter's end no thread starts
+        if os.getpid() != self._process_id:  # the connection is the other process's
+            return
+        closed: SimpleQueue[None] = SimpleQueue()
+
+        def close() -> None:
             self._server.close()
-        else:
-            closing.join()
+            closed.put(None)
+
+        self._thread.run(close)
+        closed.get()
 
     def __enter__(self) -> Client:
         return self
@@ -262,40 +269,43 @@ class Client:
     ) -> Tensors:
         deadline.check()
         seconds = deadline.remaining_seconds()
-        answer: Future[InferResult] = Future()
+        tensors = [self._input(name, array) for name, array in inputs.items()]
+        answer: SimpleQueue[InferResult | Exception] = SimpleQueue()
+        calls = []
 
-        def on_end(result: InferResult, error: Exception | None) -> None:
-            if error is None:
-                answer.set_result(result)
-            else:
-                answer.set_exception(error)
-
-        # The blocking `infer` would go on at the server after a KeyboardInterrupt.
-        call = self._begin(
-            model_name,
-            [self._input(name, array) for name, array in inputs.items()],
-            on_end,
-            request_id=request_id,
-            outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
-            timeout=max(1, int(seconds * 1e6)),
-            client_timeout=seconds,
-        )
-        try:
-            result = answer.result()
-        except self._exception as error:
-            raise _typed_error(error) from error
-        finally:
-            call.cancel()  # nothing, where it has ended
-        return {name: result.as_numpy(name) for name in outputs}
-
-    def _begin(self, *arguments: Any, **named: Any) -> Any:
-        # tritonclient keeps the call in an attribute between beginning it and telling it whom to
-        # call back: of two threads at once, one would get the other's answer.
-        with self._begin_lock:
+        def begin() -> None:
             try:
-                return self._server.async_infer(*arguments, **named)
-            except ValueError:  # gRPC's, of a closed channel
-                raise RequestCancelledError("the client is closed") from None
+                call = self._server.async_infer(
+                    model_name,
+                    tensors,
+                    lambda result, error: answer.put(result if error is None else error),
+                    request_id=request_id,
+                    outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
+                    timeout=max(1, int(seconds * 1e6)),
+                    client_timeout=seconds,
+                )
+            except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
+                answer.put(error)
+            else:
+                calls.append(call)
+
+        def end() -> None:
+            for call in calls:
+                call.cancel()  # nothing, where it has ended
+
+        try:
+            # The blocking `infer` would go on at the server after a KeyboardInterrupt.
+            self._thread.run(begin)
+            result = answer.get()
+        finally:
+            self._thread.run(end)
+        if isinstance(result, self._exception):
+            raise _typed_error(result) from result
+        if isinstance(result, ValueError):  # gRPC's, of a closed channel
+            raise RequestCancelledError("the client is closed")
+        if isinstance(result, Exception):
+            raise result
+        return {name: result.as_numpy(name) for name in outputs}
 
     def _input(self, name: str, array: NDArray[Any]) -> InferInput:
         from tritonclient.utils import np_to_triton_dtype

@@ -206,6 +206,40 @@ def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
                 call.result()
 
 
+def test_forked_process_is_told_to_make_a_client_of_its_own():
+    with Client("grpc://127.0.0.1:9") as client:
+        child = os.fork()
+        if child == 0:  # no exception may pass: pytest would go on twice
+            signal.alarm(30)
+            status = 1
+            try:
+                client.score(b"x", "x")
+            except InvalidRequestError:
+                client.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(monkeypatch):
+    """gRPC keeps a lock that an interrupt finds taken, and every later call would wait for it."""
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def async_infer(model_name, inputs, callback, **named):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.05)  # where an interrupt of this thread would be raised
+        begun.set()
+        return SimpleNamespace(cancel=cancelled.set)
+
+    with Client("grpc://127.0.0.1:9") as client:
+        monkeypatch.setattr(client._server, "async_infer", async_infer)
+        with pytest.raises(KeyboardInterrupt):
+            client.score(b"x", "x")
+        assert cancelled.wait(10)
+        assert begun.is_set()
+
+
 @pytest.mark.parametrize(("num_takeovers", "is_answered"), [(1, True), (2, False)])
 def test_steps_begin_again_when_another_server_took_over(monkeypatch, num_takeovers, is_answered):
     calls = []
