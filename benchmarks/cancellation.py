@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -229,6 +230,8 @@ def main() -> None:
         folder = Path(name)
         workloads, short = make_workloads(folder)
         build(SHIPPED_CHECKPOINT, folder / "engines", profile="cpu")
+        # So much text is refused by default.
+        os.environ["GROUNDSERVE_MAX_TEXT_BYTES"] = str(2**20)
         with TritonServer(
             folder / "engines",
             http_port=0,

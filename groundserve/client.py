@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from os import PathLike
@@ -39,6 +41,7 @@ from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import (
     INTERNAL_MESSAGE,
     OTHER_ENGINES,
+    SEATS_TAKEN,
     passing_failure,
     ran_out_of_time,
 )
@@ -63,6 +66,9 @@ _STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 """The ensemble's steps, in order: inputs (either of the video's may be left out) and outputs."""
+_FIRST_WAIT_SECONDS = 0.5
+_MAX_WAIT_SECONDS = 8.0
+"""Between two tries of a costly video, which is sent again each time."""
 _CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -245,13 +251,21 @@ class Client:
     def _infer_steps(self, tensors: Tensors, request_id: str) -> Tensors:
         """Add the outputs of all steps to the tensors; one deadline counts for all of them."""
         deadline = Deadline.after(self._timeout_seconds)
-        try:
-            return self._infer_steps_once(tensors, deadline, request_id)
-        except UnavailableError as error:
-            # Between two steps another server took over, which does so once.
-            if OTHER_ENGINES not in str(error):
-                raise
-            return self._infer_steps_once(tensors, deadline, request_id)
+        may_begin_again = True
+        wait_seconds = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return self._infer_steps_once(tensors, deadline, request_id)
+            except UnavailableError as error:
+                if OTHER_ENGINES in str(error) and may_begin_again:
+                    may_begin_again = False  # between two steps another server took over, once
+                elif SEATS_TAKEN in str(error) and deadline.remaining_seconds() > wait_seconds:
+                    # There is no queue for costly videos: waiting in one would hold what the small
+                    # ones need. Waits differ, for those who ask at one time not to do so again.
+                    time.sleep(wait_seconds * random.uniform(0.5, 1.0))
+                    wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
+                else:
+                    raise
 
     def _infer_steps_once(self, tensors: Tensors, deadline: Deadline, request_id: str) -> Tensors:
         for model_name, (inputs, outputs) in _STEPS.items():

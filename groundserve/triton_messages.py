@@ -20,6 +20,9 @@ TIMED_OUT = "the request waited too long for its turn; allow more time or try ag
 OTHER_ENGINES = "another server with other engines took over; ask for the features again"
 """What a step says that is given what other engines computed; `Client` begins again."""
 
+SEATS_TAKEN = "the server works on as many costly videos as it may"
+"""What is said of a costly video too many; `Client` asks again until its time is over."""
+
 _Passing = UnavailableError | DeadlineExceededError
 # Parts of texts of 2.51, some of which it sends as an internal or the caller's error.
 _PASSES: dict[str, tuple[type[_Passing], str]] = {

@@ -24,6 +24,7 @@ from typing import Self
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.triton_messages import SEATS_TAKEN
 
 SHARE_DIR_VARIABLE = "GROUNDSERVE_SHARE_DIR"
 """Environment variable with the folder of one server's locks; without it nothing is bounded."""
@@ -111,9 +112,9 @@ class FairShare:
         seat = self._take("seat", self.num_seats)
         if seat is None:
             raise UnavailableError(
-                f"decoding this video takes {num_pixels / 1e9:.1f} gigapixels, and the server "
-                f"works on {self.num_seats} of more than {self.light_pixels / 1e9:g} already; try "
-                "again later, or sample fewer frames"
+                f"{SEATS_TAKEN}: decoding this one takes {num_pixels / 1e9:.1f} gigapixels, and "
+                f"{self.num_seats} of more than {self.light_pixels / 1e9:g} are read; try again "
+                "later, or sample fewer frames"
             )
         try:
             yield lambda: self._turn(deadline)

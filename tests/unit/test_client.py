@@ -19,8 +19,9 @@ from groundserve import (
     RequestCancelledError,
     UnavailableError,
 )
+from groundserve import client as client_module
 from groundserve.client import _STEPS, MODEL_NAME, _typed_error
-from groundserve.triton_messages import OTHER_ENGINES
+from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
 
 PASSED = "the request did not finish within 1 s; allow more time or sample fewer frames"
 
@@ -257,3 +258,30 @@ def test_steps_begin_again_when_another_server_took_over(monkeypatch, num_takeov
             with pytest.raises(UnavailableError, match="took over"):
                 client._infer_steps({}, "id")
             assert calls == again
+
+
+@pytest.mark.parametrize(("timeout_seconds", "is_answered"), [(600.0, True), (0.3, False)])
+def test_costly_video_is_asked_again_until_the_time_is_over(
+    monkeypatch, timeout_seconds, is_answered
+):
+    waits: list[float] = []
+    calls: list[str] = []
+
+    def infer(self, model_name, inputs, outputs, deadline, request_id):
+        calls.append(model_name)
+        if model_name == "video_features" and len(waits) < 6:
+            raise UnavailableError(f"{SEATS_TAKEN}: it takes 7 gigapixels")
+        return {}
+
+    monkeypatch.setattr(Client, "_infer", infer)
+    monkeypatch.setattr(client_module.time, "sleep", waits.append)
+    with Client(timeout_seconds=timeout_seconds) as client:
+        if is_answered:
+            client._infer_steps({}, "id")
+            assert calls.count("video_features") == 7
+            limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+            assert all(m / 2 <= wait <= m for wait, m in zip(waits, limits, strict=True))
+        else:
+            with pytest.raises(UnavailableError, match="7 gigapixels"):
+                client._infer_steps({}, "id")
+            assert (calls, waits) == (["admission", "video_features"], [])

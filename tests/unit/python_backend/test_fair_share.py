@@ -43,7 +43,7 @@ def test_costly_video_is_refused_where_all_seats_are_taken(share):
     with share.admit(101, SOON):
         with share.admit(10**12, SOON):
             with (
-                pytest.raises(UnavailableError, match=r"works on 2 of more than 1e-07 already"),
+                pytest.raises(UnavailableError, match=r"and 2 of more than 1e-07 are read"),
                 share.admit(101, SOON),
             ):
                 pytest.fail("it was admitted")
