@@ -4,8 +4,8 @@ python -m benchmarks.overload [--seconds 60] [--slo-seconds 2] [--checkpoint DIR
 
 Requests arrive as a Poisson process, whatever the server does; a latency counts from the planned
 arrival. Bar: past capacity the excess is refused at once with UNAVAILABLE and before anything is
-decoded, and the server counts as many refusals as the clients saw. What an accepted request waits is
-bounded by how many may: 16.
+decoded, and the server counts as many refusals as the clients saw. What an accepted request waits
+is bounded by how many may: 16.
 """
 
 from __future__ import annotations
