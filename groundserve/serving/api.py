@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import socket
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -62,15 +63,18 @@ class ServerApi:
         """Load a model that works a second time, and let it take the first one's place.
 
         Requests go to the old stubs until the new ones are ready, and those on the old ones are
-        answered there. A configuration in the request makes the server load what is loaded already.
+        answered there. The server loads what is loaded already where files or the configuration
+        changed, so a parameter that nobody reads gets another value.
 
         Raises:
             UnavailableError: It cannot be loaded, and the old one goes on; or the server is gone.
         """
-        status, config = self._request("GET", f"/v2/models/{name}/config", _HEALTH_TIMEOUT_SECONDS)
+        status, answer = self._request("GET", f"/v2/models/{name}/config", _HEALTH_TIMEOUT_SECONDS)
         if status != http.client.OK:
-            raise UnavailableError(f"cannot read how {name} is configured: {_reason(config)}")
-        body = json.dumps({"parameters": {"config": config.decode()}}).encode()
+            raise UnavailableError(f"cannot read how {name} is configured: {_reason(answer)}")
+        config = json.loads(answer)
+        config.setdefault("parameters", {})["swap"] = {"string_value": secrets.token_hex(8)}
+        body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         path = f"/v2/repository/models/{name}/load"
         status, answer = self._request("POST", path, _LOAD_TIMEOUT_SECONDS, body)
         if status != http.client.OK:
