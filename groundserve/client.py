@@ -15,11 +15,12 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,8 @@ from groundserve.triton_messages import (
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
 
+T = TypeVar("T")
+
 MODEL_NAME = "videoitg"
 Tensors = dict[str, NDArray[Any]]
 """By name, BYTES as bytes objects."""
@@ -66,6 +69,7 @@ _STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 """The ensemble's steps, in order: inputs (either of the video's may be left out) and outputs."""
+_WAKE_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 8.0
 """Between two tries of a costly video, which is sent again each time."""
@@ -228,7 +232,7 @@ class Client:
             closed.put(None)
 
         self._thread.run(close)
-        closed.get()
+        _wait_for(closed)
 
     def __enter__(self) -> Client:
         return self
@@ -310,7 +314,7 @@ class Client:
         try:
             # The blocking `infer` would go on at the server after a KeyboardInterrupt.
             self._thread.run(begin)
-            result = answer.get()
+            result = _wait_for(answer)
         finally:
             self._thread.run(end)
         if isinstance(result, self._exception):
@@ -327,6 +331,16 @@ class Client:
         tensor = self._triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
         tensor.set_data_from_numpy(array)
         return tensor
+
+
+def _wait_for(queue: SimpleQueue[T]) -> T:
+    """Return what is put into a queue; an interrupt ends the wait within `_WAKE_SECONDS`.
+
+    One that comes just as a wait begins does not end that wait.
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_WAKE_SECONDS)
 
 
 def _read_video(video: str | PathLike[str] | bytes | None) -> NDArray[np.uint8]:
