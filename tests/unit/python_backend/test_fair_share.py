@@ -14,7 +14,7 @@ from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from python_backend.fair_share import FairShare
 
-SOON = Deadline.after(600)
+SOON = Deadline.after(10**6)
 HOLDER = """
 import sys, time
 from pathlib import Path

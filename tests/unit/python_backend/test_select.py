@@ -8,7 +8,7 @@ from groundserve.errors import DeadlineExceededError, InvalidRequestError
 from groundserve.options import ScoreOptions
 from python_backend.select import select_frames
 
-SOON = Deadline.after(600)
+SOON = Deadline.after(10**6)
 
 
 def test_one_row_a_question():
