@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from groundserve.engine_use import mark_in_use
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
+from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.api import ServerApi
@@ -39,6 +39,7 @@ from groundserve.serving.installation import (
 )
 from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.log_file import last_lines, open_log
+from groundserve.serving.model_environment import model_environment, share_environment
 from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
 from groundserve.serving.repository import read_configs
@@ -384,7 +385,7 @@ class TritonServer:
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         self._run_folder = RunFolder.create()
         self._regions = _region_sizes(manifest, repository)
-        environment |= _share_environment(self._run_folder.path)
+        environment |= share_environment(self._run_folder.path)
         command = server_command(
             installation.executable,
             model_repository=repository,
@@ -435,31 +436,13 @@ class TritonServer:
         return Manifest.load_again(self._engine_dir, self._engine_id)
 
     def _model_environment(self) -> dict[str, str]:
-        """What the models are told; the caller sees here what their log would say is wrong."""
-        from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
-        from python_backend.engine import ENGINE_ID_VARIABLE
-        from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
-        from python_backend.triton._queues import METRICS_ADDRESS_VARIABLE
-
-        variables = {
-            ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, self._allowed_roots)),
-            ENGINE_ID_VARIABLE: self._engine_id,
-            METRICS_ADDRESS_VARIABLE: f"{self._api.metrics_host}:{self._ports.metrics}",
-        }
-        parse_allowed_roots(os.fsencode(variables[ALLOWED_ROOTS_VARIABLE]))
-        if self._cache_dir is not None:
-            variables[CACHE_DIR_VARIABLE] = str(self._cache_dir)
-        if self._cache_bytes is not None:
-            if self._cache_bytes <= 0:
-                raise InvalidRequestError(
-                    f"cache_bytes (--cache-bytes) must be > 0, got {self._cache_bytes}"
-                )
-            if self._cache_dir is None:
-                raise InvalidRequestError(
-                    "cache_bytes (--cache-bytes) goes with cache_dir (--cache-dir), got none"
-                )
-            variables[CACHE_BYTES_VARIABLE] = str(self._cache_bytes)
-        return variables
+        return model_environment(
+            engine_id=self._engine_id,
+            metrics_address=f"{self._api.metrics_host}:{self._ports.metrics}",
+            allowed_roots=self._allowed_roots,
+            cache_dir=self._cache_dir,
+            cache_bytes=self._cache_bytes,
+        )
 
     def _wait_ready(self, timeout_seconds: float) -> None:
         assert self._run_folder is not None, "it was launched"
@@ -503,15 +486,6 @@ class TritonServer:
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
     return region_sizes(read_configs(repository), manifest.model, Limits.from_environment())
-
-
-def _share_environment(run_dir: Path) -> dict[str, str]:
-    """Make the folder of the locks that the models of one server share, and tell them of it."""
-    from python_backend.fair_share import SHARE_DIR_VARIABLE
-
-    share_dir = run_dir / "share"
-    share_dir.mkdir(mode=0o700)
-    return {SHARE_DIR_VARIABLE: str(share_dir)}
 
 
 def _reachable(host: str) -> str:
