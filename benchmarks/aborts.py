@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,10 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._engines import prepared
 from benchmarks._report import spread, write_report
 from benchmarks.kills import MAX_STOP_SECONDS, Service
-from engine_build import build
 from groundserve import Client, UnavailableError
 
 DEPTH = 50_000
@@ -155,18 +152,8 @@ def main() -> None:
     """Build engines where none are given, and send the requests."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aborts", type=int, default=20)
-    parser.add_argument("--engines", type=Path)
-    parser.add_argument("--clip", type=Path)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if args.engines is None:
-            args.engines = folder / "engines"
-            build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
-        clip = args.clip or clips / "carphone_pristine.mp4"
-        results = measure(args.engines, clip, args.aborts, folder)
+    with prepared(parser, clip="carphone_pristine.mp4") as (args, folder):
+        results = measure(args.engines, args.clip, args.aborts, folder)
     write_report(args.out, "time until the service is back after a request that aborts", results)
     if broken := broken_promises(results, args.aborts):
         sys.exit(f"broken: {', '.join(broken)}")

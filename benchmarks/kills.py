@@ -17,7 +17,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,9 +25,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._engines import prepared
 from benchmarks._report import spread, write_report
-from engine_build import build
 from groundserve import Client, GroundserveError
 
 KINDS = ("stub", "worker", "server")
@@ -276,18 +274,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engines", type=Path)
-    parser.add_argument("--clip", type=Path)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if args.engines is None:
-            args.engines = folder / "engines"
-            build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
-        clip = args.clip or clips / "bikes.mp4"
-        results = measure(args.engines, clip, args.kills, args.seed, folder)
+    with prepared(parser, clip="bikes.mp4") as (args, folder):
+        results = measure(args.engines, args.clip, args.kills, args.seed, folder)
     broken = [*broken_promises(results), *slow(results)]
     write_report(args.out, "time until the service is back after a SIGKILL", results)
     if broken:

@@ -10,21 +10,18 @@ the service counts as back is said in `benchmarks.kills`. Exits with 1 where a p
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import psutil
 
-from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._engines import prepared
 from benchmarks._report import spread, write_report
 from benchmarks.kills import MAX_BACK_SECONDS, Load, Service, model_of, strike, wait_until_settled
-from engine_build import build
 
 MODELS = ("video_features", "video_decode", "vision_encoder", "grounding", "frame_selector")
 TARGETS = (*MODELS, "worker", "server")
@@ -116,18 +113,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engines", type=Path)
-    parser.add_argument("--clip", type=Path)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if args.engines is None:
-            args.engines = folder / "engines"
-            build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
-        clip = args.clip or clips / "carphone_pristine.mp4"
-        results = measure(args.engines, clip, args.times, args.seed, folder)
+    with prepared(parser, clip="carphone_pristine.mp4") as (args, folder):
+        results = measure(args.engines, args.clip, args.times, args.seed, folder)
     write_report(args.out, "time until the service is back after a SIGSTOP", results)
     if broken := broken_promises(results):
         sys.exit(f"broken: {', '.join(broken)}")

@@ -16,17 +16,15 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._engines import prepared
 from benchmarks._report import write_report
 from benchmarks.kills import REQUEST_TIMEOUT_SECONDS, Service
-from engine_build import build
 from groundserve import Client, GroundserveError
 from groundserve.manifest import MANIFEST_NAME
 
@@ -147,17 +145,8 @@ def main() -> None:
     """Build engines where none are given, and switch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--switches", type=int, default=2)
-    parser.add_argument("--engines", type=Path)
-    parser.add_argument("--clip", type=Path)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if args.engines is None:
-            args.engines = folder / "engines"
-            build(SEEDED_CHECKPOINT, args.engines, profile="cpu")
-        results = measure(args.engines, args.clip or clips / "bikes.mp4", args.switches, folder)
+    with prepared(parser, clip="bikes.mp4") as (args, folder):
+        results = measure(args.engines, args.clip, args.switches, folder)
     write_report(args.out, "requests that fail while another server takes over", results)
     if results["errors"]:
         sys.exit(f"requests failed: {results['errors']}")

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ from groundserve import Client, UnavailableError
 SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
 WAIT_SECONDS = 60.0
+
+
+@contextmanager
+def serving(engines: Path, folder: Path) -> Iterator[Serve]:
+    """Serve for the length of a block, and see that the end of it leaves nothing."""
+    started = Serve(engines, folder)
+    started.wait_until_ready()
+    try:
+        yield started
+        started.stop()
+    finally:
+        started.kill()
 
 
 class Serve:

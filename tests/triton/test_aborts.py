@@ -7,18 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.aborts import ABORTS
-from tests.triton.program import Serve
+from tests.triton.program import Serve, serving
 
 
 @pytest.fixture(scope="module")
 def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
-    started = Serve(engine_dirs["cpu"], tmp_path_factory.mktemp("aborts"))
-    started.wait_until_ready()
-    try:
+    with serving(engine_dirs["cpu"], tmp_path_factory.mktemp("aborts")) as started:
         yield started
-        started.stop()
-    finally:
-        started.kill()
 
 
 @pytest.mark.parametrize("name", ABORTS)

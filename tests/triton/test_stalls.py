@@ -12,7 +12,7 @@ import pytest
 from groundserve.heartbeat import read_heartbeat
 from groundserve.manifest import hash_tree
 from groundserve.serving.stalls import SILENT_SECONDS
-from tests.triton.program import Serve
+from tests.triton.program import Serve, serving
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 
 STUB = "triton_python_backend_stub"
@@ -33,13 +33,8 @@ class TritonPythonModel(_Model):
 
 @pytest.fixture(scope="module")
 def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
-    started = Serve(engine_dirs["cpu"], tmp_path_factory.mktemp("stalls"))
-    started.wait_until_ready()
-    try:
+    with serving(engine_dirs["cpu"], tmp_path_factory.mktemp("stalls")) as started:
         yield started
-        started.stop()
-    finally:
-        started.kill()
 
 
 @pytest.mark.parametrize("model", MODELS)
