@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks._report import write_report
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from train.config import StageConfig, Variant
 from train.digits.base import TOWER_NAME
 from train.digits.dataset import write_grounding_set

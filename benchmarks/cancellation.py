@@ -42,7 +42,7 @@ import tritonclient.grpc
 from benchmarks._report import write_report
 from engine_build import build
 from groundserve import Client, GroundserveError, ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 
 OPTIONS = ScoreOptions(num_frames=300, sampling="infer")

@@ -26,7 +26,7 @@ import tritonclient.grpc
 from benchmarks._report import spread, write_report
 from engine_build import build
 from groundserve import Client, ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 from scripts.make_seeded_checkpoint import VISION, make_checkpoint
 

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from benchmarks._report import write_report
 from benchmarks.segment_cut import run_ffmpeg
 from groundserve import ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.deadline import Deadline
+from groundserve.evaluation.frames import average_precision
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.decode import DaliDecoder
 from python_backend.pipeline import Pipeline
 from train.digits.dataset import write_grounding_set
-from train.evaluation.frames import average_precision
 
 TOP_K = 8
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, top_k=TOP_K)

@@ -39,8 +39,8 @@ from benchmarks._report import spread, write_report
 from engine_build import build
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve import Client, ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.media import VideoIndex
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 from python_backend.chunks import CHUNK_FRAMES, decoded_pixels
 from python_backend.fair_share import LIGHT_PIXELS_VARIABLE

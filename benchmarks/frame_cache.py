@@ -27,20 +27,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks._report import write_report
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.data_record import Media
+from groundserve.evaluation.frames import average_precision
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.manifest import ModelSpec
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.prompts import QueryTokenizer
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder
 from train.data.frame_cache import QUALITY
 from train.data.media import FrameReader
-from train.data.record import Media
 from train.digits.dataset import draw_video
 from train.digits.questions import Question
 from train.digits.render import render_second
-from train.evaluation.frames import average_precision
 from train.trial import cpu_seconds
 
 IMAGE_SIZE = 384

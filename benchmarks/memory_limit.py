@@ -32,8 +32,8 @@ import psutil
 from benchmarks._report import write_report
 from benchmarks.kills import is_alive, kind_of
 from groundserve import Client
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import GroundserveError
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 SIDE_PIXELS = 8192
 NUM_FRAMES = 24

@@ -28,13 +28,13 @@ from engine_build.mixed_precision import (
     _LayerNorm,
     _RMSNorm,
 )
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.config import KNOWN_TOWERS
 from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from groundserve.prompts import QueryTokenizer
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 VISION_KINDS = ("patches", "norm", "activation", "residual", "pooling")
 SCORER_KINDS = ("norm", "activation", "residual", "rotary")

@@ -20,11 +20,11 @@ from typing import Any
 
 from benchmarks._report import write_report
 from benchmarks.gpu.size import FULL
+from groundserve.data_record import Media, Message, Record
 from train.cost import SampleCost
 from train.data.items import Item, guess_num_frames
 from train.data.order import deal, item_generator
 from train.data.reader import draw_grid
-from train.data.record import Media, Message, Record
 from train.stages import grounding
 
 # Records by folder (spec: VideoITG-40K, `video_itg_data.json`), and the seconds of their videos.

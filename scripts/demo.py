@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 BIN = Path(sys.executable).parent
 ASKED_TYPES = ("semantic", "semantic_motion", "order")

@@ -13,8 +13,8 @@ from benchmarks.gpu.models import Bench, relative_error
 from benchmarks.gpu.parity import mask_probe
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import time_call
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.ground.base import PackedGrounder
 

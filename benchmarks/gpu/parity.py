@@ -16,11 +16,11 @@ from benchmarks.gpu.models import (
     random_vision,
     relative_error,
 )
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.manifest import ModelSpec
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.prompts import QueryTokenizer
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder

@@ -1,1 +1,1 @@
-"""The command line: `groundserve score|build|serve|doctor|compare`."""
+"""The command line, a module a command; `main` puts them together."""

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from groundserve.cli._output import print_json, progress, stdout
-from groundserve.cli.gate import GateReport, check_engines
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.profiles import PROFILES
+from groundserve.scoring.gate import GateReport, check_engines
 
 NAME = "build"
 

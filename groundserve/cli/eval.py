@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from groundserve.cli._output import print_json, progress, stderr
-from groundserve.cli.eval_scoring import OPTIONS, ScoredRecords, score_records
 from groundserve.cli.eval_tables import print_downstream, print_moments, print_report
-from groundserve.cli.scorer import open_scorer
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from train.evaluation.control import ControlReport
-    from train.evaluation.records import GroundingRecord
-    from train.evaluation.report import Report, ScoredQuestion
+from groundserve.evaluation.control import ControlReport, make_control_report
+from groundserve.evaluation.qvhighlights import make_moment_report
+from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
+from groundserve.evaluation.records import GroundingRecord, read_grounding_records
+from groundserve.evaluation.report import Report, ScoredQuestion, make_report
+from groundserve.evaluation.scoring import OPTIONS, ScoredRecords, score_records
+from groundserve.scoring.opener import open_scorer
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 NAME = "eval"
 
@@ -152,8 +152,6 @@ class _Source:
 
 
 def _open_records(path: Path, media_root: Path) -> _Source:
-    from train.evaluation.records import read_grounding_records
-
     return _Source(
         path=path,
         media_root=media_root,
@@ -164,7 +162,6 @@ def _open_records(path: Path, media_root: Path) -> _Source:
 
 def _draw_digits(out: Path, *, seed: int, num_videos: int, num_frames: int) -> _Source:
     from train.digits.dataset import VERSION, write_grounding_set
-    from train.evaluation.records import read_grounding_records
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InvalidRequestError(f"--keep must name an empty or new folder, {out} is none")
@@ -205,9 +202,6 @@ def _downstream(
 def _estimate(
     scored: ScoredRecords, *, top_k: int, seed: int
 ) -> tuple[Report, ControlReport | None]:
-    from train.evaluation.control import make_control_report
-    from train.evaluation.report import make_report
-
     if not scored.questions:
         raise InvalidRequestError(
             "frame_num of every record lies past the frames that its video gives at 1 frame a "
@@ -231,9 +225,6 @@ def _print_notes(scored: ScoredRecords) -> None:
 
 
 def _compare_moments(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:
-    from train.evaluation.qvhighlights import make_moment_report
-    from train.evaluation.qvhighlights_files import read_ground_truth, read_predictions
-
     with progress("comparing"):
         report = make_moment_report(
             read_predictions(predictions), read_ground_truth(ground_truth), seed=seed

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 
 from groundserve.cli._output import plain_table, stdout
-
-if TYPE_CHECKING:
-    from train.evaluation.bootstrap import Estimate
-    from train.evaluation.control import ControlReport
-    from train.evaluation.qvhighlights import MomentReport
-    from train.evaluation.report import GroupReport, Report
+from groundserve.evaluation.bootstrap import Estimate
+from groundserve.evaluation.control import ControlReport
+from groundserve.evaluation.qvhighlights import MomentReport
+from groundserve.evaluation.report import GroupReport, Report
 
 _ALL = "all"
 _MOMENT_LABELS = {

@@ -8,12 +8,12 @@ from typing import Annotated, Any, get_args
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
-from groundserve.cli.scorer import open_scorer
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector
 from groundserve.records import append_records, make_record
 from groundserve.results import QueryResult, ScoreResult
+from groundserve.scoring.opener import open_scorer
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.visuals import format_seconds, save_score_plot
 

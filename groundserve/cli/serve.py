@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundserve.cli._output import print_json, progress, stderr, stdout
-from groundserve.cli.gate import GateReport
 from groundserve.manifest import Manifest
+from groundserve.scoring.gate import GateReport
 
 if TYPE_CHECKING:
     from groundserve.serving import TritonServer

@@ -9,12 +9,12 @@ import pytest
 from safetensors.torch import load_file
 
 from engine_build import build
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, UnsupportedError
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.media import MediaWorkers
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.meter import Counts
 

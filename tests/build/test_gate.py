@@ -13,13 +13,13 @@ from benchmarks.gpu.size import FULL
 from engine_build import build
 from engine_build.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import EngineLimits
-from groundserve.cli import gate
-from groundserve.cli.gate import GateReport, check_engines, judge, measure_engines
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError
 from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.embeddings import write_embeddings
+from groundserve.scoring import gate
+from groundserve.scoring.gate import GateReport, check_engines, judge, measure_engines
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.ground import EngineGrounder, TorchGrounder
 

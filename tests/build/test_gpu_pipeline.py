@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.embeddings import write_embeddings
 from groundserve.options import ScoreOptions
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.decode import DaliDecoder
 from python_backend.encode import TensorRTEncoder

@@ -21,11 +21,11 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.config import KNOWN_TOWERS
 from groundserve.modeling.vision import VisionEncoder
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from groundserve.cli.gate import TOLERANCES
 from groundserve.gpu import current_gpu_arch
+from groundserve.scoring.gate import TOLERANCES
 from tests.cli.steps import assert_one_error
 from tests.reference import SET_1
 

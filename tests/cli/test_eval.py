@@ -10,13 +10,13 @@ import av
 import numpy as np
 import pytest
 
-from groundserve.cli.eval_scoring import score_records
 from groundserve.cli.main import main
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.records import GroundingRecord
+from groundserve.evaluation.scoring import score_records
 from groundserve.results import ScoreResult, build_query_results
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.cli.steps import assert_one_error
-from train.evaluation.records import GroundingRecord
 
 CHECKPOINT = str(SHIPPED_CHECKPOINT)
 SECONDS, FPS, SIDE = 6, 4, 64

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 # Bars below the card's figures by more than eight videos can vary.
 MIN_FRAME_AP = 0.8

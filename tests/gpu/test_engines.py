@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from engine_build import build
-from groundserve.cli.gate import check_engines
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
 from groundserve.errors import UnsupportedError
 from groundserve.gpu import current_gpu_arch
+from groundserve.scoring.gate import check_engines
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.engine import EngineDirectory
 

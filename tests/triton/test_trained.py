@@ -10,7 +10,7 @@ import torch
 
 from engine_build import build
 from groundserve import Client, ScoreOptions
-from groundserve.cli.shipped import SHIPPED_CHECKPOINT
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.triton.serve import serve
 from train.data import TrainingData
 from train.digits.dataset import write_grounding_set

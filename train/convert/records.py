@@ -9,13 +9,13 @@ from typing import Any
 
 from PIL import Image
 
+from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from train.config import Stage
 from train.convert.json_list import iterate_json_list
 from train.convert.parts import BadRecord, Outcome, copy_to
 from train.data.conversations import check_placeholders
 from train.data.media import IMAGE_FORMATS
-from train.data.record import parse_record
 
 ROWS_AT_ONCE = 32
 """Of a Parquet file; each holds an image."""
@@ -64,7 +64,7 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
 def _checked(fields: Any, *, place: int, name: str, stage: Stage) -> Outcome:
     record_name = _name_of(fields, place)
     try:
-        record = parse_record(fields, name=record_name, stage=stage)
+        record = parse_record(fields, name=record_name, is_grounding=stage == "grounding")
         check_placeholders(record.messages, has_media=record.media is not None)
     except InvalidRequestError as error:
         return BadRecord(file=name, record=record_name, rule=str(error))

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from groundserve.data_record import Message
 from groundserve.errors import InvalidRequestError
 from groundserve.prompts import IMAGE_PLACEHOLDER, IMAGE_TOKEN_ID
 from train.config import Template
-from train.data.record import Message
 from train.examples import IGNORE_INDEX, Text
 
 SYSTEM_MESSAGE = "You are a helpful assistant."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from train.data.record import Media, Record
+from groundserve.data_record import Media, Record
 from train.data.records import MalformedRecord
 
 UNKNOWN_SECONDS = 100.0

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.data_record import FrameTargets
 from groundserve.errors import InvalidRequestError
-from train.data.record import FrameTargets
 
 
 def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from groundserve.data_record import Media
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
@@ -16,7 +17,6 @@ from groundserve.media import MediaWorkers, OpenVideo, VideoSource
 from groundserve.sampling import sample_frames
 from train.cpus import rank_cpus
 from train.data.frame_cache import FrameCache, SampledFrames
-from train.data.record import Media
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What Pillow may open; some of its other formats start programs."""

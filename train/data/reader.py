@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from groundserve.data_record import Record
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from groundserve.grid import grid_side
 from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
@@ -21,7 +22,6 @@ from train.data.conversations import ConversationTokenizer
 from train.data.items import Item, guess_num_frames
 from train.data.labels import frame_labels, multi_hot
 from train.data.media import FrameReader
-from train.data.record import Record
 from train.data.records import MalformedRecord
 from train.examples import Example, Text
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundserve.data_record import Record, ordinals, parse_record
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
-from train.data.record import Record, ordinals, parse_record
 
 CLIP_SECONDS = 5
 """What one `clip_num` of VideoITG-40K lasts."""
@@ -97,7 +97,7 @@ def _parse(value: object, place: int, stage: Stage) -> Record | MalformedRecord:
     identity = fields.get("id")
     name = f"#{place}" if identity is None else _printable(str(identity))
     try:
-        return parse_record(value, name=name, stage=stage)
+        return parse_record(value, name=name, is_grounding=stage == "grounding")
     except InvalidRequestError as error:
         paths = (fields.get("video"), fields.get("image"))
         path = next((_printable(path) for path in paths if isinstance(path, str)), None)

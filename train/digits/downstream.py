@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from groundserve.deadline import Deadline
+from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.frames import uniform_positions
+from groundserve.evaluation.report import ScoredQuestion
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.modeling.checkpoint import Checkpoint
@@ -32,9 +35,6 @@ from train.digits.questions import NAMES
 from train.digits.render import render_second
 from train.digits.vision import patch_classes
 from train.digits.world import NUM_DIGITS, make_scene
-from train.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
-from train.evaluation.frames import uniform_positions
-from train.evaluation.report import ScoredQuestion
 
 _NUM_SCENES = 400
 _RIDGE = 1e-3

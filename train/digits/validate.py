@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from groundserve.evaluation.frames import average_precision
 from groundserve.modeling.vision import VisionEncoder
 from train.config import StageConfig
 from train.data import TrainingData, Unreadable
-from train.evaluation.frames import average_precision
 from train.layout import open_initial
 from train.models import Trunk, encode_frames
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from tests.reference import REPOSITORY
 from tests.unit.train.convert.published import (
@@ -25,7 +26,6 @@ from tests.unit.train.runs import losses, make_config, metrics
 from train.convert import convert
 from train.convert.parts import Parts
 from train.data.media import FrameReader
-from train.data.record import Media
 from train.loop import train
 from train.stages import STAGES
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from groundserve.data_record import Message
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.prompts import IMAGE_TOKEN_ID
 from tests.reference import SET_1
 from train.data.conversations import ConversationTokenizer
-from train.data.record import Message
 from train.examples import IGNORE_INDEX, Example
 from train.models import CausalModel
 

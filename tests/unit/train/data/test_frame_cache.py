@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
 from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
 from train.data.frame_cache import QUALITY, FrameCache
 from train.data.media import FrameReader
-from train.data.record import Media
 from train.loop import train
 
 VIDEO = Media("video", "a.mp4")

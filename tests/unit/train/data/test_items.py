@@ -1,7 +1,7 @@
 import pytest
 
+from groundserve.data_record import FrameTargets, Media, Message, Record
 from train.data.items import Item, group_records, guess_num_frames
-from train.data.record import FrameTargets, Media, Message, Record
 from train.data.records import MalformedRecord
 
 BAD = MalformedRecord(name="bad", path=None, reason="")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from groundserve.data_record import FrameTargets
 from groundserve.errors import InvalidRequestError
 from train.data.labels import frame_labels, multi_hot
-from train.data.record import FrameTargets
 
 
 def test_frame_labels():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.media._decode import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
 from train.data.media import FrameReader, read_image
-from train.data.record import Media
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@ import logging
 
 import pytest
 
+from groundserve.data_record import FrameTargets, Media, Message, parse_record
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import conversation, question
-from train.data.record import FrameTargets, Media, Message, parse_record
 from train.data.records import MalformedRecord, read_records
 
 TARGETS = {"num": 3, "frames": [[0, 2], []]}
@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def grounding(**fields):
-    return parse_record({"video": "a.mp4", "frame_num": [], **fields}, name="r", stage="grounding")
+    return parse_record({"video": "a.mp4", "frame_num": [], **fields}, name="r", is_grounding=True)
 
 
 def test_grounding_record():
@@ -48,7 +48,7 @@ def test_the_placeholder_of_a_question_is_removed(text, expected):
 
 def test_conversation_record():
     record = parse_record(
-        conversation("<image>\nWhat?", "A cat.", image="b/c.png"), name="r", stage="images"
+        conversation("<image>\nWhat?", "A cat.", image="b/c.png"), name="r", is_grounding=False
     )
     assert record.media == Media("image", "b/c.png")
     assert record.messages == (Message("user", "<image>\nWhat?"), Message("assistant", "A cat."))
@@ -56,23 +56,23 @@ def test_conversation_record():
     assert record.num_words == 1
 
 
-@pytest.mark.parametrize("stage", ["images", "grounding"])
-def test_one_message_from_gpt_at_the_beginning_is_left_out(stage):
+@pytest.mark.parametrize("is_grounding", [False, True])
+def test_one_message_from_gpt_at_the_beginning_is_left_out(is_grounding):
     fields = {"video": "a.mp4", "frame_num": [], **conversation("Who?", "I.")}
     fields["conversations"].insert(0, {"from": "gpt", "value": "Hello."})
-    messages = parse_record(fields, name="r", stage=stage).messages
+    messages = parse_record(fields, name="r", is_grounding=is_grounding).messages
     assert messages[0] == Message("user", "Who?")
 
 
 def test_a_record_without_media_is_text_alone():
     fields = conversation("Who?", "I.", image=None)
-    assert parse_record(fields, name="r", stage="images").media is None
+    assert parse_record(fields, name="r", is_grounding=False).media is None
 
 
-@pytest.mark.parametrize("stage", ["video", "grounding"])
-def test_frame_targets(stage):
+@pytest.mark.parametrize("is_grounding", [False, True])
+def test_frame_targets(is_grounding):
     fields = {**conversation("What?", "A."), "video": "a.mp4", "frame_num": [1]}
-    record = parse_record({**fields, "frame_targets": TARGETS}, name="r", stage=stage)
+    record = parse_record({**fields, "frame_targets": TARGETS}, name="r", is_grounding=is_grounding)
     assert record.frame_targets == FrameTargets(num=3, frames=((0, 2), ()))
 
 
@@ -108,7 +108,7 @@ def test_frame_targets(stage):
 )
 def test_grounding_record_fails(fields, rule):
     with pytest.raises(InvalidRequestError, match=rule):
-        parse_record(fields, name="r", stage="grounding")
+        parse_record(fields, name="r", is_grounding=True)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_grounding_record_fails(fields, rule):
 )
 def test_conversation_record_fails(messages, rule):
     with pytest.raises(InvalidRequestError, match=rule):
-        parse_record({"conversations": messages}, name="r", stage="images")
+        parse_record({"conversations": messages}, name="r", is_grounding=False)
 
 
 def test_clip_num_does_not_stand_for_frame_num():
     fields = {"video": "a.mp4", "question": "What?", "clip_num": [29]}
     with pytest.raises(InvalidRequestError, match=r"give the relevant frames, .* as frame_num"):
-        parse_record(fields, name="r", stage="grounding")
+        parse_record(fields, name="r", is_grounding=True)
 
 
 def test_read_records_keeps_malformed_entries_in_place(write, caplog):
@@ -218,7 +218,7 @@ def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspiciou
     ],
 )
 def test_a_duration_is_a_hint(value, expected):
-    record = parse_record({**question("a.mp4"), "duration": value}, name="", stage="grounding")
+    record = parse_record({**question("a.mp4"), "duration": value}, name="", is_grounding=True)
     assert record.duration == expected
 
 

@@ -9,13 +9,13 @@ import json
 
 import pytest
 
+from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.prompts import IMAGE_TOKEN_ID
 from tests.reference import SET_2
 from train.data import order
 from train.data.conversations import ConversationTokenizer
-from train.data.record import parse_record
 from train.examples import IGNORE_INDEX
 
 RECORDED = json.loads((SET_2 / "training.json").read_text("utf-8"))
@@ -50,7 +50,7 @@ def tokenize(case):
     tokenizer, _ = Checkpoint.open(SET_2 / "videoitg-pad-endoftext").load_tokenizer()
     media = {"image": "a.png"} if case["has_media"] else {}
     fields = {"conversations": case["conversations"], **media}
-    record = parse_record(fields, name="r", stage="images")
+    record = parse_record(fields, name="r", is_grounding=False)
     text = ConversationTokenizer(tokenizer, template=case["template"], pad_token_id=0).text(
         record.messages, has_media=case["has_media"]
     )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from groundserve.evaluation.report import ScoredQuestion
 from train.digits import downstream
 from train.digits.downstream import answer, downstream_report, named_digits
-from train.evaluation.report import ScoredQuestion
 
 
 def test_named_digits():

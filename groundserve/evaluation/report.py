@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
-from train.evaluation.frames import (
+from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+from groundserve.evaluation.frames import (
     average_precision,
     hit_at_1,
     possible_recall,
@@ -21,7 +21,7 @@ from train.evaluation.frames import (
     roc_auc,
     uniform_recall,
 )
-from train.evaluation.spans import top_span_iou
+from groundserve.evaluation.spans import top_span_iou
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

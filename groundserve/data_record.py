@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
 from groundserve.prompts import IMAGE_PLACEHOLDER
-from train.config import Stage
 
 MediaKind = Literal["video", "image"]
 Role = Literal["user", "assistant"]
@@ -69,8 +68,14 @@ class Record:
         return len(self.messages[0].text.replace(IMAGE_PLACEHOLDER, " ").split())
 
 
-def parse_record(fields: object, *, name: str, stage: Stage) -> Record:
-    """Check an entry and take over what training uses.
+def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
+    """Check an entry and take over what training and evaluation use.
+
+    Args:
+        fields: The entry, as JSON has it.
+        name: What `Record.name` is to be.
+        is_grounding: Whether it is of VideoITG-40K, with a question and the frames that answer it
+            (stage 4); else of a file of conversations.
 
     Raises:
         InvalidRequestError: It breaks a rule of the format.
@@ -79,7 +84,7 @@ def parse_record(fields: object, *, name: str, stage: Stage) -> Record:
         raise InvalidRequestError(f"a record must be an object, got {_kind_of(fields)}")
     media = _parse_media(fields)
     frame_targets = _parse_frame_targets(fields.get("frame_targets"))
-    if stage != "grounding":
+    if not is_grounding:
         messages = _parse_conversation(fields.get("conversations"))
         return Record(
             name=name,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
-from train.evaluation.frames import average_precision
-from train.evaluation.report import ScoredQuestion
+from groundserve.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.frames import average_precision
+from groundserve.evaluation.report import ScoredQuestion
 
 
 @dataclass(frozen=True, kw_only=True)

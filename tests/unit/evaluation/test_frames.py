@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.frames import (
+from groundserve.evaluation.frames import (
     average_precision,
     hit_at_1,
     possible_recall,

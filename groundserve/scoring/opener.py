@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from groundserve.cli.shipped import shipped_engine_dir
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError
+from groundserve.scoring.shipped import shipped_engine_dir
 
 
 def open_scorer(

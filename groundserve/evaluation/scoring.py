@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.control import borrow_questions
+from groundserve.evaluation.records import GroundingRecord
+from groundserve.evaluation.report import ScoredQuestion
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.records import append_records, make_record
 from groundserve.results import QueryResult, ScoreResult
-
-if TYPE_CHECKING:
-    from train.evaluation.records import GroundingRecord
-    from train.evaluation.report import ScoredQuestion
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, num_frames=Limits().max_num_frames)
 """The sampling that `frame_num` counts in: rule A at one frame a second, as in training."""
@@ -71,8 +70,6 @@ def score_records(
     Raises:
         InvalidRequestError: A video is missing, or cannot be scored.
     """
-    from train.evaluation.control import borrow_questions
-
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
@@ -135,8 +132,6 @@ def _add(
     answer: QueryResult,
     result: ScoreResult,
 ) -> None:
-    from train.evaluation.report import ScoredQuestion
-
     labels = record.labels(len(result.frame_indices))
     if labels is None:
         return

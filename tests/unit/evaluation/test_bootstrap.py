@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.bootstrap import bootstrap, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.bootstrap import bootstrap, bootstrap_difference, bootstrap_mean
 
 
 def test_the_value_is_the_plain_mean():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.spans import (
+from groundserve.evaluation.spans import (
     best_iou,
     relevant_windows,
     span_iou,

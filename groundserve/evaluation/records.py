@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError
-from train.data.record import parse_record
 
 UNTYPED = "untyped"
 """Type of a record that names none, as the published file does throughout."""
@@ -67,7 +67,7 @@ def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
 
 
 def _parse(value: Any, number: int) -> GroundingRecord:
-    record = parse_record(value, name=f"#{number}", stage="grounding")
+    record = parse_record(value, name=f"#{number}", is_grounding=True)
     # What that stage guarantees.
     assert record.media is not None
     assert record.positive_frames is not None

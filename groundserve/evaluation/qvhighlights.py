@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.bootstrap import Estimate, bootstrap_mean
-from train.evaluation.frames import rank_blocks
-from train.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
-from train.evaluation.spans import best_iou, span_iou
+from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.frames import rank_blocks
+from groundserve.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
+from groundserve.evaluation.spans import best_iou, span_iou
 
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 MAX_PREDICTED_WINDOWS = 10

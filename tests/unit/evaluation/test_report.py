@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.report import ScoredQuestion, make_report, measure_question
+from groundserve.evaluation.report import ScoredQuestion, make_report, measure_question
 
 
 def question(frame_logits, labels, *, video="a.mp4", kind="semantic", text="?"):

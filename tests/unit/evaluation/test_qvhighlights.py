@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from train.evaluation.qvhighlights import (
+from groundserve.evaluation.qvhighlights import (
     IOU_THRESHOLDS,
     highlight_average_precision,
     highlight_hit_at_1,
     make_moment_report,
     moment_average_precision,
 )
-from train.evaluation.qvhighlights_files import read_ground_truth, read_predictions
+from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
 
 
 def average_precision_at(iou, predicted, windows):
