@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks._load import Outcome
 from benchmarks._report import spread, write_report
 from groundserve import Client, ScoreOptions
+from groundserve.options import DEFAULT_NUM_FRAMES
 
 
 def measure(
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--server", required=True, help="grpc://HOST:PORT")
     parser.add_argument("--clients", default="1,4,16", help="numbers of clients, in turn")
     parser.add_argument("--requests", type=int, default=50, help="for each number of clients")
-    parser.add_argument("--num-frames", type=int, default=ScoreOptions().num_frames)
+    parser.add_argument("--num-frames", type=int, default=DEFAULT_NUM_FRAMES)
     parser.add_argument("--by-uri", action="store_true", help="the server reads the files itself")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -39,6 +39,7 @@ from benchmarks._report import spread, write_report
 from engine_build import build
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve import Client, ScoreOptions
+from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
@@ -103,7 +104,7 @@ def honest_gigapixels() -> dict[str, float]:
             codec_name="h264",
             container_name="mp4",
         )
-        plan = FramePlan.make(index, ScoreOptions(), REFERENCE_MODEL)
+        plan = FramePlan.make(index, ScoreOptions(), REFERENCE_MODEL, Limits())
         found[name] = decoded_pixels(plan) / 1e9
     return found
 

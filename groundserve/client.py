@@ -197,6 +197,7 @@ class Client:
             duration_seconds=info["duration_seconds"],
             frame_indices=answer["FRAME_INDICES"],
             pts_seconds=pts_seconds,
+            num_frames=info["num_frames"],
             grid=info["grid"],
             queries=build_query_results(
                 texts,

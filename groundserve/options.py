@@ -15,13 +15,18 @@ Sampling = Literal["eval", "infer"]
 Seek = Literal["exact", "keyframe"]
 Selector = Literal["topk", "spread", "min_gap", "inverse_transform"]
 
+DEFAULT_NUM_FRAMES = 512
+"""Frames of the reference's published numbers, for who does not say how many to score."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
     """One scoring request, apart from its video and its questions."""
 
-    num_frames: int = 512
-    """Ceiling on the sampled frames T, at least 1. A short video gives fewer."""
+    num_frames: int | None = None
+    """Ceiling on the sampled frames T, at least 1. A short video gives fewer. None: 512, or as many
+    as the checkpoint's budget of visual tokens and the server take where that is fewer; the answer
+    says how many that were."""
     sample_fps: float = 1.0
     """Frames per second aimed at, above 0. The real rate is a whole stride in source frames."""
     sampling: Sampling = "eval"
@@ -34,7 +39,8 @@ class ScoreOptions:
     """How the frames are chosen; see `groundserve.selection`."""
 
     def __post_init__(self) -> None:
-        _require_int("num_frames", self.num_frames)
+        if self.num_frames is not None:
+            _require_int("num_frames", self.num_frames)
         _require_int("top_k", self.top_k)
         fps = self.sample_fps
         if isinstance(fps, bool) or not isinstance(fps, int | float):
@@ -52,15 +58,28 @@ class ScoreOptions:
             InvalidRequestError: `num_frames` is above `limits.max_num_frames`. (`top_k` needs no
                 ceiling: it never allocates more than T.)
         """
-        if self.num_frames > limits.max_num_frames:
+        if self.num_frames is not None and self.num_frames > limits.max_num_frames:
             raise InvalidRequestError(
                 f"num_frames must be <= {limits.max_num_frames} on this server, "
                 f"got {shown(self.num_frames)}"
             )
 
+    def most_frames(self, *, vision_token_num: int, limits: Limits) -> int:
+        """Return the ceiling on the sampled frames T that holds for a checkpoint and a server.
+
+        Args:
+            vision_token_num: The checkpoint's budget of visual tokens; a frame needs one at least.
+            limits: Ceilings of the server. A `num_frames` above them is refused by `check`.
+        """
+        if self.num_frames is not None:
+            return self.num_frames
+        return min(DEFAULT_NUM_FRAMES, vision_token_num, limits.max_num_frames)
+
     def to_json(self) -> str:
         """Return the JSON object that `parse_options` reads back."""
-        return json.dumps(asdict(self))
+        # None is left out: absent means the same to every server, of older versions as well.
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(given)
 
 
 def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:

@@ -56,6 +56,8 @@ class ScoreResult:
     """int64 (T,), 0-based source ordinals of the sampled frames, increasing."""
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each is shown, in seconds from the start of the stream."""
+    num_frames: int
+    """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
     grid: int
     """Side g of the token grid: each frame became g*g tokens."""
     queries: list[QueryResult]
@@ -76,6 +78,7 @@ class ScoreResult:
             "duration_seconds": self.duration_seconds,
             "frame_indices": self.frame_indices.tolist(),
             "pts_seconds": self.pts_seconds.tolist(),
+            "num_frames": self.num_frames,
             "grid": self.grid,
             "queries": [query.to_json() for query in self.queries],
             "timing_ms": self.timing_ms,

@@ -139,7 +139,7 @@ class FeatureExtractor:
     def _plan(
         self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
     ) -> FramePlan:
-        plan = FramePlan.make(index, options, self.manifest.model)
+        plan = FramePlan.make(index, options, self.manifest.model, self.limits)
         if questions is not None:
             questions.check_fit(plan.num_visual_tokens)
         return plan
@@ -169,6 +169,7 @@ class FeatureExtractor:
             "num_source_frames": plan.index.num_source_frames,
             "fps": plan.index.average_fps,
             "duration_seconds": plan.index.duration_seconds,
+            "num_frames": plan.num_frames,
             "grid": plan.grid,
             "engine": self.manifest.identity,
             "decoders": decoders,

@@ -214,6 +214,7 @@ class Pipeline:
             duration_seconds=info["duration_seconds"],
             frame_indices=extracted.frame_indices,
             pts_seconds=extracted.pts_seconds,
+            num_frames=info["num_frames"],
             grid=info["grid"],
             queries=build_query_results(
                 texts,

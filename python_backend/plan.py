@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import InvalidRequestError
 from groundserve.grid import grid_side
+from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
@@ -20,6 +22,8 @@ class FramePlan:
 
     index: VideoIndex
     """Of the whole video."""
+    num_frames: int
+    """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
     frame_indices: NDArray[np.int64]
     """int64 (T,), source ordinals, increasing."""
     shift_seconds: float
@@ -28,28 +32,44 @@ class FramePlan:
     """g, tokens along one side of a frame; it depends on T."""
 
     @classmethod
-    def make(cls, index: VideoIndex, options: ScoreOptions, model: ModelSpec) -> FramePlan:
+    def make(
+        cls, index: VideoIndex, options: ScoreOptions, model: ModelSpec, limits: Limits
+    ) -> FramePlan:
         """Sample the frames.
 
         Raises:
-            InvalidRequestError: The sampling rule refuses this video's rate.
+            InvalidRequestError: The sampling rule refuses this video's rate, or `num_frames` gives
+                more frames than the checkpoint's budget has visual tokens.
         """
+        num_frames = options.most_frames(vision_token_num=model.vision_token_num, limits=limits)
         frame_indices = sample_frames(
             index.num_source_frames,
             index.average_fps,
             sampling=options.sampling,
             sample_fps=options.sample_fps,
-            num_frames=options.num_frames,
+            num_frames=num_frames,
         )
         shift_seconds = 0.0
         if options.seek == "keyframe":
             frame_indices, shift_seconds = snap_to_keyframes(
                 frame_indices, index.is_key, index.pts_seconds
             )
+        if len(frame_indices) > model.vision_token_num:
+            raise InvalidRequestError(
+                f"num_frames must be at most {model.vision_token_num}, this checkpoint's budget of "
+                f"visual tokens, for a video that gives {len(frame_indices)} frames; got "
+                f"{num_frames}. Without num_frames, as many are taken as fit"
+            )
         grid = grid_side(
             len(frame_indices), vision_token_num=model.vision_token_num, side=model.side
         )
-        return cls(index=index, frame_indices=frame_indices, shift_seconds=shift_seconds, grid=grid)
+        return cls(
+            index=index,
+            num_frames=num_frames,
+            frame_indices=frame_indices,
+            shift_seconds=shift_seconds,
+            grid=grid,
+        )
 
     @property
     def num_visual_tokens(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.grid import grid_side, pooling_weights
+from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.options import ScoreOptions
 from python_backend.chunks import CHUNK_FRAMES
@@ -36,6 +37,8 @@ def warm_up_grounder(grounder: Grounder, model: ModelSpec) -> None:
 
 def _default_video(model: ModelSpec) -> tuple[int, int]:
     """Return T and g."""
-    num_frames = min(ScoreOptions().num_frames, model.vision_token_num)
+    num_frames = ScoreOptions().most_frames(
+        vision_token_num=model.vision_token_num, limits=Limits()
+    )
     grid = grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
     return num_frames, grid

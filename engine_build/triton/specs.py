@@ -22,6 +22,7 @@ from typing import Literal
 
 from groundserve.errors import InvalidRequestError
 from groundserve.grid import grid_side
+from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, Precision, Profile, ProfileName, get_profile
@@ -347,7 +348,9 @@ def _vision_encoder(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSp
 
 def _encoder_warmup(model: ModelSpec) -> WarmupSpec:
     """A full chunk of a video with the default number of frames: g = 5 with the released model."""
-    num_frames = min(ScoreOptions().num_frames, model.vision_token_num)
+    num_frames = ScoreOptions().most_frames(
+        vision_token_num=model.vision_token_num, limits=Limits()
+    )
     grid = grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
     return WarmupSpec(
         batch_size=MAX_ENCODER_BATCH,

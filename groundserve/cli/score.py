@@ -10,7 +10,7 @@ import typer
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.errors import InvalidRequestError
-from groundserve.options import Sampling, ScoreOptions, Seek, Selector
+from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
 from groundserve.records import append_records, make_record
 from groundserve.results import QueryResult, ScoreResult
 from groundserve.scoring.opener import open_scorer
@@ -40,7 +40,13 @@ def command(
     server: Annotated[
         str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
     ] = None,
-    num_frames: Annotated[int, typer.Option(help="Most frames to score.")] = _DEFAULTS.num_frames,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Most frames to score; else {DEFAULT_NUM_FRAMES}, or as many as the checkpoint "
+            "takes."
+        ),
+    ] = _DEFAULTS.num_frames,
     sample_fps: Annotated[
         float, typer.Option(help="Frames per second to aim at.")
     ] = _DEFAULTS.sample_fps,
@@ -108,6 +114,13 @@ def command(
         draw_contact_sheet(contact_sheet, video, result)
     if plot is not None:
         save_score_plot(plot, result)
+    is_cut = len(result.frame_indices) == result.num_frames < DEFAULT_NUM_FRAMES
+    if num_frames is None and is_cut:
+        stderr.print(
+            f"note: scored {result.num_frames} frames, as many as this checkpoint or server takes; "
+            f"the usual default is {DEFAULT_NUM_FRAMES}",
+            soft_wrap=True,
+        )
     if result.engine.get("note"):
         stderr.print(f"note: {result.engine['note']}")
     if as_json:

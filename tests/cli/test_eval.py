@@ -284,6 +284,7 @@ class FakeScorer:
             duration_seconds=float(self.num_frames),
             frame_indices=places,
             pts_seconds=pts_seconds,
+            num_frames=512,
             grid=1,
             queries=build_query_results(
                 list(queries),

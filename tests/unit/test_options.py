@@ -14,7 +14,7 @@ def test_absent_or_empty_means_all_defaults(text):
 
 def test_defaults_are_the_documented_ones():
     assert ScoreOptions() == ScoreOptions(
-        num_frames=512,
+        num_frames=None,
         sample_fps=1.0,
         sampling="eval",
         seek="exact",
@@ -26,6 +26,11 @@ def test_defaults_are_the_documented_ones():
 def test_json_goes_there_and_back():
     options = ScoreOptions(num_frames=8, sample_fps=2.5, sampling="infer", selector="min_gap")
     assert parse_options(options.to_json(), limits=LIMITS) == options
+
+
+def test_a_number_of_frames_left_open_is_left_out_of_the_json():
+    assert "num_frames" not in ScoreOptions().to_json()
+    assert parse_options('{"num_frames": null}', limits=LIMITS) == ScoreOptions()
 
 
 @pytest.mark.parametrize(

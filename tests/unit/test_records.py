@@ -25,6 +25,7 @@ def make_result():
         duration_seconds=4.0,
         frame_indices=indices,
         pts_seconds=indices / 25,
+        num_frames=512,
         grid=5,
         queries=build_query_results(
             ["Où est le vélo ?"],
@@ -61,6 +62,7 @@ def test_result_json_has_the_documented_keys():
         "duration_seconds",
         "frame_indices",
         "pts_seconds",
+        "num_frames",
         "grid",
         "queries",
         "timing_ms",

@@ -49,6 +49,7 @@ KEYS = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
 
 def plan(*frame_indices: int, grid: int = 2) -> FramePlan:
     return FramePlan(
+        num_frames=512,
         index=INDEX,
         frame_indices=np.array(frame_indices),
         shift_seconds=0.0,

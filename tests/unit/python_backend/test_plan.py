@@ -1,0 +1,66 @@
+"""Which frames a request asks for, and what a checkpoint's budget does to that."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.media import VideoIndex
+from groundserve.options import ScoreOptions
+from python_backend.plan import FramePlan
+from tests.unit.python_backend.cache.test_keys import MANIFEST
+
+DIGITS = replace(MANIFEST.model, vision_token_num=432, side=6)
+RELEASED = replace(MANIFEST.model, vision_token_num=16_384, side=27)
+
+
+def index(seconds: int) -> VideoIndex:
+    num_frames = seconds * 10
+    return VideoIndex(
+        average_fps=10.0,
+        pts_seconds=np.arange(num_frames) / 10,
+        is_key=np.arange(num_frames) % 50 == 0,
+        width=64,
+        height=48,
+        codec_name="h264",
+        container_name="mp4",
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "limits", "seconds", "num_frames", "num_sampled"),
+    [
+        pytest.param(RELEASED, Limits(), 45 * 60, 512, 512, id="the published default"),
+        pytest.param(RELEASED, Limits(), 40, 512, 40, id="a short video"),
+        pytest.param(DIGITS, Limits(), 45 * 60, 432, 432, id="a small budget"),
+        pytest.param(RELEASED, Limits(max_num_frames=100), 45 * 60, 100, 100, id="a low ceiling"),
+    ],
+)
+def test_the_default_number_of_frames_is_what_fits(model, limits, seconds, num_frames, num_sampled):
+    plan = FramePlan.make(index(seconds), ScoreOptions(), model, limits)
+    assert plan.num_frames == num_frames
+    assert len(plan.frame_indices) == num_sampled
+    assert plan.num_visual_tokens <= model.vision_token_num
+
+
+def test_the_default_samples_what_the_same_number_asked_for_does():
+    default = FramePlan.make(index(2700), ScoreOptions(), DIGITS, Limits())
+    asked_for = FramePlan.make(index(2700), ScoreOptions(num_frames=432), DIGITS, Limits())
+    np.testing.assert_array_equal(default.frame_indices, asked_for.frame_indices)
+    assert default.grid == asked_for.grid == 1
+
+
+def test_a_number_that_does_not_fit_is_refused_by_its_name_and_bound():
+    with pytest.raises(InvalidRequestError) as error:
+        FramePlan.make(index(450), ScoreOptions(num_frames=512), DIGITS, Limits())
+    assert str(error.value) == (
+        "num_frames must be at most 432, this checkpoint's budget of visual tokens, for a video "
+        "that gives 450 frames; got 512. Without num_frames, as many are taken as fit"
+    )
+
+
+def test_a_number_past_the_budget_is_kept_where_the_video_gives_fewer_frames():
+    plan = FramePlan.make(index(400), ScoreOptions(num_frames=512), DIGITS, Limits())
+    assert len(plan.frame_indices) == 400
