@@ -29,7 +29,7 @@ from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from tests import media_assets
-from tests.media_assets import Asset, asset_maker
+from tests.media_assets import asset_maker
 from tests.media_assets.mutation import mutate
 
 KINDS = (
@@ -106,7 +106,7 @@ def reset_peak_rss_mib(workers: MediaWorkers) -> float:
     return max([peak_rss_mib(pid) for pid in workers.pids()], default=0.0)
 
 
-def run_kind(asset: Asset, intact: bytes, canary: bytes, seeds: range) -> dict[str, Any]:
+def run_kind(intact: bytes, canary: bytes, seeds: range) -> dict[str, Any]:
     """Read one kind's mutated files, and an intact video after every few."""
     outcomes: list[Outcome] = []
     bad: list[dict[str, object]] = []

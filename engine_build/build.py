@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 import os
 import shutil
@@ -22,9 +21,11 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unsuppo
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     FORMAT_VERSION,
+    GROUNDING_ONNX_NAME,
     MANIFEST_NAME,
     REPOSITORY_NAME,
     TOKENIZER_NAME,
+    VISION_ONNX_NAME,
     Manifest,
     ModelSpec,
     hash_tree,
@@ -192,8 +193,6 @@ def _fill(
     tokenizer, pad_token_id = opened.load_tokenizer()
     tokenizer.save(str(directory / TOKENIZER_NAME))
     model = opened.model_spec(pad_token_id=pad_token_id)
-    processor = {"image_size": model.image_size, "resample": "bicubic", "mean": 0.5, "std": 0.5}
-    (directory / "processor.json").write_text(json.dumps(processor, indent=2) + "\n")
     _write_engines(directory, opened, target, model, on_step)
     on_step("writing the model repository")
     render_repository(target.layout, model, directory / REPOSITORY_NAME)
@@ -224,9 +223,9 @@ def _write_engines(
     engines = target.stages.engines
     if "onnxruntime" in engines:
         on_step("exporting the vision encoder")
-        export_vision_encoder(opened.load_vision(), directory / "vision_encoder.onnx")
+        export_vision_encoder(opened.load_vision(), directory / VISION_ONNX_NAME)
         on_step("exporting the grounding model")
-        export_grounding(opened.load_grounding(), directory / "grounding.onnx")
+        export_grounding(opened.load_grounding(), directory / GROUNDING_ONNX_NAME)
     if "torch" in engines:
         on_step("copying the checkpoint")
         _copy_checkpoint(opened, directory)

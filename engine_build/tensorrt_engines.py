@@ -17,7 +17,7 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME, ModelSpec
 from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.modeling.precision import torch_dtype
 from groundserve.profiles import Precision
@@ -51,7 +51,7 @@ class PlanBuilder:
             self.checkpoint.load_vision(), dtype=torch_dtype(self.precision)
         )
         return self._build(
-            "vision_encoder",
+            VISION_PLAN_NAME,
             lambda graph: export_mixed_vision_encoder(encoder, graph),
             vision_shapes(image_size=self.model.image_size, side=self.model.side),
             num_layers=len(encoder.layers),
@@ -70,7 +70,7 @@ class PlanBuilder:
         scorer = MixedTokenScorer(model, dtype=dtype, max_tokens=max_tokens)
         config = self.checkpoint.config
         return self._build(
-            "grounding",
+            GROUNDING_PLAN_NAME,
             lambda graph: export_token_scorer(scorer, graph),
             token_scorer_shapes(hidden_size=config.hidden_size, max_tokens=max_tokens),
             num_layers=config.num_hidden_layers,
@@ -78,18 +78,18 @@ class PlanBuilder:
 
     def _build(
         self,
-        name: str,
+        plan_name: str,
         export: Callable[[Path], None],
         shapes: Mapping[str, ShapeRange],
         *,
         num_layers: int,
     ) -> PlanReport:
         with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
-            graph = Path(scratch) / f"{name}.onnx"
+            graph = Path(scratch) / "graph.onnx"
             export(graph)
             return build_plan(
                 graph,
-                self.directory / f"{name}.plan",
+                self.directory / plan_name,
                 target=self.target,
                 shapes=shapes,
                 num_layers=num_layers,

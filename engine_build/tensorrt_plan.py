@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import EngineMismatchError, GroundserveError, InvalidRequestError
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 logger = logging.getLogger(__name__)
 
-MAX_FRAMES = 64
-"""Most frames in one run of the vision plan."""
 DEFAULT_MAX_TOKENS = 20_480
 """S of the grounding plan where the checkpoint sets no limit of its own."""
 DEFAULT_WORKSPACE_BYTES = 8 * 1024**3
@@ -77,7 +76,7 @@ class PlanReport:
 
 
 def vision_shapes(*, image_size: int, side: int) -> dict[str, ShapeRange]:
-    """Return the ranges of the vision plan: n 1..64, g 1..side.
+    """Return the ranges of the vision plan: n 1..CHUNK_FRAMES, g 1..side.
 
     Args:
         image_size: S, side of the frames in pixels.
@@ -86,12 +85,14 @@ def vision_shapes(*, image_size: int, side: int) -> dict[str, ShapeRange]:
     frame, grid = (image_size, image_size, 3), min(_OPT_GRID, side)
     return {
         "PIXELS": ShapeRange(
-            min_shape=(1, *frame), opt_shape=(MAX_FRAMES, *frame), max_shape=(MAX_FRAMES, *frame)
+            min_shape=(1, *frame),
+            opt_shape=(CHUNK_FRAMES, *frame),
+            max_shape=(CHUNK_FRAMES, *frame),
         ),
         "POOL": ShapeRange(
             min_shape=(1, 1, side),
-            opt_shape=(MAX_FRAMES, grid, side),
-            max_shape=(MAX_FRAMES, side, side),
+            opt_shape=(CHUNK_FRAMES, grid, side),
+            max_shape=(CHUNK_FRAMES, side, side),
         ),
     }
 

@@ -16,9 +16,17 @@ from groundserve.profiles import PROFILES, Device, Precision, Profile
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
+VISION_ONNX_NAME = "vision_encoder.onnx"
+VISION_PLAN_NAME = "vision_encoder.plan"
+GROUNDING_ONNX_NAME = "grounding.onnx"
+GROUNDING_PLAN_NAME = "grounding.plan"
 EMBEDDINGS_NAME = "grounding_embeddings.safetensors"
 REPOSITORY_NAME = "model_repository"
 FORMAT_VERSION = 3
+CHUNK_FRAMES = 64
+"""Frames that are decoded and encoded at once, and the most of one run of the vision engine: a full
+chunk fills it, so no two are merged, which would be another shape, with features that depend on
+what else was waiting."""
 _HASH_CHUNK_BYTES = 1024**2
 
 

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.grid import pooling_weights
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.media import OpenVideo, Segments
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
+from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
 from python_backend.meter import Meter, count_deaths
@@ -35,12 +36,10 @@ from python_backend.stopwatch import Stopwatch
 
 T = TypeVar("T")
 
-CHUNK_FRAMES = 64
 NUM_SERVED_ENCODES = 2
 """Calls of the model `vision_encoder` that one request of the server has outstanding."""
 
 DecodeFunction = Callable[[Segments], DecodedFrames]
-EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
 
 
 def decoded_pixels(plan: FramePlan) -> int:

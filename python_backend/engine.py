@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.manifest import EMBEDDINGS_NAME, TOKENIZER_NAME, Manifest
+from groundserve.manifest import (
+    EMBEDDINGS_NAME,
+    GROUNDING_ONNX_NAME,
+    GROUNDING_PLAN_NAME,
+    TOKENIZER_NAME,
+    VISION_ONNX_NAME,
+    VISION_PLAN_NAME,
+    Manifest,
+)
 from groundserve.media import MediaWorkers
 from groundserve.prompts import QueryTokenizer
 from groundserve.tensorrt_library import TensorRTTarget
@@ -105,8 +113,8 @@ class EngineDirectory:
                     model = checkpoint.load_vision(dtype=self._dtype, device=device)
                     return TorchEncoder(model, device=device)
                 case "tensorrt":
-                    return TensorRTEncoder(self._open_plan("vision_encoder.plan"))
-            return OnnxRuntimeEncoder(self.path / "vision_encoder.onnx", num_threads=num_threads)
+                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME))
+            return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
         """Open the grounding stage."""
@@ -119,10 +127,10 @@ class EngineDirectory:
                     model = checkpoint.load_grounding(dtype=self._dtype, device=device)
                     return TorchGrounder(model, device=device)
                 case "onnxruntime":
-                    path = self.path / "grounding.onnx"
+                    path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
                 case "tensorrt":
-                    scorer = TensorRTTokenScorer(self._open_plan("grounding.plan"))
+                    scorer = TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
                 case "tensorrt_llm":
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
             return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=device)

@@ -20,9 +20,9 @@ from python_backend.cache import CacheKeys, FeatureCache, VideoCache
 from python_backend.chunks import (
     ChunkRunner,
     DecodeFunction,
-    EncodeFunction,
     decoded_pixels,
 )
+from python_backend.encode import EncodeFunction
 from python_backend.fair_share import FairShare
 from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths

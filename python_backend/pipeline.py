@@ -30,7 +30,7 @@ from python_backend.engine import EngineDirectory
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Grounder, Questions, TorchGrounder, ground_questions
 from python_backend.meter import Counts, Meter
-from python_backend.select import select_frames
+from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
 
 Video = str | os.PathLike[str] | bytes
@@ -202,7 +202,7 @@ class Pipeline:
                 extracted.features, questions, self.grounder, deadline=deadline
             )
         with watch.measure("select"):
-            selection = select_frames(
+            selection = select_for_questions(
                 frame_logits, extracted.frame_indices, options, deadline=deadline
             )
         watch.lap("total")

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
-from groundserve.selection import select_frames as select_for_query
-from groundserve.selection import sigmoid
+from groundserve.selection import select_frames, sigmoid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,7 +23,7 @@ class Selection:
     """int64 (Q, K'), K' = min(K, T), source ordinals, increasing."""
 
 
-def select_frames(
+def select_for_questions(
     frame_logits: NDArray[np.float32],
     frame_indices: NDArray[np.int64],
     options: ScoreOptions,
@@ -49,8 +48,6 @@ def select_frames(
     for row in frame_logits:
         deadline.check()
         selected.append(
-            select_for_query(
-                row, frame_indices, num_selected=options.top_k, selector=options.selector
-            )
+            select_frames(row, frame_indices, num_selected=options.top_k, selector=options.selector)
         )
     return Selection(frame_scores=sigmoid(frame_logits), selected_frames=np.stack(selected))

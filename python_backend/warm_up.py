@@ -9,9 +9,8 @@ import numpy as np
 
 from groundserve.grid import grid_side, pooling_weights
 from groundserve.limits import Limits
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.options import ScoreOptions
-from python_backend.chunks import CHUNK_FRAMES
 from python_backend.encode import VisionEncoder
 from python_backend.ground import Grounder
 

@@ -28,6 +28,7 @@ from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import is_gpu, time_call
 from benchmarks.gpu.variants import guarded
 from engine_build.mixed_precision import MixedVisionEncoder
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.modeling.vision import VisionEncoder
 from python_backend.arrays import to_torch
 from python_backend.cuda import compile_layers, fused_kernels
@@ -36,7 +37,6 @@ HEAD_MULTIPLE = 16
 MLP_MULTIPLE = 128
 _BRANCH_ROUNDINGS = 7
 _PATCH_ROUNDINGS = 2
-_MAX_FRAMES = 64
 _ERROR_FRAMES = 8
 
 
@@ -143,7 +143,7 @@ def measure_vision_variants(bench: Bench) -> PartResult:
     """Hold each variant's features against float32 and its bound, and time it in PyTorch."""
     dtype = torch.bfloat16
     vision = random_vision(bench.size, dtype=dtype, device=bench.device)
-    pixels, pool = _inputs(bench, _MAX_FRAMES)
+    pixels, pool = _inputs(bench, CHUNK_FRAMES)
     few = pixels[:_ERROR_FRAMES], pool[:_ERROR_FRAMES]
     rows: dict[str, Any] = {}
     with torch.inference_mode(), fused_kernels() if is_gpu(bench.device) else nullcontext():
@@ -189,7 +189,7 @@ def measure_vision_plan(bench: Bench, name: str) -> PartResult:
         num_layers = len(encoder.layers)
         built = build_plan(graph, plan, target=target, shapes=shapes, num_layers=num_layers)
         runner = PlanRunner(plan, target)
-    pixels, pool = _inputs(bench, _MAX_FRAMES)
+    pixels, pool = _inputs(bench, CHUNK_FRAMES)
     few = pixels[:_ERROR_FRAMES], pool[:_ERROR_FRAMES].contiguous()
     with torch.inference_mode():
         expected = vision.to(bench.device, torch.float32)(*few)

@@ -13,7 +13,7 @@ from engine_build.triton.specs import (
     model_specs,
 )
 from groundserve.errors import InvalidRequestError
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import VISION_PLAN_NAME, ModelSpec
 
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
@@ -21,10 +21,10 @@ _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as Tri
 def render_repository(layout: RepositoryLayout, model: ModelSpec, out_dir: Path) -> None:
     """Write `<model>/config.pbtxt` and `<model>/1/` for every model of an engine directory.
 
-    A model that Triton's TensorRT backend runs gets its plan as a hard link to `<model>.plan`
-    beside `out_dir`. The plan is stored once, moves with the directory, and is an ordinary file to
-    everybody: what copies files without regard for links makes a second copy that works, where a
-    symbolic link would dangle as soon as the repository is mounted or copied alone.
+    Where Triton's TensorRT backend runs the vision encoder, it gets the plan as a hard link to the
+    one beside `out_dir`. The plan is stored once, moves with the directory, and is an ordinary file
+    to everybody: what copies files without regard for links makes a second copy that works, where
+    a symbolic link would dangle as soon as the repository is mounted or copied alone.
 
     Args:
         layout: The profile, and where and in what its engines run.
@@ -38,7 +38,7 @@ def render_repository(layout: RepositoryLayout, model: ModelSpec, out_dir: Path)
     for spec in model_specs(layout, model):
         version_dir = write_model(spec, out_dir)
         if spec.backend == "tensorrt":
-            _link_plan(out_dir.parent / f"{spec.name}.plan", version_dir / PLAN_NAME)
+            _link_plan(out_dir.parent / VISION_PLAN_NAME, version_dir / PLAN_NAME)
 
 
 def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:

@@ -23,14 +23,11 @@ from typing import Literal
 from groundserve.errors import InvalidRequestError
 from groundserve.grid import grid_side
 from groundserve.limits import Limits
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, Precision, Profile, ProfileName, get_profile
 
 DataType = Literal["UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "STRING"]
-
-MAX_ENCODER_BATCH = 64
-"""Frames in one execution of the vision encoder; no chunk may have more."""
 
 _MAX_WAITING = 16
 """Requests that may wait in the server, wherever, before `admission` refuses the next: so many that
@@ -334,7 +331,7 @@ def _vision_encoder(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSp
         outputs=(
             TensorSpec("FEATURES", layout.features_type, features_dims),  # (n, g*g, D_v)
         ),
-        max_batch_size=MAX_ENCODER_BATCH,
+        max_batch_size=CHUNK_FRAMES,
         # No CUDA graphs for a plan. A graph is captured for one batch size and one g, and g follows
         # from each request's T, so most chunks would miss it; with a lower bound on the shape it
         # would run on padding nobody wrote. The gain is small as well: a batch of 64 computes for
@@ -353,7 +350,7 @@ def _encoder_warmup(model: ModelSpec) -> WarmupSpec:
     )
     grid = grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
     return WarmupSpec(
-        batch_size=MAX_ENCODER_BATCH,
+        batch_size=CHUNK_FRAMES,
         dims={
             "PIXELS": (model.image_size, model.image_size, 3),
             "POOL": (grid, model.side),

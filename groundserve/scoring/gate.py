@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
 from groundserve.grid import grid_side, pooling_weights
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.profiles import Device, Precision
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ MAX_CPU_TFLOP = 5.0
 the engine and as much for PyTorch on two cores. The released model has 390, `digits` 0.01."""
 
 _NUM_FRAMES = 4
-_MAX_FRAMES = 64  # in one run of the vision plan
 _TEXT_LENGTHS = (12, 33)
 _SEED = 20251121
 _FAULTS = {
@@ -268,7 +267,7 @@ def _optimum(model: ModelSpec, opened: Checkpoint) -> _Request:
         return num_frames * grid_side(num_frames, vision_token_num=budget, side=model.side) ** 2
 
     num_tokens = opt_num_tokens(opened.config)
-    counts = range(1, min(_MAX_FRAMES, model.vision_token_num) + 1)
+    counts = range(1, min(CHUNK_FRAMES, model.vision_token_num) + 1)
     # The last token at least is text. A checkpoint may hold fewer tokens than its visual budget.
     fitting = [count for count in counts if num_visual(count) < num_tokens]
     num_frames = max(fitting, key=lambda count: (num_visual(count), count))

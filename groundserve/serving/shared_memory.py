@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
 from groundserve.limits import MIB, Limits
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.serving.repository import feature_bytes, num_instances
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.stubs import Stub
@@ -137,7 +137,7 @@ def _tensor_names(config: ModelConfig) -> set[str]:
 
 
 def _tensor_bytes(config: ModelConfig, model: ModelSpec, limits: Limits) -> int:
-    from python_backend.chunks import CHUNK_FRAMES, NUM_SERVED_ENCODES
+    from python_backend.chunks import NUM_SERVED_ENCODES
 
     chunk = CHUNK_FRAMES * model.image_size**2 * 3
     names = _tensor_names(config)

@@ -1,8 +1,14 @@
 """The vision stage: frames -> pooled features."""
 
-from python_backend.encode.base import VisionEncoder
+from python_backend.encode.base import EncodeFunction, VisionEncoder
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
 from python_backend.encode.tensorrt import TensorRTEncoder
 from python_backend.encode.torch import TorchEncoder
 
-__all__ = ["OnnxRuntimeEncoder", "TensorRTEncoder", "TorchEncoder", "VisionEncoder"]
+__all__ = [
+    "EncodeFunction",
+    "OnnxRuntimeEncoder",
+    "TensorRTEncoder",
+    "TorchEncoder",
+    "VisionEncoder",
+]

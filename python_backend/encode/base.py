@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array
+
+EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
+"""`VisionEncoder.encode` alone: in the server another model's, behind a call."""
 
 
 class VisionEncoder(Protocol):

@@ -14,9 +14,8 @@ import numpy as np
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
-from groundserve.manifest import ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.media import StreamInfo
-from python_backend.chunks import CHUNK_FRAMES
 from python_backend.triton._tensors import Tensors, require
 
 

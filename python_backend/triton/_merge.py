@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from python_backend.arrays import Array, concatenate
-
-EncodeFunction = Callable[[Array, NDArray[np.float32]], Array]
+from python_backend.encode import EncodeFunction
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from groundserve.deadline import Deadline
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.options import parse_options
-from python_backend.select import select_frames
+from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
 from python_backend.triton._checks import check_selection
@@ -44,7 +44,7 @@ class TritonPythonModel:
         check_selection(tensors, limits=self._limits)
         watch = Stopwatch()
         with watch.measure("select"):
-            selection = select_frames(
+            selection = select_for_questions(
                 tensors["FRAME_LOGITS"],
                 tensors["FRAME_INDICES"],
                 options,

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build.triton.specs import MAX_ENCODER_BATCH
 from groundserve.deadline import Deadline
 from groundserve.grid import pooling_weights
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
-from python_backend.chunks import CHUNK_FRAMES
 from tests.exact import open_float64
 from tests.reference import SET_1
 from tests.rounding import in_float32
@@ -23,14 +22,6 @@ def counts(protocol) -> tuple[int, int]:
     """Frames encoded so far, and executions they took."""
     stats = protocol.client.get_inference_statistics("vision_encoder").model_stats[0]
     return stats.inference_count, stats.execution_count
-
-
-def test_a_full_chunk_fills_an_encoder_batch():
-    """Two chunks of a video wait at once; all but the last are full, so no two are merged.
-
-    Merged they would be another shape, and the features would depend on what the queue held.
-    """
-    assert CHUNK_FRAMES == MAX_ENCODER_BATCH
 
 
 @pytest.mark.parametrize("num_frames", [65, 128, 150])

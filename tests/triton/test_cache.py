@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from groundserve.manifest import CHUNK_FRAMES
 from python_backend.cache.verified import SETTLED_NANOSECONDS
-from python_backend.chunks import CHUNK_FRAMES
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import in_parallel, serve
 

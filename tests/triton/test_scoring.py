@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from groundserve.serving import TritonServer
-from python_backend.chunks import CHUNK_FRAMES
 from python_backend.pipeline import Pipeline
 from tests.triton.protocol import Protocol, texts, upload
 

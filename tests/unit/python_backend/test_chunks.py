@@ -19,7 +19,8 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
-from python_backend.chunks import CHUNK_FRAMES, ChunkRunner, decoded_pixels
+from groundserve.manifest import CHUNK_FRAMES
+from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch

@@ -12,12 +12,12 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import Segments, VideoSource
 from groundserve.options import ScoreOptions
 from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
-from python_backend.chunks import CHUNK_FRAMES
 from python_backend.decode import DecodedFrames
 from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
