@@ -22,7 +22,8 @@ class ModelContext:
     engine: EngineDirectory
     """The engine directory that holds the model repository."""
     parameters: dict[str, str]
-    """`parameters` of config.pbtxt; the generated ones have none."""
+    """`parameters` of config.pbtxt, as text: a few models are told what only the repository knows,
+    and an operator may add `engine_dir`."""
     num_instances: int
     """Instances of the model, this one among them."""
     num_threads: int
