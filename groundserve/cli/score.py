@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli.score_records import JsonlFormat, plan_records, write_records
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.errors import InvalidRequestError
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
-from groundserve.records import append_records, make_record
 from groundserve.results import QueryResult, ScoreResult
 from groundserve.scoring.opener import open_scorer
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
@@ -68,11 +68,27 @@ def command(
     ] = DEFAULT_SPAN_GAP_SECONDS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     jsonl: Annotated[
-        Path | None, typer.Option(help="Append the reference's records to this file.")
+        Path | None, typer.Option(help="Add a record of each question to this file.")
     ] = None,
+    jsonl_format: Annotated[
+        str,
+        typer.Option(
+            help=f"Records of --jsonl: {', '.join(get_args(JsonlFormat))}. ranking has all frames, "
+            "best first, whatever --top-k and --selector; selected has what these two choose, in "
+            "time order, and needs --doc-id."
+        ),
+    ] = "ranking",
     doc_id: Annotated[
-        int, typer.Option(help="doc_id of the first question's record; the next ones follow.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Number of the first question in its benchmark; the next questions have N+1, "
+            "N+2, ...  [default: text made of the video's path and the question]",
+            show_default=False,
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace records of --jsonl that have the same id.")
+    ] = False,
     contact_sheet: Annotated[Path | None, typer.Option(help="PNG of the selected frames.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the scores over time.")] = None,
 ) -> None:
@@ -93,6 +109,9 @@ def command(
     )
     if not video.is_file():
         raise InvalidRequestError(f"no such video file: {video}")
+    records = plan_records(
+        jsonl, video, query, jsonl_format=jsonl_format, doc_id=doc_id, replace=replace
+    )
     with (
         progress("loading") as step,
         open_scorer(
@@ -107,9 +126,8 @@ def command(
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
-    if jsonl is not None:
-        pairs = enumerate(result.queries, start=doc_id)
-        append_records(jsonl, [make_record(result, q, doc_id=number) for number, q in pairs])
+    if records is not None:
+        write_records(records, result)
     if contact_sheet is not None:
         draw_contact_sheet(contact_sheet, video, result)
     if plot is not None:

@@ -161,7 +161,7 @@ def test_full_disk_is_1_and_no_traceback(run, monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device", "here")
 
-    monkeypatch.setattr("groundserve.cli.compare.read_records", refuse)
+    monkeypatch.setattr("groundserve.cli.compare.compare_files", refuse)
     code, out, err = run("compare", "file", "file")
     assert (code, out) == (1, "")
     assert_one_error(err, "here: No space left on device")

@@ -1,0 +1,224 @@
+"""Files of records that several processes write: checked before any work, never left half done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import IO
+
+from groundserve.errors import InvalidRequestError
+from groundserve.records.reading import Line, as_read, no_newline, parse_lines, read_lines
+from groundserve.records.record import DocId, Record
+from groundserve.strict_json import shown
+
+
+def check_records(
+    path: str | PathLike[str], doc_ids: Sequence[DocId], *, replace: bool = False
+) -> None:
+    """Find out before any work whether `add_records` can write records with these ids.
+
+    Nothing is written, and no file made.
+
+    Args:
+        path: File of records, or one to be made in a folder that exists.
+        doc_ids: Of the records to come.
+        replace: Whether records that have one of the ids are to be replaced.
+
+    Raises:
+        InvalidRequestError: The file cannot be written, a line of it is not a record, an id is
+            given twice, or is in the file (more than once, with `replace`); the message names the
+            line.
+    """
+    _require_distinct(doc_ids)
+    if _require_writable(path, replace=replace):
+        _find(path, read_lines(path, is_to_grow=True), doc_ids, replace=replace)
+
+
+def add_records(
+    path: str | PathLike[str], records: Sequence[Record], *, replace: bool = False
+) -> None:
+    """Add records to a file that has none of their ids, or replace those that it has.
+
+    Processes that write to one file wait for each other (flock), so that no line is lost, mixed
+    with another or there twice; where the file system has no such locks, let one write at a time.
+    Lines are added in one write. To replace some, the file is written anew under another name,
+    flushed and renamed: killed at any moment, the old or the new file is there as a whole, and at
+    most a `.groundserve-*.partial` beside it. All other lines stay as they are, byte by byte.
+
+    Args:
+        path: The file; made where it is missing.
+        records: To write, each with an id of its own.
+        replace: Put a record in the place of the one that has its id.
+
+    Raises:
+        InvalidRequestError: As `check_records`.
+        OSError: The disk is full, or fails; the file is as it was.
+    """
+    doc_ids = [record.doc_id for record in records]
+    _require_distinct(doc_ids)
+    new = {as_read(record.doc_id): _encode(record) for record in records}
+    with _locked(path) as file:
+        lines = parse_lines(path, file, is_to_grow=True)
+        places = _find(path, lines, doc_ids, replace=replace)
+        replaced = {number: new.pop(doc_id) for doc_id, number in places.items()}
+        added = b"".join(new.values())
+        if replaced:
+            _rewrite(path, file, replaced, added=added)
+        else:
+            _append(file, added)
+
+
+def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None:
+    """Append lines to a file in one write, without a look at the ids in it.
+
+    For a file that grows in many steps, of which `check_records` was asked once. It is locked as
+    in `add_records`.
+
+    Raises:
+        InvalidRequestError: The file cannot be written, or its last line has no end.
+        OSError: The disk is full, or fails; the file is as it was.
+    """
+    with _locked(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            raise no_newline(path, "last line")
+        _append(file, b"".join(map(_encode, records)))
+
+
+def _require_distinct(doc_ids: Sequence[DocId]) -> None:
+    seen: set[DocId] = set()
+    for doc_id in map(as_read, doc_ids):
+        if doc_id in seen:
+            raise InvalidRequestError(f"each record must have its own id, got {doc_id} twice")
+        seen.add(doc_id)
+
+
+def _require_writable(path: str | PathLike[str], *, replace: bool) -> bool:
+    """Return whether the file is there; raise where it could not be written."""
+    real = os.path.realpath(path)
+    folder = os.path.dirname(real)
+    try:
+        mode = os.stat(real).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise _cannot_write(path, error.strerror) from error
+    if mode is not None and not stat.S_ISREG(mode):
+        raise _cannot_write(path, "it is a folder" if stat.S_ISDIR(mode) else "it is no file")
+    if not os.path.isdir(folder):
+        raise _cannot_write(path, f"{folder} is no folder")
+    if mode is not None and not os.access(real, os.R_OK | os.W_OK):
+        raise _cannot_write(path, "it may not be read and written")
+    if (mode is None or replace) and not os.access(folder, os.W_OK | os.X_OK):
+        raise _cannot_write(path, f"{folder} may not be written to")
+    return mode is not None
+
+
+def _find(
+    path: str | PathLike[str], lines: Iterable[Line], doc_ids: Sequence[DocId], *, replace: bool
+) -> dict[DocId, int]:
+    """Return the number of the line of each id that is in the file and may be replaced."""
+    wanted = set(map(as_read, doc_ids))
+    places: dict[DocId, int] = {}
+    for line in lines:
+        if line.doc_id not in wanted:
+            continue
+        where = f"{path}, line {line.number}: doc_id {shown(line.doc_id)} is there already"
+        if not replace:
+            raise InvalidRequestError(f"{where}; replace it (--replace), or write to another file")
+        if line.doc_id in places:
+            raise InvalidRequestError(
+                f"{where}, in line {places[line.doc_id]}; remove one of the two, so that it is "
+                "known which to replace"
+            )
+        places[line.doc_id] = line.number
+    return places
+
+
+@contextmanager
+def _locked(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file to read and append, made where it is missing, and hold its lock."""
+    while True:
+        with _open(path) as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _has_name(file, path):
+                continue  # whoever held the lock has put a new file in the place of this one
+            file.seek(0)
+            try:
+                yield file
+            except OSError as error:  # those of writing name no file
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+            return
+
+
+def _open(path: str | PathLike[str]) -> IO[bytes]:
+    try:
+        return Path(path).open("a+b")
+    except OSError as error:
+        raise _cannot_write(path, error.strerror or error) from error
+
+
+def _has_name(file: IO[bytes], path: str | PathLike[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _append(file: IO[bytes], data: bytes) -> None:
+    descriptor = file.fileno()
+    size = os.fstat(descriptor).st_size
+    try:
+        left = memoryview(data)
+        while left:  # a second time where the disk is all but full
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _rewrite(
+    path: str | PathLike[str], file: IO[bytes], replaced: Mapping[int, bytes], *, added: bytes
+) -> None:
+    """Put a copy in the place of a file, with other lines at some numbers and more at its end."""
+    real = os.path.realpath(path)  # a link stays one
+    folder = os.path.dirname(real)
+    descriptor, partial = tempfile.mkstemp(prefix=".groundserve-", suffix=".partial", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as copy:
+            file.seek(0)
+            copy.writelines(replaced.get(number, raw) for number, raw in enumerate(file, start=1))
+            copy.write(added)
+            copy.flush()
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            os.fsync(descriptor)
+        os.replace(partial, real)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    _flush_names(folder)
+
+
+def _flush_names(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(record: Record) -> bytes:
+    # A video's name need not be UTF-8; escaped, it is JSON still.
+    return (record.to_json_line() + "\n").encode("utf-8", "backslashreplace")
+
+
+def _cannot_write(path: str | PathLike[str], why: object) -> InvalidRequestError:
+    return InvalidRequestError(f"cannot write {os.fspath(path)}: {why}")

@@ -1,0 +1,70 @@
+import hashlib
+import json
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.records import make_doc_id, make_record, make_selection_record
+from tests.results import make_result
+
+
+def test_record_is_the_references():
+    result = make_result()
+    assert make_record(result, result.queries[0], doc_id=7).to_json_line() == (
+        '{"index": [25, 50, 0, 75], "logits": [0.88, 0.88, 0.62, 0.27], "num_frames": 1, '
+        '"contexts": "Où est le vélo ?", "video_path": "bikes.mp4", "doc_id": 7}'
+    )
+
+
+@pytest.mark.parametrize(("top_k", "index"), [(1, [25]), (3, [0, 25, 50]), (9, [0, 25, 50, 75])])
+def test_selection_has_the_chosen_frames_in_time_order(top_k, index):
+    (query,) = make_result(top_k=top_k).queries
+    line = make_selection_record(query, doc_id=7).to_json_line()
+    assert line == json.dumps({"doc_id": 7, "index": index})
+
+
+@pytest.mark.parametrize("doc_id", ["bikes-0123456789ab", "7", True])
+def test_selection_refuses_an_id_that_its_readers_do_not_know(doc_id):
+    (query,) = make_result().queries
+    with pytest.raises(InvalidRequestError, match="must be the question's number in its benchmark"):
+        make_selection_record(query, doc_id=doc_id)
+
+
+def test_id_follows_from_the_fields_of_the_record():
+    record = make_record(make_result(), make_result().queries[0], doc_id="")
+    identity = record.video_path.encode() + b"\0" + record.contexts.encode()
+    assert make_doc_id("bikes.mp4", "Où est le vélo ?") == (
+        "bikes-" + hashlib.sha256(identity).hexdigest()[:12]
+    )
+
+
+def test_id_differs_with_the_path_and_with_the_question():
+    ids = {
+        make_doc_id(video, query)
+        for video in ("a/clip.mp4", "b/clip.mp4", "a/clip.mkv", "a/clip")
+        for query in ("", "When?", "When? ", "when?")
+    }
+    assert len(ids) == 16
+    assert all(doc_id.startswith("clip-") for doc_id in ids)
+
+
+@pytest.mark.parametrize(
+    ("video", "name"),
+    [
+        ("v/12.mp4", "12"),
+        ("v/ .mp4", "video"),
+        ("v/-1.mp4", "1"),
+        ("v/1_000.mp4", "1_000"),
+        ("v/١٢.mp4", "١٢"),
+        ("v/my talk (1).mp4", "my-talk-1"),
+        ("v/\udcff\udcfe.mp4", "video"),
+        ("v/猫の動画.mp4", "猫の動画"),
+        ("v/" + "x" * 200 + ".mp4", "x" * 40),
+    ],
+)
+def test_id_is_short_text_that_no_reader_takes_for_a_number(video, name):
+    doc_id = make_doc_id(video, "When?")
+    assert doc_id[:-13] == name
+    doc_id.encode()
+    with pytest.raises(ValueError, match="invalid literal"):
+        int(doc_id)
