@@ -81,9 +81,8 @@ def command(
     doc_id: Annotated[
         int | None,
         typer.Option(
-            help="Number of the first question in its benchmark; the next questions have N+1, "
-            "N+2, ...  [default: text made of the video's path and the question]",
-            show_default=False,
+            help="Number of the first question in its benchmark; the next ones have N+1, N+2, ...",
+            show_default="text, from the video's path and the question",
         ),
     ] = None,
     replace: Annotated[
