@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -50,8 +50,9 @@ def read_records(path: str | PathLike[str]) -> dict[DocId, list[int]]:
             reference's readers skip a malformed line and fall back to uniform frames.)
     """
     rankings: dict[DocId, list[int]] = {}
-    for line in read_lines(path):
-        rankings.setdefault(line.doc_id, line.index)
+    with opened(path) as lines:
+        for line in lines:
+            rankings.setdefault(line.doc_id, line.index)
     return rankings
 
 
@@ -64,17 +65,10 @@ def read_record_file(path: str | PathLike[str]) -> RecordFile:
     """
     first: dict[DocId, Line] = {}
     num_lines = 0
-    for line in read_lines(path):
-        num_lines += 1
-        earlier = first.setdefault(line.doc_id, line)
-        for name in ("video_path", "contexts"):
-            values = [it.fields[name] for it in (earlier, line) if name in it.fields]
-            if len(values) == 2 and values[0] != values[1]:
-                raise InvalidRequestError(
-                    f"{path}, line {line.number}: doc_id {shown(line.doc_id)} stands for another "
-                    f"question in line {earlier.number} (their {name} differ); give each an id of "
-                    "its own"
-                )
+    with opened(path) as lines:
+        for line in lines:
+            num_lines += 1
+            _require_same_question(path, first.setdefault(line.doc_id, line), line)
     if not first:
         raise InvalidRequestError(f"{path} holds no records")
     return RecordFile(
@@ -83,8 +77,11 @@ def read_record_file(path: str | PathLike[str]) -> RecordFile:
     )
 
 
-def read_lines(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterator[Line]:
-    """Yield the records of a file; `is_to_grow` is that of `parse_lines`.
+@contextmanager
+def opened(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterator[Iterator[Line]]:
+    """Open a file and give its records; `is_to_grow` is that of `parse_lines`.
+
+    It is closed, and its lock gone, where the block ends, whatever ends it.
 
     Raises:
         InvalidRequestError: The file cannot be read, or a line is not a record.
@@ -94,7 +91,7 @@ def read_lines(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterat
             # Never half of what another process is adding; some file systems have no locks.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_SH)
-            yield from parse_lines(path, file, is_to_grow=is_to_grow)
+            yield parse_lines(path, file, is_to_grow=is_to_grow)
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
 
@@ -132,6 +129,17 @@ def no_newline(path: str | PathLike[str], where: str) -> InvalidRequestError:
         f"{path}, {where}: no newline at its end, so it may be cut short; add one, or remove the "
         "line"
     )
+
+
+def _require_same_question(path: str | PathLike[str], earlier: Line, line: Line) -> None:
+    for name in ("video_path", "contexts"):
+        values = [it.fields[name] for it in (earlier, line) if name in it.fields]
+        if len(values) == 2 and values[0] != values[1]:
+            raise InvalidRequestError(
+                f"{path}, line {line.number}: doc_id {shown(line.doc_id)} stands for another "
+                f"question in line {earlier.number} (their {name} differ); give each an id of its "
+                "own"
+            )
 
 
 def _parse(raw: bytes, number: int, *, where: str) -> Line:

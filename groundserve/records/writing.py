@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from groundserve.errors import InvalidRequestError
-from groundserve.records.reading import Line, as_read, no_newline, parse_lines, read_lines
+from groundserve.records.reading import Line, as_read, no_newline, opened, parse_lines
 from groundserve.records.record import DocId, Record
 from groundserve.strict_json import shown
 
@@ -37,7 +37,8 @@ def check_records(
     """
     _require_distinct(doc_ids)
     if _require_writable(path, replace=replace):
-        _find(path, read_lines(path, is_to_grow=True), doc_ids, replace=replace)
+        with opened(path, is_to_grow=True) as lines:
+            _find(path, lines, doc_ids, replace=replace)
 
 
 def add_records(

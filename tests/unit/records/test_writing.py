@@ -81,6 +81,14 @@ def test_an_id_that_is_there_is_named_with_its_line(path, write, doc_id, number)
     assert path.read_bytes() == b"".join(FOREIGN)
 
 
+def test_a_refusal_that_is_kept_does_not_keep_the_lock(path):
+    with pytest.raises(InvalidRequestError, match="is there already") as kept:
+        check_records(path, [1])
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert kept.value.__traceback__ is not None
+
+
 def test_replacing_keeps_all_other_lines(path):
     path.chmod(0o640)
     add_records(path, [record(9, 5), record(2, 7)], replace=True)
