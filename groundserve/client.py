@@ -215,6 +215,24 @@ class Client:
             request_id=request_id,
         )
 
+    def frames(
+        self,
+        video: str | PathLike[str] | bytes,
+        frame_indices: Sequence[int] | NDArray[np.integer],
+        *,
+        longest_side: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video, such as `QueryResult.selected_frames`, without a server.
+
+        Returns:
+            uint8 (K, H, W, 3), RGB, in time order; see `groundserve.frames.read_frames`, also for
+            the arguments and the errors.
+        """
+        # Media code is for Linux; scoring on a server is for any client.
+        from groundserve.frames import read_frames
+
+        return read_frames(video, frame_indices, longest_side=longest_side)
+
     def is_ready(self) -> bool:
         """Tell whether the server answers and has the model loaded; False once closed."""
         try:
