@@ -271,13 +271,6 @@ def test_files_are_made_as_any_others(tmp_path):
     assert modes == [0o640, 0o640]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(InvalidRequestError, match="Permission denied"):
-        FrameFiles(tmp_path, VFR)
-
-
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_file_as_the_folder_is_refused(place, tmp_path):
     (tmp_path / "file").touch()
@@ -285,7 +278,7 @@ def test_a_file_as_the_folder_is_refused(place, tmp_path):
         FrameFiles(tmp_path / place, VFR)
 
 
-def test_a_folder_on_a_read_only_system_is_refused():
+def test_a_folder_that_cannot_be_made_is_refused():
     with pytest.raises(InvalidRequestError, match="cannot write frames to /proc/frames: "):
         FrameFiles("/proc/frames", VFR)
 

@@ -45,7 +45,7 @@ def iterate(video: Path, frame_indices: list[int], **options: int) -> list[np.nd
     return list(iterate_frames(video, frame_indices, limits=Limits(), deadline=deadline, **options))
 
 
-@pytest.mark.parametrize("name", ["bikes", "bigbuckbunny", "carphone_pristine", "rotated", "vfr"])
+@pytest.mark.parametrize("name", ["bikes", "rotated", "vfr"])
 def test_frames_are_those_of_a_full_decode(name: str, clips: dict[str, Path]) -> None:
     whole = decode_whole_file(clips[name])
     frame_indices = np.unique(np.linspace(0, len(whole) - 1, 9).astype(np.int64))
