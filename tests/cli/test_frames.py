@@ -7,18 +7,43 @@ import os
 import re
 import shlex
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.command import run_cli
+from groundserve.cli.main import main
 from tests.cli.steps import assert_one_error, read_steps
 from tests.media_assets.whole_file import decode_whole_file
 from tests.reference import REPOSITORY
 
 FRAMES_MD = (REPOSITORY / "docs" / "frames.md").read_text("utf-8")
+
+
+class Finished(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Finished]:
+    """Run the command line in this process and in a folder of the test's own."""
+
+    def run(*args: object) -> Finished:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["groundserve", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Finished(ended.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 def example(kind: str) -> str:
@@ -27,7 +52,7 @@ def example(kind: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["rotated", "vfr"])
-def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_path):
+def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_path, run_cli):
     finished = run_cli(
         *("score", clips[name], "--engines", engine_dirs["cpu"], "--top-k", 3, "--json"),
         *("--query", "a man", "--query", "a tree", "--frames", tmp_path / "frames"),
@@ -64,21 +89,20 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
         (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_any_work(args, message, clips, tmp_path):
+def test_what_cannot_be_written_is_refused_before_any_work(args, message, clips, tmp_path, run_cli):
     (tmp_path / "file").touch()
     # Loading these engines would fail with another message.
     command = ["score", clips["vfr"], "--query", "x", "--engines", "none", *args]
-    finished = run_cli(*command, cwd=tmp_path)
+    finished = run_cli(*command)
     assert finished.code == 2
     assert_one_error(finished.stderr, message)
     assert read_steps(finished.stderr) == []
 
 
 def test_the_documentations_lines_from_a_question_to_messages(
-    engine_dirs, clips, tmp_path, monkeypatch
+    engine_dirs, clips, tmp_path, run_cli
 ):
     shutil.copyfile(clips["bikes"], tmp_path / "bikes.mp4")
-    monkeypatch.chdir(tmp_path)
     program, *args = shlex.split(example("shell"))
     assert program == "groundserve"
     finished = run_cli(*args, "--engines", engine_dirs["cpu"])

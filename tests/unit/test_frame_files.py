@@ -48,6 +48,7 @@ def answer(*selected: list[int], video: str = "vfr.mp4") -> ScoreResult:
         duration_seconds=150.0,
         frame_indices=FRAME_INDICES,
         pts_seconds=PTS_SECONDS,
+        num_frames=10,
         grid=3,
         queries=queries,
         timing_ms={},
