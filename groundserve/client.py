@@ -50,6 +50,8 @@ from groundserve.triton_messages import (
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
 
+    from groundserve.frames import FrameIndices
+
 T = TypeVar("T")
 
 MODEL_NAME = "videoitg"
@@ -218,7 +220,7 @@ class Client:
     def frames(
         self,
         video: str | PathLike[str] | bytes,
-        frame_indices: Sequence[int] | NDArray[np.integer],
+        frame_indices: FrameIndices,
         *,
         longest_side: int | None = None,
     ) -> NDArray[np.uint8]:

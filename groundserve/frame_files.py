@@ -104,14 +104,14 @@ class FrameFiles:
         if taken := sorted(name for name in names if name.startswith(f"{self._prefix}_")):
             raise self._exists(taken[0])
 
-    def write(self, result: ScoreResult, *, limits: Limits | None = None) -> Path:
+    def write(self, result: ScoreResult) -> Path:
         """Decode each selected frame once, and write an image for each question that selected it.
 
-        Images are made in a hidden folder beside, and moved when the last is complete.
+        Images are made in a hidden folder inside, and moved when the last is complete. Each frame
+        may take `Limits.max_request_seconds`.
 
         Args:
             result: The video's answer.
-            limits: Ceilings on the video; each frame may take `max_request_seconds`.
 
         Returns:
             The index: JSON Lines, one `FrameEntry` a line, by question, then time.
@@ -127,7 +127,7 @@ class FrameFiles:
         try:
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
                 hidden = Path(folder)
-                self._write_images(hidden, entries, limits or Limits())
+                self._write_images(hidden, entries)
                 # A video's name need not be UTF-8; escaped, it is JSON still.
                 (hidden / index_name).write_text(
                     "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries),
@@ -165,7 +165,8 @@ class FrameFiles:
             for rank, ordinal, seconds, score in _ranked(query, result.frame_indices)
         ]
 
-    def _write_images(self, folder: Path, entries: list[FrameEntry], limits: Limits) -> None:
+    def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
+        limits = Limits()
         names: dict[int, list[str]] = {}
         for entry in entries:
             names.setdefault(entry.frame_index, []).append(entry.file)
@@ -183,7 +184,7 @@ class FrameFiles:
                     (folder / name).write_bytes(image)
 
     def _move(self, folder: Path, names: list[str]) -> None:
-        """Move files out of a folder beside; none of them where one cannot be moved."""
+        """Move files out of a folder inside; none of them where one cannot be moved."""
         moved: list[Path] = []
         try:
             for name in names:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from groundserve.media import MediaWorkers, VideoIndex, VideoSource
 from groundserve.media.index import check_frame_indices
 
 Video = str | os.PathLike[str] | bytes
-FrameIndices = Sequence[int] | NDArray[np.integer]
+FrameIndices = Sequence[int] | NDArray[np.integer[Any]]
 
 MAX_ARRAY_BYTES = 2 * GIB
 """What the array of one call may take: 345 frames of 1080p, 21 of 8K."""
@@ -98,7 +99,7 @@ def iterate_frames(
     longest_side: int | None = None,
     limits: Limits,
     deadline: Deadline,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8], None, None]:
     """Yield one frame after another, so that no more than a few are in memory.
 
     Args:
@@ -153,7 +154,9 @@ def _parse_indices(frame_indices: FrameIndices) -> NDArray[np.int64]:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return bool(value >= 1)
 
 
 def _open(video: Video, limits: Limits) -> VideoSource:

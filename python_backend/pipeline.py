@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from groundserve._version import __version__
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
-from groundserve.frames import read_frames
+from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
@@ -235,7 +235,7 @@ class Pipeline:
     def frames(
         self,
         video: Video,
-        frame_indices: Sequence[int] | NDArray[np.integer],
+        frame_indices: FrameIndices,
         *,
         longest_side: int | None = None,
     ) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,7 @@ class VideoIndex:
         return float(self.pts_seconds[-1] - self.pts_seconds[0]) + 1 / self.average_fps
 
 
-def check_frame_indices(
-    frame_indices: NDArray[np.generic], num_source_frames: int | None = None
-) -> None:
+def check_frame_indices(frame_indices: NDArray[Any], num_source_frames: int | None = None) -> None:
     """Check ordinals, against the frames of the video where their number is known.
 
     Raises:

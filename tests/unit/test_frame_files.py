@@ -135,7 +135,7 @@ def test_names_sort_by_question_rank_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr(
         frame_files.FrameFiles,
         "_write_images",
-        lambda files, folder, entries, limits: [(folder / e.file).touch() for e in entries],
+        lambda files, folder, entries: [(folder / e.file).touch() for e in entries],
     )
     result = answer(list(range(0, 100, 10)))
     result.queries.extend(result.queries * 9)
