@@ -83,6 +83,14 @@ def test_how_many_are_decoded_together_does_not_change_frames(
     assert decoded == [10, 3, 3, 3, 1]
 
 
+def test_what_is_cut_at_a_time_does_not_change_frames(clips: dict[str, Path]) -> None:
+    wanted = range(0, 250, 25)
+    one_segment = replace(Limits(), max_upload_bytes=1)  # at a time; files may be larger
+    np.testing.assert_array_equal(
+        read_frames(clips["bikes"], wanted, limits=one_segment), read_frames(clips["bikes"], wanted)
+    )
+
+
 @pytest.mark.parametrize("video", [ROTATED, VFR], ids=["portrait", "landscape"])
 def test_longest_side_shrinks_as_pillow_does(video: Path) -> None:
     (full,) = read_frames(video, [7])
