@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -70,24 +71,24 @@ def read_frames(
             f"got {len(indices)}; ask for fewer at a time"
         )
     frames: NDArray[np.uint8] | None = None
-    for number, frame in enumerate(
-        iterate_frames(
-            video,
-            indices,
-            longest_side=longest_side,
-            limits=limits,
-            deadline=Deadline.after(limits.max_request_seconds),
-        )
-    ):
-        if frames is None:
-            frames = _empty(len(indices), frame)
-        if frame.shape != frames.shape[1:]:
-            raise MediaError(
-                f"the video's frames differ in size: frame {indices[number]} is "
-                f"{_size(frame)}, frame {indices[0]} {_size(frames[0])}; ask for them in calls of "
-                "their own"
-            )
-        frames[number] = frame
+    decoded = iterate_frames(
+        video,
+        indices,
+        longest_side=longest_side,
+        limits=limits,
+        deadline=Deadline.after(limits.max_request_seconds),
+    )
+    with closing(decoded):
+        for number, frame in enumerate(decoded):
+            if frames is None:
+                frames = _empty(len(indices), frame)
+            if frame.shape != frames.shape[1:]:
+                raise MediaError(
+                    f"the video's frames differ in size: frame {indices[number]} is "
+                    f"{_size(frame)}, frame {indices[0]} {_size(frames[0])}; ask for them in calls "
+                    "of their own"
+                )
+            frames[number] = frame
     assert frames is not None, "there is a frame, or an error"
     return frames
 
