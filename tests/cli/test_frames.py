@@ -89,14 +89,15 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
         (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_any_work(args, message, clips, tmp_path, run_cli):
+def test_what_cannot_be_written_is_refused_before_any_work(
+    args, message, engine_dirs, clips, tmp_path, run_cli
+):
     (tmp_path / "file").touch()
-    # Loading these engines would fail with another message.
-    command = ["score", clips["vfr"], "--query", "x", "--engines", "none", *args]
-    finished = run_cli(*command)
+    command = ["score", clips["vfr"], "--query", "x", "--engines", engine_dirs["cpu"]]
+    finished = run_cli(*command, *args)
     assert finished.code == 2
     assert_one_error(finished.stderr, message)
-    assert read_steps(finished.stderr) == []
+    assert read_steps(finished.stderr) == []  # nothing was loaded
 
 
 def test_the_documentations_lines_from_a_question_to_messages(
@@ -120,7 +121,8 @@ def test_the_documentations_lines_from_a_question_to_messages(
             assert image.size == (640, 272)
     assert message["content"][-1]["text"] == "When is a parked bicycle shown?"
 
-    again = run_cli(*args, "--engines", "none")
+    again = run_cli(*args, "--engines", engine_dirs["cpu"])
     assert again.code == 2
+    assert read_steps(again.stderr) == []
     assert_one_error(again.stderr, "exists: frames of this video were written there before")
     assert len(os.listdir("frames")) == 5
