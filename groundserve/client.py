@@ -50,6 +50,8 @@ from groundserve.triton_messages import (
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput, InferResult
 
+    from groundserve.frames import FrameIndices
+
 T = TypeVar("T")
 
 MODEL_NAME = "videoitg"
@@ -214,6 +216,24 @@ class Client:
             engine=info["engine"],
             request_id=request_id,
         )
+
+    def frames(
+        self,
+        video: str | PathLike[str] | bytes,
+        frame_indices: FrameIndices,
+        *,
+        longest_side: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video, such as `QueryResult.selected_frames`, without a server.
+
+        Returns:
+            uint8 (K, H, W, 3), RGB, in time order; see `groundserve.frames.read_frames`, also for
+            the arguments and the errors.
+        """
+        # Media code is for Linux; scoring on a server is for any client.
+        from groundserve.frames import read_frames
+
+        return read_frames(video, frame_indices, longest_side=longest_side)
 
     def is_ready(self) -> bool:
         """Tell whether the server answers and has the model loaded; False once closed."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from groundserve._version import __version__
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
+from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
@@ -230,6 +231,21 @@ class Pipeline:
             timing_ms={**info["timing_ms"], **watch.timing_ms},
             engine=info["engine"],
         )
+
+    def frames(
+        self,
+        video: Video,
+        frame_indices: FrameIndices,
+        *,
+        longest_side: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a video, such as `QueryResult.selected_frames`.
+
+        Returns:
+            uint8 (K, H, W, 3), RGB, in time order; see `groundserve.frames.read_frames`, also for
+            the arguments and the errors.
+        """
+        return read_frames(video, frame_indices, longest_side=longest_side, limits=self.limits)
 
     def features(
         self,

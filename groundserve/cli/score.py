@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli.frames import check_frames, write_frames
 from groundserve.cli.score_records import JsonlFormat, plan_records, write_records
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.errors import InvalidRequestError
@@ -90,6 +91,12 @@ def command(
     ] = False,
     contact_sheet: Annotated[Path | None, typer.Option(help="PNG of the selected frames.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the scores over time.")] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Folder for the selected frames as images, with an index.")
+    ] = None,
+    frames_format: Annotated[
+        str | None, typer.Option(help="Images of --frames: png (default) or jpeg.")
+    ] = None,
 ) -> None:
     """Score a video's frames for one or more questions.
 
@@ -111,6 +118,7 @@ def command(
     records = plan_records(
         jsonl, video, query, jsonl_format=jsonl_format, doc_id=doc_id, replace=replace
     )
+    frame_files = check_frames(frames, frames_format, video=video)
     with (
         progress("loading") as step,
         open_scorer(
@@ -131,6 +139,7 @@ def command(
         draw_contact_sheet(contact_sheet, video, result)
     if plot is not None:
         save_score_plot(plot, result)
+    written = write_frames(frame_files, result)
     is_cut = len(result.frame_indices) == result.num_frames < DEFAULT_NUM_FRAMES
     if num_frames is None and is_cut:
         stderr.print(
@@ -141,9 +150,11 @@ def command(
     if result.engine.get("note"):
         stderr.print(f"note: {result.engine['note']}")
     if as_json:
-        print_json(result.to_json())
+        print_json(result.to_json() | written)
     else:
         print_result(result)
+        if written:
+            stdout.print(f"frames: {written['frames_index']}", markup=False, soft_wrap=True)
 
 
 def print_result(result: ScoreResult) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import MediaError
+from groundserve.errors import InvalidRequestError, MediaError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,3 +56,26 @@ class VideoIndex:
     def duration_seconds(self) -> float:
         """From the first frame's time to the last one's, which is shown for 1 / `average_fps`."""
         return float(self.pts_seconds[-1] - self.pts_seconds[0]) + 1 / self.average_fps
+
+
+def check_frame_indices(frame_indices: NDArray[Any], num_source_frames: int | None = None) -> None:
+    """Check ordinals, against the frames of the video where their number is known.
+
+    Raises:
+        InvalidRequestError: They are not int64 with shape (m,), m >= 1, not strictly increasing, or
+            outside [0, `num_source_frames`).
+    """
+    if frame_indices.ndim != 1 or frame_indices.dtype != np.int64 or not len(frame_indices):
+        raise InvalidRequestError(
+            "frame_indices must be int64 with shape (m,), m >= 1, "
+            f"got {frame_indices.dtype.name} with shape {frame_indices.shape}"
+        )
+    if np.any(frame_indices[1:] <= frame_indices[:-1]):
+        raise InvalidRequestError(
+            "frame_indices must be strictly increasing; numpy.unique makes them so"
+        )
+    first, last = int(frame_indices[0]), int(frame_indices[-1])
+    if num_source_frames is not None and (first < 0 or last >= num_source_frames):
+        raise InvalidRequestError(
+            f"frame_indices must be 0 to {num_source_frames - 1}, got {first} to {last}"
+        )

@@ -25,7 +25,7 @@ from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
-from groundserve.media.index import VideoIndex
+from groundserve.media.index import VideoIndex, check_frame_indices
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
@@ -55,7 +55,7 @@ class OpenVideo:
             InvalidRequestError: Other ordinals.
             MediaError: The file cannot be cut there.
         """
-        _check_frame_indices(frame_indices, self.index.num_source_frames)
+        check_frame_indices(frame_indices, self.index.num_source_frames)
         answer = self._worker.call(
             "cut",
             deadline=self._deadline,
@@ -233,18 +233,3 @@ def _let_go(worker: WorkerProcess) -> None:
     if worker.pid is not None:
         with suppress(DeadlineExceededError, UnavailableError):
             worker.call("close", deadline=Deadline.after(_CLOSE_SECONDS))
-
-
-def _check_frame_indices(frame_indices: NDArray[np.int64], num_source_frames: int) -> None:
-    if frame_indices.ndim != 1 or frame_indices.dtype != np.int64 or not len(frame_indices):
-        raise InvalidRequestError(
-            "frame_indices must be int64 with shape (m,), m >= 1, "
-            f"got {frame_indices.dtype.name} with shape {frame_indices.shape}"
-        )
-    if np.any(np.diff(frame_indices) <= 0):
-        raise InvalidRequestError("frame_indices must be strictly increasing")
-    first, last = int(frame_indices[0]), int(frame_indices[-1])
-    if first < 0 or last >= num_source_frames:
-        raise InvalidRequestError(
-            f"frame_indices must be 0 to {num_source_frames - 1}, got {first} to {last}"
-        )

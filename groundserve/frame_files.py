@@ -1,0 +1,251 @@
+"""The selected frames of an answer as image files in a folder, with an index of them.
+
+talk-1a2b3c4d_q1_r02_0041s250.png    video talk, question 1, second best frame, shown at 41.250 s
+talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.frames import iterate_frames
+from groundserve.limits import Limits
+from groundserve.results import QueryResult, ScoreResult
+from groundserve.selection import best_first
+
+ImageFormat = Literal["png", "jpeg"]
+
+_SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg"}
+_SAVE_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
+    # Lossless at any level; at 1 a frame of 1080p takes a quarter of the time that 6 takes.
+    "png": {"compress_level": 1},
+    "jpeg": {"quality": 95, "subsampling": "4:4:4"},
+}
+_MAX_STEM_BYTES = 100
+"""Of a video's name in a file's: file systems allow 255 bytes for all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameEntry:
+    """One image: a line of the index."""
+
+    file: str
+    """Name in the folder that the index is in."""
+    video: str
+    """The video as the caller named it."""
+    question: int
+    """1 is the question asked first."""
+    query: str
+    """The question as asked."""
+    rank: int
+    """1 is the question's best frame by score; of equal scores the earlier is better."""
+    frame_index: int
+    """0-based ordinal in the video."""
+    seconds: float
+    """When the frame is shown."""
+    score: float
+    """In [0, 1]."""
+
+
+class FrameFiles:
+    """Writes the selected frames of one video into a folder, all of them or none."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        video: str | os.PathLike[str],
+        *,
+        image_format: ImageFormat = "png",
+    ) -> None:
+        """Make the folder where it is missing, and see that it can be written to.
+
+        Args:
+            directory: Folder of the images; those of other videos may be in it.
+            video: Path of a local file.
+            image_format: "png" or "jpeg" (quality 95, colour not subsampled).
+
+        Raises:
+            InvalidRequestError: It is no folder, cannot be written to, or has frames of this video
+                already; or the format is unknown.
+        """
+        if image_format not in get_args(ImageFormat):
+            raise InvalidRequestError(
+                f"the format of frames must be one of {', '.join(get_args(ImageFormat))}, "
+                f"got {image_format!r}"
+            )
+        self._directory = Path(directory)
+        self._video = Path(video)
+        self._format: ImageFormat = image_format
+        self._prefix = file_prefix(self._video)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._directory):  # nothing of it is left, also after a kill
+                pass
+            names = os.listdir(self._directory)
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot write frames to {self._directory}: {error.strerror}"
+            ) from error
+        if taken := sorted(name for name in names if name.startswith(f"{self._prefix}_")):
+            raise self._exists(taken[0])
+
+    def write(self, result: ScoreResult) -> Path:
+        """Decode each selected frame once, and write an image for each question that selected it.
+
+        Images are made in a hidden folder inside, and moved when the last is complete. Each frame
+        may take `Limits.max_request_seconds`.
+
+        Args:
+            result: The video's answer.
+
+        Returns:
+            The index: JSON Lines, one `FrameEntry` a line, by question, then time.
+
+        Raises:
+            InvalidRequestError: A file of that name has appeared meanwhile; nothing of it is
+                changed.
+            GroundserveError: The disk is full, or the folder can no longer be written to; see
+                `read_frames` for what is wrong with the video.
+        """
+        entries = self._entries(result)
+        index_name = f"{self._prefix}_index.jsonl"
+        try:
+            with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
+                hidden = Path(folder)
+                self._write_images(hidden, entries)
+                # A video's name need not be UTF-8; escaped, it is JSON still.
+                (hidden / index_name).write_text(
+                    "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries),
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                )
+                self._move(hidden, [*(entry.file for entry in entries), index_name])
+        except GroundserveError:  # some are OSErrors too
+            raise
+        except OSError as error:
+            raise GroundserveError(
+                f"cannot write frames to {self._directory}: {error.strerror}"
+            ) from error
+        return self._directory / index_name
+
+    def _entries(self, result: ScoreResult) -> list[FrameEntry]:
+        queries = result.queries
+        question_digits = len(str(len(queries)))
+        rank_digits = len(str(max(len(query.selected_frames) for query in queries)))
+        last_seconds = max(float(query.selected_seconds.max()) for query in queries)
+        second_digits = len(str(int(max(0.0, last_seconds))))
+        return [
+            FrameEntry(
+                file=f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
+                f"{_clock(seconds, second_digits)}{_SUFFIXES[self._format]}",
+                video=result.video,
+                question=question,
+                query=query.query,
+                rank=rank,
+                frame_index=ordinal,
+                seconds=seconds,
+                score=score,
+            )
+            for question, query in enumerate(queries, start=1)
+            for rank, ordinal, seconds, score in _ranked(query, result.frame_indices)
+        ]
+
+    def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
+        limits = Limits()
+        names: dict[int, list[str]] = {}
+        for entry in entries:
+            names.setdefault(entry.frame_index, []).append(entry.file)
+        frame_indices = sorted(names)
+        frames = iterate_frames(
+            self._video,
+            frame_indices,
+            limits=limits,
+            deadline=Deadline.after(limits.max_request_seconds * len(frame_indices)),
+        )
+        with closing(frames):
+            for ordinal, frame in zip(frame_indices, frames, strict=True):
+                image = _encode(frame, self._format)
+                for name in names[ordinal]:
+                    (folder / name).write_bytes(image)
+
+    def _move(self, folder: Path, names: list[str]) -> None:
+        """Move files out of a folder inside; none of them where one cannot be moved."""
+        moved: list[Path] = []
+        try:
+            for name in names:
+                target = self._directory / name
+                # Renaming would replace what is there, and not every file system has hard links.
+                with target.open("xb"):
+                    moved.append(target)
+                os.replace(folder / name, target)
+        except BaseException as error:
+            for path in moved:
+                path.unlink(missing_ok=True)
+            if isinstance(error, FileExistsError):
+                raise self._exists(name) from None
+            raise
+
+    def _exists(self, name: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"{self._directory / name} exists: frames of this video were written there before; "
+            f"remove {self._prefix}_* or name another folder"
+        )
+
+
+def file_prefix(video: Path) -> str:
+    """Return what the names of a video's files begin with: a readable part, and eight characters.
+
+    The readable part is the video's name without its ending, of which letters and digits of any
+    script, `-` and `_` are kept. The eight are of the SHA-256 of its absolute path, links resolved:
+    the same for the same file however it is named, other for its namesakes in other folders.
+    """
+    words = re.sub(r"[^\w-]+", "_", video.stem)  # nor surrogates: bytes that are not UTF-8
+    # A leading hyphen would be an option to whoever is given the name.
+    stem = words.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip("_-") or "video"
+    path = os.fsencode(os.path.realpath(video))
+    return f"{stem}-{hashlib.sha256(path).hexdigest()[:8]}"
+
+
+def _ranked(
+    query: QueryResult, frame_indices: NDArray[np.int64]
+) -> Iterator[tuple[int, int, float, float]]:
+    """Yield rank, ordinal, seconds and score of each selected frame, in time order."""
+    positions = np.searchsorted(frame_indices, query.selected_frames)
+    ranks = np.empty(len(positions), np.int64)
+    ranks[best_first(query.frame_logits[positions])] = np.arange(1, len(positions) + 1)
+    yield from zip(
+        ranks.tolist(),
+        query.selected_frames.tolist(),
+        query.selected_seconds.tolist(),
+        query.frame_scores[positions].tolist(),
+        strict=True,
+    )
+
+
+def _clock(seconds: float, digits: int) -> str:
+    # No point: some readers take what follows a name's first one for its ending.
+    whole, milliseconds = divmod(max(0, round(seconds * 1000)), 1000)
+    return f"{whole:0{digits}d}s{milliseconds:03d}"
+
+
+def _encode(frame: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, image_format.upper(), **_SAVE_OPTIONS[image_format])
+    return buffer.getvalue()

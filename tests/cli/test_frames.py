@@ -1,0 +1,128 @@
+"""`score --frames`, and docs/frames.md as far as it needs no server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from groundserve.cli.main import main
+from tests.cli.steps import assert_one_error, read_steps
+from tests.media_assets.whole_file import decode_whole_file
+from tests.reference import REPOSITORY
+
+FRAMES_MD = (REPOSITORY / "docs" / "frames.md").read_text("utf-8")
+
+
+class Finished(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Finished]:
+    """Run the command line in this process and in a folder of the test's own."""
+
+    def run(*args: object) -> Finished:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["groundserve", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Finished(ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def example(kind: str) -> str:
+    (code,) = re.findall(rf"<!-- run: {kind} -->\n```\w+\n(.*?)```", FRAMES_MD, re.DOTALL)
+    return code
+
+
+@pytest.mark.parametrize("name", ["rotated", "vfr"])
+def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_path, run_cli):
+    finished = run_cli(
+        *("score", clips[name], "--engines", engine_dirs["cpu"], "--top-k", 3, "--json"),
+        *("--query", "a man", "--query", "a tree", "--frames", tmp_path / "frames"),
+    )
+    assert finished.code == 0, finished.stderr
+    answer = json.loads(finished.stdout.splitlines()[-1])
+    index = Path(answer["frames_index"])
+    entries = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    assert {index.name, *(entry["file"] for entry in entries)} == set(os.listdir(index.parent))
+    whole = decode_whole_file(clips[name])
+    for number, query in enumerate(answer["queries"], start=1):
+        own = [entry for entry in entries if entry["question"] == number]
+        assert [entry["frame_index"] for entry in own] == query["selected_frames"]
+        assert [entry["seconds"] for entry in own] == query["selected_seconds"]
+        assert {(entry["query"], entry["video"]) for entry in own} == {
+            (query["query"], str(clips[name]))
+        }
+        scores = dict(zip(answer["frame_indices"], query["frame_scores"], strict=True))
+        by_rank = sorted(own, key=lambda entry: entry["rank"])
+        assert [entry["score"] for entry in by_rank] == sorted(
+            (scores[ordinal] for ordinal in query["selected_frames"]), reverse=True
+        )
+    for entry in entries:
+        with Image.open(index.parent / entry["file"]) as image:
+            np.testing.assert_array_equal(np.asarray(image), whole[entry["frame_index"]])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--frames-format", "jpeg"], "--frames-format goes with --frames"),
+        (["--frames", "new", "--frames-format", "gif"], "must be one of png, jpeg, got 'gif'"),
+        (["--frames", "file"], "cannot write frames to file: File exists"),
+        (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_any_work(
+    args, message, engine_dirs, clips, tmp_path, run_cli
+):
+    (tmp_path / "file").touch()
+    command = ["score", clips["vfr"], "--query", "x", "--engines", engine_dirs["cpu"]]
+    finished = run_cli(*command, *args)
+    assert finished.code == 2
+    assert_one_error(finished.stderr, message)
+    assert read_steps(finished.stderr) == []  # nothing was loaded
+
+
+def test_the_documentations_lines_from_a_question_to_messages(
+    engine_dirs, clips, tmp_path, run_cli
+):
+    shutil.copyfile(clips["bikes"], tmp_path / "bikes.mp4")
+    program, *args = shlex.split(example("shell"))
+    assert program == "groundserve"
+    finished = run_cli(*args, "--engines", engine_dirs["cpu"])
+    assert finished.code == 0, finished.stderr
+    assert re.search(r"^frames: frames/bikes-[0-9a-f]{8}_index\.jsonl$", finished.stdout, re.M)
+    assert [step for _, step in read_steps(finished.stderr)][-1] == "writing frames"
+
+    variables: dict[str, object] = {}
+    exec(example("files"), variables)
+    (message,) = variables["messages"]
+    paths = [part["path"] for part in message["content"] if part["type"] == "image"]
+    assert len(paths) == 4
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.size == (640, 272)
+    assert message["content"][-1]["text"] == "When is a parked bicycle shown?"
+
+    again = run_cli(*args, "--engines", engine_dirs["cpu"])
+    assert again.code == 2
+    assert read_steps(again.stderr) == []
+    assert_one_error(again.stderr, "exists: frames of this video were written there before")
+    assert len(os.listdir("frames")) == 5

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from groundserve import frame_files
+from groundserve.errors import GroundserveError, InvalidRequestError, MediaError
+from groundserve.frame_files import FrameFiles, file_prefix
+from groundserve.frames import iterate_frames, read_frames
+from groundserve.results import ScoreResult, build_query_results
+from groundserve.selection import sigmoid
+from tests.reference import SET_2
+
+VFR = SET_2 / "vfr.mp4"
+FRAME_INDICES = np.arange(0, 100, 10)
+PTS_SECONDS = FRAME_INDICES / 2.0 + 90
+# By score: 30, 20, 10, 0 for the first question; 90, 30, 20 for the second.
+LOGITS = np.array([[1, 2, 3, 4, 0, 0, 0, 0, 0, 0], [0, 0, 1, 2, 0, 0, 0, 0, 0, 3]], np.float32)
+QUERIES = ["When?", 'Où, "là"?']
+
+
+def answer(*selected: list[int], video: str = "vfr.mp4") -> ScoreResult:
+    queries = [
+        build_query_results(
+            [query],
+            frame_logits=logits[None],
+            frame_scores=sigmoid(logits)[None],
+            selected_frames=np.array([ordinals]),
+            frame_indices=FRAME_INDICES,
+            pts_seconds=PTS_SECONDS,
+            duration_seconds=150.0,
+            span_threshold=0.5,
+            span_gap_seconds=0.0,
+        )[0]
+        for query, logits, ordinals in zip(QUERIES, LOGITS, selected, strict=False)
+    ]
+    return ScoreResult(
+        video=video,
+        num_source_frames=100,
+        fps=2.0,
+        duration_seconds=150.0,
+        frame_indices=FRAME_INDICES,
+        pts_seconds=PTS_SECONDS,
+        num_frames=10,
+        grid=3,
+        queries=queries,
+        timing_ms={},
+        engine={},
+    )
+
+
+TWO_QUESTIONS = answer([0, 10, 20, 30], [20, 30, 90])
+
+
+def names(folder: Path) -> list[str]:
+    """All there is, hidden or not."""
+    return sorted(os.listdir(folder))
+
+
+def test_names_and_index_of_two_questions(tmp_path):
+    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    prefix = file_prefix(VFR)
+    images = [
+        f"{prefix}_{rest}.png"
+        for rest in (
+            *("q1_r1_105s000", "q1_r2_100s000", "q1_r3_095s000", "q1_r4_090s000"),
+            *("q2_r1_135s000", "q2_r2_105s000", "q2_r3_100s000"),
+        )
+    ]
+    assert index == tmp_path / f"{prefix}_index.jsonl"
+    assert names(tmp_path) == [index.name, *images]
+    lines = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    assert [line["frame_index"] for line in lines] == [0, 10, 20, 30, 20, 30, 90]
+    assert [line["rank"] for line in lines] == [4, 3, 2, 1, 3, 2, 1]
+    assert [line["question"] for line in lines] == [1, 1, 1, 1, 2, 2, 2]
+    assert lines[-1] == {
+        "file": images[4],
+        "video": "vfr.mp4",
+        "question": 2,
+        "query": QUERIES[1],
+        "rank": 1,
+        "frame_index": 90,
+        "seconds": 135.0,
+        "score": float(sigmoid(LOGITS)[1, 9]),
+    }
+    assert {line["file"] for line in lines} == set(images)
+
+
+def test_png_is_the_frame_that_read_frames_gives(tmp_path):
+    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    for line in map(json.loads, index.read_text("utf-8").splitlines()):
+        with Image.open(tmp_path / line["file"]) as image:
+            assert (image.format, image.mode) == ("PNG", "RGB")
+            np.testing.assert_array_equal(
+                np.asarray(image), read_frames(VFR, [line["frame_index"]])[0]
+            )
+
+
+def test_jpeg_is_close_to_it(tmp_path):
+    FrameFiles(tmp_path, VFR, image_format="jpeg").write(answer([30]))
+    (path,) = tmp_path.glob("*.jpg")
+    with Image.open(path) as image:
+        expected = Image.fromarray(read_frames(VFR, [30])[0])
+        expected.save(tmp_path / "expected", "JPEG", quality=95, subsampling="4:4:4")
+        assert (image.format, image.mode) == ("JPEG", "RGB")
+        assert path.read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_a_frame_of_several_questions_is_decoded_once(tmp_path, monkeypatch):
+    asked = []
+
+    def spy(video, frame_indices, **options):
+        asked.append(list(frame_indices))
+        return iterate_frames(video, frame_indices, **options)
+
+    monkeypatch.setattr(frame_files, "iterate_frames", spy)
+    FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    assert asked == [[0, 10, 20, 30, 90]]
+
+
+def test_equal_scores_rank_the_earlier_frame_first(tmp_path):
+    index = FrameFiles(tmp_path, VFR).write(answer([40, 50, 60]))
+    lines = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    assert [line["rank"] for line in lines] == [1, 2, 3]
+
+
+def test_names_sort_by_question_rank_and_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        frame_files.FrameFiles,
+        "_write_images",
+        lambda files, folder, entries: [(folder / e.file).touch() for e in entries],
+    )
+    result = answer(list(range(0, 100, 10)))
+    result.queries.extend(result.queries * 9)
+    index = FrameFiles(tmp_path, VFR).write(result)
+    lines = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    by_name = sorted(lines, key=lambda line: line["file"])
+    assert by_name == sorted(lines, key=lambda line: (line["question"], line["rank"]))
+    assert by_name[0]["file"].endswith("_q01_r01_105s000.png")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0, "0s000"), (-0.02, "0s000"), (59.9996, "60s000"), (7.25, "7s250")],
+)
+def test_seconds_in_names(seconds, expected):
+    assert frame_files._clock(seconds, 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("talk.mp4", "talk"),
+        ("my talk (final) v1.2.mp4", "my_talk_final_v1_2"),
+        ("-rf.mp4", "rf"),
+        ("..hidden.mp4", "hidden"),
+        ("été 東京.mp4", "été_東京"),
+        ("a\nb\x00c'd\"e$f`g;h&i|j*k?.mp4".replace("\x00", ""), "a_bc_d_e_f_g_h_i_j_k"),
+        (os.fsdecode(b"caf\xe9 \xff.mp4"), "caf"),
+        (os.fsdecode(b"\xff\xfe.mp4"), "video"),
+        ("???.mp4", "video"),
+        ("no_ending", "no_ending"),
+        ("x" * 250 + ".mp4", "x" * 100),
+        ("東" * 80 + ".mp4", "東" * 33),
+    ],
+)
+def test_names_are_safe_whatever_the_videos_is(name, readable, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    video = folder / name
+    video.symlink_to(VFR)  # the folder's file system takes the name
+    prefix = file_prefix(video)
+    assert prefix.rpartition("-")[0] == readable
+    index = FrameFiles(tmp_path / "out", video).write(answer([30], video=str(video)))
+    for written in names(tmp_path / "out"):
+        assert len(written.encode()) <= 200
+        assert written.count(".") == 1
+        assert written.startswith(f"{prefix}_")
+    (line,) = index.read_text("utf-8").splitlines()
+    assert json.loads(line)["video"] == str(video)
+
+
+def test_namesakes_share_a_folder_and_a_link_is_the_same_video(tmp_path):
+    videos = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        videos.append(tmp_path / folder / "talk.mp4")
+        videos[-1].write_bytes(VFR.read_bytes())
+    out = tmp_path / "out"
+    for video in videos:
+        FrameFiles(out, video).write(answer([30]))
+    assert len(names(out)) == 4
+    (tmp_path / "c").symlink_to("a")
+    assert file_prefix(tmp_path / "c" / "talk.mp4") == file_prefix(videos[0])
+    assert file_prefix(Path(os.path.relpath(videos[0]))) == file_prefix(videos[0])
+
+
+def test_frames_written_before_are_refused_before_any_work(tmp_path):
+    FrameFiles(tmp_path, VFR).write(answer([30]))
+    before = names(tmp_path)
+    message = rf"{before[0]} exists: .* remove {file_prefix(VFR)}_\* or name another folder"
+    for image_format in ("png", "jpeg"):
+        with pytest.raises(InvalidRequestError, match=message):
+            FrameFiles(tmp_path, VFR, image_format=image_format)
+    assert names(tmp_path) == before
+
+
+def test_a_file_that_appears_meanwhile_is_kept_and_nothing_is_added(tmp_path):
+    files = FrameFiles(tmp_path, VFR)
+    other = tmp_path / f"{file_prefix(VFR)}_q1_r2_100s000.png"
+    other.write_bytes(b"another's")
+    with pytest.raises(InvalidRequestError, match=f"{other.name} exists"):
+        files.write(answer([20, 30]))
+    assert names(tmp_path) == [other.name]
+    assert other.read_bytes() == b"another's"
+
+
+@pytest.mark.parametrize("broken", ["write_bytes", "write_text"])
+def test_a_full_disk_leaves_nothing(broken, tmp_path, monkeypatch):
+    files = FrameFiles(tmp_path, VFR)
+    fail_at(monkeypatch, Path, broken, 1)
+    with pytest.raises(GroundserveError, match=f"to {tmp_path}: No space left on device") as failed:
+        files.write(answer([30]))
+    assert not isinstance(failed.value, InvalidRequestError)  # the caller may try again
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_end_while_files_are_moved_leaves_nothing(number, tmp_path, monkeypatch):
+    files = FrameFiles(tmp_path, VFR)
+    fail_at(monkeypatch, os, "replace", number, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        files.write(answer([20, 30]))
+    assert names(tmp_path) == []
+
+
+def test_a_video_that_is_gone_leaves_nothing(tmp_path):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(VFR.read_bytes())
+    files = FrameFiles(tmp_path / "out", video)
+    video.unlink()
+    with pytest.raises(MediaError, match="cannot open the video"):
+        files.write(answer([30]))
+    assert names(tmp_path / "out") == []
+
+
+def test_the_index_is_the_last_to_appear(tmp_path, monkeypatch):
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: (moved.append(paths[1].name), replace(*paths))
+    )
+    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    assert len(moved) == 8
+    assert moved[-1] == index.name
+
+
+def test_files_are_made_as_any_others(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        FrameFiles(tmp_path / "new" / "folder", VFR).write(answer([30]))
+    finally:
+        os.umask(umask)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "new" / "folder").iterdir()]
+    assert modes == [0o640, 0o640]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_as_the_folder_is_refused(place, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRequestError, match=f"cannot write frames to {tmp_path / place}: "):
+        FrameFiles(tmp_path / place, VFR)
+
+
+def test_a_folder_that_cannot_be_made_is_refused():
+    with pytest.raises(InvalidRequestError, match="cannot write frames to /proc/frames: "):
+        FrameFiles("/proc/frames", VFR)
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match="must be one of png, jpeg, got 'gif'"):
+        FrameFiles(tmp_path, VFR, image_format="gif")
+
+
+def fail_at(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    number: int,
+    error: BaseException | None = None,
+) -> None:
+    """Have the nth call raise, as on a full disk."""
+    calls = []
+    original: Callable[..., object] = getattr(owner, name)
+
+    def call(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == number:
+            raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **options)
+
+    monkeypatch.setattr(owner, name, call)
