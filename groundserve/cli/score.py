@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli._checks import (
+    STDIN,
+    STDIN_NAME,
+    as_file,
+    check_outputs,
+    check_pictures,
+    check_queries,
+    check_video,
+)
+from groundserve.cli._output import (
+    plain_table,
+    print_json,
+    print_line,
+    print_note,
+    progress,
+    stdout,
+)
 from groundserve.cli.sheet import draw_contact_sheet
-from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
 from groundserve.records import append_records, make_record
 from groundserve.results import QueryResult, ScoreResult
-from groundserve.scoring.opener import open_scorer
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.scoring.opener import check_scorer, open_scorer
+from groundserve.spans import (
+    DEFAULT_SPAN_GAP_SECONDS,
+    DEFAULT_SPAN_THRESHOLD,
+    check_span_options,
+)
 from groundserve.visuals import format_seconds, save_score_plot
 
 NAME = "score"
@@ -23,10 +44,12 @@ _SHOWN_FRAMES = 8
 
 
 def command(
-    video: Annotated[Path, typer.Argument(help="Video file.")],
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
     query: Annotated[list[str], typer.Option(help="Question; may be given several times.")],
     checkpoint: Annotated[
-        str | None, typer.Option(help="Score with PyTorch: checkpoint directory or hub id.")
+        str | None,
+        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
     ] = None,
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id for --checkpoint.")
@@ -91,8 +114,17 @@ def command(
         top_k=top_k,
         selector=selector,  # type: ignore[arg-type]
     )
-    if not video.is_file():
-        raise InvalidRequestError(f"no such video file: {video}")
+    check_queries(query)
+    check_span_options(span_threshold, span_gap_seconds)
+    check_video(video)
+    pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
+    check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
+    check_pictures(pictures)
+    check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
+    if server is None:  # which has limits of its own
+        options.check(Limits())
+    is_stdin = video == STDIN
+    video = ctx.with_resource(as_file(video))
     with (
         progress("loading") as step,
         open_scorer(
@@ -107,6 +139,8 @@ def command(
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
+    if is_stdin:
+        result = replace(result, video=STDIN_NAME)
     if jsonl is not None:
         pairs = enumerate(result.queries, start=doc_id)
         append_records(jsonl, [make_record(result, q, doc_id=number) for number, q in pairs])
@@ -116,13 +150,12 @@ def command(
         save_score_plot(plot, result)
     is_cut = len(result.frame_indices) == result.num_frames < DEFAULT_NUM_FRAMES
     if num_frames is None and is_cut:
-        stderr.print(
-            f"note: scored {result.num_frames} frames, as many as this checkpoint or server takes; "
-            f"the usual default is {DEFAULT_NUM_FRAMES}",
-            soft_wrap=True,
+        print_note(
+            f"scored {result.num_frames} frames, as many as this checkpoint or server takes; "
+            f"the usual default is {DEFAULT_NUM_FRAMES}"
         )
     if result.engine.get("note"):
-        stderr.print(f"note: {result.engine['note']}")
+        print_note(result.engine["note"])
     if as_json:
         print_json(result.to_json())
     else:
@@ -131,25 +164,21 @@ def command(
 
 def print_result(result: ScoreResult) -> None:
     """Print an answer as tables."""
-    stdout.print(
+    print_line(
         f"{result.video}: {result.num_source_frames} frames, {result.fps:.3f} fps, "
         f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames "
-        f"with {result.grid} x {result.grid} tokens each",
-        highlight=False,
-        soft_wrap=True,
+        f"with {result.grid} x {result.grid} tokens each"
     )
     for query in result.queries:
-        stdout.print()
-        stdout.print(f"[bold]{_escape(query.query)}[/bold]", highlight=False, soft_wrap=True)
+        print_line("")
+        print_line(query.query or "(empty question)", style="bold")
         stdout.print(_frames_table(query, result))
         spans = ", ".join(
             f"{format_seconds(span.start_seconds)}-{format_seconds(span.end_seconds)} "
             f"({span.score:.2f})"
             for span in query.spans
         )
-        stdout.print(
-            f"spans: {spans or 'none above the threshold'}", highlight=False, soft_wrap=True
-        )
+        print_line(f"spans: {spans or 'none above the threshold'}")
 
 
 def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
@@ -164,9 +193,3 @@ def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
         table.caption = f"the best {_SHOWN_FRAMES} of {len(selected)} selected frames"
         table.caption_justify = "left"
     return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text) or "(empty question)"

@@ -1,0 +1,175 @@
+"""What commands look at before any work: files to read, files to write, questions."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import MIB, Limits
+
+STDIN = Path("-")
+STDIN_NAME = "<stdin>"
+"""What an answer calls the video that came through stdin."""
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
+
+
+def check_queries(queries: Sequence[str]) -> None:
+    """Refuse a question without a word; a server would take it and score nothing in particular.
+
+    Raises:
+        InvalidRequestError: One is empty or blank, or not UTF-8.
+    """
+    for query in queries:
+        if not query.strip():
+            raise InvalidRequestError(f"--query must not be empty or blank, got {query!r}")
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
+
+
+def check_input(path: Path, what: str) -> os.stat_result:
+    """Refuse a file that cannot be read.
+
+    Args:
+        path: The file.
+        what: What an error calls it, such as "video file".
+
+    Raises:
+        InvalidRequestError: It is not there, no regular file, or may not be read.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidRequestError(f"no such {what}: {path}") from error
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidRequestError(f"the {what} must be a file, got a folder: {path}")
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidRequestError(
+            f"the {what} must be a regular file, got a pipe or device: {path}"
+        )
+    if not os.access(path, os.R_OK):
+        raise InvalidRequestError(f"cannot read {path}: {os.strerror(13)}")
+    return status
+
+
+def check_video(video: Path) -> None:
+    """Refuse what is no file on this machine, as far as can be seen without decoding.
+
+    Raises:
+        InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
+            empty; or it is stdin, and that is a terminal.
+    """
+    if video == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InvalidRequestError(
+                "the video - is read from stdin, which is a terminal; "
+                "use: groundserve score - ... < FILE"
+            )
+        return
+    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
+    uri = _URI.match(str(video))
+    if uri and not os.path.lexists(video):
+        scheme = uri[1].lower()
+        hint = (
+            "name the file itself; one that the server reads is for Client.score(video_uri=...)"
+            if scheme == "file"
+            else "download it, or pipe it into: groundserve score -"
+        )
+        raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
+    if os.path.exists(video) and stat.S_ISFIFO(video.stat().st_mode):
+        raise InvalidRequestError(
+            f"the video file must be a regular file, got a pipe: {video}; "
+            "use: groundserve score - ... < PIPE"
+        )
+    if check_input(video, "video file").st_size == 0:
+        raise InvalidRequestError(f"the video file is empty: {video}")
+
+
+@contextmanager
+def as_file(video: Path) -> Iterator[Path]:
+    """Give the video as a file: what comes through stdin is kept in one until the command ends.
+
+    Raises:
+        InvalidRequestError: stdin is empty, or holds more than `Limits.max_upload_bytes`.
+    """
+    if video != STDIN:
+        yield video
+        return
+    most = Limits().max_upload_bytes
+    with TemporaryDirectory(prefix="groundserve-") as folder:
+        path = Path(folder, "stdin")
+        size = 0
+        with path.open("wb") as file:
+            while piece := sys.stdin.buffer.read(MIB):
+                size += len(piece)
+                if size > most:
+                    raise InvalidRequestError(
+                        f"the video from stdin must be at most {most} bytes (max_upload_bytes); "
+                        "give the file by its name"
+                    )
+                file.write(piece)
+        if size == 0:
+            raise InvalidRequestError("the video from stdin is empty")
+        yield path
+
+
+def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] = ()) -> None:
+    """Refuse places for results that could not be written to in the end.
+
+    Args:
+        outputs: Option -> file; None where it was not given.
+        inputs: Files that are read and must not be written over.
+
+    Raises:
+        InvalidRequestError: A folder is missing or may not be written to, a file is a folder, or
+            two of the files are the same one.
+    """
+    taken = {path.resolve(): "what is read" for path in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path == STDIN:
+            raise InvalidRequestError(f"{option} must name a file, got -")
+        _check_output(option, path)
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            raise InvalidRequestError(f"{option} must differ from {other}, got {path} for both")
+
+
+def check_pictures(outputs: Mapping[str, Path | None]) -> None:
+    """Refuse a picture's name that promises another format than PNG.
+
+    Raises:
+        InvalidRequestError: It does not end in .png.
+    """
+    for option, path in outputs.items():
+        if path is not None and path.suffix.lower() != ".png":
+            raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
+
+
+def _check_output(option: str, path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise InvalidRequestError(f"{option} {path}: no such folder: {path.parent}") from None
+        place = path.parent
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
+    else:
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
+        place = path
+    if not os.access(place, os.W_OK):
+        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(13)}")
