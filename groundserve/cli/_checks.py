@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -36,30 +37,20 @@ def check_queries(queries: Sequence[str]) -> None:
             raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
 
 
-def check_input(path: Path, what: str) -> os.stat_result:
-    """Refuse a file that cannot be read.
-
-    Args:
-        path: The file.
-        what: What an error calls it, such as "video file".
+def check_input(path: Path) -> os.stat_result:
+    """Refuse what cannot be read as a file; a pipe can.
 
     Raises:
-        InvalidRequestError: It is not there, no regular file, or may not be read.
+        InvalidRequestError: It is not there, a folder, or may not be read.
     """
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidRequestError(f"no such {what}: {path}") from error
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise InvalidRequestError(f"the {what} must be a file, got a folder: {path}")
-    if not stat.S_ISREG(status.st_mode):
-        raise InvalidRequestError(
-            f"the {what} must be a regular file, got a pipe or device: {path}"
-        )
+        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EISDIR)}")
     if not os.access(path, os.R_OK):
-        raise InvalidRequestError(f"cannot read {path}: {os.strerror(13)}")
+        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
     return status
 
 
@@ -77,22 +68,20 @@ def check_video(video: Path) -> None:
                 "use: groundserve score - ... < FILE"
             )
         return
-    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
-    uri = _URI.match(str(video))
-    if uri and not os.path.lexists(video):
-        scheme = uri[1].lower()
-        hint = (
-            "name the file itself; one that the server reads is for Client.score(video_uri=...)"
-            if scheme == "file"
-            else "download it, or pipe it into: groundserve score -"
-        )
-        raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
-    if os.path.exists(video) and stat.S_ISFIFO(video.stat().st_mode):
+    if not os.path.lexists(video):
+        _refuse_uri(video)
+        raise InvalidRequestError(f"no such video file: {video}")
+    if video.is_dir():
         raise InvalidRequestError(
-            f"the video file must be a regular file, got a pipe: {video}; "
-            "use: groundserve score - ... < PIPE"
+            f"the video must be a file, got a folder: {video}; score its files one by one"
         )
-    if check_input(video, "video file").st_size == 0:
+    status = check_input(video)
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidRequestError(
+            f"the video must be a regular file, got a pipe or device: {video}; "
+            "use: groundserve score - ... < FILE"
+        )
+    if status.st_size == 0:
         raise InvalidRequestError(f"the video file is empty: {video}")
 
 
@@ -158,6 +147,18 @@ def check_pictures(outputs: Mapping[str, Path | None]) -> None:
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
 
 
+def _refuse_uri(video: Path) -> None:
+    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
+    uri = _URI.match(str(video))
+    if not uri:
+        return
+    scheme = uri[1].lower()
+    hint = "download it, or pipe it into: groundserve score -"
+    if scheme == "file":
+        hint = "name the file itself; one that the server reads is for Client.score(video_uri=...)"
+    raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
+
+
 def _check_output(option: str, path: Path) -> None:
     try:
         status = path.stat()
@@ -172,4 +173,4 @@ def _check_output(option: str, path: Path) -> None:
             raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
         place = path
     if not os.access(place, os.W_OK):
-        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(13)}")
+        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(errno.EACCES)}")

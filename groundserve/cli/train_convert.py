@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from groundserve.cli._output import plain_table, print_json, progress, stdout
+from groundserve.cli._output import plain_table, print_json, print_line, progress, stdout
 from groundserve.errors import MissingExtraError
 
 
@@ -55,4 +55,4 @@ def command(
     for rule, number in report.bad_rules.items():
         table.add_row(f"{number:,}", escape(f"  {rule}"))
     stdout.print(table)
-    stdout.print(f"records {report.records}, media_root {report.media_root}", soft_wrap=True)
+    print_line(f"records {report.records}, media_root {report.media_root}")
