@@ -75,7 +75,7 @@ def command(
         grpc_port=grpc_port,
         metrics_port=0,
         metrics_host=LOOPBACK,
-        allowed_roots=allow_root or [],
+        allowed_roots=roots,
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
         log_file=log_file,

@@ -77,7 +77,10 @@ WRONG_INPUT = [
     (("score", "none.mp4", "--query", "x"), "no such video file: none.mp4"),
     (("score", "{clip}", "--query", "x", "--engines", "none"), "none is no engine directory"),
     (("score", "{clip}", "--query", "x", "--engines", "folder"), "it has no manifest.json"),
-    (("score", "{clip}", "--query", "x", "--jsonl", "folder"), "--jsonl must be a file, got a folder"),
+    (
+        ("score", "{clip}", "--query", "x", "--jsonl", "folder"),
+        "--jsonl must be a file, got",
+    ),
     (("build", "--checkpoint", "none/none/none", "--out", "x"), "no such directory"),
     (("build", "--checkpoint", CHECKPOINT, "--out", "file"), "file exists and is not an engine"),
     (("build", "--checkpoint", CHECKPOINT, "--out", "none/x"), "cannot write beside none/x"),
