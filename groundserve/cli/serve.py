@@ -65,9 +65,8 @@ def command(
     # Of these three ports one is opened here, before the server looks at the others and the host.
     Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
     check_host(find_installation(), host)
-    parse_allowed_roots(
-        os.fsencode(os.pathsep.join(str(root.absolute()) for root in allow_root or []))
-    )
+    roots = [str(root.absolute()) for root in allow_root or []]
+    parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))
     server = TritonServer(
         engines,
         host=host,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast
 
 from groundserve.checkpoint_place import HUB_ID, find_checkpoint
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.manifest import ModelSpec, file_sha256
 from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
@@ -71,6 +71,7 @@ class Checkpoint:
         Raises:
             InvalidRequestError: No such directory, or files are missing or unreadable.
             UnsupportedError: The model differs from what this code computes.
+            UnavailableError: The hub does not give it.
         """
         directory = _local_directory(name)
         opened = cls.with_config(
@@ -298,7 +299,13 @@ def _local_directory(name: str | Path) -> Path:
         return directory
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    except OSError as error:  # the hub's own errors are of this kind
+        reason = str(error).partition("\n")[0]
+        raise UnavailableError(
+            f"checkpoint {name}: no such directory, and not to be had from the hub: {reason}"
+        ) from error
 
 
 def _find_tower(
