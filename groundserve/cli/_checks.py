@@ -22,12 +22,20 @@ STDIN_NAME = "<stdin>"
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
-def check_queries(queries: Sequence[str]) -> None:
+def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
     """Refuse a question without a word; a server would take it and score nothing in particular.
 
+    Args:
+        queries: At least one.
+        limits: Of the scorer; None where a server has its own.
+
     Raises:
-        InvalidRequestError: One is empty or blank, or not UTF-8.
+        InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
     """
+    if limits and len(queries) > limits.max_queries:
+        raise InvalidRequestError(
+            f"--query may be given at most {limits.max_queries} times, got {len(queries)}"
+        )
     for query in queries:
         if not query.strip():
             raise InvalidRequestError(f"--query must not be empty or blank, got {query!r}")
@@ -64,7 +72,7 @@ def check_video(video: Path) -> None:
     if video == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise InvalidRequestError(
-                "the video - is read from stdin, which is a terminal; "
+                "the video - is read from stdin, which is a terminal or closed; "
                 "use: groundserve score - ... < FILE"
             )
         return

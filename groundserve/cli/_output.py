@@ -29,8 +29,8 @@ stderr = Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, with control characters written as Python escapes them."""
-    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], " ".join(text.split()))
+    """Return the text on one line: control characters, newlines too, as Python escapes them."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def cell(text: str, *, style: str = "") -> Text:
@@ -45,6 +45,7 @@ def print_line(text: str, *, style: str = "") -> None:
 
 def print_note(text: str) -> None:
     """Print `note: ...` on stderr as one line, unless --quiet was given."""
+    text = " ".join(text.split())  # a checkpoint's note may have several lines
     stderr.print(cell(f"note: {text}"), highlight=False, soft_wrap=True)
 
 

@@ -59,7 +59,7 @@ def _run() -> int:
     except ImportError as error:
         raise MissingExtraError("serve", "typer") from error
     # The root of all that is wrong with a command line; typer does not export it by its own name.
-    usage_error: type[Any] = typer.BadParameter.__base__
+    usage_error: Any = typer.BadParameter.__base__
     app = _app()
     try:
         code = typer.main.get_command(app).main(prog_name=_PROGRAM, standalone_mode=False)

@@ -114,15 +114,16 @@ def command(
         top_k=top_k,
         selector=selector,  # type: ignore[arg-type]
     )
-    check_queries(query)
+    limits = Limits() if server is None else None  # a server has its own
+    if limits:
+        options.check(limits)
+    check_queries(query, limits=limits)
     check_span_options(span_threshold, span_gap_seconds)
     check_video(video)
     pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
     check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
     check_pictures(pictures)
     check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
-    if server is None:  # which has limits of its own
-        options.check(Limits())
     is_stdin = video == STDIN
     video = ctx.with_resource(as_file(video))
     with (

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from groundserve.cli._output import plain_table, print_json, print_line, progress, stdout
+from groundserve.cli._output import cell, plain_table, print_json, print_line, progress, stdout
 from groundserve.errors import MissingExtraError
 
 
@@ -53,6 +52,6 @@ def command(
     table.add_row(f"{num_texts:,}", "text alone")
     table.add_row(f"{report.num_bad:,}", "left out")
     for rule, number in report.bad_rules.items():
-        table.add_row(f"{number:,}", escape(f"  {rule}"))
+        table.add_row(f"{number:,}", cell(f"  {rule}"))
     stdout.print(table)
     print_line(f"records {report.records}, media_root {report.media_root}")

@@ -94,9 +94,9 @@ def check_scorer(
         raise InvalidRequestError(
             f"--server must be grpc://HOST:PORT (8001 is the usual port), got {server!r}"
         )
-    for name in (checkpoint, vision_tower):
-        if name is not None:
-            find_checkpoint(name)
+    for place in (checkpoint, vision_tower):
+        if place is not None:
+            find_checkpoint(place)
     if device is not None:
         get_profile("torch").choose(device)  # type: ignore[arg-type]  # that is what it checks
     if engines is not None:

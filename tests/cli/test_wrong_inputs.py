@@ -43,6 +43,7 @@ TABLE = [
     (("score", "clip.mp4", "--query", ""), 2, "--query must not be empty or blank, got ''"),
     ((*SCORE, "--query", " \t"), 2, "--query must not be empty or blank, got ' \\t'"),
     (("score", "clip.mp4", "--query", "\udcff"), 2, "--query must be UTF-8, got '\\udcff'"),
+    ((*SCORE, *["--query", "x"] * 32), 2, "--query may be given at most 32 times, got 33"),
     # score: the video.
     (("score", "none.mp4", "--query", "x"), 2, "no such video file: none.mp4"),
     (("score", "clip.mp4/a", "--query", "x"), 2, "no such video file: clip.mp4/a"),
