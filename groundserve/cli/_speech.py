@@ -23,14 +23,21 @@ def begin() -> None:
 
 def offer_speech(app: typer.Typer) -> None:
     """Add the two options to an application, to all of its commands and to theirs."""
-    if app.registered_callback and app.registered_callback.callback:
-        app.registered_callback.callback = _with_options(app.registered_callback.callback)
+    if app.registered_callback is None:
+        app.callback()(_nothing)
+    assert app.registered_callback is not None
+    assert app.registered_callback.callback is not None
+    app.registered_callback.callback = _with_options(app.registered_callback.callback)
     for command in app.registered_commands:
         assert command.callback is not None
         command.callback = _with_options(command.callback)
     for group in app.registered_groups:
         assert group.typer_instance is not None
         offer_speech(group.typer_instance)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:

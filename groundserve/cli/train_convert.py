@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from groundserve.cli._output import cell, plain_table, print_json, print_line, progress, stdout
-from groundserve.errors import MissingExtraError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 
 
 def command(
@@ -33,6 +33,8 @@ def command(
     Example: [bold]groundserve train convert llava-onevision LLaVA-OneVision-Data data/ai2d
     --include 'ai2d*'[/bold]
     """
+    if not source.is_dir():
+        raise InvalidRequestError(f"no such folder to convert from: {source}")
     try:
         from train.convert import convert
     except ImportError as error:

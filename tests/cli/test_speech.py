@@ -150,6 +150,8 @@ def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
 
 def test_verbose_is_for_one_command(run, tmp_path):
     (tmp_path / "a").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
+    assert run("train", "--verbose", "check", "--config", "none")[0] == 2
+    assert logging.getLogger().level == logging.INFO
     for args in (("--verbose", "compare"), ("compare", "--verbose")):
         assert run(*args, "a", "a")[0] == 0
         assert logging.getLogger().level == logging.INFO

@@ -107,6 +107,7 @@ TABLE = [
     ((*SCORE, "--device", "cuda"), 2, "--device goes with --checkpoint"),
     ((*SCORE, "--vision-tower", "."), 2, "--vision-tower goes with --checkpoint"),
     ((*SCORE, "--engines", "none"), 2, "none is no engine directory: no such directory"),
+    ((*SCORE, "--engines", "clip.mp4"), 2, "clip.mp4 is no engine directory: it is a file; make"),
     ((*SCORE, "--engines", "folder"), 2, "folder is no engine directory: it has no manifest.json"),
     ((*SCORE, "--engines", "old"), 1, "manifest.json must have format_version"),
     (
@@ -166,6 +167,7 @@ TABLE = [
     (("train", "grounding", "--config", "none"), 2, "cannot read none: No such file or directory"),
     (("train", "check", "--config", "folder"), 2, "cannot read folder: Is a directory"),
     (("train", "check", "grunding", "--config", "x"), 2, "STAGE must be one of projector, images"),
+    (("train", "convert", "llava-video", "none", "out"), 2, "no such folder to convert from: none"),
     # doctor.
     (("doctor", "--checkpoint", "none"), 2, "checkpoint none: no such directory"),
     (("doctor", "--vision-tower", "none"), 2, "--vision-tower goes with --checkpoint"),
