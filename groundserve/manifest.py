@@ -124,6 +124,8 @@ class Manifest:
         path = engine_dir / MANIFEST_NAME
         if not os.path.exists(path):  # Path.exists raises where a folder may not be looked into
             problem = f"it has no {MANIFEST_NAME}" if engine_dir.is_dir() else "no such directory"
+            if os.path.isfile(engine_dir):
+                problem = "it is a file"
             raise InvalidRequestError(
                 f"{engine_dir} is no engine directory: {problem}; make one with: "
                 "groundserve build --checkpoint DIR --out DIR"

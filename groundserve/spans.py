@@ -24,6 +24,18 @@ class Span(NamedTuple):
     """Highest frame score inside."""
 
 
+def check_span_options(span_threshold: float, span_gap_seconds: float) -> None:
+    """Refuse what `find_spans` refuses, before there are scores.
+
+    Raises:
+        InvalidRequestError: One is out of its range, or not a number.
+    """
+    if not 0 <= span_threshold <= 1:
+        raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
+    if not span_gap_seconds >= 0:
+        raise InvalidRequestError(f"span_gap_seconds must be >= 0, got {span_gap_seconds}")
+
+
 def find_spans(
     frame_scores: NDArray[np.float32],
     pts_seconds: NDArray[np.float64],
@@ -53,10 +65,7 @@ def find_spans(
             "frame_scores and pts_seconds must have the same shape (T,), "
             f"got {frame_scores.shape} and {pts_seconds.shape}"
         )
-    if not 0 <= span_threshold <= 1:
-        raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
-    if not span_gap_seconds >= 0:
-        raise InvalidRequestError(f"span_gap_seconds must be >= 0, got {span_gap_seconds}")
+    check_span_options(span_threshold, span_gap_seconds)
     if not len(pts_seconds):
         return []
     ends = np.append(pts_seconds[1:], max(duration_seconds, float(pts_seconds[-1])))

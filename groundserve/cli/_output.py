@@ -1,8 +1,9 @@
-"""How commands speak: tables on stdout, progress on stderr, JSON on the last line."""
+"""How commands speak: tables on stdout, progress and notes on stderr, JSON on the last line."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,18 +12,74 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-stdout = Console()
+from groundserve.errors import GroundserveError
+
+_PIPED_WIDTH = 10_000
+"""Where nobody looks at a terminal nothing is wrapped or cut: a script reads line by line."""
+
+# Controls of a terminal, and those that turn the direction of text around. What a file's name, a
+# question or a checkpoint holds must not steer the terminal that it is shown on.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+stdout = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 stderr = Console(stderr=True)
+"""Progress and notes. `--quiet` sets its `quiet`, so what must be said goes to `say_error`."""
+
+
+def printable(text: str) -> str:
+    """Return the text on one line: control characters, newlines too, as Python escapes them."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def cell(text: str, *, style: str = "") -> Text:
+    """Return what others wrote, such as a file's name, as a table shows it: without markup."""
+    return Text(printable(text), style=style)
+
+
+def print_line(text: str, *, style: str = "") -> None:
+    """Print one line on stdout as it is: no markup, no colours of its own, not wrapped."""
+    stdout.print(cell(text, style=style), highlight=False, soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print `note: ...` on stderr as one line, unless --quiet was given."""
+    text = " ".join(text.split())  # a checkpoint's note may have several lines
+    stderr.print(cell(f"note: {text}"), highlight=False, soft_wrap=True)
+
+
+def say_error(text: str) -> None:
+    """Print one line on stderr, with --quiet too."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def print_error(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
+    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer.
+
+    Args:
+        error: What was raised.
+        message: What stderr says about it.
+        code: The exit code.
+        kind: What to call the error; its class where None.
+    """
+    request_id = error.request_id if isinstance(error, GroundserveError) else None
+    fields = {
+        "type": kind or type(error).__name__,
+        "message": message,
+        "exit_code": code,
+        "request_id": request_id,
+    }
+    print_json({"error": fields})
 
 
 def print_step(step: str, seconds: float) -> None:
     """Print a step that begins, and the seconds before it, as a plain line on stderr, at once."""
-    print(f"[{seconds:.1f} s] {step}", file=sys.stderr, flush=True)
+    print(f"[{seconds:.1f} s] {printable(step)}", file=sys.stderr, flush=True)
 
 
 class StepLines:
-    """A line for each step, for where stderr is no terminal."""
+    """A line for each step, for where stderr is no terminal; none with --quiet."""
 
     def __init__(
         self, *, write: Callable[[str, float], None] = print_step, every_seconds: float = 0.0
@@ -40,7 +97,7 @@ class StepLines:
     def show(self, step: str) -> None:
         """Write the step that begins now."""
         now = time.monotonic()
-        if now >= self._next:
+        if now >= self._next and not stderr.quiet:
             self._next = now + self._every_seconds
             self._write(step, now - self._start)
 
@@ -63,8 +120,8 @@ def progress(
         lines.show(first_step)
         yield lines.show
         return
-    with stderr.status(first_step) as status:
-        yield status.update
+    with stderr.status(cell(first_step)) as status:
+        yield lambda step: status.update(cell(step))
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -84,5 +141,5 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
     """Make a table with left-aligned columns; the last one takes the room that is left."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     return table

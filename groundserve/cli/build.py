@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from groundserve.cli._output import print_json, progress, stdout
+from groundserve.checkpoint_place import find_checkpoint
+from groundserve.cli._output import print_json, print_line, progress
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.profiles import PROFILES
+from groundserve.manifest import MANIFEST_NAME
+from groundserve.profiles import PROFILES, get_profile
 from groundserve.scoring.gate import GateReport, check_engines
 
 NAME = "build"
 
 
 def command(
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint directory or hub id.")],
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint directory, hub id, or digits.")],
     out: Annotated[Path, typer.Option(help="Engine directory to write.")],
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
     device: Annotated[
@@ -56,13 +60,24 @@ def command(
 
     Example: [bold]groundserve build --checkpoint ./VideoITG-8B --out ./engines[/bold]
     """
-    from engine_build import build
-    from groundserve.gpu import current_gpu_arch
-
     if device not in (None, "cpu", "cuda"):
         raise UnsupportedError(f"device must be cpu or cuda, got {device!r}")
     if precision not in (None, "fp32", "bf16", "fp16"):
         raise UnsupportedError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
+    stages = get_profile(profile)
+    stages.choose(device, precision)  # type: ignore[arg-type] # checked above
+    if gpu_arch and "tensorrt" not in stages.engines:
+        raise UnsupportedError(
+            f"--gpu-arch is for profiles with TensorRT engines, got {', '.join(gpu_arch)} with the "
+            f"profile {profile}"
+        )
+    for name in (checkpoint, vision_tower):
+        if name is not None:
+            find_checkpoint(name)
+    _check_out(out)
+    from engine_build import build
+    from groundserve.gpu import current_gpu_arch
+
     if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
         raise InvalidRequestError(
             f"engines for {', '.join(gpu_arch)} cannot run on this machine, so they cannot be "
@@ -92,8 +107,19 @@ def command(
         gate = None if report is None else asdict(report)
         print_json({"out": str(out), "engine": manifest.identity, "gate": gate})
         return
-    stdout.print(
-        f"engine directory {out}: {manifest.profile}, {manifest.precision} on {manifest.device}",
-        soft_wrap=True,
+    print_line(
+        f"engine directory {out}: {manifest.profile}, {manifest.precision} on {manifest.device}"
     )
-    stdout.print(f"gate: {report.summary if report else 'not run (--unchecked)'}", soft_wrap=True)
+    print_line(f"gate: {report.summary if report else 'not run (--unchecked)'}")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse before a build what would stop it at its end."""
+    if not out.parent.is_dir():
+        raise InvalidRequestError(f"cannot write beside {out}: no such folder: {out.parent}")
+    if not os.access(out.parent, os.W_OK):
+        raise InvalidRequestError(f"cannot write beside {out}: {os.strerror(errno.EACCES)}")
+    if not out.exists() or (out / MANIFEST_NAME).is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise InvalidRequestError(f"{out} exists and is not an engine directory; choose another")

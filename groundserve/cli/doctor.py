@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli._output import plain_table, print_json, progress, stdout
+from groundserve.checkpoint_place import find_checkpoint
+from groundserve.cli._checks import check_input
+from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
 from groundserve.cli.doctor_checks import (
     check_checkpoint,
     check_engines,
     check_machine,
     check_records,
 )
+from groundserve.errors import InvalidRequestError
+from groundserve.manifest import Manifest
 
 NAME = "doctor"
 
@@ -33,7 +37,7 @@ class Finding:
 
 def command(
     checkpoint: Annotated[
-        str | None, typer.Option(help="Checkpoint directory or hub id to examine.")
+        str | None, typer.Option(help="Checkpoint directory, hub id, or digits, to examine.")
     ] = None,
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id to compare its weights with.")
@@ -51,6 +55,16 @@ def command(
 
     Example: [bold]groundserve doctor --checkpoint ./VideoITG-8B[/bold]
     """
+    for option, value in (("--vision-tower", vision_tower), ("--activations", activations)):
+        if value and checkpoint is None:
+            raise InvalidRequestError(f"{option} goes with --checkpoint")
+    for name in (checkpoint, vision_tower):
+        if name is not None:
+            find_checkpoint(name)
+    if engines is not None:
+        Manifest.load(engines)
+    if results is not None:
+        check_input(results)
     findings = [Finding(*row) for row in check_machine()]
     if checkpoint is not None:
         with progress("reading the checkpoint"):
@@ -65,8 +79,9 @@ def command(
         print_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
     else:
         table = plain_table("", "subject", "found")
-        marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
         for finding in findings:
-            table.add_row(marks[finding.status], finding.subject, finding.detail)
+            mark = cell(finding.status, style=colours[finding.status])
+            table.add_row(mark, cell(finding.subject), cell(finding.detail))
         stdout.print(table)
     raise typer.Exit(1 if failed else 0)

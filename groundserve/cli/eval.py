@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from groundserve.cli._output import print_json, progress, stderr
+from groundserve.cli._checks import check_input, check_outputs
+from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.eval_tables import print_downstream, print_moments, print_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.control import ControlReport, make_control_report
@@ -19,7 +20,7 @@ from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_pr
 from groundserve.evaluation.records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.report import Report, ScoredQuestion, make_report
 from groundserve.evaluation.scoring import OPTIONS, ScoredRecords, score_records
-from groundserve.scoring.opener import open_scorer
+from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 NAME = "eval"
@@ -81,12 +82,18 @@ def command(
     Example: [bold]groundserve eval --checkpoint my-checkpoint --seed 7 --top-k 8[/bold]
     """
     _refuse_mixtures(ctx)
-    for name, value, minimum in (("seed", seed, 0), ("top_k", top_k, 1)):
+    bounds = {"seed": (seed, 0), "top_k": (top_k, 1)}
+    bounds |= {"num_videos": (num_videos, 1), "num_frames": (num_frames, 1)}
+    for name, (value, minimum) in bounds.items():
         if value < minimum:
             raise InvalidRequestError(f"{name} must be >= {minimum}, got {value}")
     if predictions is not None and ground_truth is not None:
         _compare_moments(predictions, ground_truth, seed=seed, as_json=as_json)
         return
+    check_outputs({"--jsonl": jsonl})
+    check_scorer(checkpoint, engines, server)
+    if records is not None:
+        check_input(records)
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch, progress("loading") as step:
         with open_scorer(checkpoint, engines, server) as scorer:
             if records is not None and media_root is not None:
@@ -215,13 +222,12 @@ def _estimate(
 
 def _print_notes(scored: ScoredRecords) -> None:
     if scored.num_left_out:
-        stderr.print(
-            f"note: {scored.num_left_out} records are left out: their frame_num lies past the "
-            "frames that the video gives",
-            soft_wrap=True,
+        print_note(
+            f"{scored.num_left_out} records are left out: their frame_num lies past the frames "
+            "that the video gives"
         )
     if scored.engine.get("note"):
-        stderr.print(f"note: {scored.engine['note']}", soft_wrap=True)
+        print_note(scored.engine["note"])
 
 
 def _compare_moments(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
+from groundserve._version import __version__
 from groundserve.errors import GroundserveError, InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -18,23 +21,26 @@ EXIT_CALLER_ERROR = 2
 EXIT_INTERRUPTED = 130
 """Ctrl-C: 128 and the number of the signal, as shells have it."""
 
+_PROGRAM = "groundserve"
 _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, no room, ...);
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C and SIGTERM;
 `train` has 75, go on with --resume. docs/operations.md"""
 
 
 def main() -> None:
-    """Run the command line; expected errors are one line on stderr, never a traceback."""
+    """Run the command line; expected errors are one line on stderr, never a traceback.
+
+    With `--json` among the arguments, an error is also one JSON object on stdout.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
             stream.reconfigure(errors="backslashreplace")
     try:
-        app = _app()
-        app()
+        sys.exit(_run())
     except InvalidRequestError as error:
-        _fail(str(error), EXIT_CALLER_ERROR)
+        _fail(error, str(error), EXIT_CALLER_ERROR)
     except GroundserveError as error:
-        _fail(str(error), EXIT_FAILURE)
+        _fail(error, str(error), EXIT_FAILURE)
     except KeyboardInterrupt:  # before a command runs; then typer ends it with the same code
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -43,23 +49,45 @@ def main() -> None:
         sys.exit(EXIT_FAILURE)
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", EXIT_FAILURE)
+        _fail(error, f"{where}{error.strerror or error}", EXIT_FAILURE)
 
 
-def _app() -> Typer:
+def _run() -> int:
+    """Run the command that the arguments name; returns the exit code."""
     try:
         import typer
     except ImportError as error:
         raise MissingExtraError("serve", "typer") from error
-    from groundserve.cli import build, compare, doctor, eval, score, serve, train
+    # The root of all that is wrong with a command line; typer does not export it by its own name.
+    usage_error: Any = typer.BadParameter.__base__
+    app = _app()
+    try:
+        code = typer.main.get_command(app).main(prog_name=_PROGRAM, standalone_mode=False)
+    except usage_error as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
+            message = error.format_message()
+            stop = "" if message.endswith((".", "?")) else "."
+            path = error.ctx.command_path if error.ctx else _PROGRAM
+            message = f"{message}{stop} See: {path} --help"
+            _fail(error, message, EXIT_CALLER_ERROR, kind="UsageError")
+        code = EXIT_CALLER_ERROR
+    return code or 0
 
+
+def _app() -> Typer:
+    import typer
+
+    from groundserve.cli import build, compare, doctor, eval, score, serve, train
+    from groundserve.cli._speech import begin, offer_speech
+
+    begin()
     app = typer.Typer(
-        name="groundserve",
+        name=_PROGRAM,
         help="Ask a video a question; get the frames and moments that matter.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
         rich_markup_mode="rich",
+        context_settings={"help_option_names": ["--help", "-h"]},
         epilog=_EPILOG,
     )
     for module in (score, build, serve, doctor, compare, eval):
@@ -67,18 +95,41 @@ def _app() -> Typer:
     app.add_typer(train.app, name=train.NAME)
 
     @app.callback()
-    def options(verbose: bool = typer.Option(False, "--verbose", help="Log to stderr.")) -> None:
-        import logging
+    def options(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ) -> None:
+        pass
 
-        level = logging.INFO if verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-
+    offer_speech(app)
     return app
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"groundserve: error: {' '.join(message.split())}", file=sys.stderr)
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        import typer
+
+        print(f"{_PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _fail(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
+    message = " ".join(message.split())
+    try:
+        from groundserve.cli._output import print_error, say_error
+    except ImportError:  # without the extra that brings rich
+        print(f"{_PROGRAM}: error: {message}", file=sys.stderr)
+        sys.exit(code)
+    say_error(f"{_PROGRAM}: error: {message}")
+    if _wants_json(sys.argv[1:]):
+        print_error(error, message, code, kind=kind)
     sys.exit(code)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether --json is given; an error may come before the arguments are understood."""
+    return "--json" in takewhile(lambda argument: argument != "--", arguments)
 
 
 if __name__ == "__main__":  # torchrun -m groundserve.cli.main

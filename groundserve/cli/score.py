@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from groundserve.cli._output import plain_table, print_json, progress, stderr, stdout
+from groundserve.cli._checks import (
+    STDIN,
+    STDIN_NAME,
+    as_file,
+    check_outputs,
+    check_pictures,
+    check_queries,
+    check_video,
+)
+from groundserve.cli._output import (
+    plain_table,
+    print_json,
+    print_line,
+    print_note,
+    progress,
+    stdout,
+)
 from groundserve.cli.frames import check_frames, write_frames
 from groundserve.cli.score_records import JsonlFormat, plan_records, write_records
 from groundserve.cli.sheet import draw_contact_sheet
-from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
 from groundserve.results import QueryResult, ScoreResult
-from groundserve.scoring.opener import open_scorer
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.scoring.opener import check_scorer, open_scorer
+from groundserve.spans import (
+    DEFAULT_SPAN_GAP_SECONDS,
+    DEFAULT_SPAN_THRESHOLD,
+    check_span_options,
+)
 from groundserve.visuals import format_seconds, save_score_plot
 
 NAME = "score"
@@ -24,10 +45,12 @@ _SHOWN_FRAMES = 8
 
 
 def command(
-    video: Annotated[Path, typer.Argument(help="Video file.")],
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
     query: Annotated[list[str], typer.Option(help="Question; may be given several times.")],
     checkpoint: Annotated[
-        str | None, typer.Option(help="Score with PyTorch: checkpoint directory or hub id.")
+        str | None,
+        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
     ] = None,
     vision_tower: Annotated[
         str | None, typer.Option(help="SigLIP directory or hub id for --checkpoint.")
@@ -113,11 +136,26 @@ def command(
         top_k=top_k,
         selector=selector,  # type: ignore[arg-type]
     )
-    if not video.is_file():
-        raise InvalidRequestError(f"no such video file: {video}")
+    limits = Limits() if server is None else None  # a server has its own
+    if limits:
+        options.check(limits)
+    check_queries(query, limits=limits)
+    check_span_options(span_threshold, span_gap_seconds)
+    check_video(video)
+    pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
+    check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
+    check_pictures(pictures)
+    check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
+    is_stdin = video == STDIN
     records = plan_records(
-        jsonl, video, query, jsonl_format=jsonl_format, doc_id=doc_id, replace=replace
+        jsonl,
+        Path(STDIN_NAME) if is_stdin else video,
+        query,
+        jsonl_format=jsonl_format,
+        doc_id=doc_id,
+        replace=replace,
     )
+    video = ctx.with_resource(as_file(video))
     frame_files = check_frames(frames, frames_format, video=video)
     with (
         progress("loading") as step,
@@ -133,6 +171,8 @@ def command(
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
+    if is_stdin:
+        result = dataclasses.replace(result, video=STDIN_NAME)
     if records is not None:
         write_records(records, result)
     if contact_sheet is not None:
@@ -142,13 +182,12 @@ def command(
     written = write_frames(frame_files, result)
     is_cut = len(result.frame_indices) == result.num_frames < DEFAULT_NUM_FRAMES
     if num_frames is None and is_cut:
-        stderr.print(
-            f"note: scored {result.num_frames} frames, as many as this checkpoint or server takes; "
-            f"the usual default is {DEFAULT_NUM_FRAMES}",
-            soft_wrap=True,
+        print_note(
+            f"scored {result.num_frames} frames, as many as this checkpoint or server takes; "
+            f"the usual default is {DEFAULT_NUM_FRAMES}"
         )
     if result.engine.get("note"):
-        stderr.print(f"note: {result.engine['note']}")
+        print_note(result.engine["note"])
     if as_json:
         print_json(result.to_json() | written)
     else:
@@ -159,25 +198,21 @@ def command(
 
 def print_result(result: ScoreResult) -> None:
     """Print an answer as tables."""
-    stdout.print(
+    print_line(
         f"{result.video}: {result.num_source_frames} frames, {result.fps:.3f} fps, "
         f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames "
-        f"with {result.grid} x {result.grid} tokens each",
-        highlight=False,
-        soft_wrap=True,
+        f"with {result.grid} x {result.grid} tokens each"
     )
     for query in result.queries:
-        stdout.print()
-        stdout.print(f"[bold]{_escape(query.query)}[/bold]", highlight=False, soft_wrap=True)
+        print_line("")
+        print_line(query.query or "(empty question)", style="bold")
         stdout.print(_frames_table(query, result))
         spans = ", ".join(
             f"{format_seconds(span.start_seconds)}-{format_seconds(span.end_seconds)} "
             f"({span.score:.2f})"
             for span in query.spans
         )
-        stdout.print(
-            f"spans: {spans or 'none above the threshold'}", highlight=False, soft_wrap=True
-        )
+        print_line(f"spans: {spans or 'none above the threshold'}")
 
 
 def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
@@ -192,9 +227,3 @@ def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
         table.caption = f"the best {_SHOWN_FRAMES} of {len(selected)} selected frames"
         table.caption_justify = "left"
     return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text) or "(empty question)"

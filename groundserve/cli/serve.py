@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundserve.cli._output import print_json, progress, stderr, stdout
+from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.manifest import Manifest
 from groundserve.scoring.gate import GateReport
 
@@ -56,13 +57,16 @@ def command(
     from groundserve.serving import Service, TritonServer, serve_operations, sigterm_as_interrupt
     from groundserve.serving.command import LOOPBACK, Ports
     from groundserve.serving.installation import check_host, find_installation
+    from python_backend.sources import parse_allowed_roots
 
     _log_events_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
-        stderr.print("warning: these engines were never compared with PyTorch (--unchecked)")
+        say_error("warning: these engines were never compared with PyTorch (--unchecked)")
     # Of these three ports one is opened here, before the server looks at the others and the host.
     Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
     check_host(find_installation(), host)
+    roots = [str(root.absolute()) for root in allow_root or []]
+    parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))
     server = TritonServer(
         engines,
         host=host,
@@ -70,7 +74,7 @@ def command(
         grpc_port=grpc_port,
         metrics_port=0,
         metrics_host=LOOPBACK,
-        allowed_roots=allow_root or [],
+        allowed_roots=roots,
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
         log_file=log_file,
@@ -120,5 +124,5 @@ def _print_addresses(server: TritonServer, operations: str, as_json: bool) -> No
         print_json({"ready": True, "pid": server.pid, **addresses})
     else:
         for name, address in addresses.items():
-            stdout.print(f"{name:8}{address}", highlight=False)
-        stdout.print("ready; Ctrl-C stops it")
+            print_line(f"{name:8}{address}")
+        print_line("ready; Ctrl-C stops it")

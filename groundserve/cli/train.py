@@ -18,7 +18,8 @@ from rich.progress import (
 )
 
 from groundserve.cli import train_convert
-from groundserve.cli._output import StepLines, print_json, stderr, stdout
+from groundserve.cli._checks import check_input
+from groundserve.cli._output import StepLines, print_json, print_line, say_error, stderr
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def check(
 
     Example: [bold]groundserve train check grounding --config run.toml --gpus 8 --json[/bold]
     """
+    known_stage = _known_stage(stage)
+    check_input(config)
     try:
         import torch
 
@@ -112,7 +115,7 @@ def check(
         raise MissingExtraError("train", error.name or "torch") from error
     from groundserve.cli.train_check import as_fields, print_report
 
-    run = read_config(_known_stage(stage), config)
+    run = read_config(known_stage, config)
     with _check_progress() as on_progress:
         report = check(
             run,
@@ -133,6 +136,7 @@ app.command("convert")(train_convert.command)
 
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
+    check_input(config)
     try:
         from train.logs import read_metrics
         from train.loop import train
@@ -147,7 +151,7 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
             final = train(run, resume=resume, on_step=on_step)
     except RunStoppedError as stopped:
         if _is_first():
-            stderr.print(f"groundserve: {stopped}", soft_wrap=True)
+            say_error(f"groundserve: {stopped}")
         raise typer.Exit(EXIT_STOPPED) from None
     if not _is_first():
         return
@@ -156,10 +160,9 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
         print_json({"checkpoint": str(final), **last})
         return
     loss = "no loss" if last["loss"] is None else f"loss {last['loss']:.4f}"
-    stdout.print(
+    print_line(
         f"checkpoint {final}: {last['step']} steps, {loss}, "
-        f"{last['num_unreadable']} unreadable records",
-        soft_wrap=True,
+        f"{last['num_unreadable']} unreadable records"
     )
 
 

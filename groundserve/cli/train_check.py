@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich.text import Text
 
-from groundserve.cli._output import plain_table, stdout
+from groundserve.cli._output import cell, plain_table, stdout
 
 if TYPE_CHECKING:
     from train.check import CheckReport
@@ -24,7 +24,7 @@ def print_report(report: CheckReport) -> None:
     """Print a line for each thing that was looked at, and the verdict."""
     table = plain_table("", "subject", "found")
     for mark, subject, found in _rows(report):
-        table.add_row(_MARKS[mark], subject, escape(found))
+        table.add_row(_MARKS[mark], subject, Text("\n").join(map(cell, found.split("\n"))))
     stdout.print(table)
 
 

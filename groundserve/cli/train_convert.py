@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from groundserve.cli._output import plain_table, print_json, progress, stdout
-from groundserve.errors import MissingExtraError
+from groundserve.cli._output import cell, plain_table, print_json, print_line, progress, stdout
+from groundserve.errors import InvalidRequestError, MissingExtraError
 
 
 def command(
@@ -34,6 +33,8 @@ def command(
     Example: [bold]groundserve train convert llava-onevision LLaVA-OneVision-Data data/ai2d
     --include 'ai2d*'[/bold]
     """
+    if not source.is_dir():
+        raise InvalidRequestError(f"no such folder to convert from: {source}")
     try:
         from train.convert import convert
     except ImportError as error:
@@ -53,6 +54,6 @@ def command(
     table.add_row(f"{num_texts:,}", "text alone")
     table.add_row(f"{report.num_bad:,}", "left out")
     for rule, number in report.bad_rules.items():
-        table.add_row(f"{number:,}", escape(f"  {rule}"))
+        table.add_row(f"{number:,}", cell(f"  {rule}"))
     stdout.print(table)
-    stdout.print(f"records {report.records}, media_root {report.media_root}", soft_wrap=True)
+    print_line(f"records {report.records}, media_root {report.media_root}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.checkpoint_place import HUB_ID, find_checkpoint
+from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.manifest import ModelSpec, file_sha256
 from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.modeling.grounding import GroundingModel
@@ -35,7 +35,6 @@ _PREFIXES = {
     "out_proj.": "head.",
     "lm_head.": "lm_head.",  # only before stage 4 of training
 }
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
 _HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
@@ -72,12 +71,13 @@ class Checkpoint:
         Raises:
             InvalidRequestError: No such directory, or files are missing or unreadable.
             UnsupportedError: The model differs from what this code computes.
+            UnavailableError: The hub does not give it.
         """
         directory = _local_directory(name)
         opened = cls.with_config(
             directory, read_json(directory / "config.json"), vision_tower=vision_tower
         )
-        return replace(opened, name=str(name)) if _HUB_ID.fullmatch(str(name)) else opened
+        return replace(opened, name=str(name)) if HUB_ID.fullmatch(str(name)) else opened
 
     @classmethod
     def with_config(
@@ -294,14 +294,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _local_directory(name: str | Path) -> Path:
-    directory = Path(name).expanduser()
-    if directory.is_dir():
-        return directory.resolve()
-    if _HUB_ID.fullmatch(str(name)) and not directory.exists():
-        from huggingface_hub import snapshot_download
+    directory = find_checkpoint(name)
+    if directory is not None:
+        return directory
+    from huggingface_hub import snapshot_download
 
+    try:
         return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
-    raise InvalidRequestError(f"checkpoint {name}: no such directory, and not a hub id")
+    except OSError as error:  # the hub's own errors are of this kind
+        reason = str(error).partition("\n")[0]
+        raise UnavailableError(
+            f"checkpoint {name}: no such directory, and not to be had from the hub: {reason}"
+        ) from error
 
 
 def _find_tower(

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from groundserve.checkpoint_place import find_checkpoint
 from groundserve.client import Client
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.gpu import current_gpu_arch
+from groundserve.manifest import Manifest
+from groundserve.profiles import get_profile
 from groundserve.scoring.shipped import shipped_engine_dir
+
+_SCHEME = "grpc://"
 
 
 def open_scorer(
@@ -28,8 +34,47 @@ def open_scorer(
         device: `--device`, which goes with a checkpoint.
 
     Raises:
-        InvalidRequestError: Several are given, or one that goes with another is given alone.
+        InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer`.
+        UnavailableError: The device is a GPU, and there is none here.
+    """
+    check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
+    if server is not None:
+        return Client(server)
+    if device == "cuda":
+        _check_cuda()
+    from python_backend.pipeline import Pipeline
+
+    if checkpoint is not None:
+        return Pipeline.from_checkpoint(
+            checkpoint,
+            vision_tower=vision_tower,
+            device=device,  # type: ignore[arg-type]  # checked by the profile
+        )
+    return Pipeline.open(engines or shipped_engine_dir())
+
+
+def check_scorer(
+    checkpoint: str | None,
+    engines: Path | None,
+    server: str | None,
+    *,
+    vision_tower: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Refuse what `open_scorer` could not open, without loading or connecting to anything.
+
+    Args:
+        checkpoint: As `open_scorer` takes it; so are all others.
+        engines: `--engines`.
+        server: `--server`.
+        vision_tower: `--vision-tower`.
+        device: `--device`.
+
+    Raises:
+        InvalidRequestError: Several are given, one that goes with another is given alone, or there
+            is no such checkpoint or engine directory.
         UnsupportedError: There is no such device.
+        EngineMismatchError: The engine directory is of another version, or damaged.
     """
     given = [
         name
@@ -45,14 +90,22 @@ def open_scorer(
     for name, value in (("--vision-tower", vision_tower), ("--device", device)):
         if value is not None and checkpoint is None:
             raise InvalidRequestError(f"{name} goes with --checkpoint")
-    if server is not None:
-        return Client(server)
-    from python_backend.pipeline import Pipeline
-
-    if checkpoint is not None:
-        return Pipeline.from_checkpoint(
-            checkpoint,
-            vision_tower=vision_tower,
-            device=device,  # type: ignore[arg-type]  # checked by the profile
+    if server is not None and not server.startswith(_SCHEME):
+        raise InvalidRequestError(
+            f"--server must be grpc://HOST:PORT (8001 is the usual port), got {server!r}"
         )
-    return Pipeline.open(engines or shipped_engine_dir())
+    for place in (checkpoint, vision_tower):
+        if place is not None:
+            find_checkpoint(place)
+    if device is not None:
+        get_profile("torch").choose(device)  # type: ignore[arg-type]  # that is what it checks
+    if engines is not None:
+        Manifest.load(engines)
+
+
+def _check_cuda() -> None:
+    if current_gpu_arch() is None:
+        raise UnavailableError(
+            "--device cuda: PyTorch finds no GPU on this machine; leave --device out to score on "
+            "the CPU, and see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        )

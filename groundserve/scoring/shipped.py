@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import groundserve
-
-SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "digits"
+from groundserve.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 
 
 def shipped_engine_dir() -> Path:

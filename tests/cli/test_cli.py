@@ -131,7 +131,7 @@ def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
         ),
         (
             ["score", "{clip}", "--query", "x", "--server", "localhost:8001"],
-            "url must be grpc://HOST:PORT",
+            "--server must be grpc://HOST:PORT",
         ),
         (
             ["score", "{clip}", "--query", "x", "--vision-tower", "."],

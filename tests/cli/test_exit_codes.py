@@ -70,14 +70,17 @@ WRONG_USAGE = [
 def test_wrong_usage_is_2(run, places, args):
     code, out, err = run(*[arg.format(**places) for arg in args])
     assert (code, out) == (2, "")
-    assert "Usage: " in err
+    assert_one_error(err, " --help")
 
 
 WRONG_INPUT = [
     (("score", "none.mp4", "--query", "x"), "no such video file: none.mp4"),
     (("score", "{clip}", "--query", "x", "--engines", "none"), "none is no engine directory"),
     (("score", "{clip}", "--query", "x", "--engines", "folder"), "it has no manifest.json"),
-    (("score", "{clip}", "--query", "x", "--jsonl", "folder"), "cannot write folder"),
+    (
+        ("score", "{clip}", "--query", "x", "--jsonl", "folder"),
+        "--jsonl must be a file, got",
+    ),
     (("build", "--checkpoint", "none/none/none", "--out", "x"), "no such directory"),
     (("build", "--checkpoint", CHECKPOINT, "--out", "file"), "file exists and is not an engine"),
     (("build", "--checkpoint", CHECKPOINT, "--out", "none/x"), "cannot write beside none/x"),

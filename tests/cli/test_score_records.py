@@ -115,8 +115,8 @@ SCORE = ("score", "a/clip.mp4", "--query", "When?")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--jsonl", "a"), "cannot write a: it is a folder"),
-        (("--jsonl", "none/r.jsonl"), "none is no folder"),
+        (("--jsonl", "a"), "--jsonl must be a file, got a folder: a"),
+        (("--jsonl", "none/r.jsonl"), "--jsonl none/r.jsonl: no such folder: none"),
         (("--jsonl", "metrics.jsonl"), "metrics.jsonl, line 1: not a record with doc_id and index"),
         (("--jsonl", "half.jsonl"), "half.jsonl, line 1: no newline at its end"),
         (("--jsonl", "r.jsonl", "--doc-id", "-1"), "--doc-id must be >= 0, got -1"),

@@ -11,7 +11,7 @@ import pytest
 import groundserve
 
 REPOSITORY = Path(__file__).parent.parent.parent
-APPLICATIONS = {"cli", "scoring", "batch", "gateway", "serving"}
+APPLICATIONS = {"__main__", "cli", "scoring", "batch", "gateway", "serving"}
 STAGES = {"engine_build", "python_backend", "train"}
 # Layer -> layers it may import. Ends (triton_models, benchmarks, tests) may import anything.
 ALLOWED = {

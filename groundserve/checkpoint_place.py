@@ -1,0 +1,44 @@
+"""Where a checkpoint lies by the name that a user gives it; looked up without reading weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import groundserve
+from groundserve.errors import InvalidRequestError
+
+SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "digits"
+"""The checkpoint that comes with groundserve; its folder's name will do to name it."""
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""`organisation/name`."""
+
+
+def find_checkpoint(name: str | Path) -> Path | None:
+    """Return the directory of a checkpoint or a vision tower; None where it is a hub id.
+
+    A local directory comes first, so one called `digits` is never mistaken for the shipped one.
+
+    Raises:
+        InvalidRequestError: There is no such directory and it cannot be a hub id, it is a file, or
+            the directory has no config.json.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").exists():
+            raise InvalidRequestError(
+                f"checkpoint {name}: config.json is missing; give the directory that holds it and "
+                "the .safetensors files"
+            )
+        return directory.resolve()
+    if directory.exists():
+        raise InvalidRequestError(f"checkpoint {name}: must be a directory or a hub id, got a file")
+    if str(name) == SHIPPED_CHECKPOINT.name:
+        return SHIPPED_CHECKPOINT
+    if HUB_ID.fullmatch(str(name)):
+        return None
+    raise InvalidRequestError(
+        f"checkpoint {name}: no such directory, and not a hub id; the one that comes with "
+        f"groundserve is called {SHIPPED_CHECKPOINT.name}"
+    )

@@ -1,0 +1,184 @@
+"""What commands look at before any work: files to read, files to write, questions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import MIB, Limits
+
+STDIN = Path("-")
+STDIN_NAME = "<stdin>"
+"""What an answer calls the video that came through stdin."""
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
+
+
+def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
+    """Refuse a question without a word; a server would take it and score nothing in particular.
+
+    Args:
+        queries: At least one.
+        limits: Of the scorer; None where a server has its own.
+
+    Raises:
+        InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
+    """
+    if limits and len(queries) > limits.max_queries:
+        raise InvalidRequestError(
+            f"--query may be given at most {limits.max_queries} times, got {len(queries)}"
+        )
+    for query in queries:
+        if not query.strip():
+            raise InvalidRequestError(f"--query must not be empty or blank, got {query!r}")
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
+
+
+def check_input(path: Path) -> os.stat_result:
+    """Refuse what cannot be read as a file; a pipe can.
+
+    Raises:
+        InvalidRequestError: It is not there, a folder, or may not be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EISDIR)}")
+    if not os.access(path, os.R_OK):
+        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
+    return status
+
+
+def check_video(video: Path) -> None:
+    """Refuse what is no file on this machine, as far as can be seen without decoding.
+
+    Raises:
+        InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
+            empty; or it is stdin, and that is a terminal.
+    """
+    if video == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InvalidRequestError(
+                "the video - is read from stdin, which is a terminal or closed; "
+                "use: groundserve score - ... < FILE"
+            )
+        return
+    if not os.path.lexists(video):
+        _refuse_uri(video)
+        raise InvalidRequestError(f"no such video file: {video}")
+    if video.is_dir():
+        raise InvalidRequestError(
+            f"the video must be a file, got a folder: {video}; score its files one by one"
+        )
+    status = check_input(video)
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidRequestError(
+            f"the video must be a regular file, got a pipe or device: {video}; "
+            "use: groundserve score - ... < FILE"
+        )
+    if status.st_size == 0:
+        raise InvalidRequestError(f"the video file is empty: {video}")
+
+
+@contextmanager
+def as_file(video: Path) -> Iterator[Path]:
+    """Give the video as a file: what comes through stdin is kept in one until the command ends.
+
+    Raises:
+        InvalidRequestError: stdin is empty, or holds more than `Limits.max_upload_bytes`.
+    """
+    if video != STDIN:
+        yield video
+        return
+    most = Limits().max_upload_bytes
+    with TemporaryDirectory(prefix="groundserve-") as folder:
+        path = Path(folder, "stdin")
+        size = 0
+        with path.open("wb") as file:
+            while piece := sys.stdin.buffer.read(MIB):
+                size += len(piece)
+                if size > most:
+                    raise InvalidRequestError(
+                        f"the video from stdin must be at most {most} bytes (max_upload_bytes); "
+                        "give the file by its name"
+                    )
+                file.write(piece)
+        if size == 0:
+            raise InvalidRequestError("the video from stdin is empty")
+        yield path
+
+
+def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] = ()) -> None:
+    """Refuse places for results that could not be written to in the end.
+
+    Args:
+        outputs: Option -> file; None where it was not given.
+        inputs: Files that are read and must not be written over.
+
+    Raises:
+        InvalidRequestError: A folder is missing or may not be written to, a file is a folder, or
+            two of the files are the same one.
+    """
+    taken = {path.resolve(): "what is read" for path in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path == STDIN:
+            raise InvalidRequestError(f"{option} must name a file, got -")
+        _check_output(option, path)
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            raise InvalidRequestError(f"{option} must differ from {other}, got {path} for both")
+
+
+def check_pictures(outputs: Mapping[str, Path | None]) -> None:
+    """Refuse a picture's name that promises another format than PNG.
+
+    Raises:
+        InvalidRequestError: It does not end in .png.
+    """
+    for option, path in outputs.items():
+        if path is not None and path.suffix.lower() != ".png":
+            raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
+
+
+def _refuse_uri(video: Path) -> None:
+    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
+    uri = _URI.match(str(video))
+    if not uri:
+        return
+    scheme = uri[1].lower()
+    hint = "download it, or pipe it into: groundserve score -"
+    if scheme == "file":
+        hint = "name the file itself; one that the server reads is for Client.score(video_uri=...)"
+    raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
+
+
+def _check_output(option: str, path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise InvalidRequestError(f"{option} {path}: no such folder: {path.parent}") from None
+        place = path.parent
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
+    else:
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
+        place = path
+    if not os.access(place, os.W_OK):
+        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(errno.EACCES)}")

@@ -1,0 +1,358 @@
+"""What every command takes and says alike: --version, -h, --quiet, --json errors, odd names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from groundserve._version import __version__
+from groundserve.cli import _output, doctor
+from groundserve.cli.main import main
+from groundserve.errors import UnavailableError
+from groundserve.limits import Limits
+from groundserve.results import ScoreResult, build_query_results
+from tests.cli.steps import assert_one_error, read_steps
+
+COMMANDS = [
+    *(["score"], ["build"], ["serve"], ["doctor"], ["compare"], ["eval"]),
+    *(["train", name] for name in ("projector", "images", "video", "grounding", "check")),
+    ["train", "convert"],
+]
+ESCAPES = "\x1b[2J\x9b\u202e"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Call a command in an empty folder; returns its code and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr("sys.argv", ["groundserve", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+class Scorer:
+    """Answers at once, and keeps the bytes of the videos that it is asked about."""
+
+    def __init__(self, error=None):
+        self.videos = []
+        self.error = error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def score(self, video, queries, options, *, span_threshold, span_gap_seconds):
+        if self.error:
+            raise self.error
+        self.videos.append(Path(video).read_bytes())
+        indices, seconds = np.arange(2), np.arange(2.0)
+        logits = np.zeros((len(queries), 2), np.float32)
+        results = build_query_results(
+            list(queries),
+            frame_logits=logits,
+            frame_scores=logits + 0.5,
+            selected_frames=np.tile(indices, (len(queries), 1)),
+            frame_indices=indices,
+            pts_seconds=seconds,
+            duration_seconds=2.0,
+            span_threshold=span_threshold,
+            span_gap_seconds=span_gap_seconds,
+        )
+        return ScoreResult(
+            video=str(video),
+            num_source_frames=2,
+            fps=1.0,
+            duration_seconds=2.0,
+            frame_indices=indices,
+            pts_seconds=seconds,
+            grid=1,
+            queries=results,
+            timing_ms={},
+            engine={"note": "a note of " + 30 * "many words "},
+            num_frames=512,
+        )
+
+
+@pytest.fixture
+def scorer(monkeypatch):
+    fake = Scorer()
+    monkeypatch.setattr("groundserve.cli.score.open_scorer", lambda *_, **__: fake)
+    return fake
+
+
+def pipe(monkeypatch, data, *, is_terminal=False):
+    stdin = SimpleNamespace(buffer=BytesIO(data), isatty=lambda: is_terminal)
+    monkeypatch.setattr("sys.stdin", stdin)
+
+
+def test_version(run):
+    assert run("--version") == (0, f"groundserve {__version__}\n", "")
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "groundserve", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"groundserve {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], *COMMANDS], ids=" ".join)
+def test_h_is_help(run, command):
+    code, out, err = run(*command, "-h")
+    assert (code, err) == (0, "")
+    assert " ".join(["Usage: groundserve", *command, "[OPTIONS]"]) in out
+    assert (code, out, err) == run(*command, "--help")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_takes_quiet_and_verbose(run, command):
+    _, out, _ = run(*command, "-h")
+    assert "--quiet" in out
+    assert "--verbose" in out
+
+
+@pytest.mark.parametrize("args", [("--quiet", "score"), ("score", "--quiet")])
+def test_quiet_is_no_progress_and_no_notes(run, scorer, tmp_path, args):
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    code, out, err = run(*args, "a.mp4", "--query", "x", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["num_source_frames"] == 2
+    scorer.error = UnavailableError("errors are said all the same")
+    code, _, err = run(*args, "a.mp4", "--query", "x")
+    assert (code, err) == (1, "groundserve: error: errors are said all the same\n")
+
+
+def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    code, _, err = run("score", "a.mp4", "--query", "x")
+    assert code == 0
+    note = err.splitlines()[-1]
+    assert note.startswith("note: a note of many words")
+    assert note.count("many words") == 30
+    assert [step for _, step in read_steps(err)] == ["loading", "scoring"]
+
+
+def test_verbose_is_for_one_command(run, tmp_path):
+    (tmp_path / "a").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
+    assert run("train", "--verbose", "check", "--config", "none")[0] == 2
+    assert logging.getLogger().level == logging.INFO
+    for args in (("--verbose", "compare"), ("compare", "--verbose")):
+        assert run(*args, "a", "a")[0] == 0
+        assert logging.getLogger().level == logging.INFO
+    assert run("compare", "a", "a")[0] == 0
+    assert logging.getLogger().level == logging.WARNING
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_without_torch(shell):
+    code = (
+        "import sys; from groundserve.cli.main import main\n"
+        "sys.argv = ['groundserve']\n"
+        "try: main()\n"
+        "finally: sys.stderr.write(str('torch' in sys.modules))"
+    )
+    env = {
+        "_GROUNDSERVE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "groundserve do",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": "groundserve do",
+        "COMP_CWORD": "1",
+    }
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert said.returncode == 0
+    assert "doctor" in said.stdout
+    assert "compare" not in said.stdout
+    assert said.stderr == "False"
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (
+            ("compare", "none", "none", "--json"),
+            {
+                "type": "InvalidRequestError",
+                "message": "cannot read none: No such file or directory",
+                "exit_code": 2,
+            },
+        ),
+        (
+            ("train", "check", "--json"),
+            {
+                "type": "UsageError",
+                "message": "Missing option '--config'. See: groundserve train check --help",
+                "exit_code": 2,
+            },
+        ),
+        (
+            ("eval", "--json", "--nothing"),
+            {
+                "type": "UsageError",
+                "message": "No such option: --nothing. See: groundserve eval --help",
+                "exit_code": 2,
+            },
+        ),
+    ],
+)
+def test_an_error_is_json_too(run, args, error):
+    code, out, err = run(*args)
+    assert json.loads(out) == {"error": {**error, "request_id": None}}
+    assert out.count("\n") == 1
+    assert code == error["exit_code"]
+    assert_one_error(err, error["message"])
+
+
+def test_a_failed_request_has_its_id(run, scorer, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    scorer.error = UnavailableError("try again")
+    scorer.error.request_id = "abc"
+    code, out, _ = run("score", "a.mp4", "--query", "x", "--json")
+    assert code == 1
+    assert json.loads(out)["error"] == {
+        "type": "UnavailableError",
+        "message": "try again",
+        "exit_code": 1,
+        "request_id": "abc",
+    }
+
+
+def test_a_missing_extra_is_json_too(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    code, out, err = run("doctor", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["type"] == "MissingExtraError"
+    assert_one_error(err, "typer is not installed")
+
+
+def test_behind_two_dashes_is_no_option(run):
+    assert run("compare", "--", "--json", "none")[1] == ""
+
+
+def test_a_video_comes_through_stdin(run, scorer, monkeypatch):
+    pipe(monkeypatch, b"a video")
+    code, out, _ = run("score", "-", "--query", "x", "--json", "--jsonl", "a.jsonl")
+    assert code == 0
+    assert scorer.videos == [b"a video"]
+    assert json.loads(out)["video"] == "<stdin>"
+    assert json.loads(Path("a.jsonl").read_text())["video_path"] == "<stdin>"
+
+
+@pytest.mark.parametrize(
+    ("data", "is_terminal", "message"),
+    [
+        (b"", False, "the video from stdin is empty"),
+        (b"12345", False, "must be at most 4 bytes (max_upload_bytes); give the file by its name"),
+        (b"1", True, "which is a terminal or closed; use: groundserve score - ... < FILE"),
+    ],
+)
+def test_what_stdin_may_not_be(run, scorer, monkeypatch, data, is_terminal, message):
+    monkeypatch.setattr("groundserve.cli._checks.Limits", lambda: replace(Limits(), **SMALL))
+    pipe(monkeypatch, data, is_terminal=is_terminal)
+    code, _, err = run("score", "-", "--query", "x")
+    assert code == 2
+    assert_one_error(err, message)
+    assert scorer.videos == []
+
+
+SMALL = {"max_upload_bytes": 4}
+
+
+def test_pictures_are_drawn_of_a_video_from_stdin(run, monkeypatch, clips):
+    """The shipped checkpoint by its name, from the bytes to the pictures."""
+    pipe(monkeypatch, clips["carphone_pristine"].read_bytes())
+    code, out, err = run(
+        *("score", "-", "--query", "a car", "--checkpoint", "digits", "--num-frames", "4"),
+        *("--contact-sheet", "sheet.png", "--plot", "plot.PNG", "--json"),
+    )
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["engine"]["checkpoint"] == "digits"
+    assert answer["video"] == "<stdin>"
+    assert Path("sheet.png").stat().st_size > 1000
+    assert Path("plot.PNG").stat().st_size > 1000
+
+
+def test_a_local_directory_comes_before_the_shipped_checkpoint(run, tmp_path):
+    (tmp_path / "digits").mkdir()
+    code, _, err = run("doctor", "--checkpoint", "digits")
+    assert code == 2
+    assert_one_error(err, "checkpoint digits: config.json is missing")
+
+
+def test_a_gpu_that_is_not_there_is_no_traceback(run, monkeypatch, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    monkeypatch.setattr("groundserve.scoring.opener.current_gpu_arch", lambda: None)
+    args = ("score", "a.mp4", "--query", "x", "--checkpoint", "digits", "--device", "cuda")
+    code, _, err = run(*args)
+    assert code == 1
+    assert_one_error(err, "--device cuda: PyTorch finds no GPU on this machine")
+
+
+@pytest.mark.parametrize("name", ["[bold]x.mp4", "[b].mp4", "😀 b.mp4", "b" * 200 + ".mp4"])
+def test_a_name_is_shown_as_it_is(run, scorer, tmp_path, name):
+    (tmp_path / name).write_bytes(b"1")
+    query = f"{name} [/bold] [/] :smile:"
+    code, out, err = run("score", name, "--query", query)
+    assert code == 0, err
+    assert out.startswith(f"{name}: 2 frames")
+    assert f"\n{query}\n" in out
+
+
+@pytest.mark.parametrize("name", [f"{ESCAPES}.mp4", "a\nb.mp4"])
+def test_a_name_does_not_steer_the_terminal(run, scorer, tmp_path, name):
+    said = run("score", name, "--query", "x")
+    (tmp_path / name).write_bytes(b"1")
+    said += run("score", name, "--query", name)
+    assert [code for code in said if isinstance(code, int)] == [2, 0]
+    text = "".join(part for part in said if isinstance(part, str))
+    assert not set(text) & set(ESCAPES[:1] + ESCAPES[-2:])
+    assert text.count(ascii(name)[1:-1]) == (3 if name.startswith("\x1b") else 2)
+
+
+def test_findings_of_doctor_are_shown_as_they_are(run, monkeypatch):
+    long = "/a" * 100
+    rows = [("[a]", "warn", f"pip install 'groundserve[serve]' {ESCAPES} {long}")]
+    monkeypatch.setattr(doctor, "check_machine", lambda: rows)
+    _, out, _ = run("doctor")
+    assert "[a]" in out
+    assert rf"groundserve[serve]' \x1b[2J\x9b\u202e {long}" in out
+
+
+def test_a_spinner_shows_names_as_they_are(monkeypatch):
+    shown = []
+    console = SimpleNamespace(is_terminal=True, status=lambda text: Status(shown, text))
+    monkeypatch.setattr(_output, "stderr", console)
+    with _output.progress("[one]") as step:
+        step(f"[two]{ESCAPES}")
+    assert [str(text) for text in shown] == ["[one]", r"[two]\x1b[2J\x9b\u202e"]
+
+
+class Status:
+    def __init__(self, shown, text):
+        self.shown = shown
+        self.update(text)
+
+    def update(self, text):
+        self.shown.append(text)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass

@@ -1,0 +1,57 @@
+"""Names of checkpoints."""
+
+from pathlib import Path
+
+import pytest
+
+from groundserve.checkpoint_place import SHIPPED_CHECKPOINT, find_checkpoint
+from groundserve.errors import InvalidRequestError, UnavailableError
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_shipped_checkpoint_has_a_name(folder):
+    assert find_checkpoint("digits") == SHIPPED_CHECKPOINT
+    assert (SHIPPED_CHECKPOINT / "config.json").is_file()
+
+
+def test_a_local_directory_comes_first(folder):
+    (folder / "digits").mkdir()
+    (folder / "digits" / "config.json").touch()
+    assert find_checkpoint("digits") == folder / "digits"
+
+
+def test_a_hub_id_is_not_looked_for_here(folder):
+    assert find_checkpoint("nvidia/VideoITG-8B") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none", "no such directory, and not a hub id; the one that comes with groundserve is"),
+        ("a/b/c", "no such directory, and not a hub id"),
+        ("file", "must be a directory or a hub id, got a file"),
+        ("folder", "config.json is missing; give the directory that holds it"),
+    ],
+)
+def test_what_is_no_checkpoint(folder, name, message):
+    (folder / "file").touch()
+    (folder / "folder").mkdir()
+    with pytest.raises(InvalidRequestError, match=f"^checkpoint {name}: {message}"):
+        find_checkpoint(Path(name))
+
+
+def test_a_hub_that_does_not_answer_is_named_with_the_checkpoint(folder, monkeypatch):
+    from groundserve.modeling.checkpoint import Checkpoint
+
+    def refuse(*_, **__):
+        raise OSError("no network\nand more about that")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    message = "^checkpoint no/such: no such directory, and not to be had from the hub: no network$"
+    with pytest.raises(UnavailableError, match=message):
+        Checkpoint.open("no/such")
