@@ -14,11 +14,11 @@ from groundserve.cli._output import print_json, progress, stderr
 from groundserve.cli.eval_tables import print_downstream, print_moments, print_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.control import ControlReport, make_control_report
+from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.qvhighlights import make_moment_report
 from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
-from groundserve.evaluation.records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.report import Report, ScoredQuestion, make_report
-from groundserve.evaluation.scoring import OPTIONS, ScoredRecords, score_records
+from groundserve.evaluation.scored_records import OPTIONS, ScoredRecords, score_records
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.records import UNTYPED, read_grounding_records
+from groundserve.evaluation.grounding_records import UNTYPED, read_grounding_records
 
 RECORD = {"video": "a/b.mp4", "question": "<image>\nWhen?", "frame_num": [2, 0], "clip_num": [0]}
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.control import borrow_questions
-from groundserve.evaluation.records import GroundingRecord
+from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
