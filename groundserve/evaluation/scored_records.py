@@ -32,20 +32,20 @@ class Scorer(Protocol):
 class ScoredRecords:
     """Every question of a set of records with its scores."""
 
-    questions: list[ScoredQuestion]
-    """In the records' order, without those left out."""
-    stand_ins: list[ScoredQuestion]
-    """Of each present question the same labels with another video's question; empty where there
-    is one video only."""
+    questions: dict[int, ScoredQuestion]
+    """By the number of the record and in that order, without those left out."""
+    stand_ins: dict[int, ScoredQuestion]
+    """Of each present question the same labels with another video's question, by the same number;
+    empty where there is one video only."""
     num_left_out: int
     """Records whose `frame_num` lies past the frames that their video gives."""
     engine: dict[str, Any]
     """Identity of what scored."""
 
     @property
-    def present(self) -> list[ScoredQuestion]:
-        """The questions that have a stand-in."""
-        return [question for question in self.questions if question.is_present]
+    def present(self) -> dict[int, ScoredQuestion]:
+        """The questions that some frame answers."""
+        return {number: one for number, one in self.questions.items() if one.is_present}
 
 
 def score_records(
@@ -73,7 +73,7 @@ def score_records(
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
-    _require_files([media_root / video for video in by_video])
+    require_videos(records, media_root)
     borrowed = borrow_questions(_present_questions(by_video), seed=seed)
     scored: dict[int, ScoredQuestion] = {}
     stand_ins: dict[int, ScoredQuestion] = {}
@@ -95,11 +95,28 @@ def score_records(
                 [make_record(result, answers[r.question], doc_id=r.number) for r in members],
             )
     return ScoredRecords(
-        questions=[scored[number] for number in sorted(scored)],
-        stand_ins=[stand_ins[number] for number in sorted(stand_ins)],
+        questions=dict(sorted(scored.items())),
+        stand_ins=dict(sorted(stand_ins.items())),
         num_left_out=len(records) - len(scored),
         engine=engine,
     )
+
+
+def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
+    """Refuse records whose videos are not all there, before any of them is scored.
+
+    Raises:
+        InvalidRequestError: The media root is no folder, or a video is missing.
+    """
+    if not media_root.is_dir():
+        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
+    paths = list(dict.fromkeys(media_root / record.video for record in records))
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InvalidRequestError(
+            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
+            "--media-root is the folder that the records' paths start from"
+        )
 
 
 def _present_questions(by_video: Mapping[str, Sequence[GroundingRecord]]) -> dict[str, list[str]]:
@@ -144,12 +161,3 @@ def _add(
         pts_seconds=result.pts_seconds,
         duration_seconds=result.duration_seconds,
     )
-
-
-def _require_files(paths: Sequence[Path]) -> None:
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise InvalidRequestError(
-            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
-            "--media-root is the folder that the records' paths start from"
-        )

@@ -85,19 +85,22 @@ def test_a_video_is_asked_once_for_up_to_32_questions(tmp_path):
         texts = [text for queries in asked for text in queries]
         assert len(set(texts)) == len(texts)  # a text drawn twice is asked once
         own = {record.question for record in records if record.video == name}
-        lent = {question.question for question in scored.stand_ins if question.video == name}
+        lent = {
+            question.question for question in scored.stand_ins.values() if question.video == name
+        }
         assert set(texts) == own | lent
-    assert [question.question for question in scored.questions] == [r.question for r in records]
-    assert [question.video for question in scored.questions] == [r.video for r in records]
+    questions = scored.questions.values()
+    assert [question.question for question in questions] == [r.question for r in records]
+    assert [question.video for question in questions] == [r.video for r in records]
     assert scored.engine == {"profile": "fake"}
 
 
 def test_each_question_gets_its_own_logits_and_a_stand_in_of_another_video(tmp_path):
     records = make_records(tmp_path, questions=["1", "22", "333"])
     scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
-    for question in [*scored.questions, *scored.stand_ins]:
+    for question in [*scored.questions.values(), *scored.stand_ins.values()]:
         assert question.frame_logits.tolist() == [len(question.question) + i for i in range(4)]
-    for question, stand_in in zip(scored.present, scored.stand_ins, strict=True):
+    for question, stand_in in zip(scored.present.values(), scored.stand_ins.values(), strict=True):
         assert stand_in.video == question.video
         assert stand_in.labels.tolist() == question.labels.tolist()
         assert stand_in.question[0] != question.question[0]
@@ -109,8 +112,8 @@ def test_records_past_the_end_of_their_video_are_left_out_with_their_stand_ins(t
     records[2] = replace(records[2], positive_frames=())
     scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
     assert scored.num_left_out == 1
-    assert [question.question for question in scored.questions] == ["a: 1", "a: 2", "b: 2"]
-    assert [question.question for question in scored.present] == ["a: 1", "b: 2"]
+    assert [question.question for question in scored.questions.values()] == ["a: 1", "a: 2", "b: 2"]
+    assert [question.question for question in scored.present.values()] == ["a: 1", "b: 2"]
     assert len(scored.stand_ins) == 2
 
 
