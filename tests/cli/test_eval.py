@@ -81,7 +81,8 @@ def test_records_give_every_figure_as_json(run, media, tmp_path):
     jsonl = tmp_path / "scored.jsonl"
     code, out, err = run(
         *("--records", media / "records.json", "--media-root", media),
-        *("--checkpoint", CHECKPOINT, "--top-k", 2, "--seed", 5, "--json", "--jsonl", jsonl),
+        *("--checkpoint", CHECKPOINT, "--top-k", 2, "--seed", 5, "--json"),
+        *("--jsonl", jsonl, "--sampling", "infer"),
     )
     assert code == 0, err
     assert "trained on moving handwritten digits" in err
