@@ -14,7 +14,7 @@ from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
-from groundserve.records import append_records, make_record
+from groundserve.records import append_records, make_record, read_records
 from groundserve.results import QueryResult, ScoreResult
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, num_frames=Limits().max_num_frames)
@@ -64,16 +64,20 @@ def score_records(
         records: At least one.
         media_root: Folder that the records' paths start from.
         seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video.
+        jsonl: File to append the reference's record of every question to, video by video;
+            `doc_id` is the record's number. Its frames are those of `OPTIONS`, not a benchmark's.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
-        InvalidRequestError: A video is missing, or cannot be scored.
+        InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
+            ids already.
     """
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
     require_videos(records, media_root)
+    if jsonl is not None:
+        _require_new_ids(jsonl, records)
     borrowed = borrow_questions(_present_questions(by_video), seed=seed)
     scored: dict[int, ScoredQuestion] = {}
     stand_ins: dict[int, ScoredQuestion] = {}
@@ -116,6 +120,18 @@ def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None
         raise InvalidRequestError(
             f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
             "--media-root is the folder that the records' paths start from"
+        )
+
+
+def _require_new_ids(jsonl: Path, records: Sequence[GroundingRecord]) -> None:
+    """Refuse a file that has some of the records: its readers would keep those that it has."""
+    if not jsonl.exists():
+        return
+    there = read_records(jsonl).keys() & {record.number for record in records}
+    if there:
+        raise InvalidRequestError(
+            f"{jsonl} has {len(there)} of these records already, the first is doc_id {min(there)}; "
+            "write to another file"
         )
 
 

@@ -181,16 +181,18 @@ def qvhighlights(tmp_path):
     return paths
 
 
-def test_qvhighlights_files_need_no_model(run, qvhighlights):
+@pytest.mark.parametrize("subcommand", [[], ["moments"]])
+def test_qvhighlights_files_need_no_model(subcommand, run, qvhighlights):
     predictions, truth = qvhighlights
-    code, out, _ = run("--predictions", predictions, "--ground-truth", truth, "--json")
+    files = (*subcommand, "--predictions", predictions, "--ground-truth", truth)
+    code, out, _ = run(*files, "--json")
     assert code == 0
     value = json.loads(out)
     assert value["moment_r1_at_07"]["value"] == 1.0
     assert value["moment_map_at_075"]["value"] == 1.0
     assert value["moment_map"]["value"] == pytest.approx(0.6)
     assert value["highlight_hit_at_1_very_good"]["value"] == 1.0
-    code, out, _ = run("--predictions", predictions, "--ground-truth", truth)
+    code, out, _ = run(*files)
     assert code == 0
     assert "moment mAP@0.75                 100.00" in out
 
@@ -224,6 +226,16 @@ def test_qvhighlights_files_need_no_model(run, qvhighlights):
         (["--checkpoint", "a", "--engines", "b"], "give one of --checkpoint and --engines"),
         (["--top-k", "0"], "top_k must be >= 1, got 0"),
         (["--seed", "-1"], "seed must be >= 0, got -1"),
+        (["--num-videos", "0"], "num_videos must be >= 1, got 0"),
+        (["--num-frames", "0"], "num_frames must be >= 1, got 0"),
+        (["--num-frames", "8", "--top-k", "9"], "top_k must be at most the 8 frames of a video"),
+        (["--keep", "{text}"], "--keep must name an empty or new folder"),
+        (["--jsonl", "x.jsonl"], "which are not a benchmark's (rule B, at most 512)"),
+        (["--sampling", "eval"], "sampling must be infer, whose frames the records' frame_num"),
+        (["--records", "none.json", "--media-root", "{root}"], "cannot read none.json: No such"),
+        (["--records", "{records}", "--media-root", "{text}"], "--media-root must be a folder"),
+        (["--seed", "1", "moments"], "--seed does not go before moments"),
+        (["moments", "--predictions", "a", "--ground-truth", "b", "--seed", "-1"], "seed must be"),
     ],
 )
 def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
@@ -258,3 +270,17 @@ def test_bad_records_are_one_line_and_exit_2(records, message, run, media, tmp_p
     code, out, err = run("--records", path, "--media-root", media, "--checkpoint", CHECKPOINT)
     assert (code, out) == (2, "")
     assert_one_error(err, message)
+
+
+@pytest.mark.parametrize("args", [["moment"], ["--top-k", "3", "stray"], ["moments", "stray"]])
+def test_unknown_subcommands_and_stray_arguments_end_with_2(args, run):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert args[-1] in err or "predictions" in err
+
+
+def test_the_help_has_the_options_and_the_subcommands(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for text in ("--records", "--num-videos", "--baseline", "--predictions", "moments"):
+        assert text in out

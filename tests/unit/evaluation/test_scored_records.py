@@ -125,3 +125,23 @@ def test_an_error_names_the_video(tmp_path):
     records = make_records(tmp_path, questions=["1"])
     with pytest.raises(InvalidRequestError, match=r"a\.mp4: no"):
         score_records(Refusing(4), records, media_root=tmp_path, seed=0)
+
+
+def test_records_that_a_file_has_are_refused_before_any_work(tmp_path):
+    records = make_records(tmp_path, questions=["1", "2"])
+    jsonl = tmp_path / "scored.jsonl"
+    score_records(FakeScorer(4), records[2:], media_root=tmp_path, seed=0, jsonl=jsonl)
+    score_records(FakeScorer(4), records[:2], media_root=tmp_path, seed=0, jsonl=jsonl)
+    before = jsonl.read_bytes()
+    assert before.count(b"\n") == 4
+    scorer = FakeScorer(4)
+    with pytest.raises(InvalidRequestError, match=r"scored\.jsonl has 1 of these .* doc_id 3"):
+        score_records(scorer, records[3:], media_root=tmp_path, seed=0, jsonl=jsonl)
+    assert scorer.requests == []
+    assert jsonl.read_bytes() == before
+
+
+def test_a_media_root_that_is_no_folder_is_refused(tmp_path):
+    records = make_records(tmp_path, questions=["1"])
+    with pytest.raises(InvalidRequestError, match="--media-root must be a folder"):
+        score_records(FakeScorer(4), records, media_root=tmp_path / "a.mp4", seed=0)
