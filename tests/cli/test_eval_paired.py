@@ -220,7 +220,7 @@ def spoilt(tmp_path_factory):
 def test_real_checkpoints_are_told_apart_or_not(run, monkeypatch, spoilt, tmp_path):
     monkeypatch.setattr("train.digits.downstream.downstream_report", lambda *_, **__: None)
     keep = tmp_path / "digits"
-    digits = ("--num-videos", 3, "--num-frames", NUM_FRAMES, "--keep", keep, "--top-k", 2)
+    digits = ("--num-videos", 4, "--num-frames", 16, "--keep", keep, "--top-k", 4)
     code, out, err = run(*digits, "--checkpoint", spoilt, "--baseline", CHECKPOINT, "--json")
     assert code == 0, err
     figures = json.loads(out.splitlines()[-1])["comparison"]["overall"]
