@@ -111,16 +111,23 @@ class FakeModel:
 
 
 @pytest.fixture
-def models(monkeypatch):
-    """Fakes by the name of the checkpoint; `digits` is real as far as it is opened."""
-    known = {"new": FakeModel(), CHECKPOINT: FakeModel(is_wrong=True)}
+def new(tmp_path):
+    """A checkpoint by another name than the shipped one."""
+    (tmp_path / "new").symlink_to(SHIPPED_CHECKPOINT)
+    return str(tmp_path / "new")
+
+
+@pytest.fixture
+def models(monkeypatch, new):
+    """Fakes by the name of the checkpoint; both can be looked at before they are opened."""
+    known = {new: FakeModel(), CHECKPOINT: FakeModel(is_wrong=True)}
     monkeypatch.setattr(eval_run, "open_scorer", lambda checkpoint, *_: known[checkpoint])
     return known
 
 
-def test_the_json_says_of_every_figure_which_is_better(run, records, models):
+def test_the_json_says_of_every_figure_which_is_better(run, records, models, new):
     code, out, err = run(
-        *(*records, "--checkpoint", "new", "--baseline", CHECKPOINT),
+        *(*records, "--checkpoint", new, "--baseline", CHECKPOINT),
         *("--top-k", 2, "--seed", 5, "--json"),
     )
     assert code == 0, err
@@ -152,8 +159,8 @@ def test_the_json_says_of_every_figure_which_is_better(run, records, models):
     assert f"scoring video 1 of {NUM_VIDEOS} with the baseline" in steps
 
 
-def test_the_table_says_it_in_words(run, records, models):
-    code, out, err = run(*records, "--checkpoint", "new", "--baseline", CHECKPOINT, "--top-k", 2)
+def test_the_table_says_it_in_words(run, records, models, new):
+    code, out, err = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT, "--top-k", 2)
     assert code == 0, err
     lines = out.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("frame AP")][-1:]
@@ -164,10 +171,10 @@ def test_the_table_says_it_in_words(run, records, models):
     assert max(map(len, lines[:-1])) <= 80
 
 
-def test_what_one_model_cannot_answer_counts_for_neither(run, records, models):
+def test_what_one_model_cannot_answer_counts_for_neither(run, records, models, new):
     """The last video's frames 5 and 6 are past what the baseline is given, as are some before."""
     models[CHECKPOINT].sees = 4
-    code, out, err = run(*records, "--checkpoint", "new", "--baseline", CHECKPOINT, "--json")
+    code, out, err = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT, "--json")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     assert (value["num_left_out"], value["baseline"]["num_left_out"]) == (0, 3)
@@ -175,12 +182,12 @@ def test_what_one_model_cannot_answer_counts_for_neither(run, records, models):
     assert (comparison["num_paired"], comparison["num_unpaired"]) == (2 * NUM_VIDEOS - 3, 3)
     assert comparison["overall"]["frame_ap"]["new"]["num_questions"] == NUM_VIDEOS - 3
     assert value["report"]["overall"]["frame_ap"]["num_questions"] == NUM_VIDEOS
-    _, out, _ = run(*records, "--checkpoint", "new", "--baseline", CHECKPOINT)
+    _, out, _ = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT)
     assert out.splitlines()[-1] == "3 questions were answered by one of the two only"
 
 
-def test_without_a_baseline_nothing_is_compared(run, records, models):
-    code, out, err = run(*records, "--checkpoint", "new", "--json")
+def test_without_a_baseline_nothing_is_compared(run, records, models, new):
+    code, out, err = run(*records, "--checkpoint", new, "--json")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     assert value["baseline"] is None
@@ -192,15 +199,15 @@ def test_without_a_baseline_nothing_is_compared(run, records, models):
     ("args", "message"),
     [
         (["--baseline", CHECKPOINT], "--baseline needs --checkpoint, --engines or --server"),
-        (["--checkpoint", "new", "--baseline", "no such"], "no such: no such directory"),
+        (["--checkpoint", "{new}", "--baseline", "no such"], "no such: no such directory"),
         (
             ["--predictions", "a", "--ground-truth", "b", "--baseline", CHECKPOINT],
             "--baseline does not go with --predictions",
         ),
     ],
 )
-def test_a_baseline_that_cannot_be_is_told_before_any_work(args, message, run, models):
-    code, out, err = run(*args)
+def test_a_baseline_that_cannot_be_is_told_before_any_work(args, message, run, models, new):
+    code, out, err = run(*[arg.format(new=new) for arg in args])
     assert (code, out) == (2, "")
     assert_one_error(err, message)
     assert [model.scored for model in models.values()] == [[], []]
