@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from groundserve.cli import eval_moments
 from groundserve.cli._checks import check_input, check_outputs
-from groundserve.cli._output import print_json, print_note, progress
-from groundserve.cli.eval_tables import print_downstream, print_moments, print_report
+from groundserve.cli._output import print_json, progress
+from groundserve.cli.eval_run import evaluate
+from groundserve.cli.eval_source import DigitsSet, Source, open_records
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.control import ControlReport, make_control_report
-from groundserve.evaluation.qvhighlights import make_moment_report
-from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
-from groundserve.evaluation.records import GroundingRecord, read_grounding_records
-from groundserve.evaluation.report import Report, ScoredQuestion, make_report
-from groundserve.evaluation.scoring import OPTIONS, ScoredRecords, score_records
-from groundserve.scoring.opener import check_scorer, open_scorer
-from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from groundserve.evaluation.bootstrap import require_seed
+from groundserve.evaluation.scored_records import OPTIONS
+from groundserve.scoring.opener import check_scorer
 
 NAME = "eval"
 
-_SCORING = {"checkpoint", "engines", "server", "top_k", "jsonl"}
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+for module in (eval_moments,):
+    app.command(module.NAME)(module.command)
+
+_SCORERS = ("checkpoint", "engines", "server")
+_SCORING = {*_SCORERS, "baseline", "top_k", "jsonl", "sampling"}
 _GOES_WITH = {
     "predictions": {"ground_truth"},
     "records": {"media_root"} | _SCORING,
@@ -35,6 +34,7 @@ _GOES_WITH = {
 _ALWAYS = {"seed", "as_json"}
 
 
+@app.callback()
 def command(
     ctx: typer.Context,
     records: Annotated[
@@ -57,16 +57,31 @@ def command(
     server: Annotated[
         str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to compare with, on the same questions: is it better?"),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="K of the recall, and of the downstream test.")] = 8,
     keep: Annotated[
         Path | None, typer.Option(help="Empty or new folder to keep the MovingDigits set in.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     jsonl: Annotated[
-        Path | None, typer.Option(help="Append the reference's records to this file.")
+        Path | None,
+        typer.Option(
+            help="Append the reference's records to this file; needs --sampling infer, since a "
+            "benchmark samples otherwise."
+        ),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="infer (rule A at 1 frame a second, at most 1,024): the only one, since the "
+            "records' labels count its frames."
+        ),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Predictions in QVHighlights format (JSONL); no model.")
+        Path | None, typer.Option(help="Predictions in QVHighlights format, as `eval moments`.")
     ] = None,
     ground_truth: Annotated[
         Path | None, typer.Option(help="Ground truth in QVHighlights format, for --predictions.")
@@ -74,176 +89,82 @@ def command(
 ) -> None:
     """Measure how well frames are ranked, spans found and absent things told.
 
-    Without --records or --predictions, draws MovingDigits test videos that no checkpoint was
-    trained on; the same --seed draws the same ones. Without --checkpoint, --engines or --server,
-    evaluates the small checkpoint that comes with groundserve. docs/evaluation.md defines all
-    figures; intervals are 95% bootstrap intervals over videos.
+    Without --records or --predictions, draws MovingDigits test videos that
+    no checkpoint was trained on; the same --seed draws the same ones. Without
+    --checkpoint, --engines or --server, evaluates the small checkpoint that
+    comes with groundserve. With --baseline, says of each figure whether it is
+    better or worse than another checkpoint's, or not told apart from it.
+    docs/evaluation.md defines all figures; intervals are 95% bootstrap
+    intervals over videos.
 
     Example: [bold]groundserve eval --checkpoint my-checkpoint --seed 7 --top-k 8[/bold]
+
+    Example: [bold]groundserve eval --checkpoint new --baseline old
+    --records records.json --media-root videos[/bold]
     """
-    _refuse_mixtures(ctx)
-    bounds = {"seed": (seed, 0), "top_k": (top_k, 1)}
-    bounds |= {"num_videos": (num_videos, 1), "num_frames": (num_frames, 1)}
-    for name, (value, minimum) in bounds.items():
-        if value < minimum:
-            raise InvalidRequestError(f"{name} must be >= {minimum}, got {value}")
-    if predictions is not None and ground_truth is not None:
-        _compare_moments(predictions, ground_truth, seed=seed, as_json=as_json)
+    given = {name for name in ctx.params if _is_given(ctx, name)}
+    if ctx.invoked_subcommand is not None:
+        if given:
+            raise InvalidRequestError(
+                f"{_flag(min(given))} does not go before {ctx.invoked_subcommand}; "
+                f"see: groundserve eval {ctx.invoked_subcommand} --help"
+            )
         return
+    _refuse_mixtures(given)
+    if predictions is not None and ground_truth is not None:
+        eval_moments.compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+        return
+    require_seed(seed)
+    if top_k < 1:
+        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+    _check_sampling(sampling, writes_records=jsonl is not None)
     check_outputs({"--jsonl": jsonl})
     check_scorer(checkpoint, engines, server)
-    if records is not None:
+    if baseline is not None:
+        check_scorer(baseline, None, None)
+    questions: Source | DigitsSet
+    if records is not None and media_root is not None:
         check_input(records)
-    with TemporaryDirectory(prefix="groundserve-eval-") as scratch, progress("loading") as step:
-        with open_scorer(checkpoint, engines, server) as scorer:
-            if records is not None and media_root is not None:
-                source = _open_records(records, media_root)
-            else:
-                step(f"drawing {num_videos} videos")
-                source = _draw_digits(
-                    keep or Path(scratch), seed=seed, num_videos=num_videos, num_frames=num_frames
-                )
-            scored = score_records(
-                scorer,
-                source.records,
-                media_root=source.media_root,
-                seed=seed,
-                jsonl=jsonl,
-                on_video=lambda number, total: step(f"scoring video {number} of {total}"),
-            )
-        downstream = None
-        if checkpoint is None and engines is None and server is None:
-            checkpoint = str(SHIPPED_CHECKPOINT)
-        if records is None and checkpoint is not None:
-            step("answering from the selected frames")
-            downstream = _downstream(
-                source.path,
-                checkpoint=checkpoint,
-                scored=scored.questions,
-                num_selected=top_k,
-                seed=seed,
-            )
-        step("estimating intervals")
-        report, control = _estimate(scored, top_k=top_k, seed=seed)
-    _print_notes(scored)
-    if not as_json:
-        print_report(report, control)
-        if downstream is not None:
-            print_downstream(downstream)
-        return
-    print_json(
-        {
-            "source": source.description,
-            "sampling": {"rule": OPTIONS.sampling, "sample_fps": OPTIONS.sample_fps},
-            "num_left_out": scored.num_left_out,
-            "report": report.as_dict(),
-            "control": control.as_dict() if control else None,
-            "downstream": downstream,
-            "engine": scored.engine,
-        }
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """Where the questions come from."""
-
-    path: Path
-    """Of the records."""
-    media_root: Path
-    """Folder that their video paths start from."""
-    records: Sequence[GroundingRecord]
-    """At least one."""
-    description: dict[str, Any]
-    """What the JSON says about it."""
-
-
-def _open_records(path: Path, media_root: Path) -> _Source:
-    return _Source(
-        path=path,
-        media_root=media_root,
-        records=read_grounding_records(path),
-        description={"kind": "records", "records": str(path), "media_root": str(media_root)},
-    )
-
-
-def _draw_digits(out: Path, *, seed: int, num_videos: int, num_frames: int) -> _Source:
-    from train.digits.dataset import VERSION, write_grounding_set
-
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InvalidRequestError(f"--keep must name an empty or new folder, {out} is none")
-    path = write_grounding_set(
-        out, split="test", seed=seed, num_videos=num_videos, num_frames=num_frames
-    )
-    description = {
-        "kind": "moving_digits",
-        "version": VERSION,
-        "split": "test",
-        "seed": seed,
-        "num_videos": num_videos,
-        "num_frames": num_frames,
-    }
-    return _Source(
-        path=path,
-        media_root=path.parent,
-        records=read_grounding_records(path),
-        description=description,
-    )
-
-
-def _downstream(
-    records_path: Path,
-    *,
-    checkpoint: str,
-    scored: Sequence[ScoredQuestion],
-    num_selected: int,
-    seed: int,
-) -> dict[str, Any] | None:
-    from train.digits.downstream import downstream_report
-
-    return downstream_report(
-        records_path, checkpoint=checkpoint, scored=scored, num_selected=num_selected, seed=seed
-    )
-
-
-def _estimate(
-    scored: ScoredRecords, *, top_k: int, seed: int
-) -> tuple[Report, ControlReport | None]:
-    if not scored.questions:
-        raise InvalidRequestError(
-            "frame_num of every record lies past the frames that its video gives at 1 frame a "
-            "second; --records and --media-root do not belong together"
-        )
-    report = make_report(scored.questions, top_k=top_k, seed=seed)
-    if not scored.stand_ins:
-        return report, None
-    return report, make_control_report(scored.present, scored.stand_ins, seed=seed)
-
-
-def _print_notes(scored: ScoredRecords) -> None:
-    if scored.num_left_out:
-        print_note(
-            f"{scored.num_left_out} records are left out: their frame_num lies past the frames "
-            "that the video gives"
-        )
-    if scored.engine.get("note"):
-        print_note(scored.engine["note"])
-
-
-def _compare_moments(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:
-    with progress("comparing"):
-        report = make_moment_report(
-            read_predictions(predictions), read_ground_truth(ground_truth), seed=seed
-        )
-    if as_json:
-        print_json(report.as_dict())
+        questions = open_records(records, media_root)
     else:
-        print_moments(report)
+        questions = DigitsSet(seed=seed, num_videos=num_videos, num_frames=num_frames, keep=keep)
+        questions.check(top_k=top_k)
+    with progress("loading") as step:
+        evaluation = evaluate(
+            questions,
+            checkpoint=checkpoint,
+            engines=engines,
+            server=server,
+            baseline=baseline,
+            top_k=top_k,
+            seed=seed,
+            jsonl=jsonl,
+            step=step,
+        )
+    evaluation.print_notes()
+    if as_json:
+        print_json(evaluation.as_dict())
+    else:
+        evaluation.print_tables()
 
 
-def _refuse_mixtures(ctx: typer.Context) -> None:
+def _check_sampling(sampling: str | None, *, writes_records: bool) -> None:
+    if sampling is None and writes_records:
+        raise InvalidRequestError(
+            "--jsonl writes frames sampled by rule A, at most 1,024, which are not a benchmark's "
+            "(rule B, at most 512): say --sampling infer if that is meant; for a benchmark use "
+            "groundserve score --jsonl"
+        )
+    if sampling not in (None, OPTIONS.sampling):
+        raise InvalidRequestError(
+            f"sampling must be {OPTIONS.sampling}, whose frames the records' frame_num counts, "
+            f"got {sampling}"
+        )
+
+
+def _refuse_mixtures(given: set[str]) -> None:
     """Refuse options of two sources of questions, and half of a pair."""
-    given = {name for name in ctx.params if _is_given(ctx, name)} - _ALWAYS
+    given = given - _ALWAYS
     for first, second in (("records", "media_root"), ("predictions", "ground_truth")):
         for one, other in ((first, second), (second, first)):
             if one in given and other not in given:
@@ -252,6 +173,10 @@ def _refuse_mixtures(ctx: typer.Context) -> None:
     strangers = sorted(given - {source} - _GOES_WITH[source])
     if strangers:
         raise InvalidRequestError(f"{_flag(strangers[0])} does not go with {_flag(source)}")
+    if "baseline" in given and not given & set(_SCORERS):
+        raise InvalidRequestError(
+            "--baseline needs --checkpoint, --engines or --server: what is compared with it"
+        )
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

@@ -9,11 +9,23 @@ from rich.markup import escape
 
 from groundserve.cli._output import plain_table, stdout
 from groundserve.evaluation.bootstrap import Estimate
+from groundserve.evaluation.comparison import ComparedFigure, ComparedGroup, Comparison
 from groundserve.evaluation.control import ControlReport
 from groundserve.evaluation.qvhighlights import MomentReport
 from groundserve.evaluation.report import GroupReport, Report
 
 _ALL = "all"
+_COMPARED_LABELS = {
+    "frame_ap": "frame AP",
+    "shuffled_ap": "shuffled AP",
+    "ap_over_shuffled": "AP - shuffled",
+    "hit_at_1": "hit@1",
+    "r1_at_03": "R1@0.3",
+    "r1_at_05": "R1@0.5",
+    "r1_at_07": "R1@0.7",
+    "miou": "mIoU",
+    "absent_auc": "absent AUC",
+}
 _MOMENT_LABELS = {
     "moment_r1_at_05": "moment R1@0.5",
     "moment_r1_at_07": "moment R1@0.7",
@@ -73,12 +85,53 @@ def print_downstream(downstream: Mapping[str, Any]) -> None:
     stdout.print(table)
 
 
+def print_comparison(comparison: Comparison, *, baseline: str) -> None:
+    """Print each figure of both models and their difference, by type, and what follows."""
+    labels = {"recall_at_k": f"recall@{comparison.top_k}", **_COMPARED_LABELS}
+    groups = {**comparison.by_type, _ALL: comparison.overall}
+    for name, group in groups.items():
+        if group.figures:
+            stdout.print()
+            _print_line(f"{name}: {group.num_present} present, {group.num_absent} absent questions")
+            stdout.print(_compared(group, labels))
+    stdout.print()
+    told: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    for name, figure in comparison.overall.figures.items():
+        if figure.verdict is not None:
+            told[figure.verdict].append(labels[name])
+    said = "; ".join(f"{verdict}: {', '.join(names) or 'none'}" for verdict, names in told.items())
+    _print_line(f"against {baseline}, {comparison.num_paired} questions of any type: {said}")
+    if comparison.num_unpaired:
+        _print_line(f"{comparison.num_unpaired} questions were answered by one of the two only")
+
+
 def interval(estimate: Estimate, *, scale: float = 1, digits: int = 3) -> str:
     """Return "0.812 [0.790, 0.834]", or the value alone where there is no interval."""
     value = f"{scale * estimate.value:.{digits}f}"
     if estimate.low is None or estimate.high is None:
         return value
     return f"{value} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
+
+
+def _compared(group: ComparedGroup, labels: Mapping[str, str]) -> Any:
+    table = plain_table("figure", "floor", "baseline", "new", "new - baseline", "")
+    for name, figure in group.figures.items():
+        table.add_row(labels[name], *map(escape, _compared_cells(figure)))
+    return table
+
+
+def _compared_cells(figure: ComparedFigure) -> tuple[str, ...]:
+    difference = figure.difference
+    ends = ""
+    if difference.low is not None and difference.high is not None:
+        ends = f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return (
+        "-" if figure.floor is None else f"{figure.floor:.3f}",
+        _value(figure.baseline),
+        _value(figure.new),
+        f"{difference.value:+.3f}{ends}",
+        figure.verdict or "",
+    )
 
 
 def _ranking(groups: Mapping[str, GroupReport], control: ControlReport | None) -> Any:

@@ -90,9 +90,10 @@ def _app() -> Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
         epilog=_EPILOG,
     )
-    for module in (score, build, serve, doctor, compare, eval):
+    for module in (score, build, serve, doctor, compare):
         app.command(module.NAME)(module.command)
-    app.add_typer(train.app, name=train.NAME)
+    for group in (eval, train):
+        app.add_typer(group.app, name=group.NAME)
 
     @app.callback()
     def options(

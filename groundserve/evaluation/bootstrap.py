@@ -54,8 +54,9 @@ def bootstrap(
         num_resamples: How many.
 
     Raises:
-        InvalidRequestError: No question.
+        InvalidRequestError: No question, or a negative seed.
     """
+    require_seed(seed)
     if not videos:
         raise InvalidRequestError("cannot estimate from no questions")
     names, members = np.unique(np.array(videos), return_inverse=True)
@@ -88,7 +89,7 @@ def bootstrap_mean(
         num_resamples: How many.
 
     Raises:
-        InvalidRequestError: No question, or another number of values than of videos.
+        InvalidRequestError: As `bootstrap`, or another number of values than of videos.
     """
     array = np.asarray(values, np.float64)
     if array.shape != (len(videos),):
@@ -117,6 +118,16 @@ def bootstrap_difference(
     """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     return bootstrap_mean(difference, videos, seed=seed, num_resamples=num_resamples)
+
+
+def require_seed(seed: int) -> None:
+    """Refuse what numpy's generators do not take.
+
+    Raises:
+        InvalidRequestError: The seed is negative.
+    """
+    if seed < 0:
+        raise InvalidRequestError(f"seed must be >= 0, got {seed}")
 
 
 def _draws(num_videos: int, num_resamples: int, seed: int) -> Iterator[_Counts]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -202,6 +202,34 @@ def measure_question(question: ScoredQuestion, *, top_k: int) -> QuestionFigures
     )
 
 
+def absent_auc_statistic(
+    questions: Sequence[ScoredQuestion],
+) -> Callable[[NDArray[np.int64]], float] | None:
+    """Return what `bootstrap` takes to tell present from absent questions by their best frame.
+
+    Args:
+        questions: n of them, of both kinds.
+
+    Returns:
+        From int64 (n,), how often each question counts, to the ROC AUC; None where all questions
+        are present or all are absent.
+    """
+    is_present = np.array([question.is_present for question in questions])
+    if is_present.all() or not is_present.any():
+        return None
+    best = np.array([question.best_logit for question in questions], np.float32)
+
+    def auc(counts: NDArray[np.int64]) -> float:
+        return roc_auc(
+            best[is_present],
+            best[~is_present],
+            positive_weights=counts[is_present],
+            negative_weights=counts[~is_present],
+        )
+
+    return auc
+
+
 def _report_group(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int) -> GroupReport:
     present = [question for question in questions if question.is_present]
     videos = [question.video for question in present]
@@ -219,17 +247,7 @@ def _report_group(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int)
 
 
 def _absent_auc(questions: Sequence[ScoredQuestion], *, seed: int) -> Estimate | None:
-    is_present = np.array([question.is_present for question in questions])
-    if is_present.all() or not is_present.any():
+    auc = absent_auc_statistic(questions)
+    if auc is None:
         return None
-    best = np.array([question.best_logit for question in questions], np.float32)
-
-    def auc(counts: NDArray[np.int64]) -> float:
-        return roc_auc(
-            best[is_present],
-            best[~is_present],
-            positive_weights=counts[is_present],
-            negative_weights=counts[~is_present],
-        )
-
     return bootstrap(auc, [question.video for question in questions], seed=seed)

@@ -132,7 +132,9 @@ def _find(
             continue
         where = f"{path}, line {line.number}: doc_id {shown(line.doc_id)} is there already"
         if not replace:
-            raise InvalidRequestError(f"{where}; replace it (--replace), or write to another file")
+            raise InvalidRequestError(
+                f"{where}; write to another file, or replace it (score --replace)"
+            )
         if line.doc_id in places:
             raise InvalidRequestError(
                 f"{where}, in line {places[line.doc_id]}; remove one of the two, so that it is "

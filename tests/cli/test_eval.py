@@ -1,9 +1,8 @@
-"""`groundserve eval` through its entry point, in this process, and its scoring with a fake."""
+"""`groundserve eval` through its entry point, in this process."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,10 +10,6 @@ import numpy as np
 import pytest
 
 from groundserve.cli.main import main
-from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.records import GroundingRecord
-from groundserve.evaluation.scoring import score_records
-from groundserve.results import ScoreResult, build_query_results
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.cli.steps import assert_one_error
 
@@ -86,7 +81,8 @@ def test_records_give_every_figure_as_json(run, media, tmp_path):
     jsonl = tmp_path / "scored.jsonl"
     code, out, err = run(
         *("--records", media / "records.json", "--media-root", media),
-        *("--checkpoint", CHECKPOINT, "--top-k", 2, "--seed", 5, "--json", "--jsonl", jsonl),
+        *("--checkpoint", CHECKPOINT, "--top-k", 2, "--seed", 5, "--json"),
+        *("--jsonl", jsonl, "--sampling", "infer"),
     )
     assert code == 0, err
     assert "trained on moving handwritten digits" in err
@@ -185,16 +181,18 @@ def qvhighlights(tmp_path):
     return paths
 
 
-def test_qvhighlights_files_need_no_model(run, qvhighlights):
+@pytest.mark.parametrize("subcommand", [[], ["moments"]])
+def test_qvhighlights_files_need_no_model(subcommand, run, qvhighlights):
     predictions, truth = qvhighlights
-    code, out, _ = run("--predictions", predictions, "--ground-truth", truth, "--json")
+    files = (*subcommand, "--predictions", predictions, "--ground-truth", truth)
+    code, out, _ = run(*files, "--json")
     assert code == 0
     value = json.loads(out)
     assert value["moment_r1_at_07"]["value"] == 1.0
     assert value["moment_map_at_075"]["value"] == 1.0
     assert value["moment_map"]["value"] == pytest.approx(0.6)
     assert value["highlight_hit_at_1_very_good"]["value"] == 1.0
-    code, out, _ = run("--predictions", predictions, "--ground-truth", truth)
+    code, out, _ = run(*files)
     assert code == 0
     assert "moment mAP@0.75                 100.00" in out
 
@@ -228,6 +226,16 @@ def test_qvhighlights_files_need_no_model(run, qvhighlights):
         (["--checkpoint", "a", "--engines", "b"], "give one of --checkpoint and --engines"),
         (["--top-k", "0"], "top_k must be >= 1, got 0"),
         (["--seed", "-1"], "seed must be >= 0, got -1"),
+        (["--num-videos", "0"], "num_videos must be >= 1, got 0"),
+        (["--num-frames", "0"], "num_frames must be >= 1, got 0"),
+        (["--num-frames", "8", "--top-k", "9"], "top_k must be at most the 8 frames of a video"),
+        (["--keep", "{text}"], "--keep must name an empty or new folder"),
+        (["--jsonl", "x.jsonl"], "which are not a benchmark's (rule B, at most 512)"),
+        (["--sampling", "eval"], "sampling must be infer, whose frames the records' frame_num"),
+        (["--records", "none.json", "--media-root", "{root}"], "cannot read none.json: No such"),
+        (["--records", "{records}", "--media-root", "{text}"], "--media-root must be a folder"),
+        (["--seed", "1", "moments"], "--seed does not go before moments"),
+        (["moments", "--predictions", "a", "--ground-truth", "b", "--seed", "-1"], "seed must be"),
     ],
 )
 def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
@@ -264,114 +272,15 @@ def test_bad_records_are_one_line_and_exit_2(records, message, run, media, tmp_p
     assert_one_error(err, message)
 
 
-class FakeScorer:
-    """Scores T frames at 1 per second; frame i of question q gets its length + i."""
-
-    def __init__(self, num_frames: int) -> None:
-        self.num_frames = num_frames
-        self.requests: list[tuple[str, list[str]]] = []
-
-    def score(self, video, queries, options):
-        assert (options.sampling, options.sample_fps, options.num_frames) == ("infer", 1.0, 1024)
-        self.requests.append((video.name, list(queries)))
-        places = np.arange(self.num_frames)
-        frame_logits = np.array([[len(query) + i for i in places] for query in queries], np.float32)
-        pts_seconds = places.astype(np.float64)
-        return ScoreResult(
-            video=str(video),
-            num_source_frames=self.num_frames,
-            fps=1.0,
-            duration_seconds=float(self.num_frames),
-            frame_indices=places,
-            pts_seconds=pts_seconds,
-            num_frames=512,
-            grid=1,
-            queries=build_query_results(
-                list(queries),
-                frame_logits=frame_logits,
-                frame_scores=frame_logits,
-                selected_frames=places[None].repeat(len(queries), 0),
-                frame_indices=places,
-                pts_seconds=pts_seconds,
-                duration_seconds=float(self.num_frames),
-                span_threshold=0.5,
-                span_gap_seconds=0.0,
-            ),
-            timing_ms={},
-            engine={"profile": "fake"},
-        )
+@pytest.mark.parametrize("args", [["moment"], ["--top-k", "3", "stray"], ["moments", "stray"]])
+def test_unknown_subcommands_and_stray_arguments_end_with_2(args, run):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert args[-1] in err or "predictions" in err
 
 
-def make_records(tmp_path, *, questions, positive=(0,)):
-    """Records of videos a.mp4, b.mp4, ... in turn, so that no two neighbours share a video."""
-    records = []
-    for text in questions:
-        for name in "ab":
-            (tmp_path / f"{name}.mp4").touch()
-            records.append(
-                GroundingRecord(
-                    number=len(records),
-                    video=f"{name}.mp4",
-                    question=f"{name}: {text}",
-                    positive_frames=positive,
-                    type="semantic",
-                )
-            )
-    return records
-
-
-def test_a_video_is_asked_once_for_up_to_32_questions(tmp_path):
-    records = make_records(tmp_path, questions=[str(i) for i in range(40)])
-    scorer = FakeScorer(4)
-    seen = []
-    scored = score_records(
-        scorer,
-        records,
-        media_root=tmp_path,
-        seed=0,
-        on_video=lambda number, total: seen.append((number, total)),
-    )
-    assert seen == [(1, 2), (2, 2)]
-    for name in ("a.mp4", "b.mp4"):
-        asked = [queries for video, queries in scorer.requests if video == name]
-        assert [len(queries) for queries in asked[:-1]] == [32] * (len(asked) - 1)
-        texts = [text for queries in asked for text in queries]
-        assert len(set(texts)) == len(texts)  # a text drawn twice is asked once
-        own = {record.question for record in records if record.video == name}
-        lent = {question.question for question in scored.stand_ins if question.video == name}
-        assert set(texts) == own | lent
-    assert [question.question for question in scored.questions] == [r.question for r in records]
-    assert [question.video for question in scored.questions] == [r.video for r in records]
-    assert scored.engine == {"profile": "fake"}
-
-
-def test_each_question_gets_its_own_logits_and_a_stand_in_of_another_video(tmp_path):
-    records = make_records(tmp_path, questions=["1", "22", "333"])
-    scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
-    for question in [*scored.questions, *scored.stand_ins]:
-        assert question.frame_logits.tolist() == [len(question.question) + i for i in range(4)]
-    for question, stand_in in zip(scored.present, scored.stand_ins, strict=True):
-        assert stand_in.video == question.video
-        assert stand_in.labels.tolist() == question.labels.tolist()
-        assert stand_in.question[0] != question.question[0]
-
-
-def test_records_past_the_end_of_their_video_are_left_out_with_their_stand_ins(tmp_path):
-    records = make_records(tmp_path, questions=["1", "2"])
-    records[1] = replace(records[1], positive_frames=(4,))
-    records[2] = replace(records[2], positive_frames=())
-    scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
-    assert scored.num_left_out == 1
-    assert [question.question for question in scored.questions] == ["a: 1", "a: 2", "b: 2"]
-    assert [question.question for question in scored.present] == ["a: 1", "b: 2"]
-    assert len(scored.stand_ins) == 2
-
-
-def test_an_error_names_the_video(tmp_path):
-    class Refusing(FakeScorer):
-        def score(self, video, queries, options):
-            raise InvalidRequestError("no")
-
-    records = make_records(tmp_path, questions=["1"])
-    with pytest.raises(InvalidRequestError, match=r"a\.mp4: no"):
-        score_records(Refusing(4), records, media_root=tmp_path, seed=0)
+def test_the_help_has_the_options_and_the_subcommands(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for text in ("--records", "--num-videos", "--baseline", "--predictions", "moments"):
+        assert text in out

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.records import UNTYPED, read_grounding_records
+from groundserve.evaluation.grounding_records import UNTYPED, read_grounding_records
 
 RECORD = {"video": "a/b.mp4", "question": "<image>\nWhen?", "frame_num": [2, 0], "clip_num": [0]}
 
@@ -52,3 +52,19 @@ def test_a_file_that_is_not_json_is_refused(tmp_path):
         read_grounding_records(path)
     with pytest.raises(InvalidRequestError, match=r"cannot read .*: No such file"):
         read_grounding_records(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("indent", ["", "\n", " \n\n"])
+def test_json_lines_are_told_apart_from_a_list(indent, tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(indent + (json.dumps(RECORD) + "\n") * 2, "utf-8")
+    with pytest.raises(InvalidRequestError, match=r"JSON list of records, got JSON Lines"):
+        read_grounding_records(path)
+
+
+@pytest.mark.parametrize("text", ["3\n4\n", '{"a"\n', '{"a": 1,\n"b":}'])
+def test_other_text_is_not_called_json_lines(text, tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InvalidRequestError, match=r"must be JSON$"):
+        read_grounding_records(path)

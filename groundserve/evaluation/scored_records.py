@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.control import borrow_questions
-from groundserve.evaluation.records import GroundingRecord
+from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
-from groundserve.records import append_records, make_record
+from groundserve.records import append_records, check_records, make_record
 from groundserve.results import QueryResult, ScoreResult
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, num_frames=Limits().max_num_frames)
@@ -32,20 +32,20 @@ class Scorer(Protocol):
 class ScoredRecords:
     """Every question of a set of records with its scores."""
 
-    questions: list[ScoredQuestion]
-    """In the records' order, without those left out."""
-    stand_ins: list[ScoredQuestion]
-    """Of each present question the same labels with another video's question; empty where there
-    is one video only."""
+    questions: dict[int, ScoredQuestion]
+    """By the number of the record and in that order, without those left out."""
+    stand_ins: dict[int, ScoredQuestion]
+    """Of each present question the same labels with another video's question, by the same number;
+    empty where there is one video only."""
     num_left_out: int
     """Records whose `frame_num` lies past the frames that their video gives."""
     engine: dict[str, Any]
     """Identity of what scored."""
 
     @property
-    def present(self) -> list[ScoredQuestion]:
-        """The questions that have a stand-in."""
-        return [question for question in self.questions if question.is_present]
+    def present(self) -> dict[int, ScoredQuestion]:
+        """The questions that some frame answers."""
+        return {number: one for number, one in self.questions.items() if one.is_present}
 
 
 def score_records(
@@ -64,16 +64,20 @@ def score_records(
         records: At least one.
         media_root: Folder that the records' paths start from.
         seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video.
+        jsonl: File to append the reference's record of every question to, video by video;
+            `doc_id` is the record's number. Its frames are those of `OPTIONS`, not a benchmark's.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
-        InvalidRequestError: A video is missing, or cannot be scored.
+        InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
+            ids already.
     """
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
-    _require_files([media_root / video for video in by_video])
+    require_videos(records, media_root)
+    if jsonl is not None:
+        check_records(jsonl, [record.number for record in records])
     borrowed = borrow_questions(_present_questions(by_video), seed=seed)
     scored: dict[int, ScoredQuestion] = {}
     stand_ins: dict[int, ScoredQuestion] = {}
@@ -95,11 +99,28 @@ def score_records(
                 [make_record(result, answers[r.question], doc_id=r.number) for r in members],
             )
     return ScoredRecords(
-        questions=[scored[number] for number in sorted(scored)],
-        stand_ins=[stand_ins[number] for number in sorted(stand_ins)],
+        questions=dict(sorted(scored.items())),
+        stand_ins=dict(sorted(stand_ins.items())),
         num_left_out=len(records) - len(scored),
         engine=engine,
     )
+
+
+def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
+    """Refuse records whose videos are not all there, before any of them is scored.
+
+    Raises:
+        InvalidRequestError: The media root is no folder, or a video is missing.
+    """
+    if not media_root.is_dir():
+        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
+    paths = list(dict.fromkeys(media_root / record.video for record in records))
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InvalidRequestError(
+            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
+            "--media-root is the folder that the records' paths start from"
+        )
 
 
 def _present_questions(by_video: Mapping[str, Sequence[GroundingRecord]]) -> dict[str, list[str]]:
@@ -144,12 +165,3 @@ def _add(
         pts_seconds=result.pts_seconds,
         duration_seconds=result.duration_seconds,
     )
-
-
-def _require_files(paths: Sequence[Path]) -> None:
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise InvalidRequestError(
-            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
-            "--media-root is the folder that the records' paths start from"
-        )

@@ -50,10 +50,17 @@ def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
         InvalidRequestError: The file cannot be read, holds no records, or one is malformed.
     """
     try:
-        values: Any = json.loads(Path(path).read_bytes())
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        values: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
+        if _is_json_lines(data):
+            raise InvalidRequestError(
+                f"{path} must be one JSON list of records, got JSON Lines (an object a line); "
+                f"make a list of them with: jq -s . {path}"
+            ) from error
         raise InvalidRequestError(f"{path} must be JSON") from error
     if not isinstance(values, list) or not values:
         raise InvalidRequestError(f"{path} must be a JSON list of at least one record")
@@ -64,6 +71,14 @@ def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{path}, record {number}: {error}") from error
     return records
+
+
+def _is_json_lines(data: bytes) -> bool:
+    """Whether the first line, of several, is an object of its own."""
+    try:
+        return isinstance(json.loads(data.lstrip().partition(b"\n")[0]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _parse(value: Any, number: int) -> GroundingRecord:

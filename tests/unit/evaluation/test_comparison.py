@@ -1,0 +1,178 @@
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.comparison import SHUFFLED_AP, make_comparison
+from groundserve.evaluation.control import make_control_report
+from groundserve.evaluation.report import ScoredQuestion, make_report
+from groundserve.evaluation.scored_records import ScoredRecords
+
+NUM_VIDEOS, NUM_FRAMES, TOP_K = 30, 12, 3
+TYPES = ("semantic", "motion", "absent")
+
+
+def score(*, noise, seed=0, shuffled_seed=90):
+    """What a model makes of three questions about each video: the truth, and noise of its own."""
+    truth = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
+    questions, stand_ins = {}, {}
+    for number in range(len(TYPES) * NUM_VIDEOS):
+        kind = TYPES[number % len(TYPES)]
+        labels = truth.random(NUM_FRAMES) < 0.3
+        labels[:2] = True, False
+        if kind == "absent":
+            labels[:] = False
+        one = ScoredQuestion(
+            video=f"{number // len(TYPES)}.mp4",
+            type=kind,
+            question=f"question {number}",
+            labels=labels,
+            frame_logits=(4.0 * labels - 2 + noise * rng.normal(size=NUM_FRAMES)).astype("f"),
+            pts_seconds=np.arange(NUM_FRAMES, dtype=np.float64),
+            duration_seconds=float(NUM_FRAMES),
+        )
+        questions[number] = one
+        if kind != "absent":
+            lent = np.random.default_rng([shuffled_seed, number]).normal(size=NUM_FRAMES)
+            stand_ins[number] = replace(one, question="lent", frame_logits=lent.astype("f"))
+    return ScoredRecords(
+        questions=questions, stand_ins=stand_ins, num_left_out=0, engine={"noise": noise}
+    )
+
+
+GOOD, BAD = score(noise=0.5, seed=1), score(noise=6, seed=2)
+
+
+@cache
+def good_against_bad():
+    return make_comparison(GOOD, BAD, top_k=TOP_K, seed=5)
+
+
+def verdicts(group):
+    return {name: figure.verdict for name, figure in group.figures.items()}
+
+
+def test_a_model_is_not_told_apart_from_itself():
+    comparison = make_comparison(BAD, score(noise=6, seed=2), top_k=TOP_K)
+    for group in (comparison.overall, *comparison.by_type.values()):
+        for name, figure in group.figures.items():
+            got = figure.difference
+            assert (got.value, got.low, got.high) == (0.0, 0.0, 0.0)
+            assert figure.new == figure.baseline
+            assert figure.verdict == (None if name == SHUFFLED_AP else "not told apart")
+    assert (comparison.num_paired, comparison.num_unpaired) == (len(BAD.questions), 0)
+
+
+def test_a_clear_difference_is_found_in_every_figure():
+    comparison = good_against_bad()
+    told = verdicts(comparison.overall)
+    assert told.pop(SHUFFLED_AP) is None
+    assert set(told.values()) == {"better"}
+    assert list(comparison.by_type) == ["absent", "motion", "semantic"]
+    assert verdicts(comparison.by_type["motion"])["frame_ap"] == "better"
+    difference = comparison.overall.figures["frame_ap"].difference
+    assert difference.low < difference.value < difference.high
+    assert difference.num_videos == NUM_VIDEOS
+
+
+def test_the_other_way_round_it_is_worse_by_as_much():
+    there, back = good_against_bad(), make_comparison(BAD, GOOD, top_k=TOP_K, seed=5)
+    assert set(verdicts(back.overall).values()) == {"worse", None}
+    for name, figure in back.overall.figures.items():
+        assert figure.difference.value == -there.overall.figures[name].difference.value
+
+
+def test_noise_of_the_same_size_is_not_a_difference():
+    told = verdicts(make_comparison(BAD, score(noise=6, seed=3), top_k=TOP_K).overall)
+    assert told["frame_ap"] == "not told apart"
+
+
+def test_absolute_figures_are_those_of_the_reports():
+    figures = good_against_bad().overall.figures
+    report = make_report(list(GOOD.questions.values()), top_k=TOP_K, seed=5)
+    control = make_control_report(
+        list(GOOD.present.values()), list(GOOD.stand_ins.values()), seed=5
+    )
+    expected = {
+        **report.overall.figures,
+        "shuffled_ap": control.overall.shuffled_ap,
+        "ap_over_shuffled": control.overall.ap_over_shuffled,
+        "absent_auc": report.overall.absent_auc,
+    }
+    for name, figure in figures.items():
+        assert figure.new == expected[name], name
+    of_good = report.overall.figures
+    floors = {name: figure.floor for name, figure in figures.items()}
+    assert floors["recall_at_k"] == pytest.approx(of_good["uniform_recall"].value)
+    assert floors["frame_ap"] == floors["shuffled_ap"]
+    assert floors["frame_ap"] == pytest.approx(of_good["random_ap"].value)
+    assert floors["hit_at_1"] == pytest.approx(of_good["base_rate"].value)
+    assert floors["absent_auc"] == 0.5
+    assert floors["miou"] is None
+
+
+def without(scored, *numbers):
+    return replace(
+        scored,
+        questions={n: one for n, one in scored.questions.items() if n not in numbers},
+        stand_ins={n: one for n, one in scored.stand_ins.items() if n not in numbers},
+        num_left_out=len(numbers),
+    )
+
+
+def test_what_one_model_lacks_is_left_out_for_both():
+    """Neither side gains by not being asked what the other one had to answer."""
+    whole = make_comparison(without(GOOD, 0, 4), without(BAD, 0, 4), top_k=TOP_K)
+    parts = make_comparison(without(GOOD, 0), without(BAD, 4), top_k=TOP_K)
+    assert (parts.num_paired, parts.num_unpaired) == (len(GOOD.questions) - 2, 2)
+    assert parts.overall == whole.overall
+    assert parts.by_type == whole.by_type
+
+
+def test_one_video_has_no_interval_and_no_verdict():
+    def only(scored):
+        return without(scored, *range(len(TYPES), len(scored.questions)))
+
+    lonely = make_comparison(
+        replace(only(GOOD), stand_ins={}), replace(only(BAD), stand_ins={}), top_k=TOP_K
+    )
+    figure = lonely.overall.figures["frame_ap"]
+    assert (figure.difference.low, figure.verdict) == (None, "not told apart")
+    assert SHUFFLED_AP not in lonely.overall.figures
+
+
+def test_a_type_without_present_questions_has_no_figures():
+    group = good_against_bad().by_type["absent"]
+    assert (group.num_present, group.num_absent, group.figures) == (0, NUM_VIDEOS, {})
+
+
+def test_the_comparison_is_json():
+    value = json.loads(json.dumps(good_against_bad().as_dict(), allow_nan=False))
+    assert (value["top_k"], value["seed"], value["num_unpaired"]) == (TOP_K, 5, 0)
+    figure = value["by_type"]["semantic"]["recall_at_k"]
+    assert set(figure) == {"new", "baseline", "difference", "floor", "verdict"}
+    assert figure["difference"]["num_questions"] == NUM_VIDEOS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"top_k": 0}, "top_k must be >= 1, got 0"),
+        ({"new": without(GOOD, *GOOD.questions)}, "no question in common"),
+        (
+            {"new": replace(GOOD, questions={1: GOOD.questions[0]})},
+            r"record 1 asks 'question 0' of 0\.mp4 in one and 'question 1'",
+        ),
+        (
+            {"new": replace(GOOD, stand_ins={0: replace(GOOD.stand_ins[0], question="another's")})},
+            r"record 0 asks \"another's\" of .* the same seed",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(change, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        make_comparison(**{"new": GOOD, "baseline": BAD, "top_k": TOP_K, **change})

@@ -1,0 +1,147 @@
+"""Scoring of records, with a fake instead of a model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.grounding_records import GroundingRecord
+from groundserve.evaluation.scored_records import score_records
+from groundserve.results import ScoreResult, build_query_results
+
+
+class FakeScorer:
+    """Scores T frames at 1 per second; frame i of question q gets its length + i."""
+
+    def __init__(self, num_frames: int) -> None:
+        self.num_frames = num_frames
+        self.requests: list[tuple[str, list[str]]] = []
+
+    def score(self, video, queries, options):
+        assert (options.sampling, options.sample_fps, options.num_frames) == ("infer", 1.0, 1024)
+        self.requests.append((video.name, list(queries)))
+        places = np.arange(self.num_frames)
+        frame_logits = np.array([[len(query) + i for i in places] for query in queries], np.float32)
+        pts_seconds = places.astype(np.float64)
+        return ScoreResult(
+            video=str(video),
+            num_source_frames=self.num_frames,
+            fps=1.0,
+            duration_seconds=float(self.num_frames),
+            frame_indices=places,
+            pts_seconds=pts_seconds,
+            num_frames=1024,
+            grid=1,
+            queries=build_query_results(
+                list(queries),
+                frame_logits=frame_logits,
+                frame_scores=frame_logits,
+                selected_frames=places[None].repeat(len(queries), 0),
+                frame_indices=places,
+                pts_seconds=pts_seconds,
+                duration_seconds=float(self.num_frames),
+                span_threshold=0.5,
+                span_gap_seconds=0.0,
+            ),
+            timing_ms={},
+            engine={"profile": "fake"},
+        )
+
+
+def make_records(tmp_path, *, questions, positive=(0,)):
+    """Records of videos a.mp4, b.mp4, ... in turn, so that no two neighbours share a video."""
+    records = []
+    for text in questions:
+        for name in "ab":
+            (tmp_path / f"{name}.mp4").touch()
+            records.append(
+                GroundingRecord(
+                    number=len(records),
+                    video=f"{name}.mp4",
+                    question=f"{name}: {text}",
+                    positive_frames=positive,
+                    type="semantic",
+                )
+            )
+    return records
+
+
+def test_a_video_is_asked_once_for_up_to_32_questions(tmp_path):
+    records = make_records(tmp_path, questions=[str(i) for i in range(40)])
+    scorer = FakeScorer(4)
+    seen = []
+    scored = score_records(
+        scorer,
+        records,
+        media_root=tmp_path,
+        seed=0,
+        on_video=lambda number, total: seen.append((number, total)),
+    )
+    assert seen == [(1, 2), (2, 2)]
+    for name in ("a.mp4", "b.mp4"):
+        asked = [queries for video, queries in scorer.requests if video == name]
+        assert [len(queries) for queries in asked[:-1]] == [32] * (len(asked) - 1)
+        texts = [text for queries in asked for text in queries]
+        assert len(set(texts)) == len(texts)  # a text drawn twice is asked once
+        own = {record.question for record in records if record.video == name}
+        lent = {
+            question.question for question in scored.stand_ins.values() if question.video == name
+        }
+        assert set(texts) == own | lent
+    questions = scored.questions.values()
+    assert [question.question for question in questions] == [r.question for r in records]
+    assert [question.video for question in questions] == [r.video for r in records]
+    assert scored.engine == {"profile": "fake"}
+
+
+def test_each_question_gets_its_own_logits_and_a_stand_in_of_another_video(tmp_path):
+    records = make_records(tmp_path, questions=["1", "22", "333"])
+    scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
+    for question in [*scored.questions.values(), *scored.stand_ins.values()]:
+        assert question.frame_logits.tolist() == [len(question.question) + i for i in range(4)]
+    for question, stand_in in zip(scored.present.values(), scored.stand_ins.values(), strict=True):
+        assert stand_in.video == question.video
+        assert stand_in.labels.tolist() == question.labels.tolist()
+        assert stand_in.question[0] != question.question[0]
+
+
+def test_records_past_the_end_of_their_video_are_left_out_with_their_stand_ins(tmp_path):
+    records = make_records(tmp_path, questions=["1", "2"])
+    records[1] = replace(records[1], positive_frames=(4,))
+    records[2] = replace(records[2], positive_frames=())
+    scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)
+    assert scored.num_left_out == 1
+    assert [question.question for question in scored.questions.values()] == ["a: 1", "a: 2", "b: 2"]
+    assert [question.question for question in scored.present.values()] == ["a: 1", "b: 2"]
+    assert len(scored.stand_ins) == 2
+
+
+def test_an_error_names_the_video(tmp_path):
+    class Refusing(FakeScorer):
+        def score(self, video, queries, options):
+            raise InvalidRequestError("no")
+
+    records = make_records(tmp_path, questions=["1"])
+    with pytest.raises(InvalidRequestError, match=r"a\.mp4: no"):
+        score_records(Refusing(4), records, media_root=tmp_path, seed=0)
+
+
+def test_records_that_a_file_has_are_refused_before_any_work(tmp_path):
+    records = make_records(tmp_path, questions=["1", "2"])
+    jsonl = tmp_path / "scored.jsonl"
+    score_records(FakeScorer(4), records[2:], media_root=tmp_path, seed=0, jsonl=jsonl)
+    score_records(FakeScorer(4), records[:2], media_root=tmp_path, seed=0, jsonl=jsonl)
+    before = jsonl.read_bytes()
+    assert before.count(b"\n") == 4
+    scorer = FakeScorer(4)
+    with pytest.raises(InvalidRequestError, match=r"scored\.jsonl, line 2: doc_id 3 is there already"):
+        score_records(scorer, records[3:], media_root=tmp_path, seed=0, jsonl=jsonl)
+    assert scorer.requests == []
+    assert jsonl.read_bytes() == before
+
+
+def test_a_media_root_that_is_no_folder_is_refused(tmp_path):
+    records = make_records(tmp_path, questions=["1"])
+    with pytest.raises(InvalidRequestError, match="--media-root must be a folder"):
+        score_records(FakeScorer(4), records, media_root=tmp_path / "a.mp4", seed=0)
