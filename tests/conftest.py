@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,11 +37,21 @@ def clips() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def engine_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`cpu` and `torch` engine directories of set 1's checkpoint, by profile."""
-    from engine_build import build
+def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """Engine directories by checkpoint and profile, each built at its first use; copy to change."""
 
-    root = tmp_path_factory.mktemp("engines")
-    for profile in ("cpu", "torch"):
-        build(SET_1 / "videoitg-tiny", root / profile, profile=profile)
-    return {profile: root / profile for profile in ("cpu", "torch")}
+    @cache
+    def built(checkpoint: Path, profile: str) -> Path:
+        from engine_build import build
+
+        out = tmp_path_factory.mktemp(checkpoint.name) / profile
+        build(checkpoint, out, profile=profile)
+        return out
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def engine_dirs(engines_of) -> dict[str, Path]:
+    """`cpu` and `torch` engine directories of set 1's checkpoint, by profile."""
+    return {p: engines_of(SET_1 / "videoitg-tiny", p) for p in ("cpu", "torch")}
