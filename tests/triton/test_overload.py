@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -24,10 +25,12 @@ def server(served):
     return served
 
 
-def ask_ensemble(server, clips):
+def ask_ensemble(server, clips, num_together=1):
     """With so many questions that `grounding` is the slowest step."""
+    together = Barrier(num_together)
 
     def ask(number):
+        together.wait()
         try:
             return server.ask(clips["vfr"], *QUESTIONS, request_id=str(number), **DENSE)
         except RejectedError as rejection:
@@ -36,9 +39,12 @@ def ask_ensemble(server, clips):
     return ask
 
 
-def ask_client(server, clips):
+def ask_client(server, clips, num_together=1):
+    together = Barrier(num_together)
+
     def ask(_):
         with Client(f"grpc://{server.triton.grpc_address}") as client:
+            together.wait()
             try:
                 result = client.score(clips["vfr"], QUESTIONS, ScoreOptions(**DENSE))
             except UnavailableError as error:
@@ -51,7 +57,7 @@ def ask_client(server, clips):
 @pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
 def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, clips, way):
     before = count(server.triton)
-    answers = in_parallel(NUM_REQUESTS, way(server, clips), range(NUM_REQUESTS))
+    answers = in_parallel(NUM_REQUESTS, way(server, clips, NUM_REQUESTS), range(NUM_REQUESTS))
     refusals = Counter(answer for answer in answers if isinstance(answer, str))
     scored = [answer for answer in answers if not isinstance(answer, str)]
     assert refusals
