@@ -8,22 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.limits import MIB
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 from tests.triton.program import Serve, serving
 from tests.triton.protocol import Protocol, RejectedError
-from tests.triton.serve import Server, serve
+from tests.triton.serve import CACHE_BYTES, LIMITED, MAX_UPLOAD_BYTES, Server, serve
 
-LIMITED = {
-    "MAX_QUERIES": "2",
-    "MAX_QUERY_BYTES": "20",
-    "MAX_NUM_FRAMES": "40",
-    "MAX_UPLOAD_BYTES": "1500000",
-    "MAX_REQUEST_SECONDS": "120.5",
-}
-CACHE_BYTES = 10**9
-MAX_UPLOAD_BYTES = 96 * MIB
 NUM_INSTANCES = 2  # of every model at most
 
 

@@ -15,11 +15,22 @@ from typing import Any
 import pytest
 
 from benchmarks._load import read_metrics
+from groundserve.limits import MIB
 from groundserve.serving import TritonServer
 from tests.reference import REPOSITORY
 from tests.triton.protocol import Arrays, Protocol, texts, upload
 
 WAIT_SECONDS = 60.0
+# Settings of the servers in conftest.py.
+LIMITED = {
+    "MAX_QUERIES": "2",
+    "MAX_QUERY_BYTES": "20",
+    "MAX_NUM_FRAMES": "40",
+    "MAX_UPLOAD_BYTES": "1500000",
+    "MAX_REQUEST_SECONDS": "120.5",
+}
+CACHE_BYTES = 10**9
+MAX_UPLOAD_BYTES = 96 * MIB
 
 
 class Server:

@@ -23,8 +23,8 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unavail
 from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
-from tests.triton.conftest import CACHE_BYTES
 from tests.triton.protocol import Protocol, texts, upload
+from tests.triton.serve import CACHE_BYTES
 
 # Signals reach the main thread of a program of its own, as they do `groundserve serve`.
 SERVE = """

@@ -14,8 +14,7 @@ from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.shared_memory import RegionSizes, region_sizes
-from tests.triton.conftest import MAX_UPLOAD_BYTES
-from tests.triton.serve import Server, in_parallel
+from tests.triton.serve import MAX_UPLOAD_BYTES, Server, in_parallel
 
 PRIVATE_UMASK = "Umask:\t0077\n"
 
