@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.reference import REPOSITORY, SET_1, SET_2
+
+# Before anything loads torch, here and in every program that a test starts: models in tests are so
+# small that two threads of OpenMP spend many times the work on waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what engines of the profile `torch` set for the whole process as they are opened."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +37,21 @@ def clips() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def engine_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`cpu` and `torch` engine directories of set 1's checkpoint, by profile."""
-    from engine_build import build
+def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """Engine directories by checkpoint and profile, each built at its first use; copy to change."""
 
-    root = tmp_path_factory.mktemp("engines")
-    for profile in ("cpu", "torch"):
-        build(SET_1 / "videoitg-tiny", root / profile, profile=profile)
-    return {profile: root / profile for profile in ("cpu", "torch")}
+    @cache
+    def built(checkpoint: Path, profile: str) -> Path:
+        from engine_build import build
+
+        out = tmp_path_factory.mktemp(checkpoint.name) / profile
+        build(checkpoint, out, profile=profile)
+        return out
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def engine_dirs(engines_of) -> dict[str, Path]:
+    """`cpu` and `torch` engine directories of set 1's checkpoint, by profile."""
+    return {p: engines_of(SET_1 / "videoitg-tiny", p) for p in ("cpu", "torch")}

@@ -21,7 +21,8 @@ STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select
 
 _MAX_ID_CHARACTERS = 64
 _MAX_SIZE = 2**63
-_SIZES = ("video_bytes", "num_frames", "grid", "num_queries", "cache_hit")
+# Not `num_frames`, which is the ceiling there: how many were scored is read off the tensors.
+_SIZES = ("video_bytes", "grid", "cache_hit")
 _SIZES_BY_INPUT = {
     "VIDEO": ("video_bytes",),
     "QUERY": ("num_queries",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.gpu.size import FULL
-from engine_build import build
 from engine_build.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import EngineMismatchError
@@ -90,10 +90,10 @@ class Causal(Scorer):
 
 
 @pytest.fixture(scope="module")
-def engine_dir(tmp_path_factory):
+def engine_dir(engines_of, tmp_path_factory):
     """`digits` as the profile torch, with the embeddings of an engine beside it."""
     out = tmp_path_factory.mktemp("gate") / "engines"
-    build(SHIPPED_CHECKPOINT, out, profile="torch")
+    shutil.copytree(engines_of(SHIPPED_CHECKPOINT, "torch"), out)
     write_embeddings(Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding(), out / EMBEDDINGS_NAME)
     return out
 
@@ -161,15 +161,14 @@ def test_a_sound_engine_passes_at_every_shape(engine):
     ],
 )
 def test_an_engine_that_is_wrong_at_serving_shapes_alone_is_refused(engine, scorer, wrong, message):
-    arguments = engine(scorer)
-    report = measure_engines(**arguments)
+    report = measure_engines(**engine(scorer))
 
     assert [(one.output, one.num_tokens) for one in report.checks if not one.passed] == wrong
     # Four frames, one question and the probe, which is all there was to a gate, find nothing.
     small = [check for check in report.checks if check.num_tokens in ((), (156,))]
     judge(replace(report, checks=tuple(small)))
     with pytest.raises(EngineMismatchError, match=message):
-        check_engines(**arguments)
+        judge(report)
 
 
 def test_a_causal_engine_is_refused_by_the_probe(engine):

@@ -15,7 +15,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from engine_build import build
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
@@ -66,12 +65,8 @@ def profile(request):
 
 
 @pytest.fixture(scope="module")
-def pipelines(profile, tmp_path_factory):
-    root = tmp_path_factory.mktemp(f"engines-{profile}")
-    opened = {}
-    for checkpoint in CHECKPOINTS:
-        build(checkpoint, root / checkpoint.name, profile=profile)
-        opened[checkpoint] = Pipeline.open(root / checkpoint.name)
+def pipelines(profile, engines_of):
+    opened = {one: Pipeline.open(engines_of(one, profile)) for one in CHECKPOINTS}
     yield opened
     for pipeline in opened.values():
         pipeline.close()

@@ -1,4 +1,4 @@
-"""One real server on the `cpu` engine directory for the whole folder."""
+"""Real servers on the `cpu` engine directory, each shared by all tests that its settings suit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
-from tests.triton.protocol import Protocol
+from tests.triton.program import Serve, serving
+from tests.triton.protocol import Protocol, RejectedError
+from tests.triton.serve import CACHE_BYTES, LIMITED, MAX_UPLOAD_BYTES, Server, serve
+
+NUM_INSTANCES = 2  # of every model at most
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +27,65 @@ def video_root(clips, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_log(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("log") / "tritonserver.log"
+def served(engine_dirs, video_root, tmp_path_factory) -> Iterator[Server]:
+    """The server of every test that leaves it as it was; what is counted goes on counting."""
+    log_file = tmp_path_factory.mktemp("log") / "tritonserver.log"
+    with serve(engine_dirs["cpu"], log_file, allowed_roots=[video_root]) as running:
+        running.first_metrics = running.metrics()
+        yield running
 
 
 @pytest.fixture(scope="session")
-def server(engine_dirs, video_root, server_log) -> Iterator[TritonServer]:
-    with TritonServer(
-        engine_dirs["cpu"],
-        http_port=0,
-        grpc_port=0,
-        metrics_port=0,
-        allowed_roots=[video_root],
-        log_file=server_log,
-    ) as running:
+def server(served) -> TritonServer:
+    return served.triton
+
+
+@pytest.fixture(scope="session")
+def server_log(served) -> Path:
+    return served.log_file
+
+
+@pytest.fixture(scope="session")
+def limited(engine_dirs, tmp_path_factory) -> Iterator[Server]:
+    """A server with limits of an operator, for which every video is a costly one."""
+    log_file = tmp_path_factory.mktemp("limited") / "log"
+    with serve(engine_dirs["cpu"], log_file, **LIMITED, LIGHT_PIXELS="1") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def cached(engine_dirs, tmp_path_factory) -> Iterator[Server]:
+    """A server with a feature cache, which many tests fill: each asks for frames of its own."""
+    folder = tmp_path_factory.mktemp("cached")
+    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
+    with serve(engine_dirs["cpu"], folder / "log", **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _harmed(engine_dirs, video_root, tmp_path_factory) -> Iterator[Server]:
+    settings = {"allowed_roots": [video_root], "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES)}
+    log_file = tmp_path_factory.mktemp("harmed") / "log"
+    with serve(engine_dirs["cpu"], log_file, **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def harmed(_harmed, clips) -> Iterator[Server]:
+    """The server of tests that kill and replace its processes; the next one finds it sound."""
+    yield _harmed
+    try:
+        for _ in range(NUM_INSTANCES):
+            _harmed.ask(clips["vfr"], "When?")
+    except RejectedError:
+        _harmed.triton.restart()
+
+
+@pytest.fixture(scope="session")
+def service(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
+    """`groundserve serve` for tests after which it has come back by itself."""
+    with serving(engine_dirs["cpu"], tmp_path_factory.mktemp("service")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

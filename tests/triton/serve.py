@@ -1,11 +1,12 @@
-"""A server of one test's own, with an operator's settings, and what its metrics say."""
+"""A server with an operator's settings, what its metrics say, and what it logs."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,22 @@ from typing import Any
 import pytest
 
 from benchmarks._load import read_metrics
+from groundserve.limits import MIB
 from groundserve.serving import TritonServer
 from tests.reference import REPOSITORY
 from tests.triton.protocol import Arrays, Protocol, texts, upload
+
+WAIT_SECONDS = 60.0
+# Settings of the servers in conftest.py.
+LIMITED = {
+    "MAX_QUERIES": "2",
+    "MAX_QUERY_BYTES": "20",
+    "MAX_NUM_FRAMES": "40",
+    "MAX_UPLOAD_BYTES": "1500000",
+    "MAX_REQUEST_SECONDS": "120.5",
+}
+CACHE_BYTES = 10**9
+MAX_UPLOAD_BYTES = 96 * MIB
 
 
 class Server:
@@ -25,6 +39,8 @@ class Server:
     def __init__(self, triton: TritonServer, log_file: Path) -> None:
         self.triton = triton
         self.log_file = log_file
+        self.first_metrics: dict[str, float] = {}
+        """What was counted when nothing had been asked; where the fixture keeps it."""
 
     def ask(self, video: Path, *queries: str, request_id: str = "", **options: Any) -> Arrays:
         """Upload a video and ask; may be called from any thread."""
@@ -58,6 +74,23 @@ class Server:
         found = read_metrics(self.triton)
         return {name.removeprefix("groundserve_"): value for name, value in found.items()}
 
+    def growth(self, before: dict[str, float]) -> dict[str, float]:
+        """What has been counted since `before`, which `metrics` returned."""
+        return {name: value - before[name] for name, value in self.metrics().items()}
+
+    def wait_for_lines(self, request_id: str | None = None) -> list[dict[str, Any]]:
+        """The lines of the log, once one is there, or one about a request.
+
+        A process hands its lines to the server's by a thread of their own: an answer may be first.
+        """
+        give_up_at = time.monotonic() + WAIT_SECONDS
+        while True:
+            lines = self.log_lines()
+            if any(request_id in (None, line["request_id"]) for line in lines):
+                return lines
+            assert time.monotonic() < give_up_at, lines
+            time.sleep(0.05)
+
     def log_lines(self) -> list[dict[str, Any]]:
         """The lines of JSON in the log, by the command that the documentation gives."""
         command = extract_command(self.log_file)
@@ -74,9 +107,26 @@ def extract_command(log_file: Path) -> str:
 
 
 @contextmanager
-def serve(engine_dir: Path, log_file: Path, **environment: str) -> Iterator[Server]:
-    """Run a server with GROUNDSERVE_<name> variables."""
-    triton = TritonServer(engine_dir, http_port=0, grpc_port=0, metrics_port=0, log_file=log_file)
+def serve(
+    engine_dir: Path,
+    log_file: Path,
+    *,
+    allowed_roots: Sequence[Path] = (),
+    cache_dir: Path | None = None,
+    cache_bytes: int | None = None,
+    **environment: str,
+) -> Iterator[Server]:
+    """Run a server with arguments of `TritonServer` and GROUNDSERVE_<name> variables."""
+    triton = TritonServer(
+        engine_dir,
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        allowed_roots=allowed_roots,
+        cache_dir=cache_dir,
+        cache_bytes=cache_bytes,
+        log_file=log_file,
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(f"GROUNDSERVE_{name}", value)

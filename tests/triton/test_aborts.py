@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from benchmarks.aborts import ABORTS
-from tests.triton.program import Serve, serving
+from tests.triton.program import Serve
 
 
 @pytest.fixture(scope="module")
-def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
-    with serving(engine_dirs["cpu"], tmp_path_factory.mktemp("aborts")) as started:
-        yield started
+def serve(service) -> Serve:
+    return service
 
 
 @pytest.mark.parametrize("name", ABORTS)

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,18 +18,33 @@ import pytest
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.cache.verified import SETTLED_NANOSECONDS
 from tests.triton.protocol import RejectedError
-from tests.triton.serve import in_parallel, serve
+from tests.triton.serve import Server, in_parallel, serve
 
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
+TEN_FPS = {"sample_fps": 10}
 OUTPUTS = ("FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES")
 
 
 @pytest.fixture(scope="module")
-def cached(engine_dirs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cached")
-    cache_dir = str(folder / "cache")
-    with serve(engine_dirs["cpu"], folder / "log", CACHE_DIR=cache_dir) as server:
-        yield server
+def folder(cached) -> Path:
+    """Of the cache."""
+    return cached.log_file.parent / "cache"
+
+
+@pytest.fixture
+def empty(cached, folder) -> Server:
+    """The server after somebody removed all entries, as anybody may."""
+    for entry in entries(folder):
+        entry.unlink()
+    return cached
+
+
+@pytest.fixture(scope="module")
+def other(engine_dirs, cached, folder, tmp_path_factory) -> Iterator[Server]:
+    """A second server on the same directory."""
+    log_file = tmp_path_factory.mktemp("other") / "log"
+    with serve(engine_dirs["cpu"], log_file, cache_dir=folder) as running:
+        yield running
 
 
 def info(answer) -> dict:
@@ -38,10 +54,6 @@ def info(answer) -> dict:
 def assert_equal(answer, expected):
     for name in OUTPUTS:
         np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
-
-
-def growth(server, before) -> dict[str, float]:
-    return {name: value - before[name] for name, value in server.metrics().items()}
 
 
 def assert_one_decode(grown, num_frames):
@@ -59,13 +71,13 @@ def test_32_questions_cost_one_decode_and_one_vision_pass(cached, clips):
     before = cached.metrics()
     answer = cached.ask(clips["vfr"], *[f"Question {i}?" for i in range(32)])
     assert answer["FRAME_LOGITS"].shape[0] == 32
-    assert_one_decode(growth(cached, before), len(answer["FRAME_INDICES"]))
+    assert_one_decode(cached.growth(before), len(answer["FRAME_INDICES"]))
 
 
 def test_100_questions_one_after_another_cost_one(cached, clips):
     before = cached.metrics()
     answers = [cached.ask(clips["carphone_pristine"], f"Question {i}?") for i in range(100)]
-    grown = growth(cached, before)
+    grown = cached.growth(before)
     assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
     assert grown["cache_hits_total"] == 99
     assert [info(answer)["cache_hit"] for answer in answers] == [False] + [True] * 99
@@ -76,7 +88,7 @@ def test_100_questions_8_at_a_time_cost_one(cached, clips):
     answers = in_parallel(
         8, lambda i: cached.ask(clips["bigbuckbunny"], f"Question {i}?", **DENSE), range(100)
     )
-    grown = growth(cached, before)
+    grown = cached.growth(before)
     assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
     assert grown["cache_hits_total"] == 99
     assert sum(info(answer)["cache_hit"] for answer in answers) == 99
@@ -117,115 +129,111 @@ def test_cached_question_does_not_wait_for_videos_being_decoded(cached, clips):
         assert not any(info(future.result())["cache_hit"] for future in slow)
 
 
-def test_restarted_server_and_a_second_one_share_the_directory(engine_dirs, clips, tmp_path):
-    video, folder = clips["bikes"], str(tmp_path / "cache")
-    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=folder) as server:
-        first = server.ask(video, "When?")
-    with (
-        serve(engine_dirs["cpu"], tmp_path / "log1", CACHE_DIR=folder) as one,
-        serve(engine_dirs["cpu"], tmp_path / "log2", CACHE_DIR=folder) as other,
-    ):
-        for server in (one, other):
-            again = server.ask(video, "When?")
-            assert info(again)["cache_hit"]
-            assert_equal(again, first)
-        # A video that neither knows, asked of both at once.
-        answers = in_parallel(
-            8, lambda i: (one, other)[i % 2].ask(clips["bigbuckbunny"], "When?", **DENSE), range(8)
-        )
-        for answer in answers:
-            assert_equal(answer, answers[0])
-        decoded = [server.metrics()["frames_decoded_total"] for server in (one, other)]
-        assert sum(decoded) == len(answers[0]["FRAME_INDICES"])
-        misses = [server.metrics()["cache_misses_total"] for server in (one, other)]
-        assert sum(misses) == 1
+def test_second_server_shares_the_directory(empty, other, clips):
+    first = empty.ask(clips["bikes"], "When?")
+    again = other.ask(clips["bikes"], "When?")
+    assert info(again)["cache_hit"]
+    assert_equal(again, first)
+    # A video that neither knows, asked of both at once.
+    servers = (empty, other)
+    before = [server.metrics() for server in servers]
+    answers = in_parallel(
+        8, lambda i: servers[i % 2].ask(clips["bigbuckbunny"], "When?", **DENSE), range(8)
+    )
+    for answer in answers:
+        assert_equal(answer, answers[0])
+    grown = [server.growth(b) for server, b in zip(servers, before, strict=True)]
+    decoded = sum(one["frames_decoded_total"] for one in grown)
+    assert decoded == len(answers[0]["FRAME_INDICES"])
+    assert sum(one["cache_misses_total"] for one in grown) == 1
 
 
-def test_server_killed_amid_a_decode_holds_nobody_up(engine_dirs, clips, tmp_path):
-    folder = str(tmp_path / "cache")
-    with (
-        serve(engine_dirs["cpu"], tmp_path / "log1", CACHE_DIR=folder) as killed,
-        serve(engine_dirs["cpu"], tmp_path / "log2", CACHE_DIR=folder) as other,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        lost = pool.submit(killed.ask, clips["bikes"], "When?", **DENSE)
-        while killed.metrics()["vision_passes_total"] < 1:
+def test_server_killed_amid_a_decode_holds_nobody_up(empty, other, clips):
+    passes = other.metrics()["vision_passes_total"]
+    with ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(other.ask, clips["bikes"], "When?", **DENSE)
+        while other.metrics()["vision_passes_total"] == passes:
             assert not lost.done()
-        waiting = pool.submit(other.ask, clips["bikes"], "When?", **DENSE)
-        os.killpg(killed.triton.pid, signal.SIGKILL)
+        waiting = pool.submit(empty.ask, clips["bikes"], "When?", **DENSE)
+        os.killpg(other.triton.pid, signal.SIGKILL)
         with pytest.raises(RejectedError):
             lost.result()
         assert not info(waiting.result())["cache_hit"]
-        assert info(other.ask(clips["bikes"], "When?", **DENSE))["cache_hit"]
+        assert info(empty.ask(clips["bikes"], "When?", **DENSE))["cache_hit"]
 
 
-def test_100_corrupt_entries_are_found_and_computed_again(engine_dirs, clips, tmp_path):
-    rng = random.Random(20251121)
-    folder = tmp_path / "cache"
-    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
-        first = server.ask(clips["carphone_pristine"], "When?", num_frames=3)
-        for number in range(100):
-            entry = rng.choice(entries(folder))
-            data = bytearray(entry.read_bytes())
-            place = rng.randrange(len(data))
-            if number % 2:
-                del data[place:]
-            else:
-                data[place] ^= 1 << rng.randrange(8)
-            entry.write_bytes(data)
-            again = server.ask(clips["carphone_pristine"], "When?", num_frames=3)
-            assert_equal(again, first)
-            assert len(entries(folder)) == 2
-        counted = server.metrics()
-        assert counted["cache_corrupted_total"] == 100
-        assert counted["errors_total" + '{class="InternalError"}'] == 0
-
-
-def test_entry_damaged_after_every_process_found_it_sound_is_computed_again(
+def test_restarted_server_finds_what_it_wrote_and_stays_below_its_ceiling(
     engine_dirs, clips, tmp_path
 ):
-    folder = tmp_path / "cache"
-    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
-
-        def ask(_=0):
-            return server.ask(clips["carphone_pristine"], "When?", num_frames=3)
-
-        first = ask()
-        time.sleep(SETTLED_NANOSECONDS / 1e9 + 0.1)
-        for answer in in_parallel(4, ask, range(32)):
-            assert info(answer)["cache_hit"]
-        for entry in entries(folder):
-            with entry.open("r+b") as file:
-                file.seek(-1, os.SEEK_END)
-                last = file.read(1)[0]
-                file.seek(-1, os.SEEK_END)
-                file.write(bytes([last ^ 1]))
-        assert_equal(ask(), first)
-        assert server.metrics()["cache_corrupted_total"] == 2
+    ceiling = {"cache_dir": tmp_path / "cache", "cache_bytes": 120_000}
+    with serve(engine_dirs["cpu"], tmp_path / "log", **ceiling) as server:
+        for num_frames in range(1, 31):
+            last = server.ask(clips["carphone_pristine"], "When?", num_frames=num_frames, **TEN_FPS)
+        counted = server.metrics()
+        sizes = [entry.stat().st_size for entry in entries(tmp_path / "cache")]
+        assert counted["cache_bytes"] == sum(sizes) <= 120_000
+        assert counted["cache_evictions_total"] > 0
+        server.triton.restart()
+        again = server.ask(clips["carphone_pristine"], "When?", num_frames=30, **TEN_FPS)
+        assert info(again)["cache_hit"]
+        assert_equal(again, last)
+        assert server.metrics()["frames_decoded_total"] == 0
 
 
-def test_directory_that_goes_away_fails_no_request(engine_dirs, clips, tmp_path):
-    folder = tmp_path / "cache"
-    with serve(engine_dirs["cpu"], tmp_path / "log", CACHE_DIR=str(folder)) as server:
-        first = server.ask(clips["carphone_pristine"], "When?")
-        folder.rename(tmp_path / "moved")
-        folder.write_bytes(b"a file")
+def test_100_corrupt_entries_are_found_and_computed_again(empty, folder, clips):
+    rng = random.Random(20251121)
+    before = empty.metrics()
+    first = empty.ask(clips["carphone_pristine"], "When?", num_frames=3)
+    for number in range(100):
+        entry = rng.choice(entries(folder))
+        data = bytearray(entry.read_bytes())
+        place = rng.randrange(len(data))
+        if number % 2:
+            del data[place:]
+        else:
+            data[place] ^= 1 << rng.randrange(8)
+        entry.write_bytes(data)
+        again = empty.ask(clips["carphone_pristine"], "When?", num_frames=3)
+        assert_equal(again, first)
+        assert len(entries(folder)) == 2
+    grown = empty.growth(before)
+    assert grown["cache_corrupted_total"] == 100
+    assert grown["errors_total" + '{class="InternalError"}'] == 0
+
+
+def test_entry_damaged_after_every_process_found_it_sound_is_computed_again(empty, folder, clips):
+    def ask(_=0):
+        return empty.ask(clips["carphone_pristine"], "When?", num_frames=3)
+
+    before = empty.metrics()
+    first = ask()
+    time.sleep(SETTLED_NANOSECONDS / 1e9 + 0.1)
+    for answer in in_parallel(4, ask, range(32)):
+        assert info(answer)["cache_hit"]
+    for entry in entries(folder):
+        with entry.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            last = file.read(1)[0]
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last ^ 1]))
+    assert_equal(ask(), first)
+    assert empty.growth(before)["cache_corrupted_total"] == 2
+
+
+def test_directory_that_goes_away_fails_no_request(empty, folder, clips, tmp_path):
+    logged = empty.log_file.stat().st_size
+    before = empty.metrics()
+    first = empty.ask(clips["carphone_pristine"], "When?")
+    folder.rename(tmp_path / "moved")
+    folder.write_bytes(b"a file")
+    try:
         for _ in range(8):
-            again = server.ask(clips["carphone_pristine"], "When?")
+            again = empty.ask(clips["carphone_pristine"], "When?")
             assert not info(again)["cache_hit"]
             assert_equal(again, first)
-        assert server.metrics()["cache_failures_total"] > 0
-    log = (tmp_path / "log").read_text("utf-8")
+    finally:
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+    assert empty.growth(before)["cache_failures_total"] > 0
+    log = empty.log_file.read_text("utf-8")[logged:]
     assert 1 <= log.count("the feature cache is not usable now: Not a directory") <= 4
-
-
-def test_cache_stays_below_its_ceiling(engine_dirs, clips, tmp_path):
-    folder = tmp_path / "cache"
-    settings = {"CACHE_DIR": str(folder), "CACHE_BYTES": "120000"}
-    with serve(engine_dirs["cpu"], tmp_path / "log", **settings) as server:
-        for num_frames in range(1, 31):
-            server.ask(clips["carphone_pristine"], "When?", num_frames=num_frames, sample_fps=10)
-        counted = server.metrics()
-    sizes = [entry.stat().st_size for entry in entries(folder)]
-    assert counted["cache_bytes"] == sum(sizes) <= 120_000
-    assert counted["cache_evictions_total"] > 0

@@ -13,14 +13,12 @@ from groundserve import Client, ScoreOptions
 from groundserve.deadline import Deadline
 from python_backend.fair_share import SHARE_DIR_VARIABLE, FairShare
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
-from tests.triton.serve import in_parallel, serve
+from tests.triton.serve import in_parallel
 
 
 @pytest.fixture(scope="module")
-def server(engine_dirs, tmp_path_factory):
-    log_file = tmp_path_factory.mktemp("share") / "log"
-    with serve(engine_dirs["cpu"], log_file, LIGHT_PIXELS="1") as running:
-        yield running
+def server(limited):
+    return limited
 
 
 @pytest.fixture(scope="module")

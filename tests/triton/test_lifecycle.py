@@ -24,6 +24,7 @@ from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
 from tests.triton.protocol import Protocol, texts, upload
+from tests.triton.serve import CACHE_BYTES
 
 # Signals reach the main thread of a program of its own, as they do `groundserve serve`.
 SERVE = """
@@ -162,12 +163,11 @@ def test_cache_settings_are_checked(engine_dirs, settings, message):
         new_server(engine_dirs["cpu"], **settings).start()
 
 
-def test_cache_settings_reach_the_models(engine_dirs, tmp_path):
-    with new_server(engine_dirs["cpu"], cache_dir=tmp_path, cache_bytes=1000) as server:
-        environments = [process.environ() for process in psutil.Process(server.pid).children()]
-    for environment in environments:
-        assert environment["GROUNDSERVE_CACHE_DIR"] == str(tmp_path)
-        assert environment["GROUNDSERVE_CACHE_BYTES"] == "1000"
+def test_cache_settings_reach_the_models(cached):
+    for process in psutil.Process(cached.triton.pid).children():
+        environment = process.environ()
+        assert environment["GROUNDSERVE_CACHE_DIR"] == str(cached.log_file.parent / "cache")
+        assert environment["GROUNDSERVE_CACHE_BYTES"] == str(CACHE_BYTES)
 
 
 def test_allowed_root_must_be_a_folder(engine_dirs, tmp_path):

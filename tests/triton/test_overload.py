@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.overload import count
 from groundserve import Client, ScoreOptions, UnavailableError
 from tests.triton.protocol import RejectedError
-from tests.triton.serve import in_parallel, serve
+from tests.triton.serve import in_parallel
 
 NUM_REQUESTS = 50
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 64}
@@ -20,15 +21,16 @@ QUESTIONS = [f"When does it happen for time {number}?" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
-def server(engine_dirs, tmp_path_factory):
-    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
-        yield running
+def server(served):
+    return served
 
 
-def ask_ensemble(server, clips):
+def ask_ensemble(server, clips, num_together=1):
     """With so many questions that `grounding` is the slowest step."""
+    together = Barrier(num_together)
 
     def ask(number):
+        together.wait()
         try:
             return server.ask(clips["vfr"], *QUESTIONS, request_id=str(number), **DENSE)
         except RejectedError as rejection:
@@ -37,9 +39,12 @@ def ask_ensemble(server, clips):
     return ask
 
 
-def ask_client(server, clips):
+def ask_client(server, clips, num_together=1):
+    together = Barrier(num_together)
+
     def ask(_):
         with Client(f"grpc://{server.triton.grpc_address}") as client:
+            together.wait()
             try:
                 result = client.score(clips["vfr"], QUESTIONS, ScoreOptions(**DENSE))
             except UnavailableError as error:
@@ -52,7 +57,7 @@ def ask_client(server, clips):
 @pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
 def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, clips, way):
     before = count(server.triton)
-    answers = in_parallel(NUM_REQUESTS, way(server, clips), range(NUM_REQUESTS))
+    answers = in_parallel(NUM_REQUESTS, way(server, clips, NUM_REQUESTS), range(NUM_REQUESTS))
     refusals = Counter(answer for answer in answers if isinstance(answer, str))
     scored = [answer for answer in answers if not isinstance(answer, str)]
     assert refusals
@@ -69,7 +74,7 @@ def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, c
 
 @pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
 def test_sixteen_clients_at_once_are_all_answered(server, clips, way):
-    answers = in_parallel(16, way(server, clips), range(48))
+    answers = in_parallel(16, way(server, clips), range(32))
     assert not [answer for answer in answers if isinstance(answer, str)]
     for answer in answers:
         np.testing.assert_array_equal(answer["FRAME_LOGITS"], answers[0]["FRAME_LOGITS"])

@@ -7,7 +7,6 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from engine_build import build
 from groundserve import Client, InvalidRequestError
 from groundserve.serving import TritonServer
 from tests.exact import exact
@@ -26,10 +25,9 @@ def cases_of(checkpoint) -> list[list[ReferenceCase]]:
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
-def test_logits_are_float64s(checkpoint, clips, tmp_path):
-    build(checkpoint, tmp_path / "engines", profile="cpu")
+def test_logits_are_float64s(checkpoint, engines_of, clips, tmp_path):
     server = TritonServer(
-        tmp_path / "engines",
+        engines_of(checkpoint, "cpu"),
         http_port=0,
         grpc_port=0,
         metrics_port=0,

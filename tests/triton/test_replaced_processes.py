@@ -11,18 +11,17 @@ import pytest
 from groundserve import Client, UnavailableError
 from tests.reference import REPOSITORY
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
-from tests.triton.serve import Server, serve
+from tests.triton.serve import Server
 
 RESTARTING = "a model of the server is being restarted; try again"
 DOCUMENTED = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
 
 
-@pytest.fixture(scope="module")
-def server(engine_dirs, tmp_path_factory):
+@pytest.fixture
+def server(harmed):
     """Without a supervisor: what is dead stays dead."""
-    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
-        yield running
+    return harmed
 
 
 def kill_stubs(server: Server, model: str) -> None:

@@ -12,23 +12,16 @@ import pytest
 
 from groundserve import Client, InvalidRequestError
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
-from tests.triton.serve import serve
 
 SECRET = "a very secret question"
 STAGES = {"probe", "cut", "decode", "encode", "ground", "select"}
 
 
-@pytest.fixture(scope="module")
-def shared(engine_dirs, tmp_path_factory):
-    with serve(engine_dirs["cpu"], tmp_path_factory.mktemp("log") / "triton.log") as running:
-        yield running
-
-
 @pytest.fixture
-def server(shared):
+def server(served):
     """The server with an empty log, as after a rotation."""
-    shared.log_file.write_bytes(b"")
-    return shared
+    served.log_file.write_bytes(b"")
+    return served
 
 
 @pytest.fixture
@@ -38,7 +31,8 @@ def client(server):
 
 
 def line_about(server, request_id):
-    lines = [line for line in server.log_lines() if line["request_id"] == request_id]
+    found = server.wait_for_lines(request_id)
+    lines = [line for line in found if line["request_id"] == request_id]
     assert len(lines) == 1
     assert lines[0].pop("time")
     assert lines[0].pop("event") == "request"
@@ -121,7 +115,7 @@ def test_every_failed_step_tells(server, client):
 def test_caller_cannot_forge_a_line(server, clips):
     forged = 'x"}"\nI1122 13:00:00.000000 1 model.py:1] "{"time": "1", "event": "request"}"\x1b[2J'
     server.ask(clips["vfr"], "When?", request_id=forged)
-    (line,) = server.log_lines()
+    (line,) = server.wait_for_lines()
     assert line["request_id"] == "".join(c if " " <= c <= "~" else "?" for c in forged)[:64]
     assert "\x1b" not in server.log_file.read_text("utf-8")
 
@@ -162,11 +156,12 @@ def test_parameter_that_is_no_text_is_refused(server, parameter):
 def test_log_is_rotated_by_copying_and_cutting(server, clips, tmp_path):
     """What logrotate's copytruncate does; a file that is not appended to would begin with zeros."""
     server.ask(clips["vfr"], "When?", request_id="before")
+    server.wait_for_lines("before")
     rotated = tmp_path / "triton.log.1"
     shutil.copyfile(server.log_file, rotated)
     with server.log_file.open("r+b") as file:
         file.truncate()
     server.ask(clips["vfr"], "When?", request_id="after")
     assert '\\"before\\"' in rotated.read_text("utf-8")
-    assert [line["request_id"] for line in server.log_lines()] == ["after"]
+    assert [line["request_id"] for line in server.wait_for_lines()] == ["after"]
     assert b"\0" not in server.log_file.read_bytes()

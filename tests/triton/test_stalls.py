@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from groundserve.heartbeat import read_heartbeat
 from groundserve.manifest import hash_tree
 from groundserve.serving.stalls import SILENT_SECONDS
-from tests.triton.program import Serve, serving
+from tests.triton.program import Serve
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 
 STUB = "triton_python_backend_stub"
@@ -32,9 +31,8 @@ class TritonPythonModel(_Model):
 
 
 @pytest.fixture(scope="module")
-def serve(engine_dirs, tmp_path_factory) -> Iterator[Serve]:
-    with serving(engine_dirs["cpu"], tmp_path_factory.mktemp("stalls")) as started:
-        yield started
+def serve(service) -> Serve:
+    return service
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -47,11 +47,6 @@ def test_sigterm_while_loading(serve):
     serve.stop()
 
 
-def test_sigterm_when_idle(serve):
-    serve.wait_until_ready()
-    serve.stop()
-
-
 def test_sigterm_with_stubs_stopped(serve):
     serve.wait_until_ready()
     for stub in serve.family("triton_python_backend_stub"):
@@ -79,7 +74,7 @@ def test_sigterm_while_a_model_is_loaded_again(serve):
     serve.stop()
 
 
-def test_secret_is_not_logged(serve):
+def test_sigterm_when_idle_and_the_secret_is_in_no_log(serve):
     serve.wait_until_ready()
     words = serve.family("bin/tritonserver")[0].cmdline()
     secret = next(word for word in words if "http-restricted-api" in word).rpartition("=")[2]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build import build
 from groundserve import Client, ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.triton.serve import serve
@@ -59,16 +58,15 @@ def trainer_logits(records, out):
     return found
 
 
-def test_triton_gives_the_trainers_logits(records, tmp_path):
+def test_triton_gives_the_trainers_logits(records, engines_of, tmp_path):
     by_video = {}
     for record in json.loads(records.read_text()):
         question = record["question"].removeprefix("<image>\n")
         by_video.setdefault(record["video"], []).append(question)
     expected = trainer_logits(records, tmp_path / "runs")
-    build(SHIPPED_CHECKPOINT, tmp_path / "engines", profile="cpu")
     options = ScoreOptions(sampling="infer", sample_fps=1.0)
     with (
-        serve(tmp_path / "engines", tmp_path / "triton.log") as server,
+        serve(engines_of(SHIPPED_CHECKPOINT, "cpu"), tmp_path / "triton.log") as server,
         Client(f"grpc://{server.triton.grpc_address}") as client,
     ):
         for (video, questions), logits in zip(by_video.items(), expected, strict=True):

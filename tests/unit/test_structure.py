@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,11 @@ def test_every_extra_imports_in_one_process():
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_pytest_leaves_no_folder_of_tests_out(request):
+    """Of itself it goes into no folder called `build`."""
+    patterns = request.config.getini("norecursedirs")
+    tests = REPOSITORY / "tests"
+    folders = {part for path in tests.rglob("test_*.py") for part in path.relative_to(tests).parts}
+    assert not [name for name in folders if any(fnmatch(name, pattern) for pattern in patterns)]

@@ -7,7 +7,13 @@ import pytest
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MediaError
 from python_backend.triton._answer import Answer, log_line
 
-REPORT = {"grid": 8, "cache_hit": False, "video_bytes": 9, "timing_ms": {"ground": 1.23456}}
+REPORT = {
+    "num_frames": 512,  # the ceiling, which is no size of this request
+    "grid": 8,
+    "cache_hit": False,
+    "video_bytes": 9,
+    "timing_ms": {"ground": 1.23456},
+}
 
 
 def line_of(result, *, request_id="a-1", shapes=None):
