@@ -135,7 +135,9 @@ def test_records_that_a_file_has_are_refused_before_any_work(tmp_path):
     before = jsonl.read_bytes()
     assert before.count(b"\n") == 4
     scorer = FakeScorer(4)
-    with pytest.raises(InvalidRequestError, match=r"scored\.jsonl, line 2: doc_id 3 is there already"):
+    with pytest.raises(
+        InvalidRequestError, match=r"scored\.jsonl, line 2: doc_id 3 is there already"
+    ):
         score_records(scorer, records[3:], media_root=tmp_path, seed=0, jsonl=jsonl)
     assert scorer.requests == []
     assert jsonl.read_bytes() == before
