@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.arguments import check_number
 from groundserve.errors import InvalidRequestError
 
 DEFAULT_SPAN_THRESHOLD = 0.5
@@ -22,6 +23,18 @@ class Span(NamedTuple):
     """When its last frame gives way to the next sampled frame (or the video ends)."""
     score: float
     """Highest frame score inside."""
+
+
+def check_span_rule(span_threshold: object, span_gap_seconds: object) -> None:
+    """Refuse a rule for spans that is none, before anything is scored.
+
+    Raises:
+        InvalidRequestError: One is not a number or out of range; see `find_spans`.
+    """
+    if not 0 <= check_number("span_threshold", span_threshold) <= 1:
+        raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
+    if not check_number("span_gap_seconds", span_gap_seconds) >= 0:
+        raise InvalidRequestError(f"span_gap_seconds must be >= 0, got {span_gap_seconds}")
 
 
 def find_spans(
@@ -53,10 +66,7 @@ def find_spans(
             "frame_scores and pts_seconds must have the same shape (T,), "
             f"got {frame_scores.shape} and {pts_seconds.shape}"
         )
-    if not 0 <= span_threshold <= 1:
-        raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
-    if not span_gap_seconds >= 0:
-        raise InvalidRequestError(f"span_gap_seconds must be >= 0, got {span_gap_seconds}")
+    check_span_rule(span_threshold, span_gap_seconds)
     if not len(pts_seconds):
         return []
     ends = np.append(pts_seconds[1:], max(duration_seconds, float(pts_seconds[-1])))
