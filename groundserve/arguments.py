@@ -84,7 +84,7 @@ def check_queries(queries: object) -> list[str]:
     """Return one question or several as a list; how many and how long is the server's rule.
 
     Raises:
-        InvalidRequestError: They are no texts, or a text is not Unicode.
+        InvalidRequestError: They are no texts, there is none, or one is not Unicode.
     """
     if isinstance(queries, str):
         queries = [queries]
@@ -93,6 +93,8 @@ def check_queries(queries: object) -> list[str]:
             f"queries must be a text or a sequence of texts, got {described(queries)}"
         )
     texts = list(queries)
+    if not texts:
+        raise InvalidRequestError("queries must hold at least one question, got none")
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidRequestError(f"queries[{number}] must be a text, got {described(text)}")

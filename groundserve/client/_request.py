@@ -69,14 +69,11 @@ class Request:
         """
         if (video is None) == (video_uri is None):
             raise InvalidRequestError("give exactly one of video and video_uri")
-        texts = check_queries(queries)
-        if not texts:
-            raise InvalidRequestError("QUERY must hold at least one question, got 0")
         check_span_rule(span_threshold, span_gap_seconds)
         return cls(
             video=None if video is None else check_video(video),
             video_uri=None if video_uri is None else _check_uri(video_uri),
-            queries=texts,
+            queries=check_queries(queries),
             options=check_options(options),
             request_id=str(uuid.uuid4()) if request_id is None else _check_id(request_id),
             span_threshold=span_threshold,

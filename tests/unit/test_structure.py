@@ -112,7 +112,7 @@ def test_public_names_are_importable():
         assert hasattr(groundserve, name), name
     assert sorted(groundserve.__all__) == groundserve.__all__
     assert set(groundserve.__all__) <= set(dir(groundserve))
-    assert "class Pipeline" in pydoc.render_doc(groundserve)
+    assert "class Pipeline" in pydoc.plain(pydoc.render_doc(groundserve))
     with pytest.raises(AttributeError, match="has no attribute 'Pipelin'"):
         groundserve.Pipelin  # noqa: B018
 
