@@ -47,13 +47,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load `Pipeline` when it is asked for: the library does not import its stages."""
-    if name == "Pipeline":
-        from python_backend.pipeline import Pipeline
+if not TYPE_CHECKING:  # for a type checker, any name would be one of this module's
 
-        return Pipeline
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Load `Pipeline` when it is asked for: the library does not import its stages."""
+        if name == "Pipeline":
+            from python_backend.pipeline import Pipeline
+
+            return Pipeline
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -37,8 +37,8 @@ class Request:
 
     video: Video | None
     """Path or bytes; None where the server reads `video_uri`."""
-    video_uri: str | None
-    """Exactly one of the two is given."""
+    video_uri: str
+    """Empty where there is a `video`."""
     queries: list[str]
     """Q questions, Q >= 1."""
     options: ScoreOptions
@@ -72,7 +72,7 @@ class Request:
         check_span_rule(span_threshold, span_gap_seconds)
         return cls(
             video=None if video is None else check_video(video),
-            video_uri=None if video_uri is None else _check_uri(video_uri),
+            video_uri="" if video_uri is None else _check_uri(video_uri),
             queries=check_queries(queries),
             options=check_options(options),
             request_id=str(uuid.uuid4()) if request_id is None else _check_id(request_id),
@@ -92,7 +92,7 @@ class Request:
         }
         if self.video is not None:
             return tensors | {"VIDEO": _read_video(self.video)}
-        return tensors | {"VIDEO_URI": text_tensor(self.video_uri or "")}
+        return tensors | {"VIDEO_URI": text_tensor(self.video_uri)}
 
     def to_result(self, answer: Tensors) -> ScoreResult:
         """Return what the steps' outputs say; spans are found here."""
