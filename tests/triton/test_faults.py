@@ -18,6 +18,7 @@ from groundserve import (
     Pipeline,
     RequestCancelledError,
     ScoreOptions,
+    UnavailableError,
     UnsupportedError,
 )
 
@@ -285,6 +286,14 @@ def test_other_process_makes_its_own(client, pipeline, clips, monkeypatch):
 def test_faults_that_only_a_client_can_be_given(client, arguments, kind, message):
     error = raised(client.score, queries="When?", **arguments)
     assert (type(error), str(error)) == (kind, message)
+
+
+def test_port_of_http_is_told_from_a_dead_server(server):
+    with Client(f"grpc://{server.http_address}") as client:
+        assert not client.is_ready()
+        error = raised(client.score, b"x", "When?")
+    assert type(error) is UnavailableError
+    assert str(error).endswith("does not speak gRPC; give the server's gRPC port (8001 by default)")
 
 
 def test_engine_directory_that_is_missing(tmp_path):

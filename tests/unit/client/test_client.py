@@ -9,10 +9,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
 from groundserve import (
+    AsyncClient,
     Client,
     GroundserveError,
     InvalidRequestError,
@@ -22,16 +24,81 @@ from groundserve import (
 )
 
 
-@pytest.mark.parametrize("url", ["localhost:8001", "http://h:1", "grpc://h", "grpc://h:x"])
-def test_another_form_of_url_is_refused(url):
-    with pytest.raises(InvalidRequestError, match="url must be grpc://HOST:PORT"):
-        Client(url)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (None, "None"),
+        (5, "5"),
+        (b"grpc://h:1", "a bytes"),
+        ("", "''"),
+        ("localhost:8001", "'localhost:8001'"),
+        ("http://h:1", "'http://h:1'"),
+        ("grpc://h", "'grpc://h'"),
+        ("grpc://:1", "'grpc://:1'"),
+        ("grpc://h:x", "'grpc://h:x'"),
+        ("grpc://h:0", "'grpc://h:0'"),
+        ("grpc://h:65536", "'grpc://h:65536'"),
+        ("grpc://h:\u0661", "'grpc://h:\u0661'"),
+        ("grpc://h:1/", "'grpc://h:1/'"),
+        ("grpc://::1:1", "'grpc://::1:1'"),
+    ],
+)
+def test_another_form_of_url_is_refused(kind, url, shown):
+    with pytest.raises(InvalidRequestError) as caught:
+        kind(url)
+    assert str(caught.value) == f"url must be grpc://HOST:PORT, got {shown}"
 
 
-@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan])
-def test_a_timeout_that_is_no_time_is_refused(seconds):
-    with pytest.raises(InvalidRequestError, match="timeout_seconds must be > 0 and finite, got"):
-        Client(timeout_seconds=seconds)
+@pytest.mark.parametrize("url", ["grpc://h:1", "grpc://my-host.local:65535", "grpc://[::1]:8001"])
+def test_url_is_taken(url):
+    Client(url).close()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(
+            ({"timeout_seconds": seconds}, f"timeout_seconds must be > 0 and finite, got {seconds}")
+            for seconds in (0, -1, math.inf, math.nan)
+        ),
+        ({"timeout_seconds": None}, "timeout_seconds must be a number, got None"),
+        ({"timeout_seconds": "5"}, "timeout_seconds must be a number, got '5'"),
+        ({"timeout_seconds": True}, "timeout_seconds must be a number, got True"),
+        ({"retries": -1}, "retries must be a whole number >= 0, got -1"),
+        ({"retries": 1.5}, "retries must be a whole number >= 0, got 1.5"),
+        ({"retries": True}, "retries must be a whole number >= 0, got True"),
+        ({"retries": None}, "retries must be a whole number >= 0, got None"),
+    ],
+)
+def test_setting_that_is_none_is_refused(kind, settings, message):
+    with pytest.raises(InvalidRequestError) as caught:
+        kind(**settings)
+    assert str(caught.value) == message
+
+
+def test_any_finite_time_is_taken():
+    """gRPC's and Triton's clocks overflow long before a float does."""
+    for seconds in (np.float32(5), 1e300):
+        with (
+            Client("grpc://127.0.0.1:9", timeout_seconds=seconds) as client,
+            pytest.raises(UnavailableError, match="failed to connect"),
+        ):
+            client.score(b"x", "x")
+
+
+def test_retries_reach_the_last_error():
+    with (
+        Client("grpc://127.0.0.1:9", retries=1) as client,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        client.score(b"x", "x", request_id="mine")
+    assert str(caught.value) == (
+        "failed to connect to grpc://127.0.0.1:9: Connection refused; is the server running there?"
+        "; gave up after 2 tries"
+    )
+    assert caught.value.request_id == "mine"
 
 
 def test_exactly_one_video_is_needed():
@@ -150,3 +217,14 @@ def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(mo
             client.score(b"x", "x")
         assert cancelled.wait(10)
         assert begun.is_set()
+
+
+def test_file_that_no_message_can_hold_is_not_read(tmp_path):
+    path = tmp_path / "long.mp4"
+    with path.open("wb") as file:
+        file.truncate(2**31)  # a hole
+    with (
+        Client("grpc://127.0.0.1:9") as client,
+        pytest.raises(MediaError, match=r"at most 2146435072 bytes to be sent, got 2147483648; ha"),
+    ):
+        client.score(path, "x")
