@@ -25,11 +25,11 @@ class Span(NamedTuple):
     """Highest frame score inside."""
 
 
-def check_span_rule(span_threshold: object, span_gap_seconds: object) -> None:
-    """Refuse a rule for spans that is none, before anything is scored.
+def check_span_options(span_threshold: object, span_gap_seconds: object) -> None:
+    """Refuse what `find_spans` refuses, before there are scores.
 
     Raises:
-        InvalidRequestError: One is not a number or out of range; see `find_spans`.
+        InvalidRequestError: One is out of its range, or not a number.
     """
     if not 0 <= check_number("span_threshold", span_threshold) <= 1:
         raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
@@ -66,7 +66,7 @@ def find_spans(
             "frame_scores and pts_seconds must have the same shape (T,), "
             f"got {frame_scores.shape} and {pts_seconds.shape}"
         )
-    check_span_rule(span_threshold, span_gap_seconds)
+    check_span_options(span_threshold, span_gap_seconds)
     if not len(pts_seconds):
         return []
     ends = np.append(pts_seconds[1:], max(duration_seconds, float(pts_seconds[-1])))

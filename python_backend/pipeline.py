@@ -37,7 +37,7 @@ from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, get_profile
 from groundserve.prompts import QueryTokenizer
 from groundserve.results import ScoreResult, build_query_results
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_rule
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
 from python_backend.cache import FeatureCache
 from python_backend.decode import DecodedFrames, FrameDecoder, PyAVDecoder
@@ -230,7 +230,7 @@ class Pipeline:
         video = check_video(video)
         texts = check_queries(queries)
         options = check_options(options)
-        check_span_rule(span_threshold, span_gap_seconds)
+        check_span_options(span_threshold, span_gap_seconds)
         seconds = self.limits.max_request_seconds
         if timeout_seconds is not None:
             seconds = min(seconds, check_timeout(timeout_seconds))

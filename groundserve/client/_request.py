@@ -25,7 +25,7 @@ from groundserve.client._connection import Tensors, text_tensor
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_query_results
-from groundserve.spans import check_span_rule
+from groundserve.spans import check_span_options
 
 _MAX_MESSAGE_BYTES = 2**31 - 2**20
 """A message of gRPC's is shorter than 2 GiB, and there is more in it than the video."""
@@ -69,7 +69,7 @@ class Request:
         """
         if (video is None) == (video_uri is None):
             raise InvalidRequestError("give exactly one of video and video_uri")
-        check_span_rule(span_threshold, span_gap_seconds)
+        check_span_options(span_threshold, span_gap_seconds)
         return cls(
             video=None if video is None else check_video(video),
             video_uri="" if video_uri is None else _check_uri(video_uri),
