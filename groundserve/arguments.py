@@ -99,8 +99,9 @@ def check_queries(queries: object) -> list[str]:
         if not isinstance(text, str):
             raise InvalidRequestError(f"queries[{number}] must be a text, got {described(text)}")
         try:
-            text.encode()
-        except UnicodeEncodeError:  # half a pair of surrogates, or an argument that is not UTF-8
+            # An argument of a command in a locale of ASCII holds the bytes of its UTF-8.
+            texts[number] = text.encode("utf-8", "surrogateescape").decode("utf-8")
+        except UnicodeError:
             raise InvalidRequestError(f"QUERY[{number}] must be UTF-8") from None
     return texts
 

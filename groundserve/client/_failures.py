@@ -36,6 +36,11 @@ _CONNECTION_FAILURES = (
         "failed to connect to {url}: what answers there does not speak gRPC; give the server's "
         "gRPC port (8001 by default)",
     ),
+    (  # as Triton's HTTP port does
+        r"failed to connect to all addresses.*Socket closed",
+        "failed to connect to {url}: what listens there closed the connection; give the server's "
+        "gRPC port (8001 by default)",
+    ),
     (
         r"failed to connect to all addresses.*: (?P<reason>[^:]+)$",
         "failed to connect to {url}: {reason}; is the server running there?",

@@ -293,7 +293,7 @@ def test_port_of_http_is_told_from_a_dead_server(server):
         assert not client.is_ready()
         error = raised(client.score, b"x", "When?")
     assert type(error) is UnavailableError
-    assert str(error).endswith("does not speak gRPC; give the server's gRPC port (8001 by default)")
+    assert str(error).endswith("give the server's gRPC port (8001 by default)")
 
 
 def test_engine_directory_that_is_missing(tmp_path):

@@ -22,6 +22,7 @@ from groundserve import (
     RequestCancelledError,
     UnavailableError,
 )
+from groundserve.arguments import check_queries
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -228,3 +229,7 @@ def test_file_that_no_message_can_hold_is_not_read(tmp_path):
         pytest.raises(MediaError, match=r"at most 2146435072 bytes to be sent, got 2147483648; ha"),
     ):
         client.score(path, "x")
+
+
+def test_question_in_the_bytes_of_an_ascii_locale_is_read_as_utf_8():
+    assert check_queries([b"O\xc3\xb9?".decode("ascii", "surrogateescape")]) == ["Où?"]

@@ -104,7 +104,14 @@ def test_class_before_the_message_decides(kind):
             "(Trying to connect an http1.x server (HTTP status 400))",
             "failed to connect to grpc://host:8001: what answers there does not speak gRPC; give "
             "the server's gRPC port (8001 by default)",
-            id="http_port",
+            id="http_1",
+        ),
+        pytest.param(
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:8000: "
+            "Socket closed",
+            "failed to connect to grpc://host:8001: what listens there closed the connection; give "
+            "the server's gRPC port (8001 by default)",
+            id="http_port_of_triton",
         ),
         *(
             pytest.param(
