@@ -36,7 +36,7 @@ HANG_SECONDS = 60.0
 SAMPLE_SECONDS = 2.0
 NUM_FRAMES = 16
 GOOD_CODES = {"ok", "UnavailableError"}
-BAD_CODES = {"ok", "InvalidRequestError", "UnavailableError"}
+BAD_CODES = {"ok", "InvalidRequestError", "MediaError", "UnavailableError"}
 
 
 class Tally:

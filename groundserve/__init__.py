@@ -1,10 +1,13 @@
 """Serve video temporal grounding: the frames and moments of a video that answer a question.
 
-`import groundserve` needs numpy alone; `Client` needs the `serve` extra when it is made.
+`import groundserve` needs numpy alone; a client needs the `serve` extra when it is made, a
+`Pipeline` what its engines or its checkpoint need when it is opened.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from groundserve._version import __version__
-from groundserve.client import Client
+from groundserve.client import AsyncClient, Client
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
@@ -20,7 +23,11 @@ from groundserve.options import ScoreOptions
 from groundserve.results import QueryResult, ScoreResult
 from groundserve.spans import Span
 
+if TYPE_CHECKING:
+    from python_backend.pipeline import Pipeline
+
 __all__ = [
+    "AsyncClient",
     "Client",
     "DeadlineExceededError",
     "EngineMismatchError",
@@ -28,6 +35,7 @@ __all__ = [
     "InvalidRequestError",
     "MediaError",
     "MissingExtraError",
+    "Pipeline",
     "QueryResult",
     "RequestCancelledError",
     "ScoreOptions",
@@ -37,3 +45,18 @@ __all__ = [
     "UnsupportedError",
     "__version__",
 ]
+
+
+if not TYPE_CHECKING:  # for a type checker, any name would be one of this module's
+
+    def __getattr__(name: str) -> Any:
+        """Load `Pipeline` when it is asked for: the library does not import its stages."""
+        if name == "Pipeline":
+            from python_backend.pipeline import Pipeline
+
+            return Pipeline
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

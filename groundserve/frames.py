@@ -5,8 +5,6 @@ Shape letters: K frames of H x W pixels, upright.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
@@ -14,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.arguments import Video, check_video
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError, MediaError, UnsupportedError
+from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.media import MediaWorkers, VideoIndex, VideoSource
 from groundserve.media.index import check_frame_indices
 
-Video = str | os.PathLike[str] | bytes
 FrameIndices = Sequence[int] | NDArray[np.integer[Any]]
 
 MAX_ARRAY_BYTES = 2 * GIB
@@ -28,7 +26,6 @@ MAX_ARRAY_BYTES = 2 * GIB
 _BATCH_BYTES = 64 * MIB
 """RGB of the frames that are decoded together, and so from one key frame on where they share it;
 a frame that is larger comes alone."""
-_URI = re.compile(r"file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def read_frames(
@@ -56,8 +53,7 @@ def read_frames(
 
     Raises:
         InvalidRequestError: The ordinals or `longest_side` break a rule, or the array would take
-            more than `MAX_ARRAY_BYTES`.
-        UnsupportedError: `video` is a URI.
+            more than `MAX_ARRAY_BYTES`; or `video` is a URI (nothing is fetched).
         MediaError: The file cannot be read, a frame does not decode, or their sizes differ.
         DeadlineExceededError: `limits.max_request_seconds` have passed.
         UnavailableError: The decoder process died.
@@ -161,15 +157,9 @@ def _is_count(value: object) -> bool:
 
 
 def _open(video: Video, limits: Limits) -> VideoSource:
+    video = check_video(video)
     if isinstance(video, bytes):
         return VideoSource.from_bytes(video, limits=limits)
-    if not isinstance(video, str | os.PathLike):
-        raise InvalidRequestError(f"video must be a path or bytes, got {type(video).__name__}")
-    if isinstance(video, str) and (scheme := _URI.match(video)):
-        raise UnsupportedError(
-            "frames are decoded in this process, from the path of a local file or its bytes, "
-            f"got a URI ({scheme[0]}...)"
-        )
     return VideoSource.from_path(video, limits=limits)
 
 

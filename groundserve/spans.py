@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.arguments import check_number
 from groundserve.errors import InvalidRequestError
 
 DEFAULT_SPAN_THRESHOLD = 0.5
@@ -24,15 +25,15 @@ class Span(NamedTuple):
     """Highest frame score inside."""
 
 
-def check_span_options(span_threshold: float, span_gap_seconds: float) -> None:
+def check_span_options(span_threshold: object, span_gap_seconds: object) -> None:
     """Refuse what `find_spans` refuses, before there are scores.
 
     Raises:
         InvalidRequestError: One is out of its range, or not a number.
     """
-    if not 0 <= span_threshold <= 1:
+    if not 0 <= check_number("span_threshold", span_threshold) <= 1:
         raise InvalidRequestError(f"span_threshold must be in [0, 1], got {span_threshold}")
-    if not span_gap_seconds >= 0:
+    if not check_number("span_gap_seconds", span_gap_seconds) >= 0:
         raise InvalidRequestError(f"span_gap_seconds must be >= 0, got {span_gap_seconds}")
 
 

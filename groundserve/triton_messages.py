@@ -7,7 +7,32 @@ those that are known become ours, and all others `INTERNAL_MESSAGE`.
 
 from __future__ import annotations
 
-from groundserve.errors import DeadlineExceededError, UnavailableError
+from groundserve.errors import (
+    DeadlineExceededError,
+    GroundserveError,
+    InvalidRequestError,
+    MediaError,
+    RequestCancelledError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+CLASS_IN_MESSAGE = "class_in_message"
+"""Request parameter: put the error's class before its message. Triton has one code for several
+classes, and 2.51 hands every error of a model on to another as INTERNAL."""
+
+CLASSES: dict[str, type[GroundserveError]] = {
+    kind.__name__: kind
+    for kind in (
+        InvalidRequestError,
+        MediaError,
+        UnsupportedError,
+        UnavailableError,
+        DeadlineExceededError,
+        RequestCancelledError,
+    )
+}
+"""What may stand before a message."""
 
 INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 """What callers are told of a failure that they can do nothing about."""
@@ -39,6 +64,12 @@ _PASSES: dict[str, tuple[type[_Passing], str]] = {
 }
 _ALLOW_MORE_TIME = "allow more time"
 """In every message of ours about a deadline."""
+
+
+def error_of_class(text: str) -> GroundserveError | None:
+    """Return the error whose class stands before its message, None where none does."""
+    name, _, message = text.partition(": ")
+    return CLASSES[name](message) if name in CLASSES else None
 
 
 def passing_failure(message: str) -> _Passing | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from groundserve.errors import MissingExtraError
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     GROUNDING_ONNX_NAME,
@@ -159,9 +160,12 @@ class EngineDirectory:
         return PlanRunner(self.path / name, target)
 
     def _checkpoint(self, num_threads: int) -> Checkpoint:
-        import torch
+        try:
+            import torch
 
-        from groundserve.modeling.checkpoint import Checkpoint
+            from groundserve.modeling.checkpoint import Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
 
         torch.set_num_threads(num_threads)
         tower = self.path / "vision_tower"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.errors import EngineMismatchError
+from groundserve.errors import EngineMismatchError, MissingExtraError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -19,9 +19,13 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
         num_threads: Threads of this session: cores / instances that run side by side.
 
     Raises:
+        MissingExtraError: ONNX Runtime is not installed.
         EngineMismatchError: ONNX Runtime cannot load the graph.
     """
-    import onnxruntime  # not in a container that serves plans only
+    try:
+        import onnxruntime  # not in a container that serves plans only
+    except ImportError as error:
+        raise MissingExtraError("serve", "onnxruntime") from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads

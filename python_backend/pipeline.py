@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -12,8 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve._version import __version__
+from groundserve.arguments import (
+    Video,
+    check_options,
+    check_queries,
+    check_timeout,
+    check_video,
+    video_name,
+)
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
+from groundserve.errors import (
+    InvalidRequestError,
+    MissingExtraError,
+    RequestCancelledError,
+    UnavailableError,
+)
 from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
@@ -22,7 +38,7 @@ from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, get_profile
 from groundserve.prompts import QueryTokenizer
 from groundserve.results import ScoreResult, build_query_results
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
 from python_backend.cache import FeatureCache
 from python_backend.decode import DecodedFrames, FrameDecoder, PyAVDecoder
@@ -34,12 +50,19 @@ from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
 
-Video = str | os.PathLike[str] | bytes
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """Decode, encode, ground and select with the same objects that the Triton models use."""
+    """Decode, encode, ground and select with the same objects that the Triton models use.
+
+    Opens its engines or weights once. For one thread at a time, though any may call `close`; not to
+    be used after a fork.
+
+    Example:
+        >>> with Pipeline.open("engines") as pipeline:
+        ...     result = pipeline.score("talk.mp4", "When does she point at the chart?")
+        ...     result.queries[0].selected_seconds
+    """
 
     manifest: Manifest
     """Of the engine directory; its `files` are empty when made from a checkpoint."""
@@ -57,6 +80,8 @@ class Pipeline:
     """The checkpoint's tokenizer."""
     limits: Limits
     """Ceilings on a request."""
+    _is_closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _process_id: int = field(default_factory=os.getpid, init=False, repr=False)
 
     @classmethod
     def open(
@@ -81,6 +106,7 @@ class Pipeline:
 
         Raises:
             EngineMismatchError: The directory does not match its manifest or this version.
+            MissingExtraError: What its profile needs is not installed.
         """
         engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
         limits = limits or Limits()
@@ -125,9 +151,13 @@ class Pipeline:
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read.
+            MissingExtraError: PyTorch or transformers is not installed.
         """
-        from groundserve.modeling.checkpoint import Checkpoint
-        from groundserve.modeling.precision import torch_dtype
+        try:
+            from groundserve.modeling.checkpoint import Checkpoint
+            from groundserve.modeling.precision import torch_dtype
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
 
         opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
         tokenizer, pad_token_id = opened.load_tokenizer()
@@ -177,6 +207,7 @@ class Pipeline:
         *,
         span_threshold: float = DEFAULT_SPAN_THRESHOLD,
         span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        timeout_seconds: float | None = None,
     ) -> ScoreResult:
         """Score the frames of one video for one or more questions.
 
@@ -186,30 +217,40 @@ class Pipeline:
             options: Defaults where None.
             span_threshold: Lowest score inside a span, in [0, 1].
             span_gap_seconds: Longest gap between two runs that one span bridges.
+            timeout_seconds: Longest time this call may take; `limits.max_request_seconds` where
+                None, or where that is less.
 
         Raises:
-            InvalidRequestError: The request or the video breaks a rule.
-            DeadlineExceededError: `limits.max_request_seconds` have passed.
+            InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
+                cannot be read.
+            DeadlineExceededError: The time has passed; looked at between chunks of frames and
+                between questions.
             UnavailableError: A decoder process died.
+            RequestCancelledError: The pipeline is closed, or was meanwhile.
         """
-        options = options or ScoreOptions()
-        texts = [queries] if isinstance(queries, str) else list(queries)
-        deadline = Deadline.after(self.limits.max_request_seconds)
+        video = check_video(video)
+        texts = check_queries(queries)
+        options = check_options(options)
+        check_span_options(span_threshold, span_gap_seconds)
+        seconds = self.limits.max_request_seconds
+        if timeout_seconds is not None:
+            seconds = min(seconds, check_timeout(timeout_seconds))
         watch = Stopwatch()
-        questions = self.parse_questions(texts)
-        extracted = self.features(video, options, questions=questions, deadline=deadline)
-        with watch.measure("ground"):
-            frame_logits = ground_questions(
-                extracted.features, questions, self.grounder, deadline=deadline
-            )
-        with watch.measure("select"):
-            selection = select_for_questions(
-                frame_logits, extracted.frame_indices, options, deadline=deadline
-            )
+        with self._open_for(seconds) as deadline:
+            questions = self.parse_questions(texts)
+            extracted = self.features(video, options, questions=questions, deadline=deadline)
+            with watch.measure("ground"):
+                frame_logits = ground_questions(
+                    extracted.features, questions, self.grounder, deadline=deadline
+                )
+            with watch.measure("select"):
+                selection = select_for_questions(
+                    frame_logits, extracted.frame_indices, options, deadline=deadline
+                )
         watch.lap("total")
         info = extracted.stage_info
         return ScoreResult(
-            video="<bytes>" if isinstance(video, bytes) else str(video),
+            video=video_name(video),
             num_source_frames=info["num_source_frames"],
             fps=info["fps"],
             duration_seconds=info["duration_seconds"],
@@ -288,9 +329,28 @@ class Pipeline:
         )
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the worker processes, and the calls that are under way in other threads."""
+        if os.getpid() != self._process_id:  # the workers are the other process's
+            return
+        self._is_closed.set()
         self.extractor.workers.close()
         self.decoders.close()
+
+    @contextmanager
+    def _open_for(self, seconds: float) -> Iterator[Deadline]:
+        """Yield the deadline of one call, which also ends with the pipeline."""
+        if os.getpid() != self._process_id:  # the workers hear the other process, too
+            raise InvalidRequestError("a Pipeline must be used in the process that made it")
+        if self._is_closed.is_set():
+            raise RequestCancelledError("the pipeline is closed")
+        try:
+            yield Deadline.after(seconds, is_cancelled=self._is_closed.is_set)
+        except (RequestCancelledError, UnavailableError) as error:
+            if not self._is_closed.is_set():
+                raise
+            raise RequestCancelledError(
+                "the request was cancelled: its pipeline was closed"
+            ) from error
 
     def __enter__(self) -> Pipeline:
         return self

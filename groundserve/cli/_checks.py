@@ -40,8 +40,9 @@ def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
         if not query.strip():
             raise InvalidRequestError(f"--query must not be empty or blank, got {query!r}")
         try:
-            query.encode()
-        except UnicodeEncodeError as error:
+            # In a locale of ASCII an argument holds the bytes of its UTF-8.
+            query.encode("utf-8", "surrogateescape").decode()
+        except UnicodeError as error:
             raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
 
 

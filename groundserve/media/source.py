@@ -13,11 +13,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.arguments import open_video
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import MIB, Limits
-
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-"""Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
 
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -61,14 +59,9 @@ class VideoSource:
         Raises:
             MediaError: It cannot be opened, is not a regular file, is empty, or is larger than
                 `limits.max_file_bytes`.
+            UnavailableError: This process has no file descriptor left.
         """
-        name = os.fspath(path)
-        try:
-            fd = os.open(name, _OPEN_FLAGS)
-        except (OSError, ValueError) as error:
-            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
-            raise MediaError(f"cannot open the video {name!r}: {reason}") from None
-        return cls._from_file(fd, f"the video {name!r}", limits)
+        return cls._from_file(open_video(path), f"the video {os.fspath(path)!r}", limits)
 
     @classmethod
     def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:

@@ -14,12 +14,16 @@ from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
     InvalidRequestError,
-    MediaError,
     RequestCancelledError,
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.triton_messages import INTERNAL_MESSAGE, passing_failure
+from groundserve.triton_messages import (
+    CLASSES,
+    INTERNAL_MESSAGE,
+    error_of_class,
+    passing_failure,
+)
 
 INTERNAL = "INTERNAL"
 
@@ -32,18 +36,7 @@ _CODES: tuple[tuple[type[GroundserveError], str], ...] = (
     (RequestCancelledError, "CANCELLED"),
 )
 _INTERNAL_CLASS = "InternalError"
-_CLASSES: dict[str, type[GroundserveError]] = {
-    kind.__name__: kind
-    for kind in (
-        InvalidRequestError,
-        MediaError,
-        UnsupportedError,
-        UnavailableError,
-        DeadlineExceededError,
-        RequestCancelledError,
-    )
-}
-ERROR_CLASSES = (*_CLASSES, _INTERNAL_CLASS)
+ERROR_CLASSES = (*CLASSES, _INTERNAL_CLASS)
 """What `error_class` returns."""
 
 
@@ -72,16 +65,17 @@ def code_and_message(error: Exception) -> tuple[str, str]:
 
 
 def to_classed_message(error: Exception) -> str:
-    """Put the class into the message, for a BLS caller: the server loses code and class there."""
+    """Put the class into the message, for a caller that asks for it; see `CLASS_IN_MESSAGE`."""
     return f"{error_class(error)}: {code_and_message(error)[1]}"
 
 
 def from_classed_message(model_name: str, text: str) -> GroundserveError:
     """Return the error an inner model rejected a BLS call with."""
-    name, _, message = text.partition(": ")
-    if name in _CLASSES:
-        return _CLASSES[name](message)
-    return passing_failure(text) or GroundserveError(f"the model {model_name} failed: {text}")
+    return (
+        error_of_class(text)
+        or passing_failure(text)
+        or GroundserveError(f"the model {model_name} failed: {text}")
+    )
 
 
 def _as_ours(error: Exception) -> Exception:

@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
+from groundserve.triton_messages import CLASS_IN_MESSAGE
 from python_backend.arrays import Array, to_host
 from python_backend.triton._answer import Answer
 from python_backend.triton._cancellation import Lifeline, cancellation_of
@@ -31,9 +32,6 @@ from python_backend.triton._tensors import Tensors
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_CLASS_IN_MESSAGE = "class_in_message"
-"""Request parameter of BLS calls: 2.51 hands every error of an inner model on as INTERNAL."""
 
 
 def answer_each(
@@ -118,7 +116,7 @@ def reject(request: Any, error: Exception) -> Any:
     if code == INTERNAL or not isinstance(error, GroundserveError):
         pb_utils.Logger.log_error(describe_failure(error))
     parameters = attempt(read_parameters, request)
-    if not isinstance(parameters, Exception) and _CLASS_IN_MESSAGE in parameters:
+    if not isinstance(parameters, Exception) and CLASS_IN_MESSAGE in parameters:
         message = to_classed_message(error)
     return pb_utils.InferenceResponse(
         error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
@@ -156,7 +154,7 @@ def call_model(
         model_name=model_name,
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
-        parameters={_CLASS_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
+        parameters={CLASS_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()

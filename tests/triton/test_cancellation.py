@@ -6,6 +6,7 @@ of these requests would decode twice as much again, or for ever.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -21,7 +22,13 @@ import numpy as np
 import psutil
 import pytest
 
-from groundserve import Client, DeadlineExceededError, RequestCancelledError, ScoreOptions
+from groundserve import (
+    AsyncClient,
+    Client,
+    DeadlineExceededError,
+    RequestCancelledError,
+    ScoreOptions,
+)
 from tests.media_assets import Asset, asset_maker
 from tests.triton.serve import Server
 
@@ -115,6 +122,19 @@ def test_closing_the_client_from_another_thread(server, video):
         client.close()
         with pytest.raises(RequestCancelledError, match="its client was closed"):
             asked.result()
+
+
+def test_cancelling_the_task_of_an_async_client(server, video):
+    async def main():
+        with ending_by_cancellation(server) as chunk_is_decoded:
+            async with AsyncClient(url(server)) as client:
+                task = asyncio.create_task(client.score(video, "When?", OPTIONS))
+                await asyncio.to_thread(chunk_is_decoded)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+    asyncio.run(main())
 
 
 def test_passing_of_the_clients_timeout(server, video):

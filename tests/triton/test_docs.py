@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md run as they stand, against the real server."""
+"""The examples of docs/serving.md and docs/python.md run as they stand, against the real server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from tests.reference import REPOSITORY
 
 
-def example(kind: str) -> str:
+def example(kind: str, page: str = "serving.md") -> str:
     """Return the code block that follows `<!-- run: kind -->`."""
-    text = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+    text = (REPOSITORY / "docs" / page).read_text("utf-8")
     (code,) = re.findall(rf"<!-- run: {kind} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     return code
 
@@ -42,3 +42,23 @@ def test_python(server, folder):
     lines = run.stdout.splitlines()
     assert lines[0].startswith("When is a parked bicycle shown? [")
     assert lines[-1].startswith("refused: sample_fps 1000 is too high")
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_line", "num_lines"),
+    [
+        ("client", "When is a parked bicycle shown? [", 2),
+        ("async", "[", 2),
+        ("pipeline", "250 [", 2),
+    ],
+)
+def test_page_on_python(
+    server, engine_dirs, folder, monkeypatch, capsys, kind, first_line, num_lines
+):
+    code = example(kind, "python.md").replace("127.0.0.1:8001", server.grpc_address)
+    code = code.replace('"engines"', repr(str(engine_dirs["cpu"])))
+    monkeypatch.chdir(folder)
+    exec(compile(code, kind, "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(first_line)
+    assert len(lines) == num_lines

@@ -1,10 +1,13 @@
 """What the documentation names exists, and what operators are shown is documented."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import groundserve
+from groundserve import QueryResult, ScoreResult
 from groundserve.limits import Limits
 from groundserve.serving.status import COUNTERS
 from python_backend.triton._errors import ERROR_CLASSES
@@ -12,6 +15,7 @@ from python_backend.triton._errors import ERROR_CLASSES
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+PYTHON = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
 SERVING = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
 
 
@@ -49,6 +53,17 @@ def test_every_counter_of_serve_is_documented():
 
 def test_every_class_of_errors_is_documented():
     assert not {name for name in ERROR_CLASSES if f"`{name}`" not in SERVING}
+
+
+@pytest.mark.parametrize("kind", [ScoreResult, QueryResult])
+def test_every_field_of_a_result_is_documented(kind):
+    assert not {field.name for field in fields(kind) if f"`{field.name}`" not in PYTHON}
+
+
+def test_every_error_is_documented():
+    errors = {name for name in groundserve.__all__ if name.endswith("Error")}
+    assert len(errors) > 8
+    assert not {name for name in errors if f"| `{name}` |" not in PYTHON}
 
 
 def test_every_ceiling_is_documented():

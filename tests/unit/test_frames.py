@@ -150,8 +150,12 @@ def test_other_longest_sides_are_refused(longest_side: object) -> None:
         (__file__, MediaError, "cannot be read"),
         (b"", MediaError, "empty"),
         (None, InvalidRequestError, "video must be a path or bytes, got NoneType"),
-        ("https://host/v.mp4?key=secret", UnsupportedError, r"got a URI \(https://...\)$"),
-        ("file:/v.mp4", UnsupportedError, "path of a local file or its bytes"),
+        (
+            "https://host/v.mp4?key=secret",
+            UnsupportedError,
+            "got the URI .https://host/v.mp4.: nothing is fetched",
+        ),
+        ("file:/v.mp4", InvalidRequestError, "give its path, or, for a file that the server"),
     ],
 )
 def test_other_videos_are_refused(video: object, error: type[Exception], message: str) -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from groundserve.client import _typed_error
+from groundserve.client._failures import typed_error
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.triton_messages import INTERNAL_MESSAGE, MEMORY_FULL, OVERLOADED, RESTARTING
 from python_backend.triton._errors import code_and_message, from_classed_message
@@ -94,7 +94,7 @@ def test_unknown_failures_become_our_text(prefix, message):
     assert said_by_an_inner_model(text) == ("INTERNAL", INTERNAL_MESSAGE)
     assert code_and_message(RuntimeError(text)) == ("INTERNAL", INTERNAL_MESSAGE)
     for status in ("INTERNAL", "UNKNOWN"):
-        error = _typed_error(Failure(status, text))
+        error = typed_error(Failure(status, text), "grpc://host:8001")
         assert type(error) is GroundserveError
         assert str(error) == INTERNAL_MESSAGE
 
@@ -107,7 +107,7 @@ def test_failures_that_pass_are_unavailable(prefix, message, ours):
     assert said_by_an_inner_model(text) == ("UNAVAILABLE", ours)
     assert code_and_message(RuntimeError(text)) == ("UNAVAILABLE", ours)
     for status in ("INTERNAL", "UNAVAILABLE", "NOT_FOUND", "INVALID_ARGUMENT"):
-        error = _typed_error(Failure(status, text))
+        error = typed_error(Failure(status, text), "grpc://host:8001")
         assert type(error) is UnavailableError
         assert str(error) == ours
 
@@ -123,7 +123,7 @@ def test_no_mixture_of_texts_names_what_is_secret():
         for shown in (
             said_by_an_inner_model(text)[1],
             code_and_message(RuntimeError(text))[1],
-            str(_typed_error(Failure(status, text))),
+            str(typed_error(Failure(status, text), "grpc://host:8001")),
         ):
             assert not [secret for secret in SECRETS if secret in shown], text
 

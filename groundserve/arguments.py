@@ -1,0 +1,160 @@
+"""What callers give `Client`, `AsyncClient` and `Pipeline`: checked alike, before any work."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from urllib.parse import urlsplit
+
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError, UnsupportedError
+from groundserve.options import ScoreOptions
+
+Video = str | os.PathLike[str] | bytes
+"""Path of a local file, or a file's bytes."""
+
+_MAX_SECONDS = 1e9
+"""More than any clock of gRPC's or Triton's has to tell; they overflow not far above."""
+_URI = re.compile(r"(file|https?|ftp|s3|gs):/", re.IGNORECASE)
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+"""Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
+
+
+def described(value: object) -> str:
+    """Return a value as a message repeats it, never longer than a line."""
+    try:
+        is_plain = value is None or isinstance(value, str | int | float)
+        text = repr(value[:60] if isinstance(value, str) else value) if is_plain else ""
+    except ValueError:  # CPython refuses to convert integers of thousands of digits
+        text = ""
+    return text or f"a {type(value).__name__}"
+
+
+def check_video(video: object) -> Video:
+    """Return the video if it is a path or bytes.
+
+    Raises:
+        InvalidRequestError: It is neither, or a URI; its subclass UnsupportedError for one that is
+            no `file:` URI.
+    """
+    if isinstance(video, bytes):
+        return video
+    name = os.fspath(video) if isinstance(video, os.PathLike) else video
+    if not isinstance(name, str):
+        raise InvalidRequestError(
+            f"video must be a path (str or os.PathLike) or bytes, got {described(video)}"
+        )
+    if _URI.match(name):
+        _refuse_uri(name)
+    return name
+
+
+def video_name(video: Video) -> str:
+    """Return what a result calls the video."""
+    return "<bytes>" if isinstance(video, bytes) else os.fspath(video)
+
+
+def open_video(path: str | os.PathLike[str]) -> int:
+    """Return a descriptor of a regular file.
+
+    Raises:
+        MediaError: It cannot be opened, or is not a regular file.
+        UnavailableError: This process has no descriptor left.
+    """
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, _OPEN_FLAGS)
+    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else "bad name"
+        if number in (errno.EMFILE, errno.ENFILE):
+            raise UnavailableError(f"cannot open the video {name!r}: {reason}") from None
+        raise MediaError(f"cannot open the video {name!r}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise MediaError(f"the video {name!r} is not a regular file")
+    return fd
+
+
+def check_queries(queries: object) -> list[str]:
+    """Return one question or several as a list; how many and how long is the server's rule.
+
+    Raises:
+        InvalidRequestError: They are no texts, there is none, or one is not Unicode.
+    """
+    if isinstance(queries, str):
+        queries = [queries]
+    if isinstance(queries, bytes | bytearray | Mapping) or not isinstance(queries, Iterable):
+        raise InvalidRequestError(
+            f"queries must be a text or a sequence of texts, got {described(queries)}"
+        )
+    texts = list(queries)
+    if not texts:
+        raise InvalidRequestError("queries must hold at least one question, got none")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidRequestError(f"queries[{number}] must be a text, got {described(text)}")
+        try:
+            # An argument of a command in a locale of ASCII holds the bytes of its UTF-8.
+            texts[number] = text.encode("utf-8", "surrogateescape").decode("utf-8")
+        except UnicodeError:
+            raise InvalidRequestError(f"QUERY[{number}] must be UTF-8") from None
+    return texts
+
+
+def check_options(options: object) -> ScoreOptions:
+    """Return the options, the defaults where None.
+
+    Raises:
+        InvalidRequestError: They are no `ScoreOptions`.
+    """
+    if options is None:
+        return ScoreOptions()
+    if not isinstance(options, ScoreOptions):
+        raise InvalidRequestError(
+            "options must be a ScoreOptions, such as ScoreOptions(top_k=8), "
+            f"got {described(options)}"
+        )
+    return options
+
+
+def check_number(name: str, value: object) -> float:
+    """Return a number as a float; numpy's are numbers, a bool is none.
+
+    Raises:
+        InvalidRequestError: It is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidRequestError(f"{name} must be a number, got {described(value)}")
+    return float(value)
+
+
+def check_timeout(timeout_seconds: object) -> float:
+    """Return the seconds.
+
+    Raises:
+        InvalidRequestError: They are no number, not above 0, or not finite.
+    """
+    seconds = check_number("timeout_seconds", timeout_seconds)
+    if not 0 < seconds < math.inf:
+        raise InvalidRequestError(
+            f"timeout_seconds must be > 0 and finite, got {described(timeout_seconds)}"
+        )
+    return min(seconds, _MAX_SECONDS)
+
+
+def _refuse_uri(uri: str) -> None:
+    without_query = re.split(r"[?#]", uri, maxsplit=1)[0]  # it may hold a secret
+    if urlsplit(without_query).scheme == "file":
+        raise InvalidRequestError(
+            f"video must be a path or bytes, got the URI {without_query!r}: give its path, or, for "
+            "a file that the server itself may read, video_uri=... to a Client"
+        )
+    raise UnsupportedError(
+        f"video must be a path or bytes, got the URI {without_query!r}: nothing is fetched; "
+        "download it and give its path"
+    )

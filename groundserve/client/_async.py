@@ -1,0 +1,148 @@
+"""The client of asyncio: each call suspends its task.
+
+It runs on gRPC's ordinary channel and its callbacks, not on grpc.aio: there one poller of the whole
+process serves all event loops, and wakes each for the answers of the others (grpc/grpc 25364,
+42357), a channel belongs to one loop, and a request is made into bytes in the loop's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import Video
+from groundserve.client._base import BaseClient
+from groundserve.client._connection import Answer, Call, Deliver
+from groundserve.client._request import Request
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+
+if TYPE_CHECKING:
+    from groundserve.frames import FrameIndices
+
+T = TypeVar("T")
+
+
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: the same arguments, answers and errors, with `await`.
+
+    One client may score any number of requests at one time, and belongs to no event loop. The
+    server stops working for a call whose task is cancelled. Not to be used after a fork.
+
+    Example:
+        >>> async with AsyncClient("grpc://127.0.0.1:8001") as client:
+        ...     result = await client.score("talk.mp4", "When does she point at the chart?")
+        ...     result.queries[0].selected_seconds
+    """
+
+    async def score(
+        self,
+        video: str | PathLike[str] | bytes | None = None,
+        queries: str | Sequence[str] = (),
+        options: ScoreOptions | None = None,
+        *,
+        video_uri: str | None = None,
+        request_id: str | None = None,
+        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        timeout_seconds: float | None = None,
+    ) -> ScoreResult:
+        """Score the frames of one video for one or more questions; see `Client.score`.
+
+        A file is read, and a request made, in other threads than the loop's.
+
+        Raises:
+            asyncio.CancelledError: The task was cancelled; all others as `Client.score`.
+        """
+        request = Request.parse(
+            video=video,
+            video_uri=video_uri,
+            queries=queries,
+            options=options,
+            request_id=request_id,
+            span_threshold=span_threshold,
+            span_gap_seconds=span_gap_seconds,
+        )
+        return await self._scoring(request, _Suspending(), timeout_seconds).result(request)
+
+    async def frames(
+        self,
+        video: Video,
+        frame_indices: FrameIndices,
+        *,
+        longest_side: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video in another thread; see `Client.frames`."""
+        from groundserve.frames import read_frames
+
+        return await asyncio.to_thread(read_frames, video, frame_indices, longest_side=longest_side)
+
+    async def is_ready(self) -> bool:
+        """Tell whether the server answers, within 10 s, and has the model loaded.
+
+        False once closed.
+        """
+        ask = partial(self._connection.is_ready, self._timeout_seconds)
+        return await asyncio.to_thread(ask)
+
+    async def close(self) -> None:
+        """Close the connection and cancel the calls that are under way in other tasks."""
+        if self._connection.is_of_this_process:  # or else the connection is the other process's
+            deliver, closed = _future_answer()
+            self._connection.close(deliver)
+            await closed
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class _Suspending:
+    """Waits in the running loop, which goes on meanwhile."""
+
+    async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
+        deliver, answer = _future_answer()
+        call = prepare(deliver)
+        try:
+            call.begin()
+            return await answer
+        finally:
+            call.end()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        return await asyncio.to_thread(function)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def _future_answer() -> tuple[Deliver, asyncio.Future[Answer]]:
+    """Return a future of the running loop, and what resolves it from any thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Answer] = loop.create_future()
+
+    def resolve(answer: Answer) -> None:
+        if not future.done():  # cancelled
+            future.set_result(answer)
+
+    def deliver(answer: Answer) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(resolve, answer)
+
+    return deliver, future

@@ -1,0 +1,69 @@
+"""What both clients are made of, and how they read what a caller gives."""
+
+from __future__ import annotations
+
+from groundserve.arguments import check_timeout, described
+from groundserve.client._connection import Connection
+from groundserve.client._request import Request
+from groundserve.client._steps import Scoring, Waiting
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError
+
+DEFAULT_URL = "grpc://127.0.0.1:8001"
+DEFAULT_TIMEOUT_SECONDS = 600.0
+
+
+class BaseClient:
+    """A connection and the settings of all its requests."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        retries: int = 0,
+    ) -> None:
+        """Connect lazily; nothing is sent before the first call.
+
+        Args:
+            url: `grpc://HOST:PORT`.
+            timeout_seconds: Longest time one `score` may take, waits and retries included; also
+                the request's deadline at the server.
+            retries: How often a `score` that ended with UnavailableError begins again, from its
+                first step, after waits of about 0.5, 1, 2, 4 and then 8 s, drawn from the upper
+                half of each. No other error is tried again.
+
+        Raises:
+            InvalidRequestError: The URL has another form, the timeout is not above 0 and finite, or
+                the retries are no whole number >= 0.
+            MissingExtraError: tritonclient is not installed.
+        """
+        self._timeout_seconds = check_timeout(timeout_seconds)
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise InvalidRequestError(
+                f"retries must be a whole number >= 0, got {described(retries)}"
+            )
+        self._retries = retries
+        self._connection = Connection(url)
+
+    def _scoring(
+        self, request: Request, waiting: Waiting, timeout_seconds: float | None
+    ) -> Scoring:
+        """Return what takes a request to its end; its time begins now.
+
+        Raises:
+            InvalidRequestError: The timeout is none, or this is another process.
+            RequestCancelledError: The client is closed.
+        """
+        seconds = self._timeout_seconds
+        if timeout_seconds is not None:
+            seconds = check_timeout(timeout_seconds)
+        self._connection.check_process()
+        self._connection.check_open()
+        return Scoring(
+            connection=self._connection,
+            waiting=waiting,
+            deadline=Deadline.after(seconds),
+            retries=self._retries,
+            request_id=request.request_id,
+        )

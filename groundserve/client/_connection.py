@@ -1,0 +1,200 @@
+"""One gRPC connection: calls that begin, are answered by a callback, and can be ended."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import described
+from groundserve.call_thread import CallThread
+from groundserve.client._failures import typed_error
+from groundserve.errors import InvalidRequestError, MissingExtraError, RequestCancelledError
+from groundserve.triton_messages import CLASS_IN_MESSAGE
+
+if TYPE_CHECKING:
+    from tritonclient.grpc import InferResult
+
+Tensors = dict[str, NDArray[Any]]
+"""By name, BYTES as bytes objects."""
+Answer = Any
+"""What a call ends with: tritonclient's InferResult, or an exception."""
+Deliver = Callable[[Answer], None]
+"""Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
+
+MODEL_NAME = "videoitg"
+_URL = re.compile(r"grpc://(\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]]+):([0-9]{1,5})")
+_MAX_PORT = 65535
+_CHANNEL_ARGS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that was restarted is found again within a second; gRPC would wait up to 120.
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+_READY_SECONDS = 10.0
+"""Whoever does not say within this that it is ready is not."""
+
+
+class Connection:
+    """A connection to one server, for any thread of the process that made it.
+
+    It knows no event loop: whoever waits says how the answer is delivered.
+    """
+
+    def __init__(self, url: object) -> None:
+        """Connect lazily.
+
+        Raises:
+            InvalidRequestError: The URL has another form.
+            MissingExtraError: tritonclient is not installed.
+        """
+        parts = _URL.fullmatch(url) if isinstance(url, str) else None
+        if parts is None or not 0 < int(parts[2]) <= _MAX_PORT:
+            raise InvalidRequestError(f"url must be grpc://HOST:PORT, got {described(url)}")
+        try:
+            import tritonclient.grpc
+            import tritonclient.utils
+        except ImportError as error:
+            raise MissingExtraError("serve", "tritonclient") from error
+        self.url = parts[0]
+        self._triton = tritonclient.grpc
+        self._utils = tritonclient.utils
+        self._server = tritonclient.grpc.InferenceServerClient(
+            f"{parts[1]}:{parts[2]}", channel_args=_CHANNEL_ARGS
+        )
+        # One thread also because tritonclient keeps the call in an attribute between beginning it
+        # and telling it whom to call back: of two at once, one would get the other's answer.
+        self._thread = CallThread()
+        self._process_id = os.getpid()
+        self._is_closed = False
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """False after a fork: neither gRPC nor our thread came along."""
+        return os.getpid() == self._process_id
+
+    def check_process(self) -> None:
+        """Raise InvalidRequestError after a fork."""
+        if not self.is_of_this_process:
+            raise InvalidRequestError("a client must be used in the process that made it")
+
+    def check_open(self) -> None:
+        """Raise RequestCancelledError once closed."""
+        if self._is_closed:
+            raise RequestCancelledError("the client is closed")
+
+    def call(
+        self,
+        model_name: str,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        *,
+        seconds: float,
+        request_id: str,
+        deliver: Deliver,
+    ) -> Call:
+        """Prepare a call of one model; nothing is done before its `begin`.
+
+        Args:
+            model_name: The model.
+            inputs: Its tensors.
+            outputs: What it is to answer.
+            seconds: When both sides give up.
+            request_id: For the server's log.
+            deliver: Gets what `read` takes, once, unless the call is ended before it begins.
+        """
+
+        def send() -> Any:
+            return self._server.async_infer(
+                model_name,
+                [self._input(name, array) for name, array in inputs.items()],
+                lambda result, error: deliver(result if error is None else error),
+                request_id=request_id,
+                outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
+                timeout=max(1, int(seconds * 1e6)),
+                client_timeout=seconds,
+                parameters={CLASS_IN_MESSAGE: True},
+            )
+
+        return Call(self._thread, send, deliver)
+
+    def read(self, answer: Answer, outputs: Sequence[str]) -> Tensors:
+        """Return the outputs of a call, or raise what became of it."""
+        if isinstance(answer, self._utils.InferenceServerException):
+            raise typed_error(answer, self.url) from answer
+        if isinstance(answer, ValueError):  # gRPC's, of a closed channel
+            self.check_open()
+        if isinstance(answer, Exception):
+            raise answer
+        result: InferResult = answer
+        return {name: result.as_numpy(name) for name in outputs}
+
+    def is_ready(self, timeout_seconds: float) -> bool:
+        """Ask whether the model is loaded, in the caller's thread."""
+        self.check_process()
+        if self._is_closed:
+            return False
+        seconds = min(timeout_seconds, _READY_SECONDS)
+        with suppress(self._utils.InferenceServerException, ValueError):
+            return bool(self._server.is_model_ready(MODEL_NAME, client_timeout=seconds))
+        return False  # ValueError: gRPC's, of a channel that was closed meanwhile
+
+    def close(self, deliver: Deliver) -> None:
+        """End all calls; None is delivered when that is done."""
+
+        def close() -> None:
+            self._server.close()
+            deliver(None)
+
+        self._is_closed = True
+        self._thread.run(close)
+        self._thread.close()
+
+    def _input(self, name: str, array: NDArray[Any]) -> Any:
+        datatype = self._utils.np_to_triton_dtype(array.dtype)
+        tensor = self._triton.InferInput(name, list(array.shape), datatype)
+        tensor.set_data_from_numpy(array)
+        return tensor
+
+
+class Call:
+    """A call of one model. `begin` and `end` return at once."""
+
+    def __init__(self, thread: CallThread, send: Callable[[], Any], deliver: Deliver) -> None:
+        self._thread = thread
+        self._send = send
+        self._deliver = deliver
+        self._is_ended = False
+        self._under_way: Any = None
+
+    def begin(self) -> None:
+        """Have the request made and sent; large ones take a while."""
+        self._thread.run(self._begin)
+
+    def end(self) -> None:
+        """Have the call cancelled, which does nothing where it was answered."""
+        self._is_ended = True
+        self._thread.run(self._cancel)
+
+    def _begin(self) -> None:
+        if self._is_ended:
+            return
+        try:
+            self._under_way = self._send()
+        except Exception as error:  # noqa: BLE001 - raised by `read`, where the answer is waited for
+            self._deliver(error)
+
+    def _cancel(self) -> None:
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+
+def text_tensor(*texts: str) -> NDArray[np.object_]:
+    """Return BYTES (n,); what came out of a name that is not UTF-8 is sent as it was."""
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    return np.array(encoded, dtype=np.object_)

@@ -1,0 +1,144 @@
+"""What a request goes through: the ensemble's steps, waits for a seat, and retries."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from groundserve.client._connection import Answer, Call, Connection, Deliver, Tensors
+from groundserve.client._request import Request
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError, GroundserveError, UnavailableError
+from groundserve.results import ScoreResult
+from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
+
+T = TypeVar("T")
+
+STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "admission": (("OPTIONS",), ("ADMITTED",)),
+    "video_features": (
+        ("ADMITTED", "VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
+        ("FEATURES", "FRAME_INDICES", "PTS_SECONDS", "STAGE_INFO"),
+    ),
+    "grounding": (("FEATURES", "QUERY", "STAGE_INFO"), ("FRAME_LOGITS", "STAGE_INFO_2")),
+    "frame_selector": (
+        ("FRAME_LOGITS", "FRAME_INDICES", "PTS_SECONDS", "OPTIONS", "STAGE_INFO_2"),
+        ("FRAME_SCORES", "SELECTED_FRAMES", "INFO"),
+    ),
+}
+"""The ensemble's steps, in order: inputs (either of the video's may be left out) and outputs."""
+_FIRST_WAIT_SECONDS = 0.5
+_MAX_WAIT_SECONDS = 8.0
+"""Between two tries; of a costly video, which is sent again each time, too."""
+_WAKE_SECONDS = 0.5
+"""How long a wait may go on after its client was closed."""
+
+
+class Waiting(Protocol):
+    """How a caller waits: all that the two clients differ in."""
+
+    async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
+        """Begin the call and wait for its answer; whatever ends the wait ends the call."""
+        ...
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run what may take long and waits for no server."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Scoring:
+    """One request on its way."""
+
+    connection: Connection
+    """To the server."""
+    waiting: Waiting
+    """How the caller waits."""
+    deadline: Deadline
+    """Of the whole request."""
+    retries: int
+    """How often it may begin again after UnavailableError."""
+    request_id: str
+    """For the server's log, and on each error."""
+
+    async def result(self, request: Request) -> ScoreResult:
+        """Return the answer to a request."""
+        tensors = await self.waiting.run(request.to_tensors)
+        try:
+            answer = await self.tensors(tensors)
+        except GroundserveError as error:
+            error.request_id = self.request_id
+            raise
+        return await self.waiting.run(partial(request.to_result, answer))
+
+    async def tensors(self, tensors: Tensors) -> Tensors:
+        """Add the outputs of all steps to the tensors, with as many tries as it may take."""
+        may_begin_again = True
+        num_tries = 1
+        seat_waits = _waits()
+        retry_waits = islice(_waits(), self.retries)
+        while True:
+            try:
+                return await self._run_steps(tensors)
+            except (UnavailableError, DeadlineExceededError) as error:
+                is_passing = isinstance(error, UnavailableError)
+                if is_passing and OTHER_ENGINES in str(error) and may_begin_again:
+                    may_begin_again = False  # between two steps another server took over, once
+                    continue
+                # There is no queue for costly videos: waiting in one would hold what the small
+                # ones need.
+                is_seat = SEATS_TAKEN in str(error)
+                seconds = next(seat_waits if is_seat else retry_waits, None) if is_passing else None
+                if seconds is None or self.deadline.remaining_seconds() <= seconds:
+                    if num_tries == 1:
+                        raise
+                    raise type(error)(f"{error}; gave up after {num_tries} tries") from error
+                num_tries += not is_seat
+            await self._wait(seconds)
+
+    async def _run_steps(self, tensors: Tensors) -> Tensors:
+        for model_name, (inputs, outputs) in STEPS.items():
+            given = {name: tensors[name] for name in inputs if name in tensors}
+            tensors = tensors | await self._infer(model_name, given, outputs)
+        return tensors
+
+    async def _infer(self, model_name: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        self.connection.check_open()
+        self.deadline.check()
+
+        def prepare(deliver: Deliver) -> Call:
+            return self.connection.call(
+                model_name,
+                inputs,
+                outputs,
+                seconds=self.deadline.remaining_seconds(),
+                request_id=self.request_id,
+                deliver=deliver,
+            )
+
+        return self.connection.read(await self.waiting.answer(prepare), outputs)
+
+    async def _wait(self, seconds: float) -> None:
+        while seconds > 0:
+            self.connection.check_open()
+            await self.waiting.sleep(min(seconds, _WAKE_SECONDS))
+            seconds -= _WAKE_SECONDS
+
+
+def _waits() -> Iterator[float]:
+    """Yield how long to wait before each next try, in seconds.
+
+    They differ, for those who ask at one time not to do so again.
+    """
+    seconds = _FIRST_WAIT_SECONDS
+    while True:
+        yield seconds * random.uniform(0.5, 1.0)
+        seconds = min(2 * seconds, _MAX_WAIT_SECONDS)

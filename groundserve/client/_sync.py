@@ -1,0 +1,170 @@
+"""The client of threads: each call blocks its caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from os import PathLike
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import Video
+from groundserve.client._base import BaseClient
+from groundserve.client._connection import Answer, Call, Deliver
+from groundserve.client._request import Request
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+
+if TYPE_CHECKING:
+    from groundserve.frames import FrameIndices
+
+T = TypeVar("T")
+
+_WAKE_SECONDS = 0.5
+
+
+class Client(BaseClient):
+    """Talks gRPC to a running server. Safe to use from several threads, not after a fork.
+
+    The server stops working for a call that ends early: by KeyboardInterrupt, by its timeout, by
+    `close`, or with this process.
+
+    Example:
+        >>> with Client("grpc://127.0.0.1:8001") as client:
+        ...     result = client.score("talk.mp4", "When does she point at the chart?")
+        ...     result.queries[0].selected_seconds
+    """
+
+    def score(
+        self,
+        video: str | PathLike[str] | bytes | None = None,
+        queries: str | Sequence[str] = (),
+        options: ScoreOptions | None = None,
+        *,
+        video_uri: str | None = None,
+        request_id: str | None = None,
+        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        timeout_seconds: float | None = None,
+    ) -> ScoreResult:
+        """Score the frames of one video for one or more questions.
+
+        Args:
+            video: Path of a local file, or its bytes; uploaded with the request.
+            queries: One question or up to 32. The video is decoded and encoded once for all.
+            options: Defaults where None.
+            video_uri: Instead of `video`: a `file:` URI that the server may read.
+            request_id: 1 to 64 printable ASCII characters under which the server's log is to know
+                the request; a new UUID where None. Results and errors have it too.
+            span_threshold: Lowest score inside a span, in [0, 1].
+            span_gap_seconds: Longest gap between two runs that one span bridges.
+            timeout_seconds: Longest time this call may take; the client's where None.
+
+        Raises:
+            InvalidRequestError: The server (or this method) refuses the request; its subclass
+                MediaError where the video cannot be read, UnsupportedError where the server does
+                not offer what is asked.
+            UnavailableError: Nothing answers at the address, or the server is overloaded.
+            DeadlineExceededError: No answer within the timeout.
+            RequestCancelledError: The client is closed, or was meanwhile.
+            GroundserveError: The server failed.
+        """
+        request = Request.parse(
+            video=video,
+            video_uri=video_uri,
+            queries=queries,
+            options=options,
+            request_id=request_id,
+            span_threshold=span_threshold,
+            span_gap_seconds=span_gap_seconds,
+        )
+        return _finish(self._scoring(request, _Blocking(), timeout_seconds).result(request))
+
+    def frames(
+        self,
+        video: Video,
+        frame_indices: FrameIndices,
+        *,
+        longest_side: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video, such as `QueryResult.selected_frames`, without a server.
+
+        Returns:
+            uint8 (K, H, W, 3), RGB, in time order; see `groundserve.frames.read_frames`, also for
+            the arguments and the errors.
+        """
+        # Media code is for Linux; scoring on a server is for any client.
+        from groundserve.frames import read_frames
+
+        return read_frames(video, frame_indices, longest_side=longest_side)
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers, within 10 s, and has the model loaded.
+
+        False once closed.
+        """
+        return self._connection.is_ready(self._timeout_seconds)
+
+    def close(self) -> None:
+        """Close the connection and cancel the calls that are under way in other threads."""
+        if self._connection.is_of_this_process:  # or else the connection is the other process's
+            closed: SimpleQueue[Answer] = SimpleQueue()
+            self._connection.close(closed.put)
+            _wait_for(closed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Blocking:
+    """Waits by blocking the thread, so that no coroutine is ever suspended."""
+
+    async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        call = prepare(answers.put)
+        try:
+            # The blocking `infer` would go on at the server after a KeyboardInterrupt.
+            call.begin()
+            return _wait_for(answers)
+        finally:
+            call.end()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        return function()
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits by `_Blocking` alone."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    raise AssertionError("a coroutine of Client was suspended")
+
+
+def _wait_for(queue: SimpleQueue[T]) -> T:
+    """Return what is put into a queue; an interrupt ends the wait within `_WAKE_SECONDS`.
+
+    One that comes just as a wait begins does not end that wait.
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_WAKE_SECONDS)

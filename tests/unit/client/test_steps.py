@@ -1,0 +1,175 @@
+"""The steps of a request, and when they begin again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.specs import model_specs
+from groundserve import (
+    DeadlineExceededError,
+    GroundserveError,
+    InvalidRequestError,
+    RequestCancelledError,
+    UnavailableError,
+)
+from groundserve.client._connection import MODEL_NAME
+from groundserve.client._steps import STEPS, Scoring
+from groundserve.deadline import Deadline
+from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
+
+NAMES = list(STEPS)
+REFUSED = UnavailableError("refused")
+SEATS = UnavailableError(f"{SEATS_TAKEN}: it takes 7 gigapixels")
+
+
+class Script:
+    """A connection, and a way to wait for it: each `video_features` fails as the script says."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.calls: list[str] = []
+        self.waits: list[float] = []
+        self.is_closed = False
+        self._failures = list(failures)
+        self._slept = 0.0
+
+    def check_open(self):
+        if self.is_closed:
+            raise RequestCancelledError("the client is closed")
+
+    def call(self, model_name, inputs, outputs, **named):
+        self.calls.append(model_name)
+        if self._slept:
+            self.waits.append(self._slept)
+        self._slept = 0.0
+        return model_name
+
+    def read(self, model_name, outputs):
+        if model_name == "video_features" and self._failures:
+            raise self._failures.pop(0)
+        return {}
+
+    async def answer(self, prepare):
+        return prepare(None)
+
+    async def sleep(self, seconds):
+        assert seconds <= 0.5
+        self._slept += seconds
+
+    def ask(self, *, retries=0, timeout_seconds=600.0):
+        scoring = Scoring(
+            connection=self,
+            waiting=self,
+            deadline=Deadline.after(timeout_seconds),
+            retries=retries,
+            request_id="id",
+        )
+        return asyncio.run(scoring.tensors({}))
+
+
+def test_the_steps_are_those_of_the_ensemble():
+    ensemble = model_specs(LAYOUTS["cpu"], REFERENCE_MODEL)[0]
+    assert ensemble.name == MODEL_NAME
+    assert list(STEPS.items()) == [
+        (step.name, (tuple(t.name for t in step.inputs), tuple(t.name for t in step.outputs)))
+        for step in ensemble.steps
+    ]
+
+
+def test_steps_begin_again_when_another_server_took_over_once():
+    took_over = UnavailableError(f"in other words: {OTHER_ENGINES}")
+    script = Script(took_over)
+    assert script.ask() == {}
+    assert script.calls == [*NAMES[:2], *NAMES]
+    assert script.waits == []
+    script = Script(took_over, took_over)
+    with pytest.raises(UnavailableError, match="took over"):
+        script.ask()
+    assert script.calls == NAMES[:2] * 2
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_costly_video_is_asked_again_until_it_has_a_seat(retries):
+    script = Script(*[SEATS] * 6)
+    assert script.ask(retries=retries) == {}
+    limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert all(m / 2 <= wait <= m for wait, m in zip(script.waits, limits, strict=True))
+
+
+def test_costly_video_is_not_asked_again_past_its_time():
+    script = Script(SEATS)
+    with pytest.raises(UnavailableError) as caught:
+        script.ask(timeout_seconds=0.2)
+    assert caught.value is SEATS
+    assert script.calls == NAMES[:2]
+
+
+def test_nothing_is_retried_by_default():
+    script = Script(REFUSED)
+    with pytest.raises(UnavailableError) as caught:
+        script.ask()
+    assert caught.value is REFUSED
+    assert script.calls == NAMES[:2]
+
+
+def test_retries_begin_with_the_first_step_after_growing_waits():
+    script = Script(*[REFUSED] * 6)
+    assert script.ask(retries=6) == {}
+    assert script.calls == [*NAMES[:2] * 6, *NAMES]
+    limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert all(m / 2 <= wait <= m for wait, m in zip(script.waits, limits, strict=True))
+    assert len(set(script.waits[-2:])) == 2, "no two clients wait alike"
+
+
+def test_error_says_how_many_tries_were_made():
+    script = Script(*[REFUSED] * 9)
+    with pytest.raises(UnavailableError) as caught:
+        script.ask(retries=2)
+    assert str(caught.value) == "refused; gave up after 3 tries"
+    assert caught.value.__cause__ is REFUSED
+    assert script.calls == NAMES[:2] * 3
+
+
+def test_waits_for_a_seat_are_no_retries():
+    script = Script(SEATS, REFUSED, SEATS, REFUSED, SEATS)
+    assert script.ask(retries=2) == {}
+    script = Script(SEATS, REFUSED, SEATS, REFUSED)
+    with pytest.raises(UnavailableError, match="refused; gave up after 2 tries"):
+        script.ask(retries=1)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidRequestError("no"), GroundserveError("no"), RequestCancelledError("no")]
+)
+def test_what_would_end_the_same_way_again_is_not_retried(error):
+    script = Script(error)
+    with pytest.raises(type(error)) as caught:
+        script.ask(retries=5)
+    assert caught.value is error
+    assert script.calls == NAMES[:2]
+
+
+def test_retries_end_with_the_time_of_the_call():
+    script = Script(REFUSED)
+    with pytest.raises(UnavailableError) as caught:
+        script.ask(retries=5, timeout_seconds=0.2)
+    assert caught.value is REFUSED
+    script = Script(REFUSED, DeadlineExceededError("too late"))
+    with pytest.raises(DeadlineExceededError, match="too late; gave up after 2 tries"):
+        script.ask(retries=5)
+
+
+def test_wait_ends_with_the_client(monkeypatch):
+    script = Script(*[SEATS] * 9)
+    sleep = script.sleep
+
+    async def close(seconds):
+        script.is_closed = True
+        await sleep(seconds)
+
+    monkeypatch.setattr(script, "sleep", close)
+    with pytest.raises(RequestCancelledError, match="the client is closed"):
+        script.ask()
+    assert script.calls == NAMES[:2]
