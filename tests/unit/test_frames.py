@@ -149,7 +149,7 @@ def test_other_longest_sides_are_refused(longest_side: object) -> None:
         (Path(__file__).parent, MediaError, "is not a regular file"),
         (__file__, MediaError, "cannot be read"),
         (b"", MediaError, "empty"),
-        (None, InvalidRequestError, "video must be a path or bytes, got NoneType"),
+        (None, InvalidRequestError, "video must be a path .str or os.PathLike. or bytes, got None"),
         (
             "https://host/v.mp4?key=secret",
             UnsupportedError,
