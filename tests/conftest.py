@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.reference import REPOSITORY, SET_1, SET_2
+
+# Before anything loads torch, here and in every program that a test starts: models in tests are so
+# small that two threads of OpenMP spend many times the work on waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what engines of the profile `torch` set for the whole process as they are opened."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

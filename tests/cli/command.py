@@ -70,8 +70,10 @@ def run_cli(
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
-    """Put back the folder, the variables, and the handlers of signals and of logs."""
+    """Put back the folder, variables, torch's threads, and the handlers of signals and of logs."""
     folder = Path.cwd()
+    torch = sys.modules.get("torch")
+    num_threads = torch.get_num_threads() if torch else None
     signals = {number: signal.getsignal(number) for number in _SIGNALS}
     named = logging.root.manager.loggerDict.values()
     loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
@@ -88,6 +90,8 @@ def _process_state_kept() -> Iterator[None]:
             logger.setLevel(level)
         for number, handler in signals.items():
             signal.signal(number, handler)
+        if torch is not None:
+            torch.set_num_threads(num_threads)
         os.chdir(folder)
 
 
