@@ -21,7 +21,7 @@ ALLOWED = {
     "train": {"library", "train"},
     "application": {"library", "application", "engine_build", "python_backend", "train"},
 }
-# What the extras are for: modules that bring their own heavy imports.
+# A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
 import sys, importlib.abc
 class Block(importlib.abc.MetaPathFinder):
