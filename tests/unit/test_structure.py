@@ -98,33 +98,3 @@ def test_public_names_are_importable():
 @pytest.mark.parametrize("package", ["groundserve", "engine_build", "python_backend", "train"])
 def test_packages_are_typed(package):
     assert (Path(importlib.import_module(package).__file__).parent / "py.typed").is_file()
-
-
-def test_every_extra_imports_in_one_process():
-    modules = [
-        "av",
-        "matplotlib",
-        "nvidia.dali",
-        "onnx",
-        "onnxruntime",
-        "onnxscript",
-        "PIL",
-        "pyarrow.parquet",
-        "pytriton",
-        "rich",
-        "safetensors",
-        "sklearn",
-        "tensorboard",
-        "tensorrt_rtx",
-        "tokenizers",
-        "torch",
-        "transformers",
-        "tritonclient.grpc",
-        "tritonclient.http",
-        "typer",
-    ]
-    code = "import " + ", ".join(modules)
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
