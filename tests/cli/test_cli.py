@@ -247,7 +247,8 @@ def test_engines_for_a_gpu_are_not_served_without_one(tmp_path):
         *("--profile", "torch", "--device", "cuda"),
     )
     assert json.loads(built.stdout)["engine"]["precision"] == "bf16"
-    served = run_cli("serve", "--engines", out)
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", 0)]
+    served = run_cli("serve", "--engines", out, *ports)
     assert served.code == 1
     assert "warning: these engines were never compared with PyTorch" in served.stderr
     assert "runs on an NVIDIA GPU, this machine has no driver" in served.stderr
