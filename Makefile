@@ -4,14 +4,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SLOWEST := --durations=25 --durations-min=0.5
 
-.PHONY: demo test train-digits check format clean
+.PHONY: demo test test-unit train-digits check format clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SLOWEST)
+
+# Arrays alone: no server, no torchrun; under a minute on two cores.
+test-unit: $(STAMP)
+	$(BIN)/python -m pytest $(SLOWEST) tests/unit
 
 # Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/training.md says how long.
 train-digits: $(STAMP)

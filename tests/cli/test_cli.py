@@ -1,4 +1,4 @@
-"""The command line through its real entry point."""
+"""What the commands answer, as a whole."""
 
 from __future__ import annotations
 
@@ -14,24 +14,15 @@ from PIL import Image
 
 from groundserve.gpu import current_gpu_arch
 from groundserve.scoring.gate import TOLERANCES
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 from tests.reference import SET_1
 
 CHECKPOINT = str(SET_1 / "videoitg-tiny")
 
 
-def run(*args, env=None):
-    command = [
-        sys.executable,
-        "-c",
-        "from groundserve.cli.main import main; main()",
-        *map(str, args),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
-
-
 def score(*args):
-    return run("score", *args)
+    return run_cli("score", *args)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def answer(engine_dirs, clips, tmp_path_factory):
         "--plot",
         folder / "plot.png",
     )
-    assert finished.returncode == 0, finished.stderr
+    assert finished.code == 0, finished.stderr
     return finished, folder
 
 
@@ -103,18 +94,18 @@ def test_checkpoint_and_engines_agree(answer, clips):
 
 def test_tables_are_readable(engine_dirs, clips):
     finished = score(clips["vfr"], "--query", "x [bold]y[/bold]", "--engines", engine_dirs["cpu"])
-    assert finished.returncode == 0, finished.stderr
+    assert finished.code == 0, finished.stderr
     assert "x [bold]y[/bold]" in finished.stdout
     assert "100 frames" in finished.stdout
     assert "spans:" in finished.stdout
 
 
 def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
-    import os
-
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    finished = run("score", clips["carphone_pristine"], "--query", "a car", "--json", env=env)
-    assert finished.returncode == 0, finished.stderr
+    finished = run_cli(
+        *("score", clips["carphone_pristine"], "--query", "a car", "--json"),
+        env={"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert finished.code == 0, finished.stderr
     assert "trained on moving handwritten digits" in finished.stderr
     assert (tmp_path / "groundserve").is_dir()
 
@@ -175,28 +166,28 @@ def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
 )
 def test_a_callers_error_is_one_line_and_exit_2(args, message, clips):
     places = {"{clip}": str(clips["bikes"]), "{text}": __file__}
-    finished = run(*[places.get(arg, arg) for arg in args])
-    assert finished.returncode == 2
+    finished = run_cli(*[places.get(arg, arg) for arg in args])
+    assert finished.code == 2
     assert_one_error(finished.stderr, message)
     assert finished.stdout == ""
 
 
 def test_nobody_at_the_server_is_exit_1(clips):
     finished = score(clips["bikes"], "--query", "x", "--server", "grpc://127.0.0.1:9")
-    assert finished.returncode == 1
+    assert finished.code == 1
     assert_one_error(finished.stderr, "failed to connect")
 
 
 @pytest.mark.parametrize("command", ["score", "build", "serve", "doctor", "compare"])
 def test_help_has_an_example(command):
-    finished = run(command, "--help")
-    assert finished.returncode == 0
+    finished = run_cli(command, "--help")
+    assert finished.code == 0
     assert f"groundserve {command}" in finished.stdout.split("Example:")[1]
 
 
 def test_doctor_answers_for_a_checkpoint():
-    finished = run("doctor", "--checkpoint", CHECKPOINT, "--activations", "--json")
-    assert finished.returncode == 0, finished.stderr
+    finished = run_cli("doctor", "--checkpoint", CHECKPOINT, "--activations", "--json")
+    assert finished.code == 0, finished.stderr
     findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
     assert findings["vision_token_num"]["detail"].startswith("256: ")
     assert findings["projector"]["detail"] == "seq_mlp"
@@ -206,15 +197,15 @@ def test_doctor_answers_for_a_checkpoint():
 
 
 def test_doctor_answers_for_engines(engine_dirs):
-    finished = run("doctor", "--engines", engine_dirs["cpu"], "--json")
-    assert finished.returncode == 0, finished.stderr
+    finished = run_cli("doctor", "--engines", engine_dirs["cpu"], "--json")
+    assert finished.code == 0, finished.stderr
     findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
     assert findings["GPU memory"]["detail"] == "none: profile cpu on the CPU"
 
 
 def test_doctor_warns_of_the_padding_token_that_training_leaves():
     checkpoint = SET_1.parent / "videoitg_ref2" / "videoitg-pad-bang"
-    finished = run("doctor", "--checkpoint", checkpoint, "--json")
+    finished = run_cli("doctor", "--checkpoint", checkpoint, "--json")
     findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
     assert findings["padding token"]["status"] == "warn"
 
@@ -223,16 +214,16 @@ def test_doctor_and_compare_read_records(tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     first.write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
     second.write_text('{"doc_id": 0, "index": [25, 50, 0]}\n')
-    compared = run("compare", first, second, "--top-k", 2, "--json")
+    compared = run_cli("compare", first, second, "--top-k", 2, "--json")
     assert json.loads(compared.stdout)["overlap_at_k"] == 0.5
-    assert "overlap@2" in run("compare", first, second, "--top-k", 2).stdout
-    examined = run("doctor", "--results", first)
+    assert "overlap@2" in run_cli("compare", first, second, "--top-k", 2).stdout
+    examined = run_cli("doctor", "--results", first)
     assert "rule B (eval)" in examined.stdout
 
 
 def test_build_reports_its_gate(tmp_path):
     out = tmp_path / "engines"
-    finished = run(
+    finished = run_cli(
         "build", "--checkpoint", CHECKPOINT, "--out", out, "--profile", "torch", "--json"
     )
     value = json.loads(finished.stdout)
@@ -242,22 +233,23 @@ def test_build_reports_its_gate(tmp_path):
 
 def test_build_that_kept_a_directory_compares_it_all_the_same(tmp_path):
     build = ("build", "--checkpoint", CHECKPOINT, "--out", tmp_path / "e", "--profile", "torch")
-    unchecked = run(*build, "--unchecked")
+    unchecked = run_cli(*build, "--unchecked")
     assert "gate: not run (--unchecked)" in unchecked.stdout
-    assert "gate: features differ by 0" in run(*build).stdout
+    assert "gate: features differ by 0" in run_cli(*build).stdout
     assert json.loads((tmp_path / "e" / "gate.json").read_text())["mask_probe"] > 0
 
 
 @pytest.mark.skipif(current_gpu_arch() is not None, reason="about machines without a GPU")
 def test_engines_for_a_gpu_are_not_served_without_one(tmp_path):
     out = tmp_path / "engines"
-    built = run(
+    built = run_cli(
         *("build", "--checkpoint", CHECKPOINT, "--out", out, "--unchecked", "--json"),
         *("--profile", "torch", "--device", "cuda"),
     )
     assert json.loads(built.stdout)["engine"]["precision"] == "bf16"
-    served = run("serve", "--engines", out)
-    assert served.returncode == 1
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", 0)]
+    served = run_cli("serve", "--engines", out, *ports)
+    assert served.code == 1
     assert "warning: these engines were never compared with PyTorch" in served.stderr
     assert "runs on an NVIDIA GPU, this machine has no driver" in served.stderr
 

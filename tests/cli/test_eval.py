@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from groundserve.cli.main import main
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 
 CHECKPOINT = str(SHIPPED_CHECKPOINT)
@@ -64,17 +65,9 @@ def media(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the command; returns its exit code and what it wrote."""
-
-    def call(*args):
-        monkeypatch.setattr("sys.argv", ["groundserve", "eval", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+def run():
+    """The command; gives its exit code and what it wrote."""
+    return partial(run_cli, "eval")
 
 
 def test_records_give_every_figure_as_json(run, media, tmp_path):

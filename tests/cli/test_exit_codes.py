@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.cli.main import main
-from groundserve.serving.events import logger as events
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 from tests.reference import SET_1
 
@@ -23,7 +22,7 @@ SERVE = ("serve", "--engines", "{engines}", "--metrics-port", "0")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(monkeypatch, tmp_path):
     """Call a command in an empty folder with some odd files; returns its code and what it said."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
@@ -32,15 +31,7 @@ def run(monkeypatch, capsys, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
 
-    def call(*args):
-        monkeypatch.setattr("sys.argv", ["groundserve", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    yield call
-    events.handlers.clear()  # those of `serve` write to this test's stderr
+    return run_cli
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The checkpoint that comes with groundserve really grounds: a small form of its card's figures."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from tests.cli.command import run_cli
 
 # Bars below the card's figures by more than eight videos can vary.
 MIN_FRAME_AP = 0.8
@@ -16,10 +15,10 @@ MAX_SHUFFLED_AP = 0.6
 @pytest.fixture(scope="module")
 def evaluation():
     """Figures on eight fresh videos, as the command prints them."""
-    command = [sys.executable, "-m", "groundserve.cli.main", "eval"]
-    command += ["--checkpoint", str(SHIPPED_CHECKPOINT), "--seed", "31", "--num-videos", "8"]
-    finished = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    finished = run_cli(
+        *("eval", "--checkpoint", SHIPPED_CHECKPOINT, "--seed", 31, "--num-videos", 8, "--json")
+    )
+    assert finished.code == 0, finished.stderr
     return json.loads(finished.stdout.splitlines()[-1])
 
 

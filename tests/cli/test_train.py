@@ -14,6 +14,7 @@ import pytest
 
 from groundserve.cli.train import STAGES
 from groundserve.modeling.checkpoint import Checkpoint
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
@@ -34,19 +35,20 @@ media_root = "."
 """
 
 
-def start(*args):
-    return subprocess.run(
+def train(*args):
+    return run_cli("train", *args)
+
+
+def open_process(*args):
+    """Start Python with ARGS, its streams in pipes."""
+    return subprocess.Popen(
         [sys.executable, *map(str, args)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-
-
-def train(*args):
-    return start(*MODULE, "train", *args)
 
 
 def write_config(folder, *, parallelism="none", num_records=4, num_videos=2):
@@ -72,7 +74,7 @@ def finished(tmp_path_factory):
 
 def test_train_writes_a_checkpoint(finished):
     path, said = finished
-    assert said.returncode == 0, said.stderr
+    assert said.code == 0, said.stderr
     final = path.parent / "run" / "final"
     assert said.stdout.startswith(f"checkpoint {final}: 4 steps, loss ")
     assert said.stdout.endswith("2 unreadable records\n")
@@ -84,7 +86,7 @@ def test_train_writes_a_checkpoint(finished):
 def test_train_prints_json_and_resumes(finished):
     path, _ = finished
     said = train("grounding", "--config", path, "--resume", "--json")
-    assert said.returncode == 0, said.stderr
+    assert said.code == 0, said.stderr
     value = json.loads(said.stdout.splitlines()[-1])
     assert value["checkpoint"] == str(path.parent / "run" / "final")
     assert value["step"] == 4
@@ -94,12 +96,13 @@ def test_train_prints_json_and_resumes(finished):
 
 def test_train_in_two_processes_speaks_once(tmp_path):
     path = write_config(tmp_path, parallelism="ddp")
-    said = start(*TORCHRUN, *MODULE, "train", "grounding", "--config", path)
+    with open_process(*TORCHRUN, *MODULE, "train", "grounding", "--config", path) as process:
+        out, errors = process.communicate(timeout=300)
     # Not the exit code: gloo sometimes aborts when an interpreter exits.
-    assert said.stdout.count("checkpoint ") == 1, said.stderr
-    assert "2 steps" in said.stdout
-    assert said.stderr.count("cannot read 1.mp4, record #1") == 1
-    assert said.stderr.count(" s] loading\n") == 1
+    assert out.count("checkpoint ") == 1, errors
+    assert "2 steps" in out
+    assert errors.count("cannot read 1.mp4, record #1") == 1
+    assert errors.count(" s] loading\n") == 1
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
@@ -147,7 +150,7 @@ def test_train_refuses_bad_arguments(tmp_path, stage, config, message):
 
 def test_an_unknown_stage_is_no_command(tmp_path):
     said = train("grunding", "--config", tmp_path / "run.toml")
-    assert said.returncode == 2
+    assert said.code == 2
     assert "No such command 'grunding'. Did you mean 'grounding'?" in said.stderr
 
 
@@ -157,14 +160,7 @@ def test_stages_are_those_that_can_be_trained():
 
 def start_and_stop(folder, *command):
     """Start a command, wait for two steps, send it SIGTERM; returns it and what it said."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    process = open_process(*command)
     log = folder / "run" / "metrics.jsonl"
     while not log.is_file() or log.read_text().count("\n") < 2:
         assert process.poll() is None, process.communicate()[1]
@@ -184,8 +180,8 @@ def test_sigterm_ends_with_its_code_and_resume_goes_on(tmp_path):
     assert process.returncode == 75, errors
     assert "Traceback" not in errors
 
-    assert train("grounding", "--config", path, "--resume").returncode == 0
-    assert train("grounding", "--config", whole).returncode == 0
+    assert train("grounding", "--config", path, "--resume").code == 0
+    assert train("grounding", "--config", whole).code == 0
     for name in ("model.safetensors", "config.json"):
         found = (tmp_path / "run" / "final" / name).read_bytes()
         assert found == (tmp_path / "whole" / "run" / "final" / name).read_bytes(), name
@@ -224,7 +220,7 @@ def checked(tmp_path_factory):
 
 def test_check_names_what_is_wrong(checked):
     said = train("check", "grounding", "--config", checked, "--samples", "100", "--json")
-    assert said.returncode == 2, said.stderr
+    assert said.code == 2, said.stderr
     report = json.loads(said.stdout)
     assert report["usable"] is False
     assert (report["num_items"], report["num_media"]) == (36, 4)
@@ -254,7 +250,7 @@ def test_check_says_what_decoding_costs(checked):
     # A GPU so fast that no machine keeps up.
     fast = ("--gpus", "8", "--gpu-tflops", "1e6", "--json")
     said = train("check", "--config", path, "--samples", "5", *fast)
-    assert said.returncode == 0, said.stderr
+    assert said.code == 0, said.stderr
     report = json.loads(said.stdout)
     cost, gpu = report["cost"], report["gpu"]
     assert cost["num_frames"] == 4
@@ -273,7 +269,7 @@ def test_check_says_what_decoding_costs(checked):
 
 def test_check_prints_a_table(checked):
     said = train("check", "grounding", "--config", checked, "--samples", "5")
-    assert said.returncode == 2
+    assert said.code == 2
     lines = said.stdout.splitlines()
     assert any(line.startswith("ok ") and "36 items, 4 files" in line for line in lines)
     assert any(line.startswith("fail  usable") for line in lines)
@@ -284,7 +280,7 @@ def test_check_prints_a_table(checked):
 def test_check_of_a_run_that_is_done(finished):
     path, _ = finished
     said = train("check", "grounding", "--config", path, "--json")
-    assert said.returncode == 2  # half of its videos are missing
+    assert said.code == 2  # half of its videos are missing
     (warning,) = json.loads(said.stdout)["warnings"]
     assert warning.endswith("is not empty: start the run with --resume, or set another out")
 
@@ -296,12 +292,12 @@ def test_train_in_one_process_refuses_ddp(tmp_path):
 
 def test_help_has_an_example():
     said = train("--help")
-    assert said.returncode == 0
+    assert said.code == 0
     assert "groundserve train grounding --config run.toml" in said.stdout
     assert "groundserve train check --config run.toml" in said.stdout
     assert "ends with code 75" in train("grounding", "--help").stdout
 
 
 def assert_refused(said, message):
-    assert said.returncode == 2
+    assert said.code == 2
     assert_one_error(said.stderr, message)

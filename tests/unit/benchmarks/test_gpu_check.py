@@ -1,14 +1,11 @@
-"""The GPU check at tiny size on a CPU: every path that needs no CUDA, and the report around it."""
+"""The GPU check: what its parts compute, and the report around them."""
 
 from __future__ import annotations
 
 import errno
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,46 +19,17 @@ from benchmarks.gpu.report import NotRun, Part, Report
 from benchmarks.gpu.size import FULL, SMALL
 from benchmarks.gpu.timing import time_in_turn
 from benchmarks.gpu.variants import measure_attention
-from benchmarks.gpu.worker import Worker
 from benchmarks.gpu_check import (
-    VISION_VARIANTS,
     engine_rows,
     judge,
-    judged_rows,
     main,
     parse,
     parts,
     print_plan,
     readme_rows,
 )
+from tests.benchmarks.gpu_parts import part
 from tests.reference import REPOSITORY
-
-NEEDS_GPU = {"attention kernels", "CUDA graphs", "compilation", "reference, tuned"} | {
-    f"vision plan, {name}" for name in VISION_VARIANTS
-}
-NEEDS_INPUT = {"engines", "decode"}
-
-
-@pytest.fixture(scope="module")
-def small_report(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    out = tmp_path_factory.mktemp("gpu_check") / "new" / "report.json"
-    main(["--small", "--device", "cpu", "--out", str(out)])
-    return json.loads(out.read_text("utf-8"))
-
-
-def results(report: dict, name: str) -> dict:
-    (part,) = (part for part in report["parts"] if part["part"] == name)
-    return part["results"]
-
-
-def test_small_run_measures_everything_that_needs_no_gpu(small_report):
-    by_status: dict[str, set[str]] = {}
-    for part in small_report["parts"]:
-        by_status.setdefault(part["status"], set()).add(part["part"])
-
-    assert set(by_status) == {"ok", "not run"}, small_report["parts"]
-    assert by_status["not run"] == NEEDS_GPU | NEEDS_INPUT
-    assert all(part["why"] for part in small_report["parts"] if part["status"] == "not run")
 
 
 @pytest.mark.parametrize(
@@ -70,38 +38,6 @@ def test_small_run_measures_everything_that_needs_no_gpu(small_report):
 def test_device_has_a_number_that_torch_can_be_set_to(monkeypatch, device, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert parse(["--out", "report.json", "--device", device]).device == expected
-
-
-def test_small_run_says_what_it_ran_on(small_report):
-    assert small_report["command"].startswith("python -m benchmarks.gpu_check")
-    assert small_report["machine"]["packages"]["torch"]
-    assert small_report["size"] == SMALL.name
-
-
-def test_reference_of_the_small_run_computes_the_same_function(small_report):
-    # Own pooling, own projection of all layers, own attention; float32 on both sides.
-    assert results(small_report, "reference")["relative_difference_of_scores"] < 1e-6
-
-
-def test_parity_of_the_small_run_finds_16_bits_close_but_not_equal(small_report):
-    digits = results(small_report, "digits parity")
-    assert digits["torch.float32"]["logit_relative_error"] == 0
-    for dtype, limit in (("torch.bfloat16", 5e-2), ("torch.float16", 1.5e-2)):
-        assert 0 < digits[dtype]["logit_relative_error"] < limit
-        assert digits[dtype]["top_8_overlap_mean"] > 0.9
-        assert digits[dtype]["mask_probe"] > 0
-        random = results(small_report, "full-size parity")[dtype]
-        assert 0 < random["feature_relative_error"] < 2e-2
-        assert 0 < random["logit_relative_error"] < 5e-2
-
-
-@pytest.mark.parametrize("name", ["fp8", "fp8, fused SwiGLU"])
-def test_8_bit_layers_of_the_small_run_are_within_their_bound(small_report, name):
-    row = results(small_report, name)
-    assert row["error_bound"] == 2 * 2**-4  # four roundings of E4M3 in a branch
-    assert row["within_bound"]
-    for error in ("feature_relative_error", "logit_relative_error"):
-        assert 1e-3 < row[error] <= row["error_bound"]
 
 
 def test_a_fused_swiglu_is_the_mlp_with_one_8_bit_product_less():
@@ -129,16 +65,6 @@ def test_a_fused_swiglu_is_the_mlp_with_one_8_bit_product_less():
         assert bench.grounding.decoder.layers[0].mlp is mlp
     assert error < ERROR_BOUND
     assert wrong > 4 * ERROR_BOUND
-
-
-def test_variants_of_the_small_run_stand_beside_their_bounds(small_report):
-    report = Report(Path("r.json"), header={}, budget_seconds=0)
-    report.parts = small_report["parts"]
-    rows = dict(judged_rows(report))
-    assert set(rows) == {"fp8", "fp8, fused SwiGLU"} | {
-        f"vision variants, {name}" for name in VISION_VARIANTS
-    }
-    assert all(row["within_bound"] for row in rows.values()), rows
 
 
 def test_8_bit_layers_are_gone_afterwards():
@@ -193,11 +119,6 @@ def test_packing_check_sees_a_leak_between_sequences(leak):
     assert (max(checked["relative_error_to_alone"]) == 0) == (leak == 0)
 
 
-def test_targets_are_not_judged_at_small_size(small_report):
-    assert [target["met"] for target in small_report["targets"]] == [None, None, None]
-    assert all(target["measured"] > 0 for target in small_report["targets"])
-
-
 @pytest.mark.parametrize(
     ("num_frames", "grid", "vision_tflop", "grounding_tflop", "tokens"),
     [
@@ -245,11 +166,6 @@ def test_judge_knows_nothing_where_parts_failed(tmp_path):
     assert [target["met"] for target in judge(report, FULL)] == [None, None, None]
 
 
-def part(name: str, *, seconds: float = 0, target: str = "", **fields) -> Part:
-    target = f"tests.unit.benchmarks.gpu_parts:{target or name}"
-    return Part(name=name, seconds=seconds, target=target, **fields)
-
-
 def succeed(part: Part) -> dict:
     return {"status": "ok", "results": {"value": float("nan")}}
 
@@ -272,97 +188,6 @@ def test_report_is_written_after_each_part(tmp_path):
         written = json.loads(path.read_text("utf-8"))
         assert [entry["results"] for entry in written["parts"]] == [{"value": None}] * count
     assert [file.name for file in path.parent.iterdir()] == ["r.json"]
-
-
-@pytest.fixture(scope="module")
-def worker():
-    one = Worker(size=SMALL, device="cpu")
-    yield one
-    one.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("raises", "ValueError: out of luck"),
-        ("runs_out_of_memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB"),
-        ("is_killed", "its process was ended by SIGKILL; out of host memory?"),
-        ("crashes", "its process was ended by SIGABRT"),
-        ("exits", "its process ended with code 3"),
-        ("gets_a_signal_without_a_name", "its process was ended by signal "),
-        ("names_a_file", "FileNotFoundError: video \\udcff.mp4"),
-        ("returns_what_json_lacks", "TypeError: Object of type float32 is not JSON serializable"),
-        ("absent", "AttributeError: module 'tests.unit.benchmarks.gpu_parts' has no attribute"),
-    ],
-)
-def test_a_part_that_fails_takes_its_process_alone(worker, name, error):
-    before = worker.run(part("fine"), limit_seconds=300)["results"]
-    outcome = worker.run(part(name), limit_seconds=300)
-    after = worker.run(part("fine"), limit_seconds=300)
-
-    assert outcome["status"] == "failed"
-    assert outcome["error"].startswith(error)
-    assert ("traceback" in outcome) == (not error.startswith("its process"))
-    assert after["status"] == "ok"
-    assert after["results"]["pid"] != before["pid"]
-
-
-def test_a_part_whose_module_does_not_import_is_a_failed_part(worker):
-    missing = Part(name="missing", seconds=0, target="benchmarks.gpu.no_such_module:measure")
-    outcome = worker.run(missing, limit_seconds=300)
-    assert outcome["error"].startswith("ModuleNotFoundError: No module named 'benchmarks.gpu.no")
-
-
-def test_parts_of_one_worker_share_a_process_and_the_next_one_knows_the_ceiling(worker):
-    first, second = (worker.run(part("fine"), limit_seconds=300)["results"] for _ in range(2))
-    worker.run(part("raises"), limit_seconds=300)
-    third = worker.run(part("fine"), limit_seconds=300)["results"]
-
-    assert first["pid"] == second["pid"] != third["pid"]
-    assert first["nan"] is None
-    assert third["ceiling"] == 5.0
-    assert first["size"] == SMALL.name
-    assert worker.run(part("nothing_to_run_on"), limit_seconds=300) == {
-        "status": "not run",
-        "why": "no files",
-    }
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_part_that_never_ends_is_stopped_with_what_it_started(worker, tmp_path):
-    pids = tmp_path / "pids"
-    worker.run(part("fine"), limit_seconds=300)
-    outcome = worker.run(part("hangs", arguments=(pids,)), limit_seconds=2)
-
-    assert outcome == {"status": "failed", "error": "stopped after 2 s"}
-    for pid in pids.read_text().split():
-        wait_for(lambda pid=int(pid): has_ended(pid))
-    assert worker.run(part("fine"), limit_seconds=300)["status"] == "ok"
-
-
-def test_the_answer_of_a_part_that_forks_is_one(worker):
-    children = [worker.run(part("forks"), limit_seconds=300)["results"]["child"] for _ in range(3)]
-    assert all(children)
-    assert worker.run(part("fine"), limit_seconds=300)["results"].keys() >= {"pid"}
-
-
-def test_what_a_killed_part_left_on_the_disk_is_removed(worker, tmp_path):
-    scratch = tmp_path / "scratch"
-    worker.run(part("fills_the_disk", arguments=(scratch,)), limit_seconds=300)
-    assert not Path(scratch.read_text()).exists()
 
 
 def test_a_disk_without_room_costs_the_file_and_no_part(tmp_path, capsys, monkeypatch):
@@ -391,41 +216,6 @@ def test_an_out_that_cannot_be_written_is_found_before_any_part(tmp_path, monkey
         main(["--small", "--device", "cpu", "--out", str(tmp_path / "file" / "r.json")])
 
 
-CUT_OFF = """
-import sys
-from pathlib import Path
-import benchmarks.gpu_check as check
-from tests.unit.benchmarks.test_gpu_check import part
-check.parts = lambda size, args: [
-    part("fine"), part("is_killed"), part("hangs", arguments=(Path(sys.argv[2]),)), part("fine")
-]
-check.main(["--small", "--device", "cpu", "--out", sys.argv[1]])
-"""
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_cut_off_keeps_what_it_had_and_leaves_no_process(tmp_path, how):
-    out, pids = tmp_path / "r.json", tmp_path / "pids"
-    run = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CUT_OFF, str(out), str(pids)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
-    os.kill(run.pid, how)
-    printed, _ = run.communicate()
-
-    report = json.loads(out.read_text("utf-8"))
-    assert [(entry["part"], entry["status"]) for entry in report["parts"]] == [
-        ("fine", "ok"),
-        ("is_killed", "failed"),
-    ]
-    for pid in pids.read_text().split():
-        wait_for(lambda pid=int(pid): has_ended(pid))
-    assert ("interrupted; what was measured before stays" in printed) == (how == signal.SIGTERM)
-
-
 def planned(**options) -> list[Part]:
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return parts(FULL, parse(["--out", "r.json", "--device", "cpu", *arguments]))
@@ -443,13 +233,6 @@ def test_the_plan_says_what_each_part_may_take_and_what_may_not_fit(capsys):
     left_out = [name for name, words in rows.items() if words[2:3] == ["left"]]
     assert "main request" not in left_out
     assert planned()[-1].name in left_out
-
-
-def test_the_small_run_prints_its_plan_first(capfd, monkeypatch, tmp_path):
-    monkeypatch.setattr("benchmarks.gpu_check.parts", lambda size, args: [part("fine", seconds=9)])
-    main(["--small", "--device", "cpu", "--out", str(tmp_path / "r.json")])
-    printed = capfd.readouterr().out
-    assert printed.index("plan: at most 10 minutes") < printed.index("0 s  fine")
 
 
 def test_every_target_can_be_imported():

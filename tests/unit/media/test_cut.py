@@ -20,6 +20,7 @@ from tests.media_assets import (
     H264_OPEN_GOP,
     H264_TS,
     HEVC_TS,
+    LONG_GOP,
     MJPEG_AVI,
     VIDEOS,
     VP8,
@@ -93,9 +94,12 @@ def test_each_frame_alone_equals_full_decode(
     asset: Asset, make_asset: MakeAsset, decode_asset: DecodeAsset
 ) -> None:
     expected = decode_asset(asset)
+    # A frame costs all before it in its group: of 600 in one, as many as meet each place among the
+    # B-frames, whose pattern repeats every 4.
+    step = 7 if asset is LONG_GOP else 1
     with reader_of(make_asset(asset)) as reader:
         assert reader.index.num_source_frames == asset.num_frames == len(expected)
-        for i in range(asset.num_frames):
+        for i in [*range(0, asset.num_frames, step), asset.num_frames - 1]:
             np.testing.assert_array_equal(cut_and_decode(reader, [i])[0], expected[i], f"{i}")
 
 

@@ -22,9 +22,8 @@ from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.media import Segments
-from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments, resize
-from python_backend.decode import DaliDecoder, DecodedFrames, memory
+from python_backend.decode import DaliDecoder
 from python_backend.decode.dali import _UNWRITTEN, _first_unwritten, _rotate
 from tests.media_assets import (
     GOP_FRAMES,
@@ -36,12 +35,15 @@ from tests.media_assets import (
     VP9,
     VP9_MP4,
     Asset,
-    asset_maker,
 )
 from tests.media_assets.mutation import mutate
-from tests.media_assets.reading import reader_of
+from tests.unit.python_backend.dali_decoder import (
+    IMAGE_SIZE,
+    Fallback,
+    overwritten,
+    with_hidden_packets,
+)
 
-IMAGE_SIZE = 56
 _PATTERN = ("-frames:v", "24", "-c:v", "libvpx-vp9", "-cpu-used", "8", "-g", str(GOP_FRAMES))
 ODD_444 = Asset(
     name="odd_444.webm", arguments=("-vf", "scale=97:65,format=yuv444p", *_PATTERN), num_frames=24
@@ -68,53 +70,6 @@ TRIMMED_VP9 = Asset(
     arguments=("-c", "copy"),
     num_frames=52,
 )
-
-
-class Fallback:
-    """Answers black frames and remembers how often it was asked."""
-
-    def __init__(self) -> None:
-        self.num_calls = 0
-
-    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
-        self.num_calls += 1
-        return DecodedFrames(np.zeros((segments.num_frames, 2, 2, 3), np.uint8), "pyav")
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Asset], Path]:
-    return asset_maker(tmp_path_factory.mktemp("dali"))
-
-
-@pytest.fixture(scope="module")
-def cut(make: Callable[[Asset], Path]) -> Callable[..., Segments]:
-    def cut(asset: Asset, *frame_indices: int) -> Segments:
-        with reader_of(make(asset)) as reader:
-            return cut_segments(reader, np.array(frame_indices))
-
-    return cut
-
-
-@pytest.fixture(scope="module")
-def fallback() -> Fallback:
-    return Fallback()
-
-
-@pytest.fixture(scope="module")
-def decoder(fallback: Fallback) -> DaliDecoder:
-    # The pixels of a frame are not what these tests are about.
-    return DaliDecoder(
-        image_size=IMAGE_SIZE,
-        device="cpu",
-        num_threads=2,
-        fallback=fallback,
-        max_frame_pixels=8192**2,
-    )
-
-
-@pytest.fixture
-def deadline() -> Deadline:
-    return Deadline.after(60)
 
 
 def decode_accurately(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -213,16 +168,6 @@ def test_frames_are_not_overwritten_by_the_next_request(
     np.testing.assert_array_equal(first, kept)
 
 
-def with_hidden_packets(segments: Segments, first: int) -> Segments:
-    """Tell VP8 not to show packets from there on, which the description still counts."""
-    data = segments.data.copy()
-    with av.open(io.BytesIO(segments.data.tobytes())) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    for packet in packets[first:]:
-        data[segments.data.tobytes().index(packet)] &= 0xEF
-    return replace(segments, data=data)
-
-
 def test_frames_that_do_not_come_out_are_not_another_requests(
     cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
 ) -> None:
@@ -303,13 +248,6 @@ def test_frames_that_change_in_size_go_to_the_other_decoder(
         stream=replace(cut(VP9, 0).stream, frame_counts=(48,)),
     )
     assert decoder.decode(segments, deadline=deadline).decoder == f"pyav ({reason})"
-
-
-def overwritten(segments: Segments, value: int) -> Segments:
-    data = segments.data.copy()
-    middle = len(data) // 2
-    data[middle - 150 : middle + 150] = value
-    return replace(segments, data=data)
 
 
 @pytest.mark.parametrize(
@@ -431,147 +369,6 @@ def test_threads_share_a_decoder(
         thread.join()
     for i, frames in enumerate(alone):
         np.testing.assert_array_equal(together[i], frames)
-
-
-# A chunk in several runs, as its size demands.
-
-
-@pytest.fixture
-def batches(decoder: DaliDecoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Segments of each of DALI's runs: one to fill memory, one to decode."""
-    sizes: list[int] = []
-    run = decoder._run
-
-    def record(files: list[NDArray[np.uint8]], ordinals: list[NDArray[np.int32]]) -> object:
-        sizes.append(len(files))
-        return run(files, ordinals)
-
-    monkeypatch.setattr(decoder, "_run", record)
-    return sizes
-
-
-def allow_decoders(count: int, segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
-    ceiling = count * memory.decoder_bytes(segments.stream)
-    monkeypatch.setattr(memory, "DECODERS_BYTES", ceiling)
-
-
-@pytest.mark.parametrize(
-    ("num_decoders", "expected"),
-    [(1, [1] * 12), (2, [2] * 6), (4, [4, 4, 2, 2]), (5, [5, 5, 1, 1]), (6, [6, 6])],
-)
-def test_frames_are_the_same_however_a_chunk_is_split(
-    num_decoders: int,
-    expected: list[int],
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    segments = cut(VP9, 1, 2, 11, 12, 30, 40, 50, 51, 71)
-    assert segments.num_segments == 6
-    whole = decoder.decode(segments, deadline=deadline)
-    assert batches == [6, 6]
-    batches.clear()
-    allow_decoders(num_decoders, segments, monkeypatch)
-    parts = decoder.decode(segments, deadline=deadline)
-    assert batches == expected
-    assert parts.decoder == whole.decoder == "dali"
-    np.testing.assert_array_equal(parts.frames, whole.frames)
-
-
-def test_a_chunk_is_split_by_its_frames_as_well(
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    segments = cut(VP9, 0, 1, 2, 12, 13, 14, 24)
-    whole = decoder.decode(segments, deadline=deadline).frames
-    batches.clear()
-    stream = segments.stream
-    monkeypatch.setattr(
-        memory, "FRAMES_BYTES", 4 * memory.picture_bytes(stream.width, stream.height)
-    )
-    np.testing.assert_array_equal(decoder.decode(segments, deadline=deadline).frames, whole)
-    assert batches == [1, 1, 2, 2]
-
-
-def joined(first: Segments, second: Segments) -> Segments:
-    return Segments.concatenate(
-        [first.data.tobytes(), second.data.tobytes()],
-        [first.local_frames, second.local_frames],
-        stream=replace(
-            first.stream, frame_counts=first.stream.frame_counts + second.stream.frame_counts
-        ),
-    )
-
-
-def test_frames_that_do_not_come_out_of_a_later_part_are_found(
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = cut(VP8, *range(GOP_FRAMES))
-    other = cut(VP8, *range(GOP_FRAMES, 2 * GOP_FRAMES))
-    expected = decoder.decode(joined(other, good), deadline=deadline).frames
-    allow_decoders(1, good, monkeypatch)
-    # The first part leaves its frames where those of the second are missing.
-    bad = joined(other, with_hidden_packets(good, 7))
-    for _ in range(3):
-        batches.clear()
-        decoded = decoder.decode(bad, deadline=deadline)
-        assert batches == [1, 1, 1, 1]
-        assert decoded.decoder == "pyav (DALI wrote no frame 19 of 24)"
-        np.testing.assert_array_equal(
-            decoder.decode(joined(other, good), deadline=deadline).frames, expected
-        )
-
-
-@pytest.mark.parametrize("damaged", [0, 1])
-def test_damage_in_one_part_hands_the_whole_chunk_over(
-    damaged: int,
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    fallback: Fallback,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = cut(VP9, *range(8))
-    expected = decoder.decode(good, deadline=deadline).frames
-    allow_decoders(1, good, monkeypatch)
-    pair = [good, good]
-    pair[damaged] = overwritten(good, 0xFF)
-    batches.clear()
-    before = fallback.num_calls
-    decoded = decoder.decode(joined(*pair), deadline=deadline)
-    assert decoded.decoder == "pyav (DALI failed on it)"
-    assert len(decoded.frames) == 16
-    assert fallback.num_calls == before + 1
-    assert batches == [1, 1] * (damaged + 1)
-    np.testing.assert_array_equal(decoder.decode(good, deadline=deadline).frames, expected)
-
-
-def test_no_part_is_begun_after_the_deadline(
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class EndsAfterOnePart(Deadline):
-        def check(self) -> None:
-            if len(batches) >= 2:
-                raise DeadlineExceededError("time is up")
-
-    segments = cut(VP9, 0, 12, 24)
-    allow_decoders(1, segments, monkeypatch)
-    with pytest.raises(DeadlineExceededError, match="time is up"):
-        decoder.decode(segments, deadline=EndsAfterOnePart.after(60))
-    assert batches == [1, 1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")

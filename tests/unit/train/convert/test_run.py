@@ -10,6 +10,7 @@ import pytest
 
 from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from tests.cli.command import run_cli
 from tests.reference import REPOSITORY
 from tests.unit.train.convert.published import (
     jpeg,
@@ -407,16 +408,13 @@ def test_pyarrow_is_needed_for_parquet_alone(make, tmp_path, monkeypatch):
 
 
 def test_the_command(make, tmp_path):
-    command = [sys.executable, "-m", "groundserve.cli.main", "train", "convert", "llava-video"]
-    arguments = [str(make(llava_video)), str(tmp_path / "out")]
+    paths = make(llava_video), tmp_path / "out"
 
     def run(*more):
-        return subprocess.run(
-            [*command, *arguments, *more], capture_output=True, text=True, cwd=REPOSITORY
-        )
+        return run_cli("train", "convert", "llava-video", *paths, *more)
 
     said = run()
-    assert said.returncode == 0, said.stderr
+    assert said.code == 0, said.stderr
     lines = [line.split() for line in said.stdout.splitlines()]
     assert ["4", "about", "a", "video"] in lines
     assert ["2", "left", "out"] in lines
@@ -425,6 +423,6 @@ def test_the_command(make, tmp_path):
     assert value["num_videos"] == 4
     assert value["media_root"] == str(tmp_path / "out" / "media")
     wrong = run("--include", "*.nothing")
-    assert wrong.returncode == 2
+    assert wrong.code == 2
     assert "no file that matches *.nothing" in wrong.stderr
     assert "patterns of JSON or Parquet files in it" in wrong.stderr.replace("\n", " ")

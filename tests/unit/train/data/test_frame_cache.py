@@ -13,36 +13,19 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
-from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE, question, source_frames
+from tests.unit.train.data.cached_frames import VIDEO, files, read, write_textured
+from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
 from train.data.frame_cache import QUALITY, FrameCache
 from train.data.media import FrameReader
 from train.loop import train
-
-VIDEO = Media("video", "a.mp4")
-
-
-def write_textured(path, *, num_frames):
-    """Write frames as `write_video` does, with squares on them: JPEG keeps flat ones exactly."""
-    squares = 5 * (-1) ** (np.indices((64, 64)).sum(0) // 7)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        for i in range(num_frames):
-            gray = np.clip(GRAY_STEP * i % 256 + squares, 0, 255).astype(np.uint8)
-            pixels = np.repeat(gray[..., np.newaxis], 3, axis=2)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture
@@ -52,18 +35,6 @@ def media(tmp_path):
     folder.mkdir()
     write_textured(folder / "a.mp4", num_frames=30)
     return folder
-
-
-def read(media, cache, *, sample_fps=1.0, keeps_all=False, max_frames=1024):
-    """Read as a new process would."""
-    options = {"image_size": IMAGE_SIZE, "max_frames": max_frames, "num_workers": 1}
-    with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
-        frames = reader.read(VIDEO, sample_fps=sample_fps, keeps_all=keeps_all)
-        return frames, len(reader._workers.pids())
-
-
-def files(cache):
-    return sorted(cache.rglob("*.safetensors"))
 
 
 def test_the_second_reading_decodes_nothing_and_gives_the_same(media, tmp_path):
@@ -171,7 +142,7 @@ def test_a_torn_file_is_written_anew(media, tmp_path, caplog, kind):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.unit.train.data.test_frame_cache import read
+from tests.unit.train.data.cached_frames import read
 
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 read(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -196,7 +167,7 @@ def test_a_kill_amid_writing_leaves_no_file_and_later_no_rest(media, tmp_path):
 READ_ALL = """
 import hashlib, sys
 from pathlib import Path
-from tests.unit.train.data.test_frame_cache import read
+from tests.unit.train.data.cached_frames import read
 
 for _ in range(4):
     frames, _ = read(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.report import NotRun
+from benchmarks.gpu.report import NotRun, Part
+
+
+def part(name: str, *, seconds: float = 0, target: str = "", **fields: Any) -> Part:
+    target = f"tests.benchmarks.gpu_parts:{target or name}"
+    return Part(name=name, seconds=seconds, target=target, **fields)
 
 
 def fine(bench: Any) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""What the extras bring can be loaded side by side."""
+
+import subprocess
+import sys
+
+
+def test_every_extra_imports_in_one_process():
+    modules = [
+        "av",
+        "matplotlib",
+        "nvidia.dali",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "PIL",
+        "pyarrow.parquet",
+        "pytriton",
+        "rich",
+        "safetensors",
+        "sklearn",
+        "tensorboard",
+        "tensorrt_rtx",
+        "tokenizers",
+        "torch",
+        "transformers",
+        "tritonclient.grpc",
+        "tritonclient.http",
+        "typer",
+    ]
+    code = "import " + ", ".join(modules)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr

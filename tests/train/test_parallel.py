@@ -1,0 +1,301 @@
+"""One process, several that share gradients, and several that share weights train one model."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+import torch.distributed.checkpoint as dcp
+
+from groundserve.modeling.checkpoint import Checkpoint
+from tests.reference import REPOSITORY
+from tests.train.several_processes import (
+    HELD,
+    KILLED,
+    NUM_PASSES,
+    STEP_LEFT,
+    UNREADABLE,
+    WAIT,
+    configs,
+    copy_left,
+    killed_config,
+    node_configs,
+    open_videos,
+    write_videos,
+)
+from tests.unit.train.runs import (
+    FakeData,
+    assert_same_weights,
+    losses,
+    metrics,
+    run,
+)
+from train.logs import read_metrics
+from train.memory import PassSize, count_parameters, gpu_bytes
+
+# float32, gradients summed in another order, with updates that are as smooth as the gradients (see
+# `configs`): a weight of up to 2 is rounded in each of at most 8 steps, and so is what it is moved
+# by; 16 roundings of 2 * 2**-24. A loss is the mean of some hundred terms: 16 roundings as well.
+LOSS = 1e-6
+WEIGHT = {"rtol": 0.0, "atol": 2e-6}
+# bfloat16 keeps 8 bits; FSDP2 rounds weights, autocast the operands of matrix products alone:
+# measured 3e-3.
+BF16_LOSS = 2e-2
+
+
+def launch(folder, names, *, num_nodes, finish=True):
+    """Start nodes as a user does, with two processes each, and wait for the runs."""
+    script = REPOSITORY / "tests" / "train" / "several_processes.py"
+    meet = ["--standalone"]
+    if num_nodes > 1:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        meet = ["--nnodes", str(num_nodes), "--rdzv-backend", "c10d"]
+        meet += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *meet, "--nproc-per-node", "2"]
+    nodes = []
+    with ExitStack() as stack:
+        for number in range(num_nodes):
+            log = stack.enter_context((folder / f"node-{number}.log").open("w"))
+            command = [*torchrun, str(script), str(folder), *names]
+            environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+            nodes.append(
+                stack.enter_context(
+                    subprocess.Popen(
+                        command, stdout=log, stderr=log, cwd=REPOSITORY, env=environment
+                    )
+                )
+            )
+        for node in nodes:
+            node.wait(timeout=400)
+    # Not the exit code: what counts is that every run wrote its result.
+    missing = [name for name in names if (folder / name / "final").is_dir() != finish]
+    assert not missing, "\n".join(path.read_text() for path in folder.glob("node-*.log"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Finished runs of two processes, by name."""
+    folder = tmp_path_factory.mktemp("two")
+    write_videos(folder)
+    return launch(folder, list(configs(folder)), num_nodes=1)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Finished runs of two nodes of two processes, by name."""
+    folder = tmp_path_factory.mktemp("nodes")
+    return launch(folder, list(node_configs(folder)), num_nodes=2)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same runs in one process that accumulates what the two do in a step."""
+    folder = tmp_path_factory.mktemp("one")
+    for name, config in configs(folder).items():
+        if not name.endswith(("_resumed", "_slow", "drawn", "dealt")):
+            config = replace(
+                config,
+                out=folder / name,
+                parallelism="none",
+                accumulation_steps=NUM_PASSES,
+                gradient_checkpointing=False,
+            )
+            run(config, data=FakeData(unreadable=UNREADABLE))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "fsdp2_projector"])
+def test_two_processes_train_as_one(folder, alone, name):
+    found, expected = metrics(folder / name), metrics(alone / name)
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(folder / name, alone / name, **WEIGHT)
+    for line, wanted in zip(found, expected, strict=True):
+        assert line["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-5)
+        for key in ("step", "epoch", "learning_rates", "num_frames", "num_tokens"):
+            assert line[key] == wanted[key]
+        assert line["num_unreadable"] == wanted["num_unreadable"]
+
+
+@pytest.fixture(scope="module")
+def alone_as_nodes(tmp_path_factory):
+    """One process that accumulates what two nodes do in a step."""
+    config = replace(
+        node_configs("unused")["hsdp"],
+        out=tmp_path_factory.mktemp("one") / "run",
+        parallelism="none",
+        accumulation_steps=2 * NUM_PASSES,
+        gradient_checkpointing=False,
+    )
+    run(config, data=FakeData(unreadable=UNREADABLE))
+    return config.out
+
+
+@pytest.mark.parametrize("name", ["hsdp", "hsdp_resumed"])
+def test_nodes_that_share_gradients_train_as_one_process(nodes, alone_as_nodes, name):
+    found, expected = metrics(nodes / name), metrics(alone_as_nodes)
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(nodes / name, alone_as_nodes, **WEIGHT)
+    for line, wanted in zip(found, expected, strict=True):
+        assert line["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-5)
+        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
+            assert line[key] == wanted[key]
+
+
+def test_a_resumed_run_of_shards_is_the_same_to_the_last_bit(nodes):
+    assert metrics(nodes / "hsdp_resumed") == metrics(nodes / "hsdp")
+    assert_same_weights(nodes / "hsdp_resumed", nodes / "hsdp")
+
+
+def test_nodes_train_in_bf16(nodes):
+    found, expected = losses(metrics(nodes / "hsdp_bf16")), losses(metrics(nodes / "hsdp"))
+    assert found == pytest.approx(expected, rel=BF16_LOSS)
+    assert found != pytest.approx(expected, rel=LOSS)
+
+
+def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
+    copy_left(nodes / "hsdp", tmp_path / "run")
+    config = replace(
+        node_configs("unused")["hsdp"],
+        out=tmp_path / "run",
+        parallelism="none",
+        accumulation_steps=2 * NUM_PASSES,
+    )
+    found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
+    assert losses(found) == pytest.approx(losses(metrics(nodes / "hsdp")), rel=LOSS)
+    assert_same_weights(config.out, alone_as_nodes, **WEIGHT)
+
+
+def test_a_process_holds_its_shards_alone(folder):
+    """Also of the gradients, and also between the passes of a step."""
+    held = json.loads((folder / HELD).read_text())
+    config = Checkpoint.open(configs(folder)["fsdp2"].init)
+    total = count_parameters("grounding", config.config).total
+    parts = gpu_bytes(
+        "grounding",
+        config.config,
+        config.vision_config,
+        num_shards=2,
+        size=PassSize(num_frames=0, num_visual=0, num_text=0, num_targets=0),
+    )
+    for name, num_bytes in (
+        ("weights", 4 * total),
+        ("gradients between passes", 4 * total),
+        ("gradients", 4 * total),
+        ("moments", 8 * total),
+    ):
+        first, second = (one[name] for one in held)
+        assert first + second == num_bytes, name
+        assert first == pytest.approx(second, rel=0.01)  # rows are dealt whole
+    sharded = sum(one[name] for one in held for name in ("weights", "gradients", "moments"))
+    assert sharded / 2 == parts["weights, gradients and two moments, sharded"]
+
+
+def test_a_process_that_dies_writing_leaves_the_checkpoint_before(tmp_path, alone):
+    launch(tmp_path, [KILLED], num_nodes=1, finish=False)
+    config = replace(
+        killed_config(tmp_path)[KILLED],
+        out=tmp_path / KILLED,
+        parallelism="none",
+        accumulation_steps=NUM_PASSES,
+    )
+    assert sorted(path.name for path in config.out.glob("*checkpoint-*")) == [
+        ".checkpoint-4.partial",
+        "checkpoint-2",
+    ]
+    found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
+    assert losses(found) == pytest.approx(losses(metrics(alone / "fsdp2")), rel=LOSS)
+    assert sorted(path.name for path in config.out.glob("*checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]
+
+
+def test_dealt_samples_train_the_same_model(folder):
+    """Another rank reads them, in another pass of the same step; the mean is the same."""
+    found, expected = metrics(folder / "dealt"), metrics(folder / "drawn")
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(folder / "dealt", folder / "drawn", **WEIGHT)
+    for line, wanted in zip(found, expected, strict=True):
+        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
+            assert line[key] == wanted[key]
+    assert found[-1]["num_unreadable"] == 1
+    read = []
+    for is_dealt in (True, False):
+        config = configs(folder)["dealt"]
+        with open_videos(config, is_dealt=is_dealt) as data:
+            first = data.batches(
+                first=0, last=8, rank=0, world_size=2, batch_size=1, accumulation_steps=2
+            )
+            read.append([[len(e.frames) for e in batch.examples] for batch in first])
+    assert read[0] != read[1]
+
+
+@pytest.mark.parametrize("name", ["ddp_slow", "fsdp2_slow"])
+def test_every_rank_s_wait_is_logged(folder, name):
+    """The second process waits for its samples, and the first one for the second."""
+    (line,) = read_metrics(folder / name)
+    first, second = line["data_seconds"]
+    num_passes = NUM_PASSES // 2
+    assert second >= num_passes * WAIT
+    assert first < WAIT
+    first, second = line["sync_seconds"]
+    assert first - second > num_passes * WAIT / 2
+
+
+def test_bf16_shards_train_like_autocast(folder, alone):
+    found, expected = metrics(folder / "fsdp2_bf16"), metrics(alone / "fsdp2_bf16")
+    assert losses(found) == pytest.approx(losses(expected), rel=BF16_LOSS)
+    assert losses(found) != pytest.approx(losses(metrics(alone / "fsdp2")), rel=LOSS)
+
+
+def test_first_process_reports_what_others_could_not_read(folder):
+    lines = metrics(folder / "fsdp2")
+    assert [line["num_unreadable"] for line in lines] == [1, 2, 2, 2]
+
+
+def test_sharded_checkpoint_resumes_in_one_process(folder, alone, tmp_path):
+    copy_left(folder / "fsdp2", tmp_path / "run")
+    config = replace(
+        configs(folder)["fsdp2"],
+        out=tmp_path / "run",
+        parallelism="none",
+        accumulation_steps=NUM_PASSES,
+    )
+    assert len(metrics(config.out)) == 4
+    steps = []
+    found = run(
+        config,
+        data=FakeData(unreadable=UNREADABLE),
+        resume=True,
+        on_step=lambda report: steps.append(report.step),
+    )
+    assert steps == [STEP_LEFT + 1, STEP_LEFT + 2]
+    assert losses(found) == pytest.approx(losses(metrics(folder / "fsdp2")), rel=LOSS)
+    assert_same_weights(config.out, folder / "fsdp2", **WEIGHT)
+
+
+def test_sharded_checkpoint_resumes_with_whole_weights(folder):
+    found, expected = metrics(folder / "ddp_resumed"), metrics(folder / "fsdp2")
+    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
+    assert_same_weights(folder / "ddp_resumed", folder / "fsdp2", **WEIGHT)
+
+
+@pytest.mark.parametrize(("name", "num_files"), [("ddp", 2), ("fsdp2", 2)])
+def test_every_process_writes_its_shards(folder, name, num_files):
+    state = folder / name / "checkpoint-4" / "trainer_state"
+    assert json.loads((state / "progress.json").read_text())["step"] == 4
+    files = sorted(state.glob("*.distcp"))
+    assert len(files) == num_files
+    sizes = [file.stat().st_size for file in files]
+    assert max(sizes) < 0.6 * sum(sizes)  # nobody wrote the whole
+    found = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
+    entry = found["moments.decoder.layers.1.mlp.up_proj.weight.exp_avg"]
+    assert entry.size == (128, 64)
+    assert len(entry.chunks) == (2 if name == "fsdp2" else 1)

@@ -1,0 +1,155 @@
+"""A chunk that DALI decodes in several runs, as its size demands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError
+from groundserve.media import Segments
+from python_backend.decode import DaliDecoder, memory
+from tests.media_assets import GOP_FRAMES, VP8, VP9
+from tests.unit.python_backend.dali_decoder import Fallback, overwritten, with_hidden_packets
+
+
+@pytest.fixture
+def batches(decoder: DaliDecoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Segments of each of DALI's runs: one to fill memory, one to decode."""
+    sizes: list[int] = []
+    run = decoder._run
+
+    def record(files: list[NDArray[np.uint8]], ordinals: list[NDArray[np.int32]]) -> object:
+        sizes.append(len(files))
+        return run(files, ordinals)
+
+    monkeypatch.setattr(decoder, "_run", record)
+    return sizes
+
+
+def allow_decoders(count: int, segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    ceiling = count * memory.decoder_bytes(segments.stream)
+    monkeypatch.setattr(memory, "DECODERS_BYTES", ceiling)
+
+
+@pytest.mark.parametrize(
+    ("num_decoders", "expected"),
+    [(1, [1] * 12), (2, [2] * 6), (4, [4, 4, 2, 2]), (5, [5, 5, 1, 1]), (6, [6, 6])],
+)
+def test_frames_are_the_same_however_a_chunk_is_split(
+    num_decoders: int,
+    expected: list[int],
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    batches: list[int],
+    deadline: Deadline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segments = cut(VP9, 1, 2, 11, 12, 30, 40, 50, 51, 71)
+    assert segments.num_segments == 6
+    whole = decoder.decode(segments, deadline=deadline)
+    assert batches == [6, 6]
+    batches.clear()
+    allow_decoders(num_decoders, segments, monkeypatch)
+    parts = decoder.decode(segments, deadline=deadline)
+    assert batches == expected
+    assert parts.decoder == whole.decoder == "dali"
+    np.testing.assert_array_equal(parts.frames, whole.frames)
+
+
+def test_a_chunk_is_split_by_its_frames_as_well(
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    batches: list[int],
+    deadline: Deadline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segments = cut(VP9, 0, 1, 2, 12, 13, 14, 24)
+    whole = decoder.decode(segments, deadline=deadline).frames
+    batches.clear()
+    stream = segments.stream
+    monkeypatch.setattr(
+        memory, "FRAMES_BYTES", 4 * memory.picture_bytes(stream.width, stream.height)
+    )
+    np.testing.assert_array_equal(decoder.decode(segments, deadline=deadline).frames, whole)
+    assert batches == [1, 1, 2, 2]
+
+
+def joined(first: Segments, second: Segments) -> Segments:
+    return Segments.concatenate(
+        [first.data.tobytes(), second.data.tobytes()],
+        [first.local_frames, second.local_frames],
+        stream=replace(
+            first.stream, frame_counts=first.stream.frame_counts + second.stream.frame_counts
+        ),
+    )
+
+
+def test_frames_that_do_not_come_out_of_a_later_part_are_found(
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    batches: list[int],
+    deadline: Deadline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = cut(VP8, *range(GOP_FRAMES))
+    other = cut(VP8, *range(GOP_FRAMES, 2 * GOP_FRAMES))
+    expected = decoder.decode(joined(other, good), deadline=deadline).frames
+    allow_decoders(1, good, monkeypatch)
+    # The first part leaves its frames where those of the second are missing.
+    bad = joined(other, with_hidden_packets(good, 7))
+    for _ in range(3):
+        batches.clear()
+        decoded = decoder.decode(bad, deadline=deadline)
+        assert batches == [1, 1, 1, 1]
+        assert decoded.decoder == "pyav (DALI wrote no frame 19 of 24)"
+        np.testing.assert_array_equal(
+            decoder.decode(joined(other, good), deadline=deadline).frames, expected
+        )
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_damage_in_one_part_hands_the_whole_chunk_over(
+    damaged: int,
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    fallback: Fallback,
+    batches: list[int],
+    deadline: Deadline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = cut(VP9, *range(8))
+    expected = decoder.decode(good, deadline=deadline).frames
+    allow_decoders(1, good, monkeypatch)
+    pair = [good, good]
+    pair[damaged] = overwritten(good, 0xFF)
+    batches.clear()
+    before = fallback.num_calls
+    decoded = decoder.decode(joined(*pair), deadline=deadline)
+    assert decoded.decoder == "pyav (DALI failed on it)"
+    assert len(decoded.frames) == 16
+    assert fallback.num_calls == before + 1
+    assert batches == [1, 1] * (damaged + 1)
+    np.testing.assert_array_equal(decoder.decode(good, deadline=deadline).frames, expected)
+
+
+def test_no_part_is_begun_after_the_deadline(
+    cut: Callable[..., Segments],
+    decoder: DaliDecoder,
+    batches: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class EndsAfterOnePart(Deadline):
+        def check(self) -> None:
+            if len(batches) >= 2:
+                raise DeadlineExceededError("time is up")
+
+    segments = cut(VP9, 0, 12, 24)
+    allow_decoders(1, segments, monkeypatch)
+    with pytest.raises(DeadlineExceededError, match="time is up"):
+        decoder.decode(segments, deadline=EndsAfterOnePart.after(60))
+    assert batches == [1, 1]

@@ -1,0 +1,188 @@
+"""The files of a checkpoint that is written, and what writing leaves alone."""
+
+import json
+import shutil
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from groundserve.errors import InvalidRequestError
+from groundserve.modeling.checkpoint import Checkpoint, model_tensors
+from tests.reference import CHECKPOINTS, SET_1
+from tests.unit.train.layouts import (
+    TOKENIZER,
+    TOWER_NAME,
+    all_tensors,
+    assert_equal,
+    change,
+    make_config,
+    write,
+)
+from train.layout import open_initial, write_checkpoint
+from train.models import PoolingModel
+from train.stages import grounding, images, projector
+
+
+def test_files_of_the_first_stage(qwen2, tower, tmp_path):
+    initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=2)
+    out = write(tmp_path / "1", initial)
+    for path in TOKENIZER.iterdir():
+        if path.name.startswith(("tokenizer", "special", "vocab", "merges", "added")):
+            assert (out / path.name).read_bytes() == path.read_bytes()
+    assert (out / TOWER_NAME / "config.json").read_bytes() == (tower / "config.json").read_bytes()
+    assert (out / TOWER_NAME / "preprocessor_config.json").is_file()
+    projector_alone = torch.load(out / "mm_projector.bin", weights_only=True)
+    assert_equal(
+        projector_alone,
+        {
+            name.replace("projector.", "model.mm_projector.out_projection."): tensor
+            for name, tensor in initial.model.state_dict().items()
+            if name.startswith("projector.")
+        },
+    )
+    assert not any("auxiliary" in name for name in all_tensors(out))
+    later = open_initial(make_config(images, out), num_auxiliary=0)
+    assert not (write(tmp_path / "2", later) / "mm_projector.bin").exists()
+
+
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+def test_the_references_checkpoints_come_out_as_they_went_in(folder, tmp_path):
+    raw = json.loads((folder / "config.json").read_text())
+    config = make_config(grounding, folder)
+    data = replace(
+        config.data,
+        vision_token_num=raw["vision_token_num"],
+        max_length=raw["tokenizer_model_max_length"],
+    )
+    initial = open_initial(replace(config, data=data), num_auxiliary=0)
+    assert isinstance(initial.model, PoolingModel)
+    out = write(tmp_path / folder.name, initial)
+    assert_equal(all_tensors(out), all_tensors(folder))
+    written = json.loads((out / "config.json").read_text())
+    assert {key: written[key] for key in raw if key != "transformers_version"} == {
+        key: value for key, value in raw.items() if key != "transformers_version"
+    }
+    before, after = Checkpoint.open(folder), Checkpoint.open(out)
+    assert after.config == before.config
+    assert after.vision_config == before.vision_config
+    assert_equal(after.load_vision().state_dict(), before.load_vision().state_dict())
+    assert_equal(after.load_grounding().state_dict(), before.load_grounding().state_dict())
+
+
+def test_a_checkpoint_without_a_tower_beside_it_keeps_its_own_copy(tmp_path, monkeypatch):
+    """As the released model's; the tower's dimensions are then those of its name."""
+    from groundserve.modeling import checkpoint, config
+
+    shutil.copytree(SET_1 / "videoitg-tiny", tmp_path / "alone")
+    name = "siglip-tiny-patch14-112"
+    known = Checkpoint.open(SET_1 / "videoitg-tiny").vision_config
+    monkeypatch.setitem(config.KNOWN_TOWERS, name, known)
+    assert checkpoint.KNOWN_TOWERS is config.KNOWN_TOWERS
+    initial = open_initial(make_config(grounding, tmp_path / "alone"), num_auxiliary=0)
+    assert initial.source.tower_directory is None
+    out = write(tmp_path / "out", initial)
+    assert_equal(all_tensors(out), all_tensors(SET_1 / "videoitg-tiny"))
+    assert not (out / name).exists()
+    assert Checkpoint.open(out).tower_directory is None
+
+
+def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
+    from train import layout
+
+    monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
+    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
+    out = write(tmp_path / "4", initial)
+    index = json.loads((out / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 2
+    assert {tensor.dtype for tensor in all_tensors(out).values()} == {torch.float32}
+    assert json.loads((out / "config.json").read_text())["torch_dtype"] == "float32"
+    with safe_open(next((out / TOWER_NAME).glob("*.safetensors")), framework="pt") as tensors:
+        assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {torch.float32}  # noqa: SIM118
+    again = open_initial(make_config(grounding, out), num_auxiliary=0).model.state_dict()
+    assert_equal(again, initial.model.state_dict())
+
+
+class ReadOneByOne(Mapping):
+    """Hands out copies, and counts the bytes of those that live at one time."""
+
+    def __init__(self, tensors):
+        self.tensors, self.alive, self.most, self.read = tensors, 0, 0, []
+
+    def __len__(self):
+        return len(self.tensors)
+
+    def __iter__(self):
+        return iter(self.tensors)
+
+    def __getitem__(self, name):
+        tensor = self.tensors[name].clone()
+        self.read.append(name)
+        self.alive += tensor.nbytes
+        self.most = max(self.most, self.alive)
+        weakref.finalize(tensor, self.forget, tensor.nbytes)
+        return tensor
+
+    def forget(self, num_bytes):
+        self.alive -= num_bytes
+
+
+def test_no_more_than_one_file_is_held(qwen2, tower, tmp_path, monkeypatch):
+    from train import layout
+
+    monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
+    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
+    weights = ReadOneByOne(initial.model.state_dict())
+    write_checkpoint(tmp_path / "4", initial, weights)
+    assert sorted(weights.read) == sorted(weights.tensors)  # each once
+    sizes = [tensor.nbytes for tensor in weights.tensors.values()]
+    assert sum(sizes) > 2 * weights.most
+    assert weights.most <= max(50_000, *sizes)  # what is larger than a file has one to itself
+    assert_equal(model_tensors(tmp_path / "4"), weights.tensors)
+
+
+def test_training_does_not_write_to_the_file_it_started_from(qwen2, tower, tmp_path):
+    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
+    out = write(tmp_path / "4", initial)
+    before = {name: tensor.clone() for name, tensor in all_tensors(out).items()}
+    change(open_initial(make_config(grounding, out), num_auxiliary=0), 1)
+    assert_equal(all_tensors(out), before)
+
+
+def test_a_checkpoint_replaces_an_earlier_one_whole(qwen2, tower, tmp_path):
+    initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=0)
+    out = write(tmp_path / "final", initial)
+    (out / "left over.txt").touch()
+    (tmp_path / ".final.partial").mkdir()  # of a run that was killed
+    change(initial, 1)
+    write(out, initial)
+    assert_equal(model_tensors(out), initial.model.state_dict())
+    assert not (out / "left over.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_write_that_fails_leaves_the_earlier_checkpoint(qwen2, tower, tmp_path, monkeypatch):
+    from train import layout
+
+    initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=0)
+    out = write(tmp_path / "final", initial)
+    before = all_tensors(out)
+    change(initial, 1)
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(layout, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(out, initial)
+    assert_equal(all_tensors(out), before)
+
+
+def test_other_folders_are_not_replaced(qwen2, tower, tmp_path):
+    initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=0)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InvalidRequestError, match="photos exists and is not a checkpoint"):
+        write(tmp_path / "photos", initial)
