@@ -1,8 +1,8 @@
 """Every key of a training config: draws docs/training_keys.md from the dataclasses.
 
 `python -m scripts.training_keys` writes the page; `tests/unit/train/test_training_keys.py` holds
-page and code together. Names, types and texts are those of `train/config.py`, defaults those of each
-stage in `train/stages.py`, as a TOML file that names only paths would have them.
+page and code together. Names, types and texts are those of `train/config.py`, defaults those of
+each stage in `train/stages.py`, as a TOML file that names only paths would have them.
 """
 
 from __future__ import annotations
