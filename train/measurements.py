@@ -7,6 +7,7 @@ it, its log and its best checkpoint are in the end those of a run that nothing i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
 from groundserve.modeling.vision import VisionEncoder
@@ -61,7 +62,7 @@ class Measurements:
         self._on_validation = on_validation
         self._measure: Callable[[Trunk, StopRequest], dict[str, float] | None] | None = None
         self._every_steps, self._first_step = every_steps, 1
-        self._best: BestCheckpoint | None = None
+        self._best: BestCheckpoint | None = None  # the first process has it
         if validate is not None:
             self._measure = lambda trunk, _: validate(trunk, initial.vision)
         if config.validation is not None:
@@ -70,9 +71,7 @@ class Measurements:
             self._measure = lambda trunk, request: frame_ap(trunk, initial.vision, request)
             # Before the first step too: what training adds to the start shows in the first line.
             self._every_steps, self._first_step = config.validation.every_steps, 0
-            self._best = processes.on_first(
-                lambda: BestCheckpoint(config.out, initial=initial, records=records)
-            )
+            processes.on_first(lambda: self._open_best(initial, records))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         """Whether to measure after a step, of which a checkpoint is then needed."""
@@ -103,6 +102,9 @@ class Measurements:
             if self._on_validation:
                 self._on_validation(step, figures, is_best)
         return True
+
+    def _open_best(self, initial: Initial, records: Path) -> None:
+        self._best = BestCheckpoint(self._out, initial=initial, records=records)
 
     def _offer(self, step: int, figures: Mapping[str, float]) -> bool:
         if self._best is None or step == 0:  # what the run starts from is a checkpoint already

@@ -207,6 +207,10 @@ class ParallelModel:
         self.trunk.eval()
         with torch.no_grad(), self._autocast:
             yield self.trunk
+        if isinstance(self.trunk, FSDPModule):
+            # Without a backward pass its own parameters stay gathered, until something such as
+            # `state_dict` shards them in one process alone; then the next pass waits for ever.
+            self.trunk.reshard()
         self.trunk.train()
 
 
