@@ -22,8 +22,8 @@ from groundserve.cli._output import StepLines, print_json, stderr, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
-    from train.check import Progress as CheckProgress
     from train.config import Stage
+    from train.known_faults import Progress as CheckProgress
     from train.logs import StepReport
     from train.loop import OnStep
     from train.measurements import OnValidation
