@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from textwrap import shorten
 from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
@@ -112,7 +113,8 @@ def ordinals(value: object, name: str) -> tuple[int, ...]:
         InvalidRequestError: It is anything else.
     """
     if not isinstance(value, list) or not all(type(i) is int and i >= 0 for i in value):
-        raise InvalidRequestError(f"{name} must be a list of whole numbers >= 0")
+        found = "it is missing" if value is None else f"got {shorten(repr(value), 60)}"
+        raise InvalidRequestError(f"{name} must be a list of whole numbers >= 0, {found}")
     return tuple(value)
 
 
@@ -175,6 +177,10 @@ def _check_unicode(text: str, name: str) -> None:
 
 def _parse_question(fields: Mapping[str, Any]) -> str:
     question = fields.get("question")
+    if question is None and fields.get("conversations") is None:
+        raise InvalidRequestError(
+            "question is missing; a conversation of two messages may stand for it"
+        )
     if question is None:
         messages = _parse_conversation(fields.get("conversations"))
         if len(messages) != 2:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import os
 import random
-import stat
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +18,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
 from train.config import StageConfig
 from train.data import TrainingData
-from train.data.items import Item
-from train.data.records import MalformedRecord
+from train.known_faults import Fault, Progress, check_validation, find_known_faults
 from train.layout import open_source
 from train.loop import count_auxiliary
 from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
@@ -30,26 +27,6 @@ H100_BF16_TFLOPS = 989.0
 """Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""
 USUAL_UTILISATION = 0.4
 """Share of the peak that docs/training.md counts with; nothing here was measured on a GPU."""
-_NUM_EXAMPLES = 5
-_STAT_THREADS = 32
-"""A lookup on a network file system is mostly waiting."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and of how many."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One kind of trouble with records."""
-
-    kind: str
-    """What is wrong."""
-    num_items: int
-    """How many items have it."""
-    num_looked_at: int
-    """Out of how many: all, or the sampled ones."""
-    examples: tuple[str, ...]
-    """The first few, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +110,12 @@ def check(
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
+    if config.validation is not None:
+        check_validation(config.validation)
     source = open_source(config)
     with open_trial_data(config, source) as data:
-        faults, media = _known_faults(config, data.items, on_progress)
-        lost = {number for reasons in faults.values() for number in reasons}
+        known = find_known_faults(config.data, data.items, on_progress=on_progress)
+        lost = known.items
         trials = _read_sampled(
             config, source, data, sorted(set(range(len(data))) - lost), num_sampled, on_progress
         )
@@ -149,15 +128,17 @@ def check(
             gpu = _gpu_needs(cost, len(data), flops_a_second=gpu_tflops * 1e12 * utilisation)
         return CheckReport(
             num_items=len(data),
-            num_media=len(media),
+            num_media=known.num_media,
             faults=(
-                *(_fault(kind, reasons, len(data)) for kind, reasons in faults.items()),
-                _fault("samples that cannot be used", failed, len(trials)),
+                *known.faults(),
+                Fault.of("samples that cannot be used", failed, num_looked_at=len(trials)),
             ),
             warnings=(
                 *data.warnings,
                 *_out_warnings(config.out),
-                *_core_warnings(config, gpu, num_gpus, readings=len(data) / max(1, len(media))),
+                *_core_warnings(
+                    config, gpu, num_gpus, readings=len(data) / max(1, known.num_media)
+                ),
             ),
             lost_share=known_share + (1 - known_share) * sampled_share,
             max_lost_share=config.data.max_unreadable_share,
@@ -177,56 +158,6 @@ def _check_folder(name: str, folder: Path) -> None:
             f"{name} must be a folder that this user can make and write to, got {folder}; "
             f"{found} is in the way or cannot be written to"
         )
-
-
-def _known_faults(
-    config: StageConfig, items: Sequence[Item | MalformedRecord], on_progress: Progress
-) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """Return, by kind and item, what is wrong without opening a file; and all files' paths."""
-    whole = {number: item for number, item in enumerate(items) if isinstance(item, Item)}
-    paths = sorted({item.media.path for item in whole.values() if item.media})
-    reasons = _look_up(config.data.media_root, paths, on_progress)
-    max_frames = config.data.max_frames
-    return {
-        "records that break the format": {
-            number: f"{item.path or 'no media'}, record {item.name}: {item.reason}"
-            for number, item in enumerate(items)
-            if isinstance(item, MalformedRecord)
-        },
-        "files that are missing or empty": {
-            number: f"{item.media.path}: {reasons[item.media.path]}"
-            for number, item in whole.items()
-            if item.media and item.media.path in reasons
-        },
-        f"frame_num beyond any video: {max_frames} (max_frames) or more": {
-            number: f"{item.media.path}, record {record.name}: {max(record.positive_frames)}"
-            for number, item in whole.items()
-            for record in reversed(item.records)
-            if item.media and record.positive_frames and max(record.positive_frames) >= max_frames
-        },
-    }, paths
-
-
-def _look_up(root: Path, paths: Sequence[str], on_progress: Progress) -> dict[str, str]:
-    """Return why, for each path that is no file with content."""
-    reasons = {}
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        found = pool.map(lambda path: _file_fault(root / path), paths)
-        for done, (path, reason) in enumerate(zip(paths, found, strict=True), start=1):
-            if reason:
-                reasons[path] = reason
-            on_progress("files", done, len(paths))
-    return reasons
-
-
-def _file_fault(path: Path) -> str | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        return os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
-    if not stat.S_ISREG(status.st_mode):
-        return "not a regular file"
-    return None if status.st_size else "it is empty (0 bytes)"
 
 
 def _read_sampled(
@@ -280,10 +211,3 @@ def _core_warnings(
         f"decoding needs {needed:.3g} cores to keep up with {num_gpus} GPUs, there are {num_cpus}: "
         f"the GPUs wait. Each file is read {readings:.3g} times an epoch: {remedies}"
     ]
-
-
-def _fault(kind: str, reasons: Mapping[int, str], num_looked_at: int) -> Fault:
-    # A file that several items want is named once.
-    distinct = dict.fromkeys(reasons[number] for number in sorted(reasons))
-    examples = tuple(distinct)[:_NUM_EXAMPLES]
-    return Fault(kind=kind, num_items=len(reasons), num_looked_at=num_looked_at, examples=examples)

@@ -113,6 +113,23 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """What a run of stage 4 is measured on while it goes on; see `train.validation`."""
+
+    records: Path
+    """JSON list of records that are not trained on, in the format of stage 4; at least one with
+    relevant frames. A record that breaks the format ends the run before it begins."""
+    media_root: Path
+    """Folder that their `video` paths start from."""
+    every_steps: int
+    """Steps between measurements. There is one before the first step and one after the last, and
+    a checkpoint is written wherever one is due."""
+
+    def __post_init__(self) -> None:
+        _check_at_least("every_steps", self.every_steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of training."""
 
@@ -123,11 +140,14 @@ class StageConfig:
     vision_tower: Path | None = None
     """SigLIP directory; None finds it beside `init`."""
     out: Path
-    """Folder of the run: `checkpoint-<step>/`, `final/`, `metrics.jsonl`, `tensorboard/`."""
+    """Folder of the run: `checkpoint-<step>/`, `final/`, `metrics.jsonl`, `tensorboard/`; with
+    `validation` also `best/`."""
     data: DataConfig
     """Samples."""
     optimizer: OptimizerConfig
     """Steps."""
+    validation: ValidationConfig | None = None
+    """Frame AP on other records during stage 4, and the best checkpoint by it; None: neither."""
     variant: Variant = "pooling"
     """How frames are scored in stage 4: C, pooled outputs under full attention, or B, anchor
     tokens behind the question under causal attention."""
@@ -174,6 +194,11 @@ class StageConfig:
             raise InvalidRequestError(
                 f'variant "anchor" is a way to score frames, stage "{self.stage}" writes text; '
                 'set variant in stage "grounding" only'
+            )
+        if self.validation is not None and self.stage != "grounding":
+            raise InvalidRequestError(
+                f'validation measures how frames are ranked, stage "{self.stage}" writes text; '
+                'set validation in stage "grounding" only'
             )
         if self.auxiliary_weight < 0:
             raise InvalidRequestError(f"auxiliary_weight must be >= 0, got {self.auxiliary_weight}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.prompts import IMAGE_TOKEN_ID
+
 IGNORE_INDEX = -100
 """Target of a position that enters no language loss."""
 
@@ -36,3 +38,21 @@ class Example:
     """The sequences, at least one."""
     frame_targets: NDArray[np.float32] | None = None
     """float32 (T, A), what each frame shows, for the auxiliary loss; None where unknown."""
+
+
+def blank_example(image_size: int, *, num_auxiliary: int = 0) -> Example:
+    """Return one black frame and no question, which every model gives a loss.
+
+    A process that has nothing to read passes it through the model, since the others wait for it.
+    """
+    text = Text(
+        ids=np.array([IMAGE_TOKEN_ID], np.int64),
+        targets=np.array([IGNORE_INDEX], np.int64),
+        labels=np.zeros(1, np.float32),
+    )
+    return Example(
+        frames=np.zeros((1, image_size, image_size, 3), np.uint8),
+        grid=1,
+        texts=(text,),
+        frame_targets=np.zeros((1, num_auxiliary), np.float32),
+    )

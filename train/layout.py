@@ -180,7 +180,13 @@ def open_source(config: StageConfig) -> Checkpoint:
     return _open_source(config)[0]
 
 
-def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
+def write_checkpoint(
+    directory: Path,
+    initial: Initial,
+    state_dict: Mapping[str, Tensor],
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write a checkpoint that serving, the next stage and the reference read.
 
     It appears whole or not at all: files are written under another name, flushed to the disk and
@@ -192,6 +198,7 @@ def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str,
         state_dict: Whole tensors of `initial.model` after training, by its names. They are asked
             for one by one, and not held longer than it takes to write their file. The auxiliary
             layer's are left out; they belong to the state that training resumes from.
+        notes: Text files to appear with it, by name.
 
     Raises:
         InvalidRequestError: `directory` exists and is not a checkpoint.
@@ -202,6 +209,8 @@ def write_checkpoint(directory: Path, initial: Initial, state_dict: Mapping[str,
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     _write_files(temporary, initial, state_dict)
+    for name, text in (notes or {}).items():
+        (temporary / name).write_text(text, "utf-8")
     flush_directory(temporary)
     replaced = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)

@@ -14,24 +14,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
-import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.prompts import IMAGE_TOKEN_ID
 from train.config import StageConfig
 from train.cost import SampleCost
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
-from train.examples import IGNORE_INDEX, Example, Text
+from train.examples import blank_example
 from train.files import sole_writer
+from train.known_faults import check_records
 from train.layout import Initial, open_initial, write_checkpoint
 from train.logs import RunLog, StepReport
-from train.models import Losses, Trunk, encode_frames
+from train.measurements import Measurements, OnValidation, Validate
+from train.models import Losses, encode_frames
 from train.optimizer import new_optimizer, set_learning_rates
 from train.parallel import (
     ParallelModel,
@@ -58,7 +57,6 @@ from train.unreadable import UnreadableRecords
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[StepReport], None]
-Validate = Callable[[Trunk, VisionEncoder], dict[str, float]]
 
 
 class BatchSource(Protocol):
@@ -93,6 +91,7 @@ def train(
     on_step: OnStep | None = None,
     validate: Validate | None = None,
     validate_every_steps: int | None = None,
+    on_validation: OnValidation | None = None,
 ) -> Path:
     """Train one stage; under torchrun, every process calls this.
 
@@ -104,6 +103,8 @@ def train(
         validate: Returns numbers about the model, which is lent in evaluation mode and, with
             `fsdp2` or `hsdp`, sharded: every process calls it and must call the model as often.
         validate_every_steps: Steps between its calls; None: after the last step only.
+        on_validation: Called in the first process with the figures of each measurement, be it
+            `config.validation`'s or the caller's.
 
     Returns:
         `<out>/final`, a checkpoint in the reference's layout.
@@ -115,30 +116,42 @@ def train(
         MissingExtraError: TensorBoard is not installed.
     """
     with ExitStack() as stack, open_processes(config.parallelism) as processes:
+        processes.on_first(lambda: check_records(config))
         processes.on_first(lambda: stack.enter_context(sole_writer(config.out)))
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
         _check_shared(config.out, processes)
-        initial = open_initial(config, num_auxiliary=count_auxiliary(config))
-        with TrainingData(
-            config.data,
-            stage=config.stage,
-            tokenizer=initial.tokenizer,
-            pad_token_id=initial.pad_token_id,
-            image_size=initial.vision.image_size,
-            side=initial.vision.side,
-            seed=config.seed,
-            cost=SampleCost.of(
-                initial.checkpoint_config,
-                initial.source.vision_config,
-                is_trained=config.stage != "projector",
-                is_causal=initial.model.is_causal,
-                recomputes=config.gradient_checkpointing,
-            ),
-        ) as data:
-            run = Run(config, data=data, initial=initial, processes=processes)
-            return run.finish(
-                on_step=on_step, validate=validate, validate_every_steps=validate_every_steps
-            )
+        # In a call of its own: the model must be gone before the processes part (`open_processes`).
+        return _finish(
+            config,
+            processes,
+            on_step=on_step,
+            validate=validate,
+            validate_every_steps=validate_every_steps,
+            on_validation=on_validation,
+        )
+
+
+def _finish(config: StageConfig, processes: Processes, **callbacks: Any) -> Path:
+    """Open what a run starts from and what it reads, and run it; `callbacks` are `Run.finish`'s."""
+    initial = open_initial(config, num_auxiliary=count_auxiliary(config))
+    with TrainingData(
+        config.data,
+        stage=config.stage,
+        tokenizer=initial.tokenizer,
+        pad_token_id=initial.pad_token_id,
+        image_size=initial.vision.image_size,
+        side=initial.vision.side,
+        seed=config.seed,
+        cost=SampleCost.of(
+            initial.checkpoint_config,
+            initial.source.vision_config,
+            is_trained=config.stage != "projector",
+            is_causal=initial.model.is_causal,
+            recomputes=config.gradient_checkpointing,
+        ),
+    ) as data:
+        run = Run(config, data=data, initial=initial, processes=processes)
+        return run.finish(**callbacks)
 
 
 def count_auxiliary(config: StageConfig) -> int:
@@ -149,7 +162,8 @@ def count_auxiliary(config: StageConfig) -> int:
     """
     if config.auxiliary_weight == 0:
         return 0
-    num_auxiliary = read_records(config.data.records, stage=config.stage).num_auxiliary
+    file = read_records(config.data.records, stage=config.stage, speaks=False)
+    num_auxiliary = file.num_auxiliary
     if num_auxiliary == 0:
         raise InvalidRequestError(
             f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
@@ -215,7 +229,7 @@ class Run:
             progress.unreadable, num_items=len(data), speaks=processes.is_first
         )
         auxiliary = initial.model.auxiliary
-        self._blank = _blank_example(
+        self._blank = blank_example(
             initial.vision.image_size,
             num_auxiliary=0 if auxiliary is None else auxiliary.out_features,
         )
@@ -226,9 +240,19 @@ class Run:
         on_step: OnStep | None = None,
         validate: Validate | None = None,
         validate_every_steps: int | None = None,
+        on_validation: OnValidation | None = None,
     ) -> Path:
         """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
         config, is_first = self._config, self._processes.is_first
+        measurements = Measurements(
+            config,
+            initial=self._initial,
+            model=self._model,
+            processes=self._processes,
+            validate=validate,
+            every_steps=validate_every_steps,
+            on_validation=on_validation,
+        )
         with ExitStack() as stack:
             request = stack.enter_context(stop_on_sigterm())
             log = stack.enter_context(RunLog(config.out, step=self.step)) if is_first else None
@@ -240,6 +264,11 @@ class Run:
                 batch_size=config.batch_size,
                 accumulation_steps=config.accumulation_steps,
             )
+            is_last = self.step == self.num_steps
+            if measurements.is_due(self.step, is_last=is_last) and not measurements.is_made(
+                self.step
+            ):
+                self._measure(measurements, log, request)
             while self.step < self.num_steps:
                 report = self._do_step(batches, request)
                 is_last = self.step == self.num_steps
@@ -248,21 +277,16 @@ class Run:
                 if on_step and is_first:
                     on_step(report)
                 ending = None if is_last else self._ending()
-                if is_last or ending or self.step % config.save_every_steps == 0:
+                is_due = measurements.is_due(self.step, is_last=is_last)
+                if is_last or ending or is_due or self.step % config.save_every_steps == 0:
                     if log:
                         log.flush()
                     self._save()
-                # After saving: what the caller gives may fail, and no step is lost by it.
-                if validate and (is_last or _is_due(self.step, validate_every_steps)):
-                    with self._model.evaluation() as trunk:
-                        results = validate(trunk, self._initial.vision)
-                    if log:
-                        log.validation(self.step, results)
                 if ending:
-                    # The launcher ends all processes when one is gone, so none may go before the
-                    # first one has written.
-                    self._processes.on_first(lambda: None)
-                    raise ending
+                    self._end(ending)
+                # After saving: a measurement may fail or be stopped, and no step is lost by it.
+                if is_due:
+                    self._measure(measurements, log, request)
         final = config.out / "final"
         if is_first and not final.exists():
             last = config.out / f"checkpoint-{self.step}"
@@ -374,6 +398,19 @@ class Run:
             checkpoint=checkpoint,
         )
 
+    def _measure(
+        self, measurements: Measurements, log: RunLog | None, request: StopRequest
+    ) -> None:
+        if not measurements.take(self.step, log=log, request=request):
+            checkpoint = self._config.out / f"checkpoint-{self.step}"
+            self._end(RunStoppedError(checkpoint if self.step else None))
+
+    def _end(self, reason: GroundserveError) -> NoReturn:
+        # The launcher ends all processes when one is gone, so none may go before the first one has
+        # written.
+        self._processes.on_first(lambda: None)
+        raise reason
+
     def _save(self) -> None:
         progress = Progress(step=self.step, unreadable=self._unreadable.found)
         save_state(
@@ -400,22 +437,3 @@ def _check_shared(out: Path, processes: Processes) -> None:
             f"out {out} must lie on a file system that all nodes share; processes "
             f"{', '.join(blind)} do not see what the first one made"
         )
-
-
-def _is_due(step: int, every_steps: int | None) -> bool:
-    return every_steps is not None and step % every_steps == 0
-
-
-def _blank_example(image_size: int, *, num_auxiliary: int) -> Example:
-    """Return one black frame and no question, which every model gives a loss."""
-    text = Text(
-        ids=np.array([IMAGE_TOKEN_ID], np.int64),
-        targets=np.array([IGNORE_INDEX], np.int64),
-        labels=np.zeros(1, np.float32),
-    )
-    return Example(
-        frames=np.zeros((1, image_size, image_size, 3), np.uint8),
-        grid=1,
-        texts=(text,),
-        frame_targets=np.zeros((1, num_auxiliary), np.float32),
-    )

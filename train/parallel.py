@@ -8,6 +8,7 @@ gradients are averaged over processes.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -127,6 +128,10 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     )
     # Not after an error: other processes may be in a collective that this would wait for.
     if grouped:
+        # Whoever holds the group last joins its threads. DDP's reducer does so with Python's lock
+        # held, for which such a thread waits to free a tensor: the process would never end (seen
+        # with torch 2.13). So models go first, also those that only a cycle still holds.
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -207,6 +212,10 @@ class ParallelModel:
         self.trunk.eval()
         with torch.no_grad(), self._autocast:
             yield self.trunk
+        if isinstance(self.trunk, FSDPModule):
+            # Without a backward pass its own parameters stay gathered, until something such as
+            # `state_dict` shards them in one process alone; then the next pass waits for ever.
+            self.trunk.reshard()
         self.trunk.train()
 
 

@@ -193,9 +193,10 @@ STAGES: dict[Stage, StageFunction] = {
 def read_config(stage: Stage | None, path: Path) -> StageConfig:
     """Read a run from a TOML file: a stage's config with what the file says instead.
 
-    The file has the fields of `StageConfig`, and of `DataConfig` and `OptimizerConfig` in the
-    tables `[data]` and `[optimizer]`. `init`, `out`, `data.records` and `data.media_root` are
-    required. Relative paths start from the file's folder. The text "none" stands for None where a
+    The file has the fields of `StageConfig`, and of `DataConfig`, `OptimizerConfig` and
+    `ValidationConfig` in the tables `[data]`, `[optimizer]` and `[validation]`. `init`, `out`,
+    `data.records` and `data.media_root` are required, and every field of a `[validation]` that is
+    there. Relative paths start from the file's folder. The text "none" stands for None where a
     field may be None. `stage` may be repeated and must then be the same; with `stage` None the file
     has to say it.
 
@@ -232,26 +233,40 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
-    hints = get_type_hints(type(base))
+    """Return a component with what a table says instead; of a class, one that is made of it."""
+    hints = get_type_hints(base if isinstance(base, type) else type(base))
     unknown = sorted(raw.keys() - {field.name for field in fields(base)})
     if unknown:
         raise InvalidRequestError(
             f"{path}: there is no setting {prefix}{unknown[0]}, got {raw[unknown[0]]!r}; "
             f"there are {', '.join(prefix + name for name in hints)}"
         )
+    missing = [
+        field.name for field in fields(base) if isinstance(base, type) and field.name not in raw
+    ]
+    if missing:
+        raise InvalidRequestError(f"{path}: {prefix}{missing[0]} is required, it is missing")
     changes = {}
     for key, value in raw.items():
         name, hint = prefix + key, hints[key]
-        if is_dataclass(hint):
+        component = component_of(hint)
+        if component is not None:
             if not isinstance(value, dict):
                 raise InvalidRequestError(f"{path}: {name} must be a table, got {value!r}")
-            changes[key] = _replace_fields(getattr(base, key), value, path, prefix=f"{name}.")
+            started = getattr(base, key) or component
+            changes[key] = _replace_fields(started, value, path, prefix=f"{name}.")
         else:
             changes[key] = _convert(value, hint, path, name)
     try:
-        return replace(base, **changes)
+        return base(**changes) if isinstance(base, type) else replace(base, **changes)
     except InvalidRequestError as error:
         raise InvalidRequestError(f"{path}: {prefix}{error}") from error
+
+
+def component_of(hint: Any) -> type | None:
+    """Return the dataclass that a field holds or may hold, whose fields are a table; else None."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if is_dataclass(kind)]
+    return kinds[0] if kinds else None  # type: ignore[return-value] # a class, not an instance
 
 
 def _convert(value: Any, hint: Any, path: Path, name: str) -> Any:

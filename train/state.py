@@ -91,6 +91,7 @@ def run_identity(
         epoch_passes: Forward passes of an epoch in all processes together.
     """
     identity = {name: v for name, v in _flatten(asdict(config)).items() if name not in _FREE}
+    identity = {name: v for name, v in identity.items() if name.split(".")[0] != "validation"}
     identity["accumulation_steps x processes"] = config.accumulation_steps * world_size
     identity["forward passes an epoch"] = epoch_passes
     identity["steps"] = num_steps

@@ -24,10 +24,11 @@ torchrun, which is one of them, passes the signal on to its workers."""
 class RunStoppedError(GroundserveError):
     """SIGTERM ended a run after a whole step; nothing is lost, and `resume` goes on."""
 
-    def __init__(self, checkpoint: Path) -> None:
-        super().__init__(f"stopped by SIGTERM; wrote {checkpoint}, go on with --resume")
+    def __init__(self, checkpoint: Path | None) -> None:
+        wrote = "nothing is trained yet" if checkpoint is None else f"wrote {checkpoint}"
+        super().__init__(f"stopped by SIGTERM; {wrote}, go on with --resume")
         self.checkpoint = checkpoint
-        """What `resume` starts from."""
+        """What `resume` starts from; None: from the beginning."""
 
 
 class StopRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +23,11 @@ from groundserve.cli._output import StepLines, print_json, print_line, say_error
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
-    from train.check import Progress as CheckProgress
     from train.config import Stage
+    from train.known_faults import Progress as CheckProgress
     from train.logs import StepReport
     from train.loop import OnStep
+    from train.measurements import OnValidation
 
 NAME = "train"
 STAGES = ("projector", "images", "video", "grounding")
@@ -138,6 +139,7 @@ app.command("convert")(train_convert.command)
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
     try:
+        from train.best import read_best
         from train.logs import read_metrics
         from train.loop import train
         from train.stages import read_config
@@ -147,8 +149,8 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
 
     run = read_config(stage, config)
     try:
-        with _progress_bar() as on_step:
-            final = train(run, resume=resume, on_step=on_step)
+        with _progress_bar() as (on_step, on_validation):
+            final = train(run, resume=resume, on_step=on_step, on_validation=on_validation)
     except RunStoppedError as stopped:
         if _is_first():
             say_error(f"groundserve: {stopped}")
@@ -156,14 +158,17 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     if not _is_first():
         return
     last = [line for line in read_metrics(run.out) if "loss" in line][-1]
+    best = read_best(run.out) if run.validation else None
     if as_json:
-        print_json({"checkpoint": str(final), **last})
+        print_json({"checkpoint": str(final), **last, **({"best": best} if best else {})})
         return
     loss = "no loss" if last["loss"] is None else f"loss {last['loss']:.4f}"
     print_line(
         f"checkpoint {final}: {last['step']} steps, {loss}, "
         f"{last['num_unreadable']} unreadable records"
     )
+    if best:
+        print_line(f"best {run.out / 'best'}: step {best['step']}, frame AP {best['frame_ap']:.4f}")
 
 
 def _known_stage(stage: str | None) -> Stage | None:
@@ -192,13 +197,19 @@ def _check_progress() -> Iterator[CheckProgress]:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[OnStep]:
-    """Show steps, loss and time left on stderr: a bar on a terminal, else a line now and then."""
+def _progress_bar() -> Iterator[tuple[OnStep, OnValidation]]:
+    """Show steps, loss and time left on stderr: a bar on a terminal, else a line now and then.
+
+    Every measurement has a line of its own. The run calls both in its first process alone.
+    """
     if not stderr.is_terminal:
-        lines = StepLines(every_seconds=_LINE_SECONDS)
+        lines, all_lines = StepLines(every_seconds=_LINE_SECONDS), StepLines()
         if _is_first():
             lines.show("loading")
-        yield lambda report: lines.show(_describe(report)) if _is_first() else None
+        yield (
+            lambda report: lines.show(_describe(report)),
+            lambda *measured: all_lines.show(_describe_measurement(*measured)),
+        )
         return
     columns = ("{task.description}", "loss {task.fields[loss]}", "{task.fields[unreadable]}")
     with Progress(
@@ -220,7 +231,18 @@ def _progress_bar() -> Iterator[OnStep]:
                 unreadable=f"{report.num_unreadable} unreadable" if report.num_unreadable else "",
             )
 
-        yield show
+        yield show, lambda *measured: progress.console.print(_describe_measurement(*measured))
+
+
+def _describe_measurement(step: int, figures: Mapping[str, float], is_best: bool) -> str:
+    start = f"step {step}" if step else "before the first step"
+    names = {"num_questions": "questions", "num_left_out": "left out"}
+    found = ", ".join(
+        f"{value} {names[name]}" if name in names else f"{name.replace('_ap', ' AP')} {value:.4f}"
+        for name, value in figures.items()
+        if name != "num_left_out" or value
+    )
+    return f"validation {start}: {found}{'; the best so far' if is_best else ''}"
 
 
 def _describe(report: StepReport) -> str:

@@ -61,7 +61,8 @@ def write_config(folder, *, parallelism="none", num_records=4, num_videos=2):
     ]
     (folder / "records.json").write_text(json.dumps(records))
     path = folder / "run.toml"
-    path.write_text(CONFIG.format(init=SET_1 / "videoitg-tiny", parallelism=parallelism))
+    text = CONFIG.format(init=SET_1 / "videoitg-tiny", parallelism=parallelism)
+    path.write_text(text + "max_unreadable_share = 0.5\n" * (num_videos > 1))
     return path
 
 

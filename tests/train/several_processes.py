@@ -18,7 +18,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
-from train.config import OptimizerConfig
+from train.config import OptimizerConfig, ValidationConfig
 from train.cost import SampleCost
 from train.data import TrainingData
 from train.layout import open_initial
@@ -31,6 +31,8 @@ NUM_PASSES = 4
 """Forward passes a step in all processes, on one node."""
 HELD = "held.json"
 """What every process holds, by name."""
+KINDS = ("ddp", "fsdp2")
+"""What two processes may share."""
 WAIT = 1.0
 """Seconds that the last process of a slow run waits for each of its samples."""
 STEP_LEFT = 2
@@ -51,6 +53,12 @@ def configs(folder):
         "fsdp2_bf16": replace(sharded, precision="bf16"),
         "fsdp2_projector": replace(sharded, stage="projector", auxiliary_weight=0.0),
         "ddp_resumed": replace(base, parallelism="ddp"),
+        **{
+            f"{kind}_measured": measured(
+                replace(base, parallelism=kind, gradient_checkpointing=True)
+            )
+            for kind in KINDS
+        },
         "ddp_slow": replace(base, parallelism="ddp", max_steps=1),
         "fsdp2_slow": replace(sharded, max_steps=1),
         **{name: with_videos(replace(sharded, max_steps=8), folder) for name in ("drawn", "dealt")},
@@ -70,6 +78,15 @@ def node_configs(folder):
     sharded = configs(folder)["fsdp2"]
     hybrid = replace(sharded, parallelism="hsdp")
     return {"hsdp": hybrid, "hsdp_bf16": replace(hybrid, precision="bf16"), "hsdp_resumed": hybrid}
+
+
+def measured(config):
+    """The same with validation on the videos, of which one process has one more than the other."""
+    videos = config.out / "videos"
+    validation = ValidationConfig(
+        records=videos / "records.json", media_root=videos, every_steps=STEP_LEFT
+    )
+    return replace(config, validation=validation)
 
 
 def with_videos(config, folder):

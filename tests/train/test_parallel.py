@@ -16,6 +16,7 @@ from tests.reference import REPOSITORY
 from tests.train.several_processes import (
     HELD,
     KILLED,
+    KINDS,
     NUM_PASSES,
     STEP_LEFT,
     UNREADABLE,
@@ -34,6 +35,7 @@ from tests.unit.train.runs import (
     metrics,
     run,
 )
+from train.best import read_best
 from train.logs import read_metrics
 from train.memory import PassSize, count_parameters, gpu_bytes
 
@@ -99,7 +101,7 @@ def alone(tmp_path_factory):
     """The same runs in one process that accumulates what the two do in a step."""
     folder = tmp_path_factory.mktemp("one")
     for name, config in configs(folder).items():
-        if not name.endswith(("_resumed", "_slow", "drawn", "dealt")):
+        if not name.endswith(("_resumed", "_slow", "_measured", "drawn", "dealt")):
             config = replace(
                 config,
                 out=folder / name,
@@ -279,6 +281,29 @@ def test_sharded_checkpoint_resumes_in_one_process(folder, alone, tmp_path):
     assert steps == [STEP_LEFT + 1, STEP_LEFT + 2]
     assert losses(found) == pytest.approx(losses(metrics(folder / "fsdp2")), rel=LOSS)
     assert_same_weights(config.out, folder / "fsdp2", **WEIGHT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_measure_as_one(folder, kind, tmp_path):
+    out = folder / f"{kind}_measured"
+    lines = [line for line in metrics(out) if "validation" in line]
+    assert [line["step"] for line in lines] == [0, 2, 4]
+    config = configs(folder)[f"{kind}_measured"]
+    expected = run(replace(config, out=tmp_path, parallelism="none", max_steps=1))[0]
+    for name, figure in expected["validation"].items():  # of the same weights
+        assert lines[0]["validation"][name] == pytest.approx(figure, rel=1e-12), name
+    assert expected["validation"]["num_questions"] == 8
+    assert expected["validation"]["num_left_out"] == 1  # its video is missing
+    best = max(lines[1:], key=lambda line: line["validation"]["frame_ap"])
+    assert read_best(out)["step"] == best["step"]
+    Checkpoint.open(out / "best").load_grounding()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measuring_changes_nothing_of_what_processes_train(folder, kind):
+    found = [line for line in metrics(folder / f"{kind}_measured") if "loss" in line]
+    assert losses(found) == losses(metrics(folder / kind))
+    assert_same_weights(folder / f"{kind}_measured", folder / kind)
 
 
 def test_sharded_checkpoint_resumes_with_whole_weights(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class TrainingData:
         Raises:
             InvalidRequestError: The file as a whole, or with this config, cannot be used.
         """
-        file = read_records(config.records, stage=stage)
+        file = read_records(config.records, stage=stage, speaks=False)
         self.num_auxiliary = file.num_auxiliary
         """A of the examples' `frame_targets`; 0 if the file has none."""
         if config.sample_fps is None and (stage == "grounding" or self.num_auxiliary):
@@ -159,12 +159,17 @@ class TrainingData:
         An item's unreadable records follow its example. Where the config has no rate, it is the
         one that the first epoch draws.
         """
-        tasks = ((0, number) for number in range(len(self)))
-        with closing(self._read_ahead(tasks, draws_grid=False)) as readings:
+        with closing(self.readings(range(len(self)))) as readings:
             for reading in readings:
                 if reading.example is not None:
                     yield reading.example
                 yield from reading.unreadable
+
+    def readings(self, numbers: Iterable[int]) -> Generator[Reading, None, None]:
+        """Yield what came of the items of these numbers, in this order, read as by `examples`."""
+        tasks = ((0, number) for number in numbers)
+        with closing(self._read_ahead(tasks, draws_grid=False)) as readings:
+            yield from readings
 
     def read(self, number: int) -> Reading:
         """Read one item as the first epoch does, in the calling thread."""

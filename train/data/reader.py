@@ -50,6 +50,8 @@ class Reading:
 
     example: Example | None = None
     """With the records that can be used; None if there are none."""
+    places: tuple[int, ...] = ()
+    """Which of the item's records those are: the places of its texts, in order."""
     unreadable: tuple[Unreadable, ...] = ()
     """The others."""
 
@@ -125,17 +127,19 @@ class ItemReader:
         except READ_ERRORS as error:
             names = [record.name for record in item.records]
             return Reading(unreadable=(_unreadable(number, path, names, error),))
-        texts: list[Text] = []
+        texts: dict[int, Text] = {}
         unreadable: list[Unreadable] = []
-        for record in item.records:
+        for place, record in enumerate(item.records):
             try:
-                texts.append(self._text(record, item, num_frames=len(frames), grid=grid))
+                texts[place] = self._text(record, item, num_frames=len(frames), grid=grid)
             except InvalidRequestError as error:
                 unreadable.append(_unreadable(number, path, [record.name], error))
         if not texts:
             return Reading(unreadable=tuple(unreadable))
-        example = Example(frames=frames, grid=grid, texts=tuple(texts), frame_targets=frame_targets)
-        return Reading(example=example, unreadable=tuple(unreadable))
+        example = Example(
+            frames=frames, grid=grid, texts=tuple(texts.values()), frame_targets=frame_targets
+        )
+        return Reading(example=example, places=tuple(texts), unreadable=tuple(unreadable))
 
     def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> Guess:
         """Guess the size of an item without opening its file.

@@ -21,6 +21,12 @@ from train.config import Stage
 CLIP_SECONDS = 5
 """What one `clip_num` of VideoITG-40K lasts."""
 
+_CONVERSION = (
+    "convert it with: python -c 'import json, sys; "
+    "json.dump([json.loads(line) for line in sys.stdin if line.strip()], sys.stdout)' "
+    "< records.jsonl > records.json"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,8 +53,13 @@ class RecordFile:
     """What is readable and most likely wrong."""
 
 
-def read_records(path: Path, *, stage: Stage) -> RecordFile:
+def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile:
     """Read a file; entries that break the format do not stop the others.
+
+    Args:
+        path: The file.
+        stage: Decides the format.
+        speaks: Whether to log what is wrong; a run looks more than once, and says it once.
 
     Raises:
         InvalidRequestError: It is not a JSON list, no entry can be used, or the entries disagree
@@ -59,7 +70,7 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
     malformed = [record for record in records if isinstance(record, MalformedRecord)]
     if len(malformed) == len(records):
         raise InvalidRequestError(f"{path}: no record can be used; first: {malformed[0].reason}")
-    if malformed:
+    if malformed and speaks:
         logger.warning(
             "%s: %d of %d records cannot be used; first: record %s: %s",
             path,
@@ -68,10 +79,12 @@ def read_records(path: Path, *, stage: Stage) -> RecordFile:
             malformed[0].name,
             malformed[0].reason,
         )
-    warnings = _clip_ordinal_warnings(path, values) if stage == "grounding" else ()
-    for warning in warnings:
-        logger.warning("%s", warning)
     valid = [record for record in records if isinstance(record, Record)]
+    warnings: tuple[str, ...] = ()
+    if stage == "grounding":
+        warnings = (*_clip_ordinal_warnings(path, values), *_repetition_warnings(path, valid))
+    for warning in warnings if speaks else ():
+        logger.warning("%s", warning)
     return RecordFile(records=records, num_auxiliary=_num_auxiliary(path, valid), warnings=warnings)
 
 
@@ -82,14 +95,27 @@ def load_list(path: Path) -> list[Any]:
         InvalidRequestError: It is not a JSON list, or has none.
     """
     try:
-        values = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        values = json.loads(text)
     except OSError as error:
         raise InvalidRequestError(f"cannot read the records {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        if _is_json_object(text.lstrip().partition(b"\n")[0]):
+            raise InvalidRequestError(
+                f"{path} must be one JSON list, this is JSON lines, a record a line; {_CONVERSION}"
+            ) from None
         raise InvalidRequestError(f"{path} must be JSON: {error}") from None
     if not isinstance(values, list) or not values:
-        raise InvalidRequestError(f"{path} must be a JSON list of at least one record")
+        found = "an empty list" if values == [] else f"one {type(values).__name__}"
+        raise InvalidRequestError(f"{path} must be a JSON list of at least one record, got {found}")
     return values
+
+
+def _is_json_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _parse(value: object, place: int, stage: Stage) -> Record | MalformedRecord:
@@ -117,6 +143,26 @@ def _num_auxiliary(path: Path, records: Iterable[Record]) -> int:
             f"got {sorted(nums)} (0 where it is missing)"
         )
     return nums.pop()
+
+
+def _repetition_warnings(path: Path, records: Iterable[Record]) -> tuple[str, ...]:
+    """Return a warning where a question is asked of a video twice; most likely by mistake."""
+    seen: dict[tuple[object, ...], Record] = {}
+    repeated: list[tuple[Record, Record]] = []
+    for record in records:
+        first = seen.setdefault((record.media, record.messages), record)
+        if first is not record:
+            repeated.append((first, record))
+    if not repeated:
+        return ()
+    first, second = repeated[0]
+    differ = sum(a.positive_frames != b.positive_frames for a, b in repeated)
+    assert first.media is not None  # every record of this stage has a video
+    return (
+        f"{path}: {len(repeated)} records repeat video and question of an earlier one, {differ} of "
+        f"them with another frame_num; the first: records {first.name} and {second.name} about "
+        f"{first.media.path}",
+    )
 
 
 def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:

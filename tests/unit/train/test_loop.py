@@ -329,7 +329,12 @@ def real_config(out, videos, **changes):
     config = make_config(out, max_steps=None, auxiliary_weight=0.0, **changes)
     return replace(
         config,
-        data=replace(config.data, records=videos / "records.json", media_root=videos),
+        data=replace(
+            config.data,
+            records=videos / "records.json",
+            media_root=videos,
+            max_unreadable_share=0.5,
+        ),
     )
 
 

@@ -85,7 +85,7 @@ def test_frame_targets(is_grounding):
         pytest.param({"video": "a", "image": "b"}, "not both", id="both"),
         pytest.param({"video": "/a.mp4"}, "below the media root", id="absolute"),
         pytest.param({"video": "b/../../a.mp4"}, "below the media root", id="parent"),
-        pytest.param({"video": "a.mp4"}, "conversations must be a list", id="no_question"),
+        pytest.param({"video": "a.mp4"}, "question is missing; a conv", id="no_question"),
         pytest.param(question("a", frame_num=[-1]), "frame_num must be a list", id="negative"),
         pytest.param(question("a", frame_num=[1.0]), "frame_num must be a list", id="float"),
         pytest.param(question("a", frame_num=[True]), "frame_num must be a list", id="bool"),
@@ -159,7 +159,12 @@ def test_read_records_keeps_malformed_entries_in_place(write, caplog):
         pytest.param("{", "records.json must be JSON: ", id="not_json"),
         pytest.param("\x00", "records.json must be JSON: ", id="binary"),
         pytest.param({"a": 1}, "must be a JSON list of at least one record", id="object"),
-        pytest.param([], "must be a JSON list of at least one record", id="empty"),
+        pytest.param([], "at least one record, got an empty list", id="empty"),
+        pytest.param(
+            '{"video": "a.mp4"}\n{"video": "b.mp4"}\n',
+            r"must be one JSON list, this is JSON lines, .* python -c 'import json.*records.json",
+            id="json_lines",
+        ),
         pytest.param([1, 2], "no record can be used; first: a record must be", id="no_record"),
     ],
 )

@@ -1,0 +1,239 @@
+"""What a run of stage 4 is measured by while it goes on: frame AP on records it does not train on.
+
+The figure is that of `groundserve eval --records`: rule A at one frame a second with serving's
+ceiling of frames, whatever `data.sample_fps` and `data.max_frames` say; the grid of evaluation in
+the run's budget; the mean average precision over the questions that some frame answers. A record
+whose `frame_num` lies past the frames of its video, or whose video cannot be read, is left out and
+counted. What differs is the arithmetic: `precision` is the run's, and so is a frame cache.
+
+Nothing of it touches what training draws its random numbers from, or the order of its samples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.frames import average_precision
+from groundserve.evaluation.grounding_records import (
+    UNTYPED,
+    GroundingRecord,
+    read_grounding_records,
+)
+from groundserve.limits import Limits
+from groundserve.modeling.vision import VisionEncoder
+from train.config import DataConfig, StageConfig, ValidationConfig
+from train.data import TrainingData
+from train.data.items import Item
+from train.data.records import MalformedRecord
+from train.examples import Example, blank_example
+from train.layout import Initial
+from train.models import Trunk, encode_frames
+from train.parallel import Processes
+from train.stop import StopRequest
+
+logger = logging.getLogger(__name__)
+
+FIGURE = "frame_ap"
+"""By which checkpoints are compared; higher is better."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Question:
+    number: int  # of the record
+    example: Example  # with this question alone
+    features: Tensor
+    labels: NDArray[np.bool_]  # (T,)
+
+
+class FrameAp:
+    """Measures a model; every process must call it as often as the others.
+
+    Processes share the videos: each scores every W-th one that has a question to score, and passes
+    something blank through the model while others have more questions than itself.
+
+    Args:
+        config: A run's, with `validation`.
+        initial: What it starts from.
+        processes: Who takes part.
+
+    Raises:
+        InvalidRequestError: The records cannot be used, see `read_validation`.
+    """
+
+    def __init__(self, config: StageConfig, *, initial: Initial, processes: Processes) -> None:
+        assert config.validation is not None
+        self._records = read_validation(config.validation)
+        self._data = _data_config(config, num_records=len(self._records))
+        self._stage, self._seed = config.stage, config.seed
+        self._initial = initial
+        self._processes = processes
+        self._told: set[str] = set()
+
+    def __call__(
+        self, trunk: Trunk, vision: VisionEncoder, request: StopRequest
+    ) -> dict[str, float] | None:
+        """Return `frame_ap`, by type too where records name types, and what it was measured on.
+
+        `num_questions` entered it; `num_left_out` have relevant frames and could not be scored.
+
+        Args:
+            trunk: In evaluation mode, see `ParallelModel.evaluation`.
+            vision: On this process's device.
+            request: Looked at before every question. None is returned where any process has it.
+
+        Raises:
+            InvalidRequestError: No question could be scored.
+        """
+        found: list[tuple[int, float]] = []  # number of the record, its average precision
+        lost: dict[str, str] = {}
+        with self._open_data(vision) as data:
+            numbers = _numbers(data.items)
+            shares = [
+                self._answered(numbers, rank=rank) for rank in range(self._processes.world_size)
+            ]
+            share = shares[self._processes.rank]
+            with closing(self._questions(data, vision, numbers, share, lost)) as questions:
+                for _ in range(max(map(len, shares))):
+                    if self._any_stops(request):
+                        return None
+                    question = next(questions, None)
+                    precision = self._score(trunk, vision, question)
+                    if question is not None:
+                        found.append((question.number, precision))
+        return self._summary(
+            list(chain.from_iterable(self._processes.gather(found))),
+            dict(chain.from_iterable(each.items() for each in self._processes.gather(lost))),
+        )
+
+    def _open_data(self, vision: VisionEncoder) -> TrainingData:
+        return TrainingData(
+            self._data,
+            stage=self._stage,
+            tokenizer=self._initial.tokenizer,
+            pad_token_id=self._initial.pad_token_id,
+            image_size=vision.image_size,
+            side=vision.side,
+            seed=self._seed,
+        )
+
+    def _answered(self, numbers: Sequence[range], *, rank: int) -> list[int]:
+        """Return the records that a process scores: of its videos, those that a frame answers."""
+        of_rank = chain.from_iterable(numbers[rank :: self._processes.world_size])
+        return [number for number in of_rank if self._records[number].positive_frames]
+
+    def _questions(
+        self,
+        data: TrainingData,
+        vision: VisionEncoder,
+        numbers: Sequence[range],
+        share: Sequence[int],
+        lost: dict[str, str],
+    ) -> Generator[_Question, None, None]:
+        """Yield those of a share that can be scored; a video is decoded and encoded once."""
+        wanted = frozenset(share)
+        items = [item for item, members in enumerate(numbers) if not wanted.isdisjoint(members)]
+        with closing(data.readings(items)) as readings:
+            for item, reading in zip(items, readings, strict=True):
+                lost.update((each.source, each.reason) for each in reading.unreadable)
+                if reading.example is None:
+                    continue
+                (features,) = encode_frames(vision, [reading.example])
+                for place, text in zip(reading.places, reading.example.texts, strict=True):
+                    number = numbers[item][place]
+                    labels = self._records[number].labels(len(reading.example.frames))
+                    if number not in wanted or labels is None:
+                        continue
+                    # Without labels the model only scores, whatever else it is trained to tell.
+                    asked = replace(reading.example, texts=(replace(text, labels=None),))
+                    yield _Question(number=number, example=asked, features=features, labels=labels)
+
+    def _score(self, trunk: Trunk, vision: VisionEncoder, question: _Question | None) -> float:
+        if question is None:
+            blank = blank_example(vision.image_size)
+            asked = replace(blank, texts=(replace(blank.texts[0], labels=None),))
+            trunk([asked], encode_frames(vision, [asked]))
+            return 0.0
+        (logits,) = trunk([question.example], [question.features]).frame_logits
+        return average_precision(logits.cpu().numpy(), question.labels)
+
+    def _any_stops(self, request: StopRequest) -> bool:
+        asked = torch.tensor(float(request.is_made), device=self._processes.device)
+        return bool(self._processes.total(asked) > 0)
+
+    def _summary(
+        self, found: Sequence[tuple[int, float]], lost: Mapping[str, str]
+    ) -> dict[str, float]:
+        for source, reason in lost.items():
+            if source not in self._told and self._processes.is_first:
+                logger.warning("validation: cannot score %s: %s", source, reason)
+            self._told.add(source)
+        if not found:
+            raise InvalidRequestError(
+                f"no question of validation.records {self._data.records} could be scored: "
+                f"{'; '.join(f'{source}: {reason}' for source, reason in islice(lost.items(), 1))}"
+            )
+        # In file order, so that a mean is the same to the last bit however many processes share it.
+        by_type: dict[str, list[float]] = {}
+        for number, precision in sorted(found):
+            by_type.setdefault(self._records[number].type, []).append(precision)
+        figures = {FIGURE: _mean([precision for _, precision in sorted(found)])}
+        if by_type.keys() != {UNTYPED}:
+            figures |= {f"{FIGURE}/{kind}": _mean(by_type[kind]) for kind in sorted(by_type)}
+        num_present = sum(bool(record.positive_frames) for record in self._records)
+        return {
+            **figures,
+            "num_questions": len(found),
+            "num_left_out": num_present - len(found),
+        }
+
+
+def read_validation(config: ValidationConfig) -> list[GroundingRecord]:
+    """Read the records that a run is measured on.
+
+    Raises:
+        InvalidRequestError: They cannot be read, one breaks the format, or no frame answers any.
+    """
+    try:
+        records = read_grounding_records(config.records)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"validation.records: {error}") from None
+    if not any(record.positive_frames for record in records):
+        raise InvalidRequestError(
+            f"validation.records {config.records}: frame_num of all {len(records)} records is "
+            "empty, so there is nothing to rank; give questions that some frame answers"
+        )
+    return records
+
+
+def _data_config(config: StageConfig, *, num_records: int) -> DataConfig:
+    assert config.validation is not None
+    return replace(
+        config.data,
+        records=config.validation.records,
+        media_root=config.validation.media_root,
+        sample_fps=1.0,
+        max_frames=Limits().max_num_frames,
+        questions_per_video=num_records,
+        group_by_length=False,
+    )
+
+
+def _numbers(items: Sequence[Item | MalformedRecord]) -> list[range]:
+    """Return the places in the file of each item's records."""
+    sizes = [len(item.records) if isinstance(item, Item) else 1 for item in items]
+    starts = accumulate(sizes, initial=0)
+    return [range(start, start + size) for start, size in zip(starts, sizes, strict=False)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
