@@ -46,6 +46,7 @@ def decode_segments(
     missing = set(range(segments.num_frames))
     for target, frame in _decode_targets(segments, num_threads, limits):
         pixels = to_rgb(frame) if image_size is None else resize(to_rgb(frame), image_size)
+        # Only a decoded frame tells H and W for certain, rotation included.
         if frames is None:
             frames = np.empty((segments.num_frames, *pixels.shape), np.uint8)
         if pixels.shape != frames.shape[1:]:
@@ -69,11 +70,13 @@ def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 def quarter_turns(frame: VideoFrame) -> int:
     """Return the counterclockwise turns by 90 degrees that show the frame upright, 0 to 3."""
+    # The file may ask for any angle; the nearest quarter turn is taken.
     return round(frame.rotation / 90) % 4
 
 
 def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """Resize (H, W, 3) to (S, S, 3) as the reference's image processor does; aspect is not kept."""
+    # (width, height) in Pillow; both are the same here.
     size = (image_size, image_size)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
@@ -89,15 +92,19 @@ def decode_all(
     codec = stream.codec_context
     codec.options = decoder_options(limits)
     try:
+        # None drains the decoder: frames that it holds back for reordering, or in its threads.
         for packet in (*packets, None):
             for frame in stream.decode(packet):
                 check_codec_size(codec, limits)
+                # Each frame, not the first alone: a stream may change its size at any key frame.
                 check_size(frame.width, frame.height, limits)
                 yield frame
+    # PyAV's MemoryError is an FFmpegError too, and no sign of damage: the worker words it.
     except MemoryError:
         raise
     except av.FFmpegError as error:
         check_codec_size(codec, limits)
+        # Any other damage ends the frames here: `decode_segments` finds the target that is missing.
         if error.errno in _SIZE_REFUSALS:
             raise MediaError(
                 "a frame of the video is damaged, or too large: at most "
@@ -116,6 +123,7 @@ def _decode_targets(
     ):
         with open_announced(file, num_frames) as container:
             stream = select_video_stream(container)
+            # Whole frames and slices side by side; PyAV's own default is slices only.
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = num_threads
             packets = read_announced(container, stream, num_frames=num_frames, num_bytes=len(file))
@@ -131,6 +139,7 @@ def _decode_ranks(
     limits: Limits,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
+    # The muxer chose the unit of the times (Matroska's is 1 ms); their order is the rank.
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
     wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
     for frame in decode_all(stream, packets, limits):

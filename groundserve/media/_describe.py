@@ -41,7 +41,9 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
         stream = select_video_stream(container)
         # One thread gives a frame as soon as it can; several would first fill their queue.
         stream.codec_context.thread_type = "NONE"
+        # All packets go in, the decoder takes as many as it needs for one frame.
         frame = next(decode_all(stream, list(read_packets(container, stream)), limits), None)
+        # From the whole file, which FFmpeg has probed; a segment is opened without probing.
         codec = video.codec_context
         codec_name = codec.codec.canonical_name
         if frame is None:

@@ -19,6 +19,7 @@ from groundserve.limits import MIB, Limits
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
 
+# Nobody can change the bytes any more, neither between hashing and reading nor during it.
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -65,6 +66,7 @@ class VideoSource:
         name = os.fspath(path)
         try:
             fd = os.open(name, _OPEN_FLAGS)
+        # ValueError: a zero byte in the name.
         except (OSError, ValueError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "bad name"
             raise MediaError(f"cannot open the video {name!r}: {reason}") from None
@@ -128,6 +130,7 @@ def _sealed_copy(view: memoryview) -> int:
     fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         while view:
+            # Linux writes 2 GiB at most in one call.
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
     except BaseException:
@@ -152,6 +155,7 @@ def file_identity(status: os.stat_result) -> str:
         status.st_ino,
         status.st_size,
         status.st_mtime_ns,
+        # Whoever may write can set mtime back, but not ctime.
         status.st_ctime_ns,
     )
     return ":".join(["file", *map(str, parts)])
