@@ -163,6 +163,7 @@ class EngineDirectory:
 
         from groundserve.modeling.checkpoint import Checkpoint
 
+        # For the whole process: PyTorch knows no threads of a model alone.
         torch.set_num_threads(num_threads)
         tower = self.path / "vision_tower"
         return Checkpoint.open(

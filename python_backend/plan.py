@@ -54,6 +54,7 @@ class FramePlan:
             frame_indices, shift_seconds = snap_to_keyframes(
                 frame_indices, index.is_key, index.pts_seconds
             )
+        # Each frame needs one token at least; `grid_side` has no grid smaller than 1.
         if len(frame_indices) > model.vision_token_num:
             raise InvalidRequestError(
                 f"num_frames must be at most {model.vision_token_num}, this checkpoint's budget of "

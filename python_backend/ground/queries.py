@@ -41,6 +41,7 @@ class Questions:
             InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
         """
         check_number(len(queries), limits)
+        # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
         text_ids = [tokenizer.text_ids(query) for query in queries]
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
@@ -105,9 +106,11 @@ def ground_questions(
         InvalidRequestError: A question does not fit beside the visual tokens.
         DeadlineExceededError: Time ran out between two questions.
     """
+    # T * g * g
     num_visual_tokens = features.shape[0] * features.shape[1]
     questions.check_fit(num_visual_tokens)
     rows: list[NDArray[np.float32]] = []
+    # `runtime_checkable` looks for the methods' names.
     if isinstance(grounder, PackedGrounder):
         for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
             deadline.check()
@@ -117,6 +120,7 @@ def ground_questions(
             deadline.check()
             rows.append(grounder.ground(features, text_ids))
     frame_logits = np.stack(rows)
+    # NaN would come last in every ranking and look like an answer.
     if not np.isfinite(frame_logits).all():
         raise GroundserveError("the grounding engine returned logits that are not finite")
     return frame_logits
@@ -130,6 +134,8 @@ def _packs(
     num_tokens = 0
     for ids in text_ids:
         needed = num_visual_tokens + len(ids)
+        # The visual tokens are repeated for every question of a pass: sequences do not share a
+        # prefix.
         if pack and num_tokens + needed > max_num_tokens:
             yield pack
             pack, num_tokens = [], 0

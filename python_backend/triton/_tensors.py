@@ -38,6 +38,7 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
     Raises:
         InvalidRequestError: There are none or too many, they are too long, or one is not UTF-8.
     """
+    # Absent and empty are refused alike, in the words of `check_number`.
     elements = tensors.get("QUERY", ())
     check_number(len(elements), limits)
     check_sizes([len(element) for element in elements], limits)

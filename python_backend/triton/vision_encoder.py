@@ -36,6 +36,7 @@ class TritonPythonModel:
     def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
         features = attempt(encode_merged, items, self._encoder.encode)
         if isinstance(features, Exception):
+            # They were one call, so nobody can tell whose frames made it fail.
             return [features] * len(items)
         return [Answer(outputs={"FEATURES": part}) for part in features]
 
