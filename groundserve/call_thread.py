@@ -21,6 +21,8 @@ class CallThread:
         # Of C, so an interrupt finds it either before a task is in it or afterwards.
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         threading.Thread(target=_run_all, args=(self._tasks,), daemon=True).start()
+        # The thread holds the queue and not this object, so that the object can go and end the
+        # thread.
         weakref.finalize(self, self._tasks.put, None)
 
     def run(self, task: Task) -> None:

@@ -57,6 +57,7 @@ class Deadline:
                 f"the request did not finish within {self.total_seconds:.6g} s; "
                 "allow more time or sample fewer frames"
             )
+        # Nothing can end the wait early, so it need not be cut into turns.
         if self.is_cancelled is None:
             return remaining_seconds
         return min(remaining_seconds, POLL_SECONDS)

@@ -40,6 +40,7 @@ class Profile:
         Raises:
             UnsupportedError: The profile does not offer that.
         """
+        # Dicts keep their order: the first device is the default.
         chosen = device if device is not None else next(iter(self.precisions))
         if chosen not in self.precisions:
             raise UnsupportedError(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IMAGE_PLACEHOLDER = "<image>"
+# The reference's number for the place of the video; no vocabulary has it.
 IMAGE_TOKEN_ID = -200
 
 
@@ -63,6 +64,7 @@ class QueryTokenizer:
             raise InvalidRequestError(
                 f"QUERY must not contain the placeholder {IMAGE_PLACEHOLDER}; remove it"
             )
+        # No special tokens: Qwen2's tokenizer adds none either, and the prompt has none.
         encoding = self._tokenizer.encode(query + "\n", add_special_tokens=False)
         return [IMAGE_TOKEN_ID, *encoding.ids]
 

@@ -44,6 +44,7 @@ _ALLOW_MORE_TIME = "allow more time"
 def passing_failure(message: str) -> _Passing | None:
     """Return the error for a failure that passes by itself, None for any other."""
     for part, (kind, text) in _PASSES.items():
+        # Parts: the texts around them name models, regions and numbers.
         if part in message:
             return kind(text)
     return None

@@ -36,6 +36,7 @@ _PREFIXES = {
     "lm_head.": "lm_head.",  # only before stage 4 of training
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# No pickled weights (`*.bin`), whose loading runs code.
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
 _HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
@@ -77,6 +78,7 @@ class Checkpoint:
         opened = cls.with_config(
             directory, read_json(directory / "config.json"), vision_tower=vision_tower
         )
+        # The cache's directory is named by a commit; the hub's name says more in a manifest.
         return replace(opened, name=str(name)) if _HUB_ID.fullmatch(str(name)) else opened
 
     @classmethod
@@ -271,7 +273,9 @@ def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         InvalidRequestError: Tensors are missing, unknown, or of another shape.
     """
+    # Before loading, whose own error names no checkpoint and lists every tensor.
     _check_tensors(model, tensors)
+    # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
     model.load_state_dict(tensors, assign=True)
     _materialise_buffers(model)
 
@@ -310,6 +314,7 @@ def _find_tower(
     if vision_tower is not None:
         return _local_directory(vision_tower)
     name = Path(config.mm_vision_tower).name
+    # The reference loads the tower from the hub; a copy in either place stands for it.
     for candidate in (directory / name, directory.parent / name):
         if (candidate / "config.json").is_file():
             return candidate
@@ -337,6 +342,7 @@ def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
     size = vision_config.image_size
     expected = {
         "size": {"height": size, "width": size},
+        # Pillow's number for bicubic.
         "resample": 3,
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
@@ -392,6 +398,7 @@ def _materialise_buffers(model: nn.Module) -> None:
     """Compute the buffers that no checkpoint stores: rotary frequencies, position ids."""
     for module in model.modules():
         if "inv_freq" in module._buffers:
+            # The module's own constructor computes them, so the formula stays transformers'.
             fresh = type(module)(module.config)
             module._buffers.update(fresh._buffers)
             module.original_inv_freq = fresh.original_inv_freq
@@ -403,6 +410,8 @@ def _materialise_buffers(model: nn.Module) -> None:
 def _directory_sha256(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
+        # Folders are left out: a tower inside the checkpoint has a hash of its own.
         if path.is_file() and path.suffix in _HASHED_SUFFIXES:
+            # By name and content, in name order: the same files give the same hash anywhere.
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

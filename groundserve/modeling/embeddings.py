@@ -41,8 +41,10 @@ def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embed
     try:
         tensors = load_file(path, device=device)
         table = tensors.pop(_TABLE)
+        # (D, D_v): a Linear's weight has its outputs first.
         width, vision_width = tensors[f"{_PROJECTOR}0.weight"].shape
         with torch.device("meta"):
+            # The projector of `GroundingModel`, whose names the file has.
             projector = nn.Sequential(
                 nn.Linear(vision_width, width), nn.GELU(), nn.Linear(width, width)
             )
@@ -54,5 +56,6 @@ def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embed
             "groundserve build"
         ) from error
     num_tokens, _ = table.shape
+    # `_weight`: the table as it is, without a random one made first.
     embed_tokens = nn.Embedding(num_tokens, width, _weight=table)
     return projector.eval().requires_grad_(False), embed_tokens.requires_grad_(False)

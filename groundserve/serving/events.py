@@ -25,4 +25,5 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
         }
+        # `default`: a field may be a path; an event is never lost over its type.
         return json.dumps(line, ensure_ascii=False, default=str)

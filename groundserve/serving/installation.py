@@ -65,6 +65,7 @@ def find_installation() -> TritonInstallation:
         MissingExtraError: There is none.
         EngineMismatchError: The wheel's server cannot work with this environment.
     """
+    # The container's server comes first: the wheel's is older, and for loopback alone.
     on_path = shutil.which("tritonserver")
     if on_path is not None:
         return TritonInstallation(executable=Path(on_path))
@@ -144,6 +145,7 @@ def server_environment(
         installation: The server.
         extra: Variables that must have these values.
     """
+    # An operator's own value wins over `_MALLOC`, and `extra` over an operator's.
     environment = {**_MALLOC, **os.environ, **extra}
     _prepend(environment, "PATH", [Path(sys.executable).parent])
     _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)

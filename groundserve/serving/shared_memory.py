@@ -100,6 +100,7 @@ def region_sizes(
     others = [tensors[name] for name in python.keys() - uploads]
     default_bytes = max([_MIN_DEFAULT_BYTES, *others])
     upload_bytes = limits.max_upload_bytes + MIB  # and the few that an allocation takes besides
+    # One step for all models, for the server has one setting; only those with uploads need it.
     growth_bytes = max([upload_bytes, *(tensors[name] - default_bytes for name in uploads)])
     return RegionSizes(
         default_bytes=default_bytes,
