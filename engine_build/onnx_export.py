@@ -27,7 +27,12 @@ _ATTENTION_NAME = "groundserve_onnxruntime"
 
 
 def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
-    """Write the vision stage; dynamic n and g, normalisation inside."""
+    """Write the vision stage; dynamic n and g, normalisation inside.
+
+    Args:
+        model: In float32; its patches are a matrix product from here on.
+        path: File to write, weights included.
+    """
     side, size = model.side, model.image_size
     pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     pool = torch.zeros((2, min(3, side), side))
@@ -45,7 +50,12 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
 
 
 def export_grounding(model: GroundingModel, path: Path) -> None:
-    """Write the grounding stage; dynamic T, tokens a frame and text length."""
+    """Write the grounding stage; dynamic T, tokens a frame and text length.
+
+    Args:
+        model: In float32.
+        path: File to write, weights included.
+    """
     features = torch.zeros((3, 4, model.vision_hidden_size))
     text_ids = torch.zeros(5, dtype=torch.int64)
     with _exportable_attention(model.decoder):
@@ -85,6 +95,9 @@ def export_graph(
         opset: Version of the ONNX operators.
         weights_apart: Whether the weights go to `<path>.data`, which may be larger than 2 GiB and
             is mapped, not read, by who opens the graph.
+
+    Raises:
+        GroundserveError: The exporter gave no program.
     """
     with warnings.catch_warnings(), _quiet_exporter():
         # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).

@@ -26,7 +26,12 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, *, is_cancelled: Callable[[], bool] | None = None) -> Deadline:
-        """Make a deadline `seconds` from now."""
+        """Make a deadline `seconds` from now.
+
+        Args:
+            seconds: Allowance; 0 or less has passed already.
+            is_cancelled: See the field.
+        """
         return cls(time.monotonic() + seconds, seconds, is_cancelled)
 
     def remaining_seconds(self) -> float:

@@ -49,6 +49,9 @@ def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
     Returns:
         float32 (g, side), each row sums to 1.
 
+    Raises:
+        InvalidRequestError: `grid` is not in 1..side.
+
     Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
     """
     if not 1 <= grid <= side:

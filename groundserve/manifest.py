@@ -165,6 +165,10 @@ class Manifest:
 
         Files changed in place under the same manifest are not found; `verify_files` finds them.
 
+        Args:
+            engine_dir: The directory.
+            engine_id: Identity of the engines that it held: `Manifest.engine_id`.
+
         Raises:
             EngineMismatchError: The directory holds other engines, or none that can be read.
         """

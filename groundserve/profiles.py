@@ -37,6 +37,10 @@ class Profile:
     ) -> tuple[Device, Precision]:
         """Return what was asked for, or this profile's default where None.
 
+        Args:
+            device: One of `precisions`; None: the first of them.
+            precision: One of the device's; None: the first of them.
+
         Raises:
             UnsupportedError: The profile does not offer that.
         """

@@ -41,6 +41,9 @@ class QueryTokenizer:
         Args:
             path: The file as `groundserve build` writes it.
             pad_token_id: Positions with this id are dropped, as the reference drops them.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
         """
         try:
             from tokenizers import Tokenizer

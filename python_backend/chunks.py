@@ -92,6 +92,11 @@ class ChunkRunner:
 
         After an error nothing new begins; what runs is waited for, and its result dropped.
 
+        Args:
+            video: Held open by a worker until this returns.
+            plan: Of this video.
+            model: Of the engine that encodes.
+
         Raises:
             InvalidRequestError: A frame does not decode.
             DeadlineExceededError: Time ran out.

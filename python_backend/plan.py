@@ -37,6 +37,12 @@ class FramePlan:
     ) -> FramePlan:
         """Sample the frames.
 
+        Args:
+            index: Of the whole video.
+            options: `num_frames`, sampling and seeking; the selector is not used here.
+            model: Of the engine that encodes.
+            limits: Ceilings on T.
+
         Raises:
             InvalidRequestError: The sampling rule refuses this video's rate, or `num_frames` gives
                 more frames than the checkpoint's budget has visual tokens.

@@ -27,6 +27,10 @@ _OPEN_BYTES_A_FRAME = 128
 def open_announced(file: memoryview, num_frames: int) -> InputContainer:
     """Open a segment that is to hold so many frames; see `open_segment`.
 
+    Args:
+        file: uint8 (B,): the whole file.
+        num_frames: Frames that its description announces.
+
     Raises:
         MediaError: It has fewer bytes than frames.
         MemoryError: Its index takes more memory than so many frames need.

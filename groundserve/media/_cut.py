@@ -66,7 +66,13 @@ def cut_segments(
 
 
 def plan_cuts(table: PacketTable, targets: NDArray[np.int64]) -> list[Cut]:
-    """Group targets, given as positions in presentation order, by the packet to start at."""
+    """Group targets, given as positions in presentation order, by the packet to start at.
+
+    Args:
+        table: All packets of the video.
+        targets: int64 (m,), positions in decode order of the targets, which are given in
+            presentation order.
+    """
     starts = [_start_position(table, int(target)) for target in targets]
     return [
         _plan_cut(table, start, np.array([target for _, target in group]))

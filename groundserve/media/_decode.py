@@ -34,13 +34,21 @@ def decode_segments(
 ) -> NDArray[np.uint8]:
     """Decode, rotate as the file asks, and resize with Pillow's bicubic filter.
 
+    Args:
+        segments: n files with m targets, all of one video.
+        image_size: Side S to resize to; None leaves frames as they are, which must then have one
+            size.
+        num_threads: Threads of a decoder.
+        limits: Ceilings on a frame's size.
+
     Returns:
         uint8 (m, S, S, 3) RGB in the order of the targets, S = `image_size`; (m, H, W, 3) as
         decoded when it is None.
 
     Raises:
         MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
-            frame's pixels then. Damage that the codec conceals within a frame is not an error.
+            frame's pixels then. Damage that the codec conceals within a frame is not an error. Or
+            a frame is past the limits, or frames differ in size and are not resized.
     """
     frames: NDArray[np.uint8] | None = None
     missing = set(range(segments.num_frames))
@@ -85,6 +93,11 @@ def decode_all(
     stream: VideoStream, packets: list[Packet[VideoStream]], limits: Limits
 ) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the decoder gets.
+
+    Args:
+        stream: An open segment's video; its decoder is used up.
+        packets: All that hold data, in decode order.
+        limits: Ceilings on a frame's size.
 
     Raises:
         MediaError: A frame is past the limits on its size, also one that does not come out.

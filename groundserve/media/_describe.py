@@ -34,6 +34,11 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
 
     Where nothing decodes, what probing the video found is returned: asking for a frame will fail.
 
+    Args:
+        file: The segment, as `write_segment` made it.
+        video: The stream it was cut out of, as probing found it.
+        limits: Ceilings on a frame's size.
+
     Raises:
         MediaError: The frame's size is past a limit.
     """

@@ -30,6 +30,11 @@ def write_segment(
     MP4, or Matroska for codecs that MP4 cannot hold (VP8). Rotation goes along with the stream's
     parameters. There is no edit list, so no frame is hidden. The packets are changed.
 
+    Args:
+        packets: k packets in decode order; they are changed.
+        ranks: int64 (k,): the place of each packet's frame in presentation order.
+        template: The stream that they were read from.
+
     Raises:
         MediaError: The muxer does not store these packets as they are.
     """

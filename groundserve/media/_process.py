@@ -69,6 +69,13 @@ class WorkerProcess:
     ) -> Message:
         """Have the worker do a job.
 
+        Args:
+            job: Name of one of the worker's jobs.
+            deadline: When the worker is killed.
+            fd: Descriptor that goes along; it stays the caller's.
+            arrays: Arguments that are arrays.
+            fields: Arguments that JSON can hold.
+
         Raises:
             MediaError, InvalidRequestError: The worker's answer.
             DeadlineExceededError: No answer in time; the worker was killed.

@@ -60,6 +60,10 @@ class PacketReader:
     def read(self, first: int, stop: int) -> list[Packet[VideoStream]]:
         """Return the packets at positions first..stop-1, seeking where the container allows it.
 
+        Args:
+            first: Position of the first packet, in decode order.
+            stop: Position behind the last one.
+
         Raises:
             MediaError: Reading a second time gives other packets than the first.
         """

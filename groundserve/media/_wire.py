@@ -70,7 +70,13 @@ class Channel:
     def send(
         self, message: Message, fd: int | None = None, *, deadline: Deadline | None = None
     ) -> None:
-        """Send a message, and with it a copy of a descriptor."""
+        """Send a message, and with it a copy of a descriptor.
+
+        Args:
+            message: What to say.
+            fd: Descriptor to send along; it stays the caller's.
+            deadline: When to give up; never where None.
+        """
         self._deadline = deadline
         layout = [[name, a.dtype.name, a.shape] for name, a in message.arrays.items()]
         header = json.dumps({"fields": message.fields, "arrays": layout}).encode()
@@ -82,7 +88,12 @@ class Channel:
                 self._send_bytes(np.ascontiguousarray(array).data.cast("B"))
 
     def receive(self, *, max_bytes: int, deadline: Deadline | None = None) -> Message:
-        """Receive a message whose arrays take at most `max_bytes` together, no descriptor."""
+        """Receive a message whose arrays take at most `max_bytes` together, no descriptor.
+
+        Args:
+            max_bytes: Of the arrays; more is refused before memory is taken.
+            deadline: When to give up; never where None.
+        """
         self._deadline = deadline
         return self._receive_rest(self._receive_bytes(_PREFIX.size), max_bytes)
 

@@ -52,7 +52,12 @@ class Worker:
         self._reader: PacketReader | None = None
 
     def answer(self, job: Message, fd: int | None) -> Message:
-        """Do a job; what is wrong with the video or the request comes back as an error."""
+        """Do a job; what is wrong with the video or the request comes back as an error.
+
+        Args:
+            job: `fields["job"]` names it; the other fields and the arrays are its arguments.
+            fd: Of the video, for `open` alone.
+        """
         error: InvalidRequestError
         try:
             return self._do(job, fd)

@@ -123,6 +123,10 @@ class MediaWorkers:
         A second lease inside the block (`decode`, `open`) waits for another worker; with one
         worker use `OpenVideo.decode` there.
 
+        Args:
+            source: The video; it stays the caller's.
+            deadline: When to give up, in the block as well.
+
         Raises:
             MediaError: It is not a video that is served here, or past a limit.
             DeadlineExceededError: No worker became free, or it took too long.

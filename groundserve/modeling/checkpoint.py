@@ -116,7 +116,15 @@ class Checkpoint:
     def load_vision(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> VisionEncoder:
-        """Read the vision tower up to the layer that is used."""
+        """Read the vision tower up to the layer that is used.
+
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, or of another shape than the config says.
+        """
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
             model = VisionEncoder(self.vision_config, select_layer=select_layer)
@@ -137,6 +145,10 @@ class Checkpoint:
     ) -> GroundingModel:
         """Read projector, decoder and head.
 
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
         Raises:
             InvalidRequestError: Tensors are missing, or there are some this model does not have.
         """
@@ -150,6 +162,9 @@ class Checkpoint:
 
         Registering matters: the reference's training leaves `!` behind as padding token, and then
         every `!` is split off and becomes one special id.
+
+        Raises:
+            UnsupportedError: The tokenizer has neither a padding token nor an end token.
         """
         tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
         pad_token_id = tokenizer.pad_token_id
@@ -269,6 +284,10 @@ def tower_names(vision: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give a module that was made on the meta device its weights and buffers.
+
+    Args:
+        model: On the meta device.
+        tensors: By name in the module; they become its parameters and are not copied.
 
     Raises:
         InvalidRequestError: Tensors are missing, unknown, or of another shape.

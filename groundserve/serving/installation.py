@@ -157,8 +157,12 @@ def server_options(executable: Path, environment: Mapping[str, str]) -> frozense
 
     What it says itself decides, not its version: an option it does not know ends it at once.
 
+    Args:
+        executable: tritonserver.
+        environment: Variables to start it with, as `server_environment` returns them.
+
     Raises:
-        EngineMismatchError: It does not start.
+        EngineMismatchError: It does not start, or its help lists no options.
     """
     try:
         answer = subprocess.run(

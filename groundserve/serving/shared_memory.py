@@ -69,6 +69,10 @@ class RegionSizes:
         """Return the models whose stubs hold room that the others are short of.
 
         None as long as all regions could still grow to their budgets: what is free does no harm.
+
+        Args:
+            stubs: Those that live and were not replaced.
+            shm_dir: Where their regions lie.
         """
         sizes = {stub: _region_bytes(shm_dir, stub) for stub in stubs}
         missing = sum(max(0, self.budgets[stub.model] - size) for stub, size in sizes.items())
@@ -119,6 +123,10 @@ def free_bytes(shm_dir: Path) -> int:
 
 def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     """Look whether there is that much free shared memory.
+
+    Args:
+        num_bytes: What all regions may take: `RegionSizes.total_bytes`.
+        shm_dir: Where they lie.
 
     Raises:
         UnavailableError: There is less; a stub would be killed amid a request.

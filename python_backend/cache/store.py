@@ -122,6 +122,10 @@ class EntryStore:
     def locked(self, key: str, *, deadline: Deadline) -> Iterator[None]:
         """Hold the lock of a key; where the disk has no room for locks, hold none.
 
+        Args:
+            key: 64 hex digits.
+            deadline: When to stop waiting.
+
         Raises:
             DeadlineExceededError: Another process held it all the time.
         """

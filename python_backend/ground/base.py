@@ -39,7 +39,13 @@ class PackedGrounder(Grounder, Protocol):
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
-        """Return float32 (q, T), one row a question; each equals what `ground` returns alone."""
+        """Return float32 (q, T), one row a question; each equals what `ground` returns alone.
+
+        Args:
+            features: As `ground` takes them; all questions are about this one video.
+            text_ids: Of each of q questions int64 (L,); visual and text tokens of all take at most
+                `max_num_tokens`.
+        """
         ...
 
 

@@ -37,6 +37,12 @@ class Questions:
     ) -> Questions:
         """Check and tokenize questions.
 
+        Args:
+            queries: Q questions, without the prompt around them.
+            tokenizer: The checkpoint's.
+            model: Its dimensions.
+            limits: Ceilings on number and length.
+
         Raises:
             InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
         """
@@ -73,6 +79,10 @@ def check_number(num_queries: int, limits: Limits) -> None:
 
 def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
     """Look at what questions take in UTF-8, before anything is made of them.
+
+    Args:
+        num_bytes: Of each question, in UTF-8.
+        limits: Ceilings.
 
     Raises:
         InvalidRequestError: One is past `max_query_bytes`, or all together past `max_text_bytes`.

@@ -22,6 +22,11 @@ from python_backend.triton._tensors import Tensors, require
 def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> None:
     """Check FEATURES (T, P, D_v): P is a square grid, T * P within the checkpoint's budget.
 
+    Args:
+        tensors: A request's.
+        model: Dimensions and budget of the checkpoint.
+        limits: Ceiling on T.
+
     Raises:
         InvalidRequestError: They break a rule.
     """

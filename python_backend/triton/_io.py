@@ -148,6 +148,13 @@ def call_model(
 
     No memory is preferred: then each output stays where the other model made it.
 
+    Args:
+        model_name: The model.
+        inputs: By name; on a GPU they stay there.
+        outputs: Names of the outputs to return.
+        deadline: The request's; what is left of it becomes the call's own time-out.
+        lifeline: Tells the model when the caller is gone; None: it works on to its end.
+
     Raises:
         DeadlineExceededError: No time is left to begin.
         RequestCancelledError: Nobody waits for it any more.

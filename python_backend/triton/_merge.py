@@ -45,6 +45,10 @@ class EncodeRequest:
 def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> list[Array]:
     """Encode the frames of all requests with equal pooling in one call.
 
+    Args:
+        requests: Those of one dynamic batch that are valid.
+        encode: As `VisionEncoder.encode`.
+
     Returns:
         One (n, g*g, D_v) a request, in their order.
     """

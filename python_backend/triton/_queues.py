@@ -67,7 +67,12 @@ class Door:
 
 
 def open_door(max_waiting: int, environment: Mapping[str, str]) -> Door | None:
-    """Return the door of this server, None where nobody says where its metrics are."""
+    """Return the door of this server, None where nobody says where its metrics are.
+
+    Args:
+        max_waiting: See `Door`.
+        environment: Variables of the process.
+    """
     address = environment.get(METRICS_ADDRESS_VARIABLE)
     return Door(max_waiting=max_waiting, metrics_address=address) if address else None
 

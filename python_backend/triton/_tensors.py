@@ -48,6 +48,11 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
 def read_text(tensors: Tensors, name: str, *, max_bytes: int) -> str:
     """Return the one element of a BYTES tensor (1,).
 
+    Args:
+        tensors: A request's.
+        name: Which of them; absent counts as 0 elements.
+        max_bytes: Most bytes of the element.
+
     Raises:
         InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.
     """
