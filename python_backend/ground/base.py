@@ -52,7 +52,8 @@ class PackedGrounder(Grounder, Protocol):
 class TokenScorer(Protocol):
     """The decoder of a GPU engine: embeddings in, the head's score of every token out.
 
-    Mean and head commute, so the mean over a frame's tokens is taken afterwards (spec 2.5).
+    The head is linear, so the mean over a frame's tokens may be taken after it: that leaves one
+    number a token to hand out, and no engine needs to know of frames.
     """
 
     @property
