@@ -154,7 +154,9 @@ def _decode_ranks(
     """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
     # The muxer chose the unit of the times (Matroska's is 1 ms); their order is the rank.
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
-    wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
+    # Every rank is there: `Segments` and `read_announced` have compared both sides with the frames
+    # announced.
+    wanted = {shown[rank]: i for i, rank in enumerate(local_frames)}
     for frame in decode_all(stream, packets, limits):
         number = wanted.pop(frame.pts, None)
         if number is not None:
