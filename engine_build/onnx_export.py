@@ -31,7 +31,7 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
 
     Args:
         model: In float32; its patches are a matrix product from here on.
-        path: File to write, weights included.
+        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
     """
     side, size = model.side, model.image_size
     # Two frames: the exporter would take one for a constant.
@@ -56,7 +56,7 @@ def export_grounding(model: GroundingModel, path: Path) -> None:
 
     Args:
         model: In float32.
-        path: File to write, weights included.
+        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
     """
     features = torch.zeros((3, 4, model.vision_hidden_size))
     text_ids = torch.zeros(5, dtype=torch.int64)

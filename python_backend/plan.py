@@ -67,6 +67,7 @@ class FramePlan:
                 f"visual tokens, for a video that gives {len(frame_indices)} frames; got "
                 f"{num_frames}. Without num_frames, as many are taken as fit"
             )
+        # After snapping, which may leave fewer frames: g follows from the T that is scored.
         grid = grid_side(
             len(frame_indices), vision_token_num=model.vision_token_num, side=model.side
         )

@@ -84,7 +84,6 @@ def quarter_turns(frame: VideoFrame) -> int:
 
 def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """Resize (H, W, 3) to (S, S, 3) as the reference's image processor does; aspect is not kept."""
-    # (width, height) in Pillow; both are the same here.
     size = (image_size, image_size)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 

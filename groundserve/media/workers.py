@@ -102,6 +102,7 @@ class MediaWorkers:
         for module in ("av", "PIL"):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError("serve", module)
+        # Workers decode side by side, so each has its share of the cores.
         num_cpus_each = max(1, (num_cpus or available_cpus()) // num_workers)
         num_threads = min(num_cpus_each, _MAX_DECODER_THREADS)
         config = WorkerConfig(

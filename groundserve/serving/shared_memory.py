@@ -133,6 +133,7 @@ def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     """
     num_free = free_bytes(shm_dir)
     if num_free < num_bytes:
+        # Rounded up: the message says how much to give.
         needed = -(-num_bytes // MIB)
         raise UnavailableError(
             f"the models need {needed} MiB of shared memory, {shm_dir} has {num_free // MIB} MiB "
@@ -161,6 +162,8 @@ def _tensor_bytes(config: ModelConfig, model: ModelSpec, limits: Limits) -> int:
 def _fills_gpu(config: ModelConfig) -> bool:
     from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
+    # What takes frames or features there holds an engine; `video_features` is on the GPU for its
+    # tensors.
     is_on_gpu = any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group)
     return is_on_gpu and any(tensor.name in ("PIXELS", "FEATURES") for tensor in config.input)
 

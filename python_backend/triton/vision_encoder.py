@@ -42,5 +42,6 @@ class TritonPythonModel:
 
 
 def _read(request: Any) -> EncodeRequest:
+    # POOL comes to the host, where its matrices are compared.
     tensors = read_tensors(request, stay_on_gpu=("PIXELS",))
     return EncodeRequest.from_batch(tensors["PIXELS"], tensors["POOL"])
