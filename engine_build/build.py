@@ -107,6 +107,7 @@ def build(
     """
     stages = get_profile(profile)
     device, precision = stages.choose(device, precision)
+    # What would stop the build later is looked at before the checkpoint is read and hashed.
     if stages.grounder == "tensorrt_llm":
         check_builder()
     if timing_cache is not None:
@@ -137,6 +138,7 @@ def build(
         if check is not None:
             check(out)
         return existing
+    # Beside `out`: a rename between file systems is a copy, and not at once.
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -302,6 +304,7 @@ def _copy_checkpoint(opened: Checkpoint, directory: Path) -> None:
 def _existing_manifest(out: Path) -> Manifest | None:
     if not out.exists():
         return None
+    # A mount point or a folder made beforehand is nobody's directory yet.
     if out.is_dir() and not any(out.iterdir()):
         return None
     if not (out / MANIFEST_NAME).is_file():
@@ -309,6 +312,7 @@ def _existing_manifest(out: Path) -> Manifest | None:
     try:
         manifest = Manifest.load(out)
         manifest.verify_files(out)
+    # Damaged or of another version: it is built anew, and replaced.
     except EngineMismatchError:
         return None
     return manifest
@@ -320,6 +324,7 @@ def _builder_versions(target: _Target) -> dict[str, Any]:
         "opset": OPSET if "onnxruntime" in engines else None,
         "tensorrt": target.tensorrt.describe() if target.tensorrt else None,
         "tensorrt_llm": PINNED_VERSION if "tensorrt_llm" in engines else None,
+        # Not a version, but the repository in the directory follows from it.
         "num_nvdec": target.num_nvdec if target.stages.decoder == "dali" else None,
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
     }

@@ -117,6 +117,7 @@ class MixedTokenScorer(nn.Module):
         Returns:
             float32 (S,): the head applied to each token's last hidden state.
         """
+        # (S, h): positions 0 to S - 1.
         num_tokens = inputs_embeds.shape[0]
         cos, sin = self.cos[:num_tokens], self.sin[:num_tokens]
         hidden_states = inputs_embeds.to(torch.float32).unsqueeze(0)
@@ -241,12 +242,15 @@ def _frozen(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
 
 def _split_heads(packed: Tensor, num_heads: int) -> Tensor:
     n, length, width = packed.shape
+    # (n, S, H*h) -> (n, H, S, h)
     return packed.reshape(n, length, num_heads, width // num_heads).transpose(1, 2)
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding over split halves in float32; heads (1, H, S, h)."""
+    # (1, H, S, h) x (S, h): broadcast over heads
     heads = heads.to(torch.float32)
+    # Qwen2 pairs column i with i + h/2, not neighbors.
     first, second = heads.chunk(2, dim=-1)
     return heads * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -259,4 +263,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     grouped = key.shape[1] != query.shape[1]  # the exporter refuses groups of one
     attended = F.scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=grouped)
+    # (n, H, S, h) -> (n, S, H*h)
     return attended.transpose(1, 2).flatten(2)

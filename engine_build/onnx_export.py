@@ -27,11 +27,18 @@ _ATTENTION_NAME = "groundserve_onnxruntime"
 
 
 def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
-    """Write the vision stage; dynamic n and g, normalisation inside."""
+    """Write the vision stage; dynamic n and g, normalisation inside.
+
+    Args:
+        model: In float32; its patches are a matrix product from here on.
+        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
+    """
     side, size = model.side, model.image_size
+    # Two frames: the exporter would take one for a constant.
     pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     pool = torch.zeros((2, min(3, side), side))
     n, g = Dim("n", min=1), Dim("g", min=1, max=side)
+    # See `VisionEncoder`: reads the pixels as they lie.
     model.patches_as_matmul = True
     with _exportable_attention(model):
         export_graph(
@@ -45,7 +52,12 @@ def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
 
 
 def export_grounding(model: GroundingModel, path: Path) -> None:
-    """Write the grounding stage; dynamic T, tokens a frame and text length."""
+    """Write the grounding stage; dynamic T, tokens a frame and text length.
+
+    Args:
+        model: In float32.
+        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
+    """
     features = torch.zeros((3, 4, model.vision_hidden_size))
     text_ids = torch.zeros(5, dtype=torch.int64)
     with _exportable_attention(model.decoder):
@@ -85,6 +97,9 @@ def export_graph(
         opset: Version of the ONNX operators.
         weights_apart: Whether the weights go to `<path>.data`, which may be larger than 2 GiB and
             is mapped, not read, by who opens the graph.
+
+    Raises:
+        GroundserveError: The exporter gave no program.
     """
     with warnings.catch_warnings(), _quiet_exporter():
         # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
@@ -101,6 +116,7 @@ def export_graph(
         )
     if program is None:
         raise GroundserveError(f"exporting {path.name} gave no program")
+    # None leaves it to the size; True forces a file of its own.
     program.save(str(path), external_data=weights_apart or None)
 
 
@@ -123,9 +139,11 @@ def _onnxruntime_attention(
         return heads.transpose(1, 2).reshape(batch, length, num_heads * head_size)
 
     attended = torch.onnx.ops.symbolic(
+        # ONNX Runtime's own operator, computed block by block on a CPU: no T x T tensor.
         "com.microsoft::MultiHeadAttention",
         (
             packed(query),
+            # The operator has as many key heads as query heads.
             packed(key.repeat_interleave(groups, dim=1)),
             packed(value.repeat_interleave(groups, dim=1)),
         ),
@@ -141,6 +159,7 @@ def _onnxruntime_attention(
 def _exportable_attention(model: VisionEncoder | nn.Module) -> Iterator[None]:
     AttentionInterface.register(_ATTENTION_NAME, _onnxruntime_attention)
     config: Any = model.config
+    # Set back after the export: the caller goes on with the model in PyTorch.
     previous = config._attn_implementation
     config._attn_implementation = _ATTENTION_NAME
     try:

@@ -61,6 +61,7 @@ def export_token_scorer(
         path: File to write; the weights go to `<path>.data` beside it.
         opset: As for the vision stage.
     """
+    # Any length but 1, which the exporter would take for a constant.
     embeds = torch.zeros((5, model.hidden_size), dtype=model.dtype)
     export_graph(
         model,

@@ -84,6 +84,8 @@ class PlanBuilder:
         *,
         num_layers: int,
     ) -> PlanReport:
+        # In the engine directory: a graph with its weights may not fit where temporary files
+        # usually go.
         with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
             graph = Path(scratch) / "graph.onnx"
             export(graph)

@@ -86,6 +86,7 @@ def vision_shapes(*, image_size: int, side: int) -> dict[str, ShapeRange]:
     return {
         "PIXELS": ShapeRange(
             min_shape=(1, *frame),
+            # A full chunk is the usual one; only the last of a video has fewer frames.
             opt_shape=(CHUNK_FRAMES, *frame),
             max_shape=(CHUNK_FRAMES, *frame),
         ),
@@ -182,6 +183,7 @@ def build_plan(
             f"{num_fused} of them; export it in bf16 or fp16 with a head size that is a multiple "
             "of 8"
         )
+    # Only now: a plan that is refused above is never written.
     plan_path.write_bytes(plan)
     if cache is not None and timing_cache_path is not None:
         timing_cache_path.write_bytes(cache.serialize())

@@ -68,7 +68,7 @@ def open_video(path: str | os.PathLike[str]) -> int:
     name = os.fspath(path)
     try:
         fd = os.open(name, _OPEN_FLAGS)
-    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else "bad name"
         if number in (errno.EMFILE, errno.ENFILE):

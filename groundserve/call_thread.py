@@ -27,6 +27,8 @@ class CallThread:
             name="groundserve-calls",
             daemon=True,
         ).start()
+        # The thread holds the queue and not this object, so that the object can go and end the
+        # thread.
         weakref.finalize(self, self._tasks.put, None)
 
     def run(self, task: Task) -> None:

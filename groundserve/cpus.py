@@ -36,11 +36,14 @@ def _groups(membership: Path, cgroups: Path) -> list[Path]:
     """
     folders = []
     for line in _read(membership).splitlines():
+        # "HIERARCHY:CONTROLLERS:PATH"; a path may hold colons.
         _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2
             root = cgroups
         elif "cpu" in controllers.split(","):
             root = cgroups / controllers
+            # A mount is named after its controllers ("cpu,cpuacct"); where it is not, "cpu" leads
+            # there.
             root = root if root.is_dir() else cgroups / "cpu"
         else:
             continue
@@ -51,10 +54,13 @@ def _groups(membership: Path, cgroups: Path) -> list[Path]:
 
 def _quota(folder: Path) -> float | None:
     """Return the cores that a group may use; None: as many as there are."""
+    # "QUOTA PERIOD" in microseconds, "max" for no quota; the folder of the root group has no such
+    # file.
     quota, _, period = _read(folder / "cpu.max").partition(" ")
     if not quota:
         quota = _read(folder / "cpu.cfs_quota_us")
         period = _read(folder / "cpu.cfs_period_us")
+    # Version 1 says -1 where there is no quota.
     if quota.strip() in ("", "max", "-1"):
         return None
     return int(quota) / int(period)

@@ -109,9 +109,14 @@ def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
 def ordinals(value: object, name: str) -> tuple[int, ...]:
     """Return a list of whole numbers >= 0 as a tuple.
 
+    Args:
+        value: As JSON has it.
+        name: What an error calls it.
+
     Raises:
         InvalidRequestError: It is anything else.
     """
+    # Not `isinstance`: JSON's true is a bool, which is an int.
     if not isinstance(value, list) or not all(type(i) is int and i >= 0 for i in value):
         found = "it is missing" if value is None else f"got {shorten(repr(value), 60)}"
         raise InvalidRequestError(f"{name} must be a list of whole numbers >= 0, {found}")
@@ -131,6 +136,7 @@ def _parse_media(fields: Mapping[str, Any]) -> Media | None:
         raise InvalidRequestError(f"{kind} must be the path of one file, got {_kind_of(path)}")
     _check_unicode(path, kind)
     parts = PurePosixPath(path)
+    # A data file comes from elsewhere; what it names stays below the folder it was given.
     if parts.is_absolute() or ".." in parts.parts:
         raise InvalidRequestError(
             f"{kind} must be a path below the media root without '..', got {path!r}"
@@ -197,6 +203,7 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
     if not isinstance(question, str):
         raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
     _check_unicode(question, "question")
+    # The prompt puts the placeholder back in front: see `groundserve.prompts`.
     return question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 

@@ -26,7 +26,12 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, *, is_cancelled: Callable[[], bool] | None = None) -> Deadline:
-        """Make a deadline `seconds` from now."""
+        """Make a deadline `seconds` from now.
+
+        Args:
+            seconds: Allowance; 0 or less has passed already.
+            is_cancelled: See the field.
+        """
         return cls(time.monotonic() + seconds, seconds, is_cancelled)
 
     def remaining_seconds(self) -> float:
@@ -57,6 +62,7 @@ class Deadline:
                 f"the request did not finish within {self.total_seconds:.6g} s; "
                 "allow more time or sample fewer frames"
             )
+        # Nothing can end the wait early, so it need not be cut into turns.
         if self.is_cancelled is None:
             return remaining_seconds
         return min(remaining_seconds, POLL_SECONDS)

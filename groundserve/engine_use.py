@@ -37,6 +37,7 @@ def mark_in_use(engine_dir: Path) -> IO[bytes] | None:
     except OSError:
         return None
     try:
+        # Shared: any number of servers may serve one directory.
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         file.close()
@@ -48,6 +49,8 @@ def find_use(engine_dir: Path) -> EngineUse | None:
     """Return who serves a directory, None where nobody is known to."""
     with suppress(OSError), (engine_dir / MANIFEST_NAME).open("rb") as file:
         try:
+            # Only tried, to see whether a shared lock is in its way; closing the file lets go of
+            # it.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return EngineUse(_lock_holders((engine_dir / MANIFEST_NAME).stat().st_ino))

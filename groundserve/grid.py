@@ -25,6 +25,7 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
     """
     if num_frames < 1:
         raise InvalidRequestError(f"num_frames must be >= 1, got {num_frames}")
+    # The reference's own float arithmetic, not `math.isqrt`.
     grid = int((vision_token_num / num_frames) ** 0.5)
     if grid < 1:
         raise InvalidRequestError(
@@ -48,18 +49,25 @@ def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
     Returns:
         float32 (g, side), each row sums to 1.
 
+    Raises:
+        InvalidRequestError: `grid` is not in 1..side.
+
     Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
     """
     if not 1 <= grid <= side:
         raise InvalidRequestError(f"grid must be in 1..{side}, got {grid}")
+    # float32 step by step, as PyTorch's kernel computes source positions.
     scale = np.float32(side) / np.float32(grid)
     centres = scale * (np.arange(grid, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    # As PyTorch clamps them; with g <= side none is below 0.
     centres = np.maximum(centres, np.float32(0))
+    # (g,) patch at or before each centre, and the next one; at the border both are the last.
     low = np.minimum(centres.astype(np.int64), side - 1)
     high = np.minimum(low + 1, side - 1)
     fraction = centres - low.astype(np.float32)
     weights = np.zeros((grid, side), np.float32)
     rows = np.arange(grid)
+    # +=, for low and high may be one patch, which then gets both shares.
     weights[rows, low] += np.float32(1) - fraction
     weights[rows, high] += fraction
     return weights

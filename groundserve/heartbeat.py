@@ -18,6 +18,7 @@ HEARTBEAT_SECONDS = 1.0
 _PREFIX = "heartbeat "
 # Few names, over and over: tools that count threads by name keep a series for each.
 _NUM_NAMES = 10
+# `Thread.name` is Python's alone in 3.11; others can read this one.
 _OWN_NAME = Path("/proc/thread-self/comm")
 
 
@@ -51,5 +52,6 @@ def read_heartbeat(pid: int) -> str | None:
 
 def _beat() -> None:
     for number in itertools.cycle(range(_NUM_NAMES)):
+        # 15 characters at most; the kernel cuts longer names.
         _OWN_NAME.write_text(f"{_PREFIX}{number}")
         time.sleep(HEARTBEAT_SECONDS)

@@ -46,6 +46,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            # `not >` and not `<=`: NaN is refused, too.
             if isinstance(value, bool) or not value > 0:
                 raise InvalidRequestError(f"{field.name} must be > 0, got {value!r}")
 
@@ -67,11 +68,13 @@ class Limits:
                     f"{variable} is not a limit; known: {', '.join(sorted(kinds))}"
                 )
             field = kinds[variable]
+            # Annotations are text here (`from __future__ import annotations`).
             values[field.name] = _parse_number(variable, text, is_whole=field.type == "int")
         return cls(**values)  # type: ignore[arg-type]  # whole where the field is
 
 
 def _parse_number(variable: str, text: str, *, is_whole: bool) -> float:
+    # 15 digits are exact as a float; signs, exponents and names such as "inf" do not match.
     pattern, kind = (r"[0-9]{1,15}", "whole number") if is_whole else (r"[0-9.]{1,15}", "number")
     try:
         if re.fullmatch(pattern, text, re.ASCII) and (value := float(text)) > 0:

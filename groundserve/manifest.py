@@ -99,6 +99,8 @@ class Manifest:
         engines = {
             name: sha256
             for name, sha256 in self.files.items()
+            # `vision_encoder.onnx` or `vision_encoder.plan`, not what the repository has of that
+            # name.
             if name.startswith("vision_encoder.")
         }
         names = ("sha256", "vision_sha256")
@@ -111,6 +113,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of `manifest.json`."""
+        # Sorted keys: `engine_id` is a hash of this text.
         return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -143,6 +146,7 @@ class Manifest:
                 f"{MANIFEST_NAME} must have format_version {FORMAT_VERSION}; rebuild the engine "
                 "directory with: groundserve build"
             )
+        # Before `cls(**raw)`: a key too many or too few becomes an error that names it.
         _require_keys(cls, raw)
         _require_keys(ModelSpec, raw["model"])
         manifest = cls(**{**raw, "model": ModelSpec(**raw["model"])})
@@ -162,6 +166,10 @@ class Manifest:
         """Read the manifest of a directory that is in use, which a build may replace at any time.
 
         Files changed in place under the same manifest are not found; `verify_files` finds them.
+
+        Args:
+            engine_dir: The directory.
+            engine_id: Identity of the engines that it held: `Manifest.engine_id`.
 
         Raises:
             EngineMismatchError: The directory holds other engines, or none that can be read.
@@ -224,6 +232,7 @@ def _files(directory: Path) -> Iterator[Path]:
 def _require_keys(kind: type[Manifest] | type[ModelSpec], raw: object) -> None:
     names = {field.name for field in fields(kind)}
     found = set(raw) if isinstance(raw, dict) else set()
+    # Strictly: a key that is not known may change what the engines mean.
     if found != names:
         odd = ", ".join(sorted(found ^ names))
         raise EngineMismatchError(

@@ -19,11 +19,14 @@ def require_own(package: Literal["engine_build", "python_backend", "train"]) -> 
     Raises:
         GroundserveError: An import would find another module.
     """
+    # All our packages lie side by side, in a checkout and when installed.
     own = Path(groundserve.__file__).parent.parent / package
     spec = find_spec(package)
     found = (
+        # A namespace package, a folder without __init__.py, has places and no origin.
         None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()))
     )
+    # `train.py` lies in its parent, `train/__init__.py` in the package itself.
     if found is not None and own not in (Path(found), Path(found).parent):
         raise GroundserveError(
             f"{found} hides groundserve's own package {package}; rename it, or start the command "

@@ -37,9 +37,14 @@ class Profile:
     ) -> tuple[Device, Precision]:
         """Return what was asked for, or this profile's default where None.
 
+        Args:
+            device: One of `precisions`; None: the first of them.
+            precision: One of the device's; None: the first of them.
+
         Raises:
             UnsupportedError: The profile does not offer that.
         """
+        # Dicts keep their order: the first device is the default.
         chosen = device if device is not None else next(iter(self.precisions))
         if chosen not in self.precisions:
             raise UnsupportedError(

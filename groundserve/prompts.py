@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IMAGE_PLACEHOLDER = "<image>"
+# The reference's number for the place of the video; no vocabulary has it.
 IMAGE_TOKEN_ID = -200
 
 
@@ -40,6 +41,9 @@ class QueryTokenizer:
         Args:
             path: The file as `groundserve build` writes it.
             pad_token_id: Positions with this id are dropped, as the reference drops them.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
         """
         try:
             from tokenizers import Tokenizer
@@ -63,6 +67,7 @@ class QueryTokenizer:
             raise InvalidRequestError(
                 f"QUERY must not contain the placeholder {IMAGE_PLACEHOLDER}; remove it"
             )
+        # No special tokens: Qwen2's tokenizer adds none either, and the prompt has none.
         encoding = self._tokenizer.encode(query + "\n", add_special_tokens=False)
         return [IMAGE_TOKEN_ID, *encoding.ids]
 

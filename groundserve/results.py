@@ -118,6 +118,8 @@ def build_query_results(
             frame_logits=logits,
             frame_scores=scores,
             selected_frames=selected,
+            # Selected ordinals are part of `frame_indices`, which increases, so the search finds
+            # each exactly.
             selected_seconds=pts_seconds[np.searchsorted(frame_indices, selected)],
             spans=find_spans(
                 scores,

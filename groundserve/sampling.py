@@ -54,6 +54,7 @@ def sample_frames(
     candidates = np.arange(0, num_source_frames, frame_stride, dtype=np.int64)
     if len(candidates) < num_frames:
         return candidates
+    # Rule A scales to the end of each of T stretches, rule B to the beginning.
     scale = len(candidates) / num_frames
     if sampling == "infer":
         kept = [round((i + 1) * scale - 1) for i in range(num_frames)]
@@ -82,10 +83,12 @@ def snap_to_keyframes(
     keys = np.flatnonzero(is_key)
     if not len(keys):
         raise InvalidRequestError('the video has no keyframes; use seek "exact"')
+    # (T,) seconds; below, positions in `keys` of the keyframe after each and the one before.
     wanted = pts_seconds[frame_indices]
     after = np.searchsorted(pts_seconds[keys], wanted).clip(max=len(keys) - 1)
     before = (after - 1).clip(min=0)
     closer_before = wanted - pts_seconds[keys[before]] <= pts_seconds[keys[after]] - wanted
     nearest = keys[np.where(closer_before, before, after)]
     shift = float(np.abs(pts_seconds[nearest] - wanted).max())
+    # Sorts, too; T' <= T, since several frames may share a keyframe.
     return np.unique(nearest), shift

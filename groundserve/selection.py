@@ -63,12 +63,14 @@ def select_frames(
             "frame_logits and frame_indices must have the same shape (T,), "
             f"got {frame_logits.shape} and {frame_indices.shape}"
         )
+    # NaN has no place in an order, and would be sorted to the end without a word.
     if not np.isfinite(frame_logits).all():
         raise InvalidRequestError("frame_logits must be finite")
     if selector not in _SELECTORS:
         raise InvalidRequestError(
             f"selector must be one of {', '.join(_SELECTORS)}, got {selector!r}"
         )
+    # Every selector keeps all then; below, K < T, so no stretch or gap is empty.
     if num_selected >= len(frame_logits):
         return frame_indices.copy()
     positions = _SELECTORS[selector](frame_logits, num_selected)
@@ -82,6 +84,7 @@ def best_first(frame_logits: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def sigmoid(frame_logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return scores in [0, 1], float32, without overflow at either end."""
+    # exp of what is <= 0 only: at most 1, never infinite.
     tail = np.exp(-np.abs(frame_logits))
     positive = frame_logits >= 0
     return np.where(positive, 1 / (1 + tail), tail / (1 + tail)).astype(np.float32)
@@ -92,6 +95,7 @@ def _topk(frame_logits: _Logits, num_selected: int) -> _Positions:
 
 
 def _spread(frame_logits: _Logits, num_selected: int) -> _Positions:
+    # Whole numbers: stretches differ in length by one frame at most.
     edges = np.arange(num_selected + 1) * len(frame_logits) // num_selected
     return np.array([a + np.argmax(frame_logits[a:b]) for a, b in itertools.pairwise(edges)])
 
@@ -106,19 +110,24 @@ def _min_gap(frame_logits: _Logits, num_selected: int) -> _Positions:
         is_near = np.zeros(len(frame_logits), np.bool_)
         for position in np.flatnonzero(is_chosen).tolist():
             is_near[max(0, position - gap + 1) : position + gap] = True
+        # Best first; those near a chosen frame from the start are left out of the loop, for time.
         for position in ranked[~is_near[ranked]].tolist():
             if num_left and not is_near[position]:
                 is_chosen[position] = True
                 is_near[max(0, position - gap + 1) : position + gap] = True
                 num_left -= 1
+        # At a gap of 1 a frame is near itself only, so the loop ends.
         gap = max(1, gap // 2)
     return np.flatnonzero(is_chosen)
 
 
 def _inverse_transform(frame_logits: _Logits, num_selected: int) -> _Positions:
+    # float64: in float32 small scores behind many large ones would add nothing.
     mass = np.cumsum(sigmoid(frame_logits).astype(np.float64))
+    # Scores so small that all are 0 in float32: evenly spaced then.
     if mass[-1] <= 0:
         mass = np.arange(1, len(frame_logits) + 1, dtype=np.float64)
+    # The middles of K equal parts.
     quantiles = (np.arange(num_selected) + 0.5) / num_selected
     drawn = np.searchsorted(mass / mass[-1], quantiles).clip(max=len(frame_logits) - 1)
     is_chosen = np.zeros(len(frame_logits), np.bool_)

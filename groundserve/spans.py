@@ -69,11 +69,13 @@ def find_spans(
     check_span_options(span_threshold, span_gap_seconds)
     if not len(pts_seconds):
         return []
+    # (T,): when each frame gives way to the next.
     ends = np.append(pts_seconds[1:], max(duration_seconds, float(pts_seconds[-1])))
     spans: list[Span] = []
     for i in np.flatnonzero(frame_scores >= span_threshold):
         frame = Span(float(pts_seconds[i]), float(ends[i]), float(frame_scores[i]))
         if spans and frame.start_seconds - spans[-1].end_seconds <= span_gap_seconds:
+            # Frames next to each other have no gap, so a run becomes one span by the same rule.
             last = spans.pop()
             frame = Span(last.start_seconds, frame.end_seconds, max(last.score, frame.score))
         spans.append(frame)

@@ -34,6 +34,7 @@ def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(decoded, object_pairs_hook=unique, parse_constant=reject)
+    # It is a ValueError, which is caught below.
     except InvalidRequestError:
         raise
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -51,4 +52,5 @@ def shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):
         text = f"a {type(value).__name__}"
+    # An echo for the caller, who may have sent megabytes.
     return text if len(text) <= 60 else text[:57] + "..."

@@ -40,6 +40,7 @@ class TensorRTLibrary:
 
     def create_network(self, builder: Any) -> Any:
         """Return an empty network whose tensors have the types that the graph says."""
+        # 11 and `tensorrt_rtx` type every network strongly; 10 does where it is told to.
         flags = 0
         if self.name == "tensorrt" and int(self.version.split(".")[0]) < 11:
             flags = 1 << int(self.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)

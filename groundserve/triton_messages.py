@@ -75,6 +75,7 @@ def error_of_class(text: str) -> GroundserveError | None:
 def passing_failure(message: str) -> _Passing | None:
     """Return the error for a failure that passes by itself, None for any other."""
     for part, (kind, text) in _PASSES.items():
+        # Parts: the texts around them name models, regions and numbers.
         if part in message:
             return kind(text)
     return None

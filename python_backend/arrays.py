@@ -43,6 +43,8 @@ def concatenate(parts: Sequence[Array]) -> Array:
     """
     if len(parts) == 1:
         return parts[0]
+    # Parts of one chunk may have two homes: where NVDEC decoded one, and the CPU what NVDEC could
+    # not.
     devices = [part.device for part in parts if not isinstance(part, np.ndarray)]
     if not devices:
         return np.concatenate(parts)

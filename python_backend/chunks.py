@@ -49,11 +49,16 @@ def decoded_pixels(plan: FramePlan) -> int:
     that spans several chunks is decoded anew, up to its target, in each.
     """
     targets = plan.frame_indices
+    # (K,): ordinals of the key frames, as targets are ordinals.
     keys = np.flatnonzero(plan.index.is_key)
+    # (T,): which key frame each target is decoded from, -1 for none. "right": a key frame needs
+    # itself only.
     before = np.searchsorted(keys, targets, side="right") - 1
     # Where no key frame comes before, decoding starts where the file does.
     starts = np.where(before < 0, 0, keys[before]) if len(keys) else np.zeros_like(targets)
     chunks = np.arange(len(targets)) // CHUNK_FRAMES
+    # (T,): targets with the same start share one decode within a chunk, which runs to the last of
+    # them.
     is_last = np.append((np.diff(starts) != 0) | (np.diff(chunks) != 0), True)
     num_frames = int((targets - starts + 1)[is_last].sum())
     return num_frames * plan.index.width * plan.index.height
@@ -87,6 +92,11 @@ class ChunkRunner:
 
         After an error nothing new begins; what runs is waited for, and its result dropped.
 
+        Args:
+            video: Held open by a worker until this returns.
+            plan: Of this video.
+            model: Of the engine that encodes.
+
         Raises:
             InvalidRequestError: A frame does not decode.
             DeadlineExceededError: Time ran out.
@@ -107,6 +117,8 @@ class ChunkRunner:
                 decoders[decoder] = None
                 with self.watch.measure("encode"):
                     features = empty(shape, like=encoded) if features is None else features
+                    # Copied on: parts in a list and one concatenation would hold all features
+                    # twice.
                     features[start:end] = encoded  # type: ignore[assignment]  # of one home
                 self.meter.add("vision_passes")
                 self.meter.add("vision_frames", end - start)
@@ -127,6 +139,7 @@ class ChunkRunner:
             frame_indices[i : i + CHUNK_FRAMES] for i in range(0, len(frame_indices), CHUNK_FRAMES)
         ]
         with ThreadPoolExecutor(max_workers=1) as ahead:
+            # One worker, so chunks are cut in order: an open video takes one job at a time.
             pending = deque([ahead.submit(self._load, video, chunks[0])])
             for next_chunk in [*chunks[1:], None]:
                 self._wait_for_first(pending)
@@ -154,12 +167,14 @@ class ChunkRunner:
 
     def _wait_for_first(self, pending: deque[Future[T]]) -> None:
         while not pending[0].done():
+            # In turns: `wait_seconds` raises once time is up or the request was cancelled.
             wait([pending[0]], timeout=self.deadline.wait_seconds())
 
     def _load(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         parts: list[DecodedFrames] = []
         while len(chunk):
             parts.append(self._load_first(video, chunk))
+            # `cut` took as many as fit, always from the front.
             chunk = chunk[len(parts[-1].frames) :]
         decoders = dict.fromkeys(part.decoder for part in parts)
         return DecodedFrames(concatenate([part.frames for part in parts]), ", ".join(decoders))
@@ -167,6 +182,7 @@ class ChunkRunner:
     def _load_first(self, video: OpenVideo, chunk: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(chunk, max_bytes=self.max_segment_bytes)
+        # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
             if self.turn is not None:
                 with self.watch.measure("wait"):

@@ -78,9 +78,11 @@ def _move_around(model: nn.Module, layers: Iterable[nn.Module], *, device: str) 
     """Move all but the layers; let each layer fetch its weights when it begins."""
     travelling: set[int] = set()
     for layer in layers:
+        # Tensors hash by identity, so tied weights are one entry.
         home = {tensor: tensor.data for tensor in (*layer.parameters(), *layer.buffers())}
         travelling |= {id(tensor) for tensor in home}
 
+        # `home` as a default: a closure would see that of the last layer only.
         def fetch(*_: Any, home: dict[Tensor, Tensor] = home) -> None:
             for tensor, data in home.items():
                 tensor.data = data.to(device)
@@ -98,7 +100,9 @@ def _move_around(model: nn.Module, layers: Iterable[nn.Module], *, device: str) 
 
 def use_fused_attention(config: Any) -> None:
     """Make every layer that reads this transformers config call `_fused_attention`."""
+    # Registering a name again replaces it, so this may run once a model.
     AttentionInterface.register(FUSED_ATTENTION, _fused_attention)
+    # Layers look the name up at each call, so it also holds for those that exist already.
     config._attn_implementation = FUSED_ATTENTION
 
 
@@ -111,6 +115,7 @@ def compile_layers(layers: Iterable[nn.Module]) -> None:
 @contextmanager
 def fused_kernels() -> Iterator[None]:
     """Let `scaled_dot_product_attention` choose among fused kernels only, by `KERNEL_ORDER`."""
+    # Without set_priority the list only says what is allowed, and PyTorch chooses its own order.
     with sdpa_kernel(_KERNELS[KERNEL_ORDER], set_priority=True):
         yield
 
@@ -136,4 +141,6 @@ def _fused_attention(
     attended = F.scaled_dot_product_attention(
         query, key, value, scale=scaling, enable_gqa=groups > 1
     )
+    # (B, S, H, d) is what transformers' layers expect; None: attention weights, which no fused
+    # kernel gives.
     return attended.transpose(1, 2), None

@@ -134,6 +134,7 @@ class EngineDirectory:
                     scorer = TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
                 case "tensorrt_llm":
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
+            # Both scorers take embeddings; projector and table stand before them.
             return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=device)
 
     def open_tokenizer(self) -> QueryTokenizer:
@@ -167,7 +168,9 @@ class EngineDirectory:
         except ImportError as error:
             raise MissingExtraError("build", error.name or "torch") from error
 
+        # For the whole process: PyTorch knows no threads of a model alone.
         torch.set_num_threads(num_threads)
+        # As `engine_build` lays it out; without the folder the checkpoint's own copy is meant.
         tower = self.path / "vision_tower"
         return Checkpoint.open(
             self.path / "checkpoint", vision_tower=tower if tower.is_dir() else None

@@ -80,6 +80,7 @@ class FairShare:
                 f"{LIGHT_PIXELS_VARIABLE} must be a whole number above 0, got {text!r}"
             )
         directory = environment.get(SHARE_DIR_VARIABLE)
+        # With one instance nobody could be let past a costly video.
         if not directory or num_instances < 2:
             return None
         return cls(
@@ -109,6 +110,7 @@ class FairShare:
         if num_pixels <= self.light_pixels:
             yield None
             return
+        # No waiting for a seat: who waits would hold the instance that the seat is to keep free.
         seat = self._take("seat", self.num_seats)
         if seat is None:
             raise UnavailableError(
@@ -119,12 +121,15 @@ class FairShare:
         try:
             yield lambda: self._turn(deadline)
         finally:
+            # Closing the descriptor releases its lock.
             os.close(seat)
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
         while (turn := self._take("turn", self.num_turns)) is None:
             deadline.check()
+            # Asked again and again: a blocking flock could be left neither at the deadline nor on
+            # cancellation.
             time.sleep(_POLL_SECONDS)
         try:
             yield
@@ -134,9 +139,12 @@ class FairShare:
     def _take(self, kind: str, number: int) -> int | None:
         """Return the descriptor that holds a free lock of this kind, None where all are taken."""
         for i in range(number):
+            # O_NOFOLLOW: no link may lead a lock to another file.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(self.directory / f"{kind}-{i}", flags, 0o600)
             try:
+                # The lock belongs to the open file, so a second `open` in this process competes for
+                # it like any other.
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(fd)

@@ -93,12 +93,14 @@ class FeatureExtractor:
             DeadlineExceededError: Time ran out.
             UnavailableError: A worker process died, or the server works on enough costly videos.
         """
+        # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
         watch = Stopwatch()
         runner = ChunkRunner(
             decode=decode,
             encode=encode,
             num_encodes=self.num_encodes,
+            # What a decoder's address space is made for: see `groundserve.media._memory`.
             max_segment_bytes=self.limits.max_upload_bytes,
             watch=watch,
             meter=self.meter,
@@ -157,6 +159,7 @@ class FeatureExtractor:
     def _open(
         self, source: VideoSource, watch: Stopwatch, deadline: Deadline
     ) -> Iterator[OpenVideo]:
+        # Only opening is booked as "probe", the block that uses the video is not.
         with ExitStack() as stack:
             with watch.measure("probe"), count_deaths(self.meter):
                 video = stack.enter_context(self.workers.open(source, deadline=deadline))

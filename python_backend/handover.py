@@ -41,6 +41,7 @@ def offered(data: NDArray[np.uint8]) -> Iterator[str]:
     try:
         view = np.ascontiguousarray(data).data
         while view:
+            # Linux writes 2 GiB at most in one call.
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         yield f"{os.getpid()}/{fd}/{secret}"
@@ -56,10 +57,13 @@ def take(reference: str) -> NDArray[np.uint8]:
         OSError: The process has no file descriptor left.
     """
     match = _REFERENCE.fullmatch(reference)
+    # One answer for all that is wrong, so that nobody can probe for processes and descriptors.
     fd = _open(*match.groups()) if match else None
     if fd is None:
         raise InvalidRequestError("the reference must name memory that this server offers")
     try:
+        # The mapping keeps the memory after the descriptor is closed, here and at the giver's. It
+        # is sealed, so it cannot change or shrink under the reader (SIGBUS).
         return np.frombuffer(mmap.mmap(fd, 0, prot=mmap.PROT_READ), np.uint8)
     finally:
         os.close(fd)
@@ -67,6 +71,7 @@ def take(reference: str) -> NDArray[np.uint8]:
 
 def _open(pid: str, descriptor: str, secret: str) -> int | None:
     path = f"/proc/{pid}/fd/{descriptor}"
+    # What the kernel shows for such memory, which never had a name in a file system.
     name = f"/memfd:{_memory_name(secret)} (deleted)"
     try:
         if os.readlink(path) != name:  # opening another kind of file could have an effect

@@ -46,6 +46,7 @@ class Counts:
 
     def __getitem__(self, name: CounterName) -> int:
         """Return one count, 0 where nothing happened yet."""
+        # A read of one entry needs no lock; only += does, which reads and then writes.
         return self._counts[name]
 
     def add(self, name: CounterName, amount: int = 1) -> None:
@@ -63,6 +64,7 @@ def count_deaths(meter: Meter) -> Iterator[None]:
     """Count a worker process that dies inside the block, which must call nothing else."""
     try:
         yield
+    # What a worker's death is to its caller: see `WorkerProcess.call`.
     except UnavailableError:
         meter.add("worker_deaths")
         raise

@@ -29,14 +29,17 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
+    # Used by the parallel execution mode alone, which is not asked for.
     options.inter_op_num_threads = 1
     # Waiting threads that spin take the cores from the other models of the ensemble.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Errors only; 2, the default, warns.
     options.log_severity_level = 3
     # Chunks and questions vary in size; an arena would keep the largest of everything.
     options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's errors are classes of its C++ module without a public base.
     except Exception as error:
         raise EngineMismatchError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}; "

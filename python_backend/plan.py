@@ -37,6 +37,12 @@ class FramePlan:
     ) -> FramePlan:
         """Sample the frames.
 
+        Args:
+            index: Of the whole video.
+            options: `num_frames`, sampling and seeking; the selector is not used here.
+            model: Of the engine that encodes.
+            limits: Ceilings on T.
+
         Raises:
             InvalidRequestError: The sampling rule refuses this video's rate, or `num_frames` gives
                 more frames than the checkpoint's budget has visual tokens.
@@ -54,12 +60,14 @@ class FramePlan:
             frame_indices, shift_seconds = snap_to_keyframes(
                 frame_indices, index.is_key, index.pts_seconds
             )
+        # Each frame needs one token at least; `grid_side` has no grid smaller than 1.
         if len(frame_indices) > model.vision_token_num:
             raise InvalidRequestError(
                 f"num_frames must be at most {model.vision_token_num}, this checkpoint's budget of "
                 f"visual tokens, for a video that gives {len(frame_indices)} frames; got "
                 f"{num_frames}. Without num_frames, as many are taken as fit"
             )
+        # After snapping, which may leave fewer frames: g follows from the T that is scored.
         grid = grid_side(
             len(frame_indices), vision_token_num=model.vision_token_num, side=model.side
         )

@@ -50,4 +50,5 @@ def select_for_questions(
         selected.append(
             select_frames(row, frame_indices, num_selected=options.top_k, selector=options.selector)
         )
+    # Each row has min(K, T) entries, so they stack to (Q, K').
     return Selection(frame_scores=sigmoid(frame_logits), selected_frames=np.stack(selected))

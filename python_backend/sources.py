@@ -94,6 +94,7 @@ def file_path(uri: str) -> bytes:
         raise UnsupportedError(
             "VIDEO_URI must be a file: URI; this server fetches nothing over http(s)"
         )
+    # "file://host/path" would be another machine's file.
     is_plain = parts.netloc in ("", "localhost") and not parts.query and not parts.fragment
     if parts.scheme != "file" or not is_plain or not path.startswith(b"/") or b"\0" in path:
         raise InvalidRequestError("VIDEO_URI must be of the form file:///absolute/path")
@@ -124,6 +125,8 @@ def _open_file(path: bytes, allowed_roots: Sequence[AllowedRoot], limits: Limits
     """
     for root in allowed_roots:
         for name in root.names:
+            # The name the caller used may be the operator's link; what is opened is below the
+            # root's real place.
             if rest := _below(name, path):
                 return VideoSource.from_fd(
                     _open_below(os.path.join(root.path, rest), allowed_roots), limits=limits
@@ -133,6 +136,7 @@ def _open_file(path: bytes, allowed_roots: Sequence[AllowedRoot], limits: Limits
 
 def _below(folder: bytes, path: bytes) -> bytes | None:
     """Return the rest of a path behind a folder; None for others, also for those with dots."""
+    # By parts, not by text: /videos2 is not below /videos.
     outer, inner = _parts(folder), _parts(path)
     if b".." in inner or inner[: len(outer)] != outer or len(inner) == len(outer):
         return None
@@ -150,12 +154,16 @@ def _open_below(path: bytes, allowed_roots: Sequence[AllowedRoot]) -> int:
     was found cannot be exchanged any more: its place and kind are looked at, and it is opened.
     """
     try:
+        # Links in `path` are followed, which is why the place where they end is looked at.
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             itself = b"/proc/self/fd/%d" % found
+            # The kernel's own name of what was found, without links.
             place = os.readlink(itself)
             is_file = stat.S_ISREG(os.fstat(found).st_mode)
             if is_file and any(root.holds(place) for root in allowed_roots):
+                # Through /proc, not through the path: this is the file that was looked at, whatever
+                # the path names by now.
                 return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(found)

@@ -31,12 +31,14 @@ class Stopwatch:
         """Book the time the block takes, also when it raises."""
         with self._lock:
             self._num_running[name] += 1
+            # From the first of the blocks that run at once ...
             self._running_since.setdefault(name, time.perf_counter())
         try:
             yield
         finally:
             with self._lock:
                 self._num_running[name] -= 1
+                # ... to the end of the last.
                 if not self._num_running[name]:
                     self._add(name, self._running_since.pop(name))
 

@@ -42,9 +42,11 @@ class PlanRunner:
         target.check_gpu()
         self._device = device
         self._trt = library.module
+        # Kept: the runtime and the engine write to it for as long as they live.
         self._log = library.module.Logger(library.module.Logger.WARNING)
         self._engine = self._deserialize(path, library.name)
         context = library.create_context(self._engine)
+        # TensorRT returns None and logs why, it does not raise.
         if context is None:
             raise UnavailableError(
                 f"the GPU has no room for the scratch memory of {path.name}; free some of it"
@@ -68,6 +70,7 @@ class PlanRunner:
 
     def max_shape(self, name: str) -> tuple[int, ...]:
         """Return the largest shape of an input."""
+        # (smallest, optimal, largest) of the one profile that our plans have.
         return tuple(self._engine.get_tensor_profile_shape(name, 0)[2])
 
     def dtype(self, name: str) -> torch.dtype:
@@ -92,11 +95,14 @@ class PlanRunner:
         import torch
 
         self._check(inputs)
+        # Shapes, addresses and the enqueued run belong together, and the context has one set of
+        # them.
         with self._lock:
             for name, tensor in inputs.items():
                 if not self._context.set_input_shape(name, tuple(tensor.shape)):
                     raise self._refused(f"did not take {name} of shape {tuple(tensor.shape)}")
                 self._set_address(name, tensor)
+            # Output shapes are known only now that the input shapes are set.
             outputs = {
                 name: torch.empty(
                     tuple(self._context.get_tensor_shape(name)),
@@ -124,6 +130,7 @@ class PlanRunner:
 
     def _enqueue(self) -> bool:
         if self._stream is None:
+            # Under a test's library there is no CUDA and no stream.
             return bool(self._context.execute_async_v3(0))
         import torch
 

@@ -29,6 +29,7 @@ def warm_up_grounder(grounder: Grounder, model: ModelSpec) -> None:
     """Score the default number of frames for a question of usual length."""
     num_frames, grid = _default_video(model)
     features = np.zeros((num_frames, grid**2, model.vision_hidden_size), np.float32)
+    # The checkpoint's maximum may leave less room for text beside the visual tokens.
     room = (model.max_tokens or num_frames * grid**2 + _NUM_TEXT_TOKENS) - num_frames * grid**2
     text_ids = np.full(min(_NUM_TEXT_TOKENS, max(1, room)), model.pad_token_id, np.int64)
     grounder.ground(features, text_ids)

@@ -19,6 +19,7 @@ REFERENCE_MODEL = ModelSpec(
     vision_hidden_size=1152,
     vision_token_num=16_384,
     max_tokens=20_480,
+    # "!", which training leaves behind as padding: see `Checkpoint.load_tokenizer`.
     pad_token_id=0,
 )
 

@@ -76,6 +76,7 @@ def _set_warmup(config: ModelConfig, inputs: tuple[TensorSpec, ...], warmup: War
 def _set_steps(config: ModelConfig, steps: tuple[TritonModelSpec, ...]) -> None:
     config.platform = "ensemble"
     for step in steps:
+        # -1: the latest version, of which there is one.
         added = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
         added.input_map.update({tensor.name: tensor.name for tensor in step.inputs})
         added.output_map.update({tensor.name: tensor.name for tensor in step.outputs})
@@ -86,6 +87,7 @@ def _set_dynamic_batching(config: ModelConfig, spec: DynamicBatchingSpec) -> Non
     batching.max_queue_delay_microseconds = spec.max_queue_delay_microseconds
     if spec.default_queue_policy is not None:
         policy = batching.default_queue_policy
+        # The other choice, DELAY, would run the request after its time-out all the same.
         policy.timeout_action = policy.REJECT
         policy.max_queue_size = spec.default_queue_policy.max_queue_size
         policy.default_timeout_microseconds = spec.default_queue_policy.default_timeout_microseconds

@@ -15,6 +15,7 @@ from engine_build.triton.specs import (
 from groundserve.errors import InvalidRequestError
 from groundserve.manifest import VISION_PLAN_NAME, ModelSpec
 
+# Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
 

@@ -1,7 +1,7 @@
 """The Triton models that serve video scoring, in Triton's own words.
 
 T sampled frames, n frames of one chunk, S image side, g grid side, s patches a side, D_v feature
-width, Q questions, K' selected frames. See design.md 3.2 for the contract between the models.
+width, Q questions, K' selected frames. docs/architecture.md follows a request through the models.
 
 QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
 decoded, where `grounding` alone would find it after a whole decode. `video_features` may be called

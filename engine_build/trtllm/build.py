@@ -97,6 +97,7 @@ def check_builder() -> str:
     Raises:
         UnsupportedError: It is not installed, or belongs to another release.
     """
+    # By the package's version and the program on PATH: either may be another installation's.
     program = shutil.which(_PROGRAM)
     try:
         version = importlib.metadata.version("tensorrt_llm")
@@ -200,6 +201,7 @@ def _wait(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # What the builder and its libraries print is of no certain encoding.
         errors="replace",
         check=False,
         env={**MPI_ENVIRONMENT, **os.environ, "TLLM_LOG_LEVEL": "INFO"},

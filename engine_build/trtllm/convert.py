@@ -63,6 +63,7 @@ def convert_checkpoint(
     """
     weights = checkpoint.load_grounding(dtype=torch_dtype(precision)).state_dict()
     converted = _read_head(checkpoint.directory)
+    # pop: parts are let go of as they are joined, so no second decoder is held.
     converted["transformer.ln_f.weight"] = weights.pop("decoder.norm.weight")
     for layer in range(checkpoint.config.num_hidden_layers):
         ours, theirs = f"decoder.layers.{layer}.", f"transformer.layers.{layer}."

@@ -76,6 +76,7 @@ class EngineLimits:
         """
         max_input_len = _max_input_len(config)
         bound = largest_num_tokens(config)
+        # `max_input_len` at least: a model whose longest request passes the bound is refused below.
         if max_num_tokens is None:
             max_num_tokens = max(
                 max_input_len, min(_DEFAULT_SEQUENCES_A_PASS * max_input_len, bound)

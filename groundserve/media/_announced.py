@@ -27,10 +27,15 @@ _OPEN_BYTES_A_FRAME = 128
 def open_announced(file: memoryview, num_frames: int) -> InputContainer:
     """Open a segment that is to hold so many frames; see `open_segment`.
 
+    Args:
+        file: uint8 (B,): the whole file.
+        num_frames: Frames that its description announces.
+
     Raises:
         MediaError: It has fewer bytes than frames.
         MemoryError: Its index takes more memory than so many frames need.
     """
+    # A packet with data takes a byte at least, so this is known before FFmpeg sees the header.
     if num_frames > len(file):
         raise _other_frames(num_frames)
     copy = io.BytesIO(file)  # as large as the file, which has no share in what opening may take
@@ -55,8 +60,11 @@ def read_announced(
     packets: list[Packet[VideoStream]] = []
     num_found = 0
     for packet in read_packets(container, stream):
+        # A hidden packet gives no frame, so the description does not count it.
         num_found += not is_hidden_packet(packet)
+        # The index may name the same bytes for many packets, and each packet is a copy of its own.
         num_bytes -= packet.size
+        # Not only at the end: the list of packets is itself what must not grow without bound.
         if num_found > num_frames or num_bytes < 0:
             break
         packets.append(packet)

@@ -26,5 +26,6 @@ class WorkerConfig:
     @classmethod
     def from_json(cls, text: str) -> WorkerConfig:
         """Read `to_json`'s text."""
+        # No checks: the text comes from `to_json` in the process that starts this one.
         fields = json.loads(text)
         return cls(**fields | {"limits": Limits(**fields["limits"])})

@@ -15,7 +15,11 @@ from groundserve.limits import Limits
 from groundserve.media._file import CountedFile
 from groundserve.media._memory import max_coded_pixels
 
+# FFmpeg's names. One demuxer goes by several, "mov,mp4,m4a,3gp,3g2,mj2", and is let in by any of
+# them. Not here are those that read other files than their own: playlists, concat scripts, image
+# sequences.
 DEMUXERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts")
+# "av1" is FFmpeg's own decoder, which works with hardware only; on a CPU libdav1d does it.
 DECODERS = (
     "av1",
     "h264",
@@ -30,6 +34,7 @@ DECODERS = (
 )
 _OPTIONS = {
     "format_whitelist": ",".join(DEMUXERS),
+    # What a demuxer may open by itself: nothing on the network. The video comes through `file`.
     "protocol_whitelist": "file",
     "codec_whitelist": ",".join(DECODERS),
     # Timestamps of frames that the container gives decoding times only (AVI).
@@ -51,6 +56,7 @@ def open_container(file: CountedFile | BinaryIO, limits: Limits) -> InputContain
         "r",
         options=decoder_options(limits),
         container_options=_OPTIONS,
+        # A title that is not UTF-8 is no reason to refuse a video: nobody here reads it.
         metadata_errors="replace",
         buffer_size=_BUFFER_BYTES,
     )
@@ -81,6 +87,7 @@ def select_video_stream(container: InputContainer) -> VideoStream:
     check_codec(selected)
     for stream in container.streams:
         if stream is not selected:
+            # Their packets then end in the demuxer, before anything is made of them.
             stream.discard = Discard.all
     return selected
 
@@ -92,6 +99,8 @@ def is_cover_picture(stream: VideoStream) -> bool:
 
 def check_codec(stream: VideoStream) -> None:
     """Raise MediaError when the stream's decoder is not white-listed; PyAV asks nobody."""
+    # `codec_whitelist` is for the decoders that FFmpeg opens when it probes. The one that decodes
+    # is opened by PyAV, without a list.
     decoder = stream.codec_context.name if stream.codec_context else "unknown"
     if decoder not in DECODERS:
         raise MediaError(
@@ -112,6 +121,7 @@ def check_codec_size(codec: VideoCodecContext, limits: Limits) -> None:
     """Raise MediaError when what a decoder has read last is too large, as shown or as coded."""
     if codec.width:  # else it has read no size
         check_size(codec.width, codec.height, limits)
+    # Codecs work on whole blocks and crop: what memory is taken for is larger than what is shown.
     if codec.coded_width * codec.coded_height > max_coded_pixels(limits):
         check_size(codec.coded_width, codec.coded_height, limits)
 

@@ -47,10 +47,12 @@ def cut_segments(
         MediaError: The packets cannot be read again, or not be stored.
     """
     table = reader.table
+    # Ordinals count frames as they are shown, positions count packets as they are decoded.
     cuts = plan_cuts(table, table.frame_positions[frame_indices])
     files: list[bytes] = []
     for cut in cuts:
         file = _copy(reader, cut)
+        # The first file is kept whatever its size, else asking for the rest would never get on.
         if files and max_bytes is not None and sum(map(len, files)) + len(file) > max_bytes:
             break
         files.append(file)
@@ -58,12 +60,19 @@ def cut_segments(
     return Segments.concatenate(
         files,
         [cut.local_frames for cut in cuts],
+        # One decoded frame stands for all segments, so the others are not decoded here.
         stream=reader.appearance(files[0]).to_stream(tuple(cut.num_frames for cut in cuts)),
     )
 
 
 def plan_cuts(table: PacketTable, targets: NDArray[np.int64]) -> list[Cut]:
-    """Group targets, given as positions in presentation order, by the packet to start at."""
+    """Group targets, given as positions in presentation order, by the packet to start at.
+
+    Args:
+        table: All packets of the video.
+        targets: int64 (m,), positions in decode order of the targets, which are given in
+            presentation order.
+    """
     starts = [_start_position(table, int(target)) for target in targets]
     return [
         _plan_cut(table, start, np.array([target for _, target in group]))
@@ -79,6 +88,7 @@ def _start_position(table: PacketTable, target: int) -> int:
     """
     keys = np.flatnonzero(table.is_key[: target + 1])
     usable = keys[table.pts[keys] <= table.pts[target]]
+    # 0: the first packet, key or not.
     return int(usable[-1]) if len(usable) else 0
 
 
@@ -89,9 +99,12 @@ def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut
         # targets, and then decoded as far as they would be with the whole file.
         positions = positions[table.pts[positions] >= table.pts[start]]
     # Packets marked discard stay: others refer to them (a key packet before an edit's start).
+    # (k,): positions again, sorted by when they are shown.
     in_time_order = positions[np.argsort(table.pts[positions], kind="stable")]
     comes_out = ~table.is_hidden[in_time_order]
     ranks = np.empty(len(positions), np.int64)
+    # An exclusive sum in time order, the frames shown before each packet's, put back in decode
+    # order. A hidden packet gets the rank of the frame that follows it.
     ranks[np.searchsorted(positions, in_time_order)] = np.cumsum(comes_out) - comes_out
     local_frames = ranks[np.searchsorted(positions, targets)].astype(np.int32)
     return Cut(
@@ -104,5 +117,6 @@ def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut
 
 def _copy(reader: PacketReader, cut: Cut) -> bytes:
     packets = reader.read(int(cut.positions[0]), int(cut.positions[-1]) + 1)
+    # Read as one run, for the reader goes forward only; leading pictures are dropped afterwards.
     kept = [packets[position - cut.positions[0]] for position in cut.positions]
     return write_segment(kept, cut.ranks, reader.stream)

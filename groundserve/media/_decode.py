@@ -34,18 +34,27 @@ def decode_segments(
 ) -> NDArray[np.uint8]:
     """Decode, rotate as the file asks, and resize with Pillow's bicubic filter.
 
+    Args:
+        segments: n files with m targets, all of one video.
+        image_size: Side S to resize to; None leaves frames as they are, which must then have one
+            size.
+        num_threads: Threads of a decoder.
+        limits: Ceilings on a frame's size.
+
     Returns:
         uint8 (m, S, S, 3) RGB in the order of the targets, S = `image_size`; (m, H, W, 3) as
         decoded when it is None.
 
     Raises:
         MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
-            frame's pixels then. Damage that the codec conceals within a frame is not an error.
+            frame's pixels then. Damage that the codec conceals within a frame is not an error. Or
+            a frame is past the limits, or frames differ in size and are not resized.
     """
     frames: NDArray[np.uint8] | None = None
     missing = set(range(segments.num_frames))
     for target, frame in _decode_targets(segments, num_threads, limits):
         pixels = to_rgb(frame) if image_size is None else resize(to_rgb(frame), image_size)
+        # Only a decoded frame tells H and W for certain, rotation included.
         if frames is None:
             frames = np.empty((segments.num_frames, *pixels.shape), np.uint8)
         if pixels.shape != frames.shape[1:]:
@@ -69,6 +78,7 @@ def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 def quarter_turns(frame: VideoFrame) -> int:
     """Return the counterclockwise turns by 90 degrees that show the frame upright, 0 to 3."""
+    # The file may ask for any angle; the nearest quarter turn is taken.
     return round(frame.rotation / 90) % 4
 
 
@@ -83,21 +93,30 @@ def decode_all(
 ) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the decoder gets.
 
+    Args:
+        stream: An open segment's video; its decoder is used up.
+        packets: All that hold data, in decode order.
+        limits: Ceilings on a frame's size.
+
     Raises:
         MediaError: A frame is past the limits on its size, also one that does not come out.
     """
     codec = stream.codec_context
     codec.options = decoder_options(limits)
     try:
+        # None drains the decoder: frames that it holds back for reordering, or in its threads.
         for packet in (*packets, None):
             for frame in stream.decode(packet):
                 check_codec_size(codec, limits)
+                # Each frame, not the first alone: a stream may change its size at any key frame.
                 check_size(frame.width, frame.height, limits)
                 yield frame
+    # PyAV's MemoryError is an FFmpegError too, and no sign of damage: the worker words it.
     except MemoryError:
         raise
     except av.FFmpegError as error:
         check_codec_size(codec, limits)
+        # Any other damage ends the frames here: `decode_segments` finds the target that is missing.
         if error.errno in _SIZE_REFUSALS:
             raise MediaError(
                 "a frame of the video is damaged, or too large: at most "
@@ -116,6 +135,7 @@ def _decode_targets(
     ):
         with open_announced(file, num_frames) as container:
             stream = select_video_stream(container)
+            # Whole frames and slices side by side; PyAV's own default is slices only.
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = num_threads
             packets = read_announced(container, stream, num_frames=num_frames, num_bytes=len(file))
@@ -131,8 +151,11 @@ def _decode_ranks(
     limits: Limits,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
+    # The muxer chose the unit of the times (Matroska's is 1 ms); their order is the rank.
     shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
-    wanted = {shown[rank]: i for i, rank in enumerate(local_frames) if rank < len(shown)}
+    # Every rank is there: `Segments` and `read_announced` have compared both sides with the frames
+    # announced.
+    wanted = {shown[rank]: i for i, rank in enumerate(local_frames)}
     for frame in decode_all(stream, packets, limits):
         number = wanted.pop(frame.pts, None)
         if number is not None:

@@ -34,6 +34,11 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
 
     Where nothing decodes, what probing the video found is returned: asking for a frame will fail.
 
+    Args:
+        file: The segment, as `write_segment` made it.
+        video: The stream it was cut out of, as probing found it.
+        limits: Ceilings on a frame's size.
+
     Raises:
         MediaError: The frame's size is past a limit.
     """
@@ -41,7 +46,9 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> Appeara
         stream = select_video_stream(container)
         # One thread gives a frame as soon as it can; several would first fill their queue.
         stream.codec_context.thread_type = "NONE"
+        # All packets go in, the decoder takes as many as it needs for one frame.
         frame = next(decode_all(stream, list(read_packets(container, stream)), limits), None)
+        # From the whole file, which FFmpeg has probed; a segment is opened without probing.
         codec = video.codec_context
         codec_name = codec.codec.canonical_name
         if frame is None:

@@ -36,6 +36,8 @@ class CountedFile:
         Raises:
             MediaError: More than `MAX_BYTES_WITHOUT_PACKET` since the count was restarted.
         """
+        # A descriptor that was sent over a socket shares its offset with the sender's; pread leaves
+        # that alone.
         data = os.pread(self._fd, size, self._offset)
         self._offset += len(data)
         self._count += len(data)
@@ -48,6 +50,7 @@ class CountedFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to an offset and return it."""
+        # SEEK_SET, and whatever else, counts from 0.
         start = {os.SEEK_CUR: self._offset, os.SEEK_END: os.fstat(self._fd).st_size}
         self._offset = start.get(whence, 0) + offset
         return self._offset

@@ -23,6 +23,7 @@ _BYTES_PER_PIXEL = 3
 
 def max_coded_pixels(limits: Limits) -> int:
     """Return the pixels of the largest picture let in, both sides rounded up to whole blocks."""
+    # (w + 63)(h + 63) = w h + 63 (w + h) + 63^2, where w + h is at most twice the longest side.
     return limits.max_frame_pixels + 2 * _BLOCK_PIXELS * limits.max_side_pixels
 
 

@@ -16,6 +16,7 @@ from groundserve.errors import MediaError
 from groundserve.media._container import open_segment
 from groundserve.media._packets import read_packets
 
+# FFmpeg's canonical codec names, which are the same for every decoder of a codec.
 _MP4_CODECS = {"av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp9"}
 _FRAME_SECONDS = Fraction(1, 25)
 """Every frame of a segment lasts this long: only the order of the frames is meant."""
@@ -29,11 +30,17 @@ def write_segment(
     MP4, or Matroska for codecs that MP4 cannot hold (VP8). Rotation goes along with the stream's
     parameters. There is no edit list, so no frame is hidden. The packets are changed.
 
+    Args:
+        packets: k packets in decode order; they are changed.
+        ranks: int64 (k,): the place of each packet's frame in presentation order.
+        template: The stream that they were read from.
+
     Raises:
         MediaError: The muxer does not store these packets as they are.
     """
     codec_name = template.codec_context.codec.canonical_name
     format_name = "mp4" if codec_name in _MP4_CODECS else "matroska"
+    # FFmpeg would write one where the first frame is not at time 0, as `delay` makes it.
     options = {"use_editlist": "0"} if format_name == "mp4" else {}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format_name, container_options=options) as container:
@@ -44,10 +51,13 @@ def write_segment(
         delay = int(np.max(np.arange(len(ranks)) - ranks))
         for position, (packet, rank) in enumerate(zip(packets, ranks, strict=True)):
             packet.stream = stream
+            # The muxer may choose another unit for the file; PyAV converts from this one.
             packet.time_base = _FRAME_SECONDS
             packet.dts, packet.pts, packet.duration = position, int(rank) + delay, 1
             container.mux_one(packet)
     data = buffer.getvalue()
+    # What counts is what is read back: an edit list, for instance, would hide frames, and the ranks
+    # of the others would be wrong.
     _check_written(data, len(packets))
     return data
 

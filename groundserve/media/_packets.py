@@ -47,11 +47,13 @@ class PacketTable:
 
     def find(self, packet: Packet[VideoStream]) -> int | None:
         """Return the position of a packet, known by its time and size, None if that is not one."""
+        # With several such packets nobody knows which it is; the reader then starts over.
         matches = np.flatnonzero((self.pts == packet.pts) & (self.sizes == packet.size))
         return int(matches[0]) if len(matches) == 1 else None
 
     def matches(self, position: int, packet: Packet[VideoStream]) -> bool:
         """Whether a packet is the one listed there. Decoding times may differ after a seek."""
+        # Not `dts`, which some demuxers make up as they go.
         return bool(self.pts[position] == packet.pts and self.sizes[position] == packet.size)
 
 
@@ -62,6 +64,8 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
 
 def is_hidden_packet(packet: Packet[VideoStream]) -> bool:
     """Whether a packet is only a reference for others: VP8 clears a bit of its first byte then."""
+    # RFC 6386, section 9.1: bit 4 of the first byte is show_frame. VP9 and AV1 pack a frame that is
+    # not shown together with one that is, so there a packet always gives a frame.
     is_vp8 = packet.stream.codec_context.name == "vp8"
     return is_vp8 and not memoryview(packet)[0] & 0x10
 
@@ -80,16 +84,19 @@ def list_packets(
         MediaError: A packet has no time, one lies past `max_duration_seconds`, or there are more
             than `MAX_FRAMES_PER_SECOND` over that time.
     """
+    # 3 x 8 and 3 x 1 bytes a packet; a list's integers would take 28 bytes and more, each.
     pts, dts, sizes = array("q"), array("q"), array("q")
     is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
     time_base = _time_base(stream)
     start = stream.start_time
+    # One more than allowed, for `check_count` to see that there are too many.
     for packet in islice(packets, _max_packets(limits) + 1):
         if packet.pts is None:
             raise MediaError(
                 f"frame {len(pts)} of the file (in decode order) has no presentation time; "
                 "remux or re-encode it, for instance to MP4"
             )
+        # Streams without a start time begin with their first packet.
         start = packet.pts if start is None else start
         check_duration(float((packet.pts - start) * time_base), limits)
         pts.append(packet.pts)
@@ -119,15 +126,18 @@ def describe(container: InputContainer, stream: VideoStream, table: PacketTable)
     positions = table.frame_positions
     if not len(positions):
         raise MediaError("the video has no frames")
+    # (N,) in stream units, sorted, so equal times are neighbors.
     pts = table.pts[positions]
     if repeats := int(np.count_nonzero(np.diff(pts) == 0)):
         raise MediaError(
             f"{repeats} frames have the presentation time of another, so their order is not known; "
             "re-encode the video with a constant frame rate"
         )
+    # Sorted by now: the earliest frame's, not the first packet's.
     start = int(pts[0]) if stream.start_time is None else stream.start_time
     return VideoIndex(
         average_fps=_average_fps(stream),
+        # Subtracted as integers: exact, however late on the clock the stream begins.
         pts_seconds=(pts - start) * float(_time_base(stream)),
         is_key=table.is_key[positions],
         width=stream.codec_context.width,

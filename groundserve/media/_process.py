@@ -24,6 +24,8 @@ from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
 
+# A worker answers with these two only: what else goes wrong with a video it words as MediaError,
+# and what goes wrong with itself ends it.
 _ERRORS: dict[str, type[GroundserveError]] = {
     error.__name__: error for error in (InvalidRequestError, MediaError)
 }
@@ -37,6 +39,8 @@ class WorkerProcess:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
+        # Guards the three fields below and is held for moments. `_call_lock` is held through a
+        # whole call, so `close` must be able to kill the worker without it.
         self._lock = threading.Lock()
         self._call_lock = threading.Lock()
         self._is_closed = False
@@ -65,6 +69,13 @@ class WorkerProcess:
     ) -> Message:
         """Have the worker do a job.
 
+        Args:
+            job: Name of one of the worker's jobs.
+            deadline: When the worker is killed.
+            fd: Descriptor that goes along; it stays the caller's.
+            arrays: Arguments that are arrays.
+            fields: Arguments that JSON can hold.
+
         Raises:
             MediaError, InvalidRequestError: The worker's answer.
             DeadlineExceededError: No answer in time; the worker was killed.
@@ -72,12 +83,14 @@ class WorkerProcess:
             UnavailableError: The worker died or cannot be started, or this place is closed.
         """
         deadline.check()
+        # The worker does not watch the time; it turns `seconds` into a limit on its processor time.
         fields |= {"job": job, "seconds": deadline.remaining_seconds()}
         message = Message(fields=fields, arrays=arrays or {})
         with self._call_lock:
             try:
                 answer = self._exchange(message, fd, deadline)
             except RequestCancelledError:
+                # FFmpeg cannot be interrupted amid a call, so the process is given up with its job.
                 self._end()
                 raise
             except DeadlineExceededError:
@@ -100,6 +113,8 @@ class WorkerProcess:
         """Send and receive, with one fresh worker more where the first died before the job."""
         try:
             return self._exchange_once(message, fd, deadline)
+        # Only a job that was not read is sent again: one that was begun may be what killed the
+        # worker, and would kill the next.
         except NotReceivedError:
             self._end()
             return self._exchange_once(message, fd, deadline)
@@ -107,6 +122,7 @@ class WorkerProcess:
     def _exchange_once(self, message: Message, fd: int | None, deadline: Deadline) -> Message:
         channel = self._connect()
         channel.send(message, fd, deadline=deadline)
+        # No honest answer is larger than all the worker could hold.
         return channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
 
     def close(self) -> None:
@@ -129,6 +145,8 @@ class WorkerProcess:
         with self._lock:
             if self._is_closed:
                 raise UnavailableError("the decoder processes are closed")
+            # Killed between two jobs, for instance when memory ran out: noticed before anything is
+            # sent.
             if self._process is not None and self._process.poll() is not None:
                 self._kill()
             if self._channel is None:
@@ -151,13 +169,18 @@ class WorkerProcess:
 
 
 def _start(config: WorkerConfig) -> tuple[subprocess.Popen[bytes], Channel]:
+    # Closed here once the child has it: while a copy of `theirs` is open, the worker's death gives
+    # no end of file on `ours`.
     ours, theirs = socket.socketpair()
+    # -P: modules come from PYTHONPATH below, never from the folder it is started in.
     command = [sys.executable, "-P", "-m", "groundserve.media._worker"]
     with theirs:
         try:
             process = subprocess.Popen(
                 [*command, str(theirs.fileno()), config.to_json()],
                 pass_fds=[theirs.fileno()],
+                # Ctrl-C in a terminal is for the process that started it, which ends its workers
+                # itself.
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -48,6 +48,7 @@ class PacketReader:
         self._appearance: Appearance | None = None
         self._open()
         try:
+            # The header's word, to refuse early; what counts is found by listing the packets.
             check_duration(announced_seconds(self.stream), limits)
             check_count(self.stream.frames, limits)
             self.table = list_packets(self._packets(), self.stream, limits)
@@ -59,15 +60,21 @@ class PacketReader:
     def read(self, first: int, stop: int) -> list[Packet[VideoStream]]:
         """Return the packets at positions first..stop-1, seeking where the container allows it.
 
+        Args:
+            first: Position of the first packet, in decode order.
+            stop: Position behind the last one.
+
         Raises:
             MediaError: Reading a second time gives other packets than the first.
         """
         # FFmpeg seeks to key packets; looking for one in an index without any is quadratic.
         if self.table.is_key[first]:
+            # Some demuxers index by presentation time (Matroska), some by decoding time (MOV, AVI).
             for timestamp in (self.table.pts[first], self.table.dts[first]):
                 packets = self._read_after_seek(int(timestamp), first, stop)
                 if packets is not None:
                     return packets
+        # Seeking led elsewhere: read from the start, the way the list itself was made.
         self.close()
         self._open()
         packets = self._take(self._packets(), 0, first, stop)
@@ -107,6 +114,8 @@ class PacketReader:
         self, timestamp: int, first: int, stop: int
     ) -> list[Packet[VideoStream]] | None:
         try:
+            # Where this lands is the demuxer's choice, so the packet found there tells the
+            # position.
             self.container.seek(timestamp, stream=self.stream)
         except av.FFmpegError:
             return None
@@ -122,6 +131,7 @@ class PacketReader:
     ) -> list[Packet[VideoStream]] | None:
         """Collect first..stop-1 of packets that start at `position`; None if they do not match."""
         taken = []
+        # The range comes first: at its end zip takes no further packet.
         for at, packet in zip(range(position, stop), packets, strict=False):
             if not self.table.matches(at, packet):
                 return None

@@ -15,21 +15,28 @@ from pathlib import Path
 
 def be_killed_first() -> None:
     """Have the kernel end this process before others when memory runs out, where /proc is there."""
+    # The highest value there is. Raising one's own needs no privilege.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def limit_resources(*, address_space_bytes: int) -> None:
     """Cap memory; forbid writing files and core dumps."""
+    # Address space and not resident memory, which Linux does not limit for a process. Allocations
+    # past it fail, and Python and FFmpeg report them, where the kernel's killer would strike.
     _set_limit(resource.RLIMIT_AS, address_space_bytes)
+    # Sockets are not files to it, so answers still go out.
     _set_limit(resource.RLIMIT_FSIZE, 0)
+    # A dump would hold the caller's video.
     _set_limit(resource.RLIMIT_CORE, 0)
 
 
 @contextmanager
 def allow_more_memory(num_bytes: int) -> Iterator[None]:
     """Let the process take that much address space more than it has, for the length of a block."""
+    # The first number: pages of address space, which is what RLIMIT_AS counts.
     pages = int(Path("/proc/self/statm").read_text().split()[0])
+    # Only the soft limit is lowered: up to the hard one a process may raise it again.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     soft = min(hard, pages * resource.getpagesize() + num_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
@@ -41,6 +48,7 @@ def allow_more_memory(num_bytes: int) -> Iterator[None]:
 
 def allow_cpu_seconds(seconds: float) -> None:
     """Let the process use that much processor time from now on; past it the kernel kills it."""
+    # RLIMIT_CPU counts whole seconds of all threads since the process began.
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -55,7 +63,9 @@ def die_with_peer(peer: socket.socket) -> None:
 def _exit_on_hang_up(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, 0)  # hang-up is always reported
+    # Lets go of the interpreter, so that the job runs on.
     poll.poll()
+    # Not sys.exit, which ends this thread alone while the main one is inside a decoder.
     os._exit(1)
 
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _PREFIX = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 64 * 1024
+# No object dtype: its elements are addresses, which must never come from another process.
 _DTYPES = {"bool", "float64", "int32", "int64", "uint8"}
 
 
@@ -69,18 +70,30 @@ class Channel:
     def send(
         self, message: Message, fd: int | None = None, *, deadline: Deadline | None = None
     ) -> None:
-        """Send a message, and with it a copy of a descriptor."""
+        """Send a message, and with it a copy of a descriptor.
+
+        Args:
+            message: What to say.
+            fd: Descriptor to send along; it stays the caller's.
+            deadline: When to give up; never where None.
+        """
         self._deadline = deadline
         layout = [[name, a.dtype.name, a.shape] for name, a in message.arrays.items()]
         header = json.dumps({"fields": message.fields, "arrays": layout}).encode()
         self._send_prefix(_PREFIX.pack(len(header)), fd)
         self._send_bytes(memoryview(header))
         for array in message.arrays.values():
+            # An array without elements cannot be cast to bytes.
             if array.nbytes:
                 self._send_bytes(np.ascontiguousarray(array).data.cast("B"))
 
     def receive(self, *, max_bytes: int, deadline: Deadline | None = None) -> Message:
-        """Receive a message whose arrays take at most `max_bytes` together, no descriptor."""
+        """Receive a message whose arrays take at most `max_bytes` together, no descriptor.
+
+        Args:
+            max_bytes: Of the arrays; more is refused before memory is taken.
+            deadline: When to give up; never where None.
+        """
         self._deadline = deadline
         return self._receive_rest(self._receive_bytes(_PREFIX.size), max_bytes)
 
@@ -88,6 +101,8 @@ class Channel:
         """Receive a message and the descriptor sent with it, which becomes the caller's."""
         prefix, fds, _, _ = socket.recv_fds(self._peer, _PREFIX.size, 1)
         try:
+            # A stream may bring fewer bytes than asked for; the descriptor comes with the first of
+            # them.
             prefix += self._receive_bytes(_PREFIX.size - len(prefix))
             return self._receive_rest(prefix, max_bytes), fds[0] if fds else None
         except BaseException:
@@ -100,6 +115,7 @@ class Channel:
         if header_bytes > _MAX_HEADER_BYTES:
             raise WireError(f"a header of {header_bytes} bytes")
         fields, layout = _parse_header(self._receive_bytes(header_bytes))
+        # Python's integers, which do not wrap around as a product of int64 would.
         total = sum(np.dtype(dtype).itemsize * math.prod(shape) for _, dtype, shape in layout)
         if total > max_bytes:
             raise WireError(f"arrays of {total} bytes, more than {max_bytes}")
@@ -108,6 +124,7 @@ class Channel:
 
     def _receive_array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         array = np.empty(shape, dtype)
+        # Bytes go straight into the array, never through a copy.
         self._receive_into(array.reshape(-1).view(np.uint8).data)
         return array
 
@@ -142,6 +159,7 @@ class Channel:
 def _not_received() -> Iterator[None]:
     try:
         yield
+    # ECONNRESET and EPIPE, as opposed to an end of file: see `NotReceivedError`.
     except ConnectionError as error:
         raise NotReceivedError("the peer is gone") from error
 

@@ -52,10 +52,17 @@ class Worker:
         self._reader: PacketReader | None = None
 
     def answer(self, job: Message, fd: int | None) -> Message:
-        """Do a job; what is wrong with the video or the request comes back as an error."""
+        """Do a job; what is wrong with the video or the request comes back as an error.
+
+        Args:
+            job: `fields["job"]` names it; the other fields and the arrays are its arguments.
+            fd: Of the video, for `open` alone.
+        """
         error: InvalidRequestError
         try:
             return self._do(job, fd)
+        # Before the faults: PyAV's MemoryError is an FFmpegError, and InvalidRequestError a
+        # ValueError.
         except MemoryError:
             error = MediaError(
                 "reading this video takes more memory than a decoder process may use "
@@ -89,6 +96,7 @@ class Worker:
         self._fd = fd
         with allow_more_memory(_OPEN_BYTES):
             self._reader = PacketReader(fd, self._config.limits)
+        # Arrays travel as bytes, the rest as JSON; together they make a `VideoIndex` again.
         index = vars(self._reader.index).copy()
         arrays = {name: index.pop(name) for name in ("pts_seconds", "is_key")}
         return Message(fields=index, arrays=arrays)
@@ -123,6 +131,7 @@ def main(socket_fd: str, config_json: str) -> None:
     # Slurm sends it to every process of a job. The one that started this may finish its step with
     # our help first; when it ends, so does this.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Nobody would read what FFmpeg says of a file: stderr is /dev/null.
     av.logging.set_level(None)
     with socket.socket(fileno=int(socket_fd)) as peer:
         be_killed_first()
@@ -132,8 +141,11 @@ def main(socket_fd: str, config_json: str) -> None:
         while True:
             try:
                 job, fd = channel.receive_with_fd(max_bytes=config.address_space_bytes)
+            # The other side is gone, and nobody waits for a reason.
             except WireError:
                 return
+            # Of all threads together: those of the decoder, and this one, which converts and
+            # resizes.
             allow_cpu_seconds(job.fields["seconds"] * (config.num_threads + 1))
             channel.send(worker.answer(job, fd))
 

@@ -35,6 +35,7 @@ class VideoIndex:
     """FFmpeg's name of the demuxer, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
 
     def __post_init__(self) -> None:
+        # What a worker or a cache answers is checked like any input.
         if self.pts_seconds.ndim != 1 or self.pts_seconds.shape != self.is_key.shape:
             raise MediaError(
                 "pts_seconds and is_key must have one entry a frame, "

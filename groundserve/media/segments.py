@@ -51,6 +51,7 @@ class Segments:
                 f"frame_counts must have one entry for each of {self.num_segments} segments, "
                 f"got {len(counts)}"
             )
+        # Offsets increase strictly, so each segment has a target and [0] and [-1] exist.
         for local_frames, count in zip(self._local_frames_by_segment(), counts, strict=True):
             if local_frames[0] < 0 or np.any(np.diff(local_frames) <= 0):
                 raise InvalidRequestError(
@@ -96,11 +97,13 @@ class Segments:
 
     def __iter__(self) -> Iterator[tuple[memoryview, NDArray[np.int32]]]:
         """Yield each file with its targets."""
+        # Slices of this share its memory: no file is copied.
         data = np.ascontiguousarray(self.data).data
         for i, local_frames in enumerate(self._local_frames_by_segment()):
             yield data[self.offsets[i] : self.offsets[i + 1]], local_frames
 
     def _local_frames_by_segment(self) -> list[NDArray[np.int32]]:
+        # n pieces by their n - 1 inner borders.
         return np.split(self.local_frames, self.local_offsets[1:-1])
 
 

@@ -17,6 +17,7 @@ from groundserve.arguments import open_video
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import MIB, Limits
 
+# Nobody can change the bytes any more, neither between hashing and reading nor during it.
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -28,7 +29,13 @@ class VideoSource:
     """
 
     def __init__(self, fd: int, *, identity: str | None = None) -> None:
-        """Own `fd`; without an identity it is computed from the bytes when it is asked for."""
+        """Own `fd`; without an identity it is computed from the bytes when it is asked for.
+
+        Args:
+            fd: Descriptor of a regular file or of sealed memory.
+            identity: Value of the property `identity`; None: the SHA-256 of the bytes, computed
+                when it is asked for.
+        """
         self._fd = fd
         self._given_identity = identity
         self.size_bytes = os.fstat(fd).st_size
@@ -38,6 +45,10 @@ class VideoSource:
         cls, data: bytes | memoryview | NDArray[np.uint8], *, limits: Limits
     ) -> VideoSource:
         """Copy an encoded file into sealed anonymous memory.
+
+        Args:
+            data: The encoded file; an array has any shape and is C-contiguous.
+            limits: Ceilings on its size.
 
         Raises:
             MediaError: No bytes, or more than `limits.max_upload_bytes`.
@@ -56,6 +67,10 @@ class VideoSource:
     def from_path(cls, path: str | os.PathLike[str], *, limits: Limits) -> VideoSource:
         """Open a regular file; whether the caller may read it has been decided before.
 
+        Args:
+            path: The file; links in it are followed.
+            limits: Ceilings on its size.
+
         Raises:
             MediaError: It cannot be opened, is not a regular file, is empty, or is larger than
                 `limits.max_file_bytes`.
@@ -66,6 +81,10 @@ class VideoSource:
     @classmethod
     def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:
         """Own the descriptor of a regular file; where this raises, it is closed.
+
+        Args:
+            fd: Open for reading.
+            limits: Ceilings on its size.
 
         Raises:
             MediaError: It is not one, is empty, or is larger than `limits.max_file_bytes`.
@@ -94,7 +113,11 @@ class VideoSource:
         return self._given_identity or f"sha256:{_sha256(self._fd)}"
 
     def fileno(self) -> int:
-        """Return the descriptor; it stays this object's."""
+        """Return the descriptor; it stays this object's.
+
+        Raises:
+            ValueError: The source is closed.
+        """
         if self._fd < 0:
             raise ValueError("the video source is closed")
         return self._fd
@@ -121,6 +144,7 @@ def _sealed_copy(view: memoryview) -> int:
     fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         while view:
+            # Linux writes 2 GiB at most in one call.
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
     except BaseException:
@@ -145,6 +169,7 @@ def file_identity(status: os.stat_result) -> str:
         status.st_ino,
         status.st_size,
         status.st_mtime_ns,
+        # Whoever may write can set mtime back, but not ctime.
         status.st_ctime_ns,
     )
     return ":".join(["file", *map(str, parts)])

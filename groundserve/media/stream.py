@@ -11,6 +11,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.strict_json import parse_object
 
 ROTATIONS = (0, 90, 180, 270)
+# Names of FFmpeg's; they are repeated in messages and in INFO.
 _NAME = re.compile(r"[a-z0-9_]{1,32}")
 _MAX_SIDE_PIXELS = 65_535
 """Of any codec here; what is served is limited by `Limits.max_side_pixels`."""
@@ -49,6 +50,7 @@ class StreamInfo:
                 )
         for name in ("width", "height"):
             _check_count(name, getattr(self, name), maximum=_MAX_SIDE_PIXELS)
+        # `isinstance` would take JSON's true for 1.
         if type(self.rotation) is not int or self.rotation not in ROTATIONS:
             raise InvalidRequestError(f"rotation must be one of {ROTATIONS}, got {self.rotation!r}")
         if type(self.frame_counts) is not tuple or not self.frame_counts:

@@ -98,9 +98,11 @@ class MediaWorkers:
         """
         if num_workers < 1:
             raise InvalidRequestError(f"num_workers must be >= 1, got {num_workers}")
+        # Looked for and not imported: this process needs neither, its workers do.
         for module in ("av", "PIL"):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError("serve", module)
+        # Workers decode side by side, so each has its share of the cores.
         num_cpus_each = max(1, (num_cpus or available_cpus()) // num_workers)
         num_threads = min(num_cpus_each, _MAX_DECODER_THREADS)
         config = WorkerConfig(
@@ -110,6 +112,7 @@ class MediaWorkers:
             limits=limits,
         )
         self._workers = [WorkerProcess(config) for _ in range(num_workers)]
+        # Last used, first taken: that process runs already, others may never have to start.
         self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -120,6 +123,10 @@ class MediaWorkers:
 
         A second lease inside the block (`decode`, `open`) waits for another worker; with one
         worker use `OpenVideo.decode` there.
+
+        Args:
+            source: The video; it stays the caller's.
+            deadline: When to give up, in the block as well.
 
         Raises:
             MediaError: It is not a video that is served here, or past a limit.
@@ -199,6 +206,7 @@ class MediaWorkers:
             self._idle.put(worker)
 
     def _next_idle(self, deadline: Deadline) -> WorkerProcess:
+        # In turns: `wait_seconds` raises once nobody waits for the answer any more, or time is up.
         while True:
             with suppress(queue.Empty):
                 return self._idle.get(timeout=deadline.wait_seconds())
@@ -207,6 +215,7 @@ class MediaWorkers:
 def _decode(
     worker: WorkerProcess, segments: Segments, image_size: int | None, deadline: Deadline
 ) -> NDArray[np.uint8]:
+    # Before anything is copied to the worker, who would refuse it too late.
     limits = worker.limits
     if segments.num_frames > limits.max_num_frames:
         raise InvalidRequestError(
@@ -230,6 +239,7 @@ def _decode(
 
 def _let_go(worker: WorkerProcess) -> None:
     """Have the worker close its video, unless it is gone; one that does not answer is killed."""
+    # A call would start a new process only to have it close nothing.
     if worker.pid is not None:
         with suppress(DeadlineExceededError, UnavailableError):
             worker.call("close", deadline=Deadline.after(_CLOSE_SECONDS))

@@ -35,6 +35,7 @@ _PREFIXES = {
     "out_proj.": "head.",
     "lm_head.": "lm_head.",  # only before stage 4 of training
 }
+# No pickled weights (`*.bin`), whose loading runs code.
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
 _HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
@@ -77,6 +78,7 @@ class Checkpoint:
         opened = cls.with_config(
             directory, read_json(directory / "config.json"), vision_tower=vision_tower
         )
+        # The cache's directory is named by a commit; the hub's name says more in a manifest.
         return replace(opened, name=str(name)) if HUB_ID.fullmatch(str(name)) else opened
 
     @classmethod
@@ -114,7 +116,15 @@ class Checkpoint:
     def load_vision(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> VisionEncoder:
-        """Read the vision tower up to the layer that is used."""
+        """Read the vision tower up to the layer that is used.
+
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, or of another shape than the config says.
+        """
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
             model = VisionEncoder(self.vision_config, select_layer=select_layer)
@@ -135,6 +145,10 @@ class Checkpoint:
     ) -> GroundingModel:
         """Read projector, decoder and head.
 
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
         Raises:
             InvalidRequestError: Tensors are missing, or there are some this model does not have.
         """
@@ -148,6 +162,9 @@ class Checkpoint:
 
         Registering matters: the reference's training leaves `!` behind as padding token, and then
         every `!` is split off and becomes one special id.
+
+        Raises:
+            UnsupportedError: The tokenizer has neither a padding token nor an end token.
         """
         tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
         pad_token_id = tokenizer.pad_token_id
@@ -268,10 +285,16 @@ def tower_names(vision: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give a module that was made on the meta device its weights and buffers.
 
+    Args:
+        model: On the meta device.
+        tensors: By name in the module; they become its parameters and are not copied.
+
     Raises:
         InvalidRequestError: Tensors are missing, unknown, or of another shape.
     """
+    # Before loading, whose own error names no checkpoint and lists every tensor.
     _check_tensors(model, tensors)
+    # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
     model.load_state_dict(tensors, assign=True)
     _materialise_buffers(model)
 
@@ -314,6 +337,7 @@ def _find_tower(
     if vision_tower is not None:
         return _local_directory(vision_tower)
     name = Path(config.mm_vision_tower).name
+    # The reference loads the tower from the hub; a copy in either place stands for it.
     for candidate in (directory / name, directory.parent / name):
         if (candidate / "config.json").is_file():
             return candidate
@@ -341,6 +365,7 @@ def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
     size = vision_config.image_size
     expected = {
         "size": {"height": size, "width": size},
+        # Pillow's number for bicubic.
         "resample": 3,
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
@@ -396,6 +421,7 @@ def _materialise_buffers(model: nn.Module) -> None:
     """Compute the buffers that no checkpoint stores: rotary frequencies, position ids."""
     for module in model.modules():
         if "inv_freq" in module._buffers:
+            # The module's own constructor computes them, so the formula stays transformers'.
             fresh = type(module)(module.config)
             module._buffers.update(fresh._buffers)
             module.original_inv_freq = fresh.original_inv_freq
@@ -407,6 +433,8 @@ def _materialise_buffers(model: nn.Module) -> None:
 def _directory_sha256(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
+        # Folders are left out: a tower inside the checkpoint has a hash of its own.
         if path.is_file() and path.suffix in _HASHED_SUFFIXES:
+            # By name and content, in name order: the same files give the same hash anywhere.
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

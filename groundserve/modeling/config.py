@@ -72,12 +72,15 @@ class CheckpointConfig:
     def linear_flop(self, num_tokens: int) -> float:
         """Return what of `decoder_flop` are products with weights."""
         width = self.hidden_size
+        # K and V have fewer heads than Q, all of one size.
         key_width = width * self.num_key_value_heads // self.num_attention_heads
+        # Q and the output, K and V; gate, up and down.
         weights = 2 * width * (width + key_width) + 3 * width * self.intermediate_size
         return 2.0 * self.num_hidden_layers * num_tokens * weights
 
     def attention_flop(self, num_tokens: int, *, is_causal: bool) -> float:
         """Return what of `decoder_flop` are products of tokens with tokens."""
+        # Scores and their product with V, 2 x 2 operations a pair and column.
         pairs = num_tokens**2 / (2 if is_causal else 1)
         return 4.0 * self.num_hidden_layers * pairs * self.hidden_size
 
@@ -127,6 +130,7 @@ class CheckpointConfig:
 
 def _get(raw: dict[str, Any], key: str, kind: type[_Value]) -> _Value:
     value = raw.get(key)
+    # JSON's true is an int to isinstance.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UnsupportedError(
             f"config.json: {key} must be given as {kind.__name__}, got {value!r}"
@@ -182,6 +186,7 @@ class VisionConfig:
     def frame_flop(self, num_layers: int) -> float:
         """Return the arithmetic of patches and layers for one frame; a multiply-add is 2."""
         width, patches = self.hidden_size, self.side**2
+        # Q, K, V and the output, then the two of the MLP, 2 operations each a weight.
         products = 8 * patches * width**2 + 4 * patches * width * self.intermediate_size
         attention = 4 * patches**2 * width
         embedding = 2 * patches * 3 * self.patch_size**2 * width

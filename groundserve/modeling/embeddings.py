@@ -35,14 +35,20 @@ def write_embeddings(model: GroundingModel, path: Path) -> None:
 def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
     """Read projector (D_v -> D) and table (ids -> D), ready to run on a device.
 
+    Args:
+        path: As `write_embeddings` writes it.
+        device: `cpu`, `cuda` or `cuda:1`.
+
     Raises:
         EngineMismatchError: The file is unreadable or does not hold these tensors.
     """
     try:
         tensors = load_file(path, device=device)
         table = tensors.pop(_TABLE)
+        # (D, D_v): a Linear's weight has its outputs first.
         width, vision_width = tensors[f"{_PROJECTOR}0.weight"].shape
         with torch.device("meta"):
+            # The projector of `GroundingModel`, whose names the file has.
             projector = nn.Sequential(
                 nn.Linear(vision_width, width), nn.GELU(), nn.Linear(width, width)
             )
@@ -54,5 +60,6 @@ def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embed
             "groundserve build"
         ) from error
     num_tokens, _ = table.shape
+    # `_weight`: the table as it is, without a random one made first.
     embed_tokens = nn.Embedding(num_tokens, width, _weight=table)
     return projector.eval().requires_grad_(False), embed_tokens.requires_grad_(False)

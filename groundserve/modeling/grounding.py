@@ -45,6 +45,7 @@ class GroundingModel(nn.Module):
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame
         visual = self.projector(features).reshape(1, num_visual, -1)  # frame-major
+        # (1, L, D)
         text = self.decoder.embed_tokens(text_ids).unsqueeze(0)
         # Both arguments are needed: a mapping skips the causal mask that transformers would
         # build, and is_causal=False keeps its attention function from falling back to one.
@@ -54,6 +55,7 @@ class GroundingModel(nn.Module):
             is_causal=False,
             use_cache=False,
         ).last_hidden_state
+        # (T, P, D): the text's states are not used.
         per_frame = hidden_states[0, :num_visual].reshape(num_frames, tokens_per_frame, -1)
         # In float32 whatever the decoder's dtype: logits of 8 bits would tie.
         logits = F.linear(
@@ -61,6 +63,7 @@ class GroundingModel(nn.Module):
             self.head.weight.to(torch.float32),
             self.head.bias.to(torch.float32),
         )
+        # (T, 1) -> (T,)
         return logits.squeeze(1)
 
 
@@ -78,7 +81,9 @@ def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:
         hidden_act="silu",
         use_cache=False,
         use_sliding_window=False,
+        # There is no LM head here to share the table with.
         tie_word_embeddings=False,
     )
+    # Never materialises the T x T scores of all tokens, where a fused kernel exists.
     qwen2._attn_implementation = "sdpa"
     return qwen2

@@ -62,9 +62,13 @@ class VisionEncoder(nn.Module):
         n, _, width = hidden_states.shape
         grid = pool.shape[1]
         pool = pool.to(hidden_states.dtype)
+        # (n, g, s) x (n, s, s*D_v): sums over the rows of patches, columns and channels side by
+        # side.
         rows = torch.bmm(pool, hidden_states.reshape(n, self.side, self.side * width))
         rows = rows.reshape(n * grid, self.side, width)  # (n*g, s, D_v): rows pooled
+        # The same weights for each of the g pooled rows of a frame: (n, g, g, s)
         columns = pool.unsqueeze(1).expand(n, grid, grid, self.side)
+        # (n*g, g, s) x (n*g, s, D_v) -> (n*g, g, D_v)
         pooled = torch.bmm(columns.reshape(n * grid, grid, self.side), rows)
         return pooled.reshape(n, grid * grid, width)
 
@@ -77,10 +81,12 @@ class VisionEncoder(nn.Module):
             n, s, p = pixels.shape[0], self.side, self.patch_size
             # Like the convolution, leaves out the pixels behind the last whole patch.
             patches = pixel_values[:, : s * p, : s * p].reshape(n, s, p, s, p, 3)
+            # (n, s, s, p, p, 3) -> (n, P, p*p*3)
             patches = patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
             weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # (D_v, p*p*3)
             embedded = patches @ weight.T + conv.bias
         else:
+            # (n, 3, S, S) -> (n, D_v, s, s) -> (n, P, D_v)
             embedded = conv(pixel_values.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
         embedded = embedded + self.embeddings.position_embedding.weight
         return cast(Tensor, embedded)

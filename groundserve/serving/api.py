@@ -13,6 +13,7 @@ from groundserve.errors import UnavailableError
 from groundserve.serving.command import ADMIN_HEADER
 
 _HEALTH_TIMEOUT_SECONDS = 5.0
+# As long as a server may take to start: a load copies an engine's weights to the GPU.
 _LOAD_TIMEOUT_SECONDS = 600.0
 
 
@@ -73,6 +74,7 @@ class ServerApi:
         if status != http.client.OK:
             raise UnavailableError(f"cannot read how {name} is configured: {_reason(answer)}")
         config = json.loads(answer)
+        # A value that was never there before, so that each swap is a change.
         config.setdefault("parameters", {})["swap"] = {"string_value": secrets.token_hex(8)}
         body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         path = f"/v2/repository/models/{name}/load"
@@ -83,6 +85,7 @@ class ServerApi:
     def _request(
         self, method: str, path: str, timeout_seconds: float, body: bytes | None = None
     ) -> tuple[int, bytes]:
+        # A new one for each request: the server may have been restarted since the last.
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_seconds)
         with closing(connection):
             try:

@@ -24,6 +24,7 @@ class Backoff:
 
     def fail(self, now: float) -> float:
         """Count one more failure and return when a start is `due`."""
+        # Serving for a moment between two failures does not count: a crash loop serves, too.
         if self._served_since is not None and now - self._served_since >= QUIET_SECONDS:
             self._num_failures = 0
         self._served_since = None

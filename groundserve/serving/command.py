@@ -52,6 +52,7 @@ class Ports:
                 raise InvalidRequestError(
                     f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
                 )
+            # 0 is chosen by the system each time anew, never twice.
             if port and port in chosen:
                 raise InvalidRequestError(
                     f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
@@ -72,6 +73,8 @@ class Ports:
         places = {"metrics": (metrics_host, self.metrics)}
         if not is_shared:
             places |= {"http": (host, self.http), "grpc": (host, self.grpc)}
+        # All are held at once, so that two of 0 do not get the same number; closed before the
+        # server binds, which leaves a moment in which another process may take one.
         with ExitStack() as sockets:
             reserved = {
                 name: sockets.enter_context(_listen(name, *place)).getsockname()[1]
@@ -113,6 +116,7 @@ def server_command(
     command = [
         str(executable),
         f"--model-repository={model_repository}",
+        # The configurations are complete: nothing is left for the server to guess.
         "--disable-auto-complete-config",
         # Explicit: a model whose process died can be loaded again.
         "--model-control-mode=explicit",
@@ -121,11 +125,13 @@ def server_command(
         f"--http-port={ports.http}",
         f"--grpc-address={host}",
         f"--grpc-port={ports.grpc}",
+        # SO_REUSEPORT, for the successor that will listen beside this server: see `steering`.
         "--reuse-http-port=true",
         "--reuse-grpc-port=true",
         f"--grpc-max-connection-age={MAX_CONNECTION_AGE_SECONDS * 1000}",
         f"--metrics-address={metrics_host}",
         f"--metrics-port={ports.metrics}",
+        # Both protocols know the same APIs; a request without the header's secret is refused.
         f"--http-restricted-api={restricted}",
         f"--grpc-restricted-protocol={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
@@ -136,6 +142,7 @@ def server_command(
     if backend_dir is not None:
         command.append(f"--backend-directory={backend_dir}")
     if pools is not None:
+        # 0: the one GPU that a server uses.
         command.append(f"--cuda-memory-pool-byte-size=0:{pools.cuda_bytes}")
         command.append(f"--pinned-memory-pool-byte-size={pools.pinned_bytes}")
     if http_max_input_bytes is not None:

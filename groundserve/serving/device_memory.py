@@ -120,7 +120,9 @@ def memory_pools(configs: dict[str, ModelConfig], model: ModelSpec) -> MemoryPoo
     features = model.vision_token_num * model.vision_hidden_size * width
     chunk = configs["vision_encoder"].max_batch_size * model.image_size**2 * 3
     max_waiting = int(configs["admission"].parameters["max_waiting"].string_value)
+    # Each chunk being encoded and its copy, and the one decoded ahead.
     num_chunks = 2 * NUM_SERVED_ENCODES + 1
+    # The formula at the top of this file.
     needed = num_instances(video_features) * (num_chunks * chunk + 2 * features)
     needed += (num_instances(grounding) + max_waiting) * features
     return MemoryPools(

@@ -10,7 +10,13 @@ logger = logging.getLogger(__name__)
 
 
 def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log an event with its fields, such as model, pid and seconds; never a secret."""
+    """Log an event with its fields, such as model, pid and seconds; never a secret.
+
+    Args:
+        event: Name of the event, such as `stub_died`.
+        level: Of `logging`.
+        fields: What JSON can hold; anything else is written as text.
+    """
     logger.log(level, event, extra={"fields": fields})
 
 
@@ -25,4 +31,5 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
         }
+        # `default`: a field may be a path; an event is never lost over its type.
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -32,6 +32,7 @@ def check_gpu(
     engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
     rebuild = "or build one for this machine with: groundserve build --profile cpu"
     try:
+        # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
         driver = load_library("libcuda.so.1")
     except OSError as error:
         raise EngineMismatchError(
@@ -55,5 +56,6 @@ def check_gpu(
 def _count_gpus(driver: Any) -> tuple[int, int]:
     """Return (status, number of GPUs that CUDA may use)."""
     count = ctypes.c_int(0)
+    # 0 is CUDA_SUCCESS; the first call that fails tells why.
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     return status, count.value

@@ -56,9 +56,12 @@ def gpu_memory(
         nvml = load_library("libnvidia-ml.so.1")
     except OSError:
         return None
+    # NVML and not CUDA: asking CUDA would make a context here, which takes memory of the GPU
+    # itself.
     if nvml.nvmlInit_v2() != 0:
         return None
     try:
+        # NVML counts all GPUs of the machine, CUDA those that are visible.
         first = (visible or os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
         handle, memory = ctypes.c_void_p(), _NvmlMemory()
         if first.isdecimal():
@@ -86,6 +89,7 @@ def _session_bytes(session_id: int) -> int:
     total = 0
     for process in session_tree(session_id):
         with suppress(OSError):  # it has ended
+            # Pss: a page shared by n processes counts 1/n in each. /proc gives KiB.
             total += _field(_PROC / str(process.pid) / "smaps_rollup", "Pss:") * 1024
     return total
 
@@ -101,6 +105,7 @@ def _available_bytes() -> int:
         group = group if (group / "memory.max").is_file() else _CGROUPS
         limit = int((group / "memory.max").read_text("ascii"))  # "max" is no number: no limit
         current = int((group / "memory.current").read_text("ascii"))
+        # Cached pages of files count as used, and are given up when something else needs the room.
         reclaimable = _field(group / "memory.stat", "inactive_file")
         available = min(available, limit - current + reclaimable)
     return available

@@ -65,6 +65,7 @@ def find_installation() -> TritonInstallation:
         MissingExtraError: There is none.
         EngineMismatchError: The wheel's server cannot work with this environment.
     """
+    # The container's server comes first: the wheel's is older, and for loopback alone.
     on_path = shutil.which("tritonserver")
     if on_path is not None:
         return TritonInstallation(executable=Path(on_path))
@@ -144,6 +145,7 @@ def server_environment(
         installation: The server.
         extra: Variables that must have these values.
     """
+    # An operator's own value wins over `_MALLOC`, and `extra` over an operator's.
     environment = {**_MALLOC, **os.environ, **extra}
     _prepend(environment, "PATH", [Path(sys.executable).parent])
     _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
@@ -155,8 +157,12 @@ def server_options(executable: Path, environment: Mapping[str, str]) -> frozense
 
     What it says itself decides, not its version: an option it does not know ends it at once.
 
+    Args:
+        executable: tritonserver.
+        environment: Variables to start it with, as `server_environment` returns them.
+
     Raises:
-        EngineMismatchError: It does not start.
+        EngineMismatchError: It does not start, or its help lists no options.
     """
     try:
         answer = subprocess.run(

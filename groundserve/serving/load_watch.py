@@ -30,6 +30,7 @@ def end_if_load_hangs(look: Callable[[], list[Sighting]]) -> Iterator[None]:
     Args:
         look: Returns the processes of the server that live; is called from another thread.
     """
+    # What runs already: a stub of another model that is loading is not this block's.
     before = {sighting.process for sighting in look()}
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(look, before, ended), name="loads", daemon=True)
@@ -52,6 +53,7 @@ def _watch(
             # The heartbeat begins when a process has loaded.
             loading |= {p for p, each in stubs.items() if each.heartbeat is None} - before
             loading -= {p for p, each in stubs.items() if each.heartbeat is not None}
+            # Every process that was seen loading still lives, or has loaded.
             if not loading - stubs.keys():
                 continue
             lost_at = lost_at or time.monotonic()

@@ -22,6 +22,7 @@ def open_log(path: Path | None) -> BinaryIO:
     """
     if path is None:
         return open(sys.stderr.fileno(), "ab", closefd=False)
+    # Appending: each write goes to the end, also after logrotate has cut the file (copytruncate).
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     mode = stat.S_IMODE(os.fstat(fd).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -33,6 +34,7 @@ def last_lines(path: Path, number: int) -> list[str]:
     """Return the end of a log, however long it is; what cannot be read of it says why."""
     try:
         with path.open("rb") as file:
+            # The first line that is read may be cut; it is seldom among the last ones.
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
     except OSError as error:  # moved away, or this user may append only

@@ -29,6 +29,7 @@ def model_environment(
     Raises:
         InvalidRequestError: An allowed root is not a folder, or the cache's settings are wrong.
     """
+    # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
     from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
     from python_backend.engine import ENGINE_ID_VARIABLE
     from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots

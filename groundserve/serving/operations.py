@@ -19,6 +19,7 @@ from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.serving.status import COUNTERS, ServiceStatus
 
 _MAX_PORT = 65535
+# Each has a thread.
 _MAX_CONNECTIONS = 32
 _CLIENT_TIMEOUT_SECONDS = 5.0
 _REQUEST_SECONDS = 10.0  # of a whole connection, however often its client says something
@@ -102,6 +103,8 @@ class _BoundedServer(ThreadingHTTPServer):
         self.server_name, self.server_port = self.socket.getsockname()[:2]
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        # Refused, not waited for: this runs in the thread that accepts, and would hold up all
+        # others.
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -181,8 +184,10 @@ def _cut_after(seconds: float, connected: socket.socket) -> Iterator[threading.E
     def cut() -> None:
         is_cut.set()
         with suppress(OSError):
+            # Ends a read that another thread waits in, where closing the descriptor would not.
             connected.shutdown(socket.SHUT_RDWR)
 
+    # A thread until then; `_MAX_CONNECTIONS` bounds how many there are.
     timer = threading.Timer(seconds, cut)
     timer.daemon = True
     timer.start()
@@ -198,6 +203,7 @@ def _join_metrics(triton: str | None, status: ServiceStatus) -> str:
     lines = [text if not text or text.endswith("\n") else f"{text}\n"]
 
     def family(name: str, kind: str, description: str, samples: Mapping[str, float]) -> None:
+        # A family twice would make Prometheus refuse the whole page.
         if f"# TYPE {name} " in text:
             return  # a model counts it
         lines.append(f"# HELP {name} {description}\n# TYPE {name} {kind}\n")

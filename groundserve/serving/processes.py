@@ -43,6 +43,7 @@ def session_tree(session_id: int) -> set[ProcessInfo]:
     """Return the processes of a session and all that descend from them."""
     running = _read_processes()
     tree = {process for process in running if process.session_id == session_id}
+    # A stub's workers have sessions of their own, so they are found by their parents.
     while found := {p for p in running - tree if p.parent_pid in {q.pid for q in tree}}:
         tree |= found
     return tree
@@ -51,6 +52,7 @@ def session_tree(session_id: int) -> set[ProcessInfo]:
 def kill_processes(processes: Set[ProcessInfo]) -> None:
     """Send SIGKILL and wait until they have ended."""
     give_up_at = time.monotonic() + _KILL_TIMEOUT_SECONDS
+    # By id and start time together: a number that the kernel gave to another process is spared.
     while (processes := processes & _read_processes()) and time.monotonic() < give_up_at:
         for process in processes:
             with suppress(ProcessLookupError):
@@ -70,10 +72,12 @@ def _read_process(pid: int) -> ProcessInfo | None:
         return None
     # "PID (NAME) STATE PPID PGRP SESSION ...": the name may hold spaces and brackets.
     fields = text.rpartition(")")[2].split()
+    # A zombie has ended, and holds nothing but its number.
     if fields[0] in "ZX":
         return None
     return ProcessInfo(
         pid=pid,
+        # proc(5) counts from 1 and the pid: field 22 is the 20th behind the name.
         started_at=int(fields[19]),
         parent_pid=int(fields[1]),
         session_id=int(fields[3]),

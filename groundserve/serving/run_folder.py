@@ -62,6 +62,8 @@ class RunFolder:
         total = 0
         for region in self.regions():
             with suppress(FileNotFoundError):
+                # Blocks, not the size: pages of tmpfs that were never written take no memory. They
+                # are counted by 512 bytes whatever the file system (stat(2)).
                 total += region.stat().st_blocks * 512
         return total
 
@@ -107,6 +109,8 @@ def _remove_if_dead(folder: Path) -> None:
         _remove(folder)
         return
     try:
+        # flock's lock is on the open file, which children inherit; a lock of fcntl's ends with this
+        # process.
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return

@@ -100,6 +100,7 @@ class TritonServer:
         Raises:
             InvalidRequestError: A port is out of range, or two are the same.
         """
+        # What a link points to now; a link that is moved later is for the next `switch`.
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
         self._metrics_host = metrics_host or host
@@ -284,6 +285,7 @@ class TritonServer:
     def stop(self) -> None:
         """End the server and all its processes and remove what they left; may be repeated."""
         process = self._process  # another thread may kill it meanwhile
+        # Before the server ends: what has a session of its own is found by its parents alone.
         family = session_tree(process.pid) if process else set()
         try:
             if process is not None:
@@ -305,6 +307,7 @@ class TritonServer:
                 self._process.wait()
                 self._process = None
             if self._run_folder is not None:
+                # Last: a process that lives could make more of what this removes.
                 self._run_folder.remove()
                 self._run_folder = None
             if self._use is not None:
@@ -354,8 +357,10 @@ class TritonServer:
         check_gpu(manifest, installation)
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
+        # After all that is quick to look at: it reads every byte of the engines.
         manifest.verify_files(self._engine_dir)
         repository = self._engine_dir / REPOSITORY_NAME
+        # Before the room is counted: what a dead server left in /dev/shm is free afterwards.
         remove_dead()
         needed = _region_sizes(manifest, repository).total_bytes
         if self._predecessor is not None:
@@ -377,6 +382,7 @@ class TritonServer:
 
     def _launch(self) -> None:
         installation = find_installation()
+        # Before the manifest is read: a build that looks for users from now on finds this one.
         self._use = mark_in_use(self._engine_dir)
         manifest = self._load_manifest()
         repository = self._engine_dir / REPOSITORY_NAME
@@ -401,6 +407,7 @@ class TritonServer:
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
         )
+        # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
             self._process = subprocess.Popen(
@@ -489,6 +496,7 @@ def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
 
 
 def _reachable(host: str) -> str:
+    # 0.0.0.0 is a place to listen at, none to connect to on every system.
     return LOOPBACK if host == "0.0.0.0" else host
 
 

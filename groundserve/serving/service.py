@@ -126,6 +126,8 @@ class Service:
         engine_dir = self._engines.resolve()
         try:
             engine_id = Manifest.load(engine_dir).engine_id
+            # Both: the same directory rebuilt is another engine, and a copy elsewhere another place
+            # to load from.
             if (engine_dir, engine_id) == (self._server.engine_dir, self._server.engine_id):
                 log_event("switch_not_needed", engine=engine_id)
                 self._board.clear(_SWITCH)
@@ -146,6 +148,7 @@ class Service:
             _check_lives(new)
             places = _places(new)
             for place in places:
+                # From here on the new server gets what connects.
                 place.to(new.pid or 0)
         except (GroundserveError, OSError) as error:
             new.kill()
@@ -196,6 +199,7 @@ class _Loading:
     def _run(self, old: TritonServer) -> None:
         try:
             for place in _places(old):
+                # Before the second server listens: the kernel would spread connections over both.
                 place.keep()
             self.server.start()
         except (GroundserveError, OSError) as error:
@@ -246,5 +250,6 @@ def _places(server: TritonServer) -> list[Steering]:
 def _check_lives(server: TritonServer) -> None:
     if not server.is_running():
         raise UnavailableError("the new server ended as soon as it was ready")
+    # Counters subtract to what is missing alone, never below 0.
     if lost := Counter(server.num_stubs) - Counter(stub.model for stub in server.stubs()):
         raise UnavailableError(f"the new server lost processes of {', '.join(sorted(lost))}")

@@ -53,6 +53,7 @@ def check_log_file(path: Path | None) -> None:
         status = os.fstat(fd)
     finally:
         os.close(fd)
+    # /dev/null is let in: it is how an operator asks for no log.
     if not stat.S_ISREG(status.st_mode) and status.st_rdev != os.stat(os.devnull).st_rdev:
         raise _log_refusal(path, "must be a file, and is not one")
 

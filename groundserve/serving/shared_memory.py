@@ -69,6 +69,10 @@ class RegionSizes:
         """Return the models whose stubs hold room that the others are short of.
 
         None as long as all regions could still grow to their budgets: what is free does no harm.
+
+        Args:
+            stubs: Those that live and were not replaced.
+            shm_dir: Where their regions lie.
         """
         sizes = {stub: _region_bytes(shm_dir, stub) for stub in stubs}
         missing = sum(max(0, self.budgets[stub.model] - size) for stub, size in sizes.items())
@@ -100,6 +104,7 @@ def region_sizes(
     others = [tensors[name] for name in python.keys() - uploads]
     default_bytes = max([_MIN_DEFAULT_BYTES, *others])
     upload_bytes = limits.max_upload_bytes + MIB  # and the few that an allocation takes besides
+    # One step for all models, for the server has one setting; only those with uploads need it.
     growth_bytes = max([upload_bytes, *(tensors[name] - default_bytes for name in uploads)])
     return RegionSizes(
         default_bytes=default_bytes,
@@ -119,11 +124,16 @@ def free_bytes(shm_dir: Path) -> int:
 def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     """Look whether there is that much free shared memory.
 
+    Args:
+        num_bytes: What all regions may take: `RegionSizes.total_bytes`.
+        shm_dir: Where they lie.
+
     Raises:
         UnavailableError: There is less; a stub would be killed amid a request.
     """
     num_free = free_bytes(shm_dir)
     if num_free < num_bytes:
+        # Rounded up: the message says how much to give.
         needed = -(-num_bytes // MIB)
         raise UnavailableError(
             f"the models need {needed} MiB of shared memory, {shm_dir} has {num_free // MIB} MiB "
@@ -152,6 +162,8 @@ def _tensor_bytes(config: ModelConfig, model: ModelSpec, limits: Limits) -> int:
 def _fills_gpu(config: ModelConfig) -> bool:
     from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
+    # What takes frames or features there holds an engine; `video_features` is on the GPU for its
+    # tensors.
     is_on_gpu = any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group)
     return is_on_gpu and any(tensor.name in ("PIXELS", "FEATURES") for tensor in config.input)
 

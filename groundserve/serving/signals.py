@@ -37,5 +37,7 @@ def signals_deferred() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        # After both handlers are back: the first of them may raise, and the other is then set
+        # already.
         for received_number in received:
             signal.raise_signal(received_number)

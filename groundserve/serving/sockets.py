@@ -57,6 +57,7 @@ def sockets_of(pid: int) -> list[TcpSocket]:
         for descriptor in (_PROC / str(pid) / "fd").iterdir():
             with suppress(OSError):  # closed meanwhile
                 inodes.add(str(descriptor.readlink()))
+    # /proc/net/tcp names no process; the inode is what a descriptor's link says, too.
     return [found for found in tcp_sockets() if f"socket:[{found.inode}]" in inodes]
 
 

@@ -61,6 +61,7 @@ class StallDetector:
         self._looked_at = now
         seen = {sighting.process: self._judge(sighting, gap) for sighting in sightings}
         stalls = {process: stall for process, w in seen.items() if (stall := _stall(w))}
+        # What has stalled is forgotten: it will be killed, and if that fails, be told of again.
         self._watched = {process: w for process, w in seen.items() if process not in stalls}
         return list(stalls.values())
 
@@ -68,6 +69,8 @@ class StallDetector:
         before = self._watched.get(sighting.process)
         if before is None or sighting.is_traced:  # a debugger may stop what it likes
             return _Watched(sighting)
+        # At both looks: the time between them counts only where it was stopped all along, as far as
+        # can be seen.
         was_stopped = before.sighting.is_stopped and sighting.is_stopped
         was_silent = (
             sighting.heartbeat is not None

@@ -48,6 +48,8 @@ class StatusBoard:
             counters: What was counted before; nothing was where left out.
         """
         self._lock = threading.Lock()
+        # Subject -> what is wrong, and whether the service is not ready for it; in the order of
+        # reports.
         self._problems: dict[str, tuple[str, bool]] = {}
         self._counters = {**dict.fromkeys(COUNTERS, 0), **counters}
 
@@ -57,6 +59,7 @@ class StatusBoard:
             return ServiceStatus(
                 is_ready=not any(blocks for _, blocks in self._problems.values()),
                 problems=tuple(text for text, _ in self._problems.values()),
+                # A copy: the board goes on counting.
                 counters=MappingProxyType(dict(self._counters)),
             )
 

@@ -70,6 +70,7 @@ class Steering:
         with self._joined() as member:
             chosen = None
             # The lowest of its numbers is valid still when the others have closed theirs.
+            # - 1: the last number is this member's own.
             for number in reversed(range(self._num_listening() - 1)):
                 _attach(member, number)
                 if self._is_reached(pid):
@@ -85,6 +86,8 @@ class Steering:
         """Keep the numbers valid while the server closes that new connections do not go to."""
         with self._joined() as member:
             yield
+            # Closing moves the last socket into the place of a closed one: 0 is valid whatever
+            # happens.
             _attach(member, 0)
 
     @contextmanager
@@ -96,6 +99,7 @@ class Steering:
                 if self.family == socket.AF_INET6:
                     member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 member.bind((self.address, self.port))
+                # Only sockets that listen are in the group that the program chooses from.
                 member.listen()
             except OSError as error:
                 raise UnavailableError(
@@ -121,6 +125,7 @@ class Steering:
                 ends = [
                     s for s in tcp_sockets() if (s.port, s.remote_port) == (self.port, own_port)
                 ]
+                # The inode is 0 until somebody accepts, and then is in that process's descriptors.
                 if any(end.inode for end in ends):
                     return bool({end.inode for end in ends} & {s.inode for s in sockets_of(pid)})
                 time.sleep(_POLL_SECONDS)
@@ -128,6 +133,8 @@ class Steering:
 
 
 def _attach(member: socket.socket, number: int) -> None:
+    # struct sock_filter {code, jt, jf, k} and struct sock_fprog {len, filter} of linux/filter.h;
+    # "P" with native alignment pads as C does.
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET_K, 0, 0, number))
     program = struct.pack("HP", 1, ctypes.addressof(instruction))
     try:

@@ -24,6 +24,7 @@ from groundserve.serving.stubs import Stub
 SWAP_INTERVAL_SECONDS = 60.0
 """Between two swaps of a model: requests that no region is made for must not keep it loading."""
 
+# Then the server itself is taken to be at fault, and started again.
 _MAX_RELOADS = 2
 _POLL_SECONDS = 0.25
 _SERVER = "server"
@@ -109,10 +110,12 @@ class Supervisor:
             self._revive_server()
             return
         stubs = self._server.stubs()
+        # Gone since the last look, and not because another took its place.
         for stub in self._seen - self._replaced - stubs:
             log_event("stub_died", level=logging.WARNING, model=stub.model, pid=stub.pid)
             self.board.count("stubs_died")
         self._seen = stubs
+        # Those that have ended meanwhile are forgotten.
         self._replaced &= stubs
         num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
         pid = self._server.pid
@@ -121,6 +124,7 @@ class Supervisor:
                 break  # the server was restarted, and all came back with it
             if self._is_due(_model(model), f"model {model} lost a process"):
                 self._reload(model)
+        # First everything that is needed lives.
         if not num_lost:
             for model in self._server.crowding_models(stubs - self._replaced):
                 self._swap(model)
@@ -149,6 +153,7 @@ class Supervisor:
         started = time.monotonic()
         if started - self._swapped_at.get(model, -math.inf) < SWAP_INTERVAL_SECONDS:
             return
+        # Set before the attempt: one that fails waits as long as one that succeeds.
         self._swapped_at[model] = started
         old = {stub for stub in self._server.stubs() if stub.model == model}
         try:

@@ -41,12 +41,19 @@ class Entry:
 
 
 def pack(key: str, entry: Entry) -> list[memoryview]:
-    """Return the entry as consecutive pieces; the arrays are not copied."""
+    """Return the entry as consecutive pieces; the arrays are not copied.
+
+    Args:
+        key: 64 hex digits, under which it will be looked up.
+        entry: What to store.
+    """
     layout = [[name, a.dtype.name, a.shape] for name, a in entry.arrays.items()]
     text = json.dumps({"key": key, "fields": entry.fields, "arrays": layout}).encode()
+    # JSON ends in any number of spaces; padded, the first array begins at a multiple of 64 bytes.
     header = text + b" " * (-(_PREFIX.size + len(text)) % _ALIGNMENT)
     pieces = [memoryview(_PREFIX.pack(_MAGIC, len(header)) + header)]
     for array in entry.arrays.values():
+        # reshape before view: an array of no dimensions has no last one to view as bytes.
         pieces.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     digest = hashlib.sha256()
     for piece in pieces:
@@ -65,12 +72,14 @@ def unpack(key: str, data: NDArray[np.uint8], *, is_verified: bool = False) -> E
     Raises:
         CorruptEntryError: Anything is not as `pack` wrote it.
     """
+    # Slices of numpy and of memoryviews copy nothing; features are tens of megabytes.
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if not is_verified and hashlib.sha256(body.data).digest() != digest.tobytes():
         raise CorruptEntryError("the checksum does not match")
     try:
         magic, header_bytes = _PREFIX.unpack_from(body.data)
         header = json.loads(body[_PREFIX.size : _PREFIX.size + header_bytes].tobytes())
+        # The name of a file is not under the checksum, so the key is.
         if magic != _MAGIC or header["key"] != key:
             raise CorruptEntryError("an entry of another key or format")
         arrays = dict(_views(body[_PREFIX.size + header_bytes :], header["arrays"]))
@@ -87,6 +96,7 @@ def _views(
         if dtype not in _DTYPES:
             raise ValueError("an array of another kind")
         end = start + np.dtype(dtype).itemsize * math.prod(shape)
+        # Raises ValueError where too few bytes are left, which `unpack` words.
         yield name, data[start:end].view(dtype).reshape(shape)
         start = end
     if start != len(data):

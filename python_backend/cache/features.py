@@ -85,6 +85,7 @@ class _StoredVideo(VideoCache):
             values: dict[str, Any] = {**entry.fields, **entry.arrays}
             try:
                 return VideoIndex(**values)
+            # TypeError: fields that a `VideoIndex` does not have.
             except (TypeError, MediaError):
                 self._store.discard(key, reason="it is not the index of a video")
                 return None
@@ -117,6 +118,7 @@ class _StoredVideo(VideoCache):
 
     @contextmanager
     def locked(self, plan: FramePlan, deadline: Deadline) -> Iterator[None]:
+        # Waiting for the lock is booked as "wait", the work under it is not.
         with ExitStack() as stack:
             with self._watch.measure("wait"):
                 stack.enter_context(

@@ -38,9 +38,12 @@ class CacheKeys:
             self.identity,
             decoder_versions(),
             self._decode_stage(),
+            # Not the whole engine's: another grounder leaves features as they are.
             self.manifest.encoder_identity,
             self.manifest.model.image_size,
             plan.grid,
+            # The frames themselves and not the options: whatever rule picks the same frames shares
+            # the entry.
             plan.frame_indices.tolist(),
         )
 
@@ -70,6 +73,7 @@ def decoder_versions() -> tuple[str, ...]:
 
     FFmpeg is told by the names of the libraries in PyAV's wheel, which end in version and hash.
     """
+    # The same version of PyAV comes with different FFmpegs, which may decode to different bits.
     ffmpeg = sorted(
         path.name for path in importlib.metadata.files("av") or [] if path.parts[0] == "av.libs"
     )

@@ -42,6 +42,7 @@ def locked(lock_file: Path, key: str, *, deadline: Deadline) -> Iterator[None]:
     try:
         while not _try(fd, key):
             deadline.check()
+            # Not F_OFD_SETLKW, which waits without a deadline.
             time.sleep(_POLL_SECONDS)
         yield
     finally:
@@ -62,11 +63,13 @@ def _open(lock_file: Path) -> int:
 
 
 def _try(fd: int, key: str) -> bool:
+    # Two keys may share a byte; then one waits for the other, which is rare and harmless.
     offset = int(key[:16], 16) % _MAX_OFFSET
     request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
     except OSError as error:
+        # fcntl(2) allows either where somebody else holds it.
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         raise

@@ -48,6 +48,7 @@ def prepare_directory(directory: Path) -> Path:
         raise _refusal(
             directory, f"cannot be made in {directory.parent}, which is missing; make that first"
         ) from None
+    # The last part is not resolved: a link there is refused below, not followed.
     directory = parent / directory.name
     try:
         with suppress(FileExistsError):
@@ -72,6 +73,7 @@ def prepare_directory(directory: Path) -> Path:
             f"chmod 700 {directory}",
         )
     _check_ancestors(directory)
+    # Asked of the kernel: the mode bits say nothing of a read-only file system.
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise _refusal(
             directory,
@@ -95,6 +97,7 @@ def check_room(directory: Path, *, max_bytes: int) -> None:
     room = system.f_bavail * system.f_frsize
     with os.scandir(directory) as found:
         for file in found:
+            # Evicted by another process meanwhile.
             with suppress(FileNotFoundError):
                 room += file.stat(follow_symlinks=False).st_size
     if room < (needed := min(max_bytes, _MIN_ROOM_BYTES)):
@@ -147,6 +150,7 @@ def open_private(path: Path, flags: int) -> int:
 
 def is_private_file(status: os.stat_result) -> bool:
     """Whether it is a regular file of this user, under one name (none: it was removed since)."""
+    # A second hard link would be a name in a directory that was never checked.
     return stat.S_ISREG(status.st_mode) and _is_own(status) and status.st_nlink <= 1
 
 
@@ -163,6 +167,7 @@ def remove(path: Path) -> bool:
         os.unlink(path)
     except FileNotFoundError:
         return False
+    # EISDIR is what Linux says; an empty directory goes, a full one raises.
     except IsADirectoryError:
         os.rmdir(path)
     return True

@@ -97,14 +97,18 @@ class EntryStore:
         """Store an entry, unless it alone is past the ceiling."""
         pieces = pack(key, entry)
         num_bytes = sum(piece.nbytes for piece in pieces)
+        # It would evict everything else and still not fit.
         if num_bytes > self._max_bytes:
             return
         with self._forgiving():
             self._reopen()
+            # Before writing, so that the ceiling holds while the new file grows.
             total_bytes = self._make_room(num_bytes)
             try:
                 self._write(self._path(key), pieces)
             except OSError as error:
+                # One more attempt, with older entries gone; where even that leaves too little room,
+                # none go.
                 if error.errno not in _FULL or not self._may_fit(num_bytes, total_bytes):
                     raise
                 total_bytes = self._make_room(num_bytes, freeing=num_bytes)
@@ -117,6 +121,10 @@ class EntryStore:
     @contextmanager
     def locked(self, key: str, *, deadline: Deadline) -> Iterator[None]:
         """Hold the lock of a key; where the disk has no room for locks, hold none.
+
+        Args:
+            key: 64 hex digits.
+            deadline: When to stop waiting.
 
         Raises:
             DeadlineExceededError: Another process held it all the time.
@@ -140,11 +148,14 @@ class EntryStore:
         return self._directory / f"{key}.used"
 
     def _read(self, key: str, path: Path) -> Entry:
+        # `open` owns the descriptor from here on and closes it.
         with open(open_private(path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
+            # Before reading: a file may have any size.
             if status.st_size > self._max_bytes:
                 raise CorruptEntryError("it is larger than the whole cache may be")
             may_be_known = has_settled(status)
+            # A copy and no mapping: a file cut short under one ends its reader (SIGBUS).
             data = np.fromfile(file, np.uint8)
             # Asked after reading: what was read had not been changed until then.
             is_verified = self._verified.knows(os.fstat(file.fileno()))
@@ -170,6 +181,7 @@ class EntryStore:
                 fd = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
                 with open(fd, "wb") as file:
                     file.writelines(pieces)
+                # Atomic within one directory; readers that have the old file open go on with it.
                 partial.rename(path)
             except OSError:
                 partial.unlink(missing_ok=True)
@@ -190,10 +202,12 @@ class EntryStore:
         files = self._sweep()
         entries = {found[1]: name for name in files if (found := _ENTRY_NAME.fullmatch(name))}
         uses = {found[1]: name for name in files if (found := _USE_NAME.fullmatch(name))}
+        # Left by an eviction that ended between the two removals.
         for key in uses.keys() - entries.keys():
             remove(self._directory / uses[key])
 
         def last_use(key: str) -> int:
+            # The entry's own time counts as well: one that was just written has not been read yet.
             names = [entries[key], *filter(None, [uses.get(key)])]
             return max(files[name].st_mtime_ns for name in names)
 

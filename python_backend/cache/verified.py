@@ -42,6 +42,7 @@ class VerifiedFiles:
         with self._lock:
             if identity not in self._known:
                 return False
+            # Least recently asked for first, which is what `add` forgets.
             self._known.move_to_end(identity)
             return True
 
@@ -59,4 +60,5 @@ class VerifiedFiles:
 
 def has_settled(status: os.stat_result) -> bool:
     """Whether any change from now on will be seen in the file's times."""
+    # ctime, since a write sets it and so does whoever sets mtime back.
     return time.time_ns() - status.st_ctime_ns > SETTLED_NANOSECONDS

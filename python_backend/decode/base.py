@@ -24,5 +24,10 @@ class FrameDecoder(Protocol):
     """Decodes the target frames of segments."""
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
-        """Decode, rotate as the file asks, and resize to the model's size."""
+        """Decode, rotate as the file asks, and resize to the model's size.
+
+        Args:
+            segments: Of one chunk, at most `CHUNK_FRAMES` targets.
+            deadline: When to give up.
+        """
         ...

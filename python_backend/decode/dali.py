@@ -63,6 +63,7 @@ class DaliDecoder:
             MissingExtraError: DALI is not installed.
             EngineMismatchError: "mixed" on a machine without a GPU.
         """
+        # In two steps: looking for a submodule imports its parent and raises where there is none.
         if not importlib.util.find_spec("nvidia") or not importlib.util.find_spec("nvidia.dali"):
             raise MissingExtraError("dali", "nvidia.dali")
         self._image_size = image_size
@@ -71,6 +72,7 @@ class DaliDecoder:
         self._fallback = fallback
         self._max_frame_pixels = max_frame_pixels
         self._gpu_arch = _require_gpu() if device == "mixed" else None
+        # One pipeline, whose buffers hold one run's frames at a time.
         self._lock = threading.Lock()
         self._pipeline = self._build()
 
@@ -156,11 +158,13 @@ class DaliDecoder:
     def _copy(self, samples: Any) -> Array:
         """Join DALI's samples as (m, S, S, 3), where they lie, in memory that is not DALI's."""
         if self._device == "cpu":
+            # (m, S, S, 3): samples (f, S, S, 3) of all segments, in order; concatenate copies.
             frames: Array = np.concatenate([samples.at(i) for i in range(len(samples))])
             return frames
         import torch
         from torch.utils.dlpack import from_dlpack
 
+        # DLPack shares DALI's memory; `cat` copies out of it, also where there is one sample.
         return torch.cat([from_dlpack(samples[i]) for i in range(len(samples))])
 
     def _build(self) -> Any:
@@ -170,7 +174,9 @@ class DaliDecoder:
         pipeline = dali.Pipeline(
             batch_size=MAX_BATCH_SEGMENTS,
             num_threads=self._num_threads,
+            # A server uses one GPU, the first that is visible.
             device_id=None if self._device == "cpu" else 0,
+            # 1 is what lets `run` take the inputs of its own batch.
             prefetch_queue_depth=1,
             # One buffer an operator, kept from run to run: see `_decode`.
             exec_dynamic=False,
@@ -217,6 +223,7 @@ def _first_unwritten(frames: Array) -> int | None:
     It writes rows one after another; a video whose frames become smaller leaves the last ones.
     """
     last_rows: Any = frames[:, -1]  # (m, S, 3)
+    # By channel, for numpy and torch alike; (m, S) each.
     is_color = [last_rows[..., channel] == value for channel, value in enumerate(_UNWRITTEN)]
     unwritten: list[bool] = (is_color[0] & is_color[1] & is_color[2]).all(1).tolist()
     return unwritten.index(True) if any(unwritten) else None
@@ -227,5 +234,6 @@ def _rotate(frames: Array, quarter_turns: int) -> Array:
     if quarter_turns == 0:
         return frames
     if isinstance(frames, np.ndarray):
+        # rot90 gives a view, whose negative strides torch does not take.
         return np.ascontiguousarray(np.rot90(frames, quarter_turns, axes=(1, 2)))
     return frames.rot90(quarter_turns, dims=(1, 2)).contiguous()

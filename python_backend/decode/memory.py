@@ -39,6 +39,7 @@ take 1.6 GiB."""
 RESIZE_FRAMES = 8
 """Frames that are resized at a time; DALI's default is 32."""
 
+# The four numbers of the sources above.
 _RGB_SURFACES = 8
 _DECODE_SURFACES = 20
 _OUTPUT_SURFACES = 2
@@ -102,8 +103,10 @@ def split(segments: Segments) -> list[slice]:
     begin = num_frames = 0
     for i, count in enumerate(np.diff(segments.local_offsets).tolist()):
         num_frames += count
+        # All decoders of a run exist at once, whatever their segments' frames.
         too_many = (i + 1 - begin) * decoder > DECODERS_BYTES
         if too_many or num_frames * picture > FRAMES_BYTES:
+            # Segment i opens the next run; it fits alone, see `why_too_large`.
             parts.append(slice(begin, i))
             begin, num_frames = i, count
     return [*parts, slice(begin, segments.num_segments)]
@@ -142,6 +145,7 @@ def decode_memory(*, max_side_pixels: int, image_size: int, num_threads: int) ->
         image_size: Side S of the frames that come out.
         num_threads: Segments that are decoded side by side.
     """
+    # Larger videos never reach a GPU: `why_not_on_gpu`.
     side = min(max_side_pixels, MAX_SIDE_PIXELS)
     largest = picture_bytes(side, side)
     return DecodeMemory(

@@ -19,6 +19,8 @@ class OnnxRuntimeEncoder:
 
     def encode(self, frames: Array, pooling: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `VisionEncoder.encode`."""
+        # (n, g, s): the graph has one matrix a frame, so that frames are a batch dimension
+        # throughout.
         pool = np.repeat(pooling[None], len(frames), axis=0)
         features: NDArray[np.float32]
         (features,) = self._session.run(["FEATURES"], {"PIXELS": to_host(frames), "POOL": pool})

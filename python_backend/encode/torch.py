@@ -52,10 +52,13 @@ class TorchEncoder:
             for start in range(0, len(frames), at_once)
         ]
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
+            # expand copies nothing: all frames read one (g, s).
             encoded = [self._model(piece, pool.expand(len(piece), -1, -1)) for piece in pieces]
             features = torch.cat(encoded)
             if on_gpu:
                 is_16_bit = weight.dtype != torch.float32
+                # bfloat16 too, which numpy does not have: features may go to the host and the
+                # cache.
                 return features.to(torch.float16) if is_16_bit else features
             host_features: NDArray[np.float32] = features.to(torch.float32).numpy()
         return host_features

@@ -39,14 +39,21 @@ class PackedGrounder(Grounder, Protocol):
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
-        """Return float32 (q, T), one row a question; each equals what `ground` returns alone."""
+        """Return float32 (q, T), one row a question; each equals what `ground` returns alone.
+
+        Args:
+            features: As `ground` takes them; all questions are about this one video.
+            text_ids: Of each of q questions int64 (L,); visual and text tokens of all take at most
+                `max_num_tokens`.
+        """
         ...
 
 
 class TokenScorer(Protocol):
     """The decoder of a GPU engine: embeddings in, the head's score of every token out.
 
-    Mean and head commute, so the mean over a frame's tokens is taken afterwards (spec 2.5).
+    The head is linear, so the mean over a frame's tokens may be taken after it: that leaves one
+    number a token to hand out, and no engine needs to know of frames.
     """
 
     @property

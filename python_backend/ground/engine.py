@@ -63,7 +63,9 @@ class EngineGrounder:
         with torch.inference_mode():
             visual = self._project(features)  # (N, D), the same for every question
             scores = self._scorer.score([self._append_text(visual, ids) for ids in text_ids])
+            # (q, N): the visual tokens come first, the text's scores are not used.
             visual_scores = torch.stack([one[:num_visual] for one in scores])
+            # (q, T, P) -> (q, T): tokens of a frame lie together.
             frame_logits = visual_scores.reshape(-1, num_frames, tokens_per_frame).mean(dim=2)
             logits: NDArray[np.float32] = frame_logits.cpu().numpy()
         return logits
@@ -71,6 +73,7 @@ class EngineGrounder:
     def _project(self, features: Array) -> Tensor:
         weight = self._embed_tokens.weight
         visual: Tensor = self._projector(to_torch(features, weight.device).to(weight.dtype))
+        # (T, P, D) -> (N, D)
         return visual.flatten(0, 1)
 
     def _append_text(self, visual: Tensor, text_ids: NDArray[np.int64]) -> Tensor:

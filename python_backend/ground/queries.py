@@ -37,10 +37,17 @@ class Questions:
     ) -> Questions:
         """Check and tokenize questions.
 
+        Args:
+            queries: Q questions, without the prompt around them.
+            tokenizer: The checkpoint's.
+            model: Its dimensions.
+            limits: Ceilings on number and length.
+
         Raises:
             InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
         """
         check_number(len(queries), limits)
+        # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
         text_ids = [tokenizer.text_ids(query) for query in queries]
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
@@ -72,6 +79,10 @@ def check_number(num_queries: int, limits: Limits) -> None:
 
 def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
     """Look at what questions take in UTF-8, before anything is made of them.
+
+    Args:
+        num_bytes: Of each question, in UTF-8.
+        limits: Ceilings.
 
     Raises:
         InvalidRequestError: One is past `max_query_bytes`, or all together past `max_text_bytes`.
@@ -105,9 +116,11 @@ def ground_questions(
         InvalidRequestError: A question does not fit beside the visual tokens.
         DeadlineExceededError: Time ran out between two questions.
     """
+    # T * g * g
     num_visual_tokens = features.shape[0] * features.shape[1]
     questions.check_fit(num_visual_tokens)
     rows: list[NDArray[np.float32]] = []
+    # `runtime_checkable` looks for the methods' names.
     if isinstance(grounder, PackedGrounder):
         for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
             deadline.check()
@@ -117,6 +130,7 @@ def ground_questions(
             deadline.check()
             rows.append(grounder.ground(features, text_ids))
     frame_logits = np.stack(rows)
+    # NaN would come last in every ranking and look like an answer.
     if not np.isfinite(frame_logits).all():
         raise GroundserveError("the grounding engine returned logits that are not finite")
     return frame_logits
@@ -130,6 +144,8 @@ def _packs(
     num_tokens = 0
     for ids in text_ids:
         needed = num_visual_tokens + len(ids)
+        # The visual tokens are repeated for every question of a pass: sequences do not share a
+        # prefix.
         if pack and num_tokens + needed > max_num_tokens:
             yield pack
             pack, num_tokens = [], 0

@@ -43,6 +43,8 @@ _INPUTS = {
     "host_context_progress",
 }
 _OUTPUT = "frame_token_scores"
+# TensorRT-LLM's input has this size; all are -1 here, knob 1 would have attention accumulate in
+# float32.
 _NUM_PERF_KNOBS = 16
 
 
@@ -123,6 +125,8 @@ class EngineDescription:
             config = json.loads(path.read_text("utf-8"))
             pretrained, build = config["pretrained_config"], config["build_config"]
             plugins, extra = build["plugin_config"], config["groundserve"]
+            # What the code below relies on: one GPU, no cache (every token is context), packed
+            # sequences, and the attention kernel that takes them.
             settings = {
                 "architecture": (pretrained["architecture"], _ARCHITECTURE),
                 "world_size": (pretrained["mapping"]["world_size"], 1),
@@ -189,6 +193,7 @@ class TensorRTLLMTokenScorer:
             "host_max_attention_window_sizes": torch.full(
                 (self._description.num_layers,), self._description.max_input_len, dtype=torch.int32
             ),
+            # No token is kept as a sink.
             "host_sink_token_length": torch.zeros(1, dtype=torch.int32),
             "host_runtime_perf_knobs": torch.full((_NUM_PERF_KNOBS,), -1, dtype=torch.int64),
             "host_context_progress": torch.zeros(1, dtype=torch.int64),
@@ -258,6 +263,7 @@ class TensorRTLLMTokenScorer:
             **self._host_constants,
         }
         scores = torch.empty((sum(lengths), 1), dtype=torch.float32, device=self._gpu.device)
+        # N changes from pass to pass, and the session keeps the shapes it was told.
         self._session.set_shapes(inputs)
 
         def enqueue(stream: int) -> bool:
@@ -266,6 +272,7 @@ class TensorRTLLMTokenScorer:
         # Returns only when the pass is done: nothing it reads may be freed or written before.
         if not self._gpu.run(enqueue):
             raise GroundserveError("TensorRT-LLM could not enqueue a pass; its log says why")
+        # (N, 1) -> one (S,) a sequence
         return list(torch.split(scores.squeeze(1), lengths))
 
 

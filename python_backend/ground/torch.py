@@ -42,6 +42,7 @@ class TorchGrounder:
         weight = self._model.head.weight
         with torch.inference_mode(), fused_kernels() if weight.is_cuda else nullcontext():
             logits = self._model(
+                # (T, g*g, D_v), float32 or float16 as the encoder has left them.
                 to_torch(features, weight.device).to(weight.dtype),
                 to_torch(text_ids, weight.device),
             )

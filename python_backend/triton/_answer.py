@@ -19,10 +19,13 @@ from python_backend.triton._tensors import Tensors
 STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select")
 """What `timing_ms` may name."""
 
+# An id is the caller's text, of any length; a line of the log is not.
 _MAX_ID_CHARACTERS = 64
 _MAX_SIZE = 2**63
 # Not `num_frames`, which is the ceiling there: how many were scored is read off the tensors.
 _SIZES = ("video_bytes", "grid", "cache_hit")
+# The leading dimensions of an input, by what they count. They are known even where a request is
+# refused before anything is read.
 _SIZES_BY_INPUT = {
     "VIDEO": ("video_bytes",),
     "QUERY": ("num_queries",),
@@ -71,6 +74,7 @@ def log_line(
         **_input_sizes(shapes),
     }
     if isinstance(result, Exception):
+        # Messages of ours quote what they repeat of a request, and the log holds none of that.
         message = without_quotations(code_and_message(result)[1])
         line |= {"outcome": "error", "error": error_class(result), "message": message}
         line["seconds"] = round(seconds, 3)
@@ -78,12 +82,14 @@ def log_line(
         line |= {"outcome": "ok", **_known(result.report, _SIZES)}
         timing_ms = _known(result.report["timing_ms"], STAGES)
         line["timing_ms"] = {stage: round(ms, 3) for stage, ms in timing_ms.items()}
+    # ASCII: what is not is escaped, so a line of the log stays one line.
     return json.dumps(line)
 
 
 def _input_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, kinds in _SIZES_BY_INPUT.items():
+        # FEATURES has more dimensions than are told here.
         sizes |= zip(kinds, shapes.get(name, ()), strict=False)
     return sizes
 

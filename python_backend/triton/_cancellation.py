@@ -40,6 +40,7 @@ def cancellation_of(request: Any) -> Callable[[], bool]:
         return _asked_in_turns(request.is_cancelled)
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise InvalidRequestError(f"the parameter {_LIFELINE} must be 32 hex digits")
+    # A request by BLS: its own `is_cancelled` never becomes true, its caller's lifeline may.
     return _asked_in_turns(lambda: not _is_held(name))
 
 
@@ -56,6 +57,7 @@ class Lifeline:
         token = secrets.token_hex(16)
         self.parameters = {_LIFELINE: token}
         """Of BLS calls that are to end with this one."""
+        # Datagrams: connecting needs nobody who listens and accepts, a bound name is enough.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_address(token))
 
@@ -76,6 +78,7 @@ class Lifeline:
         def is_cancelled() -> bool:
             if deadline.is_cancelled is None or not deadline.is_cancelled():
                 return False
+            # Told in passing: whoever asks for this request lets go for all that it called.
             lifeline.close()
             return True
 
@@ -95,12 +98,14 @@ def _asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
     Asking Triton takes a message to the server process and back (some 11 microseconds), looking for
     a lifeline two system calls (2 microseconds).
     """
+    # One thread asks at a time; who finds it taken uses the last answer instead of waiting.
     lock = threading.Lock()
     is_cancelled = False
     next_at = 0.0
 
     def answer() -> bool:
         nonlocal is_cancelled, next_at
+        # Once true it stays true: there is no request any more to ask about.
         if not is_cancelled and time.monotonic() >= next_at and lock.acquire(blocking=False):
             try:
                 is_cancelled = ask()
@@ -116,6 +121,7 @@ def _is_held(token: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         try:
             one.connect(_address(token))
+        # No such name, or nobody who holds it.
         except ConnectionRefusedError:
             return False
         return True

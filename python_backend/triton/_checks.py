@@ -22,12 +22,18 @@ from python_backend.triton._tensors import Tensors, require
 def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> None:
     """Check FEATURES (T, P, D_v): P is a square grid, T * P within the checkpoint's budget.
 
+    Args:
+        tensors: A request's.
+        model: Dimensions and budget of the checkpoint.
+        limits: Ceiling on T.
+
     Raises:
         InvalidRequestError: They break a rule.
     """
     require(tensors, "FEATURES")
     num_frames, num_tokens, _ = tensors["FEATURES"].shape
     _check_range("T of FEATURES (T, g*g, D_v)", num_frames, limits.max_num_frames)
+    # Exact, where a float's root of a large number may round up to a grid that is none.
     grid = math.isqrt(num_tokens)
     if not 1 <= grid <= model.side or grid**2 != num_tokens:
         raise InvalidRequestError(
@@ -60,6 +66,7 @@ def check_selection(tensors: Tensors, *, limits: Limits) -> None:
     if not np.isfinite(tensors["FRAME_LOGITS"]).all():
         raise InvalidRequestError("FRAME_LOGITS must be finite")
     frame_indices = tensors["FRAME_INDICES"]
+    # Compared, not subtracted: differences of int64 from a caller may overflow.
     if frame_indices[0] < 0 or not (frame_indices[1:] > frame_indices[:-1]).all():
         raise InvalidRequestError("FRAME_INDICES must be >= 0 and increase")
 

@@ -38,6 +38,7 @@ class ModelContext:
                 another engine than the one the server began with.
         """
         check_numpy(np.__version__, Path("/proc/self/maps").read_bytes())
+        # Protobuf as JSON: each parameter is an object with one field, `string_value`.
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         # <engine directory>/model_repository/<model>; its name is UTF-8, whatever the locale.
@@ -64,6 +65,7 @@ def check_numpy(version: str, memory_maps: bytes) -> None:
     Raises:
         EngineMismatchError: They do not go together.
     """
+    # The wheel's own libraries are mapped into each process of its server.
     if b"nvidia_pytriton.libs" in memory_maps and int(version.split(".")[0]) >= 2:
         raise EngineMismatchError(
             f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "

@@ -29,6 +29,7 @@ INTERNAL = "INTERNAL"
 
 # The first class that fits decides.
 _CODES: tuple[tuple[type[GroundserveError], str], ...] = (
+    # Before the class it belongs to; MediaError needs no line of its own.
     (UnsupportedError, "UNSUPPORTED"),
     (InvalidRequestError, "INVALID_ARG"),
     (UnavailableError, "UNAVAILABLE"),
@@ -42,6 +43,7 @@ ERROR_CLASSES = (*CLASSES, _INTERNAL_CLASS)
 
 def typed(error: Exception) -> Exception:
     """Return what an error amounts to for a caller: to have run out of descriptors passes."""
+    # It says nothing of the request, and descriptors come back when others end.
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         unavailable = UnavailableError("the server has no file descriptor left; try again later")
         unavailable.__cause__ = error
@@ -71,6 +73,7 @@ def to_classed_message(error: Exception) -> str:
 
 def from_classed_message(model_name: str, text: str) -> GroundserveError:
     """Return the error an inner model rejected a BLS call with."""
+    # What `to_classed_message` made; a text of Triton's own has none of these names in front.
     return (
         error_of_class(text)
         or passing_failure(text)

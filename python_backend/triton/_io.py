@@ -59,6 +59,7 @@ def answer_each(
     responses = []
     for request in requests:
         started = time.perf_counter()
+        # Reading is inside: a tensor that cannot be read is this request's error, and no other's.
         result = attempt(handle_one, request)
         for observe in observers:
             # As `attempt` says; a lost count loses no answer.
@@ -99,6 +100,7 @@ def read_deadline(request: Any, limits: Limits) -> Deadline:
 
     It also tells whether the request was cancelled, so it is of use until the answer alone.
     """
+    # Microseconds; 0 where the caller set none.
     own_seconds = request.timeout() / 1e6 or limits.max_request_seconds
     return Deadline.after(
         min(own_seconds, limits.max_request_seconds), is_cancelled=cancellation_of(request)
@@ -113,8 +115,11 @@ def respond(outputs: Tensors) -> Any:
 def reject(request: Any, error: Exception) -> Any:
     """Return the response with this error; what the caller must not read goes to the log."""
     code, message = code_and_message(error)
+    # What is ours is for the caller, and complete in the message; anything else needs its
+    # traceback.
     if code == INTERNAL or not isinstance(error, GroundserveError):
         pb_utils.Logger.log_error(describe_failure(error))
+    # Unreadable parameters may be the very error that is being told.
     parameters = attempt(read_parameters, request)
     if not isinstance(parameters, Exception) and CLASS_IN_MESSAGE in parameters:
         message = to_classed_message(error)
@@ -141,6 +146,13 @@ def call_model(
 
     No memory is preferred: then each output stays where the other model made it.
 
+    Args:
+        model_name: The model.
+        inputs: By name; on a GPU they stay there.
+        outputs: Names of the outputs to return.
+        deadline: The request's; what is left of it becomes the call's own time-out.
+        lifeline: Tells the model when the caller is gone; None: it works on to its end.
+
     Raises:
         DeadlineExceededError: No time is left to begin.
         RequestCancelledError: Nobody waits for it any more.
@@ -155,12 +167,14 @@ def call_model(
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
         parameters={CLASS_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
+        # 0 would mean no time-out.
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()
     if response.has_error():
         text = response.error().message()
         error = from_classed_message(model_name, text)
+        # Triton's own text, of which the caller is told in our words: the log keeps it.
         if str(error) not in text:
             pb_utils.Logger.log_error(f"the model {model_name} failed: {text}")
         raise error

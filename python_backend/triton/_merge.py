@@ -34,6 +34,8 @@ class EncodeRequest:
         _, grid, side = pooling.shape
         if not 1 <= grid <= side:
             raise InvalidRequestError(f"POOL must have 1..{side} rows, got {grid}")
+        # POOL has one matrix a frame, so that Triton may merge requests along n; ours are equal
+        # within a request.
         is_same = np.array_equal(pooling, np.broadcast_to(pooling[0], pooling.shape))
         if not is_same or not np.isfinite(pooling[0]).all():
             raise InvalidRequestError("POOL must be finite and the same for all frames")
@@ -43,9 +45,15 @@ class EncodeRequest:
 def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> list[Array]:
     """Encode the frames of all requests with equal pooling in one call.
 
+    Args:
+        requests: Those of one dynamic batch that are valid.
+        encode: As `VisionEncoder.encode`.
+
     Returns:
         One (n, g*g, D_v) a request, in their order.
     """
+    # By content: g differs between videos of different T, and matrices of different shape or values
+    # cannot be one call. Bytes tell shapes apart too: s is the model's, so their number gives g.
     same_pooling: dict[bytes, list[int]] = {}
     for i, request in enumerate(requests):
         same_pooling.setdefault(request.pooling.tobytes(), []).append(i)
@@ -55,6 +63,7 @@ def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> 
         encoded = encode(concatenate(frames), requests[members[0]].pooling)
         start = 0
         for i, part in zip(members, frames, strict=True):
+            # A view: nothing is copied until the tensor is handed over.
             features[i] = encoded[start : start + len(part)]
             start += len(part)
     return [features[i] for i in range(len(requests))]

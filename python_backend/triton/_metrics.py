@@ -15,6 +15,7 @@ from python_backend.meter import CounterName
 from python_backend.triton._answer import STAGES
 from python_backend.triton._errors import ERROR_CLASSES, error_class
 
+# From a hit in the cache (milliseconds) to half of the default `Limits.max_request_seconds`.
 _STAGE_BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0]
 
 _DESCRIPTIONS: dict[CounterName, str] = {
@@ -73,6 +74,7 @@ class Metrics:
         self._errors[error_class(error)].increment(1)
 
     def _family(self, name: str, description: str, kind: str) -> Any:
+        # A name that another process registered with the same kind is shared, not an error.
         family = pb_utils.MetricFamily(
             name=name, description=description, kind=getattr(pb_utils.MetricFamily, kind)
         )

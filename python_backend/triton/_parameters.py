@@ -15,6 +15,7 @@ def read_parameters(request: Any) -> dict[str, Any]:
         InvalidRequestError: A name or a value is not UTF-8; Triton takes any bytes over HTTP.
     """
     try:
+        # The backend hands parameters over as JSON, "" where there are none.
         parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     except UnicodeDecodeError:
         raise InvalidRequestError("the request's parameters must be UTF-8") from None
@@ -26,5 +27,6 @@ def read_request_id(request: Any) -> str:
     try:
         request_id: str = request.request_id()
     except UnicodeDecodeError as error:
+        # The exception holds the bytes that could not be read.
         return error.object.decode("utf-8", "replace")
     return request_id

@@ -34,6 +34,8 @@ class Door:
             metrics_address: HOST:PORT of the server's metrics.
         """
         self._max_waiting = max_waiting
+        # Kept open from request to request; one thread at a time uses it, for `execute` of one
+        # instance runs once at a time.
         self._connection = http.client.HTTPConnection(metrics_address, timeout=_TIMEOUT_SECONDS)
 
     def check(self) -> None:
@@ -48,6 +50,7 @@ class Door:
         try:
             self._connection.request("GET", "/metrics")
             text = self._connection.getresponse().read().decode()
+        # Also where the server closed the idle connection: that one request is let in unlooked at.
         except (OSError, http.client.HTTPException):
             self._connection.close()  # the next request connects again
             return
@@ -64,7 +67,12 @@ class Door:
 
 
 def open_door(max_waiting: int, environment: Mapping[str, str]) -> Door | None:
-    """Return the door of this server, None where nobody says where its metrics are."""
+    """Return the door of this server, None where nobody says where its metrics are.
+
+    Args:
+        max_waiting: See `Door`.
+        environment: Variables of the process.
+    """
     address = environment.get(METRICS_ADDRESS_VARIABLE)
     return Door(max_waiting=max_waiting, metrics_address=address) if address else None
 

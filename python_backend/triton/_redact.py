@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 
+# From the first mark to the last one, greedily: a question may hold quotation marks itself.
 _QUOTED = re.compile(
     r'"(?:.*"|.*$)'  # also one that was cut off
     r"|(?:(?<!\w)|(?<=\bb))'(?:.*'(?!\w)|.*$)",  # but not the apostrophe in "the video's codec"
@@ -23,8 +24,10 @@ def without_quotations(text: str) -> str:
 
 def describe_failure(error: BaseException) -> str:
     """Return a traceback with where and what, and without quotations."""
+    # Without the values of variables; messages of errors are all that could repeat a request.
     lines = traceback.TracebackException.from_exception(error).format()
     return "".join(
+        # Paths of our code and its lines, in quotation marks that are Python's own.
         line if line.startswith("  File ") else without_quotations(line.rstrip("\n")) + "\n"
         for line in lines
     )

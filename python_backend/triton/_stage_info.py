@@ -49,11 +49,13 @@ class StageInfo:
                 model can make that happen.
         """
         facts = parse_object(read_text(tensors, name, max_bytes=_MAX_BYTES), name)
+        # Absent where somebody else than our own step wrote the facts.
         moment = facts.pop(_DEADLINE, own_deadline.at_monotonic_seconds)
         timing_ms = facts.get("timing_ms")
         is_answer = isinstance(timing_ms, dict) and all(map(_is_number, timing_ms.values()))
         if not is_answer or not _is_number(moment):
             raise InvalidRequestError(f"{name} must be what the step before answered")
+        # Never later than a request that begins here could take: the moment may be made up, too.
         at_seconds = min(own_deadline.at_monotonic_seconds, moment)
         return cls(facts=facts, deadline=replace(own_deadline, at_monotonic_seconds=at_seconds))
 
@@ -87,6 +89,7 @@ class StageInfo:
 
 def _is_number(value: Any) -> bool:
     """Whether a value of strict JSON is a number that a float holds; 1e999 reads as infinity."""
+    # Not `isinstance`: JSON's true is a bool, which is an int.
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

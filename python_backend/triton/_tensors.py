@@ -38,6 +38,7 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
     Raises:
         InvalidRequestError: There are none or too many, they are too long, or one is not UTF-8.
     """
+    # Absent and empty are refused alike, in the words of `check_number`.
     elements = tensors.get("QUERY", ())
     check_number(len(elements), limits)
     check_sizes([len(element) for element in elements], limits)
@@ -46,6 +47,11 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
 
 def read_text(tensors: Tensors, name: str, *, max_bytes: int) -> str:
     """Return the one element of a BYTES tensor (1,).
+
+    Args:
+        tensors: A request's.
+        name: Which of them; absent counts as 0 elements.
+        max_bytes: Most bytes of the element.
 
     Raises:
         InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.

@@ -45,6 +45,9 @@ class TritonPythonModel:
             self._door.close()
 
     def _admit(self, tensors: Tensors, deadline: Deadline) -> Answer:
+        # None in a server that was not told where its metrics are: Triton's own queues are the
+        # bound.
         if self._door is not None:
             self._door.check()
+        # The value says nothing: the ensemble's next step waits for the tensor.
         return Answer(outputs={"ADMITTED": np.ones(1, np.uint8)})

@@ -36,11 +36,13 @@ class TritonPythonModel:
 
     def _select(self, tensors: Tensors, deadline: Deadline) -> Answer:
         info = StageInfo.read(tensors, "STAGE_INFO_2", deadline)
+        # Before OPTIONS are read again: each step checks first whether anybody still waits.
         info.deadline.check()
         options_text = read_optional_text(
             tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
         )
         options = parse_options(options_text or "", limits=self._limits)
+        # The ensemble's own tensors always pass; this model can be called directly as well.
         check_selection(tensors, limits=self._limits)
         watch = Stopwatch()
         with watch.measure("select"):

@@ -31,6 +31,7 @@ class TritonPythonModel:
         self._engine_id = context.engine.manifest.engine_id
         self._tokenizer = context.engine.open_tokenizer()
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
+        # On a CPU the first pass takes no longer than the next: see `warm_up`.
         if context.engine.manifest.device == "cuda":
             warm_up_grounder(self._grounder, self._model)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
@@ -43,6 +44,7 @@ class TritonPythonModel:
             self._ground,
             limits=self._limits,
             observers=self._observers,
+            # FEATURES alone: the largest tensor, which the grounder reads on the GPU.
             stay_on_gpu=("FEATURES",),
         )
 

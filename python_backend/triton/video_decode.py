@@ -33,6 +33,7 @@ class TritonPythonModel:
         """Open the profile's decoder."""
         context = ModelContext.load(args)
         self._limits = Limits.from_environment()
+        # One process: an instance decodes one chunk at a time.
         self._workers = MediaWorkers(limits=self._limits)
         self._decoder = context.engine.open_decoder(
             self._workers,
@@ -71,6 +72,8 @@ class TritonPythonModel:
 
 def _read_segments(tensors: Tensors) -> NDArray[np.uint8]:
     reference = read_optional_text(tensors, "SEGMENTS_MEMORY", max_bytes=_MAX_REFERENCE_BYTES)
+    # Both are optional in the configuration: SEGMENTS for callers outside, a reference from our
+    # own.
     if (reference is None) == ("SEGMENTS" not in tensors):
         raise InvalidRequestError("give exactly one of SEGMENTS and SEGMENTS_MEMORY")
     return take(reference) if reference is not None else tensors["SEGMENTS"]

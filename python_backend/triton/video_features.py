@@ -45,6 +45,7 @@ class TritonPythonModel:
         self._observers = [observe_metrics(metrics), observe_log("video_features")]
         self._limits = Limits.from_environment()
         self._allowed_roots = parse_allowed_roots(
+            # Bytes either way: names in the environment need not be UTF-8, see `sources`.
             context.parameters["allowed_roots"].encode()
             if "allowed_roots" in context.parameters
             else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
@@ -79,9 +80,12 @@ class TritonPythonModel:
         options_text = read_optional_text(
             tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
         )
+        # Options and questions before the video: what is wrong with them is found before it is
+        # opened.
         options = parse_options(options_text or "", limits=self._limits)
         questions = self._read_questions(tensors)
 
+        # `lifeline` and `deadline` are those of the `with` below, bound when a chunk is decoded.
         def decode(segments: Segments) -> DecodedFrames:
             return _call_decode(segments, deadline, lifeline)
 

@@ -36,10 +36,12 @@ class TritonPythonModel:
     def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
         features = attempt(encode_merged, items, self._encoder.encode)
         if isinstance(features, Exception):
+            # They were one call, so nobody can tell whose frames made it fail.
             return [features] * len(items)
         return [Answer(outputs={"FEATURES": part}) for part in features]
 
 
 def _read(request: Any) -> EncodeRequest:
+    # POOL comes to the host, where its matrices are compared.
     tensors = read_tensors(request, stay_on_gpu=("PIXELS",))
     return EncodeRequest.from_batch(tensors["PIXELS"], tensors["POOL"])
