@@ -27,10 +27,14 @@ def map_ahead(
     try:
         for argument in arguments:
             pending.append(executor.submit(function, argument))
+            # The oldest is waited for even where later ones are done: order counts, and so does
+            # memory.
             if len(pending) == depth:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
+        # Also when the generator is closed half-way. Calls that run already cannot be cancelled;
+        # they end by themselves.
         for future in pending:
             future.cancel()

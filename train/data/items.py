@@ -13,6 +13,7 @@ from train.data.records import MalformedRecord
 UNKNOWN_SECONDS = 100.0
 """How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
 # LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
+# At most nine digits: a name is no reason for a number past floats.
 _FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 
 
@@ -39,7 +40,9 @@ def group_records(
     """
     items: list[Item | MalformedRecord] = []
     for media, group in groupby(records, key=_media_of):
+        # groupby's groups are iterators that end with the next one.
         run = list(group)
+        # Records without media have nothing to share.
         step = questions_per_video if media else 1
         items += [_new_item(media, run[i : i + step]) for i in range(0, len(run), step)]
     return items
@@ -59,6 +62,7 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
         return len(targets.frames)
     seconds = item.records[0].duration or _folder_seconds(item.media.path) or UNKNOWN_SECONDS
     named = [frame for record in item.records for frame in record.positive_frames or ()]
+    # A relevant frame at ordinal n says that there are n + 1 at least.
     return min(max(round(seconds * sample_fps), 1 + max(named, default=0)), max_frames)
 
 

@@ -25,6 +25,7 @@ def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[
             f"frame_num must be below {num_frames}, the number of sampled frames, "
             f"got {max(positive_frames)}"
         )
+    # Ordinals are >= 0 by then: `parse_record` refuses others, which would count from the end here.
     labels = np.zeros(num_frames, np.float32)
     labels[list(positive_frames)] = 1
     return labels
@@ -44,6 +45,7 @@ def multi_hot(targets: FrameTargets | None, *, num_frames: int) -> NDArray[np.fl
             f"got {len(targets.frames)}"
         )
     array = np.zeros((num_frames, targets.num), np.float32)
+    # `row` is a view, so this writes into the array.
     for row, shown in zip(array, targets.frames, strict=True):
         row[list(shown)] = 1
     return array
