@@ -49,6 +49,7 @@ class Parts:
             with replacing(path) as file:
                 file.write(json.dumps(about).encode())
         found = json.loads(path.read_text("utf-8"))
+        # Files of two sets may have the same name, and the parts of one would pass for the other's.
         if found != about:
             raise InvalidRequestError(
                 f"{folder.parent} must hold one conversion, it holds that of {found['set']} from "
@@ -61,6 +62,8 @@ class Parts:
         if not path.exists():
             return False
         with path.open(encoding="utf-8") as file:
+            # The first line is of the source file as it was; a download that went on has another
+            # size.
             return bool(json.loads(file.readline()) == _header(source))
 
     def write(self, name: str, source: Path, outcomes: Iterable[Outcome]) -> None:
@@ -90,11 +93,13 @@ class Parts:
 
 
 def _header(source: Path) -> dict[str, int]:
+    # Cheap, and enough to tell a download that has gone on since.
     return {"source_bytes": source.stat().st_size}
 
 
 def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:
     """Write a media file, unless it is there with this size."""
+    # Not compared further: it was written under another name and renamed when it was whole.
     if path.is_file() and path.stat().st_size == num_bytes:
         return
     with replacing(path) as file:
