@@ -61,7 +61,7 @@ class ConversationTokenizer:
             InvalidRequestError: `<image>` stands elsewhere than in the first message, or the
                 template has no place for the conversation.
         """
-        # First, so that the renderers below meet one placeholder at most, in the first message.
+        # First: the renderers below look for placeholders in the first message only.
         check_placeholders(messages, has_media=has_media)
         render = {"plain": _plain_pieces, "chatml": _chatml_pieces}[self._template]
         pieces = render(messages, has_media)

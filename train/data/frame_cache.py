@@ -168,8 +168,8 @@ class FrameCache:
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
-        # On the same file system, else a rename would be a copy; a name of its own, as two
-        # processes may write the same video.
+        # On the same file system, else os.replace would fail; a name of its own, as two processes
+        # may write the same video.
         fd, partial = tempfile.mkstemp(dir=self._partial)
         try:
             with open(fd, "wb") as file:
