@@ -53,6 +53,9 @@ def average_precision(frame_logits: NDArray[np.float32], labels: NDArray[np.bool
     Args:
         frame_logits: float32 (T,).
         labels: bool (T,), at least one true.
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
     added = np.diff(relevant, prepend=0)  # (B,), r_b - r_(b-1)
@@ -70,6 +73,9 @@ def recall_at_k(
         frame_logits: float32 (T,).
         labels: bool (T,), at least one true.
         num_selected: K >= 1; may exceed T.
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
     # Inside a block the expected number of relevant frames grows by the same amount with each frame
@@ -78,7 +84,15 @@ def recall_at_k(
 
 
 def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Return whether the best frame is relevant; of tied best frames, the share that is."""
+    """Return whether the best frame is relevant; of tied best frames, the share that is.
+
+    Args:
+        frame_logits: float32 (T,).
+        labels: bool (T,).
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
+    """
     taken, relevant = rank_blocks(frame_logits, labels)
     # The first block is all that is tied for best.
     return float(relevant[0] / taken[0])
