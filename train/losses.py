@@ -44,5 +44,10 @@ def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy on what each frame shows: (..., T, A) both."""
+    """Mean binary cross-entropy on what each frame shows, in float32.
+
+    Args:
+        frame_logits: (..., T, A).
+        frame_targets: The same shape, 0 or 1.
+    """
     return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())

@@ -87,6 +87,9 @@ class Trunk(nn.Module):
         Args:
             examples: Of any T, grid and number of questions.
             features: (T, P, D_v) of each, from `encode_frames`.
+
+        Raises:
+            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
         """
         texts = [text for example in examples for text in example.texts]
         sequences = []
@@ -129,7 +132,13 @@ class Trunk(nn.Module):
         )
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Turn the decoder's output (B, S, D) into the model's own loss."""
+        """Turn the decoder's output into the model's own loss.
+
+        Args:
+            sequences: B, as they went in.
+            texts: Of each.
+            hidden_states: (B, S, D), padded on the right.
+        """
         raise NotImplementedError
 
     def _decode(self, embeds: list[Tensor]) -> Tensor:
@@ -246,6 +255,12 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
     """Return a linear layer as the library starts missing ones: N(0, std), bias 0.
 
     Also the head: its Xavier call upstream is undone by that.
+
+    Args:
+        width_in: Of what goes in.
+        width_out: Of what comes out.
+        std: `initializer_range` of the config.
+        bias: Whether it has one.
     """
     layer = nn.Linear(width_in, width_out, bias=bias)
     nn.init.normal_(layer.weight, std=std)
@@ -257,6 +272,10 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
 @torch.no_grad()
 def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
     """Encode and pool the frames of a batch; examples of one grid go through together.
+
+    Args:
+        vision: The frozen tower.
+        examples: With frames uint8 (T, S, S, 3) on the CPU, of any T and grid.
 
     Returns:
         (T, g*g, D_v) of each example, in the tower's dtype and on its device.

@@ -43,7 +43,13 @@ class StepSums:
         self._num_read = self._num_frames = self._num_tokens = self._num_unreadable = 0
 
     def add(self, losses: Losses, examples: Sequence[Example], *, num_unreadable: int) -> None:
-        """Add one pass; one without examples counts in no mean."""
+        """Add one pass; one without examples counts in no mean.
+
+        Args:
+            losses: Of the pass; where nothing could be read, of what stood in for it.
+            examples: What was read, at most a batch.
+            num_unreadable: Records that were not.
+        """
         for name, value in {"loss": losses.loss.detach(), **losses.parts}.items():
             # Multiplied and not skipped: a process that read nothing must have the same names,
             # since the vectors are added place by place. No .item(), which would wait for the GPU

@@ -73,6 +73,10 @@ def time_shards(module: FSDPModule, timer: CollectiveTimer) -> None:
     """Time the collectives of one sharded module.
 
     With `hsdp` the sum between nodes is not among them: FSDP2 has no place to time it.
+
+    Args:
+        module: After `fully_shard`, before its first pass.
+        timer: Of this process.
     """
     # Its own interface is private; these have its methods.
     module.set_custom_all_gather(_TimedAllGather(timer))  # type: ignore[arg-type]

@@ -27,6 +27,11 @@ def convert_json(path: Path, *, name: str, stage: Stage) -> Iterator[Outcome]:
 
     Media paths, which start from the file's folder, then start from the download.
 
+    Args:
+        path: The file.
+        name: Its path below the download.
+        stage: Whose rules the records must meet.
+
     Raises:
         InvalidRequestError: It is not a JSON list.
     """
@@ -48,6 +53,12 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
 
     Image k goes, byte for byte, to `<file's path without suffix>/<k>.<format>`: ids are neither
     unique nor fit for file names everywhere.
+
+    Args:
+        path: The file, with the columns `PARQUET_COLUMNS`.
+        name: Its path below the download.
+        stage: Whose rules the records must meet.
+        media_root: Folder that images are written below.
 
     Raises:
         InvalidRequestError: It is not Parquet or lacks a column.

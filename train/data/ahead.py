@@ -22,6 +22,12 @@ def map_ahead(
 
     An exception of a call is raised in its turn. Closing the generator cancels the calls that have
     not begun.
+
+    Args:
+        function: Called in the executor's threads.
+        arguments: Taken one by one as calls are submitted, so they may be endless.
+        executor: Is not shut down.
+        depth: >= 1.
     """
     pending: deque[Future[Result]] = deque()
     try:

@@ -102,6 +102,10 @@ def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
     Several in the first message are one, which goes to its front, as in the reference. One in a
     later message would be a second image; there the reference ends with an IndexError.
 
+    Args:
+        messages: At least one.
+        has_media: Whether the record has an image or a video.
+
     Raises:
         InvalidRequestError: There is one elsewhere, or there is no image or video.
     """

@@ -142,6 +142,10 @@ class FrameCache:
     def store(self, path: Path, sampled: SampledFrames) -> SampledFrames:
         """Keep frames and return them as `load` will.
 
+        Args:
+            path: From `path`.
+            sampled: As decoded, before JPEG.
+
         A disk that takes no more is no reason to end a run: the first failure is logged, and
         nothing is written after it.
         """

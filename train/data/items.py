@@ -35,6 +35,10 @@ def group_records(
     Records of a file that do not follow one another are not brought together: what is trained on
     jointly is decided by the data file alone.
 
+    Args:
+        records: Of the whole file, in its order.
+        questions_per_video: Most records an item, >= 1.
+
         records  a a a b - a        (- a malformed one, or one without media)
         items    [a a] [a] [b] - [a]                      questions_per_video = 2
     """
@@ -54,6 +58,11 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
     It is known where the records list what every frame shows, and for images. A video lasts the
     record's `duration`, or else the middle of what the name of its folder says, but reaches the
     last relevant frame; one that says nothing, `UNKNOWN_SECONDS`.
+
+    Args:
+        item: With or without media.
+        sample_fps: Rate f of rule A.
+        max_frames: Its ceiling n.
     """
     if item.media is None or item.media.kind == "image":
         return 1

@@ -17,6 +17,10 @@ from groundserve.errors import InvalidRequestError
 def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[np.float32]:
     """Return float32 (T,), 1 at the ordinals given.
 
+    Args:
+        positive_frames: `frame_num`, each >= 0; empty where nothing answers.
+        num_frames: T.
+
     Raises:
         InvalidRequestError: One is not below T.
     """
@@ -33,6 +37,10 @@ def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[
 
 def multi_hot(targets: FrameTargets | None, *, num_frames: int) -> NDArray[np.float32] | None:
     """Return float32 (T, A), 1 where a frame shows a thing; None without targets.
+
+    Args:
+        targets: The record's `frame_targets`.
+        num_frames: T.
 
     Raises:
         InvalidRequestError: The targets are of another number of frames.

@@ -162,7 +162,7 @@ def _sample(
 
 
 def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
-    """Read an image as RGB (S, S, 3), resized as frames of videos are; aspect is not kept.
+    """Read an image as uint8 (S, S, 3), RGB, resized as frames of videos are; no aspect is kept.
 
     Raises:
         MediaError: It is missing, damaged, of another format, or past Pillow's largest size.

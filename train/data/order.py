@@ -76,6 +76,18 @@ def micro_batches(
     process with W accumulation steps therefore reads in a step what W ranks read, unless items are
     sorted by length. Past the end, places start again from the epoch's beginning, as the
     reference's launcher does with uneven batches: some items are read twice then, none is left out.
+
+    Args:
+        num_items: n.
+        lengths: As `epoch_order`.
+        seed: Of the run.
+        first: Where to begin, for a run that resumes.
+        last: Exclusive.
+        world_size: W.
+        batch_size: B.
+
+    Yields:
+        One micro-batch for each rank, by rank.
     """
     block = world_size * batch_size
     num_in_epoch = num_micro_batches(num_items, world_size=world_size, batch_size=batch_size)

@@ -43,7 +43,12 @@ _SPLIT = (
 
 
 def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
-    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens."""
+    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens.
+
+    Args:
+        texts: What pairs are counted in.
+        vocab_size: Most tokens, special ones and 256 bytes among them.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -97,7 +102,15 @@ def write_json(path: Path, value: object) -> None:
 def write_language_model(
     directory: Path, *, seed: int, num_texts: int = 6000, batch_size: int = 32
 ) -> None:
-    """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once."""
+    """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once.
+
+    Args:
+        directory: To be made.
+        seed: Of weights and texts.
+        num_texts: Conversations of all stages, drawn anew; what is over after whole batches is
+            seen by the tokenizer alone.
+        batch_size: Of a step.
+    """
     directory.mkdir(parents=True)
     texts = _texts(seed, num_texts)
     tokenizer = make_tokenizer(texts, vocab_size=VOCAB_SIZE)

@@ -99,9 +99,18 @@ def write_grounding_set(
 def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> tuple[Path, Path]:
     """Write pictures with captions (stage 1) and conversations (stage 2).
 
+    Args:
+        out: Folder to write `images/` and the two lists into.
+        split: Whose handwriting; also part of the seed.
+        seed: Any number >= 0.
+        num_images: How many.
+
     Returns:
         The paths of `captions.json` and `conversations.json`, LLaVA's format; the conversations
         with the `frame_targets` that a picture shows.
+
+    Raises:
+        InvalidRequestError: A number is out of range.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
@@ -129,8 +138,18 @@ def write_video_set(
 ) -> Path:
     """Write videos with conversations (stage 3).
 
+    Args:
+        out: Folder to write `videos/` and `conversations.json` into.
+        split: Whose handwriting; also part of the seed.
+        seed: Any number >= 0.
+        num_videos: How many.
+        num_frames: T, the seconds of each video.
+
     Returns:
         The path of `conversations.json`, LLaVA's format with `frame_targets`.
+
+    Raises:
+        InvalidRequestError: A number is out of range.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []

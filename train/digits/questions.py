@@ -58,6 +58,11 @@ def verb(motion: Motion, *, third_person: bool = False) -> str:
 def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is in the world, as hard as the world allows.
 
+    Args:
+        world: What is shown.
+        rng: Drawn from for what is asked, and in which words.
+        kind: Type of the question.
+
     Returns:
         None if the world has nothing of this type that every word of a question is needed for.
     """
@@ -66,6 +71,11 @@ def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question 
 
 def ask_absent(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is not in the world, of which parts may be.
+
+    Args:
+        world: What is shown.
+        rng: Drawn from for what is asked, and in which words.
+        kind: Type of the question.
 
     Returns:
         None if everything of this type is there, or nothing can be missing from it.

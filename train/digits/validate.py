@@ -28,6 +28,9 @@ def frame_ap(config: StageConfig) -> Validate:
 
     Args:
         config: Of stage 4, with the records of a MovingDigits grounding set.
+
+    Raises:
+        ValueError: From what is returned, where a record cannot be read.
     """
     types = [record["type"] for record in json.loads(config.data.records.read_text("utf-8"))]
     # For its tokenizer alone, hence without an auxiliary layer.

@@ -113,7 +113,13 @@ def train_vision(
 
 
 def patch_classes(world: World, second: float, *, side: int) -> NDArray[np.int64]:
-    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`."""
+    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`.
+
+    Args:
+        world: What is shown.
+        second: When, from the beginning; may lie between two frames.
+        side: Patches a side.
+    """
     classes = np.full((side, side), NO_DIGIT)
     for event in world.shown(int(second)):  # later events are in front
         covered, _ = _covered(event, second, side)
