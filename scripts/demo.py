@@ -46,7 +46,6 @@ def show_truth(answer: str, records: list[dict[str, object]]) -> None:
     """Print which of the selected frames are among those that answer each question."""
     print("\nselected frames that are right (the questions' own labels):")
     for query, record in zip(json.loads(answer)["queries"], records, strict=True):
-        # Rule A at 1 frame a second: the ordinal of a frame is its second.
         labelled = {float(str(second)) for second in record["frame_num"]}  # type: ignore[attr-defined]
         right = sum(second in labelled for second in query["selected_seconds"])
         possible = min(len(labelled), len(query["selected_seconds"]))

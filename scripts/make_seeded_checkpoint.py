@@ -19,7 +19,7 @@ from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from train.digits.base import make_tokenizer, write_json, write_tokenizer
 
-# Any number; changed, it changes the weights and every figure that tests hold of them.
+# Any number, but the committed files are this one's.
 SEED = 20251121
 OUT = Path(__file__).parent.parent / "tests" / "fixtures" / "seeded"
 TOWER_NAME = "siglip-seeded-patch14-224"

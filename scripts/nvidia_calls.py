@@ -111,7 +111,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._scopes.append({})
-        # Annotations are the only source of a parameter's type.
+        # Where a parameter has no annotation, "objects" in the data tells what it is.
         for argument in (*node.args.args, *node.args.kwonlyargs):
             found = argument.annotation and self._type(argument.annotation)
             if found is not None:
@@ -122,7 +122,7 @@ class _Reader(ast.NodeVisitor):
         self._scopes.pop()
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        # A class of ours that inherits from one of a library is called by that library.
+        # To inherit from a class of a library is to reach it, as much as a call is.
         for base in node.bases:
             self._note(self._type(base), base)
         # `self` has no annotation to follow.

@@ -255,12 +255,6 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
     """Return a linear layer as the library starts missing ones: N(0, std), bias 0.
 
     Also the head: its Xavier call upstream is undone by that.
-
-    Args:
-        width_in: Of what goes in.
-        width_out: Of what comes out.
-        std: `initializer_range` of the config.
-        bias: Whether it has one.
     """
     layer = nn.Linear(width_in, width_out, bias=bias)
     nn.init.normal_(layer.weight, std=std)
