@@ -58,6 +58,9 @@ def top_span(
 
     Returns:
         Of equal scores the earliest; None where no frame reaches the threshold.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
     """
     spans = find_spans(sigmoid(frame_logits), pts_seconds, duration_seconds=duration_seconds)
     # Spans come in order of time and max keeps the first of equals.
@@ -80,6 +83,9 @@ def top_span_iou(
         labels: bool (T,), whose runs are the windows.
         pts_seconds: float64 (T,), when each frame is shown, increasing.
         duration_seconds: End of the video.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
     """
     span = top_span(frame_logits, pts_seconds, duration_seconds=duration_seconds)
     if span is None:

@@ -131,6 +131,9 @@ def downstream_report(
         The number of questions, the accuracy of both choices and of all frames, and the paired
         difference selected - uniform; each with its interval over videos. None if the set has no
         question whose answer is one digit that it does not name.
+
+    Raises:
+        GroundserveError: The checkpoint cannot be opened, or a video cannot be read.
     """
     cases = _cases(records_path, scored)
     if not cases:
