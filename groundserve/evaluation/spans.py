@@ -36,6 +36,9 @@ def relevant_windows(
         labels: bool (T,).
         pts_seconds: float64 (T,), when each frame is shown, increasing.
         duration_seconds: End of the video.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
     """
     # True is a score of 1 and False of 0, on either side of the default threshold. One rule for
     # truth and prediction: an IoU of 1 is within reach however sparsely the video is sampled.
