@@ -13,9 +13,11 @@ from pathlib import Path
 
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
+# The environment that runs this need not be activated.
 BIN = Path(sys.executable).parent
 ASKED_TYPES = ("semantic", "semantic_motion", "order")
 SEED = 7
+# The shipped checkpoint knows digits only: on a real video it shows that decoding works, no more.
 CLIP_QUERY = "Which frames show a seven?"
 
 
@@ -23,6 +25,7 @@ def run(*args: str) -> str:
     """Run one command and return what it printed."""
     print(f"\n$ {shlex.join(args)}", flush=True)
     command = [str(BIN / args[0]), *args[1:]]
+    # stderr passes through: errors and notes are printed there.
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(finished.stdout, end="", flush=True)
     return finished.stdout
@@ -34,6 +37,7 @@ def draw_video(out: Path) -> tuple[Path, list[dict[str, object]]]:
     records = run("python", *shown, "--seed", str(SEED), "--num-videos", "1").strip()
     by_type: dict[str, dict[str, object]] = {}
     for record in json.loads(Path(records).read_text("utf-8")):
+        # The first of each: the question about something absent has a type too, and comes last.
         by_type.setdefault(record["type"], record)
     return out / "videos" / "00000.mp4", [by_type[kind] for kind in ASKED_TYPES]
 
@@ -54,17 +58,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for engines and pictures")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
+    # Where the Makefile has scripts/fetch_clips.py put it.
     clip = Path(sys.prefix) / "clips" / "bikes.mp4"
     engines = out / "engines"
     started = time.perf_counter()
     video, records = draw_video(out / "digits")
     run("groundserve", "build", "--checkpoint", str(SHIPPED_CHECKPOINT), "--out", str(engines))
     serve = ["serve", "--engines", str(engines), "--json", "--log-file", str(out / "triton.log")]
+    # Port 0 is any free one; the line that `serve --json` prints says which.
     serve += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     print(f"\n$ groundserve {shlex.join(serve)} &", flush=True)
     server = subprocess.Popen([BIN / "groundserve", *serve], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
+        # It comes when the models are ready, or the pipe ends because the server did.
         line = server.stdout.readline()
         if not line:
             sys.exit(f"the server did not start; see {out / 'triton.log'}")
@@ -72,10 +79,13 @@ def main() -> None:
         address = json.loads(line)["grpc"]
         asked = [str(record["question"]).removeprefix("<image>\n") for record in records]
         questions = [word for question in asked for word in ("--query", question)]
+        # The labels are seconds, and rule A at one frame a second makes seconds and frames the
+        # same.
         sampling = ["--sampling", "infer", "--sample-fps", "1", "--top-k", "4"]
         common = ["groundserve", "score", str(video), *questions, "--server", address, *sampling]
         pictures = ["--contact-sheet", str(out / "contact_sheet.png")]
         run(*common, *pictures, "--plot", str(out / "scores.png"))
+        # A second time: a command prints a table or, with --json, JSON.
         answer = run(*common, "--json")
         (out / "answer.json").write_text(answer)
         show_truth(answer, records)

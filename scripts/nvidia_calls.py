@@ -62,6 +62,7 @@ def find_uses(data: dict[str, Any]) -> Uses:
         reader = _Reader(name, data, uses)
         reader.visit(ast.parse(path.read_text("utf-8")))
         unknown.discard(name)
+        # Told in the data, but not met in the code any more.
         unknown |= {f"{name}: {text}" for text in reader.objects.keys() - reader.used_objects}
     if unknown:
         raise ValueError(f"objects that the code does not have: {', '.join(sorted(unknown))}")
@@ -90,13 +91,16 @@ class _Reader(ast.NodeVisitor):
         }
         self.objects: dict[str, str] = data["objects"].get(path, {})
         self.used_objects: set[str] = set()
+        # Innermost last, as names are looked up in Python; the first is the module's.
         self._scopes: list[dict[str, str]] = [{}]
+        # Attribute nodes that are the left part of a longer one, by id: the tree outlives this set.
         self._steps: set[int] = set()
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             library = _library_name(alias.name)
             if library is not None:
+                # `import a.b` binds a, `import a.b as c` binds c.
                 self._scopes[-1][alias.asname or alias.name.split(".")[0]] = library
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -107,6 +111,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._scopes.append({})
+        # Where a parameter has no annotation, "objects" in the data tells what it is.
         for argument in (*node.args.args, *node.args.kwonlyargs):
             found = argument.annotation and self._type(argument.annotation)
             if found is not None:
@@ -117,8 +122,10 @@ class _Reader(ast.NodeVisitor):
         self._scopes.pop()
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        # To inherit from a class of a library is to reach it, as much as a call is.
         for base in node.bases:
             self._note(self._type(base), base)
+        # `self` has no annotation to follow.
         own = f"{node.name}.self"
         self._scopes.append({})
         if own in self.objects:
@@ -145,6 +152,7 @@ class _Reader(ast.NodeVisitor):
             self.visit(node.value)
             self._bind(node.target, node.value)
 
+    # The target first: the body is read with it bound.
     def visit_For(self, node: ast.For) -> None:
         self._bind_item(node.target, node.iter)
         self.generic_visit(node)
@@ -157,6 +165,8 @@ class _Reader(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         self.generic_visit(node)
+        # Python asks the left operand first. The node's name gives the method's for Add and Sub; a
+        # `*` would have to be `__mult__` in the data.
         self._note_special(node.left, f"__{type(node.op).__name__.lower()}__")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -179,11 +189,12 @@ class _Reader(ast.NodeVisitor):
             self._note(_member(function, "__call__"), node)
         elif isinstance(node.func, ast.Name):
             self._note(function, node)
-            if node.func.id in _SPECIAL and node.args:
+            if node.func.id in _SPECIAL and node.args:  # len(x), getattr(x, name)
                 self._note_special(node.args[0], _SPECIAL[node.func.id])
 
     def _visit_generators(self, node: Any) -> None:
         self._scopes.append({})
+        # Before the element, which stands first in the tree and uses their targets.
         for generator in node.generators:
             self._bind_item(generator.target, generator.iter)
         self.generic_visit(node)
@@ -277,6 +288,7 @@ def _as_value(gives: str) -> str:
 
 def _library_name(module: str) -> str | None:
     """Return a module's name in the records, None for other libraries' modules."""
+    # The dot keeps `tensorrt_llm` from being taken for a part of `tensorrt`.
     for library in (*_ALIASES, *LIBRARIES):
         if module == library or module.startswith(f"{library}."):
             return _ALIASES.get(library, library) + module.removeprefix(library)

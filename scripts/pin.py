@@ -29,6 +29,7 @@ IMAGE_PYTHON = "3.12"
 _ENVIRONMENTS = [
     {
         "python_version": version,
+        # The first patch release stands for all of its minor version.
         "python_full_version": f"{version}.0",
         "platform_machine": machine,
         "sys_platform": "linux",
@@ -40,6 +41,7 @@ _ENVIRONMENTS = [
     for version in ("3.11", "3.12")
     for machine in ("x86_64", "aarch64")
 ]
+# A line as uv writes it: `name==1.0`, ` ; marker`, then `    # via ...` or ` \\` before hashes.
 _PIN = re.compile(r"(?P<pin>\S+==[^\s;]+)(?: ; (?P<marker>[^#\\]+?))?(?P<rest>\s+(?:#|\\).*)?")
 
 
@@ -54,6 +56,7 @@ def inputs_digest() -> str:
         "choices": CHOICES.read_text("utf-8"),
         "image": IMAGE_REQUIREMENTS.read_text("utf-8"),
     }
+    # A test makes this digest anew, so inputs that changed without a new pin are found offline.
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,6 +75,7 @@ def main(*, upgrade: bool) -> None:
             *("--python-version", "3.11", "--constraints", str(CHOICES)),
             *("--annotation-style", "line", "--output-file", str(out), *options),
         )
+        # The folder is another one each time and stands in the annotations ("# via -r ...").
         pins = _simplify(out.read_text("utf-8").replace(str(build), "the build"))
         CONSTRAINTS.write_text(header + pins, "utf-8")
         out = Path(folder, "requirements.lock")
@@ -103,6 +107,7 @@ def _simplify(text: str) -> str:
             pin["marker"] is None or Marker(pin["marker"]).evaluate(environment)
             for environment in _ENVIRONMENTS
         ]
+        # It also decides about the lines of hashes that follow.
         is_kept = any(holds)
         if is_kept:
             marker = "" if all(holds) else f" ; {pin['marker']}"

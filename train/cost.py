@@ -44,6 +44,7 @@ class SampleCost:
         forward = 1 + recomputes
         return cls(
             frame=vision.frame_flop(vision.num_layers_used(config.mm_vision_select_layer)),
+            # 1 for the gradient of the inputs, one more for that of weights that are trained.
             token=(forward + 1 + is_trained) * config.linear_flop(1),
             pair=(forward + 2) * config.attention_flop(1, is_causal=is_causal),
         )
@@ -55,6 +56,8 @@ class SampleCost:
             num_frames: Of all of them, encoded once.
             lengths: Visual and text tokens of each; all are padded to the longest.
         """
+        # A padded row costs what a real one does: matrices are multiplied whole.
         longest = max(lengths, default=0)
+        # Linear layers grow with the length, attention with its square.
         decoder = longest * self.token + longest**2 * self.pair
         return num_frames * self.frame + len(lengths) * decoder

@@ -19,10 +19,13 @@ def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:
     Raises:
         InvalidRequestError: LOCAL_WORLD_SIZE is not a whole number >= 1.
     """
+    # Unset, nothing but torchrun sets it: the process is on its own.
     text = environment.get("LOCAL_WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
         raise InvalidRequestError(f"LOCAL_WORLD_SIZE must be a whole number >= 1, got {text!r}")
     num_ranks = int(text)
     if num_ranks == 1:
         return available_cpus()
+    # The parent is torchrun's agent, whose children the ranks are. The smaller of the two: a rank
+    # that was bound to fewer cores than its share has no more.
     return min(available_cpus(), max(1, available_cpus(os.getppid()) // num_ranks))

@@ -33,6 +33,7 @@ def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
         UnsupportedError: As `open_initial`.
     """
     weights = SavedWeights(checkpoint)
+    # The folder itself is renamed into place, so here it is only its parent that is made.
     out.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(out, open_initial(config, num_auxiliary=0), weights)
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         config = read_config(given.stage, given.config)
+        # By its name and not the newest: the run may still be writing others.
         checkpoint = config.out / f"checkpoint-{given.step}"
         if not checkpoint.is_dir():
             found = sorted(path.name for path in config.out.glob("checkpoint-*"))

@@ -25,12 +25,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A lock of this kind is the open file's, not the process's: a program started from here
+        # that inherited it would hold the folder after we end, hence O_CLOEXEC.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequestError(f"cannot make the folder {folder}: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # An OSError too, hence first: this is the one that says that somebody holds the lock.
         except BlockingIOError:
             raise InvalidRequestError(
                 f"another process writes to {folder}; wait until it has ended, or give another "
@@ -52,7 +55,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with partial.open("wb") as file:
             yield file
+        # Seen by others in one step. To outlive a power failure, file and folder need `flush`
+        # besides.
         os.replace(partial, path)
+    # Also for an interrupt.
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -60,6 +66,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def flush_directory(directory: Path) -> None:
     """Flush a folder and everything in it."""
+    # A folder's own flush makes the names in it last, so the top comes when all below it is there.
     for path in [*directory.rglob("*"), directory]:
         flush(path)
 

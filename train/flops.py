@@ -56,16 +56,23 @@ def sample_flops(
         num_targets: Positions that the LM head computes logits for (stages 1 to 3).
     """
     num_visual = num_frames * grid**2
+    # Two layers, D_v x D and D x D.
     projector = 2 * num_visual * config.hidden_size * (config.mm_hidden_size + config.hidden_size)
     num_tokens = num_visual + num_text_tokens
     is_causal = not stage.is_grounding or stage.variant == "anchor"
+    # Only positions with a target go through it.
     head = 2 * num_targets * config.hidden_size * config.vocab_size
+    # In stage 1 the decoder is frozen: gradients pass through it to the projector, none are of it.
     backward = 1 if stage.stage == "projector" else 2
     forward = 1 + int(stage.gradient_checkpointing)
     trunk = (forward + backward) * config.linear_flop(num_tokens)
+    # Both factors of these products are activations, so both gradients are always needed.
     trunk += (forward + 2) * config.attention_flop(num_tokens, is_causal=is_causal)
     num_layers = vision.num_layers_used(config.mm_vision_select_layer)
     return SampleFlops(
         tower=num_frames * vision.frame_flop(num_layers),
+        # The head stands outside the layers that are computed again, so its forward counts once.
+        # The projector's 3: forward, and the gradients of weights and of inputs. (The inputs of its
+        # first layer are the frozen tower's and need none; the little is not taken off.)
         decoder=float(3 * projector + trunk + (1 + backward) * head),
     )

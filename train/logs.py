@@ -66,6 +66,7 @@ class RunLog:
     """
 
     def __init__(self, out: Path, *, step: int) -> None:
+        # First: where TensorBoard is missing, nothing of the run has been touched.
         self._writer = _open_tensorboard(out / _TENSORBOARD_NAME, step=step)
         path = out / METRICS_NAME
         _drop_later_lines(path, step=step)
@@ -73,12 +74,15 @@ class RunLog:
 
     def step(self, report: StepReport) -> None:
         """Write one line."""
+        # `num_steps` is the same in every line.
         self._write({name: v for name, v in asdict(report).items() if name != "num_steps"})
         scalars = {
             "loss": report.loss,
             **report.parts,
             **{f"learning_rate/{name}": rate for name, rate in report.learning_rates.items()},
             "grad_norm": report.grad_norm,
+            # One number a plot: the slowest rank, and how much longer the fastest stood in
+            # collectives than it.
             "seconds/data": max(report.data_seconds),
             "seconds/wait": max(report.sync_seconds) - min(report.sync_seconds),
             "seconds/compute": report.compute_seconds,
@@ -114,6 +118,8 @@ class RunLog:
         self.close()
 
     def _write(self, line: dict[str, Any]) -> None:
+        # A line is with the kernel at once: a killed process loses none, a power failure what
+        # `flush` has not covered.
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -138,6 +144,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def _drop_later_lines(path: Path, *, step: int) -> None:
+    # What was torn off is no line, so it goes here, and the next line does not run on behind it.
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
@@ -149,4 +156,5 @@ def _open_tensorboard(directory: Path, *, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("train", "tensorboard") from error
+    # TensorBoard hides what an earlier file of events says from this step on.
     return SummaryWriter(str(directory), purge_step=step + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+# The reference's, see `grounding_loss`.
 MAX_POSITIVE_WEIGHT = 5.0
 
 
@@ -35,11 +36,18 @@ def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (M, V), of these positions.
         targets: int64 (M,), the token that follows each.
     """
+    # The mean of nothing is NaN. A sum times 0 keeps the graph, so that this process takes part in
+    # the collectives of the backward pass like all others.
     if not len(targets):  # every target of the batch was masked
         return logits.float().sum() * 0.0
     return F.cross_entropy(logits.float(), targets)
 
 
 def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy on what each frame shows: (..., T, A) both."""
+    """Mean binary cross-entropy on what each frame shows, in float32.
+
+    Args:
+        frame_logits: (..., T, A).
+        frame_targets: The same shape, 0 or 1.
+    """
     return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())

@@ -16,7 +16,7 @@ from groundserve.modeling.vision import VisionEncoder
 from train.config import Stage
 from train.models import MAX_ENCODED_FRAMES, model_class
 
-_BF16, _FP32 = 2, 4
+_BF16, _FP32 = 2, 4  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Parameters:
 def count_parameters(stage: Stage, config: CheckpointConfig) -> Parameters:
     """Count those of a stage's model."""
     with torch.device("meta"):
+        # Both variants have a head of one output, so either counts for stage 4.
         model = model_class(stage, "pooling")(config)
     layers = [sum(p.numel() for p in layer.parameters()) for layer in model.decoder.layers]
     total = sum(p.numel() for p in model.parameters())
@@ -74,7 +75,7 @@ def count_parameters(stage: Stage, config: CheckpointConfig) -> Parameters:
     others = total - sum(layers)
     trains_all = stage != "projector"
     return Parameters(
-        layer=layers[0],
+        layer=layers[0],  # all are alike
         layers=sum(layers),
         others=others,
         trained_layers=sum(layers) if trains_all else 0,
@@ -93,6 +94,7 @@ def layer_bytes_per_token(config: CheckpointConfig) -> int:
     """Return what a decoder layer holds of a token when it is computed again and backward."""
     width, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     head = width // heads
+    # Grouped queries: keys and values are narrower than queries.
     width_kv = head * config.num_key_value_heads
     # Both norms: input and its square root in float32, the result before and after the weight.
     norms = 2 * (_FP32 * width + _FP32 + 2 * _BF16 * width)
@@ -132,6 +134,7 @@ def gpu_bytes(
     layer_trained = count.layer if count.trained_layers else 0
     return {
         "weights, gradients and two moments, sharded": (
+            # The master weights of all, and for what is trained a gradient and AdamW's two moments.
             (_FP32 * count.total + 3 * _FP32 * count.trained) / num_shards
         ),
         "inputs of the layers": _BF16 * config.num_hidden_layers * size.num_tokens * width,
@@ -150,6 +153,7 @@ def gpu_bytes(
         "logits": 2 * (_BF16 + _FP32) * config.vocab_size * size.num_targets,
         "vision tower": _BF16 * count_tower_parameters(config, vision),
         "frames in the tower": (
+            # However many frames a sample has, they go through in chunks.
             min(size.num_frames, MAX_ENCODED_FRAMES) * tower_bytes_per_frame(vision)
         ),
     }

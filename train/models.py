@@ -87,6 +87,9 @@ class Trunk(nn.Module):
         Args:
             examples: Of any T, grid and number of questions.
             features: (T, P, D_v) of each, from `encode_frames`.
+
+        Raises:
+            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
         """
         texts = [text for example in examples for text in example.texts]
         sequences = []
@@ -116,7 +119,9 @@ class Trunk(nn.Module):
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Put the visual tokens (T, P, D) where the text has its placeholder."""
         ids = torch.as_tensor(text.ids, device=visual.device)
+        # Exactly one, as the tokenizers see to: item() refuses none and several.
         place = int((ids == IMAGE_TOKEN_ID).nonzero().item())
+        # Without the placeholder, whose id is negative and no row of the table.
         words = self.decoder.embed_tokens(torch.cat([ids[:place], ids[place + 1 :]]))
         flat = visual.flatten(0, 1)  # frame-major
         return _Sequence(
@@ -127,7 +132,13 @@ class Trunk(nn.Module):
         )
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Turn the decoder's output (B, S, D) into the model's own loss."""
+        """Turn the decoder's output into the model's own loss.
+
+        Args:
+            sequences: B, as they went in.
+            texts: Of each.
+            hidden_states: (B, S, D), padded on the right.
+        """
         raise NotImplementedError
 
     def _decode(self, embeds: list[Tensor]) -> Tensor:
@@ -136,9 +147,12 @@ class Trunk(nn.Module):
         # Nothing real comes after padding, so a causal model needs no mask against it.
         attention: dict[str, object] = {"is_causal": True}
         if not self.is_causal:
+            # A dict is what transformers takes as masks that are made already, one for each kind of
+            # layer; from a tensor it would make a causal one. None: nothing is masked.
             attention = {"attention_mask": {"full_attention": None}, "is_causal": False}
             lengths = torch.tensor([len(embed) for embed in embeds], device=padded.device)
             if int(lengths.min()) < padded.shape[1]:
+                # (B, S), then (B, 1, 1, S): the same for every head and query
                 real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
                 attention["attention_mask"] = {"full_attention": real[:, None, None, :]}
         output = self.decoder(inputs_embeds=padded, use_cache=False, **attention)
@@ -163,9 +177,12 @@ class CausalModel(Trunk):
             assert text.targets is not None
             wanted = torch.as_tensor(text.targets, device=row.device)
             place, end = sequence.visual_start, sequence.visual_start + sequence.num_visual
+            # The targets count the placeholder as one position, where the sequence has N.
             row[:place] = wanted[:place]
             row[end : len(sequence.embeds)] = wanted[place + 1 :]
         # The vocabulary is wide: only positions that predict something go through the head.
+        # The state at s predicts the token at s + 1, so the last state and the first token fall
+        # away.
         predicts = targets[:, 1:] != IGNORE_INDEX
         logits = self.lm_head(hidden_states[:, :-1][predicts])
         loss = language_loss(logits, targets[:, 1:][predicts])
@@ -220,6 +237,7 @@ class AnchorModel(Trunk):
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Score each frame by its anchor, of which the last T positions are made."""
         states = [
+            # The row goes on with padding where another sequence is longer.
             row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
             for sequence, row in zip(sequences, hidden_states, strict=True)
         ]
@@ -249,6 +267,10 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
 def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
     """Encode and pool the frames of a batch; examples of one grid go through together.
 
+    Args:
+        vision: The frozen tower.
+        examples: With frames uint8 (T, S, S, 3) on the CPU, of any T and grid.
+
     Returns:
         (T, g*g, D_v) of each example, in the tower's dtype and on its device.
     """
@@ -256,8 +278,9 @@ def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Te
     features: list[Tensor | None] = [None] * len(examples)
     for grid in {example.grid for example in examples}:
         members = [i for i, example in enumerate(examples) if example.grid == grid]
+        # uint8 (T of all members, S, S, 3), on the CPU until its chunk is encoded
         frames = torch.cat([torch.from_numpy(examples[i].frames) for i in members])
-        pool = torch.from_numpy(pooling_weights(grid, side=vision.side)).to(device)
+        pool = torch.from_numpy(pooling_weights(grid, side=vision.side)).to(device)  # (P, side^2)
         pooled = torch.cat(
             [
                 vision(chunk.to(device), pool.expand(len(chunk), -1, -1))
@@ -276,11 +299,13 @@ def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) ->
 
 def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
     """Apply the head to (T, D) of each sequence."""
+    # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
     frame_logits = head(torch.cat(states)).squeeze(1).float()
     split = frame_logits.detach().split([len(state) for state in states])
     if any(text.labels is None for text in texts):  # nothing to learn from: scores only
         return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
     labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
+    # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
     loss = grounding_loss(frame_logits, torch.cat(labels))
     return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
 

@@ -42,6 +42,7 @@ def new_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam
     """Return AdamW at the peak rates, which each group also keeps as `initial_lr`."""
     peaks = {BASE: config.learning_rate, FAST: config.out_proj_learning_rate}
     groups = [
+        # `initial_lr` is the key that PyTorch's schedulers use.
         {"params": parameters, "lr": peaks[name], "initial_lr": peaks[name], "name": name}
         for name, parameters in parameter_groups(model, config).items()
         if parameters
@@ -56,7 +57,12 @@ def new_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group to a share of its peak; returns the rates by the groups' names."""
+    """Set every group to a share of its peak; returns the rates by the groups' names.
+
+    Args:
+        optimizer: Of `new_optimizer`.
+        factor: In [0, 1], of `rate_factor`.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return {group["name"]: group["lr"] for group in optimizer.param_groups}
@@ -65,6 +71,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[
 def _is_fast(name: str, parameter: Tensor, config: OptimizerConfig) -> bool:
     if name.startswith("auxiliary."):
         return True
+    # The first argument is the tower's tensors: it is frozen and no part of this model.
     (theirs,) = reference_names({}, {name: parameter})
     return (
         "out_proj" in theirs if config.out_proj_matches_projector else theirs.startswith(FAST + ".")

@@ -26,5 +26,7 @@ def rate_factor(step: int, *, num_steps: int, warmup_ratio: float) -> float:
     num_warmup = num_warmup_steps(num_steps, warmup_ratio)
     if step < num_warmup:
         return step / num_warmup
+    # max: with warm-up alone no step of the run gets here, and a caller that asks must not divide
+    # by 0.
     progress = (step - num_warmup) / max(1, num_steps - num_warmup)
     return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))

@@ -43,8 +43,17 @@ class StepSums:
         self._num_read = self._num_frames = self._num_tokens = self._num_unreadable = 0
 
     def add(self, losses: Losses, examples: Sequence[Example], *, num_unreadable: int) -> None:
-        """Add one pass; one without examples counts in no mean."""
+        """Add one pass; one without examples counts in no mean.
+
+        Args:
+            losses: Of the pass; where nothing could be read, of what stood in for it.
+            examples: What was read, at most a batch.
+            num_unreadable: Records that were not.
+        """
         for name, value in {"loss": losses.loss.detach(), **losses.parts}.items():
+            # Multiplied and not skipped: a process that read nothing must have the same names,
+            # since the vectors are added place by place. No .item(), which would wait for the GPU
+            # in every pass.
             counted = value.double() * bool(examples)
             self._losses[name] = self._losses.get(name, 0.0) + counted
         self._num_read += bool(examples)
@@ -65,13 +74,16 @@ class StepSums:
                 agree after which step they do.
         """
         counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable, stops)
+        # Zero but for the own column: the sum over processes collects all.
         seconds = torch.zeros(2, processes.world_size, dtype=torch.float64)
         seconds[:, processes.rank] = torch.tensor([data_seconds, sync_seconds])
+        # Counts are exact in float64 up to 2**53.
         own = torch.cat([torch.tensor(counts, dtype=torch.float64), seconds.flatten()])
         # One collective for all of it.
         values = processes.total(
             torch.cat([torch.stack(list(self._losses.values())), own.to(processes.device)])
         ).tolist()
+        # The losses come first; zip ends with their names.
         losses = dict(zip(self._losses, values, strict=False))
         rest = values[len(losses) :]
         num_read, num_frames, num_tokens, num_unreadable, num_stops, *waited = rest
@@ -93,4 +105,5 @@ def _rounded(seconds: Iterable[float]) -> tuple[float, ...]:
 
 def _num_tokens(example: Example) -> int:
     num_visual = len(example.frames) * example.grid**2
+    # The placeholder is an id and no token.
     return sum(num_visual + len(text.ids) - 1 for text in example.texts)

@@ -61,6 +61,7 @@ def open_trial_data(config: StageConfig, source: Checkpoint) -> TrainingData:
     """
     tokenizer, pad_token_id = source.load_tokenizer()
     return TrainingData(
+        # Items are read one at a time, so one decoder is all that is used.
         replace(config.data, num_workers=1, frame_cache=None),
         stage=config.stage,
         tokenizer=tokenizer,
@@ -80,6 +81,7 @@ def read_trial(config: StageConfig, source: Checkpoint, data: TrainingData, numb
         data: From `open_trial_data`; its decoder runs already, or its start counts.
         number: Of the item.
     """
+    # Not by the clock, which also counts waits for the disk and for other processes.
     started = cpu_seconds(data.pids())
     reading = data.read(number)
     core_seconds = cpu_seconds(data.pids()) - started
@@ -121,6 +123,8 @@ def _expected_flops(
     vision = source.vision_config
     grids = [1]
     if has_media:
+        # A run draws from this list, which repeats the grids that are likelier: its plain mean is
+        # what to expect.
         grids = grid_choices(
             len(example.frames),
             vision_token_num=config.data.vision_token_num,
@@ -157,4 +161,5 @@ def _process_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # it has just ended
         return 0.0
+    # The first that is left is field 3. Times are in ticks.
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -29,8 +29,10 @@ class UnreadableRecords:
     """
 
     def __init__(self, known: Iterable[tuple[int, str]], *, num_items: int, speaks: bool) -> None:
+        # A dict for its order: an error names the last ones.
         self._found = dict.fromkeys(known)
         self._limit = min(MAX_ITEMS_IN_A_ROW, num_items)
+        # Not saved: a run that resumes counts from none again.
         self._items_in_a_row: set[int] = set()
         self._speaks = speaks
 
@@ -58,6 +60,7 @@ class UnreadableRecords:
             key = (record.item, record.source)
             if key not in self._found and self._speaks:
                 logger.warning("cannot read %s: %s", record.source, record.reason)
+            # An item is met again in each epoch and counts once.
             self._found[key] = None
             if any_read:
                 continue
@@ -78,6 +81,7 @@ class UnreadableRecords:
             max_share: What is accepted.
             checkpoint: What the run can go on from.
         """
+        # Items, not records: one file that is missing is one loss however many ask about it.
         num_lost = len({item for item, _ in self._found})
         if num_tried < MIN_ITEMS or num_lost <= max_share * num_tried:
             return None

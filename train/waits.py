@@ -28,6 +28,7 @@ class CollectiveTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._is_gpu = device.type == "cuda"
+        # Events cannot be subtracted before the GPU has passed them, hence pairs and not a sum.
         self._begun: float | torch.cuda.Event | None = None
         self._spans: list[tuple[float, float] | tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
@@ -56,7 +57,7 @@ class CollectiveTimer:
                 total += ended - begun
             elif isinstance(begun, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
                 ended.synchronize()
-                total += begun.elapsed_time(ended) / 1000
+                total += begun.elapsed_time(ended) / 1000  # it is in milliseconds
         self._spans.clear()
         return total
 
@@ -72,6 +73,10 @@ def time_shards(module: FSDPModule, timer: CollectiveTimer) -> None:
     """Time the collectives of one sharded module.
 
     With `hsdp` the sum between nodes is not among them: FSDP2 has no place to time it.
+
+    Args:
+        module: After `fully_shard`, before its first pass.
+        timer: Of this process.
     """
     # Its own interface is private; these have its methods.
     module.set_custom_all_gather(_TimedAllGather(timer))  # type: ignore[arg-type]
@@ -85,8 +90,11 @@ def time_gradients(module: DistributedDataParallel, timer: CollectiveTimer) -> N
         group: dist.ProcessGroup | None,
         bucket: dist.GradBucket,  # type: ignore[name-defined] # the stubs lack it
     ) -> torch.futures.Future[Tensor]:
+        # Buckets before it are reduced beside the backward pass; behind it nothing is left to
+        # compute, and what comes is a wait.
         if bucket.is_last():
             timer.begin()
+        # What DDP does without a hook: the mean over processes.
         return allreduce_hook(group, bucket)  # type: ignore[arg-type] # None: all processes
 
     module.register_comm_hook(None, hook)

@@ -75,12 +75,16 @@ def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> di
     """
     if len(questions) < 2:
         return {}
+    # A ring: a free shuffle would leave some videos their own questions.
     rng = np.random.default_rng(seed)
     ring = [list(questions)[place] for place in rng.permutation(len(questions))]
     borrowed: dict[str, list[str]] = {}
     for video, lender in zip(ring, [*ring[1:], ring[0]], strict=True):
         borrowed[video] = []
         for own in questions[video]:
+            # Videos of one kind share phrases ("What happens in this video?"). A stand-in that
+            # reads the same would leave the score as it is, so it is the last resort; the report
+            # counts those.
             others = [text for text in questions[lender] if text != own] or [own]
             borrowed[video].append(others[rng.integers(len(others))])
     return borrowed
@@ -121,8 +125,10 @@ def _figures(
     pairs: Sequence[tuple[ScoredQuestion, ScoredQuestion]], *, seed: int
 ) -> ControlFigures:
     videos = [own.video for own, _ in pairs]
+    # The labels are the question's own on both sides: what changes is only the ranking.
     own_ap = [average_precision(own.frame_logits, own.is_relevant) for own, _ in pairs]
     shuffled_ap = [average_precision(other.frame_logits, own.is_relevant) for own, other in pairs]
+    # The same seed draws the same videos for both, so the two estimates can be set side by side.
     return ControlFigures(
         shuffled_ap=bootstrap_mean(shuffled_ap, videos, seed=seed),
         ap_over_shuffled=bootstrap_difference(own_ap, shuffled_ap, videos, seed=seed),

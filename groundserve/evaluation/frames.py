@@ -37,6 +37,8 @@ def rank_blocks(
         )
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
+    # Where each run of equal scores ends. Only counts at ends are returned, so how the sort left
+    # the items inside a run is never seen.
     ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     return ends + 1, np.cumsum(labels[order], dtype=np.int64)[ends]
 
@@ -51,9 +53,12 @@ def average_precision(frame_logits: NDArray[np.float32], labels: NDArray[np.bool
     Args:
         frame_logits: float32 (T,).
         labels: bool (T,), at least one true.
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
-    added = np.diff(relevant, prepend=0)
+    added = np.diff(relevant, prepend=0)  # (B,), r_b - r_(b-1)
     return float((added * relevant / taken).sum() / relevant[-1])
 
 
@@ -63,19 +68,43 @@ def recall_at_k(
     """Return the expected share of the relevant frames among the K best.
 
     Of a block that does not fit whole, each frame is as likely to be kept as the others.
+
+    Args:
+        frame_logits: float32 (T,).
+        labels: bool (T,), at least one true.
+        num_selected: K >= 1; may exceed T.
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
+    # Inside a block the expected number of relevant frames grows by the same amount with each frame
+    # taken, which is the straight line between two ends. Past the last end (K > T) it stays at P.
     return float(np.interp(num_selected, [0, *taken], [0, *relevant]) / relevant[-1])
 
 
 def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Return whether the best frame is relevant; of tied best frames, the share that is."""
+    """Return whether the best frame is relevant; of tied best frames, the share that is.
+
+    Args:
+        frame_logits: float32 (T,).
+        labels: bool (T,).
+
+    Raises:
+        InvalidRequestError: As `rank_blocks`.
+    """
     taken, relevant = rank_blocks(frame_logits, labels)
+    # The first block is all that is tied for best.
     return float(relevant[0] / taken[0])
 
 
 def possible_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return min(K, P) / P, the recall of a perfect ranking."""
+    """Return min(K, P) / P, the recall of a perfect ranking.
+
+    Args:
+        labels: bool (T,), at least one true.
+        num_selected: K >= 1.
+    """
     num_relevant = int(labels.sum())
     return min(num_selected, num_relevant) / num_relevant
 
@@ -87,11 +116,17 @@ def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
     """
     if num_selected >= num_frames:
         return np.arange(num_frames)
+    # In whole numbers, 2i + 1 over 2K: rounding cannot move a position.
     return (2 * np.arange(num_selected) + 1) * num_frames // (2 * num_selected)
 
 
 def uniform_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return the share of the relevant frames among K evenly spaced ones."""
+    """Return the share of the relevant frames among K evenly spaced ones.
+
+    Args:
+        labels: bool (T,), at least one true.
+        num_selected: K >= 1; may exceed T.
+    """
     return float(labels[uniform_positions(len(labels), num_selected)].sum() / labels.sum())
 
 
@@ -108,6 +143,7 @@ def random_average_precision(num_frames: int, num_relevant: int) -> float:
     (H + (P-1)/(T-1) * (T - H)) / T with H = 1 + 1/2 + ... + 1/T. It lies above the base rate P/T.
     """
     harmonic = float((1 / np.arange(1, num_frames + 1)).sum())
+    # With T = 1 there is no frame before it.
     others = (num_relevant - 1) / (num_frames - 1) if num_frames > 1 else 0.0
     return (harmonic + others * (num_frames - harmonic)) / num_frames
 
@@ -135,8 +171,11 @@ def roc_auc(
     if not won.sum() or not lost.sum():
         return float("nan")
     order = np.argsort(negative)
+    # (m + 1,): the weight of the k lowest negatives, by k
     below = np.append(0, np.cumsum(lost[order]))
     ranked = negative[order]
+    # On the left of equal logits: strictly below. On the right: below or tied. Half of their sum
+    # counts a tie half; the weights replace repeating items, as a resample with replacement would.
     beaten = below[np.searchsorted(ranked, positive, side="left")]
     beaten_or_tied = below[np.searchsorted(ranked, positive, side="right")]
     return float((won * (beaten + beaten_or_tied)).sum() / (2 * won.sum() * lost.sum()))

@@ -35,7 +35,12 @@ class GroundingRecord:
     """Kind of question, a key of our own."""
 
     def labels(self, num_frames: int) -> NDArray[np.bool_] | None:
-        """Return bool (T,); None where the video gave too few frames for the record."""
+        """Return bool (T,); None where the video gave too few frames for the record.
+
+        Args:
+            num_frames: T, frames that rule A took of the video.
+        """
+        # Not even in part: the ordinals count in a longer list of frames than this one.
         if max(self.positive_frames, default=0) >= num_frames:
             return None
         labels = np.zeros(num_frames, np.bool_)
@@ -55,6 +60,7 @@ def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     try:
         values: Any = json.loads(data)
+    # ValueError: also bytes that are no UTF-8. RecursionError: nested too deep.
     except (ValueError, RecursionError) as error:
         if _is_json_lines(data):
             raise InvalidRequestError(
@@ -86,6 +92,7 @@ def _parse(value: Any, number: int) -> GroundingRecord:
     # What that stage guarantees.
     assert record.media is not None
     assert record.positive_frames is not None
+    # `parse_record` does not know this key, which only evaluation reads.
     kind = value.get("type", UNTYPED)
     if not isinstance(kind, str) or not kind:
         raise InvalidRequestError("type must be text")

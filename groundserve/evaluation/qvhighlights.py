@@ -21,7 +21,9 @@ from groundserve.evaluation.frames import rank_blocks
 from groundserve.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
 from groundserve.evaluation.spans import best_iou, span_iou
 
+# Rounded, since 0.5 + 0.05 * 7 is 0.8500000000000001 in binary and an IoU of 0.85 must reach it.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+# The evaluator's; a longer list is cut, not refused.
 MAX_PREDICTED_WINDOWS = 10
 SALIENCY_LEVELS = {"fair": 2, "good": 3, "very_good": 4}
 """Lowest rating, of 0 to 4, at which a clip counts as a highlight."""
@@ -49,6 +51,11 @@ def make_moment_report(
     seed: int = 0,
 ) -> MomentReport:
     """Score every query and average over them.
+
+    Args:
+        predictions: By query; of `read_predictions`.
+        truths: The same queries; of `read_ground_truth`.
+        seed: Of the resamples over videos.
 
     Raises:
         InvalidRequestError: The two do not hold the same queries, or only some queries have
@@ -96,8 +103,10 @@ def moment_average_precision(
     Returns:
         float64 (A,).
     """
+    # Cut first and sorted then: the first 10 of the list, not the 10 best-scored.
     predicted = predicted[:MAX_PREDICTED_WINDOWS]
     predicted = predicted[np.argsort(-predicted[:, 2], kind="stable")]
+    # (N, M); (0,) where nothing is predicted
     ious = np.array([[span_iou((p[0], p[1]), (w[0], w[1])) for w in windows] for p in predicted])
     return np.array([_interpolated(_match(ious, at), len(windows)) for at in IOU_THRESHOLDS])
 
@@ -117,10 +126,12 @@ def highlight_average_precision(
     """
     num_clips = len(is_highlight)
     if not num_clips or is_highlight.all() or not is_highlight.any():
+        # Nothing to rank: the evaluator's values for it.
         return float(num_clips > 0 and is_highlight.all())
     padded = np.zeros(num_clips)
     padded[: len(clip_scores)] = clip_scores[:num_clips]
     taken, relevant = rank_blocks(padded, is_highlight)
+    # Backwards, the running maximum is the best precision at this recall or a higher one.
     precision = np.maximum.accumulate((relevant / taken)[::-1])[::-1]
     return float(precision[np.diff(relevant, prepend=0) > 0].mean())
 
@@ -132,13 +143,14 @@ def highlight_hit_at_1(clip_scores: NDArray[np.float64], is_highlight: NDArray[n
         clip_scores: float64 (C',), C' >= 1. A best clip past the end of the video is a miss.
         is_highlight: bool (C, 3).
     """
-    best = int(np.argmax(clip_scores))
+    best = int(np.argmax(clip_scores))  # of tied ones the first
     return float(best < len(is_highlight) and is_highlight[best].any())
 
 
 def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     figures: dict[str, float] = {}
     if prediction.windows is not None:
+        # R1 takes the window listed first, whatever its score, and mAP sorts by score.
         iou = _first_window_iou(prediction.windows, truth.windows)
         precisions = moment_average_precision(prediction.windows, truth.windows)
         figures = {
@@ -172,9 +184,12 @@ def _first_window_iou(predicted: NDArray[np.float64], windows: NDArray[np.float6
 
 def _match(ious: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
     """Return bool (N,), whether each prediction, best first, finds a free window; (N, M) ious."""
+    # Without predictions ious is (0,), this has no dimension, and the loop is not entered.
     free = np.ones(ious.shape[1:], np.bool_)
     found = np.zeros(len(ious), np.bool_)
     for i, row in enumerate(ious):
+        # Windows that are taken lie below every threshold. One that finds its best match taken may
+        # still claim another, which matters where true windows overlap.
         candidates = np.where(free, row, -1.0)
         best = int(np.argmax(candidates))
         if candidates[best] >= threshold:
@@ -183,6 +198,8 @@ def _match(ious: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
 
 
 def _interpolated(found: NDArray[np.bool_], num_windows: int) -> float:
+    # (N,) precision after each prediction
     precision = np.cumsum(found) / np.arange(1, len(found) + 1)
     highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    # Divided by M, not by those found: a window that is missed counts with a precision of 0.
     return float(highest_from_here[found].sum() / num_windows)

@@ -19,6 +19,7 @@ from groundserve.errors import InvalidRequestError
 
 CLIP_SECONDS = 2
 """Length of the clips that annotators rated."""
+# Columns of `saliency_scores`.
 NUM_ANNOTATORS = 3
 
 QueryId = int | str
@@ -76,11 +77,13 @@ def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
     if "saliency_scores" in value:
         ratings = _array(value, "saliency_scores", width=NUM_ANNOTATORS)
         clip_ids = _array(value, "relevant_clip_ids").astype(np.int64)
+        # Rounded down as the benchmark's evaluator does: the rest of a last clip is not rated.
         num_clips = int(float(value["duration"]) / CLIP_SECONDS)
         if len(clip_ids) != len(ratings):
             raise ValueError("relevant_clip_ids and saliency_scores differ in length")
         if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
             raise ValueError(f"relevant_clip_ids must be in 0..{num_clips - 1}")
+        # The file rates the relevant clips only.
         saliency = np.zeros((num_clips, NUM_ANNOTATORS), np.int64)
         saliency[clip_ids] = ratings
     video = value.get("vid", value["qid"])
@@ -102,6 +105,7 @@ def _parse_prediction(value: dict[str, Any]) -> Prediction:
 
 def _array(value: dict[str, Any], name: str, *, width: int | None = None) -> NDArray[np.float64]:
     array = np.array(value[name], np.float64)
+    # An empty list has the shape (0,), which does not tell how wide its rows would be.
     if width is not None and not array.size:
         array = array.reshape(0, width)
     if array.shape[1:] != (() if width is None else (width,)) or not array.ndim:
@@ -124,10 +128,12 @@ def _read(
             if query_id in found:
                 raise ValueError(f"qid {query_id} is given twice")
             found[query_id] = parse(value)
+        # A ValueError too, hence before that.
         except json.JSONDecodeError as error:
             raise InvalidRequestError(f"{where}: not JSON") from error
         except KeyError as error:
             raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
+        # A line that is no object, a qid that cannot be a key, a list where a number belongs.
         except TypeError as error:
             raise InvalidRequestError(f"{where}: not an object of the expected fields") from error
         except ValueError as error:

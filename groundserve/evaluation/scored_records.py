@@ -75,6 +75,7 @@ def score_records(
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
+    # All before the first is scored, which may be hours before the last.
     require_videos(records, media_root)
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
@@ -85,10 +86,12 @@ def score_records(
     for number, (video, members) in enumerate(by_video.items(), start=1):
         on_video(number, len(by_video))
         present = [record for record in members if record.positive_frames]
+        # By record and not by text: two records may ask the same and borrow different questions.
         lent = dict(zip(present, borrowed.get(video, ()), strict=False))  # nothing, or one each
+        # One request for both, so that decoding and encoding are paid once a video.
         texts = [record.question for record in members] + list(lent.values())
         result, answers = _ask(scorer, media_root / video, texts)
-        engine = result.engine
+        engine = result.engine  # the same for every video
         for record in members:
             _add(scored, record, answers[record.question], result)
         for record, text in lent.items():
@@ -136,6 +139,7 @@ def _ask(
     scorer: Scorer, video: Path, texts: Sequence[str]
 ) -> tuple[ScoreResult, dict[str, QueryResult]]:
     """Score a video for each different text; return one result and the answer to each text."""
+    # A dict and not a set: requests are the same in every run.
     different = iter(dict.fromkeys(texts))
     answers: dict[str, QueryResult] = {}
     while batch := list(islice(different, Limits().max_queries)):
@@ -144,6 +148,7 @@ def _ask(
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{video}: {error}") from error
         answers.update(zip(batch, result.queries, strict=True))
+    # Sampling does not look at the questions: any batch's result has the video's frames and times.
     return result, answers
 
 

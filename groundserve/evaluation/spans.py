@@ -18,6 +18,7 @@ def span_iou(first: Window, second: Window) -> float:
     """Return shared time over covered time, in [0, 1]; 0 where both are empty."""
     shared = max(0.0, min(first[1], second[1]) - max(first[0], second[0]))
     covered = (first[1] - first[0]) + (second[1] - second[0]) - shared
+    # The span of a last frame has no length where the video ends with that frame.
     return shared / covered if covered > 0 else 0.0
 
 
@@ -29,7 +30,18 @@ def best_iou(span: Window, windows: Sequence[Window]) -> float:
 def relevant_windows(
     labels: NDArray[np.bool_], pts_seconds: NDArray[np.float64], *, duration_seconds: float
 ) -> list[Window]:
-    """Return the runs of relevant frames as time, by the rule that makes spans of scores."""
+    """Return the runs of relevant frames as time, by the rule that makes spans of scores.
+
+    Args:
+        labels: bool (T,).
+        pts_seconds: float64 (T,), when each frame is shown, increasing.
+        duration_seconds: End of the video.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
+    """
+    # True is a score of 1 and False of 0, on either side of the default threshold. One rule for
+    # truth and prediction: an IoU of 1 is within reach however sparsely the video is sampled.
     runs = find_spans(labels.astype(np.float32), pts_seconds, duration_seconds=duration_seconds)
     return [(run.start_seconds, run.end_seconds) for run in runs]
 
@@ -42,9 +54,19 @@ def top_span(
 ) -> Span | None:
     """Return the span with the highest score, at the default threshold and gap.
 
-    Of equal scores the earliest; None where no frame reaches the threshold.
+    Args:
+        frame_logits: float32 (T,), before the sigmoid.
+        pts_seconds: float64 (T,), when each frame is shown, increasing.
+        duration_seconds: End of the video.
+
+    Returns:
+        Of equal scores the earliest; None where no frame reaches the threshold.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
     """
     spans = find_spans(sigmoid(frame_logits), pts_seconds, duration_seconds=duration_seconds)
+    # Spans come in order of time and max keeps the first of equals.
     return max(spans, key=lambda span: span.score, default=None)
 
 
@@ -58,6 +80,15 @@ def top_span_iou(
     """Return the top span's IoU with its best window; 0 where no span is predicted.
 
     Its mean over questions is mIoU; the share of questions where it reaches x is R1@x.
+
+    Args:
+        frame_logits: float32 (T,), before the sigmoid.
+        labels: bool (T,), whose runs are the windows.
+        pts_seconds: float64 (T,), when each frame is shown, increasing.
+        duration_seconds: End of the video.
+
+    Raises:
+        InvalidRequestError: The arrays differ in shape.
     """
     span = top_span(frame_logits, pts_seconds, duration_seconds=duration_seconds)
     if span is None:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from groundserve.errors import InvalidRequestError
 
 _END = re.compile(r"\s*[,\]]")
-CHUNK_CHARS = 1 << 20
+CHUNK_CHARS = 1 << 20  # many records at a time
 MAX_VALUE_CHARS = 16 << 20
 """A longer value is taken for damage; records have thousands of characters."""
 
@@ -24,6 +24,7 @@ def iterate_json_list(path: Path) -> Iterator[Any]:
             place has been yielded by then.
     """
     try:
+        # Some lists begin with a byte order mark, which json refuses.
         with path.open(encoding="utf-8-sig") as file:
             yield from _values(_Text(file))
     except OSError as error:
@@ -34,6 +35,7 @@ def iterate_json_list(path: Path) -> Iterator[Any]:
 
 def _values(text: _Text) -> Iterator[Any]:
     text.take("[")
+    # An empty list; after a comma there must be a value.
     if text.next_is("]"):
         text.take("]")
     else:
@@ -95,6 +97,7 @@ class _Text:
 
     def _read(self) -> bool:
         chunk = self._file.read(CHUNK_CHARS)
+        # What was read is let go of: memory holds a chunk and the value it cuts through.
         self._buffer = self._buffer[self._at :] + chunk
         self._at = 0
         return bool(chunk)

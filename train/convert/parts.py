@@ -39,7 +39,10 @@ class Parts:
 
     Args:
         folder: Made if it is missing.
-        about: What is converted; a folder that was made for another is refused.
+        about: What is converted, `set` and `source`.
+
+    Raises:
+        InvalidRequestError: The folder was made for another conversion.
     """
 
     def __init__(self, folder: Path, *, about: dict[str, str]) -> None:
@@ -49,6 +52,7 @@ class Parts:
             with replacing(path) as file:
                 file.write(json.dumps(about).encode())
         found = json.loads(path.read_text("utf-8"))
+        # Files of two sets may have the same name, and the parts of one would pass for the other's.
         if found != about:
             raise InvalidRequestError(
                 f"{folder.parent} must hold one conversion, it holds that of {found['set']} from "
@@ -61,10 +65,18 @@ class Parts:
         if not path.exists():
             return False
         with path.open(encoding="utf-8") as file:
+            # The first line is of the source file as it was; a download that went on has another
+            # size.
             return bool(json.loads(file.readline()) == _header(source))
 
     def write(self, name: str, source: Path, outcomes: Iterable[Outcome]) -> None:
-        """Take a source file's outcomes, in order; it is done when they end without an error."""
+        """Take a source file's outcomes, in order; it is done when they end without an error.
+
+        Args:
+            name: Of the source file, below the download.
+            source: Where it is now.
+            outcomes: May be a generator that reads it: an error of its own leaves no part behind.
+        """
         with replacing(self._path(name)) as file:
             file.write(json.dumps(_header(source)).encode() + b"\n")
             for outcome in outcomes:
@@ -90,11 +102,19 @@ class Parts:
 
 
 def _header(source: Path) -> dict[str, int]:
+    # Cheap, and enough to tell a download that has gone on since.
     return {"source_bytes": source.stat().st_size}
 
 
 def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:
-    """Write a media file, unless it is there with this size."""
+    """Write a media file, unless it is there with this size.
+
+    Args:
+        path: Its folder is made.
+        source: Read from where it stands to its end.
+        num_bytes: What it will give.
+    """
+    # Not compared further: it was written under another name and renamed when it was whole.
     if path.is_file() and path.stat().st_size == num_bytes:
         return
     with replacing(path) as file:

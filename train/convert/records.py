@@ -27,13 +27,20 @@ def convert_json(path: Path, *, name: str, stage: Stage) -> Iterator[Outcome]:
 
     Media paths, which start from the file's folder, then start from the download.
 
+    Args:
+        path: The file.
+        name: Its path below the download.
+        stage: Whose rules the records must meet.
+
     Raises:
         InvalidRequestError: It is not a JSON list.
     """
     folder = PurePosixPath(name).parent
+    # Read and judged one by one: a list may be larger than memory.
     for place, value in enumerate(iterate_json_list(path)):
         fields = value
         if isinstance(value, dict):
+            # What these sets have of the keys that training reads.
             fields = {key: value.get(key) for key in ("id", "image", "video", "conversations")}
             for kind in ("image", "video"):
                 if isinstance(fields[kind], str):
@@ -47,10 +54,17 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
     Image k goes, byte for byte, to `<file's path without suffix>/<k>.<format>`: ids are neither
     unique nor fit for file names everywhere.
 
+    Args:
+        path: The file, with the columns `PARQUET_COLUMNS`.
+        name: Its path below the download.
+        stage: Whose rules the records must meet.
+        media_root: Folder that images are written below.
+
     Raises:
         InvalidRequestError: It is not Parquet or lacks a column.
         MissingExtraError: pyarrow is not installed.
     """
+    # A folder a file, since places count anew in each.
     folder = PurePosixPath(name).with_suffix("")
     for place, fields in enumerate(_parquet_rows(path)):
         try:
@@ -64,10 +78,12 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
 def _checked(fields: Any, *, place: int, name: str, stage: Stage) -> Outcome:
     record_name = _name_of(fields, place)
     try:
+        # The rules of training and no others, so that nothing is left out that a run would take.
         record = parse_record(fields, name=record_name, is_grounding=stage == "grounding")
         check_placeholders(record.messages, has_media=record.media is not None)
     except InvalidRequestError as error:
         return BadRecord(file=name, record=record_name, rule=str(error))
+    # Without nulls: an absent key and null mean the same to `parse_record`.
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -78,7 +94,7 @@ def _name_of(fields: Any, place: int) -> str:
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow
+        import pyarrow  # here, since JSON lists need none
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError("train", "pyarrow") from error
@@ -106,6 +122,7 @@ def _write_image(image: Any, media_root: Path, stem: PurePosixPath) -> str | Non
     if not isinstance(content, bytes) or not content:
         raise InvalidRequestError("image must have its bytes inside the file, it has none")
     try:
+        # Only the header is read: which format it is, and that training will open it.
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
             suffix = str(opened.format).lower()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

@@ -65,6 +65,7 @@ def convert(
     if name not in SETS:
         raise InvalidRequestError(f"the set must be one of {', '.join(SETS)}, got {name!r}")
     chosen = SETS[name]
+    # The patterns would find our own list the next time.
     if source.resolve() in (out.resolve(), *out.resolve().parents):
         raise InvalidRequestError(
             f"OUT must not be SOURCE or lie in it, where records are looked for, got {out}"
@@ -85,10 +86,12 @@ def convert(
                     else convert_json(path, name=file, stage=stage)
                 )
                 parts.write(file, path, outcomes)
+        # Behind the records: what is wrong with a list shows before its archives are unpacked.
         for file in archives:
             if not parts.is_done(file, source / file):
                 on_file(file)
                 folder = media_root / PurePosixPath(file).parent
+                # An archive's outcomes are what it left out; its files are written by the way.
                 parts.write(file, source / file, unpack(source / file, folder, name=file))
         return _merge(parts, [*record_files, *archives], source=source, out=out)
 
@@ -97,6 +100,7 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
     """Return the paths of the record files below the download, in order."""
     found = {path.relative_to(source).as_posix() for p in patterns for path in source.glob(p)}
     if include:
+        # fnmatch's `*` also stands for slashes, so that a pattern may name a folder's beginning.
         every = (path.relative_to(source).as_posix() for path in source.rglob("*"))
         readable = (file for file in every if file.endswith((".json", ".parquet")))
         found = {file for file in readable if any(fnmatch(file, p) for p in include)}
@@ -112,6 +116,7 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
 
 def _archives(source: Path, record_files: Iterable[str]) -> list[str]:
     """Return the archives that lie beside JSON record files."""
+    # Parquet files hold their images.
     folders = {PurePosixPath(file).parent for file in record_files if file.endswith(".json")}
     return sorted(
         path.relative_to(source).as_posix()
@@ -133,6 +138,7 @@ def _merge(parts: Parts, files: Iterable[str], *, source: Path, out: Path) -> Re
             for number, found in enumerate(parts.read(file)):
                 outcome = found
                 if not isinstance(outcome, BadRecord):
+                    # A record has one of them at most, or `parse_record` would have refused it.
                     kind = next((kind for kind in ("image", "video") if kind in outcome), "text")
                     if kind == "text" or _is_there(outcome[kind], source, media_root):
                         counts[kind] += 1
@@ -145,8 +151,10 @@ def _merge(parts: Parts, files: Iterable[str], *, source: Path, out: Path) -> Re
                         rule=f"{kind} must be in an archive, or unpacked, beside the file, "
                         f"got {outcome[kind]!r}",
                     )
+                # Without the value, which differs from record to record.
                 rules[outcome.rule.partition(", got")[0]] += 1
                 bad.write(json.dumps(asdict(outcome)).encode() + b"\n")
+        # Raised before the list is complete, so none is left behind, and the bad ones' neither.
         if not counts:
             (rule, _), *_ = rules.most_common(1) or [("there is none", 0)]
             raise InvalidRequestError(f"{out}: no record can be used; most often: {rule}")
@@ -171,5 +179,6 @@ def _is_there(path: str, source: Path, media_root: Path) -> bool:
         return False
     written.parent.mkdir(parents=True, exist_ok=True)
     written.unlink(missing_ok=True)  # a link that leads nowhere now
+    # `resolve`: a relative link would start from the media folder.
     written.symlink_to(unpacked.resolve())
     return True

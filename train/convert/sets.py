@@ -20,8 +20,6 @@ from train.config import Stage
 class PublishedSet:
     """One set."""
 
-    hub_name: str
-    """Where it is published, on huggingface.co."""
     stage: Stage
     """Which stage reads it."""
     records: tuple[str, ...]
@@ -29,19 +27,19 @@ class PublishedSet:
 
 
 SETS = {
+    # huggingface.co/datasets/liuhaotian/LLaVA-Pretrain
     "llava-pretrain": PublishedSet(
-        hub_name="liuhaotian/LLaVA-Pretrain",
         stage="projector",
         records=("blip_laion_cc_sbu_558k.json",),
     ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-OneVision-Data
     "llava-onevision": PublishedSet(
-        hub_name="lmms-lab/LLaVA-OneVision-Data",
         stage="images",
         # A few subsets (ureader_kg, ureader_qa, cambrian) are a list and archives instead.
         records=("**/*.parquet", "*/*_processed.json"),
     ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-Video-178K
     "llava-video": PublishedSet(
-        hub_name="lmms-lab/LLaVA-Video-178K",
         stage="video",
         # The card's splits "multi_choice" and "open_ended"; captions are its third.
         records=("*/*mc*.json", "*/*oe*.json"),

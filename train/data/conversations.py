@@ -61,6 +61,7 @@ class ConversationTokenizer:
             InvalidRequestError: `<image>` stands elsewhere than in the first message, or the
                 template has no place for the conversation.
         """
+        # First: the renderers below look for placeholders in the first message only.
         check_placeholders(messages, has_media=has_media)
         render = {"plain": _plain_pieces, "chatml": _chatml_pieces}[self._template]
         pieces = render(messages, has_media)
@@ -75,6 +76,8 @@ class ConversationTokenizer:
             targets += [
                 i if is_learnt or i in self._always_learnt else IGNORE_INDEX for i in piece_ids
             ]
+        # By id and not by place: a padding token within a text goes too, as it does in the
+        # reference.
         is_kept = np.array(ids) != self._pad_token_id
         return Text(ids=np.array(ids)[is_kept], targets=np.array(targets)[is_kept])
 
@@ -84,6 +87,7 @@ class ConversationTokenizer:
 
     def _only_id(self, text: str) -> int:
         ids = self._ids(text)
+        # The rule for what is always learnt looks at single ids.
         if len(ids) != 1:
             raise InvalidRequestError(
                 f"template chatml needs {text!r} to be one token, this tokenizer makes it "
@@ -97,6 +101,10 @@ def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
 
     Several in the first message are one, which goes to its front, as in the reference. One in a
     later message would be a second image; there the reference ends with an IndexError.
+
+    Args:
+        messages: At least one.
+        has_media: Whether the record has an image or a video.
 
     Raises:
         InvalidRequestError: There is one elsewhere, or there is no image or video.
@@ -126,7 +134,9 @@ def _chatml_pieces(messages: Sequence[Message], has_media: bool) -> list[Piece]:
     for number, message in enumerate(messages):
         is_learnt = message.role == "assistant"
         if number == 0 and has_media:
+            # Wherever it stood, it goes to the front, on a line of its own.
             question = message.text.replace(IMAGE_PLACEHOLDER, "").strip()
+            # In two pieces, each tokenized by itself: no token may span the visual tokens' place.
             before, after = _wrap("user", f"{IMAGE_PLACEHOLDER}\n{question}").split(
                 IMAGE_PLACEHOLDER
             )

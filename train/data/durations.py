@@ -38,6 +38,7 @@ def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: in
     Raises:
         InvalidRequestError: The file cannot be read.
     """
+    # Entries as they are, malformed ones too: this copies a file, training judges it.
     entries = load_list(records)
     with replacing(out) as file:  # opened first: what follows may take hours
         num_lost = _add_durations(entries, media_root=media_root, num_workers=num_workers)
@@ -47,7 +48,9 @@ def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: in
 
 def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: int) -> int:
     with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]
+    # A video has many records and is opened once.
     paths = list(dict.fromkeys(entry["video"] for entry in with_video))
+    # Sizes and ceilings are of no account here, as nothing is decoded.
     reader = FrameReader(media_root, image_size=1, max_frames=1, num_workers=num_workers)
 
     def duration(path: str) -> float | None:
@@ -58,6 +61,7 @@ def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: 
             return None
 
     try:
+        # Threads only wait: the reader's processes do the work.
         with ThreadPoolExecutor(num_workers) as pool:
             found = dict(zip(paths, pool.map(duration, paths), strict=True))
     finally:
@@ -65,6 +69,7 @@ def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: 
     for entry in with_video:
         seconds = found[entry["video"]]
         if seconds is not None:
+            # To the millisecond: it is for guessing costs.
             entry["duration"] = round(seconds, 3)
     return sum(seconds is None for seconds in found.values())
 

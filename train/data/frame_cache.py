@@ -78,6 +78,7 @@ class FrameCache:
         self._writes = True
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
+            # Here, since nothing else looks into this folder.
             _remove_abandoned(self._partial)
         except OSError as error:
             raise InvalidRequestError(
@@ -92,15 +93,18 @@ class FrameCache:
             status: Its size and time of change stand for the content.
             sample_fps: Rate f of rule A.
         """
+        # Not `max_frames`: the file says how many candidates there were, and `load` decides by
+        # that.
         identity = [
             _RULE,
             self._image_size,
             name,
             status.st_size,
             status.st_mtime_ns,
-            float(sample_fps),
+            float(sample_fps),  # 1 and 1.0 are one rate, but not one JSON text
         ]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        # 256 folders, so that none gets a name for every video.
         return self._directory / digest[:2] / f"{digest}.safetensors"
 
     def load(self, path: Path, *, max_frames: int) -> SampledFrames | None:
@@ -115,16 +119,19 @@ class FrameCache:
         """
         try:
             tensors = load(path.read_bytes())
+        # The usual case of a first epoch, which no log should mention.
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError) as error:
             logger.warning("%s is damaged, its video is decoded again: %s", path, error)
             return None
+        # safetensors checks its header alone: a torn page of pixels would pass, and a JPEG decoder
+        # would make something of it.
         if int(tensors["checksum"][0]) != _checksum(tensors):
             logger.warning("%s is damaged, its video is decoded again: wrong checksum", path)
             return None
         frame_indices, num_candidates = tensors["frame_indices"], int(tensors["num_candidates"][0])
-        if len(frame_indices) != min(num_candidates, max_frames):
+        if len(frame_indices) != min(num_candidates, max_frames):  # another ceiling
             return None
         return SampledFrames(
             frames=_decode(tensors["jpegs"], tensors["offsets"], self._image_size),
@@ -135,11 +142,16 @@ class FrameCache:
     def store(self, path: Path, sampled: SampledFrames) -> SampledFrames:
         """Keep frames and return them as `load` will.
 
+        Args:
+            path: From `path`.
+            sampled: As decoded, before JPEG.
+
         A disk that takes no more is no reason to end a run: the first failure is logged, and
         nothing is written after it.
         """
         files = [_encode(frame) for frame in sampled.frames]
         tensors: dict[str, NDArray[Any]] = {
+            # One tensor end to end and T + 1 offsets: frame i is jpegs[offsets[i]:offsets[i + 1]].
             "jpegs": np.frombuffer(b"".join(files), np.uint8),
             "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
             "frame_indices": sampled.frame_indices,
@@ -160,6 +172,8 @@ class FrameCache:
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
+        # On the same file system, else os.replace would fail; a name of its own, as two processes
+        # may write the same video.
         fd, partial = tempfile.mkstemp(dir=self._partial)
         try:
             with open(fd, "wb") as file:
@@ -180,6 +194,7 @@ def _decode(
     jpegs: NDArray[np.uint8], offsets: NDArray[np.int64], image_size: int
 ) -> NDArray[np.uint8]:
     frames = np.empty((len(offsets) - 1, image_size, image_size, 3), np.uint8)
+    # strict=False: the last offset begins no frame
     for frame, start, stop in zip(frames, offsets, offsets[1:], strict=False):
         with Image.open(io.BytesIO(jpegs[start:stop].tobytes()), formats=("JPEG",)) as image:
             frame[:] = np.asarray(image)

@@ -13,6 +13,7 @@ from train.data.records import MalformedRecord
 UNKNOWN_SECONDS = 100.0
 """How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
 # LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
+# At most nine digits: a name is no reason for a number past floats.
 _FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 
 
@@ -34,12 +35,18 @@ def group_records(
     Records of a file that do not follow one another are not brought together: what is trained on
     jointly is decided by the data file alone.
 
+    Args:
+        records: Of the whole file, in its order.
+        questions_per_video: Most records an item, >= 1.
+
         records  a a a b - a        (- a malformed one, or one without media)
         items    [a a] [a] [b] - [a]                      questions_per_video = 2
     """
     items: list[Item | MalformedRecord] = []
     for media, group in groupby(records, key=_media_of):
+        # groupby's groups are iterators that end with the next one.
         run = list(group)
+        # Records without media have nothing to share.
         step = questions_per_video if media else 1
         items += [_new_item(media, run[i : i + step]) for i in range(0, len(run), step)]
     return items
@@ -51,6 +58,11 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
     It is known where the records list what every frame shows, and for images. A video lasts the
     record's `duration`, or else the middle of what the name of its folder says, but reaches the
     last relevant frame; one that says nothing, `UNKNOWN_SECONDS`.
+
+    Args:
+        item: With or without media.
+        sample_fps: Rate f of rule A.
+        max_frames: Its ceiling n.
     """
     if item.media is None or item.media.kind == "image":
         return 1
@@ -59,6 +71,7 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
         return len(targets.frames)
     seconds = item.records[0].duration or _folder_seconds(item.media.path) or UNKNOWN_SECONDS
     named = [frame for record in item.records for frame in record.positive_frames or ()]
+    # A relevant frame at ordinal n says that there are n + 1 at least.
     return min(max(round(seconds * sample_fps), 1 + max(named, default=0)), max_frames)
 
 

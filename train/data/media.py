@@ -57,7 +57,9 @@ class FrameReader:
         self._cache = (
             None if frame_cache is None else FrameCache(frame_cache, image_size=image_size)
         )
+        # Training may ask for more frames than a server takes.
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
+        # This rank's share of the cores: several ranks decode on one machine.
         self._workers = MediaWorkers(
             limits=self._limits, num_workers=num_workers, num_cpus=rank_cpus()
         )
@@ -114,12 +116,16 @@ class FrameReader:
     ) -> SampledFrames:
         cache, cached = self._cache, None
         if cache is not None:
+            # The open file's status and not the path's: what is decoded below is what it stands
+            # for, even if another file takes the name meanwhile.
             cached = cache.path(name, os.fstat(source.fileno()), sample_fps=sample_fps)
             known = cache.load(cached, max_frames=self._max_frames)
             if known is not None:
+                # Asked of cached frames too: the cache is shared by runs with and without labels.
                 self._check_kept(known.num_candidates, sample_fps, keeps_all=keeps_all)
                 return known
         with self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video:
+            # Counted before anything is decoded, as labels may refuse the video.
             num_candidates = len(_sample(video, sample_fps))
             self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
             frame_indices = _sample(video, sample_fps, max_frames=self._max_frames)
@@ -128,6 +134,7 @@ class FrameReader:
             frames=frames, frame_indices=frame_indices, num_candidates=num_candidates
         )
         if cache is not None and cached is not None:
+            # Not `sampled`: through JPEG, as the next epoch will read them.
             return cache.store(cached, sampled)
         return sampled
 
@@ -155,15 +162,17 @@ def _sample(
 
 
 def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
-    """Read an image as RGB (S, S, 3), resized as frames of videos are; aspect is not kept.
+    """Read an image as uint8 (S, S, 3), RGB, resized as frames of videos are; no aspect is kept.
 
     Raises:
         MediaError: It is missing, damaged, of another format, or past Pillow's largest size.
     """
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
+            # Before it is resized: Pillow interpolates no palette, it takes the nearest pixel.
             pixels = image.convert("RGB")
     # By Pillow's documentation, and for damaged PNG (SyntaxError) by what its decoders do.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaError(f"cannot read the image {str(path)!r}: {error}") from None
+    # A copy, since torch warns of arrays that cannot be written to.
     return np.array(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))

@@ -28,7 +28,7 @@ class MicroBatch:
 
 def num_micro_batches(num_items: int, *, world_size: int, batch_size: int) -> int:
     """Return how many micro-batches each rank has in an epoch, the last block filled up."""
-    return -(-num_items // (world_size * batch_size))
+    return -(-num_items // (world_size * batch_size))  # rounded up
 
 
 def epoch_order(
@@ -56,6 +56,7 @@ def epoch_order(
     if lengths is None:
         return order
     blocks = [order[start : start + block] for start in range(0, num_items, block)]
+    # sorted is stable, so items of equal length stay as they were drawn.
     return [i for members in blocks for i in sorted(members, key=lambda i: -lengths[i])]
 
 
@@ -75,12 +76,25 @@ def micro_batches(
     process with W accumulation steps therefore reads in a step what W ranks read, unless items are
     sorted by length. Past the end, places start again from the epoch's beginning, as the
     reference's launcher does with uneven batches: some items are read twice then, none is left out.
+
+    Args:
+        num_items: n.
+        lengths: As `epoch_order`.
+        seed: Of the run.
+        first: Where to begin, for a run that resumes.
+        last: Exclusive.
+        world_size: W.
+        batch_size: B.
+
+    Yields:
+        One micro-batch for each rank, by rank.
     """
     block = world_size * batch_size
     num_in_epoch = num_micro_batches(num_items, world_size=world_size, batch_size=batch_size)
     order_epoch, order = -1, list[int]()
     for number in range(first, last):
         epoch, k = divmod(number, num_in_epoch)
+        # Once an epoch and not in each micro-batch: VideoITG-40K has half a million records.
         if epoch != order_epoch:
             order = epoch_order(num_items, lengths=lengths, seed=seed, epoch=epoch, block=block)
             order_epoch = epoch
@@ -88,6 +102,7 @@ def micro_batches(
         yield [
             MicroBatch(
                 epoch=epoch,
+                # A block may be larger than the set: then the modulo goes round more than once.
                 items=tuple(order[place % num_items] for place in range(start, start + batch_size)),
             )
             for start in starts
@@ -113,6 +128,7 @@ def deal(costs: Sequence[float], *, num_ranks: int) -> list[list[int]]:
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0.0] * num_ranks
     for start in range(0, len(costs), num_ranks):
+        # Anew in each pass; ranks with equal loads stay in order, so all processes agree.
         least_first = sorted(range(num_ranks), key=loads.__getitem__)
         for rank, i in zip(least_first, costliest_first[start : start + num_ranks], strict=True):
             shares[rank].append(i)

@@ -30,8 +30,10 @@ VISION = VisionConfig(
     patch_size=12,
 )
 TOWER_NAME = "siglip-digits-patch12-72"
+# 256 bytes, three special tokens and up to 253 merges: the captions have few words.
 VOCAB_SIZE = 512
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+# The reference's `--model_max_length` of stage 4.
 MAX_LENGTH = 20480
 # Qwen2's pre-tokenizer: newlines stick to the punctuation before them.
 _SPLIT = (
@@ -41,12 +43,18 @@ _SPLIT = (
 
 
 def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
-    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens."""
+    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens.
+
+    Args:
+        texts: What pairs are counted in.
+        vocab_size: Most tokens, special ones and 256 bytes among them.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            # Bytes to letters alone; where words end is the pattern's business, as in Qwen2.
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -54,6 +62,7 @@ def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
+        # All 256 bytes, also those that the captions lack: any question can be written.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -80,6 +89,7 @@ def write_tower(tower: SiglipVisionModel, config: VisionConfig, directory: Path)
     """Write a tower as the hub's SigLIP directories are."""
     directory.mkdir(parents=True)
     write_json(directory / "config.json", {"model_type": "siglip_vision_model", **asdict(config)})
+    # Names in the hub's files begin so, those of this transformers' module do not.
     tensors = {f"vision_model.{name}": tensor for name, tensor in tower.state_dict().items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
@@ -92,7 +102,15 @@ def write_json(path: Path, value: object) -> None:
 def write_language_model(
     directory: Path, *, seed: int, num_texts: int = 6000, batch_size: int = 32
 ) -> None:
-    """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once."""
+    """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once.
+
+    Args:
+        directory: To be made.
+        seed: Of weights and texts.
+        num_texts: Conversations of all stages, drawn anew; what is over after whole batches is
+            seen by the tokenizer alone.
+        batch_size: Of a step.
+    """
     directory.mkdir(parents=True)
     texts = _texts(seed, num_texts)
     tokenizer = make_tokenizer(texts, vocab_size=VOCAB_SIZE)
@@ -106,6 +124,7 @@ def write_language_model(
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=2,
+            # Qwen2-7B-Instruct's; room for every sequence of the recipe.
             max_position_embeddings=32768,
             rms_norm_eps=1e-6,
             # Qwen2's 1e6 leaves a head of 32 few waves that tell one frame from the next, 1e2 none
@@ -120,16 +139,18 @@ def write_language_model(
     num_steps = num_texts // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=num_steps)
+    # Each text once and in order: they are drawn independently, so a shuffle adds nothing.
     for step in range(num_steps):
         encoded = tokenizer.encode_batch(texts[step * batch_size : (step + 1) * batch_size])
         longest = max(len(text.ids) for text in encoded)
         ids = torch.zeros(batch_size, longest, dtype=torch.long)
-        targets = torch.full_like(ids, -100)
+        targets = torch.full_like(ids, -100)  # what cross_entropy leaves out
         for row, text in enumerate(encoded):
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             targets[row, : len(text.ids)] = torch.tensor(text.ids)
         # Padding comes last, where no real token of a causal model sees it.
         logits = model(input_ids=ids).logits
+        # The logits at s are of the token at s + 1: (B * (S - 1), V) and (B * (S - 1),).
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,7 +165,7 @@ def _texts(seed: int, number: int) -> list[str]:
     rng = np.random.default_rng([seed, number])
     texts = []
     for i in range(number):
-        if i % 2:
+        if i % 2:  # half videos, half pictures
             messages = video_conversation(make_world(rng, split="train", num_seconds=16), rng)
         else:
             scene = make_scene(rng, split="train")

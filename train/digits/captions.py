@@ -22,7 +22,9 @@ def scene_conversation(world: World, rng: np.random.Generator) -> list[Message]:
     """Return the messages of stage 2: a few questions about one image."""
     shown = {event.digit for event in world.events}
     some = int(rng.choice(sorted(shown)))
+    # May be shown by chance, so that "Yes." is an answer too.
     other = int(rng.integers(NUM_DIGITS))
+    # A digit may be there twice; the question is answered by the first.
     first = next(event for event in world.events if event.digit == some)
     turns = [
         ("Describe the image.", describe_scene(world)),
@@ -39,8 +41,10 @@ def scene_conversation(world: World, rng: np.random.Generator) -> list[Message]:
 def video_conversation(world: World, rng: np.random.Generator) -> list[Message]:
     """Return the messages of stage 3: what happens, and a question about it."""
     kind = TYPES[rng.integers(len(TYPES))]
+    # A world may not have this type; then something absent is asked for.
     question = ask(world, rng, kind) or ask_absent(world, rng, kind)
     turns = [("Describe the video.", " ".join(tell_event(event) for event in world.events))]
+    # "Describe the whole video" is the first turn already.
     if question is not None and kind != "non_clues":
         turns.append((question.text, question.answer))
     messages = [message for turn in turns for message in _turn(*turn)]
@@ -56,6 +60,7 @@ def describe_scene(world: World) -> str:
 
 def _place(event: Event) -> str:
     """Return in which ninth of the picture a digit begins."""
+    # Of the glyph's middle; (x, y) is its upper left corner.
     thirds = [int((edge + GLYPH_SIDE / 2) / SIDE * 3) for edge in (event.x, event.y)]
     column, row = _COLUMNS[thirds[0]], _ROWS[thirds[1]]
     return "in the middle" if column == row == "middle" else f"at the {row} {column}"

@@ -33,7 +33,7 @@ NUM_FRAME_TARGETS = NUM_DIGITS + len(MOTIONS)
 NUM_FRAME_TARGETS_WITH_ORDER = NUM_FRAME_TARGETS + 2 * NUM_DIGITS
 """A where order counts: also each digit that comes right before, and right after, what is shown."""
 
-_NUM_ABSENT = 1
+_NUM_ABSENT = 1  # a video
 _WORLD_TRIES = 20
 _ORDER_TRIES = 3
 _MIN_DIGITS = 4
@@ -72,6 +72,7 @@ def write_grounding_set(
     records = []
     for number, rng in _streams("grounding", split, seed, num_videos, num_frames):
         world, questions = draw_video(rng, split=split, num_frames=num_frames)
+        # Drawn last of the item's stream, so that what came before is the same without them.
         questions += _more_order(world, rng, questions, num_more_order)
         name = f"videos/{number:05d}.mp4"
         write_video(world, out / name)
@@ -83,6 +84,7 @@ def write_grounding_set(
                     "video": name,
                     "question": f"<image>\n{question.text}",
                     "answer": question.answer,
+                    # At one frame a second the seconds are the ordinals of the sampled frames.
                     "frame_num": list(question.seconds),
                     "clip_num": sorted({second // CLIP_SECONDS for second in question.seconds}),
                     "motion": "Yes" if "motion" in question.type else "No",
@@ -97,9 +99,18 @@ def write_grounding_set(
 def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> tuple[Path, Path]:
     """Write pictures with captions (stage 1) and conversations (stage 2).
 
+    Args:
+        out: Folder to write `images/` and the two lists into.
+        split: Whose handwriting; also part of the seed.
+        seed: Any number >= 0.
+        num_images: How many.
+
     Returns:
         The paths of `captions.json` and `conversations.json`, LLaVA's format; the conversations
         with the `frame_targets` that a picture shows.
+
+    Raises:
+        InvalidRequestError: A number is out of range.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
@@ -127,8 +138,18 @@ def write_video_set(
 ) -> Path:
     """Write videos with conversations (stage 3).
 
+    Args:
+        out: Folder to write `videos/` and `conversations.json` into.
+        split: Whose handwriting; also part of the seed.
+        seed: Any number >= 0.
+        num_videos: How many.
+        num_frames: T, the seconds of each video.
+
     Returns:
         The path of `conversations.json`, LLaVA's format with `frame_targets`.
+
+    Raises:
+        InvalidRequestError: A number is out of range.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
@@ -161,6 +182,7 @@ def draw_video(
         num_digits = len({event.digit for event in world.events})
         if len(questions) == len(TYPES) and num_digits >= _MIN_DIGITS:
             break
+    # Where everything of the type is there, the video has no absent question.
     for number in rng.permutation(len(ABSENT_TYPES))[:_NUM_ABSENT]:
         absent = ask_absent(world, rng, ABSENT_TYPES[number])
         if absent is not None:
@@ -173,6 +195,7 @@ def _more_order(
 ) -> list[Question]:
     texts = {question.text for question in questions}
     more: list[Question] = []
+    # A few tries each: a short video has few such questions, and the same may be drawn again.
     for _ in range(_ORDER_TRIES * number):
         question = ask(world, rng, "order")
         if question is not None and question.text not in texts and len(more) < number:
@@ -193,6 +216,7 @@ def frame_targets(
     """
     frames = []
     digits = [event.digit for event in world.events]
+    # Events as keys: frozen, and in a video no two are equal, as no two begin in one second.
     before = dict(zip(world.events[1:], digits, strict=False))
     after = dict(zip(world.events, digits[1:], strict=False))
     for second in range(world.num_seconds):
@@ -220,6 +244,7 @@ def _streams(
             f"{num_frames}"
         )
     for item in range(number):
+        # The item's number last: a larger set begins with the items of a smaller one.
         keys = [_STREAMS[purpose], SPLITS.index(split), seed, num_frames, item]
         yield item, np.random.default_rng(keys)
 

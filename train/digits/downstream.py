@@ -37,6 +37,7 @@ from train.digits.vision import patch_classes
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_SCENES = 400
+# Next to classes whose weights sum to 1 each, however many pictures there are.
 _RIDGE = 1e-3
 _DECODE_SECONDS = 60.0
 _ANSWERED_TYPES = ("order", "motion")
@@ -58,12 +59,14 @@ class DigitClassifier:
             for scene in scenes
         ]
         features = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        # (n * P, D_v + 1)
         inputs = features.reshape(-1, features.shape[-1])
         classes = np.concatenate([patch_classes(s, 0, side=vision.side).ravel() for s in scenes])
         # Most patches show nothing: every class weighs the same.
         weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
         weighted = inputs * weights[:, None]
         gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
+        # (D_v + 1, 11), against one-hot classes.
         self._weights = np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
 
     def shown(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -87,7 +90,7 @@ def answer(shown: NDArray[np.float64], *, question: str) -> int:
         question: As asked.
     """
     votes = shown.mean(axis=0)
-    votes[named_digits(question)] = -1
+    votes[named_digits(question)] = -1  # below every share
     return int(votes.argmax())
 
 
@@ -128,6 +131,9 @@ def downstream_report(
         The number of questions, the accuracy of both choices and of all frames, and the paired
         difference selected - uniform; each with its interval over videos. None if the set has no
         question whose answer is one digit that it does not name.
+
+    Raises:
+        GroundserveError: The checkpoint cannot be opened, or a video cannot be read.
     """
     cases = _cases(records_path, scored)
     if not cases:
@@ -137,11 +143,13 @@ def downstream_report(
     shown: dict[str, NDArray[np.float64]] = {}
     with MediaWorkers(limits=Limits()) as workers:
         for case in cases:
+            # Questions of a video share its frames, which are decoded and told once.
             if case.video not in shown:
                 path = records_path.parent / case.video
                 frames = _sampled_frames(workers, path, classifier.image_size)
                 shown[case.video] = classifier.shown(frames)
             everything = shown[case.video]
+            # As serving selects: of equal logits the earlier.
             best = np.argsort(-case.frame_logits, kind="stable")[:num_selected]
             choices = {
                 "selected": best,
@@ -173,6 +181,7 @@ def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
         if question.type not in _ANSWERED_TYPES or not question.is_present:
             continue
         digits = named_digits(answers[question.video, question.question])
+        # An answer of two digits, or one that the question gives away, shows nothing.
         if len(digits) == 1 and digits[0] not in named_digits(question.question):
             cases.append(
                 _Case(

@@ -24,12 +24,17 @@ GLYPH_SIDE = 40
 # Never changed: a digit that trained a published checkpoint must not test it.
 _SPLIT_SEED = 1998
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.6, 0.2
+# A pixel of the source counts the dark ones of a 4 x 4 block of the scan.
 _SOURCE_MAXIMUM = 16.0
 
 
 @cache
 def glyphs(split: Split, digit: int) -> NDArray[np.float32]:
-    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink."""
+    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
     images, labels = _source()
     members = np.flatnonzero((labels == digit) & (split_of_samples() == SPLITS.index(split)))
     return np.stack([_enlarge(images[i]) for i in members])
@@ -40,6 +45,7 @@ def split_of_samples() -> NDArray[np.int64]:
     """Return int64 (1797,), the place in `SPLITS` of each sample of scikit-learn's order."""
     _, labels = _source()
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
+    # What is neither of the others is test.
     place = np.full(len(labels), SPLITS.index("test"))
     num_train = int(_TRAIN_SHARE * len(labels))
     place[order[:num_train]] = SPLITS.index("train")
@@ -61,4 +67,5 @@ def _source() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 def _enlarge(image: NDArray[np.float32]) -> NDArray[np.float32]:
     enlarged = Image.fromarray(image).resize((GLYPH_SIDE, GLYPH_SIDE), Image.Resampling.BICUBIC)
+    # Bicubic curves overshoot at edges, below 0 and above 1.
     return np.asarray(enlarged, np.float32).clip(0, 1)

@@ -58,6 +58,11 @@ def verb(motion: Motion, *, third_person: bool = False) -> str:
 def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is in the world, as hard as the world allows.
 
+    Args:
+        world: What is shown.
+        rng: Drawn from for what is asked, and in which words.
+        kind: Type of the question.
+
     Returns:
         None if the world has nothing of this type that every word of a question is needed for.
     """
@@ -66,6 +71,11 @@ def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question 
 
 def ask_absent(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is not in the world, of which parts may be.
+
+    Args:
+        world: What is shown.
+        rng: Drawn from for what is asked, and in which words.
+        kind: Type of the question.
 
     Returns:
         None if everything of this type is there, or nothing can be missing from it.
@@ -76,6 +86,7 @@ def ask_absent(world: World, rng: np.random.Generator, kind: QuestionType) -> Qu
 
 def _semantic(world: World, rng: np.random.Generator) -> Question | None:
     digits = _digits(world)
+    # With one digit in the video, "a seven" could be read as "something".
     return _about_digit(rng, world, digits) if len(digits) > 1 else None
 
 
@@ -102,6 +113,7 @@ def _motion(world: World, rng: np.random.Generator) -> Question | None:
         if len(_seconds(world, lambda event, m=motion: event.motion == m))  # type: ignore[misc]
         <= _MAX_SHARE * world.num_seconds
     ]
+    # By what is there at all: where all move alike, the word for it is not needed.
     return _about_motion(rng, world, motions) if len(_motions(world)) > 1 else None
 
 
@@ -167,11 +179,13 @@ def _order(world: World, rng: np.random.Generator) -> Question | None:
     """Of the events before and after a digit that is shown once."""
     found = []
     for i, anchor in enumerate(world.events):
+        # "After the five" says nothing where there are two.
         if sum(event.digit == anchor.digit for event in world.events) > 1:
             continue
         for side, j in (("after", i + 1), ("before", i - 1)):
             if 0 <= j < len(world.events):
                 found.append((anchor, side, world.events[j]))
+    # With two events the answer is the one that is not named, before or after.
     if not found or len(world.events) < 3:
         return None
     anchor, side, target = found[rng.integers(len(found))]
@@ -208,6 +222,7 @@ def _non_clues(world: World, rng: np.random.Generator) -> Question | None:
 
 
 _Asker = Callable[[World, np.random.Generator], Question | None]
+# The order of the types decides the order of draws, and so what a seed gives.
 _ASK: dict[QuestionType, _Asker] = {
     "semantic": _semantic,
     "order": _order,
@@ -215,6 +230,7 @@ _ASK: dict[QuestionType, _Asker] = {
     "semantic_motion": _semantic_motion,
     "non_clues": _non_clues,
 }
+# No non_clues: the whole video is always there.
 _ASK_ABSENT: dict[QuestionType, _Asker] = {
     "semantic": _absent_semantic,
     "order": _absent_order,

@@ -34,8 +34,9 @@ GRID = 3
 """Side of the token grid of every video: with so few layers, the distance from a token to the one
 in its place a frame earlier must be the same in all. (Pictures draw theirs, from this to 6.)"""
 _IMAGES_PER_STEP = 32
+# Gives pictures the budget of the longest videos, with which their grid is drawn up to 6.
 _IMAGE_BUDGET_FRAMES = 48
-_AUXILIARY_WEIGHT = 10.0
+_AUXILIARY_WEIGHT = 10.0  # stages 2 and 3
 _NOTE = "trained on moving handwritten digits; of other videos its scores say nothing"
 _VALIDATION_SEED = 1
 _NUM_VALIDATION_VIDEOS = 20
@@ -84,6 +85,9 @@ class Recipe:
     """How often stage 3 sees each."""
     video_frames: int = 16
     """T of stage 3."""
+    # Found by hand on one seed: runs were added while the validation said what was missing. Motion
+    # is seen after some 1,500 steps with one question on each of many videos (the fourth); order
+    # only where the per-frame loss names what comes before and after (the last two).
     phases: tuple[Phase, ...] = (
         Phase(num_frames=16, num_videos=2000, learning_rate=1.2e-3),
         Phase(
@@ -134,11 +138,13 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
         long everything took.
     """
     base = out / "base"
+    # Made behind the tower, so it stands for both.
     if not (base / "qwen2").is_dir():
         with _timed(out, "base"):
             _make_base(recipe, base)
     configs = stage_configs(recipe, out)
     for config in configs:
+        # Renamed into place when it is whole: a run that was broken off has none and goes on.
         if (config.out / "final").is_dir():
             continue
         name = config.out.name
@@ -177,6 +183,7 @@ def _projector(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfi
         media_root=data,
         out=out / "projector",
     )
+    # An eighth of the pictures, once.
     num_steps = recipe.num_images // 8 // _IMAGES_PER_STEP
     full = replace(full, max_steps=num_steps, batch_size=_IMAGES_PER_STEP)
     return _small(full, recipe, num_frames=_IMAGE_BUDGET_FRAMES)
@@ -215,6 +222,7 @@ def _grounding(
 ) -> StageConfig:
     data = out / "data" / f"grounding-{phase.num_frames}"
     if phase.num_more_order:
+        # A folder of its own: with more order questions there are more `frame_targets`, too.
         data = data.with_name(f"{data.name}-order")
     full = stages.grounding(
         init=init,
@@ -253,8 +261,9 @@ def _small(
         config,
         data=replace(
             config.data,
+            # What leaves a video of that many frames the grid GRID and no larger one.
             vision_token_num=GRID**2 * num_frames,
-            vision_min_num=GRID,
+            vision_min_num=GRID,  # and no smaller one
             num_workers=2,
         ),
         # Without a pretrained model the gradients of the first steps are wild.
@@ -262,7 +271,7 @@ def _small(
         seed=recipe.seed,
         gradient_checkpointing=False,
         parallelism="none",
-        save_every_steps=10**6,
+        save_every_steps=10**6,  # none on the way: a run takes minutes
     )
 
 
@@ -273,11 +282,16 @@ def _make_base(recipe: Recipe, base: Path) -> None:
 
     if not (base / TOWER_NAME).is_dir():
         write_tower(train_vision(VISION, recipe.vision, on_step=report), VISION, base / TOWER_NAME)
-    write_language_model(base / "qwen2", seed=recipe.seed, num_texts=recipe.num_texts)
+    # Renamed into place: a run that is killed meanwhile leaves none behind.
+    partial = base / "qwen2.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    write_language_model(partial, seed=recipe.seed, num_texts=recipe.num_texts)
+    partial.rename(base / "qwen2")
 
 
 def _make_data(recipe: Recipe, config: StageConfig) -> None:
     folder = config.data.media_root
+    # Written behind the media: where it is, they are. Runs of equal length share one set.
     if config.data.records.is_file():
         return
     if config.stage in ("projector", "images"):
@@ -325,6 +339,7 @@ def _package(recipe: Recipe, configs: list[StageConfig], out: Path) -> Path:
     training = package / "training"
     training.mkdir()
     described = {"recipe": asdict(recipe), "runs": [asdict(config) for config in configs]}
+    # Paths of this machine say nothing elsewhere.
     text = json.dumps(described, indent=2, default=str).replace(f"{out}/", "")
     (training / "config.json").write_text(text + "\n", "utf-8")
     shutil.copyfile(out / "timing.jsonl", training / "timing.jsonl")

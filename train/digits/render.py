@@ -21,6 +21,7 @@ _DARKEST, _BRIGHTEST = 20.0, 110.0
 
 def render_second(world: World, second: float) -> NDArray[np.uint8]:
     """Return uint8 (SIDE, SIDE, 3): the world at a time, later events in front."""
+    # A copy, or each digit would stay on the background that is cached.
     frame = background(world.background_seed).copy()
     for event in world.shown(int(second)):
         _draw(frame, world, event, second)
@@ -32,6 +33,7 @@ def background(seed: int) -> NDArray[np.float32]:
     """Return float32 (SIDE, SIDE, 3): coloured clouds with grain, darker than any ink."""
     rng = np.random.default_rng(seed)
     clouds = (
+        # Clouds of 32, 8 and 2 pixels; the shares add up to 1.
         _noise(rng, cells=4) * 0.6 + _noise(rng, cells=16) * 0.25 + _noise(rng, cells=64) * 0.15
     )
     return np.asarray(_DARKEST + (_BRIGHTEST - _DARKEST) * clouds, np.float32)
@@ -45,18 +47,20 @@ def write_video(world: World, path: Path) -> None:
         stream = container.add_stream("libx264", rate=VIDEO_FPS)
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
+        # One tick a frame.
         stream.time_base = Fraction(1, VIDEO_FPS)
         # One thread: the same bytes on every machine.
         stream.options = {"preset": "veryfast", "crf": "20", "threads": "1", "g": "16"}
         for number in range(world.num_seconds * VIDEO_FPS):
             frame = av.VideoFrame.from_ndarray(render_second(world, number / VIDEO_FPS))
             container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        container.mux(stream.encode())  # what the encoder held back
 
 
 def _draw(frame: NDArray[np.float32], world: World, event: Event, second: float) -> None:
     x, y = (round(edge) for edge in event.position(second))
     opacity = glyphs(world.split, event.digit)[event.sample][..., None]
+    # A view, so += draws into the frame.
     place = frame[y : y + GLYPH_SIDE, x : x + GLYPH_SIDE]
     ink = 255 * np.array(event.colour, np.float32)
     place += opacity * (ink - place)

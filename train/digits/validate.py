@@ -28,8 +28,12 @@ def frame_ap(config: StageConfig) -> Validate:
 
     Args:
         config: Of stage 4, with the records of a MovingDigits grounding set.
+
+    Raises:
+        ValueError: From what is returned, where a record cannot be read.
     """
     types = [record["type"] for record in json.loads(config.data.records.read_text("utf-8"))]
+    # For its tokenizer alone, hence without an auxiliary layer.
     initial = open_initial(replace(config, auxiliary_weight=0.0), num_auxiliary=0)
 
     def validate(model: Trunk, vision: VisionEncoder) -> dict[str, float]:
@@ -56,9 +60,11 @@ def frame_ap(config: StageConfig) -> Validate:
                     example, texts=tuple(replace(text, labels=None) for text in example.texts)
                 )
                 losses = model([asked], encode_frames(vision, [asked]))
+                # The labels of `example`, not of `asked`, which has none.
                 for text, logits in zip(example.texts, losses.frame_logits, strict=True):
                     kind = next(kinds)
                     assert text.labels is not None
+                    # Nothing to rank where nothing answers.
                     if text.labels.any():
                         found = average_precision(logits.numpy(), text.labels > 0)
                         precisions.setdefault(kind, []).append(found)

@@ -79,6 +79,7 @@ def train_vision(
     tower = SiglipVisionModel(SiglipVisionConfig(**asdict(config), vision_use_head=True))
     encoder = VisionEncoder(config, select_layer=select_layer)
     trained = encoder.state_dict()
+    # The encoder is trained and the tower is written: both begin with the same weights.
     encoder.load_state_dict({name: tower.state_dict()[name] for name in trained})
     optimizer = torch.optim.AdamW(
         encoder.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
@@ -93,6 +94,7 @@ def train_vision(
     for step, (pixels, classes, places) in enumerate(_batches(config, training)):
         pool = everywhere.expand(len(pixels), -1, -1)
         features = encoder(pixels, pool)
+        # (n, P, 11) and (n, P, 4)
         logits, told = features[..., : _NUM_CLASSES + _NUM_PLACES].split(
             [_NUM_CLASSES, _NUM_PLACES], dim=-1
         )
@@ -105,12 +107,19 @@ def train_vision(
             shows = classes != NO_DIGIT
             right = logits.argmax(-1)[shows] == classes[shows]
             on_step(step, loss.item(), right.float().mean().item())
+    # strict=False: the encoder lacks the layers behind the selected one.
     tower.load_state_dict(encoder.state_dict(), strict=False)
     return tower.eval()
 
 
 def patch_classes(world: World, second: float, *, side: int) -> NDArray[np.int64]:
-    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`."""
+    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`.
+
+    Args:
+        world: What is shown.
+        second: When, from the beginning; may lie between two frames.
+        side: Patches a side.
+    """
     classes = np.full((side, side), NO_DIGIT)
     for event in world.shown(int(second)):  # later events are in front
         covered, _ = _covered(event, second, side)
@@ -122,6 +131,7 @@ def _patch_places(world: World, second: float, *, side: int) -> NDArray[np.float
     """Return float32 (side, side, 4), see `_NUM_PLACES`."""
     places = np.zeros((side, side, _NUM_PLACES), np.float32)
     for event in world.shown(int(second)):
+        # As in `patch_classes`: what is in front overwrites what is behind.
         covered, distance = _covered(event, second, side)
         centre = (np.array(event.position(second)) + GLYPH_SIDE / 2) / SIDE * 2 - 1
         places[covered, :2] = distance[covered]
@@ -134,6 +144,7 @@ def _covered(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     x, y = event.position(second)
     half = GLYPH_SIDE / 2
+    # Of the patches, in pixels of the video; distances are in half glyphs.
     centres = (np.arange(side) + 0.5) * SIDE / side
     dx, dy = np.meshgrid((x + half - centres) / half, (y + half - centres) / half)
     distance = np.stack([dx, dy], axis=-1).astype(np.float32)
@@ -155,6 +166,7 @@ def _batches(
     """Draw all batches, each while the one before it is trained on."""
 
     def draw(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        # By step, so that drawing ahead in a thread changes nothing.
         rng = np.random.default_rng([training.seed, step])
         worlds = [make_scene(rng, split="train") for _ in range(training.batch_size)]
         size = (config.image_size, config.image_size)

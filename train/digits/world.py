@@ -28,10 +28,10 @@ _DIRECTIONS = {
 }
 _ROOM = SIDE - GLYPH_SIDE
 _MIN_SECONDS, _MAX_SECONDS = 4, 6
-_MIN_GAP_SECONDS, _MAX_GAP_SECONDS = 2, 6
-_MIN_SPEED, _MAX_SPEED = 11.0, 18.0
+_MIN_GAP_SECONDS, _MAX_GAP_SECONDS = 2, 6  # between two beginnings
+_MIN_SPEED, _MAX_SPEED = 11.0, 18.0  # pixels a second
 _MAX_OVERLAP = 0.2
-_NUM_PLACEMENTS = 20
+_NUM_PLACEMENTS = 20  # tries for an event before the best of them is taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,8 @@ class World:
 
 def make_world(rng: np.random.Generator, *, split: Split, num_seconds: int) -> World:
     """Draw a world: some digits and some motions of all, so that others are absent from it."""
-    digits = rng.permutation(NUM_DIGITS)[: rng.integers(5, 9)]
-    motions = rng.permutation(len(MOTIONS))[: rng.integers(3, 6)]
+    digits = rng.permutation(NUM_DIGITS)[: rng.integers(5, 9)]  # 5 to 8
+    motions = rng.permutation(len(MOTIONS))[: rng.integers(3, 6)]  # 3 to 5
     events: list[Event] = []
     first = int(rng.integers(0, _MIN_GAP_SECONDS + 1))
     while first + _MIN_SECONDS <= num_seconds:
@@ -145,6 +145,7 @@ def _place(
     seconds = last - first + 1
     best: tuple[float, Event] | None = None
     for _ in range(_NUM_PLACEMENTS):
+        # What stays in view: 88 / 6 = 14.7 at the longest, above _MIN_SPEED.
         fastest = min(_MAX_SPEED, _ROOM / seconds)
         speed = 0.0 if motion == "still" else float(rng.uniform(_MIN_SPEED, fastest))
         dx, dy = _DIRECTIONS[motion]
@@ -155,6 +156,7 @@ def _place(
             motion=motion,
             first=first,
             last=last,
+            # Where it begins leaves room for all of its way.
             x=float(rng.uniform(max(0.0, -dx * way), _ROOM - max(0.0, dx * way))),
             y=float(rng.uniform(max(0.0, -dy * way), _ROOM - max(0.0, dy * way))),
             speed=speed,
