@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SLOWEST := --durations=25 --durations-min=0.5
+# Two processes, each with servers and engines of its own: half the time on two cores. WORKERS=0 is one
+# process, which shows prints and takes a debugger.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 --durations-min=0.5
 
 .PHONY: demo test test-unit train-digits check format clean
 
@@ -12,11 +15,11 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
 
 test: check
-	$(BIN)/python -m pytest $(SLOWEST)
+	$(PYTEST)
 
 # Arrays alone: no server, no torchrun; under a minute on two cores.
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest $(SLOWEST) tests/unit
+	$(PYTEST) tests/unit
 
 # Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/training.md says how long.
 train-digits: $(STAMP)

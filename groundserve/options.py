@@ -107,6 +107,8 @@ def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
         raise InvalidRequestError(
             f"unknown option {shown(unknown[0])}; known options: {', '.join(known)}"
         )
+    if value.get("num_frames", 1) is None:  # absent is the default, null a mistake
+        raise InvalidRequestError("num_frames must be a whole number, got null")
     options = ScoreOptions(**value)
     options.check(limits)
     return options

@@ -101,7 +101,9 @@ def test_a_question_scored_twice_is_refused_unless_replaced(run, scorer, tmp_pat
     code, out, err = run(*args)
     assert (code, out, scorer.num_calls) == (2, "", 1)
     doc_id = make_doc_id("b/talk.mp4", "When?")
-    assert_one_error(err, f'r.jsonl, line 2: doc_id "{doc_id}" is there already; replace it')
+    assert_one_error(
+        err, f'r.jsonl, line 2: doc_id "{doc_id}" is there already; write to another file'
+    )
     assert run(*args, "--replace")[0] == 0
     assert path.read_bytes() == before
     assert run(*args, "--replace", "--doc-id", 3)[0] == 0

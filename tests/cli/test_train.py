@@ -260,7 +260,7 @@ def test_check_says_what_decoding_costs(checked):
     assert gpu["seconds"] == pytest.approx(flops / (1e18 * 0.4))
     assert gpu["cores_a_gpu"] == pytest.approx(cost["core_seconds"] / gpu["seconds"])
     assert gpu["epoch_core_hours"] == pytest.approx(36 * cost["core_seconds"] / 3600)
-    (warning,) = report["warnings"]
+    (warning,) = [line for line in report["warnings"] if "GPUs" in line]
     assert "cores to keep up with 8 GPUs" in warning
     assert "Each file is read 9 times an epoch: set data.frame_cache" in warning
     again = train("check", "--config", path, "--samples", "5", "--json")
@@ -281,7 +281,7 @@ def test_check_prints_a_table(checked):
 def test_check_of_a_run_that_is_done(finished):
     path, _ = finished
     said = train("check", "grounding", "--config", path, "--json")
-    assert said.code == 2  # half of its videos are missing
+    assert said.code == 0  # half of its videos are missing, and may be
     (warning,) = json.loads(said.stdout)["warnings"]
     assert warning.endswith("is not empty: start the run with --resume, or set another out")
 
@@ -300,5 +300,7 @@ def test_help_has_an_example():
 
 
 def assert_refused(said, message):
+    """After warnings, such as of records that are left out, the error is all that is said."""
     assert said.code == 2
-    assert_one_error(said.stderr, message)
+    lines = said.stderr.splitlines(keepends=True)
+    assert_one_error("".join(line for line in lines if not line.startswith("WARNING ")), message)

@@ -8,10 +8,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks._load import read_metrics
@@ -139,3 +140,13 @@ def in_parallel(number: int, function: Any, items: Any) -> list[Any]:
     """Call the function on all items, so many at a time."""
     with ThreadPoolExecutor(number) as pool:
         return list(pool.map(function, items))
+
+
+def media_workers(server: Server) -> set[psutil.Process]:
+    """The processes that read and decode media for a server."""
+    found = set()
+    for process in psutil.Process(server.triton.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # killed, and perhaps not waited for yet
+            if "groundserve.media._worker" in process.cmdline():
+                found.add(process)
+    return found

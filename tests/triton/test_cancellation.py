@@ -15,11 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from groundserve import (
@@ -30,7 +29,7 @@ from groundserve import (
     ScoreOptions,
 )
 from tests.media_assets import Asset, asset_maker
-from tests.triton.serve import Server
+from tests.triton.serve import Server, media_workers
 
 WAIT_SECONDS = 60.0
 """How long something that must happen is waited for; waited out by a failure alone."""
@@ -67,15 +66,6 @@ def video(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(served) -> Server:
     return served
-
-
-def media_workers(server: Server) -> set[psutil.Process]:
-    found = set()
-    for process in psutil.Process(server.triton.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # killed, and perhaps not waited for yet
-            if "groundserve.media._worker" in process.cmdline():
-                found.add(process)
-    return found
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:

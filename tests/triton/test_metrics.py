@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 
 from python_backend.meter import COUNTER_NAMES
 from tests.triton.protocol import RejectedError
-from tests.triton.serve import in_parallel
+from tests.triton.serve import in_parallel, media_workers
 
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
 
@@ -18,11 +17,6 @@ DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
 @pytest.fixture(scope="module")
 def server(served):
     return served
-
-
-def media_workers(server) -> list[psutil.Process]:
-    processes = psutil.Process(server.triton.pid).children(recursive=True)
-    return [process for process in processes if "groundserve.media._worker" in process.cmdline()]
 
 
 def test_everything_starts_at_zero(server):

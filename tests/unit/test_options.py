@@ -30,7 +30,7 @@ def test_json_goes_there_and_back():
 
 def test_a_number_of_frames_left_open_is_left_out_of_the_json():
     assert "num_frames" not in ScoreOptions().to_json()
-    assert parse_options('{"num_frames": null}', limits=LIMITS) == ScoreOptions()
+    assert parse_options(ScoreOptions().to_json(), limits=LIMITS) == ScoreOptions()
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_a_number_of_frames_left_open_is_left_out_of_the_json():
         ('{"num_frames": 1025}', "num_frames must be <= 1024 on this server, got 1025"),
         ('{"num_frames": 1' + "0" * 3000 + "}", "num_frames must be <= 1024"),
         ('{"top_k": -1}', "top_k must be >= 1, got -1"),
+        ('{"num_frames": null}', "num_frames must be a whole number, got null"),
         ('{"top_k": null}', "top_k must be a whole number, got null"),
         ('{"sampling": "rule B"}', 'sampling must be one of eval, infer, got "rule B"'),
         ('{"seek": "fast"}', 'seek must be one of exact, keyframe, got "fast"'),

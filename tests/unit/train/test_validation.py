@@ -202,7 +202,7 @@ def test_the_figure_is_that_of_eval(tmp_path):
     )
     with open_scorer(str(SHIPPED_CHECKPOINT), None, None) as scorer:
         scored = score_records(scorer, read_grounding_records(path), media_root=path.parent, seed=0)
-    report = make_report(scored.questions, top_k=8)
+    report = make_report(list(scored.questions.values()), top_k=8)
     # Two implementations of one model differ by roundings of 1e-6; what is ranked is further apart.
     assert told[0]["frame_ap"] == pytest.approx(report.overall.figures["frame_ap"].value, abs=1e-9)
     assert told[0]["num_questions"] == report.overall.num_present
