@@ -195,8 +195,8 @@ def test_doctor_gives_the_figures_that_serve_demands(run, places, monkeypatch):
     args = ("doctor", "--engines", places["engines"], "--json")
     status = SimpleNamespace(f_frsize=4096, f_blocks=2**30, f_bfree=2**29, f_bavail=2**28)
     monkeypatch.setattr("os.statvfs", lambda _: status)
-    # A quarter of a MiB above the default: no whole number of MiB.
-    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**28 + 2**18))
+    # The default is a whole number of MiB, and so would be the need.
+    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**28 + 1))
     found = findings_of(run(*args)[1])
     assert found["/dev/shm"]["detail"].startswith("1048576 MiB free")
     needed = re.search(r"need (\d+) MiB", found["shared memory"]["detail"])
