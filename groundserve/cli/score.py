@@ -26,7 +26,12 @@ from groundserve.cli._output import (
     stdout,
 )
 from groundserve.cli.frames import check_frames, write_frames
-from groundserve.cli.score_records import JsonlFormat, plan_records, write_records
+from groundserve.cli.score_records import (
+    JsonlFormat,
+    named_by_content,
+    plan_records,
+    write_records,
+)
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.limits import Limits
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
@@ -147,15 +152,15 @@ def command(
     check_pictures(pictures)
     check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
     is_stdin = video == STDIN
+    video = ctx.with_resource(as_file(video))
     records = plan_records(
         jsonl,
-        Path(STDIN_NAME) if is_stdin else video,
+        named_by_content(video) if is_stdin else video,
         query,
         jsonl_format=jsonl_format,
         doc_id=doc_id,
         replace=replace,
     )
-    video = ctx.with_resource(as_file(video))
     frame_files = check_frames(frames, frames_format, video=video)
     with (
         progress("loading") as step,

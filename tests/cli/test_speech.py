@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -251,6 +252,20 @@ def test_a_video_comes_through_stdin(run, scorer, monkeypatch):
     assert scorer.videos == [b"a video"]
     assert json.loads(out)["video"] == "<stdin>"
     assert json.loads(Path("a.jsonl").read_text())["video_path"] == "<stdin>"
+
+
+def test_videos_through_stdin_are_told_apart_by_their_bytes(run, scorer, monkeypatch):
+    """Called `<stdin>` all of them, the second would be refused, or replace the first."""
+    codes = []
+    for data in (b"a video", b"another", b"a video"):
+        pipe(monkeypatch, data)
+        codes.append(run("score", "-", "--query", "x", "--jsonl", "a.jsonl")[0])
+    assert codes == [0, 0, 2]
+    ids = [json.loads(line)["doc_id"] for line in Path("a.jsonl").read_text().splitlines()]
+    # The documented rule: the bytes' SHA-256 and the name stand for the path.
+    identity = f"{hashlib.sha256(b'a video').hexdigest()}/stdin\0x"
+    assert ids[0] == f"stdin-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    assert len(set(ids)) == 2
 
 
 @pytest.mark.parametrize(
