@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -43,6 +44,8 @@ from groundserve.spans import (
     check_span_options,
 )
 from groundserve.visuals import format_seconds, save_score_plot
+
+logger = logging.getLogger(__name__)
 
 NAME = "score"
 _DEFAULTS = ScoreOptions()
@@ -176,6 +179,8 @@ def command(
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
+    timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.timing_ms.items())
+    logger.info("scored by engine %s: %s", result.engine.get("id"), timing)
     if is_stdin:
         result = dataclasses.replace(result, video=STDIN_NAME)
     if records is not None:

@@ -151,13 +151,29 @@ def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
 
 def test_verbose_is_for_one_command(run, tmp_path):
     (tmp_path / "a").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
+    ours = logging.getLogger("groundserve.any")
     assert run("train", "--verbose", "check", "--config", "none")[0] == 2
-    assert logging.getLogger().level == logging.INFO
+    assert ours.isEnabledFor(logging.INFO)
     for args in (("--verbose", "compare"), ("compare", "--verbose")):
         assert run(*args, "a", "a")[0] == 0
-        assert logging.getLogger().level == logging.INFO
+        assert ours.isEnabledFor(logging.INFO)
     assert run("compare", "a", "a")[0] == 0
-    assert logging.getLogger().level == logging.WARNING
+    assert not ours.isEnabledFor(logging.INFO)
+
+
+def test_verbose_is_our_own_log(run, scorer, tmp_path, monkeypatch, caplog):
+    """An export of torch says hundreds of lines at level INFO."""
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    answer = scorer.score
+
+    def score(*args, **options):
+        logging.getLogger("onnxscript").info("removed a node")
+        return answer(*args, **options)
+
+    monkeypatch.setattr(scorer, "score", score)
+    assert run("score", "a.mp4", "--query", "x", "--verbose")[0] == 0
+    (said,) = caplog.messages
+    assert said.startswith("scored by engine")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
