@@ -72,10 +72,11 @@ class FrameFiles:
         *,
         image_format: ImageFormat = "png",
     ) -> None:
-        """Make the folder where it is missing, and see that it can be written to.
+        """See that the folder can be written to, or made.
 
         Args:
-            directory: Folder of the images; those of other videos may be in it.
+            directory: Folder of the images; those of other videos may be in it. `write` makes it
+                where it is missing.
             video: Path of a local file.
             image_format: "png" or "jpeg" (quality 95, colour not subsampled).
 
@@ -93,10 +94,11 @@ class FrameFiles:
         self._format: ImageFormat = image_format
         self._prefix = file_prefix(self._video)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=self._directory):  # nothing of it is left, also after a kill
+            places = (self._directory, *self._directory.parents)
+            place = next(path for path in places if os.path.lexists(path))
+            with TemporaryFile(dir=place):  # nothing of it is left, also after a kill
                 pass
-            names = os.listdir(self._directory)
+            names = os.listdir(self._directory) if place == self._directory else []
         except OSError as error:
             raise InvalidRequestError(
                 f"cannot write frames to {self._directory}: {error.strerror}"
@@ -125,6 +127,7 @@ class FrameFiles:
         entries = self._entries(result)
         index_name = f"{self._prefix}_index.jsonl"
         try:
+            self._directory.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
                 hidden = Path(folder)
                 self._write_images(hidden, entries)

@@ -13,11 +13,15 @@ import typer
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
 
+# Not the root of all loggers: an export of torch says hundreds of lines at INFO.
+_PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
+
 
 def begin() -> None:
     """Set up logging, and forget what an earlier command of this process was told."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(logging.WARNING)
+    _set_level(logging.NOTSET)
     stderr.quiet = False
 
 
@@ -64,12 +68,17 @@ def _set_quiet(is_given: bool) -> None:
 
 def _set_verbose(is_given: bool) -> None:
     if is_given:
-        logging.getLogger().setLevel(logging.INFO)
+        _set_level(logging.INFO)
         _refuse_both()
 
 
+def _set_level(level: int) -> None:
+    for package in _PACKAGES:
+        logging.getLogger(package).setLevel(level)
+
+
 def _refuse_both() -> None:
-    if stderr.quiet and logging.getLogger().level == logging.INFO:
+    if stderr.quiet and logging.getLogger(_PACKAGES[0]).level == logging.INFO:
         raise InvalidRequestError("give one of --quiet and --verbose, not both")
 
 
@@ -81,4 +90,4 @@ def _option(name: str, text: str, callback: Callable[[bool], None]) -> inspect.P
 
 
 _QUIET = _option("quiet", "No progress and no notes; warnings and errors still.", _set_quiet)
-_VERBOSE = _option("verbose", "Log to stderr.", _set_verbose)
+_VERBOSE = _option("verbose", "Log on stderr what is done.", _set_verbose)

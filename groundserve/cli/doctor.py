@@ -43,7 +43,7 @@ def command(
         str | None, typer.Option(help="SigLIP directory or hub id to compare its weights with.")
     ] = None,
     engines: Annotated[
-        Path | None, typer.Option(help="Engine directory whose GPU memory to add up.")
+        Path | None, typer.Option(help="Engine directory whose shared and GPU memory to add up.")
     ] = None,
     results: Annotated[Path | None, typer.Option(help="JSONL of scored frames to examine.")] = None,
     activations: Annotated[

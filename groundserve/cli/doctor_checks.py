@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,7 +30,6 @@ _EXTRAS = {
 }
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
-_SHM_DIR = "/dev/shm"
 _PROBE_FRAMES = 4
 _FP16_MAX = 65504.0
 
@@ -45,11 +43,7 @@ def check_machine() -> Iterator[Row]:
         yield f"extra {extra}", "warn" if missing else "ok", detail if missing else "installed"
     yield _numpy_row()
     yield _server_row()
-    free = shutil.disk_usage(_SHM_DIR).free
-    # The least that any engines need; --engines tells what they do.
-    enough = free >= Limits.from_environment().max_upload_bytes
-    detail = f"{free // MIB} MiB free; videos, frames and features pass through it"
-    yield _SHM_DIR, "ok" if enough else "warn", detail
+    yield _shared_memory_room()
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     yield "NVIDIA GPU", "ok", f"{len(gpus)} found" if gpus else "none; profiles cpu and torch work"
     if gpus:
@@ -127,7 +121,7 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
         name: digest for name, digest in manifest.files.items() if name.endswith("/config.pbtxt")
     }
     replace(manifest, files=configs_listed).verify_files(engine_dir)
-    yield _shared_memory_row(engine_dir / REPOSITORY_NAME, manifest)
+    yield _shared_memory_need(engine_dir / REPOSITORY_NAME, manifest)
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
@@ -159,9 +153,21 @@ def check_records(path: Path) -> Iterator[Row]:
     yield "order", "warn" if ascending else "ok", detail
 
 
-def _shared_memory_row(repository: Path, manifest: Manifest) -> Row:
+def _shared_memory_room() -> Row:
+    from groundserve.serving.run_folder import SHM_DIR
+    from groundserve.serving.shared_memory import free_bytes
+
+    free = free_bytes(SHM_DIR)
+    # The least that any engines need.
+    enough = free >= Limits.from_environment().max_upload_bytes
+    detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
+    return str(SHM_DIR), "ok" if enough else "warn", detail
+
+
+def _shared_memory_need(repository: Path, manifest: Manifest) -> Row:
     from groundserve.serving.repository import read_configs
-    from groundserve.serving.shared_memory import check_room, region_sizes
+    from groundserve.serving.run_folder import SHM_DIR
+    from groundserve.serving.shared_memory import check_room, needed_mib, region_sizes
 
     configs = read_configs(repository)
     needed = region_sizes(configs, manifest.model, Limits.from_environment()).total_bytes
@@ -169,7 +175,7 @@ def _shared_memory_row(repository: Path, manifest: Manifest) -> Row:
         check_room(needed)
     except UnavailableError as error:
         return "shared memory", "fail", str(error)
-    return "shared memory", "ok", f"these engines need {needed // MIB} MiB of {_SHM_DIR}"
+    return "shared memory", "ok", f"these engines need {needed_mib(needed)} MiB of {SHM_DIR}"
 
 
 def _is_installed(module: str) -> bool:

@@ -49,7 +49,8 @@ def command(
     num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100,
     num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Score with PyTorch: checkpoint directory or hub id.")
+        str | None,
+        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
     ] = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in this process with an engine directory.")

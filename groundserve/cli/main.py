@@ -22,9 +22,10 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C: 128 and the number of the signal, as shells have it."""
 
 _PROGRAM = "groundserve"
-_EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, no room, ...);
-2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C and SIGTERM;
-`train` has 75, go on with --resume. docs/operations.md"""
+# Lines stay as they are: each fits in 80 columns.
+_EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
+2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
+and SIGTERM; `train` has 75, go on with --resume. docs/operations.md"""
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -26,7 +27,12 @@ from groundserve.cli._output import (
     stdout,
 )
 from groundserve.cli.frames import check_frames, write_frames
-from groundserve.cli.score_records import JsonlFormat, plan_records, write_records
+from groundserve.cli.score_records import (
+    JsonlFormat,
+    named_by_content,
+    plan_records,
+    write_records,
+)
 from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.limits import Limits
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
@@ -38,6 +44,8 @@ from groundserve.spans import (
     check_span_options,
 )
 from groundserve.visuals import format_seconds, save_score_plot
+
+logger = logging.getLogger(__name__)
 
 NAME = "score"
 _DEFAULTS = ScoreOptions()
@@ -147,15 +155,15 @@ def command(
     check_pictures(pictures)
     check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
     is_stdin = video == STDIN
+    video = ctx.with_resource(as_file(video))
     records = plan_records(
         jsonl,
-        Path(STDIN_NAME) if is_stdin else video,
+        named_by_content(video) if is_stdin else video,
         query,
         jsonl_format=jsonl_format,
         doc_id=doc_id,
         replace=replace,
     )
-    video = ctx.with_resource(as_file(video))
     frame_files = check_frames(frames, frames_format, video=video)
     with (
         progress("loading") as step,
@@ -171,6 +179,8 @@ def command(
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
+    timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.timing_ms.items())
+    logger.info("scored by engine %s: %s", result.engine.get("id"), timing)
     if is_stdin:
         result = dataclasses.replace(result, video=STDIN_NAME)
     if records is not None:

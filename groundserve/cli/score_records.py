@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ class RecordPlan:
     """Whether records that have these ids are replaced."""
 
 
+def named_by_content(video: Path) -> Path:
+    """Return what stands for a video without a path in text ids: `SHA-256 of the bytes/its name`.
+
+    All that come through stdin would be one video otherwise, and replace each other's records.
+    """
+    with video.open("rb") as file:
+        return Path(hashlib.file_digest(file, "sha256").hexdigest(), video.name)
+
+
 def plan_records(
     jsonl: Path | None,
     video: Path,
@@ -46,6 +56,14 @@ def plan_records(
     replace: bool,
 ) -> RecordPlan | None:
     """Check the options of the records and the file they go to; None without --jsonl.
+
+    Args:
+        jsonl: `--jsonl`.
+        video: What text ids are made of, with the question.
+        queries: The questions.
+        jsonl_format: `--jsonl-format`.
+        doc_id: `--doc-id`.
+        replace: `--replace`.
 
     Raises:
         InvalidRequestError: The options do not go together, or the file cannot take the records.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -33,6 +34,9 @@ class Agreement:
     """Lines of the first file left out: an earlier one has their `doc_id`."""
     num_repeated_in_second: int = 0
     """The same of the second file."""
+    num_in_time_order: int = 0
+    """Questions in both whose frames, two or more, increase in both files as selected frames do:
+    their rank correlation is +1 whatever was ranked."""
 
 
 def compare_files(
@@ -92,6 +96,10 @@ def compare_records(
         num_only_in_second=len(second) - len(shared),
         overlap_at_k=float(np.mean(overlaps)),
         kendall_tau=float(np.mean(taus)) if taus else None,
+        num_in_time_order=sum(
+            _is_in_time_order(first[doc_id]) and _is_in_time_order(second[doc_id])
+            for doc_id in shared
+        ),
     )
 
 
@@ -114,3 +122,7 @@ def kendall_tau(first: Sequence[int], second: Sequence[int]) -> float | None:
 def _require_positive(top_k: int) -> None:
     if top_k < 1:
         raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+
+
+def _is_in_time_order(index: Sequence[int]) -> bool:
+    return len(index) > 1 and all(a < b for a, b in itertools.pairwise(index))

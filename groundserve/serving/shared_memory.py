@@ -121,6 +121,11 @@ def free_bytes(shm_dir: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def needed_mib(num_bytes: int) -> int:
+    """Return how many MiB to give, rounded up: a message of less would not be enough."""
+    return -(-num_bytes // MIB)
+
+
 def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     """Look whether there is that much free shared memory.
 
@@ -133,8 +138,7 @@ def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
     """
     num_free = free_bytes(shm_dir)
     if num_free < num_bytes:
-        # Rounded up: the message says how much to give.
-        needed = -(-num_bytes // MIB)
+        needed = needed_mib(num_bytes)
         raise UnavailableError(
             f"the models need {needed} MiB of shared memory, {shm_dir} has {num_free // MIB} MiB "
             f"free; with Docker: --shm-size={needed}m; in Kubernetes mount an emptyDir with "

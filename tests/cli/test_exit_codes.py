@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -187,6 +188,21 @@ def test_doctor_says_what_engines_need_of_shared_memory(run, places, monkeypatch
     assert findings_of(out)["shared memory"]["status"] == "fail"
     assert "--shm-size=" in findings_of(out)["shared memory"]["detail"]
     assert findings_of(out)["/dev/shm"]["status"] == "warn"
+
+
+def test_doctor_gives_the_figures_that_serve_demands(run, places, monkeypatch):
+    """Neither counts room that root keeps for itself; both round a need up."""
+    args = ("doctor", "--engines", places["engines"], "--json")
+    status = SimpleNamespace(f_frsize=4096, f_blocks=2**30, f_bfree=2**29, f_bavail=2**28)
+    monkeypatch.setattr("os.statvfs", lambda _: status)
+    # The default is a whole number of MiB, and so would be the need.
+    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**28 + 1))
+    found = findings_of(run(*args)[1])
+    assert found["/dev/shm"]["detail"].startswith("1048576 MiB free")
+    needed = re.search(r"need (\d+) MiB", found["shared memory"]["detail"])
+    status.f_bavail = 0
+    refused = findings_of(run(*args)[1])["shared memory"]["detail"]
+    assert f"the models need {needed[1]} MiB of shared memory, /dev/shm has 0 MiB" in refused
 
 
 @pytest.mark.parametrize("args", [("--help",), ("doctor", "--json"), ("compare", "a", "a")])

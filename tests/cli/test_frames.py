@@ -85,7 +85,7 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
     [
         (["--frames-format", "jpeg"], "--frames-format goes with --frames"),
         (["--frames", "new", "--frames-format", "gif"], "must be one of png, jpeg, got 'gif'"),
-        (["--frames", "file"], "cannot write frames to file: File exists"),
+        (["--frames", "file"], "cannot write frames to file: Not a directory"),
         (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
     ],
 )

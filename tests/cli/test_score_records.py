@@ -15,7 +15,7 @@ from groundserve.records import make_doc_id
 from tests.cli.steps import assert_one_error
 from tests.results import RANKING, make_result
 
-RANKING_LINE = '{"doc_id": %s, "index": [1, 2]}\n'
+RANKING_LINE = '{"doc_id": %s, "index": [2, 1]}\n'
 
 
 class Scorer:
@@ -156,6 +156,7 @@ def test_compare_says_what_it_did_not_compare(run, tmp_path):
         "kendall_tau": 1.0,
         "num_repeated_in_first": 22,
         "num_repeated_in_second": 0,
+        "num_in_time_order": 0,
     }
     assert err.splitlines() == [
         "note: 22 of 23 records of a.jsonl were not compared: 0 have no pair, 22 repeat an earlier "
@@ -163,6 +164,16 @@ def test_compare_says_what_it_did_not_compare(run, tmp_path):
         "note: 2 of 3 records of b.jsonl were not compared: 2 have no pair, 0 repeat an earlier "
         "doc_id",
     ]
+
+
+def test_compare_says_that_selected_frames_have_no_ranking(run, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"doc_id": 0, "index": [1, 2]}\n' * 2)
+    (tmp_path / "b.jsonl").write_text('{"doc_id": 0, "index": [2, 3, 4]}\n')
+    _, _, err = run("compare", "a.jsonl", "b.jsonl")
+    assert "every question are in time order in both files" in err.splitlines()[-1]
+    assert run("compare", "a.jsonl", "b.jsonl", "--quiet")[2] == ""
+    (tmp_path / "b.jsonl").write_text('{"doc_id": 0, "index": [2, 4, 3]}\n')
+    assert "in time order" not in run("compare", "a.jsonl", "b.jsonl")[2]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -150,13 +151,29 @@ def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
 
 def test_verbose_is_for_one_command(run, tmp_path):
     (tmp_path / "a").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
+    ours = logging.getLogger("groundserve.any")
     assert run("train", "--verbose", "check", "--config", "none")[0] == 2
-    assert logging.getLogger().level == logging.INFO
+    assert ours.isEnabledFor(logging.INFO)
     for args in (("--verbose", "compare"), ("compare", "--verbose")):
         assert run(*args, "a", "a")[0] == 0
-        assert logging.getLogger().level == logging.INFO
+        assert ours.isEnabledFor(logging.INFO)
     assert run("compare", "a", "a")[0] == 0
-    assert logging.getLogger().level == logging.WARNING
+    assert not ours.isEnabledFor(logging.INFO)
+
+
+def test_verbose_is_our_own_log(run, scorer, tmp_path, monkeypatch, caplog):
+    """An export of torch says hundreds of lines at level INFO."""
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    answer = scorer.score
+
+    def score(*args, **options):
+        logging.getLogger("onnxscript").info("removed a node")
+        return answer(*args, **options)
+
+    monkeypatch.setattr(scorer, "score", score)
+    assert run("score", "a.mp4", "--query", "x", "--verbose")[0] == 0
+    (said,) = caplog.messages
+    assert said.startswith("scored by engine")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -251,6 +268,20 @@ def test_a_video_comes_through_stdin(run, scorer, monkeypatch):
     assert scorer.videos == [b"a video"]
     assert json.loads(out)["video"] == "<stdin>"
     assert json.loads(Path("a.jsonl").read_text())["video_path"] == "<stdin>"
+
+
+def test_videos_through_stdin_are_told_apart_by_their_bytes(run, scorer, monkeypatch):
+    """Called `<stdin>` all of them, the second would be refused, or replace the first."""
+    codes = []
+    for data in (b"a video", b"another", b"a video"):
+        pipe(monkeypatch, data)
+        codes.append(run("score", "-", "--query", "x", "--jsonl", "a.jsonl")[0])
+    assert codes == [0, 0, 2]
+    ids = [json.loads(line)["doc_id"] for line in Path("a.jsonl").read_text().splitlines()]
+    # The documented rule: the bytes' SHA-256 and the name stand for the path.
+    identity = f"{hashlib.sha256(b'a video').hexdigest()}/stdin\0x"
+    assert ids[0] == f"stdin-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    assert len(set(ids)) == 2
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,13 @@ def test_frames_written_before_are_refused_before_any_work(tmp_path):
     assert names(tmp_path) == before
 
 
+def test_a_missing_folder_is_made_when_there_are_frames_to_write(tmp_path):
+    """A damaged video or a dead server would leave an empty one otherwise."""
+    files = FrameFiles(tmp_path / "a" / "b", VFR)
+    assert names(tmp_path) == []
+    assert files.write(answer([30])).parent == tmp_path / "a" / "b"
+
+
 def test_a_file_that_appears_meanwhile_is_kept_and_nothing_is_added(tmp_path):
     files = FrameFiles(tmp_path, VFR)
     other = tmp_path / f"{file_prefix(VFR)}_q1_r2_100s000.png"
