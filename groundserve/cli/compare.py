@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli._output import plain_table, print_json, stderr, stdout
+from groundserve.cli._output import plain_table, print_json, print_note, stdout
 from groundserve.records import compare_files
 
 NAME = "compare"
@@ -32,13 +32,10 @@ def command(
         (second, agreement.num_only_in_second, agreement.num_repeated_in_second),
     ):
         if num_only or num_repeated:
-            stderr.print(
-                f"note: {num_only + num_repeated} of "
+            print_note(
+                f"{num_only + num_repeated} of "
                 f"{agreement.num_questions + num_only + num_repeated} records of {path} were not "
-                f"compared: {num_only} have no pair, {num_repeated} repeat an earlier doc_id",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
+                f"compared: {num_only} have no pair, {num_repeated} repeat an earlier doc_id"
             )
     if as_json:
         print_json(asdict(agreement))
