@@ -92,7 +92,12 @@ def check_queries(queries: object) -> list[str]:
         raise InvalidRequestError(
             f"queries must be a text or a sequence of texts, got {described(queries)}"
         )
-    texts = list(queries)
+    try:
+        texts = list(queries)
+    except TypeError:  # NumPy's, of an array without a dimension
+        raise InvalidRequestError(
+            f"queries must be a text or a sequence of texts, got {described(queries)}"
+        ) from None
     if not texts:
         raise InvalidRequestError("queries must hold at least one question, got none")
     for number, text in enumerate(texts):
@@ -126,11 +131,14 @@ def check_number(name: str, value: object) -> float:
     """Return a number as a float; numpy's are numbers, a bool is none.
 
     Raises:
-        InvalidRequestError: It is no number.
+        InvalidRequestError: It is no number, or one that no float can hold.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidRequestError(f"{name} must be a number, got {described(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of whole numbers and fractions, which have no bound
+        raise InvalidRequestError(f"{name} is too large for a float") from None
 
 
 def check_timeout(timeout_seconds: object) -> float:

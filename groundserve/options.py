@@ -122,5 +122,5 @@ def _require_int(name: str, value: object) -> None:
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array answers `in` with an array
         raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")

@@ -67,6 +67,7 @@ def test_url_is_taken(url):
         ({"timeout_seconds": None}, "timeout_seconds must be a number, got None"),
         ({"timeout_seconds": "5"}, "timeout_seconds must be a number, got '5'"),
         ({"timeout_seconds": True}, "timeout_seconds must be a number, got True"),
+        ({"timeout_seconds": 10**400}, "timeout_seconds is too large for a float"),
         ({"retries": -1}, "retries must be a whole number >= 0, got -1"),
         ({"retries": 1.5}, "retries must be a whole number >= 0, got 1.5"),
         ({"retries": True}, "retries must be a whole number >= 0, got True"),
