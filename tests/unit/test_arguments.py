@@ -15,7 +15,7 @@ from groundserve.options import ScoreOptions
 
 @pytest.mark.parametrize("value", [10**400, Fraction(10**400)])
 def test_a_number_that_no_float_holds_is_refused(value):
-    with pytest.raises(InvalidRequestError, match="^seconds is too large for a float$"):
+    with pytest.raises(InvalidRequestError, match="seconds is too large for a float"):
         check_number("seconds", value)
 
 

@@ -48,7 +48,9 @@ from groundserve.arguments import check_queries
 def test_another_form_of_url_is_refused(kind, url, shown):
     with pytest.raises(InvalidRequestError) as caught:
         kind(url)
-    assert str(caught.value) == f"url must be grpc://HOST:PORT, got {shown}"
+    assert str(caught.value) == (
+        f"url must be grpc://HOST:PORT (8001 is the usual port), got {shown}"
+    )
 
 
 @pytest.mark.parametrize("url", ["grpc://h:1", "grpc://my-host.local:65535", "grpc://[::1]:8001"])
