@@ -20,6 +20,8 @@ Video = str | os.PathLike[str] | bytes
 _MAX_SECONDS = 1e9
 """More than any clock of gRPC's or Triton's has to tell; they overflow not far above."""
 _URI = re.compile(r"(file|https?|ftp|s3|gs):/", re.IGNORECASE)
+_URL = re.compile(r"grpc://((?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]]+):([0-9]{1,5}))")
+_MAX_PORT = 65535
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
 
@@ -92,7 +94,12 @@ def check_queries(queries: object) -> list[str]:
         raise InvalidRequestError(
             f"queries must be a text or a sequence of texts, got {described(queries)}"
         )
-    texts = list(queries)
+    try:
+        texts = list(queries)
+    except TypeError:  # NumPy's, of an array without a dimension
+        raise InvalidRequestError(
+            f"queries must be a text or a sequence of texts, got {described(queries)}"
+        ) from None
     if not texts:
         raise InvalidRequestError("queries must hold at least one question, got none")
     for number, text in enumerate(texts):
@@ -126,11 +133,14 @@ def check_number(name: str, value: object) -> float:
     """Return a number as a float; numpy's are numbers, a bool is none.
 
     Raises:
-        InvalidRequestError: It is no number.
+        InvalidRequestError: It is no number, or one that no float can hold.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidRequestError(f"{name} must be a number, got {described(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of whole numbers and fractions, which have no bound
+        raise InvalidRequestError(f"{name} is too large for a float") from None
 
 
 def check_timeout(timeout_seconds: object) -> float:
@@ -145,6 +155,20 @@ def check_timeout(timeout_seconds: object) -> float:
             f"timeout_seconds must be > 0 and finite, got {described(timeout_seconds)}"
         )
     return min(seconds, _MAX_SECONDS)
+
+
+def check_url(name: str, url: object) -> str:
+    """Return HOST:PORT of a server's URL.
+
+    Raises:
+        InvalidRequestError: It has another form than grpc://HOST:PORT.
+    """
+    parts = _URL.fullmatch(url) if isinstance(url, str) else None
+    if parts is None or not 0 < int(parts[2]) <= _MAX_PORT:
+        raise InvalidRequestError(
+            f"{name} must be grpc://HOST:PORT (8001 is the usual port), got {described(url)}"
+        )
+    return parts[1]
 
 
 def _refuse_uri(uri: str) -> None:

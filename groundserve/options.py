@@ -76,10 +76,17 @@ class ScoreOptions:
         return min(DEFAULT_NUM_FRAMES, vision_token_num, limits.max_num_frames)
 
     def to_json(self) -> str:
-        """Return the JSON object that `parse_options` reads back."""
+        """Return the JSON object that `parse_options` reads back.
+
+        Raises:
+            InvalidRequestError: A number has thousands of digits.
+        """
         # None is left out: absent means the same to every server, of older versions as well.
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps(given)
+        try:
+            return json.dumps(given)
+        except ValueError as error:  # CPython refuses to convert integers of thousands of digits
+            raise InvalidRequestError("the options hold a number that is too long") from error
 
 
 def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
@@ -122,5 +129,5 @@ def _require_int(name: str, value: object) -> None:
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array answers `in` with an array
         raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")

@@ -115,9 +115,12 @@ def command(
 
 def _check_out(out: Path) -> None:
     """Refuse before a build what would stop it at its end."""
-    if not out.parent.is_dir():
-        raise InvalidRequestError(f"cannot write beside {out}: no such folder: {out.parent}")
-    if not os.access(out.parent, os.W_OK):
+    place = Path(os.path.realpath(out))  # a link's end
+    if place.is_symlink():
+        raise InvalidRequestError(f"cannot write {out}: {os.strerror(errno.ELOOP)}")
+    if not place.parent.is_dir():
+        raise InvalidRequestError(f"cannot write beside {out}: no such folder: {place.parent}")
+    if not os.access(place.parent, os.W_OK):
         raise InvalidRequestError(f"cannot write beside {out}: {os.strerror(errno.EACCES)}")
     if not out.exists() or (out / MANIFEST_NAME).is_file():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from groundserve.cli._checks import STDIN
 from groundserve.cli._output import progress
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import FrameFiles
@@ -23,6 +24,8 @@ def check_frames(
     Raises:
         InvalidRequestError: See `FrameFiles`, or the format is given alone.
     """
+    if directory == STDIN:
+        raise InvalidRequestError("--frames must name a folder, got -")
     if directory is None:
         if image_format is not None:
             raise InvalidRequestError("--frames-format goes with --frames")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ def main() -> None:
 
     With `--json` among the arguments, an error is also one JSON object on stdout.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
             stream.reconfigure(errors="backslashreplace")
@@ -51,6 +54,20 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f"{error.filename}: " if error.filename else ""
         _fail(error, f"{where}{error.strerror or error}", EXIT_FAILURE)
+
+
+def _open_closed_streams() -> None:
+    """Give the streams that the shell closed (`>&-`) a place that takes everything.
+
+    Else the next file that is opened gets a stream's number, and with it what libraries write
+    there; and `print` to a stderr that is None goes to stdout.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the stream's own
+            os.set_inheritable(descriptor, True)
+            if name != "stdin":  # None says that there is nothing to read
+                setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
 
 
 def _run() -> int:
@@ -123,9 +140,12 @@ def _fail(error: Exception, message: str, code: int, *, kind: str | None = None)
     except ImportError:  # without the extra that brings rich
         print(f"{_PROGRAM}: error: {message}", file=sys.stderr)
         sys.exit(code)
-    say_error(f"{_PROGRAM}: error: {message}")
+    # Where one of the two takes nothing, the other and the exit code still say what was wrong.
+    with suppress(OSError):
+        say_error(f"{_PROGRAM}: error: {message}")
     if _wants_json(sys.argv[1:]):
-        print_error(error, message, code, kind=kind)
+        with suppress(OSError):
+            print_error(error, message, code, kind=kind)
     sys.exit(code)
 
 

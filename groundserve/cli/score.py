@@ -203,7 +203,7 @@ def command(
     else:
         print_result(result)
         if written:
-            stdout.print(f"frames: {written['frames_index']}", markup=False, soft_wrap=True)
+            print_line(f"frames: {written['frames_index']}")
 
 
 def print_result(result: ScoreResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.arguments import described
+from groundserve.arguments import check_url
 from groundserve.call_thread import CallThread
 from groundserve.client._failures import typed_error
 from groundserve.errors import InvalidRequestError, MissingExtraError, RequestCancelledError
@@ -28,8 +27,6 @@ Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
 MODEL_NAME = "videoitg"
-_URL = re.compile(r"grpc://(\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]]+):([0-9]{1,5})")
-_MAX_PORT = 65535
 _CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -53,20 +50,16 @@ class Connection:
             InvalidRequestError: The URL has another form.
             MissingExtraError: tritonclient is not installed.
         """
-        parts = _URL.fullmatch(url) if isinstance(url, str) else None
-        if parts is None or not 0 < int(parts[2]) <= _MAX_PORT:
-            raise InvalidRequestError(f"url must be grpc://HOST:PORT, got {described(url)}")
+        address = check_url("url", url)
         try:
             import tritonclient.grpc
             import tritonclient.utils
         except ImportError as error:
             raise MissingExtraError("serve", "tritonclient") from error
-        self.url = parts[0]
+        self.url = f"grpc://{address}"
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
-        self._server = tritonclient.grpc.InferenceServerClient(
-            f"{parts[1]}:{parts[2]}", channel_args=_CHANNEL_ARGS
-        )
+        self._server = tritonclient.grpc.InferenceServerClient(address, channel_args=_CHANNEL_ARGS)
         # One thread also because tritonclient keeps the call in an attribute between beginning it
         # and telling it whom to call back: of two at once, one would get the other's answer.
         self._thread = CallThread()

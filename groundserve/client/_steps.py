@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +85,7 @@ class Scoring:
         may_begin_again = True
         num_tries = 1
         seat_waits = _waits()
-        retry_waits = islice(_waits(), self.retries)
+        retry_waits = islice(_waits(), min(self.retries, sys.maxsize))
         while True:
             try:
                 return await self._run_steps(tensors)

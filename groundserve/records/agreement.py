@@ -114,8 +114,10 @@ def kendall_tau(first: Sequence[int], second: Sequence[int]) -> float | None:
     n = len(ranks)
     if n < 2:
         return None
-    later_minus_earlier = np.sign(ranks[None, :] - ranks[:, None])
-    concordant_minus_discordant = int(np.triu(later_minus_earlier, 1).sum())
+    # A row of all pairs at a time: other selectors rank every frame of a video, 100,000 an hour.
+    concordant_minus_discordant = sum(
+        int(np.sign(ranks[i:] - rank).sum()) for i, rank in enumerate(ranks, start=1)
+    )
     return concordant_minus_discordant / (n * (n - 1) / 2)
 
 

@@ -159,5 +159,7 @@ def _parse(raw: bytes, number: int, *, where: str) -> Line:
             f"{where}: not a record with doc_id and index, as docs/records.md has it"
         ) from error
     if isinstance(doc_id, bool) or not isinstance(doc_id, int | str):
-        raise InvalidRequestError(f"{where}: doc_id must be a number or text, got {shown(doc_id)}")
+        raise InvalidRequestError(
+            f"{where}: doc_id must be a whole number or text, got {shown(doc_id)}"
+        )
     return Line(number=number, doc_id=as_read(doc_id), index=index, fields=fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from groundserve.arguments import check_url
 from groundserve.checkpoint_place import find_checkpoint
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError, UnavailableError
@@ -12,8 +13,6 @@ from groundserve.gpu import current_gpu_arch
 from groundserve.manifest import Manifest
 from groundserve.profiles import get_profile
 from groundserve.scoring.shipped import shipped_engine_dir
-
-_SCHEME = "grpc://"
 
 
 def open_scorer(
@@ -90,10 +89,8 @@ def check_scorer(
     for name, value in (("--vision-tower", vision_tower), ("--device", device)):
         if value is not None and checkpoint is None:
             raise InvalidRequestError(f"{name} goes with --checkpoint")
-    if server is not None and not server.startswith(_SCHEME):
-        raise InvalidRequestError(
-            f"--server must be grpc://HOST:PORT (8001 is the usual port), got {server!r}"
-        )
+    if server is not None:
+        check_url("--server", server)
     for place in (checkpoint, vision_tower):
         if place is not None:
             find_checkpoint(place)

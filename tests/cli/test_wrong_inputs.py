@@ -82,6 +82,7 @@ TABLE = [
     ((*SCORE, "--jsonl", "clip.mp4/a"), 2, "cannot write --jsonl clip.mp4/a: Not a directory"),
     ((*SCORE, "--jsonl", "./clip.mp4"), 2, "--jsonl must differ from what is read, got clip.mp4"),
     ((*SCORE, "--jsonl", "-"), 2, "--jsonl must name a file, got -"),
+    ((*SCORE, "--frames", "-"), 2, "--frames must name a folder, got -"),
     ((*SCORE, "--plot", "a.foo"), 2, "--plot writes PNG: its name must end in .png, got a.foo"),
     ((*SCORE, "--plot", "none/a.png"), 2, "--plot none/a.png: no such folder: none"),
     ((*SCORE, "--contact-sheet", "a"), 2, "--contact-sheet writes PNG: its name must end in "),
@@ -116,6 +117,8 @@ TABLE = [
         "give one of --engines and --server, not both",
     ),
     ((*SCORE, "--server", "http://127.0.0.1:8000"), 2, "--server must be grpc://HOST:PORT (8001"),
+    ((*SCORE, "--server", "grpc://127.0.0.1"), 2, "--server must be grpc://HOST:PORT (8001"),
+    ((*SCORE, "--server", "grpc://h:1/x"), 2, "--server must be grpc://HOST:PORT (8001"),
     ((*SCORE, "--server", "127.0.0.1:8001"), 2, "--server must be grpc://HOST:PORT (8001"),
     # compare.
     (("compare", "records.jsonl"), 2, "Missing argument "),
@@ -137,6 +140,16 @@ TABLE = [
         "folder exists and is not an engine directory; choose another",
     ),
     (("build", "--checkpoint", "digits", "--out", "none/x"), 2, "cannot write beside none/x: "),
+    (
+        ("build", "--checkpoint", "digits", "--out", "loop"),
+        2,
+        "cannot write loop: Too many levels of symbolic links",
+    ),
+    (
+        ("build", "--checkpoint", "digits", "--out", "nowhere"),
+        2,
+        "cannot write beside nowhere: no such folder: ",
+    ),
     ((*BUILD, "--profile", "tpu"), 2, "profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"),
     ((*BUILD, "--device", "tpu"), 2, "device must be cpu or cuda, got 'tpu'"),
     ((*BUILD, "--device", "cuda"), 2, "profile cpu runs on cpu, got device cuda"),
@@ -187,6 +200,8 @@ def places(monkeypatch, tmp_path):
     Path("empty.mp4").touch()
     Path("records.jsonl").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
     os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    Path("nowhere").symlink_to("none/engines")
     Path("folder").mkdir()
     Path("folder", "file").touch()
     Path("engines").mkdir()
@@ -226,7 +241,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path): (status.st_size, status.st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        for status in [path.stat()]
+        for status in [path.lstat()]
     }
 
 

@@ -72,6 +72,11 @@ def test_a_number_of_thousands_of_digits_is_refused():
         parse_options(text, limits=Limits(max_options_bytes=20000))
 
 
+def test_options_with_such_a_number_are_not_sent():
+    with pytest.raises(InvalidRequestError, match="the options hold a number that is too long"):
+        ScoreOptions(top_k=10**5000).to_json()
+
+
 def test_text_past_the_ceiling_is_refused_before_it_is_parsed():
     with pytest.raises(InvalidRequestError, match="at most 4096 bytes, got 5000"):
         parse_options("x" * 5000, limits=LIMITS)

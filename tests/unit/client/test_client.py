@@ -48,7 +48,9 @@ from groundserve.arguments import check_queries
 def test_another_form_of_url_is_refused(kind, url, shown):
     with pytest.raises(InvalidRequestError) as caught:
         kind(url)
-    assert str(caught.value) == f"url must be grpc://HOST:PORT, got {shown}"
+    assert str(caught.value) == (
+        f"url must be grpc://HOST:PORT (8001 is the usual port), got {shown}"
+    )
 
 
 @pytest.mark.parametrize("url", ["grpc://h:1", "grpc://my-host.local:65535", "grpc://[::1]:8001"])
@@ -67,6 +69,7 @@ def test_url_is_taken(url):
         ({"timeout_seconds": None}, "timeout_seconds must be a number, got None"),
         ({"timeout_seconds": "5"}, "timeout_seconds must be a number, got '5'"),
         ({"timeout_seconds": True}, "timeout_seconds must be a number, got True"),
+        ({"timeout_seconds": 10**400}, "timeout_seconds is too large for a float"),
         ({"retries": -1}, "retries must be a whole number >= 0, got -1"),
         ({"retries": 1.5}, "retries must be a whole number >= 0, got 1.5"),
         ({"retries": True}, "retries must be a whole number >= 0, got True"),

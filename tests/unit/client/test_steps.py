@@ -151,6 +151,12 @@ def test_what_would_end_the_same_way_again_is_not_retried(error):
     assert script.calls == NAMES[:2]
 
 
+def test_any_number_of_retries_is_taken():
+    script = Script(REFUSED)
+    script.ask(retries=10**30)
+    assert script.calls == [*NAMES[:2], *NAMES]
+
+
 def test_retries_end_with_the_time_of_the_call():
     script = Script(REFUSED)
     with pytest.raises(UnavailableError) as caught:

@@ -31,8 +31,8 @@ def test_a_question_may_hold_what_ends_lines_elsewhere(tmp_path):
         (b'{"doc_id": 2, "index": "12"}', "not a record with doc_id and index"),
         (b'{"doc_id": 2, "index": [[1]]}', "not a record with doc_id and index"),
         (b'{"doc_id": 2, "index": [Infinity]}', "not a record with doc_id and index"),
-        (b'{"doc_id": [], "index": []}', "doc_id must be a number or text, got"),
-        (b'{"doc_id": true, "index": []}', "doc_id must be a number or text, got true"),
+        (b'{"doc_id": [], "index": []}', "doc_id must be a whole number or text, got"),
+        (b'{"doc_id": true, "index": []}', "doc_id must be a whole number or text, got true"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path, line, message):
