@@ -11,6 +11,10 @@ GroundserveError
 └── MissingExtraError        install the named extra (also an ImportError)
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class GroundserveError(Exception):
     """Root of every error groundserve raises on purpose."""
@@ -55,3 +59,9 @@ class MissingExtraError(GroundserveError, ImportError):
             f"{module} is not installed; it comes with: pip install 'groundserve[{extra}]'"
         )
         self.extra = extra
+        self.name = module
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str | None], dict[str, Any]]:
+        # An exception is made anew from its message alone, and this one takes two arguments: a
+        # process pool whose worker raised it would break in place of handing it on.
+        return type(self), (self.extra, self.name), self.__dict__

@@ -94,8 +94,8 @@ def iterate_frames(
     frame_indices: FrameIndices,
     *,
     longest_side: int | None = None,
-    limits: Limits,
-    deadline: Deadline,
+    limits: Limits | None = None,
+    deadline: Deadline | None = None,
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield one frame after another, so that no more than a few are in memory.
 
@@ -103,8 +103,9 @@ def iterate_frames(
         video: See `read_frames`.
         frame_indices: See `read_frames`; any number of them.
         longest_side: See `read_frames`.
-        limits: Ceilings on the video.
-        deadline: For all frames, and for what the caller does between them.
+        limits: Ceilings on the video; defaults where None.
+        deadline: For all frames, and for what the caller does between them;
+            `limits.max_request_seconds` from the first one's call on where None.
 
     Yields:
         uint8 (H, W, 3), RGB; the size may change where the video's does.
@@ -112,6 +113,8 @@ def iterate_frames(
     Raises:
         InvalidRequestError: See `read_frames`, which tells the other errors too.
     """
+    limits = limits or Limits()
+    deadline = deadline or Deadline.after(limits.max_request_seconds)
     rest = _parse_indices(frame_indices)
     if longest_side is not None and not _is_count(longest_side):
         raise InvalidRequestError(

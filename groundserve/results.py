@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class QueryResult:
     """float64 (K',), when each selected frame is shown."""
     spans: list[Span]
     """Stretches of frames with high scores, in time order."""
+
+    def __repr__(self) -> str:
+        return _shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -68,6 +71,9 @@ class ScoreResult:
     """Identity of the engine directory or checkpoint that scored."""
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
+
+    def __repr__(self) -> str:
+        return _shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve score --json`."""
@@ -133,3 +139,17 @@ def build_query_results(
             queries, frame_logits, frame_scores, selected_frames, strict=True
         )
     ]
+
+
+def _shapes_shown(result: QueryResult | ScoreResult) -> str:
+    """Return a dataclass's `repr` with dtype and shape in place of each array's numbers.
+
+    An answer to 32 questions about 512 frames holds 33 thousand scores and logits, which would bury
+    all else in a notebook or a log.
+    """
+    shown = []
+    for field in fields(result):
+        value = getattr(result, field.name)
+        text = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+        shown.append(f"{field.name}={text}")
+    return f"{type(result).__name__}({', '.join(shown)})"

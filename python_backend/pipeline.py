@@ -51,7 +51,8 @@ from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
 
 
-@dataclass(frozen=True, kw_only=True)
+# Compared and shown as what it is, an open resource: not field by field.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Pipeline:
     """Decode, encode, ground and select with the same objects that the Triton models use.
 

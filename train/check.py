@@ -110,10 +110,9 @@ def check(
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
-    if config.validation is not None:
-        check_validation(config.validation)
     source = open_source(config)
     with open_trial_data(config, source) as data:
+        held_out_warnings = check_validation(config, data.items)
         known = find_known_faults(config.data, data.items, on_progress=on_progress)
         lost = known.items
         trials = _read_sampled(
@@ -135,6 +134,7 @@ def check(
             ),
             warnings=(
                 *data.warnings,
+                *held_out_warnings,
                 *_out_warnings(config.out),
                 *_core_warnings(
                     config, gpu, num_gpus, readings=len(data) / max(1, known.num_media)

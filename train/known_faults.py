@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from groundserve.errors import InvalidRequestError
-from train.config import DataConfig, StageConfig, ValidationConfig
+from train.config import DataConfig, StageConfig
 from train.data.items import Item, group_records
 from train.data.records import MalformedRecord, read_records
 from train.validation import read_validation
@@ -123,9 +123,8 @@ def check_records(config: StageConfig) -> None:
     """
     data = config.data
     records = read_records(data.records, stage=config.stage).records
-    known = find_known_faults(
-        data, group_records(records, questions_per_video=data.questions_per_video)
-    )
+    items = group_records(records, questions_per_video=data.questions_per_video)
+    known = find_known_faults(data, items)
     num_lost = len(known.items)
     if num_lost:
         found = "; ".join(
@@ -143,25 +142,50 @@ def check_records(config: StageConfig) -> None:
                 f"{data.max_unreadable_share:g}; groundserve train check shows more of them"
             )
         logger.warning("%s; they are left out", said)
-    if config.validation is not None:
-        check_validation(config.validation)
+    for warning in check_validation(config, items):
+        logger.warning("%s", warning)
 
 
-def check_validation(config: ValidationConfig) -> None:
+def check_validation(
+    config: StageConfig, items: Sequence[Item | MalformedRecord]
+) -> tuple[str, ...]:
     """Look at what a run would be measured on.
+
+    Args:
+        config: The run, with or without validation.
+        items: What it trains on.
+
+    Returns:
+        A warning where both name the same video.
 
     Raises:
         InvalidRequestError: A record breaks the format, no frame answers any, or a video is
             missing.
     """
-    paths = sorted({record.video for record in read_validation(config)})
-    missing = _look_up(config.media_root, paths, lambda *_: None)
+    held_out = config.validation
+    if held_out is None:
+        return ()
+    paths = sorted({record.video for record in read_validation(held_out)})
+    missing = _look_up(held_out.media_root, paths, lambda *_: None)
     if missing:
         path, reason = next(iter(missing.items()))
         raise InvalidRequestError(
-            f"{len(missing)} of {len(paths)} videos of validation.records {config.records} cannot "
-            f"be read, the first: {path}: {reason} (validation.media_root is {config.media_root})"
+            f"{len(missing)} of {len(paths)} videos of validation.records {held_out.records} "
+            f"cannot be read, the first: {path}: {reason} (validation.media_root is "
+            f"{held_out.media_root})"
         )
+    trained_on = {
+        os.path.abspath(config.data.media_root / item.media.path)
+        for item in items
+        if isinstance(item, Item) and item.media
+    }
+    shared = [path for path in paths if os.path.abspath(held_out.media_root / path) in trained_on]
+    if not shared:
+        return ()
+    return (
+        f"{len(shared)} of {len(paths)} videos of validation.records {held_out.records} are "
+        f"trained on, the first: {shared[0]}; the figures will be better than on other videos",
+    )
 
 
 def _look_up(root: Path, paths: Sequence[str], on_progress: Progress) -> dict[str, str]:

@@ -116,7 +116,7 @@ def prepare_out(out: Path, *, resume: bool) -> None:
     except OSError as error:
         raise InvalidRequestError(f"cannot make out {out}: {error.strerror}") from error
     if not resume and any(out.iterdir()):
-        raise InvalidRequestError(f"out {out} is not empty; set resume, or another out")
+        raise InvalidRequestError(f"out {out} is not empty; --resume goes on, or set another out")
     for leftover in out.glob(".checkpoint-*"):  # of a process that was killed amid it
         shutil.rmtree(leftover)
     finished = _finished(out)

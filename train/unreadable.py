@@ -15,7 +15,8 @@ MAX_ITEMS_IN_A_ROW = 64
 """A run ends after so many items, or all there are, without a readable one between them."""
 MIN_ITEMS = 512
 """Items tried before their unreadable share counts: of a set that loses 3%, fewer than one run in
-100 is stopped by chance at a bound of 5% (simulated; with 256 it is one in 20)."""
+100 is stopped by chance at a bound of 5% (simulated; with 256 it is one in 20). A set that has
+fewer counts when all of them were tried: then the share is known."""
 _NUM_EXAMPLES = 3
 
 
@@ -32,6 +33,7 @@ class UnreadableRecords:
         # A dict for its order: an error names the last ones.
         self._found = dict.fromkeys(known)
         self._limit = min(MAX_ITEMS_IN_A_ROW, num_items)
+        self._min_tried = min(MIN_ITEMS, num_items)
         # Not saved: a run that resumes counts from none again.
         self._items_in_a_row: set[int] = set()
         self._speaks = speaks
@@ -83,7 +85,7 @@ class UnreadableRecords:
         """
         # Items, not records: one file that is missing is one loss however many ask about it.
         num_lost = len({item for item, _ in self._found})
-        if num_tried < MIN_ITEMS or num_lost <= max_share * num_tried:
+        if num_tried < self._min_tried or num_lost <= max_share * num_tried:
             return None
         examples = "; ".join(source for _, source in self.found[-_NUM_EXAMPLES:])
         return InvalidRequestError(

@@ -196,10 +196,11 @@ def _downstream(
 def _estimate(
     scored: ScoredRecords, *, top_k: int, seed: int
 ) -> tuple[Report, ControlReport | None]:
-    if not scored.questions:
+    if not scored.present:
         raise InvalidRequestError(
-            "frame_num of every record lies past the frames that its video gives at 1 frame a "
-            "second; --records and --media-root do not belong together"
+            "nothing to rank: frame_num of every record that is not empty lies past the frames "
+            "that its video gives at 1 frame a second; it counts those frames, from 0, and not the "
+            "file's, or --records and --media-root do not belong together"
         )
     report = make_report(list(scored.questions.values()), top_k=top_k, seed=seed)
     if not scored.stand_ins:

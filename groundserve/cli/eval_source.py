@@ -30,9 +30,15 @@ def open_records(path: Path, media_root: Path) -> Source:
     """Read a file of records, all of whose videos are there.
 
     Raises:
-        InvalidRequestError: The file is no list of records, or a video is missing.
+        InvalidRequestError: The file is no list of records, no frame answers any of them, or a
+            video is missing.
     """
     records = read_grounding_records(path)
+    if not any(record.positive_frames for record in records):
+        raise InvalidRequestError(
+            f"{path}: frame_num of all {len(records)} records is empty, so there is nothing to "
+            "rank; give questions that some frame answers"
+        )
     require_videos(records, media_root)
     return Source(
         path=path,

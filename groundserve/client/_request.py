@@ -97,22 +97,26 @@ class Request:
     def to_result(self, answer: Tensors) -> ScoreResult:
         """Return what the steps' outputs say; spans are found here."""
         info = json.loads(answer["INFO"][0])
+        # What gRPC gives are views that cannot be written to, which torch.from_numpy warns about,
+        # and that keep their whole message in memory. A result has arrays of its own.
+        names = "FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES"
+        arrays = {name: answer[name].copy() for name in names}
         return ScoreResult(
             video=self.video_uri if self.video is None else video_name(self.video),
             num_source_frames=info["num_source_frames"],
             fps=info["fps"],
             duration_seconds=info["duration_seconds"],
-            frame_indices=answer["FRAME_INDICES"],
-            pts_seconds=answer["PTS_SECONDS"],
+            frame_indices=arrays["FRAME_INDICES"],
+            pts_seconds=arrays["PTS_SECONDS"],
             num_frames=info["num_frames"],
             grid=info["grid"],
             queries=build_query_results(
                 self.queries,
-                frame_logits=answer["FRAME_LOGITS"],
-                frame_scores=answer["FRAME_SCORES"],
-                selected_frames=answer["SELECTED_FRAMES"],
-                frame_indices=answer["FRAME_INDICES"],
-                pts_seconds=answer["PTS_SECONDS"],
+                frame_logits=arrays["FRAME_LOGITS"],
+                frame_scores=arrays["FRAME_SCORES"],
+                selected_frames=arrays["SELECTED_FRAMES"],
+                frame_indices=arrays["FRAME_INDICES"],
+                pts_seconds=arrays["PTS_SECONDS"],
                 duration_seconds=info["duration_seconds"],
                 span_threshold=self.span_threshold,
                 span_gap_seconds=self.span_gap_seconds,

@@ -73,6 +73,8 @@ def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
     windows = _array(value, "relevant_windows", width=2)
     if not len(windows):
         raise ValueError("relevant_windows must hold at least one window")
+    if (windows[:, 0] > windows[:, 1]).any():
+        raise ValueError("relevant_windows must be [start, end] in seconds, start <= end")
     saliency = None
     if "saliency_scores" in value:
         ratings = _array(value, "saliency_scores", width=NUM_ANNOTATORS)
@@ -104,12 +106,15 @@ def _parse_prediction(value: dict[str, Any]) -> Prediction:
 
 
 def _array(value: dict[str, Any], name: str, *, width: int | None = None) -> NDArray[np.float64]:
-    array = np.array(value[name], np.float64)
+    rows = "numbers" if width is None else f"rows of {width} numbers"
+    try:
+        array = np.array(value[name], np.float64)
+    except (TypeError, ValueError):  # NumPy's, of text and of rows that differ in length
+        raise ValueError(f"{name} must be a list of {rows}") from None
     # An empty list has the shape (0,), which does not tell how wide its rows would be.
     if width is not None and not array.size:
         array = array.reshape(0, width)
     if array.shape[1:] != (() if width is None else (width,)) or not array.ndim:
-        rows = "numbers" if width is None else f"rows of {width} numbers"
         raise ValueError(f"{name} must be a list of {rows}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite numbers")

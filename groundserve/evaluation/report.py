@@ -44,6 +44,12 @@ class ScoredQuestion:
     """End of the video."""
 
     def __post_init__(self) -> None:
+        for name in ("labels", "frame_logits", "pts_seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray):
+                raise InvalidRequestError(
+                    f"{name} must be a NumPy array, got a {type(value).__name__}"
+                )
         shapes = {self.labels.shape, self.frame_logits.shape, self.pts_seconds.shape}
         if len(shapes) > 1 or self.labels.ndim != 1 or not len(self.labels):
             raise InvalidRequestError(

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -74,14 +75,18 @@ Record: TypeAlias = FrameRecord | SelectionRecord
 
 
 def make_record(result: ScoreResult, query: QueryResult, *, doc_id: DocId) -> FrameRecord:
-    """Turn one answer into a record; of equal logits the earlier frame comes first."""
+    """Turn one answer into a record; of equal logits the earlier frame comes first.
+
+    Raises:
+        InvalidRequestError: `doc_id` is neither a whole number nor text.
+    """
     order = best_first(query.frame_logits)
     return FrameRecord(
         index=result.frame_indices[order].tolist(),
         logits=[round(float(score), 2) for score in query.frame_scores[order]],
         contexts=query.query,
         video_path=result.video,
-        doc_id=doc_id,
+        doc_id=doc_id if isinstance(doc_id, str) else _number(doc_id, "a whole number or text"),
     )
 
 
@@ -92,12 +97,8 @@ def make_selection_record(query: QueryResult, *, doc_id: DocId) -> SelectionReco
         InvalidRequestError: `doc_id` is text. Readers of such a file match numbers; where they
             find none they sample uniformly, most of them without a word.
     """
-    if isinstance(doc_id, bool) or not isinstance(doc_id, int):
-        raise InvalidRequestError(
-            "doc_id of selected frames must be the question's number in its benchmark, "
-            f"got {shown(doc_id)}"
-        )
-    return SelectionRecord(doc_id=doc_id, index=query.selected_frames.tolist())
+    number = _number(doc_id, "the question's number in its benchmark where frames are selected")
+    return SelectionRecord(doc_id=number, index=query.selected_frames.tolist())
 
 
 def make_doc_id(video: str | PathLike[str], query: str) -> str:
@@ -117,3 +118,9 @@ def make_doc_id(video: str | PathLike[str], query: str) -> str:
     identity = f"{path}\0{query}".encode("utf-8", "surrogatepass")
     name = re.sub(r"[^\w.]+", "-", Path(path).stem)[:_NAME_LENGTH].strip("-")
     return f"{name or 'video'}-{hashlib.sha256(identity).hexdigest()[:_HASH_LENGTH]}"
+
+
+def _number(doc_id: object, rule: str) -> int:
+    if isinstance(doc_id, bool) or not isinstance(doc_id, Integral):
+        raise InvalidRequestError(f"doc_id must be {rule}, got {shown(doc_id)}")
+    return int(doc_id)  # NumPy's, of a data set's column, is no JSON

@@ -252,6 +252,19 @@ def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
             "lies past the frames that its video gives",
         ),
         (
+            json.dumps(
+                [
+                    {"video": "videos/0.mp4", "question": "When?", "frame_num": [25]},
+                    {"video": "videos/0.mp4", "question": "Where?", "frame_num": []},
+                ]
+            ),
+            "it counts those frames, from 0, and not the file's",
+        ),
+        (
+            json.dumps([{"video": "videos/0.mp4", "question": "?", "frame_num": []}]),
+            "frame_num of all 1 records is empty, so there is nothing to rank",
+        ),
+        (
             json.dumps([{"video": "records.json", "question": "?", "frame_num": [0]}]),
             "/records.json: ",
         ),

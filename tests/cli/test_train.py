@@ -118,7 +118,7 @@ def test_a_second_run_in_one_folder_is_refused(finished):
 
 def test_train_refuses_a_run_in_the_way(finished):
     path, _ = finished
-    assert_refused(train("grounding", "--config", path), "run is not empty; set resume, or")
+    assert_refused(train("grounding", "--config", path), "run is not empty; --resume goes on")
 
 
 @pytest.mark.parametrize(

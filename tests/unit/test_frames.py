@@ -206,7 +206,7 @@ def test_the_worker_ends_with_the_iteration(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         frames.MediaWorkers, "close", lambda workers: (closed.append(workers), close(workers))
     )
-    iterator = iterate_frames(VFR, [0, 1], limits=Limits(), deadline=Deadline.after(60))
+    iterator = iterate_frames(VFR, [0, 1])
     next(iterator)
     assert not closed
     iterator.close()

@@ -193,7 +193,8 @@ def test_files_that_do_not_belong_together_are_refused(predicted, message, tmp_p
     [
         ({"relevant_windows": []}, "line 1: relevant_windows must hold at least one window"),
         ({"relevant_windows": [[1, 2, 3]]}, "relevant_windows must be a list of rows of 2 numbers"),
-        ({"relevant_windows": [[1], [1, 2]]}, "line 1: "),
+        ({"relevant_windows": [[1], [1, 2]]}, "line 1: relevant_windows must be a list of rows of"),
+        ({"relevant_windows": [[30, 10]]}, r"relevant_windows must be \[start, end\] in seconds"),
         ({"relevant_windows": [[1, float("inf")]]}, "relevant_windows must hold finite numbers"),
         ({"relevant_clip_ids": [0]}, "relevant_clip_ids and saliency_scores differ in length"),
         ({"relevant_clip_ids": [0, 4]}, r"relevant_clip_ids must be in 0..3"),
@@ -214,6 +215,8 @@ def test_malformed_ground_truth_is_refused(change, message, tmp_path):
         ('{"qid": 1}', "line 1: neither pred_relevant_windows nor"),
         ('{"pred_saliency_scores": [1]}', "line 1: qid is missing"),
         ('{"qid": 1, "pred_saliency_scores": []}', "pred_saliency_scores is empty"),
+        ('{"qid": 1, "pred_saliency_scores": ["a"]}', "scores must be a list of numbers"),
+        ('{"qid": 1, "pred_saliency_scores": {}}', "scores must be a list of numbers"),
         ('{"qid": 1, "pred_saliency_scores": [1]}\n' * 2, "line 2: qid 1 is given twice"),
     ],
 )

@@ -91,6 +91,7 @@ def test_boolean_labels_mean_the_same():
     ("change", "message"),
     [
         ({"labels": np.zeros(3, np.float32)}, "same shape"),
+        ({"labels": [1, 0]}, "labels must be a NumPy array, got a list"),
         ({"frame_logits": np.array([np.nan, 0], np.float32)}, r"of a.mp4 must be finite"),
     ],
 )

@@ -1,6 +1,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
@@ -28,6 +29,23 @@ def test_selection_refuses_an_id_that_its_readers_do_not_know(doc_id):
     (query,) = make_result().queries
     with pytest.raises(InvalidRequestError, match="must be the question's number in its benchmark"):
         make_selection_record(query, doc_id=doc_id)
+
+
+def test_number_out_of_an_array_is_a_number():
+    result = make_result()
+    (query,) = result.queries
+    for record in (
+        make_record(result, query, doc_id=np.int64(7)),
+        make_selection_record(query, doc_id=np.int64(7)),
+    ):
+        assert json.loads(record.to_json_line())["doc_id"] == 7
+
+
+@pytest.mark.parametrize("doc_id", [1.5, True, None])
+def test_record_refuses_an_id_that_nobody_could_read(doc_id):
+    result = make_result()
+    with pytest.raises(InvalidRequestError, match="doc_id must be a whole number or text, got "):
+        make_record(result, result.queries[0], doc_id=doc_id)
 
 
 def test_id_follows_from_the_fields_of_the_record():

@@ -108,3 +108,18 @@ def test_a_question_that_is_asked_twice_is_told_once(make_run, caplog):
 def test_records_to_validate_on_are_looked_at_too(make_run, validation, message):
     with pytest.raises(InvalidRequestError, match=message):
         train(make_run([question("a.mp4")], validation=validation))
+
+
+def test_a_video_to_validate_on_that_is_trained_on_is_told(make_run, tmp_path, caplog):
+    (tmp_path / "c.mp4").write_bytes(b"never opened")
+    held_out = [question("c.mp4", frame_num=[0]), question("./b.mp4")]
+    check_records(make_run([question("a.mp4"), question("b.mp4")], validation=held_out))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 of 2 videos of validation.records {tmp_path / 'validation.json'} are trained on, the "
+        "first: ./b.mp4; the figures will be better than on other videos"
+    ]
+
+
+def test_other_videos_to_validate_on_say_nothing(make_run, caplog):
+    check_records(make_run([question("a.mp4")], validation=[question("b.mp4", frame_num=[0])]))
+    assert not caplog.records

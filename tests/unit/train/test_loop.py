@@ -197,6 +197,7 @@ def test_recomputed_activations_give_the_same_run(tmp_path, whole):
 
 def test_unreadable_records_are_counted_and_named_once(tmp_path, caplog):
     config = make_config(tmp_path / "run", max_steps=2 * NUM_ITEMS, save_every_steps=5)
+    config = replace(config, data=replace(config.data, max_unreadable_share=1.0))
     with caplog.at_level(logging.WARNING):
         found = run(config, data=FakeData(unreadable={1, 6}))
     warnings = [r.message for r in caplog.records if r.name == "train.unreadable"]
@@ -260,8 +261,9 @@ def test_nothing_readable_ends_the_run(tmp_path, stage):
     assert len(read_metrics(config.out)) == NUM_ITEMS - 1
 
 
-def test_all_but_one_unreadable_is_no_reason_to_end(tmp_path):
+def test_all_but_one_unreadable_is_no_reason_to_end_where_that_is_accepted(tmp_path):
     config = make_config(tmp_path / "run", max_steps=2 * NUM_ITEMS, save_every_steps=100)
+    config = replace(config, data=replace(config.data, max_unreadable_share=1.0))
     found = run(config, data=FakeData(unreadable=range(1, NUM_ITEMS)))
     assert [line["step"] for line in found if line["loss"] is not None] == [1, 9]
 
@@ -357,7 +359,7 @@ def test_train_reads_records_and_resumes(tmp_path, videos):
 def test_train_refuses_a_folder_in_use(tmp_path, videos):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(InvalidRequestError, match="is not empty; set resume"):
+    with pytest.raises(InvalidRequestError, match="is not empty; --resume goes on"):
         train(real_config(tmp_path / "run", videos))
 
 

@@ -145,7 +145,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, 
 def test_a_folder_in_use_is_refused(tmp_path):
     prepare_out(tmp_path / "new" / "run", resume=False)
     prepare_out(tmp_path / "new" / "run", resume=True)
-    with pytest.raises(InvalidRequestError, match=r"out .*new is not empty; set resume, or"):
+    with pytest.raises(InvalidRequestError, match=r"out .*new is not empty; --resume goes on"):
         prepare_out(tmp_path / "new", resume=False)
 
 

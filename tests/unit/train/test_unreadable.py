@@ -52,6 +52,17 @@ def test_few_items_say_little():
     assert excess(records(range(100)), num_tried=MIN_ITEMS) is not None
 
 
+def test_of_a_small_set_all_are_tried_first():
+    small = UnreadableRecords((), num_items=20, speaks=False)
+    small.add(
+        (Unreadable(item=item, source=f"{item}.mp4", reason="past its end") for item in (3, 5)),
+        any_read=True,
+    )
+    assert excess(small, num_tried=19) is None
+    assert str(excess(small, num_tried=20)).startswith("2 of 20 items (10.0%) could not be read")
+    assert excess(small, num_tried=20, max_share=0.1) is None
+
+
 @pytest.mark.parametrize(("num_items", "is_rare"), [(MIN_ITEMS, True), (MIN_ITEMS // 2, False)])
 def test_a_set_that_loses_three_percent_is_rarely_stopped_by_chance(num_items, is_rare):
     """The bound of 5% is looked at after every step of 128 items, 8,000 times here."""
