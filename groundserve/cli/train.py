@@ -21,6 +21,7 @@ from groundserve.cli import train_convert
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import StepLines, print_json, print_line, say_error, stderr
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.own_packages import require_own
 
 if TYPE_CHECKING:
     from train.config import Stage
@@ -107,6 +108,7 @@ def check(
     """
     known_stage = _known_stage(stage)
     check_input(config)
+    require_own("train")
     try:
         import torch
 
@@ -138,6 +140,7 @@ app.command("convert")(train_convert.command)
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
+    require_own("train")
     try:
         from train.best import read_best
         from train.logs import read_metrics
