@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -165,10 +166,13 @@ class ParallelModel:
         else:
             trunk.to(processes.device)
         if parallelism == "ddp":
-            # Its buffers are rotary frequencies, the same everywhere.
-            self._module = DistributedDataParallel(
-                trunk, gradient_as_bucket_view=True, broadcast_buffers=False
-            )
+            with warnings.catch_warnings():
+                # torch 2.13 has another name for it, which 2.10 has not.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+                # Its buffers are rotary frequencies, the same everywhere.
+                self._module = DistributedDataParallel(
+                    trunk, gradient_as_bucket_view=True, broadcast_buffers=False
+                )
             time_gradients(self._module, self._timer)
         self._autocast = torch.autocast(
             processes.device.type,
