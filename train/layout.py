@@ -23,11 +23,12 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.modeling.checkpoint import (
     Checkpoint,
     fill_module,
@@ -202,6 +203,7 @@ def write_checkpoint(
 
     Raises:
         InvalidRequestError: `directory` exists and is not a checkpoint.
+        GroundserveError: A file cannot be written.
     """
     if directory.exists() and not (directory / "config.json").is_file():
         raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
@@ -260,13 +262,19 @@ def save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
         out: Folder.
         tensors: All of them, of the sizes and dtypes that they have; values are not looked at.
         read: Returns one.
+
+    Raises:
+        GroundserveError: A file cannot be written.
     """
     split = split_torch_state_dict_into_shards(
         {name: tensor.to("meta") for name, tensor in tensors.items()},
         max_shard_size=MAX_FILE_BYTES,
     )
     for file, names in split.filename_to_tensors.items():
-        save_file({name: read(name) for name in names}, out / file, metadata={"format": "pt"})
+        try:
+            save_file({name: read(name) for name in names}, out / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise GroundserveError(f"cannot write {out / file}: {error}") from error
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2)

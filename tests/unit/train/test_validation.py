@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import read_grounding_records
@@ -19,6 +20,7 @@ from train.best import STATE_NAME, BestCheckpoint, read_best
 from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.loop import train
+from train.models import PoolingModel
 from train.stop import RunStoppedError
 from train.validation import FrameAp
 
@@ -137,6 +139,19 @@ def test_sigterm_before_the_first_step_says_that_nothing_is_trained(tmp_path, re
     monkeypatch.setattr(FrameAp, "_score", ask)
     with pytest.raises(RunStoppedError, match="nothing is trained yet, go on with --resume"):
         run(config)
+
+
+def test_scores_that_are_not_numbers_make_no_best(tmp_path, records, monkeypatch):
+    def lose(self, *args):
+        losses = forward(self, *args)
+        for logits in () if self.training else losses.frame_logits:
+            logits.fill_(torch.nan)
+        return losses
+
+    forward = PoolingModel.forward
+    monkeypatch.setattr(PoolingModel, "forward", lose)
+    with pytest.raises(InvalidRequestError, match="of 3 of 3 questions to validate on some are"):
+        run(watched(tmp_path / "run", records, max_steps=1))
 
 
 def test_a_best_of_other_records_is_replaced(tmp_path, records, caplog):
