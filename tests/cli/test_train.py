@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_train_prints_json_and_resumes(finished):
     assert value["step"] == 4
     assert value["num_unreadable"] == 2
     assert value["learning_rates"].keys() == {"base", "out_proj"}
+
+
+def test_train_that_is_done_needs_no_log(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0].parent, folder)
+    (folder / "run" / "metrics.jsonl").unlink()
+    said = train("grounding", "--config", folder / "run.toml", "--resume")
+    assert (said.code, said.stdout) == (0, f"checkpoint {folder / 'run' / 'final'}\n"), said.stderr
 
 
 def test_train_in_two_processes_speaks_once(tmp_path):
