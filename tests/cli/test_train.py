@@ -97,11 +97,13 @@ def test_train_prints_json_and_resumes(finished):
 
 
 def test_train_that_is_done_needs_no_log(finished, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(finished[0].parent, folder)
-    (folder / "run" / "metrics.jsonl").unlink()
-    said = train("grounding", "--config", folder / "run.toml", "--resume")
-    assert (said.code, said.stdout) == (0, f"checkpoint {folder / 'run' / 'final'}\n"), said.stderr
+    path, _ = finished
+    out = shutil.copytree(path.parent / "run", tmp_path / "run")
+    (out / "metrics.jsonl").unlink()
+    moved = path.with_name("moved.toml")
+    moved.write_text(path.read_text().replace('out = "run"', f'out = "{out}"'))
+    said = train("grounding", "--config", moved, "--resume")
+    assert (said.code, said.stdout) == (0, f"checkpoint {out / 'final'}\n"), said.stderr
 
 
 def test_train_in_two_processes_speaks_once(tmp_path):
