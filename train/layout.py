@@ -207,20 +207,34 @@ def write_checkpoint(
     """
     if directory.exists() and not (directory / "config.json").is_file():
         raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
-    temporary = directory.with_name(f".{directory.name}.partial")
+    temporary, replaced = _beside(directory)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     _write_files(temporary, initial, state_dict)
     for name, text in (notes or {}).items():
         (temporary / name).write_text(text, "utf-8")
     flush_directory(temporary)
-    replaced = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():
         directory.rename(replaced)
     temporary.rename(directory)
     flush(directory.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover_checkpoint(directory: Path) -> None:
+    """Clear up after a process that was killed amid `write_checkpoint`: what was there is back."""
+    temporary, replaced = _beside(directory)
+    if replaced.is_dir() and not directory.exists():
+        replaced.rename(directory)  # it was killed between the two renames
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _beside(directory: Path) -> tuple[Path, Path]:
+    """Return where a checkpoint is written, and where the one goes that it replaces."""
+    partial, replaced = (f".{directory.name}.{end}" for end in ("partial", "replaced"))
+    return directory.with_name(partial), directory.with_name(replaced)
 
 
 def _write_files(out: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:

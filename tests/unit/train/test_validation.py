@@ -1,6 +1,7 @@
 """Frame AP during a run, and the best checkpoint by it."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 
@@ -166,20 +167,22 @@ def test_a_best_of_other_records_is_replaced(tmp_path, records, caplog):
 
 def _restarted(out):
     """Leave a folder with its best alone, as of a run whose checkpoints were removed."""
-    import shutil
-
     for path in out.iterdir():
         if path.name != "best":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return out
 
 
-def test_a_best_between_its_two_renames_is_found_again(tmp_path, records):
-    config = watched(tmp_path / "run", records, max_steps=1)
-    run(config)
-    (config.out / "best").rename(config.out / ".best.replaced")
-    BestCheckpoint(config.out, initial=None, records=records)
-    assert read_best(config.out)["step"] == 1
+@pytest.mark.parametrize("left", [".best.replaced", "best"])
+def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records, tmp_path, left):
+    """Between its two renames, or after them: then one is there that it replaced."""
+    step = read_best(whole[0])["step"]
+    shutil.copytree(whole[0] / "best", tmp_path / left)
+    for name in (".best.partial", ".best.replaced"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    BestCheckpoint(tmp_path, initial=None, records=records)
+    assert read_best(tmp_path)["step"] == step
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_best_of_unknown_origin_is_refused(tmp_path):
