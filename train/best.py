@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
-from train.layout import Initial, write_checkpoint
+from train.layout import Initial, recover_checkpoint, write_checkpoint
 from train.state import SavedWeights
 from train.validation import FIGURE
 
@@ -42,9 +42,7 @@ class BestCheckpoint:
         self.path = out / "best"
         self._initial = initial
         self._records = str(records)
-        replaced = self.path.with_name(".best.replaced")
-        if replaced.is_dir() and not self.path.exists():
-            replaced.rename(self.path)  # of a process that was killed between the two renames
+        recover_checkpoint(self.path)
         found = read_best(out)
         if found is not None and found["records"] != self._records:
             logger.warning(

@@ -110,6 +110,13 @@ class OptimizerConfig:
             )
         if not 0 <= self.warmup_ratio < 1:
             raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InvalidRequestError(f"betas must be in [0, 1), got {list(self.betas)}")
+        for name in ("eps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise InvalidRequestError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
 
 
 @dataclass(frozen=True, kw_only=True)

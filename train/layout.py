@@ -23,11 +23,12 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.modeling.checkpoint import (
     Checkpoint,
     fill_module,
@@ -202,23 +203,38 @@ def write_checkpoint(
 
     Raises:
         InvalidRequestError: `directory` exists and is not a checkpoint.
+        GroundserveError: A file cannot be written.
     """
     if directory.exists() and not (directory / "config.json").is_file():
         raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
-    temporary = directory.with_name(f".{directory.name}.partial")
+    temporary, replaced = _beside(directory)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     _write_files(temporary, initial, state_dict)
     for name, text in (notes or {}).items():
         (temporary / name).write_text(text, "utf-8")
     flush_directory(temporary)
-    replaced = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():
         directory.rename(replaced)
     temporary.rename(directory)
     flush(directory.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover_checkpoint(directory: Path) -> None:
+    """Clear up after a process that was killed amid `write_checkpoint`: what was there is back."""
+    temporary, replaced = _beside(directory)
+    if replaced.is_dir() and not directory.exists():
+        replaced.rename(directory)  # it was killed between the two renames
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _beside(directory: Path) -> tuple[Path, Path]:
+    """Return where a checkpoint is written, and where the one goes that it replaces."""
+    partial, replaced = (f".{directory.name}.{end}" for end in ("partial", "replaced"))
+    return directory.with_name(partial), directory.with_name(replaced)
 
 
 def _write_files(out: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
@@ -260,13 +276,19 @@ def save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
         out: Folder.
         tensors: All of them, of the sizes and dtypes that they have; values are not looked at.
         read: Returns one.
+
+    Raises:
+        GroundserveError: A file cannot be written.
     """
     split = split_torch_state_dict_into_shards(
         {name: tensor.to("meta") for name, tensor in tensors.items()},
         max_shard_size=MAX_FILE_BYTES,
     )
     for file, names in split.filename_to_tensors.items():
-        save_file({name: read(name) for name in names}, out / file, metadata={"format": "pt"})
+        try:
+            save_file({name: read(name) for name in names}, out / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise GroundserveError(f"cannot write {out / file}: {error}") from error
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2)

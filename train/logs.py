@@ -130,16 +130,21 @@ class RunLog:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics; one that a killed process left unfinished is skipped."""
+    """Return the lines of a run's metrics, skipping what is none.
+
+    A process that was killed may leave a line unfinished, a machine that went down other bytes.
+    """
     path = out / METRICS_NAME
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text("utf-8").splitlines():
+    for text in path.read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines
 
 

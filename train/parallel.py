@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -71,16 +72,19 @@ class Processes:
         return values  # type: ignore[return-value] # filled
 
     def on_first(self, function: Callable[[], _Value]) -> _Value:
-        """Call a function in the first process; all return its value or raise its error."""
-        outcome: list[_Value | GroundserveError | None] = [None]
+        """Call a function in the first process; all return its value or raise its error.
+
+        Errors of ours and of files are meant: with another, the others wait to be ended.
+        """
+        outcome: list[_Value | GroundserveError | OSError | None] = [None]
         if self.is_first:
             try:
                 outcome[0] = function()
-            except GroundserveError as error:
+            except (GroundserveError, OSError) as error:
                 outcome[0] = error
         if self.grouped:
             dist.broadcast_object_list(outcome, src=0)
-        if isinstance(outcome[0], GroundserveError):
+        if isinstance(outcome[0], (GroundserveError, OSError)):
             raise outcome[0]
         return outcome[0]  # type: ignore[return-value] # the function's
 
@@ -165,10 +169,13 @@ class ParallelModel:
         else:
             trunk.to(processes.device)
         if parallelism == "ddp":
-            # Its buffers are rotary frequencies, the same everywhere.
-            self._module = DistributedDataParallel(
-                trunk, gradient_as_bucket_view=True, broadcast_buffers=False
-            )
+            with warnings.catch_warnings():
+                # torch 2.13 has another name for it, which 2.10 has not.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+                # Its buffers are rotary frequencies, the same everywhere.
+                self._module = DistributedDataParallel(
+                    trunk, gradient_as_bucket_view=True, broadcast_buffers=False
+                )
             time_gradients(self._module, self._timer)
         self._autocast = torch.autocast(
             processes.device.type,

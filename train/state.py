@@ -38,7 +38,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from train.config import StageConfig
 from train.files import flush, flush_directory
 from train.parallel import Processes
@@ -172,13 +172,20 @@ def save_state(
     identity: Mapping[str, Any],
     processes: Processes,
 ) -> None:
-    """Write a checkpoint and remove those that are too old; all processes must call it."""
+    """Write a checkpoint and remove those that are too old; all processes must call it.
+
+    Raises:
+        GroundserveError: It cannot be written; those before are as they were.
+    """
     checkpoint = config.out / f"checkpoint-{progress.step}"
     partial = checkpoint.with_name(f".{checkpoint.name}.partial")
     tensors, _ = _tensors(model, optimizer)
-    with _quiet():
-        # Rates and betas follow from the config, so tensors are all there is.
-        save_tensors(tensors, checkpoint_id=partial / _STATE, no_dist=not processes.grouped)
+    try:
+        with _quiet():
+            # Rates and betas follow from the config, so tensors are all there is.
+            save_tensors(tensors, checkpoint_id=partial / _STATE, no_dist=not processes.grouped)
+    except CheckpointException as error:
+        raise _not_written(checkpoint, error) from error
     if not processes.is_first:
         return
     saved = {"format": _FORMAT, **asdict(progress), "run": identity}
@@ -296,6 +303,15 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _not_written(checkpoint: Path, error: CheckpointException) -> GroundserveError:
+    rank, (failure, _) = next(iter(error.failures.items()))
+    # torch then finds a file that is shorter than it should be.
+    cause = failure.__context__ if isinstance(failure.__context__, OSError) else failure
+    return GroundserveError(
+        f"process {rank} cannot write {checkpoint}: {cause}; mend it and go on with --resume"
+    )
 
 
 def _damaged(checkpoint: Path, path: Path) -> InvalidRequestError:

@@ -12,6 +12,7 @@ Nothing of it touches what training draws its random numbers from, or the order 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ class FrameAp:
             request: Looked at before every question. None is returned where any process has it.
 
         Raises:
-            InvalidRequestError: No question could be scored.
+            InvalidRequestError: No question could be scored, or a score is NaN.
         """
         found: list[tuple[int, float]] = []  # number of the record, its average precision
         lost: dict[str, str] = {}
@@ -164,6 +165,8 @@ class FrameAp:
             trunk([asked], encode_frames(vision, [asked]))
             return 0.0
         (logits,) = trunk([question.example], [question.features]).frame_logits
+        if logits.isnan().any():
+            return math.nan  # every process has to know, see `_summary`
         return average_precision(logits.cpu().numpy(), question.labels)
 
     def _any_stops(self, request: StopRequest) -> bool:
@@ -181,6 +184,12 @@ class FrameAp:
             raise InvalidRequestError(
                 f"no question of validation.records {self._data.records} could be scored: "
                 f"{'; '.join(f'{source}: {reason}' for source, reason in islice(lost.items(), 1))}"
+            )
+        num_nan = sum(math.isnan(precision) for _, precision in found)
+        if num_nan:
+            raise InvalidRequestError(
+                f"frame logits must be numbers, of {num_nan} of {len(found)} questions to validate "
+                "on some are NaN; start anew with a lower learning_rate or a max_grad_norm"
             )
         # In file order, so that a mean is the same to the last bit however many processes share it.
         by_type: dict[str, list[float]] = {}

@@ -14,6 +14,7 @@ from groundserve.checkpoint_place import find_checkpoint
 from groundserve.cli._output import print_json, print_line, progress
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import MANIFEST_NAME
+from groundserve.own_packages import require_own
 from groundserve.profiles import PROFILES, get_profile
 from groundserve.scoring.gate import GateReport, check_engines
 
@@ -75,6 +76,7 @@ def command(
         if name is not None:
             find_checkpoint(name)
     _check_out(out)
+    require_own("engine_build")
     from engine_build import build
     from groundserve.gpu import current_gpu_arch
 

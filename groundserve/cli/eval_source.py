@@ -10,6 +10,7 @@ from typing import Any
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.scored_records import require_videos
+from groundserve.own_packages import require_own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class DigitsSet:
 
         Raises:
             InvalidRequestError: A number is out of range, or the folder is neither new nor empty.
+            GroundserveError: Another module than groundserve's own would draw it.
         """
+        require_own("train")
         for name, value in (("num_videos", self.num_videos), ("num_frames", self.num_frames)):
             if value < 1:
                 raise InvalidRequestError(f"{name} must be >= 1, got {value}")

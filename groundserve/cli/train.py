@@ -21,6 +21,7 @@ from groundserve.cli import train_convert
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import StepLines, print_json, print_line, say_error, stderr
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.own_packages import require_own
 
 if TYPE_CHECKING:
     from train.config import Stage
@@ -107,6 +108,7 @@ def check(
     """
     known_stage = _known_stage(stage)
     check_input(config)
+    require_own("train")
     try:
         import torch
 
@@ -138,6 +140,7 @@ app.command("convert")(train_convert.command)
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
+    require_own("train")
     try:
         from train.best import read_best
         from train.logs import read_metrics
@@ -157,18 +160,20 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
         raise typer.Exit(EXIT_STOPPED) from None
     if not _is_first():
         return
-    last = [line for line in read_metrics(run.out) if "loss" in line][-1]
+    steps = [line for line in read_metrics(run.out) if "loss" in line]
+    last = steps[-1] if steps else {}  # somebody removed the log of a run that is done
     best = read_best(run.out) if run.validation else None
     if as_json:
         print_json({"checkpoint": str(final), **last, **({"best": best} if best else {})})
         return
-    loss = "no loss" if last["loss"] is None else f"loss {last['loss']:.4f}"
-    print_line(
-        f"checkpoint {final}: {last['step']} steps, {loss}, "
-        f"{last['num_unreadable']} unreadable records"
-    )
+    print_line(f"checkpoint {final}{_describe_end(**last) if last else ''}")
     if best:
         print_line(f"best {run.out / 'best'}: step {best['step']}, frame AP {best['frame_ap']:.4f}")
+
+
+def _describe_end(*, step: int, loss: float | None, num_unreadable: int, **_: object) -> str:
+    said = "no loss" if loss is None else f"loss {loss:.4f}"
+    return f": {step} steps, {said}, {num_unreadable} unreadable records"
 
 
 def _known_stage(stage: str | None) -> Stage | None:

@@ -10,6 +10,7 @@ import typer
 
 from groundserve.cli._output import cell, plain_table, print_json, print_line, progress, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.own_packages import require_own
 
 
 def command(
@@ -35,6 +36,7 @@ def command(
     """
     if not source.is_dir():
         raise InvalidRequestError(f"no such folder to convert from: {source}")
+    require_own("train")
     try:
         from train.convert import convert
     except ImportError as error:

@@ -28,13 +28,16 @@ def rank_blocks(
         int64 (B,) items and int64 (B,) relevant items taken after each block, both cumulative.
 
     Raises:
-        InvalidRequestError: The shapes differ, or nothing is there.
+        InvalidRequestError: The shapes differ, nothing is there, or a score is NaN, which has no
+            rank.
     """
     if scores.shape != labels.shape or scores.ndim != 1 or not len(scores):
         raise InvalidRequestError(
             "scores and labels must have the same shape (T,), T >= 1, "
             f"got {scores.shape} and {labels.shape}"
         )
+    if np.isnan(scores).any():
+        raise InvalidRequestError(f"scores must be numbers, {np.isnan(scores).sum()} are NaN")
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     # Where each run of equal scores ends. Only counts at ends are returned, so how the sort left

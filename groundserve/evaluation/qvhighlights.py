@@ -58,8 +58,8 @@ def make_moment_report(
         seed: Of the resamples over videos.
 
     Raises:
-        InvalidRequestError: The two do not hold the same queries, or only some queries have
-            windows, clip scores or ratings.
+        InvalidRequestError: The two do not hold the same queries, only some queries have windows,
+            clip scores or ratings, or there is nothing that both speak of.
     """
     unpaired = [qid for qid in truths if qid not in predictions]
     unpaired += [qid for qid in predictions if qid not in truths]
@@ -73,6 +73,13 @@ def make_moment_report(
     for prediction, truth in pairs:
         for name, value in _measure(prediction, truth).items():
             measured.setdefault(name, []).append(value)
+    if not measured:
+        raise InvalidRequestError(
+            "nothing can be compared: the predictions hold clip scores alone, and the ground truth "
+            "no saliency_scores"
+            if pairs
+            else "predictions and ground truth hold no queries"
+        )
     if any(len(values) < len(pairs) for values in measured.values()):
         raise InvalidRequestError(
             "predicted windows, clip scores and ratings must each be given for all queries or none"

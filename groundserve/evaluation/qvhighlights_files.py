@@ -141,7 +141,7 @@ def _read(
         # A line that is no object, a qid that cannot be a key, a list where a number belongs.
         except TypeError as error:
             raise InvalidRequestError(f"{where}: not an object of the expected fields") from error
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InvalidRequestError(f"{where}: {error}") from error
     if not found:
         raise InvalidRequestError(f"{path} holds no lines")
@@ -150,7 +150,7 @@ def _read(
 
 def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line

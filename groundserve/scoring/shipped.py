@@ -7,6 +7,7 @@ from pathlib import Path
 
 import groundserve
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
+from groundserve.own_packages import require_own
 
 
 def shipped_engine_dir() -> Path:
@@ -16,12 +17,14 @@ def shipped_engine_dir() -> Path:
 
     Raises:
         MissingExtraError: It must be built and the `build` extra is not installed.
+        GroundserveError: Another module than groundserve's own would build it.
     """
     from groundserve.errors import MissingExtraError
 
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
     base.mkdir(parents=True, exist_ok=True)
     out = base / f"{SHIPPED_CHECKPOINT.name}-cpu-{groundserve.__version__}"
+    require_own("engine_build")
     try:
         from engine_build import build
     except ImportError as error:

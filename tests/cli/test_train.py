@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,16 @@ def test_train_prints_json_and_resumes(finished):
     assert value["step"] == 4
     assert value["num_unreadable"] == 2
     assert value["learning_rates"].keys() == {"base", "out_proj"}
+
+
+def test_train_that_is_done_needs_no_log(finished, tmp_path):
+    path, _ = finished
+    out = shutil.copytree(path.parent / "run", tmp_path / "run")
+    (out / "metrics.jsonl").unlink()
+    moved = path.with_name("moved.toml")
+    moved.write_text(path.read_text().replace('out = "run"', f'out = "{out}"'))
+    said = train("grounding", "--config", moved, "--resume")
+    assert (said.code, said.stdout) == (0, f"checkpoint {out / 'final'}\n"), said.stderr
 
 
 def test_train_in_two_processes_speaks_once(tmp_path):

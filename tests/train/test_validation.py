@@ -1,10 +1,12 @@
 """Frame AP during a run, and the best checkpoint by it."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 
 import pytest
+import torch
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import read_grounding_records
@@ -19,6 +21,7 @@ from train.best import STATE_NAME, BestCheckpoint, read_best
 from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.loop import train
+from train.models import PoolingModel
 from train.stop import RunStoppedError
 from train.validation import FrameAp
 
@@ -139,6 +142,19 @@ def test_sigterm_before_the_first_step_says_that_nothing_is_trained(tmp_path, re
         run(config)
 
 
+def test_scores_that_are_not_numbers_make_no_best(tmp_path, records, monkeypatch):
+    def lose(self, *args):
+        losses = forward(self, *args)
+        for logits in () if self.training else losses.frame_logits:
+            logits.fill_(torch.nan)
+        return losses
+
+    forward = PoolingModel.forward
+    monkeypatch.setattr(PoolingModel, "forward", lose)
+    with pytest.raises(InvalidRequestError, match="of 3 of 3 questions to validate on some are"):
+        run(watched(tmp_path / "run", records, max_steps=1))
+
+
 def test_a_best_of_other_records_is_replaced(tmp_path, records, caplog):
     config = watched(tmp_path / "run", records, max_steps=1, every_steps=1)
     run(config)
@@ -151,20 +167,22 @@ def test_a_best_of_other_records_is_replaced(tmp_path, records, caplog):
 
 def _restarted(out):
     """Leave a folder with its best alone, as of a run whose checkpoints were removed."""
-    import shutil
-
     for path in out.iterdir():
         if path.name != "best":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return out
 
 
-def test_a_best_between_its_two_renames_is_found_again(tmp_path, records):
-    config = watched(tmp_path / "run", records, max_steps=1)
-    run(config)
-    (config.out / "best").rename(config.out / ".best.replaced")
-    BestCheckpoint(config.out, initial=None, records=records)
-    assert read_best(config.out)["step"] == 1
+@pytest.mark.parametrize("left", [".best.replaced", "best"])
+def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records, tmp_path, left):
+    """Between its two renames, or after them: then one is there that it replaced."""
+    step = read_best(whole[0])["step"]
+    shutil.copytree(whole[0] / "best", tmp_path / left)
+    for name in (".best.partial", ".best.replaced"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    BestCheckpoint(tmp_path, initial=None, records=records)
+    assert read_best(tmp_path)["step"] == step
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_best_of_unknown_origin_is_refused(tmp_path):

@@ -74,6 +74,11 @@ def test_blocks_refuse_other_shapes(scores):
         rank_blocks(scores, labels(*[1] * (3 if len(scores) else 0)))
 
 
+def test_what_is_not_a_number_has_no_rank():
+    with pytest.raises(InvalidRequestError, match="scores must be numbers, 1 are NaN"):
+        rank_blocks(logits(1, np.nan, 2), labels(1, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("num_selected", "expected"),
     [(1, 0.0), (2, 0.5), (3, 0.5), (4, 1.0), (9, 1.0)],

@@ -1,3 +1,4 @@
+import codecs
 import json
 
 import numpy as np
@@ -188,6 +189,21 @@ def test_files_that_do_not_belong_together_are_refused(predicted, message, tmp_p
         report(tmp_path, predicted)
 
 
+def test_files_without_a_figure_in_common_are_refused(tmp_path):
+    clips = [{k: v for k, v in p.items() if k != "pred_relevant_windows"} for p in PREDICTED]
+    unrated = [{k: v for k, v in entry.items() if k != "saliency_scores"} for entry in TRUTH]
+    with pytest.raises(InvalidRequestError, match="the ground truth no saliency_scores"):
+        report(tmp_path, clips, unrated)
+    with pytest.raises(InvalidRequestError, match="hold no queries"):
+        make_moment_report({}, {})
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    path = write(tmp_path / "p.jsonl", PREDICTED)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert set(read_predictions(path)) == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -199,6 +215,8 @@ def test_files_that_do_not_belong_together_are_refused(predicted, message, tmp_p
         ({"relevant_clip_ids": [0]}, "relevant_clip_ids and saliency_scores differ in length"),
         ({"relevant_clip_ids": [0, 4]}, r"relevant_clip_ids must be in 0..3"),
         ({"qid": [1]}, "not an object of the expected fields"),
+        ({"duration": float("inf")}, "line 1: cannot convert float infinity"),
+        ({"relevant_windows": [[0, 10**400]]}, "line 1: int too large"),
     ],
 )
 def test_malformed_ground_truth_is_refused(change, message, tmp_path):

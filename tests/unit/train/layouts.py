@@ -1,6 +1,8 @@
 """Tiny directories of language models and vision towers, and what the tests of layouts share."""
 
+import resource
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +76,17 @@ def change(initial, seed):
 def write(folder, initial):
     write_checkpoint(folder, initial, initial.model.state_dict())
     return folder
+
+
+@contextmanager
+def largest_file(num_bytes):
+    """Let no file grow beyond a size, as on a full disk; Python ignores the signal that comes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def assert_equal(first, second):

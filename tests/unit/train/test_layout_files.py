@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint, model_tensors
 from tests.reference import CHECKPOINTS, SET_1
 from tests.unit.train.layouts import (
@@ -19,6 +19,7 @@ from tests.unit.train.layouts import (
     all_tensors,
     assert_equal,
     change,
+    largest_file,
     make_config,
     write,
 )
@@ -164,19 +165,18 @@ def test_a_checkpoint_replaces_an_earlier_one_whole(qwen2, tower, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
-def test_a_write_that_fails_leaves_the_earlier_checkpoint(qwen2, tower, tmp_path, monkeypatch):
-    from train import layout
-
+def test_a_write_that_fails_leaves_the_earlier_checkpoint(qwen2, tower, tmp_path):
     initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=0)
     out = write(tmp_path / "final", initial)
     before = all_tensors(out)
     change(initial, 1)
 
-    def fail(*_, **__):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(layout, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with (
+        largest_file(10_000),
+        pytest.raises(
+            GroundserveError, match=r"cannot write .*model\.safetensors: .*File too large"
+        ),
+    ):
         write(out, initial)
     assert_equal(all_tensors(out), before)
 

@@ -11,8 +11,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.modeling.checkpoint import Checkpoint
+from tests.unit.train.layouts import largest_file
 from tests.unit.train.runs import NUM_AUXILIARY, assert_same_weights, make_config, run
 from train import state
 from train.export import export, main
@@ -140,6 +141,16 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, 
     assert found == expected
     assert_same_weights(config.out, tmp_path / "whole")
     assert checkpoints(config.out) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_a_full_disk_is_named(tmp_path):
+    config = make_config(tmp_path / "run")
+    message = r"process 0 cannot write .*checkpoint-3: .*File too large; mend it and go on with"
+    with largest_file(100 * 1024), pytest.raises(GroundserveError, match=message):
+        run(config)
+    assert newest_checkpoint(config.out) is None
+    run(config, resume=True)
+    assert checkpoints(config.out) == ["checkpoint-3", "checkpoint-6"]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
