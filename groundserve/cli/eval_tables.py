@@ -43,12 +43,6 @@ _MOMENT_LABELS = {
 
 def print_report(report: Report, control: ControlReport | None) -> None:
     """Print the figures by type: the ranking, the frames kept, the spans."""
-    if not report.overall.figures:
-        _print_line(
-            f"frame_num of all {report.overall.num_absent} questions is empty: there is nothing to "
-            "rank, and no figure without a question that some frame answers"
-        )
-        return
     groups = {**report.by_type, _ALL: report.overall}
     shown = {name: group for name, group in groups.items() if group.figures}
     stdout.print(_ranking(shown, control))
@@ -93,8 +87,6 @@ def print_downstream(downstream: Mapping[str, Any]) -> None:
 
 def print_comparison(comparison: Comparison, *, baseline: str) -> None:
     """Print each figure of both models and their difference, by type, and what follows."""
-    if not comparison.overall.figures:
-        return  # as the report above it has said
     labels = {"recall_at_k": f"recall@{comparison.top_k}", **_COMPARED_LABELS}
     groups = {**comparison.by_type, _ALL: comparison.overall}
     for name, group in groups.items():

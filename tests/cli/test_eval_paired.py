@@ -245,13 +245,3 @@ def test_real_checkpoints_are_told_apart_or_not(run, monkeypatch, spoilt, tmp_pa
             assert figure["difference"]["value"] == 0
             assert {figure["difference"]["low"], figure["difference"]["high"]} <= {0, None}
             assert figure["verdict"] in ("not told apart", None)
-
-
-def test_questions_that_no_frame_answers_give_no_empty_tables(run, records, models, new):
-    path = records[1]
-    values = [{**one, "frame_num": []} for one in json.loads(path.read_text("utf-8"))]
-    path.write_text(json.dumps(values), "utf-8")
-    code, out, _ = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT)
-    assert code == 0
-    assert out.startswith(f"frame_num of all {2 * NUM_VIDEOS} questions is empty: there is nothing")
-    assert out.count("\n") == 1
