@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Two processes, each with servers and engines of its own: half the time on two cores. WORKERS=0 is one
-# process, which shows prints and takes a debugger.
+# Two processes: one has the tests that share servers (tests/conftest.py), a file of the others goes to
+# whoever is free. WORKERS=0 is one process, which shows prints and takes a debugger.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 --durations-min=0.5
+SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
 .PHONY: demo test test-unit train-digits check format clean
 

@@ -17,6 +17,18 @@ from tests.reference import REPOSITORY, SET_1, SET_2
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give what shares servers to one process, first, and any other file to whoever is free."""
+    items.sort(key=lambda item: not _shares_servers(item))  # stable: files stay whole
+    for item in items:
+        group = "servers" if _shares_servers(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shares_servers(item: pytest.Item) -> bool:
+    return item.path.parent.name in ("triton", "hostile")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Undo what engines of the profile `torch` set for the whole process as they are opened."""

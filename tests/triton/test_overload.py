@@ -44,6 +44,7 @@ def ask_client(server, clips, num_together=1):
 
     def ask(_):
         with Client(f"grpc://{server.triton.grpc_address}") as client:
+            assert client.is_ready()  # connected: fifty handshakes would spread the requests
             together.wait()
             try:
                 result = client.score(clips["vfr"], QUESTIONS, ScoreOptions(**DENSE))
