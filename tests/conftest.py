@@ -17,6 +17,7 @@ from tests.reference import REPOSITORY, SET_1, SET_2
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give what shares servers to one process, first, and any other file to whoever is free."""
     items.sort(key=lambda item: not _shares_servers(item))  # stable: files stay whole

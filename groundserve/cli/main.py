@@ -40,7 +40,9 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(_run())
+        code = _run()
+        sys.stdout.flush()  # what cannot be written is told, and not by Python as it ends
+        sys.exit(code)
     except InvalidRequestError as error:
         _fail(error, str(error), EXIT_CALLER_ERROR)
     except GroundserveError as error:
@@ -54,6 +56,8 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f"{error.filename}: " if error.filename else ""
         _fail(error, f"{where}{error.strerror or error}", EXIT_FAILURE)
+    finally:
+        _drop_unwritten()
 
 
 def _open_closed_streams() -> None:
@@ -68,6 +72,18 @@ def _open_closed_streams() -> None:
             os.set_inheritable(descriptor, True)
             if name != "stdin":  # None says that there is nothing to read
                 setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+
+
+def _drop_unwritten() -> None:
+    """Forget what a stream does not take; Python would try again as it ends, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):  # no stream of the system's
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:  # closed by us, since its reader went away
+            pass
 
 
 def _run() -> int:
