@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -59,7 +60,13 @@ def address(engine_dirs, videos, locale, tmp_path_factory) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     ) as program:
         try:
-            yield json.loads(program.stdout.readline())["grpc"]
+            address = json.loads(program.stdout.readline())["grpc"]
+            yield address
+            # A line in the log for certain, whichever tests ran.
+            with Client(address) as client:
+                client.score(
+                    Path(os.fsdecode(os.path.join(videos, NAMES[0]))).read_bytes(), "When?"
+                )
         finally:
             program.terminate()
     log = (folder / "lög").read_bytes()

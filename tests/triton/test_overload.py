@@ -58,8 +58,13 @@ def ask_client(server, clips, num_together=1):
 @pytest.mark.parametrize("way", [ask_ensemble, ask_client], ids=["ensemble", "client"])
 def test_nobody_is_refused_after_decoding_and_every_refusal_is_counted(server, clips, way):
     before = count(server.triton)
-    answers = in_parallel(NUM_REQUESTS, way(server, clips, NUM_REQUESTS), range(NUM_REQUESTS))
-    refusals = Counter(answer for answer in answers if isinstance(answer, str))
+    refusals: Counter[str] = Counter()
+    answers: list[object] = []
+    for _ in range(10):  # where other work slows the clients down, none may be one too many
+        answers += in_parallel(NUM_REQUESTS, way(server, clips, NUM_REQUESTS), range(NUM_REQUESTS))
+        refusals = Counter(answer for answer in answers if isinstance(answer, str))
+        if refusals:
+            break
     scored = [answer for answer in answers if not isinstance(answer, str)]
     assert refusals
     assert all(text.startswith("UNAVAILABLE ") for text in refusals)
