@@ -18,7 +18,7 @@ demo: $(STAMP)
 test: check
 	$(PYTEST)
 
-# Arrays alone: no server, no torchrun; under a minute on two cores.
+# Arrays alone: no server, no torchrun.
 test-unit: $(STAMP)
 	$(PYTEST) tests/unit
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from groundserve.cli import eval_run
-from groundserve.cli.main import main
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
 
 CHECKPOINT = str(SHIPPED_CHECKPOINT)
@@ -20,17 +21,9 @@ NUM_VIDEOS, NUM_FRAMES = 6, 8
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the command; returns its exit code and what it wrote."""
-
-    def call(*args):
-        monkeypatch.setattr("sys.argv", ["groundserve", "eval", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+def run():
+    """The command; gives its exit code and what it wrote."""
+    return partial(run_cli, "eval")
 
 
 @pytest.fixture

@@ -7,16 +7,14 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.cli.main import main
+from tests.cli.command import Finished, run_cli
 from tests.cli.steps import assert_one_error, read_steps
 from tests.media_assets.whole_file import decode_whole_file
 from tests.reference import REPOSITORY
@@ -24,26 +22,11 @@ from tests.reference import REPOSITORY
 FRAMES_MD = (REPOSITORY / "docs" / "frames.md").read_text("utf-8")
 
 
-class Finished(NamedTuple):
-    code: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def run_cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Finished]:
-    """Run the command line in this process and in a folder of the test's own."""
-
-    def run(*args: object) -> Finished:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["groundserve", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Finished(ended.value.code or 0, *capsys.readouterr())
-
-    return run
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Finished]:
+    """The command line, in this process; the whole test is in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return run_cli
 
 
 def example(kind: str) -> str:
@@ -52,8 +35,8 @@ def example(kind: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["rotated", "vfr"])
-def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_path, run_cli):
-    finished = run_cli(
+def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_path, run):
+    finished = run(
         *("score", clips[name], "--engines", engine_dirs["cpu"], "--top-k", 3, "--json"),
         *("--query", "a man", "--query", "a tree", "--frames", tmp_path / "frames"),
     )
@@ -90,23 +73,21 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
     ],
 )
 def test_what_cannot_be_written_is_refused_before_any_work(
-    args, message, engine_dirs, clips, tmp_path, run_cli
+    args, message, engine_dirs, clips, tmp_path, run
 ):
     (tmp_path / "file").touch()
     command = ["score", clips["vfr"], "--query", "x", "--engines", engine_dirs["cpu"]]
-    finished = run_cli(*command, *args)
+    finished = run(*command, *args)
     assert finished.code == 2
     assert_one_error(finished.stderr, message)
     assert read_steps(finished.stderr) == []  # nothing was loaded
 
 
-def test_the_documentations_lines_from_a_question_to_messages(
-    engine_dirs, clips, tmp_path, run_cli
-):
+def test_the_documentations_lines_from_a_question_to_messages(engine_dirs, clips, tmp_path, run):
     shutil.copyfile(clips["bikes"], tmp_path / "bikes.mp4")
     program, *args = shlex.split(example("shell"))
     assert program == "groundserve"
-    finished = run_cli(*args, "--engines", engine_dirs["cpu"])
+    finished = run(*args, "--engines", engine_dirs["cpu"])
     assert finished.code == 0, finished.stderr
     assert re.search(r"^frames: frames/bikes-[0-9a-f]{8}_index\.jsonl$", finished.stdout, re.M)
     assert [step for _, step in read_steps(finished.stderr)][-1] == "writing frames"
@@ -121,7 +102,7 @@ def test_the_documentations_lines_from_a_question_to_messages(
             assert image.size == (640, 272)
     assert message["content"][-1]["text"] == "When is a parked bicycle shown?"
 
-    again = run_cli(*args, "--engines", engine_dirs["cpu"])
+    again = run(*args, "--engines", engine_dirs["cpu"])
     assert again.code == 2
     assert read_steps(again.stderr) == []
     assert_one_error(again.stderr, "exists: frames of this video were written there before")

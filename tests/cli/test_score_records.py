@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from groundserve.cli.main import main
 from groundserve.records import make_doc_id
+from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 from tests.results import RANKING, make_result
 
@@ -42,21 +43,13 @@ def scorer(monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(tmp_path):
     """Call a command in a folder with some videos; returns its code and what it said."""
-    monkeypatch.chdir(tmp_path)
     for name in ("a/clip.mp4", "b/clip.mp4", "b/talk.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"video")
 
-    def call(*args):
-        monkeypatch.setattr("sys.argv", ["groundserve", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return partial(run_cli, cwd=tmp_path)
 
 
 def read(path):
