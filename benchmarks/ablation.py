@@ -29,7 +29,7 @@ from train.digits.base import TOWER_NAME
 from train.digits.dataset import write_grounding_set
 from train.digits.recipe import Phase, Recipe, run_recipe, stage_configs
 from train.digits.validate import frame_ap
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
 from train.logs import read_metrics
 
 SEEDS = (11, 12, 13)

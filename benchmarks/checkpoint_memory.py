@@ -35,12 +35,12 @@ from torch.distributed.checkpoint.state_dict import (
 
 from benchmarks._report import write_report
 from benchmarks.gpu.size import FULL
-from train import layout
 from train.config import OptimizerConfig
-from train.models import PoolingModel
+from train.families.videoitg import layout
+from train.families.videoitg.models import PoolingModel
+from train.families.videoitg.stages import grounding
 from train.optimizer import new_optimizer
 from train.parallel import ParallelModel, Processes, open_processes
-from train.stages import grounding
 from train.state import Progress, SavedWeights, newest_checkpoint, save_state
 
 WAYS = ("shards", "file_by_file", "gathered")

@@ -39,6 +39,7 @@ from benchmarks._report import spread, write_report
 from engine_build import build
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve import Client, ScoreOptions
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import VideoIndex
@@ -46,7 +47,6 @@ from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
 from python_backend.chunks import decoded_pixels
 from python_backend.fair_share import LIGHT_PIXELS_VARIABLE
-from python_backend.plan import FramePlan
 from tests.media_assets import H264, ONE_LARGE_GOP, asset_maker
 
 NUM_ATTACKERS = 4

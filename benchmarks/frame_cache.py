@@ -29,10 +29,10 @@ from PIL import Image
 from benchmarks._report import write_report
 from groundserve.data_record import Media
 from groundserve.evaluation.frames import average_precision
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.manifest import ModelSpec
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.prompts import QueryTokenizer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder

@@ -26,9 +26,9 @@ from transformers.models.siglip.modeling_siglip import SiglipAttention
 
 from benchmarks._report import write_report
 from engine_build.onnx_export import export_vision_encoder
-from groundserve.grid import pooling_weights
-from groundserve.modeling.config import KNOWN_TOWERS
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import KNOWN_TOWERS
+from groundserve.families.videoitg.grid import pooling_weights
+from groundserve.families.videoitg.vision import VisionEncoder
 from python_backend.onnx_session import open_session
 
 _GRID = 5

@@ -24,9 +24,9 @@ from benchmarks.gpu.vision_variants import VARIANTS, make_variant
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.tensorrt_library import TensorRTTarget
 
 MAX_TOKENS = 20_480

@@ -28,12 +28,12 @@ from engine_build.mixed_precision import (
     _LayerNorm,
     _RMSNorm,
 )
-from groundserve.grid import grid_side, pooling_weights
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.config import KNOWN_TOWERS
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.prompts import QueryTokenizer
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.config import KNOWN_TOWERS
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 VISION_KINDS = ("patches", "norm", "activation", "residual", "pooling")

@@ -25,7 +25,7 @@ from train.cost import SampleCost
 from train.data.items import Item, guess_num_frames
 from train.data.order import deal, item_generator
 from train.data.reader import draw_grid
-from train.stages import grounding
+from train.families.videoitg.stages import grounding
 
 # Records by folder (spec: VideoITG-40K, `video_itg_data.json`), and the seconds of their videos.
 NUM_RECORDS = {

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks._report import write_report
 from engine_build import build
-from groundserve.grid import pooling_weights
+from groundserve.families.videoitg.grid import pooling_weights
 from python_backend.engine import EngineDirectory
 from tests.exact import decode, exact, kept_text_ids, open_float64
 from tests.mistakes import MISTAKES, miss

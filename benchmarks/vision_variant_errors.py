@@ -19,7 +19,7 @@ from benchmarks._report import write_report
 from benchmarks.gpu.models import fill_with_noise, random_request, relative_error
 from benchmarks.gpu.size import FULL
 from benchmarks.gpu.vision_variants import VARIANTS, error_bound, make_variant
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.vision import VisionEncoder
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from engine_build.trtllm import PINNED_VERSION, build_engine, check_builder
 from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
+from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     FORMAT_VERSION,
@@ -30,11 +32,9 @@ from groundserve.manifest import (
     ModelSpec,
     hash_tree,
 )
-from groundserve.modeling.checkpoint import Checkpoint, weight_files
-from groundserve.modeling.embeddings import write_embeddings
-from groundserve.modeling.precision import torch_dtype
 from groundserve.profiles import Device, Precision, Profile, get_profile
 from groundserve.tensorrt_library import TensorRTTarget
+from groundserve.tensors import torch_dtype
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 
 
 class MixedVisionEncoder(nn.Module):

@@ -19,8 +19,8 @@ from torch.export import Dim
 from transformers import AttentionInterface
 
 from groundserve.errors import GroundserveError
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 
 OPSET = 20
 _ATTENTION_NAME = "groundserve_onnxruntime"

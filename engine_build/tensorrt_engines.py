@@ -17,11 +17,11 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME, ModelSpec
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.precision import torch_dtype
 from groundserve.profiles import Precision
 from groundserve.tensorrt_library import TensorRTTarget
+from groundserve.tensors import torch_dtype
 
 
 @dataclass(frozen=True, kw_only=True)

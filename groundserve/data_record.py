@@ -9,7 +9,7 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
-from groundserve.prompts import IMAGE_PLACEHOLDER
+from groundserve.families.videoitg.prompt import IMAGE_PLACEHOLDER
 
 MediaKind = Literal["video", "image"]
 Role = Literal["user", "assistant"]
@@ -203,7 +203,7 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
     if not isinstance(question, str):
         raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
     _check_unicode(question, "question")
-    # The prompt puts the placeholder back in front: see `groundserve.prompts`.
+    # The prompt puts the placeholder back in front: see `groundserve.families.videoitg.prompt`.
     return question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.grid import pooling_weights
+from groundserve.families.videoitg.grid import pooling_weights
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.media import OpenVideo, Segments
 from python_backend.arrays import Array, concatenate, empty
@@ -31,7 +32,6 @@ from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
 from python_backend.meter import Meter, count_deaths
-from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import MissingExtraError
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     GROUNDING_ONNX_NAME,
@@ -19,7 +20,6 @@ from groundserve.manifest import (
     Manifest,
 )
 from groundserve.media import MediaWorkers
-from groundserve.prompts import QueryTokenizer
 from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, TorchEncoder, VisionEncoder
@@ -38,7 +38,7 @@ from python_backend.tensorrt_runtime import PlanRunner
 if TYPE_CHECKING:
     import torch
 
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
 
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
@@ -152,7 +152,7 @@ class EngineDirectory:
 
     @property
     def _dtype(self) -> torch.dtype:
-        from groundserve.modeling.precision import torch_dtype
+        from groundserve.tensors import torch_dtype
 
         return torch_dtype(self.manifest.precision)
 
@@ -164,7 +164,7 @@ class EngineDirectory:
         try:
             import torch
 
-            from groundserve.modeling.checkpoint import Checkpoint
+            from groundserve.families.videoitg.checkpoint import Checkpoint
         except ImportError as error:
             raise MissingExtraError("build", error.name or "torch") from error
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
@@ -26,7 +27,6 @@ from python_backend.encode import EncodeFunction
 from python_backend.fair_share import FairShare
 from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths
-from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
 
 

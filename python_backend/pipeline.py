@@ -30,13 +30,13 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
 from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, get_profile
-from groundserve.prompts import QueryTokenizer
 from groundserve.results import ScoreResult, build_query_results
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
@@ -155,8 +155,8 @@ class Pipeline:
             MissingExtraError: PyTorch or transformers is not installed.
         """
         try:
-            from groundserve.modeling.checkpoint import Checkpoint
-            from groundserve.modeling.precision import torch_dtype
+            from groundserve.families.videoitg.checkpoint import Checkpoint
+            from groundserve.tensors import torch_dtype
         except ImportError as error:
             raise MissingExtraError("build", error.name or "torch") from error
 

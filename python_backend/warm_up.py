@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.options import ScoreOptions

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from groundserve.modeling.checkpoint import reference_state_dict
-from groundserve.modeling.config import CheckpointConfig, VisionConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.checkpoint import reference_state_dict
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.digits.base import make_tokenizer, write_json, write_tokenizer
 
 # Any number, but the committed files are this one's.

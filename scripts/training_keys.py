@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from train.config import ValidationConfig
-from train.stages import STAGES, component_of
+from train.families.videoitg.stages import STAGES, component_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "training_keys.md"
 

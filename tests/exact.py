@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundserve.deadline import Deadline
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.prompts import QueryTokenizer
 from tests.reference import ReferenceCase
 from tests.rounding import NUM_DRAWS, error_bound, exactly, rounded
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
-from train.layout import Initial, recover_checkpoint, write_checkpoint
+from train.families.videoitg.layout import Initial, recover_checkpoint, write_checkpoint
 from train.state import SavedWeights
 from train.validation import FIGURE
 

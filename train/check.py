@@ -15,11 +15,11 @@ from pathlib import Path
 
 from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from train.config import StageConfig
 from train.data import TrainingData
+from train.families.videoitg.layout import open_source
 from train.known_faults import Fault, Progress, check_validation, find_known_faults
-from train.layout import open_source
 from train.loop import count_auxiliary
 from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from groundserve.modeling.config import CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 
 IGNORE_INDEX = -100
 """Target of a position that enters no language loss."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from groundserve.errors import GroundserveError
 from train.config import StageConfig
-from train.layout import open_initial, write_checkpoint
-from train.stages import STAGES, read_config
+from train.families.videoitg.layout import open_initial, write_checkpoint
+from train.families.videoitg.stages import STAGES, read_config
 from train.state import SavedWeights
 
 

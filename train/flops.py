@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from groundserve.modeling.config import CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from train.config import StageConfig
 
 

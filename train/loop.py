@@ -25,12 +25,12 @@ from train.cost import SampleCost
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
 from train.examples import blank_example
+from train.families.videoitg.layout import Initial, open_initial, write_checkpoint
+from train.families.videoitg.models import Losses, encode_frames
 from train.files import sole_writer
 from train.known_faults import check_records
-from train.layout import Initial, open_initial, write_checkpoint
 from train.logs import RunLog, StepReport
 from train.measurements import Measurements, OnValidation, Validate
-from train.models import Losses, encode_frames
 from train.optimizer import new_optimizer, set_learning_rates
 from train.parallel import (
     ParallelModel,

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.best import BestCheckpoint
 from train.config import StageConfig
-from train.layout import Initial
+from train.families.videoitg.layout import Initial
+from train.families.videoitg.models import Trunk
 from train.logs import RunLog, read_metrics
-from train.models import Trunk
 from train.parallel import ParallelModel, Processes
 from train.stop import StopRequest
 from train.validation import FrameAp

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from groundserve.modeling.config import CheckpointConfig, VisionConfig
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage
-from train.models import MAX_ENCODED_FRAMES, model_class
+from train.families.videoitg.models import MAX_ENCODED_FRAMES, model_class
 
 _BF16, _FP32 = 2, 4  # bytes
 

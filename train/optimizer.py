@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from groundserve.modeling.checkpoint import reference_names
+from groundserve.families.videoitg.checkpoint import reference_names
 from train.config import OptimizerConfig
 
 BASE = "base"

@@ -25,10 +25,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Parallelism, Precision
 from train.examples import Example
-from train.models import Losses, Trunk
+from train.families.videoitg.models import Losses, Trunk
 from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")

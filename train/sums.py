@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.examples import Example
-from train.models import Losses
+from train.families.videoitg.models import Losses
 from train.parallel import Processes
 
 

@@ -30,15 +30,15 @@ from groundserve.evaluation.grounding_records import (
     GroundingRecord,
     read_grounding_records,
 )
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
-from groundserve.modeling.vision import VisionEncoder
 from train.config import DataConfig, StageConfig, ValidationConfig
 from train.data import TrainingData
 from train.data.items import Item
 from train.data.records import MalformedRecord
 from train.examples import Example, blank_example
-from train.layout import Initial
-from train.models import Trunk, encode_frames
+from train.families.videoitg.layout import Initial
+from train.families.videoitg.models import Trunk, encode_frames
 from train.parallel import Processes
 from train.stop import StopRequest
 

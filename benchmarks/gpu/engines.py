@@ -13,7 +13,7 @@ from benchmarks.gpu.models import Bench, relative_error
 from benchmarks.gpu.parity import mask_probe
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import time_call
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.ground.base import PackedGrounder
@@ -34,7 +34,7 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
     if engine_dir is None:
         found = {name: importlib.util.find_spec(name) is not None for name in _PACKAGES}
         return NotRun(f"no directory given with --engines; importable: {found}")
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
     from python_backend.encode.torch import TorchEncoder
     from python_backend.engine import EngineDirectory
     from python_backend.ground.torch import TorchGrounder

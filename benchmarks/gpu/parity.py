@@ -16,10 +16,10 @@ from benchmarks.gpu.models import (
     random_vision,
     relative_error,
 )
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.manifest import ModelSpec
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.prompts import QueryTokenizer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder

@@ -28,9 +28,9 @@ from transformers import AttentionInterface, SiglipVisionConfig, SiglipVisionMod
 from benchmarks.gpu.models import Request, fill_with_noise
 from benchmarks.gpu.size import Size
 from benchmarks.gpu.timing import is_gpu
-from groundserve.modeling.config import CheckpointConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import CheckpointConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 
 _ATTENTION_NAME = "groundserve_reference"
 _CHUNK_FRAMES = 384

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from groundserve.grid import grid_side
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.grid import grid_side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import is_gpu, time_call
 from benchmarks.gpu.variants import guarded
 from engine_build.mixed_precision import MixedVisionEncoder
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.manifest import CHUNK_FRAMES
-from groundserve.modeling.vision import VisionEncoder
 from python_backend.arrays import to_torch
 from python_backend.cuda import compile_layers, fused_kernels
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from groundserve.errors import InvalidRequestError
-from groundserve.grid import grid_side
+from groundserve.families.videoitg.grid import grid_side
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.options import ScoreOptions

@@ -16,8 +16,8 @@ from pathlib import Path
 from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import UnavailableError, UnsupportedError
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
-from groundserve.modeling.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 
 logger = logging.getLogger(__name__)

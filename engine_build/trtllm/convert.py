@@ -1,7 +1,7 @@
 """Write a checkpoint's decoder and head as TensorRT-LLM reads them.
 
 Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. Projector and embedding
-table are not in it; they stay in PyTorch (`groundserve.modeling.embeddings`).
+table are not in it; they stay in PyTorch (`groundserve.families.videoitg.embeddings`).
 
 Shape letters: D decoder width, H query heads, K key and value heads, d head size.
 """
@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundserve.modeling.checkpoint import Checkpoint, weight_files
-from groundserve.modeling.config import CheckpointConfig
-from groundserve.modeling.precision import torch_dtype
+from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
+from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.profiles import Precision
+from groundserve.tensors import torch_dtype
 
 # The name under which `model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundserve.errors import UnsupportedError
-from groundserve.modeling.config import CheckpointConfig
+from groundserve.families.videoitg.config import CheckpointConfig
 
 # Elements of one TensorRT tensor.
 _MAX_ELEMENTS = 2**31 - 1

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.grid import grid_side
+from groundserve.families.videoitg.grid import grid_side
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
 
 if TYPE_CHECKING:
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
 
 Row = tuple[str, str, str]
 
@@ -62,7 +62,7 @@ def check_checkpoint(
     Raises:
         InvalidRequestError: The checkpoint cannot be read at all.
     """
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
 
     opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
     budget = opened.config.vision_token_num
@@ -214,7 +214,7 @@ def _vision_weights_row(opened: Checkpoint) -> Row:
     """Compare the checkpoint's own copy of the tower with the separate one."""
     import torch
 
-    from groundserve.modeling.checkpoint import vision_tensors
+    from groundserve.families.videoitg.checkpoint import vision_tensors
 
     if opened.tower_directory is None:
         return "vision weights", "ok", "from the checkpoint's own copy; no separate tower given"

@@ -174,7 +174,7 @@ def _score(
 
 
 def _open_without_weights(checkpoint: str) -> None:
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
 
     Checkpoint.open(checkpoint)
 

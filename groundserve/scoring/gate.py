@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.manifest import CHUNK_FRAMES, ModelSpec
 from groundserve.profiles import Device, Precision
 
 if TYPE_CHECKING:
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
     from python_backend.engine import EngineDirectory
     from python_backend.ground import Grounder, PackedGrounder
 
@@ -166,7 +166,7 @@ def measure_engines(
     tokens of text, with as many frames as fill the budget in one run of the vision plan. On a CPU
     the last is left out where it takes more than `MAX_CPU_TFLOP`.
     """
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
     from python_backend.engine import EngineDirectory
 
     engine = EngineDirectory.load(engine_dir)

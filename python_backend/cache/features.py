@@ -10,6 +10,7 @@ import numpy as np
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.media import VideoIndex
 from python_backend.arrays import to_host
 from python_backend.cache.config import CacheConfig
@@ -18,7 +19,6 @@ from python_backend.cache.keys import CacheKeys
 from python_backend.cache.store import EntryStore
 from python_backend.encoded import EncodedVideo
 from python_backend.meter import Meter
-from python_backend.plan import FramePlan
 from python_backend.stopwatch import Stopwatch
 
 

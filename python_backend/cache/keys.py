@@ -11,9 +11,9 @@ from typing import Any
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
-from python_backend.plan import FramePlan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,6 @@ class VisionEncoder(Protocol):
 
         Args:
             frames: uint8 (n, S, S, 3), RGB.
-            pooling: float32 (g, s), from `groundserve.grid.pooling_weights`.
+            pooling: float32 (g, s), from `groundserve.families.videoitg.grid.pooling_weights`.
         """
         ...

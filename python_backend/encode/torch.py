@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from python_backend.arrays import Array, to_torch
 
 if TYPE_CHECKING:
-    from groundserve.modeling.vision import VisionEncoder as VisionModel
+    from groundserve.families.videoitg.vision import VisionEncoder as VisionModel
 
 # On a CPU softmax is materialised (16 heads x 729 x 729 floats = 34 MB a frame).
 _MAX_FRAMES_AT_ONCE_CPU = 8
@@ -20,7 +20,7 @@ _MAX_FRAMES_AT_ONCE_GPU = 128
 
 
 class TorchEncoder:
-    """Runs `groundserve.modeling.vision`."""
+    """Runs `groundserve.families.videoitg.vision`."""
 
     def __init__(self, model: VisionModel, *, device: str = "cpu") -> None:
         """Move the model to where it runs.

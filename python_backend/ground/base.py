@@ -22,7 +22,7 @@ class Grounder(Protocol):
 
         Args:
             features: (T, g*g, D_v) of the whole video, as `VisionEncoder.encode` returns it.
-            text_ids: int64 (L,), L >= 1, from `groundserve.prompts.QueryTokenizer.text_ids`.
+            text_ids: int64 (L,), L >= 1, from its tokenizer.
         """
         ...
 

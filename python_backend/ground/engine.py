@@ -30,14 +30,14 @@ class EngineGrounder:
         """Load the front.
 
         Args:
-            embeddings: As `groundserve.modeling.embeddings.write_embeddings` writes it.
+            embeddings: As `groundserve.families.videoitg.embeddings.write_embeddings` writes it.
             scorer: The engine, of the same dtype.
             device: Where the front and the engine run.
 
         Raises:
             EngineMismatchError: The file does not hold what it should.
         """
-        from groundserve.modeling.embeddings import read_embeddings
+        from groundserve.families.videoitg.embeddings import read_embeddings
 
         self._projector, self._embed_tokens = read_embeddings(embeddings, device=device)
         self._scorer = scorer

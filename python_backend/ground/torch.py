@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from python_backend.arrays import Array, to_torch
 
 if TYPE_CHECKING:
-    from groundserve.modeling.grounding import GroundingModel
+    from groundserve.families.videoitg.decoder import GroundingModel
 
 
 class TorchGrounder:
-    """Runs `groundserve.modeling.grounding`."""
+    """Runs `groundserve.families.videoitg.decoder`."""
 
     def __init__(
         self, model: GroundingModel, *, device: str = "cpu", in_turn: bool = False

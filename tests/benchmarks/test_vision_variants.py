@@ -25,8 +25,8 @@ from benchmarks.gpu.vision_variants import (
 )
 from benchmarks.gpu_check import VISION_VARIANTS
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder
-from groundserve.modeling.config import VisionConfig
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import VisionConfig
+from groundserve.families.videoitg.vision import VisionEncoder
 
 NUM_LAYERS = 3
 # so400m's head size, a quarter of its heads and of its MLP; three pixels behind the last patch.

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from engine_build import build
 from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.modeling.checkpoint import Checkpoint, reference_state_dict
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig
+from groundserve.families.videoitg.checkpoint import Checkpoint, reference_state_dict
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.scoring.gate import check_engines
 from tests.reference import REPOSITORY, SET_1, SET_2
 

@@ -14,9 +14,9 @@ from benchmarks.gpu.size import FULL
 from engine_build.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import EngineMismatchError
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.manifest import EMBEDDINGS_NAME
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.embeddings import write_embeddings
 from groundserve.scoring import gate
 from groundserve.scoring.gate import GateReport, check_engines, judge, measure_engines
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.embeddings import write_embeddings
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.options import ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.cache import CacheConfig, FeatureCache

@@ -13,7 +13,7 @@ import torch
 from benchmarks.precision_variants import digits_variants, digits_video
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
 MAX_TOKENS = 512

@@ -22,9 +22,9 @@ from engine_build.tensorrt_plan import (
     vision_shapes,
 )
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.config import KNOWN_TOWERS
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.config import KNOWN_TOWERS
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 

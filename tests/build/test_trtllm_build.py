@@ -19,8 +19,8 @@ from engine_build.trtllm import EngineLimits, build_engine
 from engine_build.trtllm.build import build_command, check_log
 from engine_build.trtllm.convert import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.embeddings import write_embeddings
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.profiles import get_profile
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder

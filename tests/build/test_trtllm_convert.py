@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from engine_build.trtllm import convert_checkpoint
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.fake_tensorrt_llm import SIGNATURES
 from tests.reference import SET_1, SET_2

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from engine_build.trtllm import convert
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm

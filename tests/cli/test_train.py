@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from groundserve.cli.train import STAGES
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
 from tests.reference import REPOSITORY, SET_1

@@ -17,8 +17,8 @@ from groundserve.serving.events import logger as events
 WORK = (
     "av",
     "engine_build",
-    "groundserve.modeling.checkpoint",
-    "groundserve.modeling.grounding",
+    "groundserve.families.videoitg.checkpoint",
+    "groundserve.families.videoitg.decoder",
     "onnxruntime",
     "python_backend.pipeline",
     "torch",

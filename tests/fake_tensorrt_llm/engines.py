@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from engine_build.trtllm import EngineLimits, convert_checkpoint
 from engine_build.trtllm.build import build_command
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
 from tests.fake_tensorrt_llm.builder import main

@@ -9,11 +9,11 @@ import torch
 from benchmarks.gpu.models import random_grounding, random_request, random_vision, relative_error
 from benchmarks.gpu.parity import best, digits_videos, mask_probe
 from benchmarks.gpu.size import FULL, SMALL
-from groundserve.grid import grid_side, pooling_weights
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.precision import torch_dtype
-from groundserve.prompts import QueryTokenizer
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from groundserve.tensors import torch_dtype
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
 

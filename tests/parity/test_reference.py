@@ -17,8 +17,8 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.sampling import sample_frames
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.sampling import sample_frames
 from python_backend.pipeline import Pipeline
 from tests.exact import DEADLINE_SECONDS, decode, exact, kept_text_ids, tokenizer_of
 from tests.reference import ALL_CASES, CHECKPOINTS, SET_1_CASES, SET_2_CASES, ReferenceCase

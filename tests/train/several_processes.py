@@ -21,8 +21,8 @@ from tests.unit.train.runs import FakeData, make_config, make_example, run_in
 from train.config import OptimizerConfig, ValidationConfig
 from train.cost import SampleCost
 from train.data import TrainingData
-from train.layout import open_initial
-from train.models import encode_frames
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import encode_frames
 from train.optimizer import new_optimizer
 from train.parallel import ParallelModel, open_processes
 

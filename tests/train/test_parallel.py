@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch.distributed.checkpoint as dcp
 
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
 from tests.train.several_processes import (
     HELD,

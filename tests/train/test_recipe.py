@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.unit.train.digits.test_recipe import TINY
 from train.digits.recipe import run_recipe
 

@@ -12,7 +12,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import read_grounding_records
 from groundserve.evaluation.report import make_report
 from groundserve.evaluation.scored_records import score_records
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.unit.train.data.samples import question, write_video
@@ -20,8 +20,8 @@ from tests.unit.train.runs import assert_same_weights, make_config, metrics, run
 from train.best import STATE_NAME, BestCheckpoint, read_best
 from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
+from train.families.videoitg.models import PoolingModel
 from train.loop import train
-from train.models import PoolingModel
 from train.stop import RunStoppedError
 from train.validation import FrameAp
 

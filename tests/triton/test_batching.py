@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from groundserve.deadline import Deadline
-from groundserve.grid import pooling_weights
+from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from tests.exact import open_float64

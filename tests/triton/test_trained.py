@@ -14,8 +14,8 @@ from tests.triton.serve import serve
 from train.data import TrainingData
 from train.digits.dataset import write_grounding_set
 from train.digits.recipe import Recipe, stage_configs
-from train.layout import open_initial
-from train.models import encode_frames
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import encode_frames
 
 # Two ways to decode, resize, encode and pool, float32 on both sides; the bar is the contract's.
 TOLERANCE = 5e-4

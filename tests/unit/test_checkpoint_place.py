@@ -46,7 +46,7 @@ def test_what_is_no_checkpoint(folder, name, message):
 
 
 def test_a_hub_that_does_not_answer_is_named_with_the_checkpoint(folder, monkeypatch):
-    from groundserve.modeling.checkpoint import Checkpoint
+    from groundserve.families.videoitg.checkpoint import Checkpoint
 
     def refuse(*_, **__):
         raise OSError("no network\nand more about that")

@@ -1,4 +1,4 @@
-"""Read training samples: data files in the reference's formats, as batches for `train.models`.
+"""Read training samples: data files in the reference's formats, as batches for the models.
 
     with TrainingData(config, stage="grounding", tokenizer=tokenizer, ...) as data:
         for batch in data.batches(first=0, last=100, rank=0, world_size=1, batch_size=1):

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from groundserve.data_record import Message
 from groundserve.errors import InvalidRequestError
-from groundserve.prompts import IMAGE_PLACEHOLDER, IMAGE_TOKEN_ID
+from groundserve.families.videoitg.prompt import IMAGE_PLACEHOLDER, IMAGE_TOKEN_ID
 from train.config import Template
 from train.examples import IGNORE_INDEX, Text
 

@@ -12,9 +12,9 @@ from PIL import Image
 from groundserve.data_record import Media
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, OpenVideo, VideoSource
-from groundserve.sampling import sample_frames
 from train.cpus import rank_cpus
 from train.data.frame_cache import FrameCache, SampledFrames
 

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from groundserve.data_record import Record
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
-from groundserve.grid import grid_side
-from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
+from groundserve.families.videoitg.grid import grid_side
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
 from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
 from train.data.conversations import ConversationTokenizer
 from train.data.items import Item, guess_num_frames

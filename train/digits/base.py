@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionModel
 
-from groundserve.modeling.config import VisionConfig
+from groundserve.families.videoitg.config import VisionConfig
 from train.digits.captions import scene_caption, scene_conversation, video_conversation
 from train.digits.world import make_scene, make_world
 

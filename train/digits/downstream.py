@@ -26,11 +26,11 @@ from groundserve.deadline import Deadline
 from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.sampling import sample_frames
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.sampling import sample_frames
 from train.digits.questions import NAMES
 from train.digits.render import render_second
 from train.digits.vision import patch_classes

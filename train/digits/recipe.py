@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from train import stages
 from train.config import StageConfig, Variant
 from train.digits.base import TOWER_NAME, VISION, write_language_model, write_tower
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
 from train.digits.validate import Validate, frame_ap
 from train.digits.vision import VisionTraining, train_vision
+from train.families.videoitg import stages
 from train.logs import StepReport, read_metrics
 from train.loop import train
 

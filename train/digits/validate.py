@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from groundserve.evaluation.frames import average_precision
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import StageConfig
 from train.data import TrainingData, Unreadable
-from train.layout import open_initial
-from train.models import Trunk, encode_frames
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import Trunk, encode_frames
 
 Validate = Callable[[Trunk, VisionEncoder], dict[str, float]]
 

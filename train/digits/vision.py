@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from groundserve.modeling.config import VisionConfig
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import VisionConfig
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.digits.handwritten import GLYPH_SIDE
 from train.digits.render import render_second
 from train.digits.world import NUM_DIGITS, SIDE, Event, World, make_scene

@@ -10,8 +10,8 @@ import torch
 
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.modeling.embeddings import write_embeddings
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.embeddings import write_embeddings
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
 from python_backend.ground.engine import EngineGrounder
 from tests.reference import SET_1

@@ -19,8 +19,8 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.gpu import MPI_ENVIRONMENT
-from groundserve.modeling.checkpoint import Checkpoint
 from python_backend.ground import tensorrt_llm
 from python_backend.ground.base import TokenScorer
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer, _import_runtime

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from groundserve.grid import pooling_weights
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.grid import pooling_weights
 from python_backend.cuda import (
     FUSED_ATTENTION,
     _fused_attention,

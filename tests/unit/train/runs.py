@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_1
 from train.config import DataConfig, OptimizerConfig, StageConfig
 from train.data import Batch, Unreadable
 from train.examples import Example, Text
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
 from train.logs import read_metrics
 from train.loop import Run
 from train.parallel import open_processes

@@ -7,7 +7,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from train.config import RANDOM_SAMPLE_FPS
-from train.stages import STAGES, grounding, projector
+from train.families.videoitg.stages import STAGES, grounding, projector
 
 PATHS = {"init": Path("a"), "records": Path("b"), "media_root": Path("c"), "out": Path("d")}
 

@@ -10,8 +10,8 @@ import torch
 from transformers import Qwen2ForCausalLM, SiglipVisionModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.modeling.checkpoint import Checkpoint, model_tensors, vision_tensors
-from groundserve.prompts import IMAGE_TOKEN_ID, QueryTokenizer
+from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors, vision_tensors
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
 from tests.reference import SET_2
 from tests.rounding import Float64
 from tests.unit.train.layouts import (
@@ -24,9 +24,9 @@ from tests.unit.train.layouts import (
     write,
 )
 from train.examples import Example, Text
-from train.layout import open_initial
-from train.models import AnchorModel, CausalModel
-from train.stages import STAGES, grounding, images, projector, video
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import AnchorModel, CausalModel
+from train.families.videoitg.stages import STAGES, grounding, images, projector, video
 
 
 def test_a_model_goes_through_all_four_stages(qwen2, tower, tmp_path):
@@ -146,7 +146,7 @@ def test_new_heads_are_as_wide_as_the_model_says(tower, tmp_path):
 
 def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     folder = make_qwen2(tmp_path / "tied", tie_word_embeddings=True)
-    with caplog.at_level(logging.INFO, "train.layout"):
+    with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
         initial = open_initial(make_config(images, folder, vision_tower=tower), num_auxiliary=0)
     assert (
         "copied from the embedding table: lm_head; new: projector; dropped: nothing" in caplog.text
@@ -162,7 +162,7 @@ def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
 
 def test_what_is_loaded_new_and_dropped_is_logged(qwen2, tower, tmp_path, caplog):
     config = make_config(grounding, qwen2, vision_tower=tower)
-    with caplog.at_level(logging.INFO, "train.layout"):
+    with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
         initial = open_initial(config, num_auxiliary=1)
         write(tmp_path / "4", initial)
         open_initial(make_config(video, tmp_path / "4"), num_auxiliary=0)

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint, model_tensors
+from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors
 from tests.reference import CHECKPOINTS, SET_1
 from tests.unit.train.layouts import (
     TOKENIZER,
@@ -23,9 +23,9 @@ from tests.unit.train.layouts import (
     make_config,
     write,
 )
-from train.layout import open_initial, write_checkpoint
-from train.models import PoolingModel
-from train.stages import grounding, images, projector
+from train.families.videoitg.layout import open_initial, write_checkpoint
+from train.families.videoitg.models import PoolingModel
+from train.families.videoitg.stages import grounding, images, projector
 
 
 def test_files_of_the_first_stage(qwen2, tower, tmp_path):
@@ -76,7 +76,7 @@ def test_the_references_checkpoints_come_out_as_they_went_in(folder, tmp_path):
 
 def test_a_checkpoint_without_a_tower_beside_it_keeps_its_own_copy(tmp_path, monkeypatch):
     """As the released model's; the tower's dimensions are then those of its name."""
-    from groundserve.modeling import checkpoint, config
+    from groundserve.families.videoitg import checkpoint, config
 
     shutil.copytree(SET_1 / "videoitg-tiny", tmp_path / "alone")
     name = "siglip-tiny-patch14-112"
@@ -92,7 +92,7 @@ def test_a_checkpoint_without_a_tower_beside_it_keeps_its_own_copy(tmp_path, mon
 
 
 def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
-    from train import layout
+    from train.families.videoitg import layout
 
     monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
     initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
@@ -132,7 +132,7 @@ class ReadOneByOne(Mapping):
 
 
 def test_no_more_than_one_file_is_held(qwen2, tower, tmp_path, monkeypatch):
-    from train import layout
+    from train.families.videoitg import layout
 
     monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
     initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)

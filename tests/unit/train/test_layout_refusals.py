@@ -15,8 +15,8 @@ from tests.unit.train.layouts import (
     make_config,
     make_qwen2,
 )
-from train.layout import open_initial
-from train.stages import grounding, projector
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.stages import grounding, projector
 
 
 def copy_with(source, folder, *, config=None, tensors=None):

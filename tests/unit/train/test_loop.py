@@ -9,7 +9,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import (
     NUM_ITEMS,
@@ -23,10 +23,10 @@ from tests.unit.train.runs import (
     run,
     weights,
 )
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import encode_frames
 from train.logs import read_metrics
 from train.loop import train
-from train.models import encode_frames
 from train.parallel import Processes
 
 

@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_iter
 
 from benchmarks import training_memory
 from benchmarks.gpu.size import FULL, SMALL
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 from tests.reference import REPOSITORY
 from train.memory import (
     PassSize,

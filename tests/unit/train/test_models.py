@@ -8,14 +8,13 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from groundserve.modeling.config import CheckpointConfig, VisionConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.vision import VisionEncoder
 from tests.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
-from train.losses import frame_loss, grounding_loss
-from train.models import (
+from train.families.videoitg.models import (
     MAX_ENCODED_FRAMES,
     AnchorModel,
     CausalModel,
@@ -24,6 +23,7 @@ from train.models import (
     model_class,
     new_linear,
 )
+from train.losses import frame_loss, grounding_loss
 from train.parallel import checkpoint_activations
 
 CONFIG = CheckpointConfig(

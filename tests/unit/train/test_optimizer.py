@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.train.runs import NUM_AUXILIARY, make_config
 from train.config import OptimizerConfig
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
 from train.optimizer import new_optimizer, parameter_groups, set_learning_rates
 
 HEAD = {"head.weight", "head.bias", "auxiliary.weight", "auxiliary.bias"}

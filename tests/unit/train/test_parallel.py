@@ -16,9 +16,9 @@ from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import NUM_AUXILIARY, make_config, make_example
 from train import parallel
 from train.config import ValidationConfig
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
+from train.families.videoitg.models import encode_frames
 from train.loop import train
-from train.models import encode_frames
 from train.parallel import checkpoint_activations, open_processes
 
 

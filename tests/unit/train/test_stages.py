@@ -8,7 +8,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
-from train.stages import STAGES, grounding, images, projector, read_config, video
+from train.families.videoitg.stages import STAGES, grounding, images, projector, read_config, video
 
 PATHS = {
     "init": Path("/init"),

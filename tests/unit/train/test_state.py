@@ -12,12 +12,12 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.unit.train.layouts import largest_file
 from tests.unit.train.runs import NUM_AUXILIARY, assert_same_weights, make_config, run
 from train import state
 from train.export import export, main
-from train.layout import open_initial
+from train.families.videoitg.layout import open_initial
 from train.state import SavedWeights, newest_checkpoint, prepare_out, read_progress, run_identity
 
 

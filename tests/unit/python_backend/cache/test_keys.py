@@ -9,11 +9,11 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.limits import Limits
 from groundserve.manifest import FORMAT_VERSION, Manifest, ModelSpec
 from groundserve.media import VideoIndex
 from python_backend.cache import CacheKeys, keys
-from python_backend.plan import FramePlan
 
 INDEX = VideoIndex(
     average_fps=25.0,

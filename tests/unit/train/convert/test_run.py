@@ -27,8 +27,8 @@ from tests.unit.train.runs import losses, make_config, metrics
 from train.convert import convert
 from train.convert.parts import Parts
 from train.data.media import FrameReader
+from train.families.videoitg.stages import STAGES
 from train.loop import train
-from train.stages import STAGES
 
 
 @pytest.fixture

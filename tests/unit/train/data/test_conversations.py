@@ -5,12 +5,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from groundserve.data_record import Message
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_1
 from train.data.conversations import ConversationTokenizer
 from train.examples import IGNORE_INDEX, Example
-from train.models import CausalModel
+from train.families.videoitg.models import CausalModel
 
 NO_PAD = -1
 

@@ -11,8 +11,8 @@ import pytest
 
 from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_2
 from train.data import order
 from train.data.conversations import ConversationTokenizer

@@ -8,9 +8,9 @@ from PIL import Image
 
 from groundserve import InvalidRequestError
 from groundserve.deadline import Deadline
+from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.sampling import sample_frames
 from train.digits.dataset import (
     NUM_FRAME_TARGETS,
     draw_video,

@@ -1,8 +1,8 @@
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.modeling.checkpoint import Checkpoint
-from groundserve.prompts import QueryTokenizer
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from tests.reference import SET_2
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from groundserve.errors import InvalidRequestError
-from groundserve.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
 
 # spec/videoitg.md 1.5, "Grid by T".
 TABLE = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.sampling import sample_frames, snap_to_keyframes
+from groundserve.families.videoitg.sampling import sample_frames, snap_to_keyframes
 
 # spec/videoitg.md 1.1, "Reference examples": (total, fps), then T, first four, last two.
 RULE_A = [

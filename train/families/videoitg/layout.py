@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
-from groundserve.modeling.checkpoint import (
+from groundserve.families.videoitg.checkpoint import (
     Checkpoint,
     fill_module,
     model_tensors,
@@ -37,11 +37,11 @@ from groundserve.modeling.checkpoint import (
     reference_names,
     tower_names,
 )
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
-from groundserve.modeling.vision import VisionEncoder
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import StageConfig
+from train.families.videoitg.models import Trunk, model_class, new_linear
 from train.files import flush, flush_directory
-from train.models import Trunk, model_class, new_linear
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from groundserve.errors import EngineMismatchError
-from groundserve.modeling.grounding import GroundingModel
+from groundserve.families.videoitg.decoder import GroundingModel
 
 _PROJECTOR = "projector."
 _TABLE = "decoder.embed_tokens.weight"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
-from groundserve.modeling.config import CheckpointConfig
+from groundserve.families.videoitg.config import CheckpointConfig
 
 
 class GroundingModel(nn.Module):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
+from groundserve.families.videoitg.plan import FramePlan
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
-from python_backend.plan import FramePlan
 from tests.unit.python_backend.cache.test_keys import MANIFEST
 
 DIGITS = replace(MANIFEST.model, vision_token_num=432, side=6)

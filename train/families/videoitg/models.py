@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from groundserve.grid import pooling_weights
-from groundserve.modeling.config import CheckpointConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
-from groundserve.prompts import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.config import CheckpointConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.grid import pooling_weights
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage, Variant
 from train.examples import IGNORE_INDEX, Example, Text
 from train.losses import frame_loss, grounding_loss, language_loss

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
 
-from groundserve.modeling.config import VisionConfig
+from groundserve.families.videoitg.config import VisionConfig
 
 
 class VisionEncoder(nn.Module):

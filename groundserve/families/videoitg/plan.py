@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.grid import grid_side
+from groundserve.families.videoitg.grid import grid_side
+from groundserve.families.videoitg.sampling import sample_frames, snap_to_keyframes
 from groundserve.limits import Limits
 from groundserve.manifest import ModelSpec
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
-from groundserve.sampling import sample_frames, snap_to_keyframes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

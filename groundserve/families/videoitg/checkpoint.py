@@ -21,10 +21,10 @@ from transformers import Qwen2TokenizerFast
 
 from groundserve.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.manifest import ModelSpec, file_sha256
-from groundserve.modeling.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
-from groundserve.modeling.grounding import GroundingModel
-from groundserve.modeling.vision import VisionEncoder
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."

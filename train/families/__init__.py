@@ -1,0 +1,1 @@
+"""Training of each model family: its models, its stages, the layout of its files."""

@@ -1,0 +1,1 @@
+"""VideoITG in training."""
