@@ -39,7 +39,7 @@ from benchmarks._report import spread, write_report
 from engine_build import build
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve import Client, ScoreOptions
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.videoitg.plan import plan_video
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import VideoIndex
@@ -105,7 +105,7 @@ def honest_gigapixels() -> dict[str, float]:
             codec_name="h264",
             container_name="mp4",
         )
-        plan = FramePlan.make(index, ScoreOptions(), REFERENCE_MODEL, Limits())
+        plan = plan_video(index, ScoreOptions(), REFERENCE_MODEL, Limits())
         found[name] = decoded_pixels(plan) / 1e9
     return found
 

@@ -32,7 +32,7 @@ from groundserve.evaluation.frames import average_precision
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from groundserve.manifest import ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder
@@ -183,7 +183,7 @@ def score_digits(num_videos: int) -> dict[str, Any]:
     }
 
 
-def _grid(num_frames: int, model: ModelSpec) -> int:
+def _grid(num_frames: int, model: VideoITGSpec) -> int:
     return grid_side(num_frames, vision_token_num=model.vision_token_num, side=model.side)
 
 

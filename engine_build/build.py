@@ -20,6 +20,7 @@ from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
 from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     FORMAT_VERSION,
@@ -29,7 +30,6 @@ from groundserve.manifest import (
     TOKENIZER_NAME,
     VISION_ONNX_NAME,
     Manifest,
-    ModelSpec,
     hash_tree,
 )
 from groundserve.profiles import Device, Precision, Profile, get_profile
@@ -219,7 +219,7 @@ def _write_engines(
     directory: Path,
     opened: Checkpoint,
     target: _Target,
-    model: ModelSpec,
+    model: VideoITGSpec,
     on_step: Callable[[str], None],
 ) -> None:
     engines = target.stages.engines

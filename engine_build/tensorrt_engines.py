@@ -18,7 +18,8 @@ from engine_build.tensorrt_plan import (
     vision_shapes,
 )
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME, ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
 from groundserve.profiles import Precision
 from groundserve.tensorrt_library import TensorRTTarget
 from groundserve.tensors import torch_dtype
@@ -32,7 +33,7 @@ class PlanBuilder:
     """Opened checkpoint."""
     directory: Path
     """Engine directory to write to."""
-    model: ModelSpec
+    model: VideoITGSpec
     """Dimensions of the checkpoint."""
     target: TensorRTTarget
     """Library and architectures."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from groundserve._version import __version__
-from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families import get_frames_family
+from groundserve.families.base import FramesFamily
 from groundserve.profiles import PROFILES, Device, Precision, Profile
 
 MANIFEST_NAME = "manifest.json"
@@ -31,31 +33,13 @@ _HASH_CHUNK_BYTES = 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """What serving must know of the model; read from the checkpoint's own config."""
-
-    image_size: int
-    """Side in pixels of the square frames the vision tower takes."""
-    side: int
-    """Patches along one side of such a frame."""
-    vision_hidden_size: int
-    """D_v, width of the pooled features."""
-    vision_token_num: int
-    """Budget of visual tokens, which fixes the grid for a given T."""
-    max_tokens: int | None
-    """Visual and text tokens together; None where the checkpoint's config sets no limit."""
-    pad_token_id: int
-    """Text positions with this id are dropped before embedding."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Contents of `manifest.json`."""
 
     format_version: int
     """Version of this layout."""
     family: str
-    """Model family, "videoitg"."""
+    """Name of the model family."""
     groundserve_version: str
     """Version that built the directory; only the same version loads it."""
     profile: str
@@ -64,8 +48,8 @@ class Manifest:
     """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines."""
-    model: ModelSpec
-    """Dimensions and limits of the model."""
+    model: Any
+    """Dimensions and limits of the model: the family's `spec_type`."""
     checkpoint: dict[str, Any]
     """Name, SHA-256 and note of the checkpoint; where the vision weights came from."""
     source_config: dict[str, Any]
@@ -148,8 +132,9 @@ class Manifest:
             )
         # Before `cls(**raw)`: a key too many or too few becomes an error that names it.
         _require_keys(cls, raw)
-        _require_keys(ModelSpec, raw["model"])
-        manifest = cls(**{**raw, "model": ModelSpec(**raw["model"])})
+        spec_type = _find_family(raw["family"]).spec_type
+        _require_keys(spec_type, raw["model"])
+        manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
         if manifest.groundserve_version != __version__:
             raise EngineMismatchError(
                 f"the engine directory was built by groundserve {manifest.groundserve_version}, "
@@ -208,6 +193,11 @@ class Manifest:
         """The implementations that the profile names."""
         return PROFILES[self.profile]
 
+    @property
+    def seam(self) -> FramesFamily[Any, Any]:
+        """The family itself, which knows what to make of `model`."""
+        return get_frames_family(self.family)
+
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hex, read in pieces."""
@@ -229,7 +219,14 @@ def _files(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _require_keys(kind: type[Manifest] | type[ModelSpec], raw: object) -> None:
+def _find_family(name: object) -> FramesFamily[Any, Any]:
+    try:
+        return get_frames_family(name if isinstance(name, str) else repr(name))
+    except UnsupportedError as error:
+        raise EngineMismatchError(f"{MANIFEST_NAME}: {error}") from error
+
+
+def _require_keys(kind: type[Any], raw: object) -> None:
     names = {field.name for field in fields(kind)}
     found = set(raw) if isinstance(raw, dict) else set()
     # Strictly: a key that is not known may change what the engines mean.

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.videoitg.grid import pooling_weights
-from groundserve.families.videoitg.plan import FramePlan
-from groundserve.manifest import CHUNK_FRAMES, ModelSpec
+from groundserve.families.base import VideoPlan
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import OpenVideo, Segments
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
@@ -42,7 +41,7 @@ NUM_SERVED_ENCODES = 2
 DecodeFunction = Callable[[Segments], DecodedFrames]
 
 
-def decoded_pixels(plan: FramePlan) -> int:
+def decoded_pixels(plan: VideoPlan) -> int:
     """Return the pixels that a decoder makes of a plan, before resizing, chunk by chunk.
 
     Each chunk decodes what its frames need from the key frame before them, so a group of pictures
@@ -87,7 +86,7 @@ class ChunkRunner:
     turn: Turn | None = None
     """What the video needs to have a chunk decoded; nothing where None."""
 
-    def run(self, video: OpenVideo, plan: FramePlan, model: ModelSpec) -> EncodedVideo:
+    def run(self, video: OpenVideo, plan: VideoPlan) -> EncodedVideo:
         """Decode and encode the frames of a plan.
 
         After an error nothing new begins; what runs is waited for, and its result dropped.
@@ -95,7 +94,6 @@ class ChunkRunner:
         Args:
             video: Held open by a worker until this returns.
             plan: Of this video.
-            model: Of the engine that encodes.
 
         Raises:
             InvalidRequestError: A frame does not decode.
@@ -103,8 +101,7 @@ class ChunkRunner:
             RequestCancelledError: Nobody waits for the answer any more.
             UnavailableError: A worker process died.
         """
-        pooling = pooling_weights(plan.grid, side=model.side)
-        shape = (len(plan.frame_indices), plan.grid**2, model.vision_hidden_size)
+        (pooling,) = plan.inputs.values()
         features: Array | None = None
         decoders: dict[str, None] = {}
         start = 0
@@ -116,7 +113,8 @@ class ChunkRunner:
                 end = start + len(encoded)
                 decoders[decoder] = None
                 with self.watch.measure("encode"):
-                    features = empty(shape, like=encoded) if features is None else features
+                    if features is None:
+                        features = empty((len(plan.units), *encoded.shape[1:]), like=encoded)
                     # Copied on: parts in a list and one concatenation would hold all features
                     # twice.
                     features[start:end] = encoded  # type: ignore[assignment]  # of one home

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.base import VideoPlan
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
@@ -121,7 +121,7 @@ class FeatureExtractor:
                     encoded = cached.load(plan)
                     if encoded is None:
                         is_hit = False
-                        encoded = runner.run(video, plan, self.manifest.model)
+                        encoded = runner.run(video, plan)
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,
@@ -140,14 +140,14 @@ class FeatureExtractor:
 
     def _plan(
         self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
-    ) -> FramePlan:
-        plan = FramePlan.make(index, options, self.manifest.model, self.limits)
+    ) -> VideoPlan:
+        plan = self.manifest.seam.plan(index, options, self.manifest.model, self.limits)
         if questions is not None:
             questions.check_fit(plan.num_visual_tokens)
         return plan
 
     @contextmanager
-    def _admitted(self, runner: ChunkRunner, plan: FramePlan) -> Iterator[ChunkRunner]:
+    def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[ChunkRunner]:
         """Hold what the plan may hold of the server, and give the runner that keeps to it."""
         if self.share is None:
             yield runner
@@ -166,14 +166,14 @@ class FeatureExtractor:
             yield video
 
     def _stage_info(
-        self, plan: FramePlan, decoders: list[str], *, is_hit: bool, watch: Stopwatch
+        self, plan: VideoPlan, decoders: list[str], *, is_hit: bool, watch: Stopwatch
     ) -> dict[str, Any]:
         return {
             "num_source_frames": plan.index.num_source_frames,
             "fps": plan.index.average_fps,
             "duration_seconds": plan.index.duration_seconds,
             "num_frames": plan.num_frames,
-            "grid": plan.grid,
+            **plan.facts,
             "engine": self.manifest.identity,
             "decoders": decoders,
             "cache_hit": is_hit,

@@ -19,7 +19,7 @@ from benchmarks.gpu.models import (
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from groundserve.manifest import ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder
@@ -80,7 +80,7 @@ def _score_digits(
     encoder: TorchEncoder,
     grounder: TorchGrounder,
     requests: list[tuple[NDArray[np.uint8], list[NDArray[np.int64]]]],
-    model: ModelSpec,
+    model: VideoITGSpec,
 ) -> list[tuple[Array, NDArray[np.float32]]]:
     """Return for each video its features and float32 (Q, T), logits."""
     scored = []

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import RepositoryLayout, model_specs
-from groundserve.manifest import ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
 
-REFERENCE_MODEL = ModelSpec(
+REFERENCE_MODEL = VideoITGSpec(
     image_size=384,
     side=27,
     vision_hidden_size=1152,

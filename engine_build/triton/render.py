@@ -13,13 +13,14 @@ from engine_build.triton.specs import (
     model_specs,
 )
 from groundserve.errors import InvalidRequestError
-from groundserve.manifest import VISION_PLAN_NAME, ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.manifest import VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
 
-def render_repository(layout: RepositoryLayout, model: ModelSpec, out_dir: Path) -> None:
+def render_repository(layout: RepositoryLayout, model: VideoITGSpec, out_dir: Path) -> None:
     """Write `<model>/config.pbtxt` and `<model>/1/` for every model of an engine directory.
 
     Where Triton's TensorRT backend runs the vision encoder, it gets the plan as a hard link to the

@@ -22,8 +22,9 @@ from typing import Literal
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.grid import grid_side
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
-from groundserve.manifest import CHUNK_FRAMES, ModelSpec
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from groundserve.profiles import Device, Precision, Profile, ProfileName, get_profile
 
@@ -224,7 +225,7 @@ _STREAM = TensorSpec("STREAM", "STRING", (1,))  # JSON: what is in the segments
 _DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
 
 
-def model_specs(layout: RepositoryLayout, model: ModelSpec) -> list[TritonModelSpec]:
+def model_specs(layout: RepositoryLayout, model: VideoITGSpec) -> list[TritonModelSpec]:
     """Return the models of an engine directory."""
     features = _features(layout, model)
     admission = _admission()
@@ -242,7 +243,7 @@ def model_specs(layout: RepositoryLayout, model: ModelSpec) -> list[TritonModelS
     ]
 
 
-def _features(layout: RepositoryLayout, model: ModelSpec) -> TensorSpec:
+def _features(layout: RepositoryLayout, model: VideoITGSpec) -> TensorSpec:
     dims = (-1, -1, model.vision_hidden_size)  # (T, g*g, D_v)
     return TensorSpec("FEATURES", layout.features_type, dims)
 
@@ -296,7 +297,7 @@ def _video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMod
     )
 
 
-def _video_decode(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec:
+def _video_decode(layout: RepositoryLayout, model: VideoITGSpec) -> TritonModelSpec:
     size = model.image_size
     parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
     return TritonModelSpec(
@@ -319,7 +320,7 @@ def _video_decode(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec
     )
 
 
-def _vision_encoder(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSpec:
+def _vision_encoder(layout: RepositoryLayout, model: VideoITGSpec) -> TritonModelSpec:
     size = model.image_size
     features_dims = (-1, model.vision_hidden_size)
     return TritonModelSpec(
@@ -343,7 +344,7 @@ def _vision_encoder(layout: RepositoryLayout, model: ModelSpec) -> TritonModelSp
     )
 
 
-def _encoder_warmup(model: ModelSpec) -> WarmupSpec:
+def _encoder_warmup(model: VideoITGSpec) -> WarmupSpec:
     """A full chunk of a video with the default number of frames: g = 5 with the released model."""
     num_frames = ScoreOptions().most_frames(
         vision_token_num=model.vision_token_num, limits=Limits()

@@ -1,1 +1,84 @@
-"""The model families: what differs between one and the next."""
+"""The model families: what differs between one and the next lies in a folder here.
+
+A family's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from groundserve.checkpoint_place import find_checkpoint
+from groundserve.errors import UnsupportedError
+from groundserve.families.base import Family, FamilyCheckpoint, FramesFamily
+
+_MODULES = {
+    "videoitg": "groundserve.families.videoitg",
+}
+"""Name -> module with the family as `FAMILY`. Of several that recognise a checkpoint, the first."""
+
+
+def family_names() -> tuple[str, ...]:
+    """Return the names of all families."""
+    return tuple(_MODULES)
+
+
+def get_family(name: str) -> Family[Any, Any]:
+    """Return the family of that name.
+
+    Raises:
+        UnsupportedError: There is no such family.
+    """
+    if name not in _MODULES:
+        raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
+    family: Family[Any, Any] = import_module(_MODULES[name]).FAMILY
+    return family
+
+
+def get_frames_family(name: str) -> FramesFamily[Any, Any]:
+    """Return the family of that name, of head "frames".
+
+    Raises:
+        UnsupportedError: There is no such family, or it answers in text.
+    """
+    family = get_family(name)
+    if family.head != "frames":
+        raise UnsupportedError(f"the family {name} answers in text, which is not served yet")
+    frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
+    return frames_family
+
+
+def open_checkpoint(
+    place: str | Path, *, vision_tower: str | Path | None = None
+) -> tuple[FramesFamily[Any, Any], FamilyCheckpoint]:
+    """Open a checkpoint of any family that can be served; imports PyTorch.
+
+    Args:
+        place: Directory in the layout of the family's reference, or a hub id.
+        vision_tower: Directory or hub id of the vision tower, where not found beside it.
+
+    Raises:
+        InvalidRequestError: No such directory, or files are missing or unreadable.
+        UnsupportedError: No family computes this model.
+        MissingExtraError: PyTorch or transformers is not installed.
+    """
+    family = get_frames_family(_recognise(place))
+    return family, family.open_checkpoint(place, vision_tower=vision_tower)
+
+
+def _recognise(place: str | Path) -> str:
+    """Name the family of a checkpoint; the first where none recognises it, and says what is odd."""
+    first = next(iter(_MODULES))
+    directory = find_checkpoint(place)
+    if directory is None:  # on the hub
+        return first
+    try:
+        raw_config = json.loads((directory / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):  # which the family itself has words for
+        return first
+    for name in _MODULES if isinstance(raw_config, dict) else ():
+        if get_family(name).head == "frames" and get_frames_family(name).recognises(raw_config):
+            return name
+    return first

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
-from groundserve.manifest import CHUNK_FRAMES, ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.profiles import Device, Precision
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class _Request:
 
     @classmethod
     def noise(
-        cls, model: ModelSpec, opened: Checkpoint, num_frames: int, text_lengths: Sequence[int]
+        cls, model: VideoITGSpec, opened: Checkpoint, num_frames: int, text_lengths: Sequence[int]
     ) -> _Request:
         random = np.random.default_rng(_SEED)
         shape = (num_frames, model.image_size, model.image_size, 3)
@@ -258,7 +259,7 @@ class _Expected:
     """(questions, T)."""
 
 
-def _optimum(model: ModelSpec, opened: Checkpoint) -> _Request:
+def _optimum(model: VideoITGSpec, opened: Checkpoint) -> _Request:
     """Return the request of the token count that TensorRT-LLM's engines are built for."""
     from engine_build.trtllm.limits import opt_num_tokens
 

@@ -34,8 +34,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
-from groundserve.manifest import ModelSpec
 from groundserve.serving.repository import feature_bytes, num_instances
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DeviceMemory:
 
 
 def device_memory(
-    configs: dict[str, ModelConfig], model: ModelSpec, limits: Limits
+    configs: dict[str, ModelConfig], model: VideoITGSpec, limits: Limits
 ) -> DeviceMemory:
     """Add up what a repository takes of the GPU that its encoder and grounder run on.
 
@@ -105,7 +105,7 @@ def device_memory(
     )
 
 
-def memory_pools(configs: dict[str, ModelConfig], model: ModelSpec) -> MemoryPools:
+def memory_pools(configs: dict[str, ModelConfig], model: VideoITGSpec) -> MemoryPools:
     """Return the sizes for a repository whose encoder and grounder run on the GPU.
 
     Args:

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
-from groundserve.manifest import CHUNK_FRAMES, ModelSpec
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.serving.repository import feature_bytes, num_instances
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.stubs import Stub
@@ -83,7 +84,7 @@ class RegionSizes:
 
 
 def region_sizes(
-    configs: Mapping[str, ModelConfig], model: ModelSpec, limits: Limits
+    configs: Mapping[str, ModelConfig], model: VideoITGSpec, limits: Limits
 ) -> RegionSizes:
     """Return the sizes for a repository.
 
@@ -150,7 +151,7 @@ def _tensor_names(config: ModelConfig) -> set[str]:
     return {tensor.name for tensor in [*config.input, *config.output]}
 
 
-def _tensor_bytes(config: ModelConfig, model: ModelSpec, limits: Limits) -> int:
+def _tensor_bytes(config: ModelConfig, model: VideoITGSpec, limits: Limits) -> int:
     from python_backend.chunks import NUM_SERVED_ENCODES
 
     chunk = CHUNK_FRAMES * model.image_size**2 * 3

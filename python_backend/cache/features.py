@@ -10,7 +10,7 @@ import numpy as np
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.base import VideoPlan
 from groundserve.media import VideoIndex
 from python_backend.arrays import to_host
 from python_backend.cache.config import CacheConfig
@@ -54,14 +54,14 @@ class VideoCache:
     def save_index(self, index: VideoIndex) -> None:
         """Keep what probing told."""
 
-    def load(self, plan: FramePlan) -> EncodedVideo | None:
+    def load(self, plan: VideoPlan) -> EncodedVideo | None:
         """Return the features of a plan, in host memory, None where they are not known."""
         return None
 
-    def save(self, plan: FramePlan, encoded: EncodedVideo) -> None:
+    def save(self, plan: VideoPlan, encoded: EncodedVideo) -> None:
         """Keep the features of a plan."""
 
-    def locked(self, plan: FramePlan, deadline: Deadline) -> AbstractContextManager[None]:
+    def locked(self, plan: VideoPlan, deadline: Deadline) -> AbstractContextManager[None]:
         """Be the only one, of all that share the cache, who computes these features.
 
         Raises:
@@ -97,7 +97,7 @@ class _StoredVideo(VideoCache):
             fields = {name: value for name, value in known if name not in arrays}
             self._store.write(self._keys.index(), Entry(fields=fields, arrays=arrays))
 
-    def load(self, plan: FramePlan) -> EncodedVideo | None:
+    def load(self, plan: VideoPlan) -> EncodedVideo | None:
         with self._watch.measure("cache"):
             entry = self._store.read(self._keys.features(plan))
         if entry is None:
@@ -107,7 +107,7 @@ class _StoredVideo(VideoCache):
             features=entry.arrays["features"], decoders=list(entry.fields["decoders"])
         )
 
-    def save(self, plan: FramePlan, encoded: EncodedVideo) -> None:
+    def save(self, plan: VideoPlan, encoded: EncodedVideo) -> None:
         self._meter.add("cache_misses")
         with self._watch.measure("cache"):
             entry = Entry(
@@ -117,7 +117,7 @@ class _StoredVideo(VideoCache):
             self._store.write(self._keys.features(plan), entry)
 
     @contextmanager
-    def locked(self, plan: FramePlan, deadline: Deadline) -> Iterator[None]:
+    def locked(self, plan: VideoPlan, deadline: Deadline) -> Iterator[None]:
         # Waiting for the lock is booked as "wait", the work under it is not.
         with ExitStack() as stack:
             with self._watch.measure("wait"):

@@ -11,7 +11,7 @@ from typing import Any
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.base import VideoPlan
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 
@@ -31,7 +31,7 @@ class CacheKeys:
         """Return the key of the video's index, 64 hex digits."""
         return _hash("index", self.identity, decoder_versions(), asdict(self.limits))
 
-    def features(self, plan: FramePlan) -> str:
+    def features(self, plan: VideoPlan) -> str:
         """Return the key of the features of these frames at this grid, 64 hex digits."""
         return _hash(
             "features",
@@ -40,8 +40,11 @@ class CacheKeys:
             self._decode_stage(),
             # Not the whole engine's: another grounder leaves features as they are.
             self.manifest.encoder_identity,
-            self.manifest.model.image_size,
-            plan.grid,
+            self.manifest.family,
+            [asdict(stream) for stream in self.manifest.seam.streams(self.manifest.model)],
+            # Small arrays, each number of them exact as text.
+            {name: array.tolist() for name, array in plan.inputs.items()},
+            plan.units.tolist(),
             # The frames themselves and not the options: whatever rule picks the same frames shares
             # the entry.
             plan.frame_indices.tolist(),

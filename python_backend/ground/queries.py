@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.families.base import ModelSpec
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.limits import Limits
-from groundserve.manifest import ModelSpec
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder
 

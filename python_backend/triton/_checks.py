@@ -8,43 +8,30 @@ Shape letters: T frames, P tokens a frame, Q questions, n segments, m targets of
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
-from groundserve.manifest import CHUNK_FRAMES, ModelSpec
+from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import StreamInfo
 from python_backend.triton._tensors import Tensors, require
 
 
-def check_features(tensors: Tensors, *, model: ModelSpec, limits: Limits) -> None:
-    """Check FEATURES (T, P, D_v): P is a square grid, T * P within the checkpoint's budget.
+def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> None:
+    """Check FEATURES (T, P, D).
 
     Args:
         tensors: A request's.
-        model: Dimensions and budget of the checkpoint.
+        manifest: Of the engine that scores them.
         limits: Ceiling on T.
 
     Raises:
         InvalidRequestError: They break a rule.
     """
     require(tensors, "FEATURES")
-    num_frames, num_tokens, _ = tensors["FEATURES"].shape
-    _check_range("T of FEATURES (T, g*g, D_v)", num_frames, limits.max_num_frames)
-    # Exact, where a float's root of a large number may round up to a grid that is none.
-    grid = math.isqrt(num_tokens)
-    if not 1 <= grid <= model.side or grid**2 != num_tokens:
-        raise InvalidRequestError(
-            f"FEATURES (T, g*g, D_v) must have g from 1 to {model.side}, got {num_tokens} tokens "
-            "a frame"
-        )
-    if num_frames * num_tokens > model.vision_token_num:
-        raise InvalidRequestError(
-            f"FEATURES must have at most {model.vision_token_num} visual tokens, "
-            f"got {num_frames} x {num_tokens}"
-        )
+    shape = tensors["FEATURES"].shape
+    _check_range("T of FEATURES (T, g*g, D_v)", shape[0], limits.max_num_frames)
+    manifest.seam.check_features(shape, manifest.model)
 
 
 def check_selection(tensors: Tensors, *, limits: Limits) -> None:

@@ -27,13 +27,12 @@ class TritonPythonModel:
         """Open the profile's grounder and the checkpoint's tokenizer."""
         context = ModelContext.load(args)
         self._limits = Limits.from_environment()
-        self._model = context.engine.manifest.model
-        self._engine_id = context.engine.manifest.engine_id
+        self._manifest = context.engine.manifest
         self._tokenizer = context.engine.open_tokenizer()
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
         # On a CPU the first pass takes no longer than the next: see `warm_up`.
         if context.engine.manifest.device == "cuda":
-            warm_up_grounder(self._grounder, self._model)
+            warm_up_grounder(self._grounder, self._manifest.model)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
         start_heartbeat()
 
@@ -51,15 +50,15 @@ class TritonPythonModel:
     def _ground(self, tensors: Tensors, deadline: Deadline) -> Answer:
         info = StageInfo.read(tensors, "STAGE_INFO", deadline)
         info.deadline.check()
-        check_features(tensors, model=self._model, limits=self._limits)
-        info.check_engine(self._engine_id)
+        check_features(tensors, manifest=self._manifest, limits=self._limits)
+        info.check_engine(self._manifest.engine_id)
         features = tensors["FEATURES"]
         watch = Stopwatch()
         with watch.measure("ground"):
             questions = Questions.parse(
                 read_queries(tensors, self._limits),
                 tokenizer=self._tokenizer,
-                model=self._model,
+                model=self._manifest.model,
                 limits=self._limits,
             )
             frame_logits = ground_questions(

@@ -10,7 +10,8 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.cli.main import main
-from groundserve.manifest import FORMAT_VERSION, Manifest, ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.serving.events import logger as events
 
 # What loads a model, builds an engine, decodes a video or connects to a server.
@@ -221,7 +222,7 @@ def manifest() -> Manifest:
         profile="torch",
         device="cpu",
         precision="fp32",
-        model=ModelSpec(
+        model=VideoITGSpec(
             image_size=28,
             side=2,
             vision_hidden_size=8,

@@ -23,8 +23,9 @@ from groundserve.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.manifest import ModelSpec, file_sha256
+from groundserve.manifest import file_sha256
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."
@@ -174,9 +175,9 @@ class Checkpoint:
             raise UnsupportedError("the tokenizer has neither a padding nor an end token")
         return tokenizer.backend_tokenizer, int(pad_token_id)
 
-    def model_spec(self, *, pad_token_id: int) -> ModelSpec:
+    def model_spec(self, *, pad_token_id: int) -> VideoITGSpec:
         """Return what serving must know."""
-        return ModelSpec(
+        return VideoITGSpec(
             image_size=self.vision_config.image_size,
             side=self.vision_config.side,
             vision_hidden_size=self.config.mm_hidden_size,
@@ -184,6 +185,26 @@ class Checkpoint:
             max_tokens=self.config.tokenizer_model_max_length,
             pad_token_id=pad_token_id,
         )
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """See `groundserve.families.base.FamilyCheckpoint`."""
+        folders = {"checkpoint": self.directory}
+        return folders | ({"vision_tower": self.tower_directory} if self.tower_directory else {})
+
+    def vision_flop(self) -> float:
+        """Return the arithmetic of the vision stage for one frame; a multiply-add is 2."""
+        num_layers = self.vision_config.num_layers_used(self.config.mm_vision_select_layer)
+        return self.vision_config.frame_flop(num_layers)
+
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers."""
+        return self.config.decoder_flop(num_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return self.config.vocab_size
 
     def describe(self) -> dict[str, Any]:
         """Return name, note and hashes for a manifest; reads every file once."""

@@ -5,6 +5,8 @@ Shape letters: T frames, P = g*g tokens a frame, D_v vision width, L text tokens
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,16 @@ class GroundingModel(nn.Module):
         )
         self.decoder = Qwen2Model(_qwen2_config(config))
         self.head = nn.Linear(width, 1)
+
+    @property
+    def config(self) -> Qwen2Config:
+        """Of the decoder, from which its layers read their attention."""
+        return self.decoder.config
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention."""
+        return cast(nn.ModuleList, self.decoder.layers)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
         """Score the frames of one video for one question.

@@ -45,6 +45,15 @@ class VisionEncoder(nn.Module):
         self.embeddings = SiglipVisionEmbeddings(trunk)
         self.encoder = SiglipEncoder(trunk)
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention."""
+        return cast(nn.ModuleList, self.encoder.layers)
+
+    def prepare_export(self) -> None:
+        """Embed patches as exported graphs do; a convolution in float32 is tf32 on a GPU."""
+        self.patches_as_matmul = True
+
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
 

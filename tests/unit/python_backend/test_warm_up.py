@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from groundserve.manifest import ModelSpec
+from groundserve.families.videoitg.spec import VideoITGSpec
 from python_backend.warm_up import warm_up_encoder, warm_up_grounder
 
-RELEASED = ModelSpec(
+RELEASED = VideoITGSpec(
     image_size=384,
     side=27,
     vision_hidden_size=1152,
@@ -44,5 +44,5 @@ def test_encoder_sees_a_full_chunk_of_the_default_video():
 )
 def test_grounder_sees_the_default_video_and_a_usual_question(changes, expected):
     stage = Recorder()
-    warm_up_grounder(stage, ModelSpec(**{**vars(RELEASED), **changes}))
+    warm_up_grounder(stage, VideoITGSpec(**{**vars(RELEASED), **changes}))
     assert stage.shapes == expected

@@ -7,8 +7,8 @@ import pytest
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import RepositoryLayout, model_specs
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import GIB, MIB, Limits
-from groundserve.manifest import ModelSpec
 from groundserve.serving.device_memory import (
     DeviceMemory,
     MemoryPools,
@@ -20,7 +20,7 @@ from groundserve.serving.repository import read_configs
 
 @pytest.fixture
 def configs_of(tmp_path):
-    def configs(layout: RepositoryLayout, model: ModelSpec = REFERENCE_MODEL):
+    def configs(layout: RepositoryLayout, model: VideoITGSpec = REFERENCE_MODEL):
         for spec in model_specs(layout, model):
             write_model(spec, tmp_path)
         return read_configs(tmp_path)
@@ -30,7 +30,7 @@ def configs_of(tmp_path):
 
 @pytest.fixture
 def pools_of(configs_of):
-    def pools(layout: RepositoryLayout, model: ModelSpec = REFERENCE_MODEL) -> MemoryPools:
+    def pools(layout: RepositoryLayout, model: VideoITGSpec = REFERENCE_MODEL) -> MemoryPools:
         return memory_pools(configs_of(layout, model), model)
 
     return pools

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from groundserve.errors import UnavailableError
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
-from groundserve.manifest import ModelSpec
 from groundserve.serving import shared_memory as module
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.stubs import Stub
 
 REPOSITORIES = Path(__file__).parents[3] / "triton_models"
-MODEL = ModelSpec(
+MODEL = VideoITGSpec(
     image_size=384,
     side=27,
     vision_hidden_size=1024,

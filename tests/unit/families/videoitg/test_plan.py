@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.videoitg.plan import plan_video
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
@@ -39,22 +39,22 @@ def index(seconds: int) -> VideoIndex:
     ],
 )
 def test_the_default_number_of_frames_is_what_fits(model, limits, seconds, num_frames, num_sampled):
-    plan = FramePlan.make(index(seconds), ScoreOptions(), model, limits)
+    plan = plan_video(index(seconds), ScoreOptions(), model, limits)
     assert plan.num_frames == num_frames
     assert len(plan.frame_indices) == num_sampled
     assert plan.num_visual_tokens <= model.vision_token_num
 
 
 def test_the_default_samples_what_the_same_number_asked_for_does():
-    default = FramePlan.make(index(2700), ScoreOptions(), DIGITS, Limits())
-    asked_for = FramePlan.make(index(2700), ScoreOptions(num_frames=432), DIGITS, Limits())
+    default = plan_video(index(2700), ScoreOptions(), DIGITS, Limits())
+    asked_for = plan_video(index(2700), ScoreOptions(num_frames=432), DIGITS, Limits())
     np.testing.assert_array_equal(default.frame_indices, asked_for.frame_indices)
-    assert default.grid == asked_for.grid == 1
+    assert default.facts["grid"] == asked_for.facts["grid"] == 1
 
 
 def test_a_number_that_does_not_fit_is_refused_by_its_name_and_bound():
     with pytest.raises(InvalidRequestError) as error:
-        FramePlan.make(index(450), ScoreOptions(num_frames=512), DIGITS, Limits())
+        plan_video(index(450), ScoreOptions(num_frames=512), DIGITS, Limits())
     assert str(error.value) == (
         "num_frames must be at most 432, this checkpoint's budget of visual tokens, for a video "
         "that gives 450 frames; got 512. Without num_frames, as many are taken as fit"
@@ -62,5 +62,5 @@ def test_a_number_that_does_not_fit_is_refused_by_its_name_and_bound():
 
 
 def test_a_number_past_the_budget_is_kept_where_the_video_gives_fewer_frames():
-    plan = FramePlan.make(index(400), ScoreOptions(num_frames=512), DIGITS, Limits())
+    plan = plan_video(index(400), ScoreOptions(num_frames=512), DIGITS, Limits())
     assert len(plan.frame_indices) == 400

@@ -9,9 +9,11 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
-from groundserve.families.videoitg.plan import FramePlan
+from groundserve.families.base import VideoPlan
+from groundserve.families.videoitg.grid import pooling_weights
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
-from groundserve.manifest import FORMAT_VERSION, Manifest, ModelSpec
+from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import VideoIndex
 from python_backend.cache import CacheKeys, keys
 
@@ -31,7 +33,7 @@ MANIFEST = Manifest(
     profile="cpu",
     device="cpu",
     precision="fp32",
-    model=ModelSpec(
+    model=VideoITGSpec(
         image_size=112,
         side=8,
         vision_hidden_size=4,
@@ -47,13 +49,14 @@ MANIFEST = Manifest(
 KEYS = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
 
 
-def plan(*frame_indices: int, grid: int = 2) -> FramePlan:
-    return FramePlan(
+def plan(*frame_indices: int, grid: int = 2) -> VideoPlan:
+    return VideoPlan(
         num_frames=512,
         index=INDEX,
         frame_indices=np.array(frame_indices),
-        shift_seconds=0.0,
-        grid=grid,
+        units=np.arange(len(frame_indices))[:, np.newaxis],
+        num_visual_tokens=len(frame_indices) * grid**2,
+        inputs={"POOL": pooling_weights(grid, side=8)},
     )
 
 

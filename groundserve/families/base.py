@@ -1,0 +1,274 @@
+"""The seam between a model family and everything else; numpy alone is needed.
+
+Shape letters: T frames as sampled, n frames decoded, each once, U units, F frames of a unit,
+P tokens of a unit, D width of the features.
+
+A *unit* is what the vision stage encodes at a time and the cache keeps: a frame, or a segment of
+several. One request goes index -> `plan` -> decode each frame once, resized as each of the
+`streams` says -> encode -> FEATURES (U, P, D) -> the family's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.limits import Limits
+from groundserve.media.index import VideoIndex
+from groundserve.media.resize import ResizeRule
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from torch import nn
+
+Head = Literal["frames", "text"]
+"""What a family answers: one logit a frame, or text."""
+
+DEFAULT_LIMITS = Limits()
+"""Ceilings where a caller names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStream:
+    """One input of the vision stage: frames of each unit, in one size.
+
+    The array is uint8 (U, S, S, 3) where a unit has one frame of it, else (U, F, S, S, 3).
+    """
+
+    name: str
+    """Of the tensor, such as "PIXELS"."""
+    size: int | None
+    """S, side in pixels of the square frames; None: as decoded, resized in the encoder's graph."""
+    resize: ResizeRule = "square"
+    """How the media worker makes them so; of no meaning where `size` is None."""
+    frames: tuple[int, ...] = (0,)
+    """Which frames of a unit, as places in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanInput:
+    """One more input of the vision stage: float32, from the plan, the same for all units."""
+
+    name: str
+    """Of the tensor."""
+    dims: tuple[int, ...]
+    """Shape without the units; -1 varies between requests."""
+    max_dims: tuple[int, ...]
+    """The largest shape there is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoPlan:
+    """What of one video is decoded and encoded for one request."""
+
+    index: VideoIndex
+    """Of the whole video."""
+    num_frames: int
+    """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
+    frame_indices: NDArray[np.int64]
+    """int64 (T,), source ordinals as the family samples them: never falling, repeats kept."""
+    units: NDArray[np.int64]
+    """int64 (U, F), the frames of each unit as places in `decoded_indices`; rows never fall."""
+    num_visual_tokens: int
+    """Tokens that the decoder sees of the video."""
+    inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Of each `PlanInput` its array, by name."""
+    facts: Mapping[str, int] = field(default_factory=dict)
+    """What the family's INFO says beside what all say."""
+    shift_seconds: float = 0.0
+    """How far `seek: keyframe` moved a frame at most."""
+    model_seconds: NDArray[np.float64] | None = None
+    """float64 (T,), the times that the family tells its model, where they are not `pts_seconds`."""
+    time_range_seconds: tuple[float, float] | None = None
+    """What the times in an answer are fractions of, for a family that answers in text."""
+
+    @property
+    def decoded_indices(self) -> NDArray[np.int64]:
+        """int64 (n,), strictly increasing: each ordinal of `frame_indices` once."""
+        return np.unique(self.frame_indices)
+
+    @property
+    def pts_seconds(self) -> NDArray[np.float64]:
+        """float64 (T,), when each frame is shown."""
+        return self.index.pts_seconds[self.frame_indices]
+
+
+class ModelSpec(Protocol):
+    """What serving must know of one model: a frozen dataclass of JSON values, in the manifest."""
+
+    @property
+    def feature_width(self) -> int:
+        """D."""
+
+    @property
+    def max_visual_tokens(self) -> int:
+        """Most tokens of a video, U * P in FEATURES: what memory is set aside for."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Visual and text tokens together; None where the checkpoint sets no limit."""
+
+
+class QueryTokenizer(Protocol):
+    """From a question to the tokens after the visual ones."""
+
+    def text_ids(self, query: str) -> NDArray[np.int64]:
+        """Return int64 (L,).
+
+        Raises:
+            InvalidRequestError: The question holds what stands for a video.
+        """
+
+
+class FamilyCheckpoint(Protocol):
+    """An opened checkpoint; weights are read when a module is asked for."""
+
+    @property
+    def name(self) -> str:
+        """Directory name or hub id, as given."""
+
+    @property
+    def raw_config(self) -> dict[str, Any]:
+        """config.json as parsed."""
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Name in an engine directory -> what the profile `torch` has a copy of there.
+
+        `open_checkpoint` opens "checkpoint" again, with "vision_tower" where there is one.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, note and hashes for a manifest; reads every file once."""
+
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return the tokenizer with every special token registered, and its padding id."""
+
+    def model_spec(self, *, pad_token_id: int) -> Any:
+        """Return what serving must know, a `Family.spec_type`."""
+
+    def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
+        """Read the vision stage."""
+
+    def load_grounding(self, *, dtype: torch.dtype = ..., device: str = ...) -> GroundingModule:
+        """Read what stands behind FEATURES, for a family of head "frames"."""
+
+    def vision_flop(self) -> float:
+        """Return the arithmetic of the vision stage for one unit; a multiply-add is 2."""
+
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+
+
+if TYPE_CHECKING:
+
+    class VisionModule(nn.Module):
+        """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
+
+        Each plan input has the units in front, so that all inputs are batches of units.
+        """
+
+        config: Any
+        """Of transformers, from which `layers` read their attention."""
+
+        @property
+        def layers(self) -> nn.ModuleList:
+            """Those that hold attention."""
+
+        def prepare_export(self) -> None:
+            """Compute from here on what exported graphs compute, and a GPU does well."""
+
+    class GroundingModule(nn.Module):
+        """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
+
+        config: Any
+        """Of transformers, from which `layers` read their attention."""
+
+        @property
+        def layers(self) -> nn.ModuleList:
+            """Those that hold attention."""
+
+
+SpecT = TypeVar("SpecT", contravariant=True)
+OptionsT = TypeVar("OptionsT", contravariant=True)
+
+
+class Family(Protocol[SpecT, OptionsT]):
+    """What all families have: how they see a video."""
+
+    @property
+    def name(self) -> str:
+        """As in the manifest and of the public Triton model."""
+
+    @property
+    def head(self) -> Head:
+        """What it answers."""
+
+    def streams(self, spec: SpecT) -> tuple[FrameStream, ...]:
+        """Return the inputs of the vision stage that are frames."""
+
+    def plan(
+        self, index: VideoIndex, options: OptionsT, spec: SpecT, limits: Limits = DEFAULT_LIMITS
+    ) -> VideoPlan:
+        """Sample the frames.
+
+        Args:
+            index: Of the whole video.
+            options: `ScoreOptions` or `AnswerOptions`, by the head.
+            spec: Of the model.
+            limits: Ceilings on T.
+
+        Raises:
+            InvalidRequestError: The options do not go with this video or this model.
+        """
+
+
+class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+    """A family of head "frames"."""
+
+    @property
+    def spec_type(self) -> type[Any]:
+        """The frozen dataclass whose fields `manifest.model` has."""
+
+    def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
+        """Return the other inputs of the vision stage, which follow its streams."""
+
+    def check_features(self, shape: tuple[int, ...], spec: SpecT) -> None:
+        """Check the shape (T, P, D) of FEATURES, which a caller of an inner model may make up.
+
+        Raises:
+            InvalidRequestError: The vision stage never gives such.
+        """
+
+    def open_tokenizer(self, path: Path, spec: SpecT) -> QueryTokenizer:
+        """Open a `tokenizer.json` as `groundserve build` writes it.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
+        """
+
+    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
+        """Tell whether a config.json is of this family."""
+
+    def open_checkpoint(
+        self, path: str | Path, *, vision_tower: str | Path | None = None
+    ) -> FamilyCheckpoint:
+        """Open a local directory or a hub id; imports PyTorch.
+
+        Raises:
+            InvalidRequestError: No such directory, or files are missing or unreadable.
+            UnsupportedError: The model differs from what this code computes.
+        """
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""

@@ -1,0 +1,89 @@
+"""VideoITG as a family: one logit a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
+from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
+from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.limits import Limits
+from groundserve.media.index import VideoIndex
+from groundserve.options import ScoreOptions
+
+if TYPE_CHECKING:
+    from groundserve.families.videoitg.checkpoint import Checkpoint
+
+
+class VideoITG:
+    """See `groundserve.families.base.FramesFamily`."""
+
+    name = "videoitg"
+    head: Head = "frames"
+    spec_type = VideoITGSpec
+
+    def streams(self, spec: VideoITGSpec) -> tuple[FrameStream, ...]:
+        """Return PIXELS: every frame, resized to a square."""
+        return (FrameStream(name="PIXELS", size=spec.image_size),)
+
+    def plan_inputs(self, spec: VideoITGSpec) -> tuple[PlanInput, ...]:
+        """Return POOL (g, s): the weights that pool a frame's patches to the token grid."""
+        side = spec.side
+        return (PlanInput(name=POOLING_INPUT, dims=(-1, side), max_dims=(side, side)),)
+
+    def plan(
+        self,
+        index: VideoIndex,
+        options: ScoreOptions,
+        spec: VideoITGSpec,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> VideoPlan:
+        """See `plan_video`."""
+        return plan_video(index, options, spec, limits)
+
+    def check_features(self, shape: tuple[int, ...], spec: VideoITGSpec) -> None:
+        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget.
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        num_frames, num_tokens, _ = shape
+        # Exact, where a float's root of a large number may round up to a grid that is none.
+        grid = math.isqrt(num_tokens)
+        if not 1 <= grid <= spec.side or grid**2 != num_tokens:
+            raise InvalidRequestError(
+                f"FEATURES (T, g*g, D_v) must have g from 1 to {spec.side}, got {num_tokens} "
+                "tokens a frame"
+            )
+        if num_frames * num_tokens > spec.vision_token_num:
+            raise InvalidRequestError(
+                f"FEATURES must have at most {spec.vision_token_num} visual tokens, "
+                f"got {num_frames} x {num_tokens}"
+            )
+
+    def open_tokenizer(self, path: Path, spec: VideoITGSpec) -> QueryTokenizer:
+        """See `QueryTokenizer.from_file`."""
+        return QueryTokenizer.from_file(path, pad_token_id=spec.pad_token_id)
+
+    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
+        """Tell whether a config.json names the reference's class."""
+        return raw_config.get("model_type") == "eagle_QwenG"
+
+    def open_checkpoint(
+        self, path: str | Path, *, vision_tower: str | Path | None = None
+    ) -> Checkpoint:
+        """See `Checkpoint.open`."""
+        try:
+            from groundserve.families.videoitg.checkpoint import Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
+        return Checkpoint.open(path, vision_tower=vision_tower)
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say what each frame becomes."""
+        return f"{facts['grid']} x {facts['grid']} tokens each"
