@@ -69,7 +69,7 @@ def open_checkpoint(
 
 
 def _recognise(place: str | Path) -> str:
-    """Name the family of a checkpoint; the first where none recognises it, and says what is odd."""
+    """Name the family of a checkpoint; the first where its config.json cannot be read."""
     first = next(iter(_MODULES))
     directory = find_checkpoint(place)
     if directory is None:  # on the hub
@@ -78,7 +78,13 @@ def _recognise(place: str | Path) -> str:
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
     except (OSError, ValueError):  # which the family itself has words for
         return first
-    for name in _MODULES if isinstance(raw_config, dict) else ():
-        if get_family(name).head == "frames" and get_frames_family(name).recognises(raw_config):
+    if not isinstance(raw_config, dict):
+        return first
+    served = [name for name in _MODULES if get_family(name).head == "frames"]
+    for name in served:
+        if get_frames_family(name).recognises(raw_config):
             return name
-    return first
+    raise UnsupportedError(
+        f"checkpoint {place}: config.json with model_type {raw_config.get('model_type')!r} is of "
+        f"none of the families that are served ({', '.join(served)})"
+    )

@@ -145,7 +145,11 @@ class FamilyCheckpoint(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Return name, note and hashes for a manifest; reads every file once."""
+        """Return what a manifest says of it: "name", "note" (None where it has none), "sha256".
+
+        Also "vision_sha256", None where the vision stage's weights are among those hashed already.
+        Reads every file once.
+        """
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return the tokenizer with every special token registered, and its padding id."""

@@ -71,8 +71,10 @@ class VideoITG:
         return QueryTokenizer.from_file(path, pad_token_id=spec.pad_token_id)
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
-        """Tell whether a config.json names the reference's class."""
-        return raw_config.get("model_type") == "eagle_QwenG"
+        """Tell whether a config.json is of the reference, of whichever of its stages."""
+        return "mm_vision_tower" in raw_config or str(raw_config.get("model_type")).lower() == (
+            "eagle_qweng"
+        )
 
     def open_checkpoint(
         self, path: str | Path, *, vision_tower: str | Path | None = None
