@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+import av
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -100,11 +101,26 @@ class _ScaleFilter:
         self._made_for: tuple[int, int, str, int] | None = None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return uint8 (S, S, 3), RGB.
+
+        Raises:
+            MediaError: FFmpeg cannot, such as one pixel to thousands.
+        """
         look = (frame.width, frame.height, frame.format.name, quarter_turns(frame))
-        if self._graph is None or look != self._made_for:
-            self._graph, self._made_for = self._make_graph(frame), look
-        self._graph.vpush(frame)
-        return self._graph.vpull().to_ndarray().astype(np.uint8, copy=False)
+        try:
+            if self._graph is None or look != self._made_for:
+                self._graph, self._made_for = self._make_graph(frame), look
+            self._graph.vpush(frame)
+            scaled = self._graph.vpull()
+        # PyAV's MemoryError is an FFmpegError too: the worker words it.
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            raise MediaError(
+                f"FFmpeg cannot scale the video's frames of {frame.width} x {frame.height} pixels "
+                f"in {frame.format.name} to {self._image_size} x {self._image_size}"
+            ) from None
+        return scaled.to_ndarray().astype(np.uint8, copy=False)
 
     def _make_graph(self, frame: VideoFrame) -> Graph:
         graph = Graph()
