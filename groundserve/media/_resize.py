@@ -56,7 +56,8 @@ def quarter_turns(frame: VideoFrame) -> int:
 
 def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """Resize (H, W, 3) to (S, S, 3) with Pillow's bicubic filter; the aspect is not kept."""
-    return _resize_to(pixels, width=image_size, height=image_size)
+    size = (image_size, image_size)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def resize_short_side(
@@ -77,15 +78,10 @@ def resize_short_side(
             f"the shorter side they are {new_width} x {new_height}, and may have at most "
             f"{limits.max_frame_pixels} pixels (max_frame_pixels)"
         )
-    resized = _resize_to(pixels, width=new_width, height=new_height)
+    resized = Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling.BICUBIC)
     # torchvision rounds half to even, as Python does.
-    top, left = (round((side - image_size) / 2) for side in (new_height, new_width))
-    return resized[top : top + image_size, left : left + image_size]
-
-
-def _resize_to(pixels: NDArray[np.uint8], *, width: int, height: int) -> NDArray[np.uint8]:
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    left, top = (round((side - image_size) / 2) for side in resized.size)
+    return np.asarray(resized.crop((left, top, left + image_size, top + image_size)))
 
 
 class _ScaleFilter:
