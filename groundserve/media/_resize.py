@@ -42,7 +42,7 @@ def make_converter(
 
 
 def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Convert with FFmpeg's default scaler and apply the display rotation, like the reference."""
+    """Convert with FFmpeg's default scaler and apply the display rotation, as decord does."""
     pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns = quarter_turns(frame)
     return np.rot90(pixels, k=turns) if turns else pixels

@@ -1,4 +1,4 @@
-"""The pool of processes that read videos: every byte of a container or codec is parsed in there."""
+"""The processes that read videos: every byte of a container or codec is parsed in there."""
 
 from __future__ import annotations
 
