@@ -46,7 +46,7 @@ class FrameStream:
     size: int | None
     """S, side in pixels of the square frames; None: as decoded, resized in the encoder's graph."""
     resize: ResizeRule = "square"
-    """How the media worker makes them so; of no meaning where `size` is None."""
+    """How the media worker makes them so; "square", the default, where `size` is None."""
     frames: tuple[int, ...] = (0,)
     """Which frames of a unit, as places in it."""
 

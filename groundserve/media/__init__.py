@@ -12,9 +12,18 @@ The caller's process needs numpy only; PyAV and Pillow are imported by the worke
 """
 
 from groundserve.media.index import VideoIndex
+from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
 from groundserve.media.workers import MediaWorkers, OpenVideo
 
-__all__ = ["MediaWorkers", "OpenVideo", "Segments", "StreamInfo", "VideoIndex", "VideoSource"]
+__all__ = [
+    "MediaWorkers",
+    "OpenVideo",
+    "ResizeRule",
+    "Segments",
+    "StreamInfo",
+    "VideoIndex",
+    "VideoSource",
+]

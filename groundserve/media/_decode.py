@@ -11,7 +11,6 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from PIL import Image
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
@@ -23,6 +22,8 @@ from groundserve.media._container import (
     select_video_stream,
 )
 from groundserve.media._packets import is_hidden_packet
+from groundserve.media._resize import make_converter
+from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 
 _SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
@@ -30,14 +31,20 @@ _SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
 
 
 def decode_segments(
-    segments: Segments, *, image_size: int | None, num_threads: int, limits: Limits
+    segments: Segments,
+    *,
+    image_size: int | None,
+    resize: ResizeRule = "square",
+    num_threads: int,
+    limits: Limits,
 ) -> NDArray[np.uint8]:
-    """Decode, rotate as the file asks, and resize with Pillow's bicubic filter.
+    """Decode, rotate as the file asks, and resize.
 
     Args:
         segments: n files with m targets, all of one video.
         image_size: Side S to resize to; None leaves frames as they are, which must then have one
             size.
+        resize: How.
         num_threads: Threads of a decoder.
         limits: Ceilings on a frame's size.
 
@@ -50,10 +57,11 @@ def decode_segments(
             frame's pixels then. Damage that the codec conceals within a frame is not an error. Or
             a frame is past the limits, or frames differ in size and are not resized.
     """
+    to_pixels = make_converter(resize, image_size=image_size, limits=limits)
     frames: NDArray[np.uint8] | None = None
     missing = set(range(segments.num_frames))
     for target, frame in _decode_targets(segments, num_threads, limits):
-        pixels = to_rgb(frame) if image_size is None else resize(to_rgb(frame), image_size)
+        pixels = to_pixels(frame)
         # Only a decoded frame tells H and W for certain, rotation included.
         if frames is None:
             frames = np.empty((segments.num_frames, *pixels.shape), np.uint8)
@@ -67,25 +75,6 @@ def decode_segments(
             "the video is damaged there"
         )
     return frames
-
-
-def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Convert with FFmpeg's default scaler and apply the display rotation, like the reference."""
-    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = quarter_turns(frame)
-    return np.rot90(pixels, k=turns) if turns else pixels
-
-
-def quarter_turns(frame: VideoFrame) -> int:
-    """Return the counterclockwise turns by 90 degrees that show the frame upright, 0 to 3."""
-    # The file may ask for any angle; the nearest quarter turn is taken.
-    return round(frame.rotation / 90) % 4
-
-
-def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) to (S, S, 3) as the reference's image processor does; aspect is not kept."""
-    size = (image_size, image_size)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def decode_all(

@@ -9,8 +9,9 @@ from av.video.stream import VideoStream
 
 from groundserve.limits import Limits
 from groundserve.media._container import open_segment, select_video_stream
-from groundserve.media._decode import decode_all, quarter_turns
+from groundserve.media._decode import decode_all
 from groundserve.media._packets import read_packets
+from groundserve.media._resize import quarter_turns
 from groundserve.media.stream import StreamInfo
 
 

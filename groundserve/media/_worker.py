@@ -112,6 +112,7 @@ class Worker:
         frames = decode_segments(
             Segments(**job.arrays, stream=StreamInfo.from_fields(job.fields["stream"])),
             image_size=job.fields["image_size"],
+            resize=job.fields["resize"],
             num_threads=self._config.num_threads,
             limits=self._config.limits,
         )

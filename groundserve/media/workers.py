@@ -1,4 +1,4 @@
-"""The pool of processes that read videos: every byte of a container or codec is parsed in there."""
+"""The processes that read videos: every byte of a container or codec is parsed in there."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from groundserve.media._config import WorkerConfig
 from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
 from groundserve.media.index import VideoIndex, check_frame_indices
+from groundserve.media.resize import ResizeRule, check_resize_rule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
@@ -64,9 +65,13 @@ class OpenVideo:
         )
         return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 
-    def decode(self, segments: Segments, *, image_size: int | None = None) -> NDArray[np.uint8]:
+    def decode(
+        self, segments: Segments, *, image_size: int | None = None, resize: ResizeRule = "square"
+    ) -> NDArray[np.uint8]:
         """Do what `MediaWorkers.decode` does, in the worker that this video occupies already."""
-        return _decode(self._worker, segments, image_size, self._deadline)
+        return _decode(
+            self._worker, segments, image_size=image_size, resize=resize, deadline=self._deadline
+        )
 
 
 class MediaWorkers:
@@ -142,28 +147,37 @@ class MediaWorkers:
                 _let_go(worker)
 
     def decode(
-        self, segments: Segments, *, image_size: int | None = None, deadline: Deadline
+        self,
+        segments: Segments,
+        *,
+        image_size: int | None = None,
+        resize: ResizeRule = "square",
+        deadline: Deadline,
     ) -> NDArray[np.uint8]:
         """Decode the targets of segments in any free worker.
 
         Args:
             segments: From `OpenVideo.cut`, in this process or another.
-            image_size: Side S to resize to (Pillow bicubic, aspect not kept); None leaves frames as
-                they are, which must then have one size.
+            image_size: Side S to resize to; None leaves frames as they are, which must then have
+                one size.
+            resize: How they come to that side.
             deadline: When to give up.
 
         Returns:
             uint8 (m, S, S, 3) RGB in the order of the targets, or (m, H, W, 3) after rotation.
 
         Raises:
-            InvalidRequestError: `image_size` or the number of targets is out of range.
-            MediaError: A target does not decode.
+            InvalidRequestError: `image_size` or the number of targets is out of range, or `resize`
+                is no rule, or not one for an `image_size` of None.
+            MediaError: A target does not decode, or is past a limit.
             DeadlineExceededError: No worker became free, or it took too long.
             RequestCancelledError: Nobody waits for it any more.
             UnavailableError: The worker died.
         """
         with self._lease(deadline) as worker:
-            return _decode(worker, segments, image_size, deadline)
+            return _decode(
+                worker, segments, image_size=image_size, resize=resize, deadline=deadline
+            )
 
     @property
     def limits(self) -> Limits:
@@ -213,7 +227,12 @@ class MediaWorkers:
 
 
 def _decode(
-    worker: WorkerProcess, segments: Segments, image_size: int | None, deadline: Deadline
+    worker: WorkerProcess,
+    segments: Segments,
+    *,
+    image_size: int | None,
+    resize: ResizeRule,
+    deadline: Deadline,
 ) -> NDArray[np.uint8]:
     # Before anything is copied to the worker, who would refuse it too late.
     limits = worker.limits
@@ -226,12 +245,14 @@ def _decode(
         raise InvalidRequestError(
             f"image_size must be 1 to {limits.max_side_pixels}, got {image_size}"
         )
+    check_resize_rule(resize, image_size=image_size)
     answer = worker.call(
         "decode",
         deadline=deadline,
         arrays=segments.arrays,
         stream=asdict(segments.stream),
         image_size=image_size,
+        resize=resize,
     )
     frames: NDArray[np.uint8] = answer.arrays["frames"]
     return frames

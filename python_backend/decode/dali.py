@@ -22,6 +22,7 @@ from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.media import Segments
+from groundserve.media.resize import ResizeRule
 from python_backend.arrays import Array, concatenate
 from python_backend.decode.base import DecodedFrames, FrameDecoder
 from python_backend.decode.memory import MAX_BATCH_SEGMENTS, RESIZE_FRAMES, split, why_too_large
@@ -44,15 +45,18 @@ class DaliDecoder:
         self,
         *,
         image_size: int,
+        resize: ResizeRule = "square",
         device: Literal["cpu", "mixed"],
         num_threads: int,
         fallback: FrameDecoder,
         max_frame_pixels: int = Limits.max_frame_pixels,
     ) -> None:
-        """Build the pipeline.
+        """Build the pipeline, unless the rule is not DALI's.
 
         Args:
             image_size: Side S of the frames that come out.
+            resize: How they come to it. DALI has a filter near "square"; any other rule is left to
+                `fallback` with all videos, rather than answered with other pixels.
             device: "mixed" decodes with NVDEC and leaves frames on the GPU, as torch tensors; "cpu"
                 is for VP8, VP9 and Motion JPEG, and gives numpy.
             num_threads: Segments that are decoded side by side.
@@ -67,6 +71,7 @@ class DaliDecoder:
         if not importlib.util.find_spec("nvidia") or not importlib.util.find_spec("nvidia.dali"):
             raise MissingExtraError("dali", "nvidia.dali")
         self._image_size = image_size
+        self._resize = resize
         self._device = device
         self._num_threads = num_threads
         self._fallback = fallback
@@ -74,7 +79,7 @@ class DaliDecoder:
         self._gpu_arch = _require_gpu() if device == "mixed" else None
         # One pipeline, whose buffers hold one run's frames at a time.
         self._lock = threading.Lock()
-        self._pipeline = self._build()
+        self._pipeline: Any = self._build() if resize == "square" else None
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
         """See `FrameDecoder.decode`; one call runs at a time, others wait.
@@ -99,6 +104,8 @@ class DaliDecoder:
         return DecodedFrames(decoded.frames, f"{decoded.decoder} ({reason})")
 
     def _why_not(self, segments: Segments) -> str | None:
+        if self._pipeline is None:
+            return f"DALI does not resize by the rule {self._resize}"
         if segments.num_segments > MAX_BATCH_SEGMENTS:
             return f"{segments.num_segments} segments are more than {MAX_BATCH_SEGMENTS}"
         stream = segments.stream

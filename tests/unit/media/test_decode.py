@@ -15,8 +15,9 @@ from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
-from groundserve.media._decode import decode_segments, resize
+from groundserve.media._decode import decode_segments
 from groundserve.media._file import CountedFile
+from groundserve.media._resize import resize
 from tests.media_assets import (
     H264,
     MPEG4_AVI,

@@ -22,7 +22,8 @@ from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.media import Segments
-from groundserve.media._decode import decode_segments, resize
+from groundserve.media._decode import decode_segments
+from groundserve.media._resize import resize
 from python_backend.decode import DaliDecoder
 from python_backend.decode.dali import _UNWRITTEN, _first_unwritten, _rotate
 from tests.media_assets import (

@@ -8,7 +8,7 @@ from PIL import Image
 
 from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
-from groundserve.media._decode import resize
+from groundserve.media._resize import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
 from train.data.media import FrameReader, read_image
 

@@ -1,0 +1,207 @@
+"""The resize rules at their edges, against FFmpeg's program and Pillow's own crop."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from PIL import Image
+
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, ResizeRule, Segments
+from groundserve.media._cut import cut_segments
+from groundserve.media._decode import decode_segments
+from groundserve.media._resize import make_converter, resize_short_side
+from tests.media_assets import (
+    AV1,
+    H264,
+    HEVC_422_TEN_BIT,
+    MJPEG_AVI,
+    ODD_SIZE,
+    ROTATED,
+    ROTATED_VP8,
+    TEN_BIT,
+    Asset,
+)
+from tests.media_assets.reading import reader_of
+
+MakeAsset = Callable[[Asset], Path]
+CutAsset = Callable[..., Segments]
+LIMITS = Limits()
+
+
+@pytest.fixture
+def cut_asset(make_asset: MakeAsset) -> CutAsset:
+    def cut(asset: Asset, *frame_indices: int) -> Segments:
+        with reader_of(make_asset(asset)) as reader:
+            return cut_segments(reader, np.array(frame_indices))
+
+    return cut
+
+
+def decode(
+    segments: Segments, image_size: int, resize: ResizeRule, limits: Limits = LIMITS
+) -> NDArray[np.uint8]:
+    return decode_segments(
+        segments, image_size=image_size, resize=resize, num_threads=1, limits=limits
+    )
+
+
+def scaled_by_ffmpeg(path: Path, num_frames: int, image_size: int) -> NDArray[np.uint8]:
+    """Let the program do it, which turns frames before its filters."""
+    filters = f"scale={image_size}:{image_size}:flags=bilinear,format=rgb24"
+    answer = subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)),
+            *("-vf", filters, "-frames:v", str(num_frames), "-f", "rawvideo", "-"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return np.frombuffer(answer.stdout, np.uint8).reshape(num_frames, image_size, image_size, 3)
+
+
+@pytest.mark.parametrize("image_size", [20, 224])
+@pytest.mark.parametrize(
+    "asset",
+    [H264, ODD_SIZE, TEN_BIT, HEVC_422_TEN_BIT, MJPEG_AVI, AV1, ROTATED, ROTATED_VP8],
+    ids=lambda asset: asset.name,
+)
+def test_bilinear_is_the_scale_filter_of_ffmpegs_program(
+    asset: Asset, image_size: int, make_asset: MakeAsset, cut_asset: CutAsset
+) -> None:
+    frames = decode(cut_asset(asset, 0, 1, 2), image_size, "bilinear")
+    np.testing.assert_array_equal(frames, scaled_by_ffmpeg(make_asset(asset), 3, image_size))
+
+
+@pytest.mark.parametrize("size", ["1:64", "64:1", "1:1", "2:2", "130:4"])
+def test_bilinear_of_sides_of_few_pixels(size: str, make_asset: MakeAsset) -> None:
+    name = f"small_{size.replace(':', 'x')}.webm"
+    codec = ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-frames:v", "2")
+    path = make_asset(Asset(name=name, arguments=("-vf", f"scale={size}", *codec), num_frames=2))
+    with reader_of(path) as reader:
+        segments = cut_segments(reader, np.array([0, 1]))
+    np.testing.assert_array_equal(decode(segments, 224, "bilinear"), scaled_by_ffmpeg(path, 2, 224))
+
+
+def blank(width: int, height: int) -> VideoFrame:
+    return VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
+
+
+def test_bilinear_that_ffmpeg_cannot_do_fails() -> None:
+    convert = make_converter("bilinear", image_size=8192, limits=LIMITS)
+    with pytest.raises(MediaError, match="1 x 1 pixels in yuv420p to 8192 x 8192"):
+        convert(blank(2, 2).reformat(width=1, height=1, format="yuv420p"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(31, 17, id="landscape"),
+        pytest.param(17, 31, id="portrait"),
+        pytest.param(16, 16, id="square"),
+        pytest.param(9, 9, id="as_large"),
+        pytest.param(16, 9, id="short_side_as_large"),
+        pytest.param(2, 2, id="enlarged"),
+        pytest.param(2, 3, id="enlarged_portrait"),
+        pytest.param(1, 1, id="one_pixel"),
+        pytest.param(300, 1, id="one_pixel_high"),
+        pytest.param(1, 300, id="one_pixel_wide"),
+    ],
+)
+# Odd and even, so that what is cut off is too: a half is rounded up and down.
+@pytest.mark.parametrize("image_size", [1, 8, 9, 10, 11])
+def test_short_side_is_pillows_filter_and_the_middle(
+    width: int, height: int, image_size: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    long_side = int(image_size * max(width, height) / min(width, height))
+    start = round((long_side - image_size) / 2.0)
+    if width < height:
+        size, box = (image_size, long_side), (0, start, image_size, start + image_size)
+    else:
+        size, box = (long_side, image_size), (start, 0, start + image_size, image_size)
+    whole = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    expected = np.asarray(whole.crop(box))
+    np.testing.assert_array_equal(resize_short_side(pixels, image_size, LIMITS), expected)
+
+
+def test_short_side_is_taken_of_the_upright_frame(cut_asset: CutAsset) -> None:
+    (upright,) = decode_segments(
+        cut_asset(ROTATED, 7), image_size=None, num_threads=1, limits=LIMITS
+    )
+    assert upright.shape == (96, 64, 3)
+    (frame,) = decode(cut_asset(ROTATED, 7), 20, "short_side")
+    np.testing.assert_array_equal(frame, resize_short_side(upright, 20, LIMITS))
+
+
+@pytest.mark.parametrize("shape", [(16, 8192, 3), (8192, 16, 3)])
+def test_frames_too_long_for_their_short_side_fail_before_they_are_resized(
+    shape: tuple[int, int, int],
+) -> None:
+    with pytest.raises(MediaError, match=r"172032.* at most 35651584 pixels \(max_frame_pixels\)"):
+        resize_short_side(np.zeros(shape, np.uint8), 336, LIMITS)
+
+
+def test_short_side_is_held_to_the_ceiling_on_pixels(cut_asset: CutAsset) -> None:
+    limits = Limits(max_frame_pixels=96 * 64)
+    assert decode(cut_asset(H264, 3), 64, "short_side", limits).shape == (1, 64, 64, 3)
+    message = "frames of 96 x 64 pixels are too long: with 65 on the shorter side they are 97 x 65"
+    with pytest.raises(MediaError, match=message):
+        decode(cut_asset(H264, 3), 65, "short_side", limits)
+
+
+@pytest.mark.parametrize("resize", ["square", "short_side", "bilinear"])
+def test_frames_may_change_their_look_amid_a_video(resize: ResizeRule, cut_asset: CutAsset) -> None:
+    assets = [H264, ROTATED, ODD_SIZE, TEN_BIT, H264]  # turned, larger, of more bits, and back
+    parts = [cut_asset(asset, 3) for asset in assets]
+    counts = tuple(count for part in parts for count in part.stream.frame_counts)
+    mixed = Segments.concatenate(
+        [part.data.tobytes() for part in parts],
+        [part.local_frames for part in parts],
+        stream=replace(parts[0].stream, frame_counts=counts),
+    )
+    alone = [decode(part, 32, resize)[0] for part in parts]
+    np.testing.assert_array_equal(decode(mixed, 32, resize), alone)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "resize", "message"),
+    [
+        (8, "nearest", "one of square, short_side, bilinear, got 'nearest'"),
+        (8, None, "got None"),
+        (None, "nearest", "got 'nearest'"),
+        (None, "short_side", "'short_side' needs an image_size, got None"),
+        (None, "bilinear", "'bilinear' needs an image_size, got None"),
+    ],
+)
+def test_other_rules_are_refused_before_a_worker_is_asked(
+    image_size: int | None,
+    resize: ResizeRule,
+    message: str,
+    cut_asset: CutAsset,
+    deadline: Deadline,
+) -> None:
+    segments = cut_asset(H264, 0)
+    with MediaWorkers(limits=LIMITS) as workers:
+        with pytest.raises(InvalidRequestError, match=message):
+            workers.decode(segments, image_size=image_size, resize=resize, deadline=deadline)
+        assert workers.pids() == []
+
+
+@pytest.mark.parametrize("resize", ["short_side", "bilinear"])
+def test_workers_apply_the_rule(
+    resize: ResizeRule, cut_asset: CutAsset, workers: MediaWorkers, deadline: Deadline
+) -> None:
+    segments = cut_asset(H264, 3, 14)
+    frames = workers.decode(segments, image_size=20, resize=resize, deadline=deadline)
+    np.testing.assert_array_equal(frames, decode(segments, 20, resize))
