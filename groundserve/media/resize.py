@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ResizeRule = Literal["square"]
-"""- "square": Pillow's bicubic filter, aspect not kept."""
+ResizeRule = Literal["square", "short_side", "bilinear"]
+"""- "square": Pillow's bicubic filter, aspect not kept.
+- "short_side": the same filter, aspect kept; the middle of the longer side is cut out.
+- "bilinear": FFmpeg's bilinear scaling, aspect not kept."""
