@@ -1,4 +1,4 @@
-"""What a caller may ask of one scoring request, and the strict JSON it arrives as."""
+"""What a caller may ask of one request, and the strict JSON it arrives as."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.limits import Limits
 from groundserve.strict_json import parse_object, shown
 
@@ -89,6 +89,41 @@ class ScoreOptions:
             raise InvalidRequestError("the options hold a number that is too long") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """One request to a family that answers in text, apart from its video and its questions.
+
+    None means not given. What a family has no use for it refuses.
+    """
+
+    num_frames: int | None = None
+    """Ceiling on the sampled frames T, at least 1, where a family does not fix T. A short video
+    gives fewer."""
+    clip_seconds: tuple[float, float] | None = None
+    """Start and end of the part of the video that is seen, 0 <= start < end; an end past the
+    video's means to its end. None: all of it."""
+
+    def __post_init__(self) -> None:
+        if self.num_frames is not None:
+            _require_int("num_frames", self.num_frames)
+        if self.clip_seconds is not None:
+            _require_clip("clip_seconds", self.clip_seconds)
+
+    def check_known(self, *known: str, family: str) -> None:
+        """Refuse what was given and is of no use to a family, so that nothing is ignored.
+
+        Args:
+            known: Fields that the family reads.
+            family: Its name.
+
+        Raises:
+            UnsupportedError: Another field has a value.
+        """
+        for field in fields(self):
+            if field.name not in known and getattr(self, field.name) is not None:
+                raise UnsupportedError(f"{family} has no option {field.name}; leave it out")
+
+
 def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
     """Read the OPTIONS tensor: strict JSON, or empty for all defaults.
 
@@ -126,6 +161,20 @@ def _require_int(name: str, value: object) -> None:
         raise InvalidRequestError(f"{name} must be a whole number, got {shown(value)}")
     if value < 1:
         raise InvalidRequestError(f"{name} must be >= 1, got {shown(value)}")
+
+
+def _require_clip(name: str, value: object) -> None:
+    if (
+        not isinstance(value, tuple)
+        or len(value) != 2
+        or any(isinstance(side, bool) or not isinstance(side, int | float) for side in value)
+    ):
+        raise InvalidRequestError(f"{name} must be (start, end), two numbers, got {shown(value)}")
+    start, end = value
+    if not 0 <= start < end <= sys.float_info.max:  # NaN is refused, too
+        raise InvalidRequestError(
+            f"{name} must be finite with 0 <= start < end, got {shown(value)}"
+        )
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

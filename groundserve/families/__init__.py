@@ -16,6 +16,9 @@ from groundserve.families.base import Family, FamilyCheckpoint, FramesFamily
 
 _MODULES = {
     "videoitg": "groundserve.families.videoitg",
+    "vtimellm": "groundserve.families.vtimellm",
+    "grounded_videollm": "groundserve.families.grounded_videollm",
+    "vtgllm": "groundserve.families.vtgllm",
 }
 """Name -> module with the family as `FAMILY`. Of several that recognise a checkpoint, the first."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.resize import ResizeRule
@@ -76,7 +77,7 @@ class VideoPlan:
     units: NDArray[np.int64]
     """int64 (U, F), the frames of each unit as places in `decoded_indices`; rows never fall."""
     num_visual_tokens: int
-    """Tokens that the decoder sees of the video."""
+    """Tokens that the decoder sees of the video; fewer than U * P where its front pools them."""
     inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Of each `PlanInput` its array, by name."""
     facts: Mapping[str, int] = field(default_factory=dict)
@@ -84,9 +85,10 @@ class VideoPlan:
     shift_seconds: float = 0.0
     """How far `seek: keyframe` moved a frame at most."""
     model_seconds: NDArray[np.float64] | None = None
-    """float64 (T,), the times that the family tells its model, where they are not `pts_seconds`."""
+    """float64 (T,), the time of each frame as the model is told it; None where it is told none."""
     time_range_seconds: tuple[float, float] | None = None
-    """What the times in an answer are fractions of, for a family that answers in text."""
+    """Start and end of what the times in an answer are fractions of; None where they are seconds
+    of the video, or the answer has none."""
 
     @property
     def decoded_indices(self) -> NDArray[np.int64]:
@@ -233,7 +235,7 @@ class Family(Protocol[SpecT, OptionsT]):
             limits: Ceilings on T.
 
         Raises:
-            InvalidRequestError: The options do not go with this video or this model.
+            InvalidRequestError: Video, options, model and limits do not go together.
         """
 
 
@@ -276,3 +278,29 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
+
+
+def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
+    """Divide the sampled frames into units of F that follow each other.
+
+    Args:
+        frame_indices: int64 (T,), as `VideoPlan` has them, T a multiple of F.
+        frames_per_unit: F.
+
+    Returns:
+        int64 (T / F, F), as `VideoPlan.units`.
+    """
+    return np.unique(frame_indices, return_inverse=True)[1].reshape(-1, frames_per_unit)
+
+
+def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:
+    """Check the ceiling on T for a family that samples as many frames of every video.
+
+    Raises:
+        UnsupportedError: The ceiling is lower.
+    """
+    if num_frames > limits.max_num_frames:
+        raise UnsupportedError(
+            f"{family} samples {num_frames} frames of every video, and this server takes at most "
+            f"{limits.max_num_frames}; its operator can raise max_num_frames"
+        )

@@ -1,0 +1,31 @@
+"""VTG-LLM as a family: text, with times in seconds."""
+
+from __future__ import annotations
+
+from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, VideoPlan
+from groundserve.families.vtgllm.plan import plan_video
+from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.limits import Limits
+from groundserve.media.index import VideoIndex
+from groundserve.options import AnswerOptions
+
+
+class VTGLLM:
+    """See `groundserve.families.base.Family`."""
+
+    name = "vtgllm"
+    head: Head = "text"
+
+    def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
+        """Return PIXELS: every frame, resized to a square."""
+        return (FrameStream(name="PIXELS", size=spec.image_size, resize="bilinear"),)
+
+    def plan(
+        self,
+        index: VideoIndex,
+        options: AnswerOptions,
+        spec: VTGLLMSpec,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> VideoPlan:
+        """See `plan_video`."""
+        return plan_video(index, options, spec, limits)

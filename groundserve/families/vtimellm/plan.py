@@ -1,0 +1,75 @@
+"""Which frames of a video VTimeLLM sees: always as many, evenly spaced, with both ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.base import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.limits import Limits
+from groundserve.media.index import VideoIndex
+from groundserve.options import AnswerOptions
+
+
+def plan_video(
+    index: VideoIndex, options: AnswerOptions, spec: VTimeLLMSpec, limits: Limits = DEFAULT_LIMITS
+) -> VideoPlan:
+    """Sample the frames, each a unit of its own and one visual token.
+
+    Args:
+        index: Of the whole video.
+        options: `clip_seconds`; the family has no other.
+        spec: Of the model.
+        limits: Ceilings on T.
+
+    Returns:
+        Its `time_range_seconds` is the clip, cut at the video's end, or the whole video: an
+        answer's times are hundredths of it.
+
+    Raises:
+        InvalidRequestError: The clip starts past the video's end.
+        UnsupportedError: Another option is given, or T is past the ceiling.
+    """
+    options.check_known("clip_seconds", family="vtimellm")
+    check_fixed_num_frames("vtimellm", spec.num_frames, limits)
+    first, last = 0, index.num_source_frames - 1
+    time_range_seconds = (0.0, index.duration_seconds)
+    if options.clip_seconds is not None:
+        first, last, time_range_seconds = _cut(index, *options.clip_seconds)
+    frame_indices = sample_frames(first, last, num_frames=spec.num_frames)
+    return VideoPlan(
+        index=index,
+        num_frames=spec.num_frames,
+        frame_indices=frame_indices,
+        units=units_of(frame_indices),
+        num_visual_tokens=spec.num_frames,
+        time_range_seconds=time_range_seconds,
+    )
+
+
+def sample_frames(first: int, last: int, *, num_frames: int) -> NDArray[np.int64]:
+    """Space ordinals evenly from `first` to `last`, both included, rounded down.
+
+    Returns:
+        int64 (num_frames,), with repeats where there are fewer frames in the range.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::VideoExtractor`.
+    """
+    return np.linspace(first, last, num_frames).astype(np.int64)
+
+
+def _cut(index: VideoIndex, start: float, end: float) -> tuple[int, int, tuple[float, float]]:
+    """Return first and last ordinal and the range in seconds; times are counted at average rate."""
+    num_source_frames, duration_seconds = index.num_source_frames, index.duration_seconds
+    # The smaller is taken before truncating, which a product past any integer would not survive.
+    first = int(min(index.average_fps * start, num_source_frames))
+    last = int(min(index.average_fps * end, num_source_frames - 1))
+    if first == num_source_frames or start >= duration_seconds:
+        length = min(num_source_frames / index.average_fps, duration_seconds)
+        raise InvalidRequestError(
+            f"clip_seconds must start before the video ends, at {length:g} s, got a start of "
+            f"{start:g} s"
+        )
+    return first, last, (float(start), min(float(end), duration_seconds))

@@ -1,0 +1,22 @@
+"""What serving must know of a VTimeLLM model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class VTimeLLMSpec:
+    """What serving must know of the model; defaults are those of the published Vicuna one."""
+
+    num_frames: int = 100
+    """T, fixed; a shorter video has frames that repeat."""
+    feature_width: int = 768
+    """D, width of CLIP's projected class vector, of which a frame has one."""
+    max_tokens: int | None = 4096
+    """Visual and text tokens together: the positions of the decoder."""
+
+    @property
+    def max_visual_tokens(self) -> int:
+        """See `groundserve.families.base.ModelSpec`."""
+        return self.num_frames
