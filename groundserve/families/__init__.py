@@ -71,10 +71,10 @@ def open_checkpoint(
 def _recognise(place: str | Path) -> str:
     """Name the family of a checkpoint; the first where none recognises it, and says what is odd."""
     first = next(iter(_MODULES))
-    directory = find_checkpoint(place)
-    if directory is None:  # on the hub
-        return first
     try:
+        directory = find_checkpoint(place)
+        if directory is None:  # on the hub
+            return first
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
     except (OSError, ValueError):  # which the family itself has words for
         return first
