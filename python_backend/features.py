@@ -1,4 +1,4 @@
-"""From a video to pooled features: probe, sample, then decode and encode what is not cached."""
+"""From a video to features: probe, sample, then decode and encode what is not cached."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VideoFeatures:
     """One video, ready for any number of questions."""
 
     features: Array
-    """(T, g*g, D_v): float32, or float16 from an engine of 16 bits."""
+    """(U, P, D), units of the plan: float32, or float16 from an engine of 16 bits."""
     frame_indices: NDArray[np.int64]
     """int64 (T,), source ordinals, increasing."""
     pts_seconds: NDArray[np.float64]

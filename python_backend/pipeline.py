@@ -67,7 +67,7 @@ class Pipeline:
     extractor: FeatureExtractor
     """Decode and vision stages together; its workers are closed with the pipeline."""
     decoders: MediaWorkers
-    """Processes that decode, a pool of its own: an open video would wait for itself."""
+    """Processes that decode, none of the extractor's: an open video would wait for itself."""
     decoder: FrameDecoder
     """Decode stage."""
     encoder: VisionEncoder

@@ -25,7 +25,7 @@ class Stages(Protocol):
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """Open the decode stage on a pool of workers, whose deaths are counted.
+        """Open the decode stage on workers whose deaths are counted.
 
         Args:
             workers: Processes in which FFmpeg decodes.
