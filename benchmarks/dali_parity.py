@@ -102,7 +102,7 @@ def to_vp9(video: Path, folder: Path) -> Path:
 def score(pipeline: Pipeline, case: Case, video: Path, *, decoder: str) -> Scored:
     """Score a case's questions about a file, and make sure of what decoded it."""
     features = pipeline.features(video, case.options, deadline=Deadline.after(600))
-    assert features.stage_info["decoders"] == [decoder], features.stage_info["decoders"]
+    assert features.info.decoders == [decoder], features.info.decoders
     logits = pipeline.ground(features.features, case.queries, deadline=Deadline.after(600))
     best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
     return Scored(logits, [set(features.frame_indices[row].tolist()) for row in best])

@@ -20,7 +20,8 @@ from groundserve.errors import (
     UnsupportedError,
 )
 from groundserve.options import ScoreOptions
-from groundserve.results import QueryResult, ScoreResult
+from groundserve.results import QueryResult, ScoreResult, VideoInfo
+from groundserve.scorer import Scorer
 from groundserve.spans import Span
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ __all__ = [
     "RequestCancelledError",
     "ScoreOptions",
     "ScoreResult",
+    "Scorer",
     "Span",
     "UnavailableError",
     "UnsupportedError",
+    "VideoInfo",
     "__version__",
 ]
 

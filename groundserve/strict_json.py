@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
@@ -44,6 +45,12 @@ def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{name} must be one JSON object")
     return value
+
+
+def is_finite_number(value: object) -> bool:
+    """Tell whether a value of JSON is a number that a float holds; 1e999 reads as infinity."""
+    # Not `isinstance`: JSON's true is a bool, which is an int.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def shown(value: object) -> str:

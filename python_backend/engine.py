@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from groundserve.errors import MissingExtraError
-from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.families.base import FamilyCheckpoint, QueryTokenizer
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     GROUNDING_ONNX_NAME,
@@ -21,8 +19,9 @@ from groundserve.manifest import (
 )
 from groundserve.media import MediaWorkers
 from groundserve.tensorrt_library import TensorRTTarget
+from python_backend.checkpoint import open_torch_encoder, open_torch_grounder
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
-from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, TorchEncoder, VisionEncoder
+from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, VisionEncoder
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -30,16 +29,10 @@ from python_backend.ground import (
     TensorRTLLMTokenScorer,
     TensorRTTokenScorer,
     TokenScorer,
-    TorchGrounder,
 )
 from python_backend.meter import Meter
+from python_backend.stages import decoded_frames
 from python_backend.tensorrt_runtime import PlanRunner
-
-if TYPE_CHECKING:
-    import torch
-
-    from groundserve.families.videoitg.checkpoint import Checkpoint
-
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
 """Identity of the engines that a server began with; its models load no others."""
@@ -51,6 +44,7 @@ class EngineDirectory:
 
     What is opened is of that manifest: a build may replace the directory at any time, so each
     `open_` reads the manifest again afterwards and raises EngineMismatchError where it changed.
+    What each opens: see `Stages`.
     """
 
     path: Path
@@ -71,6 +65,7 @@ class EngineDirectory:
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.
+            UnsupportedError: The family takes frames that are not decoded; see `decoded_frames`.
         """
         directory = Path(path)
         manifest = (
@@ -78,6 +73,7 @@ class EngineDirectory:
             if engine_id is None
             else Manifest.load_again(directory, engine_id)
         )
+        decoded_frames(manifest)  # refused before any engine is opened
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
@@ -85,14 +81,8 @@ class EngineDirectory:
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """Open the decode stage on a pool of workers, whose deaths are counted.
-
-        Args:
-            workers: Processes in which FFmpeg decodes.
-            meter: Where work is counted.
-            num_threads: Segments that DALI decodes side by side.
-        """
-        image_size = self.manifest.model.image_size
+        """See `Stages.open_decoder`."""
+        image_size, _ = decoded_frames(self.manifest)
         pyav = PyAVDecoder(workers, image_size=image_size, meter=meter)
         if self.manifest.stages.decoder == "pyav":
             return pyav
@@ -105,28 +95,24 @@ class EngineDirectory:
         )
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
-        """Open the vision stage."""
+        """See `Stages.open_encoder`."""
         with self._unchanged():
             match self.manifest.stages.encoder:
                 case "torch":
-                    device = self.manifest.device
-                    checkpoint = self._checkpoint(num_threads)
-                    model = checkpoint.load_vision(dtype=self._dtype, device=device)
-                    return TorchEncoder(model, device=device)
+                    checkpoint = self._open_checkpoint()
+                    return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
                     return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME))
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
-        """Open the grounding stage."""
+        """See `Stages.open_grounder`."""
         scorer: TokenScorer
-        device = self.manifest.device
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
-                    checkpoint = self._checkpoint(num_threads)
-                    model = checkpoint.load_grounding(dtype=self._dtype, device=device)
-                    return TorchGrounder(model, device=device)
+                    checkpoint = self._open_checkpoint()
+                    return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
                 case "onnxruntime":
                     path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
@@ -135,14 +121,13 @@ class EngineDirectory:
                 case "tensorrt_llm":
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
             # Both scorers take embeddings; projector and table stand before them.
-            return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=device)
+            return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=self.manifest.device)
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """Open the checkpoint's tokenizer."""
+        """See `Stages.open_tokenizer`."""
         with self._unchanged():
-            return QueryTokenizer.from_file(
-                self.path / TOKENIZER_NAME, pad_token_id=self.manifest.model.pad_token_id
-            )
+            path = self.path / TOKENIZER_NAME
+            return self.manifest.seam.open_tokenizer(path, self.manifest.model)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -150,28 +135,13 @@ class EngineDirectory:
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        from groundserve.tensors import torch_dtype
-
-        return torch_dtype(self.manifest.precision)
-
     def _open_plan(self, name: str) -> PlanRunner:
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])
         return PlanRunner(self.path / name, target)
 
-    def _checkpoint(self, num_threads: int) -> Checkpoint:
-        try:
-            import torch
-
-            from groundserve.families.videoitg.checkpoint import Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-
-        # For the whole process: PyTorch knows no threads of a model alone.
-        torch.set_num_threads(num_threads)
+    def _open_checkpoint(self) -> FamilyCheckpoint:
         # As `engine_build` lays it out; without the folder the checkpoint's own copy is meant.
         tower = self.path / "vision_tower"
-        return Checkpoint.open(
+        return self.manifest.seam.open_checkpoint(
             self.path / "checkpoint", vision_tower=tower if tower.is_dir() else None
         )

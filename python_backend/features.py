@@ -1,11 +1,10 @@
-"""From a video to pooled features: probe, sample, then decode and encode what is not cached."""
+"""From a video to features: probe, sample, then decode and encode what is not cached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import ScoreOptions
+from groundserve.results import VideoInfo
 from python_backend.arrays import Array
 from python_backend.cache import CacheKeys, FeatureCache, VideoCache
 from python_backend.chunks import (
@@ -35,13 +35,13 @@ class VideoFeatures:
     """One video, ready for any number of questions."""
 
     features: Array
-    """(T, g*g, D_v): float32, or float16 from an engine of 16 bits."""
+    """(U, P, D), units of the plan: float32, or float16 from an engine of 16 bits."""
     frame_indices: NDArray[np.int64]
     """int64 (T,), source ordinals, increasing."""
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each frame is shown."""
-    stage_info: dict[str, Any]
-    """What the answer's INFO says of the video; JSON values only."""
+    info: VideoInfo
+    """What the answer says of the video; its timing is that of the stages so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,19 @@ class FeatureExtractor:
             features=encoded.features,
             frame_indices=plan.frame_indices,
             pts_seconds=plan.pts_seconds,
-            stage_info=self._stage_info(plan, encoded.decoders, is_hit=is_hit, watch=watch),
+            info=VideoInfo(
+                num_source_frames=plan.index.num_source_frames,
+                fps=plan.index.average_fps,
+                duration_seconds=plan.index.duration_seconds,
+                num_frames=plan.num_frames,
+                facts=plan.facts,
+                engine=self.manifest.identity,
+                decoders=encoded.decoders,
+                cache_hit=is_hit,
+                keyframe_shift_seconds=plan.shift_seconds,
+                video_bytes=source.size_bytes,
+                timing_ms=watch.timing_ms,
+            ),
         )
 
     def _cached(self, source: VideoSource, watch: Stopwatch) -> VideoCache:
@@ -164,19 +176,3 @@ class FeatureExtractor:
             with watch.measure("probe"), count_deaths(self.meter):
                 video = stack.enter_context(self.workers.open(source, deadline=deadline))
             yield video
-
-    def _stage_info(
-        self, plan: VideoPlan, decoders: list[str], *, is_hit: bool, watch: Stopwatch
-    ) -> dict[str, Any]:
-        return {
-            "num_source_frames": plan.index.num_source_frames,
-            "fps": plan.index.average_fps,
-            "duration_seconds": plan.index.duration_seconds,
-            "num_frames": plan.num_frames,
-            **plan.facts,
-            "engine": self.manifest.identity,
-            "decoders": decoders,
-            "cache_hit": is_hit,
-            "keyframe_shift_seconds": plan.shift_seconds,
-            "timing_ms": watch.timing_ms,
-        }

@@ -6,14 +6,14 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve._version import __version__
 from groundserve.arguments import (
     Video,
     check_options,
@@ -24,30 +24,27 @@ from groundserve.arguments import (
 )
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
-from groundserve.errors import (
-    InvalidRequestError,
-    MissingExtraError,
-    RequestCancelledError,
-    UnavailableError,
-)
-from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.errors import InvalidRequestError, RequestCancelledError, UnavailableError
+from groundserve.families.base import QueryTokenizer
 from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
-from groundserve.manifest import FORMAT_VERSION, Manifest
+from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
 from groundserve.options import ScoreOptions
-from groundserve.profiles import Device, get_profile
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.profiles import Device
+from groundserve.results import ScoreResult, build_score_result
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
 from python_backend.cache import FeatureCache
-from python_backend.decode import DecodedFrames, FrameDecoder, PyAVDecoder
-from python_backend.encode import TorchEncoder, VisionEncoder
+from python_backend.checkpoint import CheckpointStages
+from python_backend.decode import DecodedFrames, FrameDecoder
+from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import FeatureExtractor, VideoFeatures
-from python_backend.ground import Grounder, Questions, TorchGrounder, ground_questions
+from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
+from python_backend.stages import Stages
 from python_backend.stopwatch import Stopwatch
 
 
@@ -70,7 +67,7 @@ class Pipeline:
     extractor: FeatureExtractor
     """Decode and vision stages together; its workers are closed with the pipeline."""
     decoders: MediaWorkers
-    """Processes that decode, a pool of its own: an open video would wait for itself."""
+    """Processes that decode, none of the extractor's: an open video would wait for itself."""
     decoder: FrameDecoder
     """Decode stage."""
     encoder: VisionEncoder
@@ -100,7 +97,8 @@ class Pipeline:
         Args:
             engine_dir: As `groundserve build` writes it.
             limits: Defaults where None.
-            num_threads: Threads of each engine; all cores that this process may use where None.
+            num_threads: Threads of each engine, of PyTorch's together; all cores that this process
+                may use where None.
             verify_files: Hash every file first.
             cache: Where features of earlier videos are kept; nowhere where None.
             meter: Where work is counted; nowhere where None.
@@ -110,28 +108,7 @@ class Pipeline:
             MissingExtraError: What its profile needs is not installed.
         """
         engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
-        limits = limits or Limits()
-        meter = meter or Counts()
-        num_threads = num_threads or available_cpus()
-        encoder = engine.open_encoder(num_threads=num_threads)
-        grounder = engine.open_grounder(num_threads=num_threads)
-        decoders = MediaWorkers(limits=limits)
-        return cls(
-            manifest=engine.manifest,
-            extractor=FeatureExtractor(
-                workers=MediaWorkers(limits=limits),
-                manifest=engine.manifest,
-                limits=limits,
-                cache=cache,
-                meter=meter,
-            ),
-            decoders=decoders,
-            decoder=engine.open_decoder(decoders, meter=meter, num_threads=num_threads),
-            encoder=encoder,
-            grounder=grounder,
-            tokenizer=engine.open_tokenizer(),
-            limits=limits,
-        )
+        return cls._open(engine, limits=limits, num_threads=num_threads, cache=cache, meter=meter)
 
     @classmethod
     def from_checkpoint(
@@ -141,62 +118,58 @@ class Pipeline:
         vision_tower: str | Path | None = None,
         device: Device | None = None,
         limits: Limits | None = None,
+        num_threads: int | None = None,
+        cache: FeatureCache | None = None,
+        meter: Meter | None = None,
     ) -> Pipeline:
         """Load a checkpoint as it is, profile `torch`, without an engine directory.
 
         Args:
-            checkpoint: Directory in the reference's layout, or a hub id.
-            vision_tower: SigLIP directory or hub id, where not found beside the checkpoint.
+            checkpoint: Directory in the layout of its family's reference, or a hub id.
+            vision_tower: Directory or hub id of the vision tower, where not found beside it.
             device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
-            limits: Defaults where None.
+            limits: As `open` takes it; so are all others.
+            num_threads: Threads of PyTorch, in the whole process.
+            cache: Where features of earlier videos are kept.
+            meter: Where work is counted.
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read.
             MissingExtraError: PyTorch or transformers is not installed.
         """
-        try:
-            from groundserve.families.videoitg.checkpoint import Checkpoint
-            from groundserve.tensors import torch_dtype
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
+        opened = CheckpointStages.open(checkpoint, vision_tower=vision_tower, device=device)
+        return cls._open(opened, limits=limits, num_threads=num_threads, cache=cache, meter=meter)
 
-        opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
-        tokenizer, pad_token_id = opened.load_tokenizer()
-        profile = get_profile("torch")
-        device, precision = profile.choose(device)
-        dtype = torch_dtype(precision)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            family="videoitg",
-            groundserve_version=__version__,
-            profile=profile.name,
-            device=device,
-            precision=precision,
-            model=opened.model_spec(pad_token_id=pad_token_id),
-            checkpoint=opened.describe(),
-            source_config=opened.raw_config,
-            builder={},
-            files={},
-        )
+    @classmethod
+    def _open(
+        cls,
+        stages: Stages,
+        *,
+        limits: Limits | None,
+        num_threads: int | None,
+        cache: FeatureCache | None,
+        meter: Meter | None,
+    ) -> Pipeline:
         limits = limits or Limits()
-        meter = Counts()
-        encoder = TorchEncoder(opened.load_vision(dtype=dtype, device=device), device=device)
-        grounder = TorchGrounder(opened.load_grounding(dtype=dtype, device=device), device=device)
+        meter = meter or Counts()
+        num_threads = num_threads or available_cpus()
+        encoder = stages.open_encoder(num_threads=num_threads)
+        grounder = stages.open_grounder(num_threads=num_threads)
         decoders = MediaWorkers(limits=limits)
         return cls(
-            manifest=manifest,
+            manifest=stages.manifest,
             extractor=FeatureExtractor(
                 workers=MediaWorkers(limits=limits),
-                manifest=manifest,
+                manifest=stages.manifest,
                 limits=limits,
-                cache=None,
+                cache=cache,
                 meter=meter,
             ),
             decoders=decoders,
-            decoder=PyAVDecoder(decoders, image_size=manifest.model.image_size, meter=meter),
+            decoder=stages.open_decoder(decoders, meter=meter, num_threads=num_threads),
             encoder=encoder,
             grounder=grounder,
-            tokenizer=QueryTokenizer(tokenizer, pad_token_id=pad_token_id),
+            tokenizer=stages.open_tokenizer(),
             limits=limits,
         )
 
@@ -248,30 +221,18 @@ class Pipeline:
                 selection = select_for_questions(
                     frame_logits, extracted.frame_indices, options, deadline=deadline
                 )
-        watch.lap("total")
-        info = extracted.stage_info
-        return ScoreResult(
+        timing_ms = {**extracted.info.timing_ms, **watch.timing_ms, "total": watch.elapsed_ms}
+        return build_score_result(
+            texts,
             video=video_name(video),
-            num_source_frames=info["num_source_frames"],
-            fps=info["fps"],
-            duration_seconds=info["duration_seconds"],
+            info=replace(extracted.info, timing_ms=timing_ms),
             frame_indices=extracted.frame_indices,
             pts_seconds=extracted.pts_seconds,
-            num_frames=info["num_frames"],
-            grid=info["grid"],
-            queries=build_query_results(
-                texts,
-                frame_logits=frame_logits,
-                frame_scores=selection.frame_scores,
-                selected_frames=selection.selected_frames,
-                frame_indices=extracted.frame_indices,
-                pts_seconds=extracted.pts_seconds,
-                duration_seconds=info["duration_seconds"],
-                span_threshold=span_threshold,
-                span_gap_seconds=span_gap_seconds,
-            ),
-            timing_ms={**info["timing_ms"], **watch.timing_ms},
-            engine=info["engine"],
+            frame_logits=frame_logits,
+            frame_scores=selection.frame_scores,
+            selected_frames=selection.selected_frames,
+            span_threshold=span_threshold,
+            span_gap_seconds=span_gap_seconds,
         )
 
     def frames(
@@ -353,7 +314,7 @@ class Pipeline:
                 "the request was cancelled: its pipeline was closed"
             ) from error
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Wall milliseconds of named stages."""
+"""Wall milliseconds of the stages of a request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
+
+StageName = Literal["cache", "wait", "probe", "cut", "decode", "encode", "ground", "select"]
+"""What of a request is timed; each is also a label of the server's metrics."""
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 class Stopwatch:
-    """Adds up time under names, from any thread.
+    """Adds up time by stage, from any thread.
 
-    Time that several blocks of one name run side by side is booked once.
+    Time that several blocks of one stage run side by side is booked once.
     """
 
     def __init__(self) -> None:
@@ -22,12 +27,13 @@ class Stopwatch:
         self._running_since: dict[str, float] = {}
         self.timing_ms: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
-        """Book the time since the stopwatch was made."""
-        self._add(name, self._started)
+    @property
+    def elapsed_ms(self) -> float:
+        """Time since the stopwatch was made."""
+        return (time.perf_counter() - self._started) * 1000
 
     @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: StageName) -> Iterator[None]:
         """Book the time the block takes, also when it raises."""
         with self._lock:
             self._num_running[name] += 1
@@ -40,8 +46,5 @@ class Stopwatch:
                 self._num_running[name] -= 1
                 # ... to the end of the last.
                 if not self._num_running[name]:
-                    self._add(name, self._running_since.pop(name))
-
-    def _add(self, name: str, started: float) -> None:
-        elapsed_ms = (time.perf_counter() - started) * 1000
-        self.timing_ms[name] = self.timing_ms.get(name, 0.0) + elapsed_ms
+                    seconds = time.perf_counter() - self._running_since.pop(name)
+                    self.timing_ms[name] = self.timing_ms.get(name, 0.0) + seconds * 1000

@@ -16,6 +16,8 @@ from groundserve.evaluation.comparison import Comparison, make_comparison
 from groundserve.evaluation.control import ControlReport, make_control_report
 from groundserve.evaluation.report import Report, make_report
 from groundserve.evaluation.scored_records import OPTIONS, ScoredRecords, score_records
+from groundserve.families import open_checkpoint
+from groundserve.scorer import Scorer
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
@@ -155,7 +157,7 @@ def evaluate(
 
 
 def _score(
-    scorer: Any,
+    scorer: Scorer,
     source: Source,
     *,
     seed: int,
@@ -174,9 +176,7 @@ def _score(
 
 
 def _open_without_weights(checkpoint: str) -> None:
-    from groundserve.families.videoitg.checkpoint import Checkpoint
-
-    Checkpoint.open(checkpoint)
+    open_checkpoint(checkpoint)
 
 
 def _downstream(

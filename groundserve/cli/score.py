@@ -34,9 +34,11 @@ from groundserve.cli.score_records import (
     write_records,
 )
 from groundserve.cli.sheet import draw_contact_sheet
+from groundserve.errors import UnsupportedError
+from groundserve.families import get_frames_family
 from groundserve.limits import Limits
 from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
-from groundserve.results import QueryResult, ScoreResult
+from groundserve.results import QueryResult, ScoreResult, VideoInfo
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import (
     DEFAULT_SPAN_GAP_SECONDS,
@@ -61,7 +63,7 @@ def command(
         typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
     ] = None,
     vision_tower: Annotated[
-        str | None, typer.Option(help="SigLIP directory or hub id for --checkpoint.")
+        str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
@@ -210,8 +212,8 @@ def print_result(result: ScoreResult) -> None:
     """Print an answer as tables."""
     print_line(
         f"{result.video}: {result.num_source_frames} frames, {result.fps:.3f} fps, "
-        f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames "
-        f"with {result.grid} x {result.grid} tokens each"
+        f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames"
+        f"{_what_each_became(result.info)}"
     )
     for query in result.queries:
         print_line("")
@@ -223,6 +225,15 @@ def print_result(result: ScoreResult) -> None:
             for span in query.spans
         )
         print_line(f"spans: {spans or 'none above the threshold'}")
+
+
+def _what_each_became(info: VideoInfo) -> str:
+    """Say what a frame is to the model; nothing where a newer server's family is not known here."""
+    try:
+        family = get_frames_family(str(info.engine.get("family")))
+        return f" with {family.describe(info.facts)}"
+    except (UnsupportedError, KeyError):  # KeyError: a fact that another version had
+        return ""
 
 
 def _frames_table(query: QueryResult, result: ScoreResult) -> Any:

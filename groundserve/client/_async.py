@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -87,12 +86,11 @@ class AsyncClient(BaseClient):
         return await asyncio.to_thread(read_frames, video, frame_indices, longest_side=longest_side)
 
     async def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the model loaded.
+        """Tell whether the server answers, within 10 s, and has the models of `score` loaded.
 
         False once closed.
         """
-        ask = partial(self._connection.is_ready, self._timeout_seconds)
-        return await asyncio.to_thread(ask)
+        return await asyncio.to_thread(self._is_ready)
 
     async def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other tasks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._request import Request
-from groundserve.client._steps import Scoring, Waiting
+from groundserve.client._steps import STEPS, Scoring, Waiting
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 
@@ -45,6 +45,10 @@ class BaseClient:
             )
         self._retries = retries
         self._connection = Connection(url)
+
+    def _is_ready(self) -> bool:
+        """Ask for the models that `score` calls, whatever family they are of."""
+        return self._connection.is_ready(STEPS, self._timeout_seconds)
 
     def _scoring(
         self, request: Request, waiting: Waiting, timeout_seconds: float | None

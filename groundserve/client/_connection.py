@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from groundserve.arguments import check_url
 from groundserve.call_thread import CallThread
 from groundserve.client._failures import typed_error
+from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MissingExtraError, RequestCancelledError
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 
@@ -26,7 +27,6 @@ Answer = Any
 Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
-MODEL_NAME = "videoitg"
 _CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -127,14 +127,17 @@ class Connection:
         result: InferResult = answer
         return {name: result.as_numpy(name) for name in outputs}
 
-    def is_ready(self, timeout_seconds: float) -> bool:
-        """Ask whether the model is loaded, in the caller's thread."""
+    def is_ready(self, model_names: Iterable[str], timeout_seconds: float) -> bool:
+        """Ask whether all these models are loaded, in the caller's thread."""
         self.check_process()
         if self._is_closed:
             return False
-        seconds = min(timeout_seconds, _READY_SECONDS)
+        deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
         with suppress(self._utils.InferenceServerException, ValueError):
-            return bool(self._server.is_model_ready(MODEL_NAME, client_timeout=seconds))
+            return all(
+                self._server.is_model_ready(name, client_timeout=deadline.remaining_seconds())
+                for name in model_names
+            )
         return False  # ValueError: gRPC's, of a channel that was closed meanwhile
 
     def close(self, deliver: Deliver) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import uuid
@@ -24,7 +23,7 @@ from groundserve.arguments import (
 from groundserve.client._connection import Tensors, text_tensor
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.options import ScoreOptions
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.results import ScoreResult, VideoInfo, build_score_result
 from groundserve.spans import check_span_options
 
 _MAX_MESSAGE_BYTES = 2**31 - 2**20
@@ -95,34 +94,22 @@ class Request:
         return tensors | {"VIDEO_URI": text_tensor(self.video_uri)}
 
     def to_result(self, answer: Tensors) -> ScoreResult:
-        """Return what the steps' outputs say; spans are found here."""
-        info = json.loads(answer["INFO"][0])
+        """Return what the steps' outputs say; spans are found here.
+
+        Raises:
+            GroundserveError: INFO is not what a server of groundserve answers.
+        """
         # What gRPC gives are views that cannot be written to, which torch.from_numpy warns about,
         # and that keep their whole message in memory. A result has arrays of its own.
         names = "FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES"
-        arrays = {name: answer[name].copy() for name in names}
-        return ScoreResult(
+        arrays = {name.lower(): answer[name].copy() for name in names}
+        return build_score_result(
+            self.queries,
             video=self.video_uri if self.video is None else video_name(self.video),
-            num_source_frames=info["num_source_frames"],
-            fps=info["fps"],
-            duration_seconds=info["duration_seconds"],
-            frame_indices=arrays["FRAME_INDICES"],
-            pts_seconds=arrays["PTS_SECONDS"],
-            num_frames=info["num_frames"],
-            grid=info["grid"],
-            queries=build_query_results(
-                self.queries,
-                frame_logits=arrays["FRAME_LOGITS"],
-                frame_scores=arrays["FRAME_SCORES"],
-                selected_frames=arrays["SELECTED_FRAMES"],
-                frame_indices=arrays["FRAME_INDICES"],
-                pts_seconds=arrays["PTS_SECONDS"],
-                duration_seconds=info["duration_seconds"],
-                span_threshold=self.span_threshold,
-                span_gap_seconds=self.span_gap_seconds,
-            ),
-            timing_ms=info["timing_ms"],
-            engine=info["engine"],
+            info=VideoInfo.from_json(answer["INFO"][0]),
+            **arrays,
+            span_threshold=self.span_threshold,
+            span_gap_seconds=self.span_gap_seconds,
             request_id=self.request_id,
         )
 

@@ -105,11 +105,11 @@ class Client(BaseClient):
         return read_frames(video, frame_indices, longest_side=longest_side)
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the model loaded.
+        """Tell whether the server answers, within 10 s, and has the models of `score` loaded.
 
         False once closed.
         """
-        return self._connection.is_ready(self._timeout_seconds)
+        return self._is_ready()
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""

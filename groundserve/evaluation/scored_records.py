@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.control import borrow_questions
@@ -16,16 +16,10 @@ from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.records import append_records, check_records, make_record
 from groundserve.results import QueryResult, ScoreResult
+from groundserve.scorer import Scorer
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=1.0, num_frames=Limits().max_num_frames)
 """The sampling that `frame_num` counts in: rule A at one frame a second, as in training."""
-
-
-class Scorer(Protocol):
-    """What `Pipeline` and `Client` have in common."""
-
-    def score(self, video: Path, queries: Sequence[str], options: ScoreOptions) -> ScoreResult:
-        """Score the frames of one video for one or more questions."""
 
 
 @dataclass(frozen=True, kw_only=True)

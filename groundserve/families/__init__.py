@@ -74,10 +74,10 @@ def open_checkpoint(
 def _recognise(place: str | Path) -> str:
     """Name the family of a checkpoint; the first where its config.json cannot be read."""
     first = next(iter(_MODULES))
-    directory = find_checkpoint(place)
-    if directory is None:  # on the hub
-        return first
     try:
+        directory = find_checkpoint(place)
+        if directory is None:  # on the hub
+            return first
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
     except (OSError, ValueError):  # which the family itself has words for
         return first

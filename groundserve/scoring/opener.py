@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from groundserve.arguments import check_url
 from groundserve.checkpoint_place import find_checkpoint
@@ -12,6 +11,7 @@ from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.gpu import current_gpu_arch
 from groundserve.manifest import Manifest
 from groundserve.profiles import get_profile
+from groundserve.scorer import Scorer
 from groundserve.scoring.shipped import shipped_engine_dir
 
 
@@ -22,7 +22,7 @@ def open_scorer(
     *,
     vision_tower: str | None = None,
     device: str | None = None,
-) -> Any:
+) -> Scorer:
     """Open what the options name: a `Pipeline` or a `Client`, to be used as a context.
 
     Args:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.families.base import ModelSpec
-from groundserve.families.videoitg.prompt import QueryTokenizer
+from groundserve.families.base import ModelSpec, QueryTokenizer
 from groundserve.limits import Limits
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder

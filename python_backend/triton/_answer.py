@@ -7,23 +7,22 @@ id; never a question, a URI or a path.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from groundserve.results import PUBLISHED_FACTS
+from python_backend.stopwatch import STAGES
 from python_backend.triton._errors import code_and_message, error_class
 from python_backend.triton._redact import without_quotations
 from python_backend.triton._tensors import Tensors
-
-STAGES = ("cache", "wait", "probe", "cut", "decode", "encode", "ground", "select")
-"""What `timing_ms` may name."""
 
 # An id is the caller's text, of any length; a line of the log is not.
 _MAX_ID_CHARACTERS = 64
 _MAX_SIZE = 2**63
 # Not `num_frames`, which is the ceiling there: how many were scored is read off the tensors.
-_SIZES = ("video_bytes", "grid", "cache_hit")
+_SIZES = ("video_bytes", *PUBLISHED_FACTS, "cache_hit")
 # The leading dimensions of an input, by what they count. They are known even where a request is
 # refused before anything is read.
 _SIZES_BY_INPUT = {
@@ -94,7 +93,7 @@ def _input_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return sizes
 
 
-def _known(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
+def _known(facts: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
     """What a step before told; whoever calls an inner model directly may have made it up."""
     return {name: facts[name] for name in names if _is_size(facts.get(name))}
 

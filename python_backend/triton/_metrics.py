@@ -12,7 +12,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from python_backend.meter import CounterName
-from python_backend.triton._answer import STAGES
+from python_backend.stopwatch import STAGES
 from python_backend.triton._errors import ERROR_CLASSES, error_class
 
 # From a hit in the cache (milliseconds) to half of the default `Limits.max_request_seconds`.
@@ -47,7 +47,7 @@ class Metrics:
         stages = self._family(
             "groundserve_stage_seconds", "Time of one request's stage", "HISTOGRAM"
         )
-        self._stages = {
+        self._stages: dict[str, Any] = {
             stage: stages.Metric(labels={"stage": stage}, buckets=_STAGE_BUCKETS_SECONDS)
             for stage in STAGES
         }

@@ -8,7 +8,6 @@ The moment is on the clock of `time.monotonic()`, which all processes of a machi
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.strict_json import parse_object, shown
+from groundserve.strict_json import is_finite_number, parse_object, shown
 from groundserve.triton_messages import OTHER_ENGINES
 from python_backend.triton._tensors import Tensors, read_text
 
@@ -52,8 +51,8 @@ class StageInfo:
         # Absent where somebody else than our own step wrote the facts.
         moment = facts.pop(_DEADLINE, own_deadline.at_monotonic_seconds)
         timing_ms = facts.get("timing_ms")
-        is_answer = isinstance(timing_ms, dict) and all(map(_is_number, timing_ms.values()))
-        if not is_answer or not _is_number(moment):
+        is_answer = isinstance(timing_ms, dict) and all(map(is_finite_number, timing_ms.values()))
+        if not is_answer or not is_finite_number(moment):
             raise InvalidRequestError(f"{name} must be what the step before answered")
         # Never later than a request that begins here could take: the moment may be made up, too.
         at_seconds = min(own_deadline.at_monotonic_seconds, moment)
@@ -85,12 +84,6 @@ class StageInfo:
     def to_info(self) -> NDArray[np.object_]:
         """Return a BYTES tensor (1,) for the caller."""
         return _json_tensor(self.facts)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value of strict JSON is a number that a float holds; 1e999 reads as infinity."""
-    # Not `isinstance`: JSON's true is a bool, which is an int.
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _json_tensor(value: dict[str, Any]) -> NDArray[np.object_]:

@@ -109,8 +109,7 @@ class TritonPythonModel:
                 encode=encode,
                 deadline=deadline,
             )
-            info = {**extracted.stage_info, "video_bytes": source.size_bytes}
-        return _answer(extracted, info, questions, deadline)
+        return _answer(extracted, questions, deadline)
 
     def _read_questions(self, tensors: Tensors) -> Questions | None:
         """Check what will be asked; None where the model is called alone, to fill the cache."""
@@ -124,9 +123,8 @@ class TritonPythonModel:
         )
 
 
-def _answer(
-    extracted: VideoFeatures, info: dict[str, Any], questions: Questions | None, deadline: Deadline
-) -> Answer:
+def _answer(extracted: VideoFeatures, questions: Questions | None, deadline: Deadline) -> Answer:
+    info = extracted.info.to_json()
     return Answer(
         outputs={
             "FEATURES": extracted.features,
@@ -134,7 +132,7 @@ def _answer(
             "PTS_SECONDS": extracted.pts_seconds,
             "STAGE_INFO": StageInfo(facts=info, deadline=deadline).to_tensor(),
         },
-        timing_ms=info["timing_ms"],
+        timing_ms=extracted.info.timing_ms,
         # With a question another step follows; without one, the cache was to be filled.
         report=info if questions is None else None,
     )

@@ -141,7 +141,10 @@ def test_engines_replaced_while_a_stage_opens_them_are_refused(
 
         return open_and_replace
 
-    for name in ("OnnxRuntimeEncoder", "OnnxRuntimeGrounder", "TorchEncoder", "TorchGrounder"):
+    for name in (
+        *("OnnxRuntimeEncoder", "OnnxRuntimeGrounder"),
+        *("open_torch_encoder", "open_torch_grounder"),
+    ):
         monkeypatch.setattr(engine_module, name, replacing(getattr(engine_module, name)))
     with pytest.raises(EngineMismatchError, match="rebuilt while it was in use"):
         getattr(engines, stage)(num_threads=1)

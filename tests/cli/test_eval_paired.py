@@ -11,10 +11,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from groundserve.cli import eval_run
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.results import build_score_result
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
+from tests.results import make_info
 
 CHECKPOINT = str(SHIPPED_CHECKPOINT)
 NUM_VIDEOS, NUM_FRAMES = 6, 8
@@ -78,28 +79,17 @@ class FakeModel:
             row[[place for place in named if place < self.sees]] += 8
             row *= -1 if self.is_wrong else 1
         pts_seconds = places.astype(np.float64)
-        return ScoreResult(
+        return build_score_result(
+            queries,
             video=str(video),
-            num_source_frames=self.sees,
-            fps=1.0,
-            duration_seconds=float(self.sees),
+            info=make_info(duration_seconds=float(self.sees), engine={"is_wrong": self.is_wrong}),
             frame_indices=places,
             pts_seconds=pts_seconds,
-            num_frames=options.num_frames,
-            grid=1,
-            queries=build_query_results(
-                list(queries),
-                frame_logits=frame_logits,
-                frame_scores=frame_logits,
-                selected_frames=places[None].repeat(len(queries), 0),
-                frame_indices=places,
-                pts_seconds=pts_seconds,
-                duration_seconds=float(self.sees),
-                span_threshold=0.5,
-                span_gap_seconds=0.0,
-            ),
-            timing_ms={},
-            engine={"is_wrong": self.is_wrong},
+            frame_logits=frame_logits,
+            frame_scores=frame_logits,
+            selected_frames=places[None].repeat(len(queries), 0),
+            span_threshold=0.5,
+            span_gap_seconds=0.0,
         )
 
 

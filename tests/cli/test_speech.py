@@ -20,8 +20,9 @@ from groundserve.cli import _output, doctor
 from groundserve.cli.main import main
 from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.results import build_score_result
 from tests.cli.steps import assert_one_error, read_steps
+from tests.results import make_info
 
 COMMANDS = [
     *(["score"], ["build"], ["serve"], ["doctor"], ["compare"], ["eval"]),
@@ -65,29 +66,21 @@ class Scorer:
         self.videos.append(Path(video).read_bytes())
         indices, seconds = np.arange(2), np.arange(2.0)
         logits = np.zeros((len(queries), 2), np.float32)
-        results = build_query_results(
-            list(queries),
+        return build_score_result(
+            queries,
+            video=str(video),
+            info=make_info(
+                num_source_frames=2,
+                duration_seconds=2.0,
+                engine={"note": "a note of " + 30 * "many words "},
+            ),
+            frame_indices=indices,
+            pts_seconds=seconds,
             frame_logits=logits,
             frame_scores=logits + 0.5,
             selected_frames=np.tile(indices, (len(queries), 1)),
-            frame_indices=indices,
-            pts_seconds=seconds,
-            duration_seconds=2.0,
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
-        )
-        return ScoreResult(
-            video=str(video),
-            num_source_frames=2,
-            fps=1.0,
-            duration_seconds=2.0,
-            frame_indices=indices,
-            pts_seconds=seconds,
-            grid=1,
-            queries=results,
-            timing_ms={},
-            engine={"note": "a note of " + 30 * "many words "},
-            num_frames=512,
         )
 
 

@@ -42,7 +42,7 @@ def test_a_causal_model_would_fail_the_probe(engine_dirs):
     import torch
 
     engine = EngineDirectory.load(engine_dirs["torch"])
-    model = engine._checkpoint(2).load_grounding()
+    model = engine._open_checkpoint().load_grounding()
 
     def causal_logits(text_ids):
         visual = model.projector(torch.from_numpy(features())).reshape(1, 24, -1)

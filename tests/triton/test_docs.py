@@ -50,6 +50,7 @@ def test_python(server, folder):
         ("client", "When is a parked bicycle shown? [", 2),
         ("async", "[", 2),
         ("pipeline", "250 [", 2),
+        ("pipeline-cache", "False 10", 2),
     ],
 )
 def test_page_on_python(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
+from groundserve.results import VideoInfo
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 from tests.triton.protocol import Protocol, texts, upload
@@ -61,11 +62,15 @@ def test_empty_options_are_all_defaults(grpc, video_root):
 
 def test_info_tells_of_the_video_and_of_every_stage(grpc, pipeline, video_root):
     inputs = {"VIDEO_URI": texts((video_root / "carphone.mp4").as_uri()), "QUERY": texts("cars")}
-    info = json.loads(grpc.infer("videoitg", inputs)["INFO"][0])
-    assert info["num_source_frames"] == 120
-    assert info["engine"] == pipeline.manifest.identity
-    assert list(info["timing_ms"]) == ["probe", "cut", "decode", "encode", "ground", "select"]
-    assert all(milliseconds > 0 for milliseconds in info["timing_ms"].values())
+    info = VideoInfo.from_json(grpc.infer("videoitg", inputs)["INFO"][0])
+    assert info.num_source_frames == 120
+    assert info.engine == pipeline.manifest.identity
+    assert info.video_bytes == (video_root / "carphone.mp4").stat().st_size
+    assert list(info.timing_ms) == ["probe", "cut", "decode", "encode", "ground", "select"]
+    assert all(milliseconds > 0 for milliseconds in info.timing_ms.values())
+    local = pipeline.score(video_root / "carphone.mp4", "cars").info
+    assert list(local.timing_ms) == [*info.timing_ms, "total"]
+    assert replace(local, timing_ms=info.timing_ms) == info
 
 
 def test_video_features_can_be_called_alone(protocol, pipeline, clips):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from groundserve import frame_files
 from groundserve.errors import GroundserveError, InvalidRequestError, MediaError
 from groundserve.frame_files import FrameFiles, file_prefix
 from groundserve.frames import iterate_frames, read_frames
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.results import ScoreResult, build_score_result
 from groundserve.selection import sigmoid
 from tests.reference import SET_2
+from tests.results import make_info
 
 VFR = SET_2 / "vfr.mp4"
 FRAME_INDICES = np.arange(0, 100, 10)
@@ -27,33 +29,23 @@ QUERIES = ["When?", 'Où, "là"?']
 
 
 def answer(*selected: list[int], video: str = "vfr.mp4") -> ScoreResult:
-    queries = [
-        build_query_results(
+    """Of each question its own number of frames, as no single request has."""
+    results = [
+        build_score_result(
             [query],
+            video=video,
+            info=make_info(num_source_frames=100, fps=2.0, duration_seconds=150.0),
+            frame_indices=FRAME_INDICES,
+            pts_seconds=PTS_SECONDS,
             frame_logits=logits[None],
             frame_scores=sigmoid(logits)[None],
             selected_frames=np.array([ordinals]),
-            frame_indices=FRAME_INDICES,
-            pts_seconds=PTS_SECONDS,
-            duration_seconds=150.0,
             span_threshold=0.5,
             span_gap_seconds=0.0,
-        )[0]
+        )
         for query, logits, ordinals in zip(QUERIES, LOGITS, selected, strict=False)
     ]
-    return ScoreResult(
-        video=video,
-        num_source_frames=100,
-        fps=2.0,
-        duration_seconds=150.0,
-        frame_indices=FRAME_INDICES,
-        pts_seconds=PTS_SECONDS,
-        num_frames=10,
-        grid=3,
-        queries=queries,
-        timing_ms={},
-        engine={},
-    )
+    return replace(results[0], queries=[query for one in results for query in one.queries])
 
 
 TWO_QUESTIONS = answer([0, 10, 20, 30], [20, 30, 90])

@@ -1,24 +1,43 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.results import make_result
+from groundserve import GroundserveError, VideoInfo
+from tests.results import make_info, make_result
+
+INFO_KEYS = [
+    "num_source_frames",
+    "fps",
+    "duration_seconds",
+    "num_frames",
+    "grid",
+    "engine",
+    "decoders",
+    "cache_hit",
+    "keyframe_shift_seconds",
+    "video_bytes",
+    "timing_ms",
+]
+INFO = make_info(
+    num_source_frames=100,
+    facts={"grid": 5},
+    engine={"id": "0123", "note": None},
+    decoders=["dali", "pyav (why not)"],
+    cache_hit=True,
+    keyframe_shift_seconds=0.25,
+    timing_ms={"decode": 1.5, "ground": 2},
+)
 
 
 def test_result_json_has_the_documented_keys():
     value = json.loads(json.dumps(make_result().to_json()))
     assert list(value) == [
         "video",
-        "num_source_frames",
-        "fps",
-        "duration_seconds",
+        *INFO_KEYS,
         "frame_indices",
         "pts_seconds",
-        "num_frames",
-        "grid",
         "queries",
-        "timing_ms",
-        "engine",
         "request_id",
     ]
     assert list(value["queries"][0]) == [
@@ -33,12 +52,105 @@ def test_result_json_has_the_documented_keys():
     assert value["queries"][0]["spans"] == [[0.0, 3.0, pytest.approx(0.880797)]]
 
 
+def test_result_has_what_the_info_says_as_attributes():
+    result = replace(make_result(), info=INFO)
+    assert (result.num_source_frames, result.fps, result.duration_seconds) == (100, 1.0, 1.0)
+    assert (result.num_frames, result.grid) == (512, 5)
+    assert (result.timing_ms, result.engine) == (INFO.timing_ms, INFO.engine)
+
+
 def test_result_is_shown_without_its_numbers():
     assert repr(make_result(queries=["How?"])) == (
-        "ScoreResult(video='bikes.mp4', num_source_frames=100, fps=25.0, duration_seconds=4.0, "
-        "frame_indices=int64 (4,), pts_seconds=float64 (4,), num_frames=512, grid=5, "
+        "ScoreResult(video='bikes.mp4', "
+        "info=VideoInfo(num_source_frames=100, fps=25.0, duration_seconds=4.0, num_frames=512, "
+        "facts={'grid': 5}, engine={}, decoders=['pyav'], cache_hit=False, "
+        "keyframe_shift_seconds=0.0, video_bytes=9, timing_ms={}), "
+        "frame_indices=int64 (4,), pts_seconds=float64 (4,), "
         "queries=[QueryResult(query='How?', frame_logits=float32 (4,), frame_scores=float32 (4,), "
         "selected_frames=int64 (2,), selected_seconds=float64 (2,), "
         "spans=[Span(start_seconds=0.0, end_seconds=3.0, score=0.8807970285415649)])], "
-        "timing_ms={}, engine={}, request_id=None)"
+        "request_id=None)"
     )
+
+
+def test_info_goes_there_and_back():
+    value = INFO.to_json()
+    assert list(value) == INFO_KEYS
+    for text in (json.dumps(value), json.dumps(value).encode()):
+        assert VideoInfo.from_json(text) == INFO
+
+
+def test_info_of_a_family_without_a_grid_has_none():
+    info = make_info()
+    assert info.grid is None
+    assert "grid" not in info.to_json()
+    assert VideoInfo.from_json(json.dumps(info.to_json())) == info
+
+
+def test_a_newer_server_may_say_more():
+    added = {"num_segments": 12, "warmth": 0.5, "is_new": True, "why": "because", "more": {"a": 1}}
+    info = VideoInfo.from_json(json.dumps(INFO.to_json() | added))
+    assert info == replace(INFO, facts={"grid": 5, "num_segments": 12})
+    assert info.to_json()["num_segments"] == 12
+
+
+def test_a_familys_fact_takes_no_others_place():
+    with pytest.raises(ValueError, match=r"names of their own, got \{'num_frames'\}"):
+        make_info(facts={"grid": 5, "num_frames": 3})
+
+
+def changed(name, value):
+    return json.dumps(INFO.to_json() | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "INFO must be one JSON object in UTF-8"),
+        (b"\xff", "INFO must be one JSON object in UTF-8"),
+        ("[" * 100_000, "INFO must be one JSON object in UTF-8"),
+        ("[]", "INFO must be one JSON object"),
+        ('{"fps": 1, "fps": 2}', 'INFO must hold each key once, got "fps" twice'),
+        ('{"fps": NaN}', "INFO must hold finite numbers, got NaN"),
+        ('{"fps": 1' + "0" * 5000 + "}", "INFO holds a number that is too long"),
+        ("{}", "num_source_frames must be a whole number >= 0, got null"),
+        *(
+            (changed(name, value), f"{name} must be a whole number >= 0, got {json.dumps(value)}")
+            for name in ("num_source_frames", "num_frames", "video_bytes")
+            for value in (None, True, -1, 1.0, "1")
+        ),
+        *(
+            (changed(name, value), f"{name} must be a finite number, got {json.dumps(value)}")
+            for name in ("fps", "duration_seconds", "keyframe_shift_seconds")
+            for value in (None, False, "25", [25])
+        ),
+        (changed("fps", 1).replace('"fps": 1', '"fps": 1e999'), "fps must be a finite number"),
+        (changed("fps", 10**400), "fps must be a finite number"),
+        (changed("engine", None), "engine must be an object, got null"),
+        (changed("decoders", "pyav"), 'decoders must be a list of texts, got "pyav"'),
+        (changed("decoders", ["pyav", 1]), "decoders must be a list of texts"),
+        (changed("cache_hit", 1), "cache_hit must be true or false, got 1"),
+        (changed("timing_ms", []), "timing_ms must be an object of finite numbers, got []"),
+        (changed("timing_ms", {"decode": "1"}), "timing_ms must be an object of finite numbers"),
+        (changed("timing_ms", {"decode": True}), "timing_ms must be an object of finite numbers"),
+    ],
+)
+def test_what_no_server_of_ours_answers_is_one_error(text, problem):
+    with pytest.raises(GroundserveError) as caught:
+        VideoInfo.from_json(text)
+    assert type(caught.value) is GroundserveError  # the request is not at fault
+    assert str(caught.value).startswith(
+        f"the server does not answer as groundserve does: {problem}"
+    )
+    assert str(caught.value).endswith("; it may be another version's")
+    assert len(str(caught.value)) < 250
+
+
+def test_one_missing_key_is_named():
+    for name in INFO_KEYS:
+        if name == "grid":
+            continue
+        value = INFO.to_json()
+        del value[name]
+        with pytest.raises(GroundserveError, match=f"does: {name} must be"):
+            VideoInfo.from_json(json.dumps(value))

@@ -23,6 +23,7 @@ from groundserve import (
     UnavailableError,
 )
 from groundserve.arguments import check_queries
+from groundserve.client._steps import STEPS
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -236,3 +237,19 @@ def test_file_that_no_message_can_hold_is_not_read(tmp_path):
 
 def test_question_in_the_bytes_of_an_ascii_locale_is_read_as_utf_8():
     assert check_queries([b"O\xc3\xb9?".decode("ascii", "surrogateescape")]) == ["Où?"]
+
+
+@pytest.mark.parametrize("missing", [None, "admission", "grounding", "frame_selector"])
+def test_server_is_ready_where_every_model_that_scores_is(monkeypatch, missing):
+    asked = []
+
+    def is_model_ready(name, client_timeout):
+        assert 0 < client_timeout <= 5
+        asked.append(name)
+        return name != missing
+
+    with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
+        monkeypatch.setattr(client._connection._server, "is_model_ready", is_model_ready)
+        assert client.is_ready() == (missing is None)
+    steps = list(STEPS)
+    assert asked == steps[: steps.index(missing) + 1 if missing else None]

@@ -7,6 +7,7 @@ import numpy as np
 
 from groundserve.client._request import Request
 from groundserve.options import ScoreOptions
+from tests.results import make_info
 
 
 def answer():
@@ -18,15 +19,7 @@ def answer():
         "FRAME_SCORES": np.float32([[0.7, 0.9, 0.3]]),
         "SELECTED_FRAMES": np.array([[0, 25]]),
     }
-    info = {
-        "num_source_frames": 75,
-        "fps": 25.0,
-        "duration_seconds": 3.0,
-        "num_frames": 512,
-        "grid": 5,
-        "timing_ms": {},
-        "engine": {},
-    }
+    info = make_info(duration_seconds=3.0, facts={"grid": 5}).to_json()
     views = {
         name: np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape)
         for name, value in arrays.items()

@@ -8,7 +8,8 @@ import pytest
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.scored_records import score_records
-from groundserve.results import ScoreResult, build_query_results
+from groundserve.results import build_score_result
+from tests.results import make_info
 
 
 class FakeScorer:
@@ -24,28 +25,17 @@ class FakeScorer:
         places = np.arange(self.num_frames)
         frame_logits = np.array([[len(query) + i for i in places] for query in queries], np.float32)
         pts_seconds = places.astype(np.float64)
-        return ScoreResult(
+        return build_score_result(
+            queries,
             video=str(video),
-            num_source_frames=self.num_frames,
-            fps=1.0,
-            duration_seconds=float(self.num_frames),
+            info=make_info(duration_seconds=float(self.num_frames), engine={"profile": "fake"}),
             frame_indices=places,
             pts_seconds=pts_seconds,
-            num_frames=1024,
-            grid=1,
-            queries=build_query_results(
-                list(queries),
-                frame_logits=frame_logits,
-                frame_scores=frame_logits,
-                selected_frames=places[None].repeat(len(queries), 0),
-                frame_indices=places,
-                pts_seconds=pts_seconds,
-                duration_seconds=float(self.num_frames),
-                span_threshold=0.5,
-                span_gap_seconds=0.0,
-            ),
-            timing_ms={},
-            engine={"profile": "fake"},
+            frame_logits=frame_logits,
+            frame_scores=frame_logits,
+            selected_frames=places[None].repeat(len(queries), 0),
+            span_threshold=0.5,
+            span_gap_seconds=0.0,
         )
 
 

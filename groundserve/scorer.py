@@ -1,0 +1,72 @@
+"""Whoever scores the frames of a video, here or on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import Video
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult
+
+if TYPE_CHECKING:
+    from groundserve.frames import FrameIndices
+
+
+class Scorer(Protocol):
+    """What `Client` and `Pipeline` have in common, for code that takes either.
+
+    Example:
+        >>> def best_second(scorer: Scorer, video: str, query: str) -> float:
+        ...     result = scorer.score(video, query, ScoreOptions(top_k=1))
+        ...     return float(result.queries[0].selected_seconds[0])
+    """
+
+    def score(
+        self,
+        video: Video,
+        queries: str | Sequence[str],
+        options: ScoreOptions | None = None,
+        *,
+        span_threshold: float = ...,
+        span_gap_seconds: float = ...,
+        timeout_seconds: float | None = None,
+    ) -> ScoreResult:
+        """Score the frames of one video for one or more questions.
+
+        Args:
+            video: Path of a local file, or its bytes.
+            queries: One question or several; the video is decoded and encoded once.
+            options: Defaults where None.
+            span_threshold: Lowest score inside a span, in [0, 1].
+            span_gap_seconds: Longest gap between two runs that one span bridges.
+            timeout_seconds: Longest time this call may take; the scorer's own where None.
+
+        Raises:
+            GroundserveError: As `Client.score` and `Pipeline.score`, each class for the same fault.
+        """
+
+    def frames(
+        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video: uint8 (K, H, W, 3), RGB, in time order.
+
+        See `groundserve.frames.read_frames`, also for the arguments and the errors.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds, and end the calls that are under way in other threads."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""

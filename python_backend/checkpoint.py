@@ -1,0 +1,129 @@
+"""Open the stages of a checkpoint in PyTorch: profile `torch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+from groundserve._version import __version__
+from groundserve.families import open_checkpoint
+from groundserve.families.base import FamilyCheckpoint, QueryTokenizer
+from groundserve.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
+from groundserve.media import MediaWorkers
+from groundserve.profiles import Device, get_profile
+from python_backend.decode import FrameDecoder, PyAVDecoder
+from python_backend.encode import TorchEncoder
+from python_backend.ground import TorchGrounder
+from python_backend.meter import Meter
+from python_backend.stages import decoded_frames
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStages:
+    """A checkpoint as it is, without an engine directory; see `Stages`."""
+
+    checkpoint: FamilyCheckpoint
+    """Of any family."""
+    tokenizer: Tokenizer
+    """The checkpoint's."""
+    manifest: Manifest
+    """What a directory of profile `torch` would say of it; without files."""
+
+    @classmethod
+    def open(
+        cls,
+        place: str | Path,
+        *,
+        vision_tower: str | Path | None = None,
+        device: Device | None = None,
+    ) -> Self:
+        """Open a checkpoint, whose weights are not read yet.
+
+        Args:
+            place: Directory in the layout of the family's reference, or a hub id.
+            vision_tower: Directory or hub id of the vision tower, where not found beside it.
+            device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
+
+        Raises:
+            InvalidRequestError: The checkpoint cannot be read.
+            UnsupportedError: No family computes this model, or there is no such device.
+            MissingExtraError: PyTorch or transformers is not installed.
+        """
+        family, checkpoint = open_checkpoint(place, vision_tower=vision_tower)
+        profile = get_profile("torch")
+        device, precision = profile.choose(device)
+        tokenizer, pad_token_id = checkpoint.load_tokenizer()
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            family=family.name,
+            groundserve_version=__version__,
+            profile=profile.name,
+            device=device,
+            precision=precision,
+            model=checkpoint.model_spec(pad_token_id=pad_token_id),
+            checkpoint=checkpoint.describe(),
+            source_config=checkpoint.raw_config,
+            builder={},
+            files={},
+        )
+        decoded_frames(manifest)  # refused before any weight is read
+        return cls(checkpoint=checkpoint, tokenizer=tokenizer, manifest=manifest)
+
+    def open_decoder(
+        self, workers: MediaWorkers, *, meter: Meter, num_threads: int
+    ) -> FrameDecoder:
+        """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
+        image_size, _ = decoded_frames(self.manifest)
+        return PyAVDecoder(workers, image_size=image_size, meter=meter)
+
+    def open_encoder(self, *, num_threads: int) -> TorchEncoder:
+        """See `Stages.open_encoder`."""
+        return open_torch_encoder(self.checkpoint, self.manifest, num_threads=num_threads)
+
+    def open_grounder(self, *, num_threads: int) -> TorchGrounder:
+        """See `Stages.open_grounder`."""
+        return open_torch_grounder(self.checkpoint, self.manifest, num_threads=num_threads)
+
+    def open_tokenizer(self) -> QueryTokenizer:
+        """See `Stages.open_tokenizer`."""
+        # By way of the file that a build writes: a family opens its tokenizer in one way alone.
+        with TemporaryDirectory(prefix="groundserve-") as folder:
+            path = Path(folder) / TOKENIZER_NAME
+            self.tokenizer.save(str(path))
+            return self.manifest.seam.open_tokenizer(path, self.manifest.model)
+
+
+def open_torch_encoder(
+    checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
+) -> TorchEncoder:
+    """Read a checkpoint's vision stage in the manifest's arithmetic."""
+    from groundserve.tensors import torch_dtype
+
+    _use_threads(num_threads)
+    dtype = torch_dtype(manifest.precision)
+    model = checkpoint.load_vision(dtype=dtype, device=manifest.device)
+    return TorchEncoder(model, device=manifest.device)
+
+
+def open_torch_grounder(
+    checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
+) -> TorchGrounder:
+    """Read a checkpoint's grounding stage in the manifest's arithmetic."""
+    from groundserve.tensors import torch_dtype
+
+    _use_threads(num_threads)
+    dtype = torch_dtype(manifest.precision)
+    model = checkpoint.load_grounding(dtype=dtype, device=manifest.device)
+    return TorchGrounder(model, device=manifest.device)
+
+
+def _use_threads(num_threads: int) -> None:
+    """Have PyTorch use so many, in the whole process: it knows no threads of a model alone."""
+    import torch
+
+    torch.set_num_threads(num_threads)

@@ -1,0 +1,91 @@
+"""A pipeline of a checkpoint, which is opened as one of an engine directory is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.base import FrameStream
+from groundserve.families.videoitg.family import VideoITG
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.engine import EngineDirectory
+from python_backend.meter import Counts
+from python_backend.pipeline import Pipeline
+
+QUERIES = ["when does a seven appear?", "describe the whole video"]
+OPTIONS = ScoreOptions(num_frames=3)
+
+
+@pytest.fixture(scope="module")
+def torch_engines(engines_of):
+    return engines_of(SHIPPED_CHECKPOINT, "torch")
+
+
+def test_checkpoint_and_its_directory_are_one_pipeline_with_one_cache(
+    torch_engines, clips, tmp_path
+):
+    meters = Counts(), Counts()
+    caches = [FeatureCache(CacheConfig(directory=tmp_path), meter=meter) for meter in meters]
+    limits = Limits(max_queries=2)
+    with Pipeline.from_checkpoint(
+        SHIPPED_CHECKPOINT, limits=limits, num_threads=2, cache=caches[0], meter=meters[0]
+    ) as of_checkpoint:
+        assert torch.get_num_threads() == 2
+        with pytest.raises(InvalidRequestError, match=r"1\.\.2 questions, got 3"):
+            of_checkpoint.score(clips["vfr"], ["When?"] * 3, OPTIONS)
+        expected = of_checkpoint.score(clips["vfr"], QUERIES, OPTIONS)
+    assert meters[0]["frames_decoded"] == meters[0]["vision_frames"] == 3
+    assert meters[0]["cache_misses"] == 1
+    with Pipeline.open(torch_engines, num_threads=2, cache=caches[1], meter=meters[1]) as opened:
+        assert opened.manifest.model == of_checkpoint.manifest.model
+        assert opened.manifest.encoder_identity == of_checkpoint.manifest.encoder_identity
+        result = opened.score(clips["vfr"], QUERIES, OPTIONS)
+    assert meters[1]["cache_hits"] == 1
+    assert (expected.info.cache_hit, result.info.cache_hit) == (False, True)
+    for one, other in zip(result.queries, expected.queries, strict=True):
+        np.testing.assert_array_equal(one.frame_logits, other.frame_logits)
+    assert result.info == replace(
+        expected.info,
+        cache_hit=True,
+        engine=opened.manifest.identity,
+        timing_ms=result.timing_ms,
+    )
+
+
+def test_threads_are_all_that_may_be_used_where_none_are_said(monkeypatch):
+    monkeypatch.setattr("python_backend.pipeline.available_cpus", lambda: 3)
+    with Pipeline.from_checkpoint(SHIPPED_CHECKPOINT):
+        assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("streams", "shown"),
+    [
+        (
+            [FrameStream(name="FRAMES", size=224), FrameStream(name="KEYS", size=336)],
+            r"FRAMES \(224\), KEYS \(336\)",
+        ),
+        ([FrameStream(name="FRAMES", size=None)], r"FRAMES \(any size\)"),
+    ],
+)
+def test_frames_that_are_not_decoded_are_refused_before_anything_is_opened(
+    torch_engines, monkeypatch, tmp_path, streams, shown
+):
+    manifest_alone = tmp_path / "manifest.json"
+    manifest_alone.write_bytes((torch_engines / "manifest.json").read_bytes())
+    with pytest.raises(EngineMismatchError, match="is missing"):
+        EngineDirectory.load(tmp_path, verify_files=True)
+    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: tuple(streams))
+    for refused in (
+        lambda: EngineDirectory.load(tmp_path, verify_files=True),
+        lambda: Pipeline.from_checkpoint(SHIPPED_CHECKPOINT),
+    ):
+        with pytest.raises(UnsupportedError, match=f"the family videoitg takes {shown}"):
+            refused()
