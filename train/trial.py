@@ -16,7 +16,7 @@ from train.data import TrainingData
 from train.data.items import Item
 from train.data.reader import grid_choices
 from train.examples import IGNORE_INDEX, Example
-from train.flops import SampleFlops, sample_flops
+from train.families.videoitg.flops import SampleFlops, sample_flops
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.triton.serve import serve
 from train.data import TrainingData
 from train.digits.dataset import write_grounding_set
-from train.digits.recipe import Recipe, stage_configs
+from train.families.videoitg.digits.recipe import Recipe, stage_configs
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
 

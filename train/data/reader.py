@@ -18,12 +18,12 @@ from groundserve.errors import DeadlineExceededError, InvalidRequestError, Unava
 from groundserve.families.videoitg.grid import grid_side
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
 from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
-from train.data.conversations import ConversationTokenizer
 from train.data.items import Item, guess_num_frames
 from train.data.labels import frame_labels, multi_hot
 from train.data.media import FrameReader
 from train.data.records import MalformedRecord
 from train.examples import Example, Text
+from train.families.videoitg.conversations import ConversationTokenizer
 
 READ_ERRORS = (InvalidRequestError, DeadlineExceededError, UnavailableError)
 """What a file can cause; any other exception is a bug or a broken installation, and passes."""

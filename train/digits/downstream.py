@@ -33,8 +33,8 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from train.digits.questions import NAMES
 from train.digits.render import render_second
-from train.digits.vision import patch_classes
 from train.digits.world import NUM_DIGITS, make_scene
+from train.families.videoitg.digits.vision import patch_classes
 
 _NUM_SCENES = 400
 # Next to classes whose weights sum to 1 each, however many pictures there are.

@@ -12,10 +12,10 @@ from benchmarks.gpu.size import FULL
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.data.reader import grid_choices
+from train.families.videoitg.flops import sample_flops
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
 from train.families.videoitg.stages import grounding, projector
-from train.flops import sample_flops
 
 RELEASED, TOWER = FULL.checkpoint, FULL.tower
 TOWER_FRAME = TOWER.frame_flop(26)

@@ -11,8 +11,8 @@ from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import make_config
 from train.config import StageConfig
 from train.data.reader import draw_grid, grid_choices
+from train.families.videoitg.flops import SampleFlops, sample_flops
 from train.families.videoitg.layout import open_source
-from train.flops import SampleFlops, sample_flops
 from train.trial import Trial, mean_cost, open_trial_data, read_trial
 
 

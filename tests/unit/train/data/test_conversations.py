@@ -8,8 +8,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_1
-from train.data.conversations import ConversationTokenizer
 from train.examples import IGNORE_INDEX, Example
+from train.families.videoitg.conversations import ConversationTokenizer
 from train.families.videoitg.models import CausalModel
 
 NO_PAD = -1
