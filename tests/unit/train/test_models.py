@@ -14,6 +14,7 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from tests.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
+from train.families.videoitg.losses import frame_loss, grounding_loss
 from train.families.videoitg.models import (
     MAX_ENCODED_FRAMES,
     AnchorModel,
@@ -23,7 +24,6 @@ from train.families.videoitg.models import (
     model_class,
     new_linear,
 )
-from train.losses import frame_loss, grounding_loss
 from train.parallel import checkpoint_activations
 
 CONFIG = CheckpointConfig(

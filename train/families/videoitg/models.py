@@ -25,7 +25,7 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage, Variant
 from train.examples import IGNORE_INDEX, Example, Text
-from train.losses import frame_loss, grounding_loss, language_loss
+from train.families.videoitg.losses import frame_loss, grounding_loss, language_loss
 
 MAX_ENCODED_FRAMES = 64
 """Frames that go through the tower at once: a frame's softmax alone takes 34 MB in float32 at full
