@@ -100,7 +100,7 @@ def _score(config: StageConfig, work: Path) -> dict[str, float]:
         data=replace(config.data, records=records, media_root=records.parent),
     )
     initial = open_initial(trained, num_auxiliary=0)
-    return frame_ap(trained)(initial.model.eval(), initial.vision)
+    return frame_ap(trained)(initial.model.eval(), initial)
 
 
 def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,10 +43,7 @@ def trainer_logits(records, out):
         TrainingData(
             config.data,
             stage="grounding",
-            tokenizer=initial.tokenizer,
-            pad_token_id=initial.pad_token_id,
-            image_size=initial.vision.image_size,
-            side=initial.vision.side,
+            samples=initial.samples(config),
             seed=0,
         ) as data,
         closing(data.examples()) as examples,

@@ -76,7 +76,7 @@ def make_text(*words, before=(), num_frames=None):
 def make_example(num_frames, grid, *texts, seed=0):
     """An example and its features (T, P, D_v)."""
     frames = np.zeros((num_frames, 4, 4, 3), np.uint8)
-    example = Example(frames=frames, grid=grid, texts=texts)
+    example = Example(frames=frames, tokens_per_frame=grid**2, texts=texts)
     generator = torch.Generator().manual_seed(seed)
     shape = (num_frames, grid * grid, CONFIG.mm_hidden_size)
     return example, torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -333,7 +333,7 @@ def vision():
 
 def picture_example(num_frames, grid, seed):
     frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 28, 28, 3), np.uint8)
-    return Example(frames=frames, grid=grid, texts=(make_text(1),))
+    return Example(frames=frames, tokens_per_frame=grid**2, texts=(make_text(1),))
 
 
 def test_encode_frames_of_mixed_grids_is_one_by_one(vision):

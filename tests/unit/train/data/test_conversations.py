@@ -162,7 +162,7 @@ def test_what_stands_at_the_placeholder_of_a_text_without_media_changes_nothing(
     torch.manual_seed(0)
     model = CausalModel(checkpoint.config)
     frames = np.zeros((1, 1, 1, 3), np.uint8)  # not read: the features are given
-    example = Example(frames=frames, grid=1, texts=(text,))
+    example = Example(frames=frames, tokens_per_frame=1, texts=(text,))
     losses = []
     for scale in (0.0, 100.0):
         features = torch.full((1, 1, checkpoint.config.mm_hidden_size), scale)

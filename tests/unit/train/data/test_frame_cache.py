@@ -25,6 +25,7 @@ from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
 from train.data.frame_cache import QUALITY, FrameCache
 from train.data.media import FrameReader
+from train.families.videoitg.samples import sample_rule_a
 from train.loop import train
 
 
@@ -192,7 +193,12 @@ def test_processes_share_a_folder(media, tmp_path):
 
 
 def test_threads_share_a_reader(media, tmp_path):
-    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 2}
+    options = {
+        "image_size": IMAGE_SIZE,
+        "sample": sample_rule_a,
+        "max_frames": 1024,
+        "num_workers": 2,
+    }
     with closing(FrameReader(media, frame_cache=tmp_path / "cache", **options)) as reader:
         found = []
         threads = [
@@ -214,7 +220,12 @@ def test_a_disk_that_takes_no_more_ends_nothing(media, tmp_path, monkeypatch, ca
 
     expected, _ = read(media, tmp_path / "other")
     monkeypatch.setattr("train.data.frame_cache.tempfile.mkstemp", full)
-    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 1}
+    options = {
+        "image_size": IMAGE_SIZE,
+        "sample": sample_rule_a,
+        "max_frames": 1024,
+        "num_workers": 1,
+    }
     cache = tmp_path / "cache"
     with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
         for _ in range(2):

@@ -1,6 +1,6 @@
 import pytest
 
-from train.digits import recipe as recipes
+from train.families.videoitg.digits import recipe as recipes
 from train.families.videoitg.digits.recipe import Recipe, run_recipe
 from train.families.videoitg.digits.vision import VisionTraining
 

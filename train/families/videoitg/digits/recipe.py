@@ -21,7 +21,7 @@ from pathlib import Path
 
 from train.config import StageConfig, Variant
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
-from train.digits.validate import Validate, frame_ap
+from train.digits.validate import frame_ap
 from train.families.videoitg import stages
 from train.families.videoitg.digits.base import (
     TOWER_NAME,
@@ -32,6 +32,7 @@ from train.families.videoitg.digits.base import (
 from train.families.videoitg.digits.vision import VisionTraining, train_vision
 from train.logs import StepReport, read_metrics
 from train.loop import train
+from train.measurements import Validate
 
 logger = logging.getLogger(__name__)
 
