@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from train.digits.handwritten import GLYPH_SIDE, SPLITS, glyphs, split_of_samples
+from train.digits.patches import NO_DIGIT, patch_classes
 from train.digits.render import background, render_second
 from train.digits.world import NUM_DIGITS, SIDE, make_scene, make_world
-from train.families.videoitg.digits.vision import NO_DIGIT, patch_classes
 
 
 def test_every_sample_is_in_one_split():
