@@ -27,11 +27,11 @@ from groundserve.deadline import Deadline
 from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
+from groundserve.evaluation.scored_records import OPTIONS
 from groundserve.families import open_checkpoint
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.media.index import VideoIndex
-from groundserve.options import ScoreOptions
 from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
 from train.digits.render import render_second
@@ -41,8 +41,6 @@ _NUM_SCENES = 400
 # Next to classes whose weights sum to 1 each, however many pictures there are.
 _RIDGE = 1e-3
 _DECODE_SECONDS = 60.0
-_LABELLED = ScoreOptions(sampling="infer", sample_fps=1.0)
-"""By which records count frames."""
 _PICTURE = VideoIndex(
     average_fps=1.0,
     pts_seconds=np.zeros(1),
@@ -73,7 +71,7 @@ class FrameFeatures:
         assert stream.size is not None
         self.image_size = stream.size
         # As of a picture: the more frames, the fewer tokens each may have.
-        inputs = self._family.plan(_PICTURE, _LABELLED, self._spec).inputs
+        inputs = self._family.plan(_PICTURE, OPTIONS, self._spec).inputs
         self._inputs = [
             torch.from_numpy(inputs[one.name]) for one in self._family.plan_inputs(self._spec)
         ]
@@ -87,8 +85,8 @@ class FrameFeatures:
         return array
 
     def frame_indices(self, index: VideoIndex) -> NDArray[np.int64]:
-        """Return the frames of a video that the labels count."""
-        return self._family.plan(index, _LABELLED, self._spec).frame_indices
+        """Return the frames of a video that its questions are scored on."""
+        return self._family.plan(index, OPTIONS, self._spec).frame_indices
 
 
 class DigitClassifier:
@@ -243,7 +241,7 @@ def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
 def _sampled_frames(
     workers: MediaWorkers, path: Path, features: FrameFeatures
 ) -> NDArray[np.uint8]:
-    """Decode the frames that the labels count."""
+    """Decode the frames that the scores are of."""
     deadline = Deadline.after(_DECODE_SECONDS)
     with (
         VideoSource.from_path(path, limits=Limits()) as source,
