@@ -35,9 +35,9 @@ class DataConfig:
     template: Template
     """How a conversation becomes text; not used for stage 4."""
     max_frames: int
-    """Ceiling n of sampling rule A."""
+    """Ceiling on the sampled frames T of a video."""
     sample_fps: float | None = 1.0
-    """Rate f of rule A; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
+    """Frames a second aimed at; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
     vision_token_num: int
     """Budget of visual tokens; a frame of T has at most floor(sqrt(budget / T)) squared."""
     vision_min_num: int

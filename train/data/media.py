@@ -45,7 +45,7 @@ class FrameReader:
         Args:
             media_root: Folder that media paths start from.
             image_size: Side S of the frames.
-            sample: Names the frames of a video.
+            sample: Says which frames of a video.
             max_frames: Ceiling on T.
             num_workers: Videos that are read at one time.
             frame_cache: Folder that keeps the frames of videos; None keeps none.
@@ -58,7 +58,9 @@ class FrameReader:
         self._sample = sample
         self._max_frames = max_frames
         self._cache = (
-            None if frame_cache is None else FrameCache(frame_cache, image_size=image_size)
+            None
+            if frame_cache is None
+            else FrameCache(frame_cache, rule=sample.name, image_size=image_size)
         )
         # Training may ask for more frames than a server takes.
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))

@@ -28,7 +28,11 @@ from train.examples import Example, Text
 
 
 class FrameSampler(Protocol):
-    """Names the frames of a video that are decoded."""
+    """A rule that says which frames of a video are decoded."""
+
+    @property
+    def name(self) -> str:
+        """Its own among all families: cached frames are of one rule."""
 
     def __call__(
         self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
@@ -161,7 +165,7 @@ class Initial(Protocol):
 
     @property
     def vision(self) -> nn.Module:
-        """float32, frozen, in evaluation mode."""
+        """float32, frozen, in evaluation mode; its `config` says which attention it computes."""
 
     def samples(self, config: StageConfig) -> SampleFormat:
         """As of `Source`."""

@@ -17,6 +17,24 @@ from train.examples import Text
 from train.families.videoitg.conversations import ConversationTokenizer
 
 
+class RuleA:
+    """See `train.families.base.FrameSampler`."""
+
+    name = "rule A"
+
+    def __call__(
+        self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
+    ) -> NDArray[np.int64]:
+        """Sample every so many frames; without a ceiling return all its candidates."""
+        return sample_frames(
+            index.num_source_frames,
+            index.average_fps,
+            sampling="infer",
+            sample_fps=sample_fps,
+            num_frames=max_frames or index.num_source_frames,
+        )
+
+
 class Samples:
     """See `train.families.base.SampleFormat`."""
 
@@ -41,7 +59,7 @@ class Samples:
             side: Patches along that side, the largest grid.
         """
         self.image_size = image_size
-        self.sample = sample_rule_a
+        self.sample = RuleA()
         self._config = config
         self._side = side
         self._questions = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)
@@ -72,19 +90,6 @@ class Samples:
             return self._conversations.text(record.messages, has_media=has_media)
         words = self._questions.text_ids(record.messages[0].text)
         return Text(ids=np.concatenate([[IMAGE_TOKEN_ID], words]))
-
-
-def sample_rule_a(
-    index: VideoIndex, *, sample_fps: float, max_frames: int | None
-) -> NDArray[np.int64]:
-    """Apply sampling rule A; without a ceiling it returns all its candidates."""
-    return sample_frames(
-        index.num_source_frames,
-        index.average_fps,
-        sampling="infer",
-        sample_fps=sample_fps,
-        num_frames=max_frames or index.num_source_frames,
-    )
 
 
 def grid_choices(

@@ -8,7 +8,7 @@ import numpy as np
 from groundserve.data_record import Media
 from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE
 from train.data.media import FrameReader
-from train.families.videoitg.samples import sample_rule_a
+from train.families.videoitg.samples import RuleA
 
 VIDEO = Media("video", "a.mp4")
 
@@ -31,7 +31,7 @@ def read(media, cache, *, sample_fps=1.0, keeps_all=False, max_frames=1024):
     """Read as a new process would."""
     options = {
         "image_size": IMAGE_SIZE,
-        "sample": sample_rule_a,
+        "sample": RuleA(),
         "max_frames": max_frames,
         "num_workers": 1,
     }

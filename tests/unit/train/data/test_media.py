@@ -11,7 +11,7 @@ from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.media._decode import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
 from train.data.media import FrameReader, read_image
-from train.families.videoitg.samples import sample_rule_a
+from train.families.videoitg.samples import RuleA
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def open_reader(media_root):
     def open_reader(**changes):
         options = {
             "image_size": IMAGE_SIZE,
-            "sample": sample_rule_a,
+            "sample": RuleA(),
             "max_frames": 1024,
             "num_workers": 1,
         }
