@@ -24,7 +24,7 @@ test-unit: $(STAMP)
 
 # Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/training.md says how long.
 train-digits: $(STAMP)
-	$(BIN)/python -m train.digits.recipe --out runs/digits
+	$(BIN)/python -m train.families.videoitg.digits.recipe --out runs/digits
 
 check: $(STAMP)
 	$(BIN)/ruff check .

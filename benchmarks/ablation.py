@@ -25,10 +25,10 @@ import torch
 from benchmarks._report import write_report
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from train.config import StageConfig, Variant
-from train.digits.base import TOWER_NAME
 from train.digits.dataset import write_grounding_set
-from train.digits.recipe import Phase, Recipe, run_recipe, stage_configs
 from train.digits.validate import frame_ap
+from train.families.videoitg.digits.base import TOWER_NAME
+from train.families.videoitg.digits.recipe import Phase, Recipe, run_recipe, stage_configs
 from train.families.videoitg.layout import open_initial
 from train.logs import read_metrics
 
@@ -100,7 +100,7 @@ def _score(config: StageConfig, work: Path) -> dict[str, float]:
         data=replace(config.data, records=records, media_root=records.parent),
     )
     initial = open_initial(trained, num_auxiliary=0)
-    return frame_ap(trained)(initial.model.eval(), initial.vision)
+    return frame_ap(trained)(initial.model.eval(), initial)
 
 
 def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

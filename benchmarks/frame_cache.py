@@ -41,6 +41,7 @@ from train.data.media import FrameReader
 from train.digits.dataset import draw_video
 from train.digits.questions import Question
 from train.digits.render import render_second
+from train.families.videoitg.samples import RuleA
 from train.trial import cpu_seconds
 
 IMAGE_SIZE = 384
@@ -189,7 +190,12 @@ def _grid(num_frames: int, model: VideoITGSpec) -> int:
 
 def time_epochs(root: Path, names: list[str]) -> tuple[dict[str, Any], Frames]:
     """Read every video without a cache, with an empty one and with a full one, in turn."""
-    options: dict[str, Any] = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 1}
+    options: dict[str, Any] = {
+        "image_size": IMAGE_SIZE,
+        "sample": RuleA(),
+        "max_frames": 1024,
+        "num_workers": 1,
+    }
     pairs, decoded = [], []
     with (
         closing(FrameReader(root, **options)) as plain,

@@ -24,7 +24,8 @@ from groundserve.data_record import Media, Message, Record
 from train.cost import SampleCost
 from train.data.items import Item, guess_num_frames
 from train.data.order import deal, item_generator
-from train.data.reader import draw_grid
+from train.families.videoitg.flops import sample_cost
+from train.families.videoitg.samples import grid_choices
 from train.families.videoitg.stages import grounding
 
 # Records by folder (spec: VideoITG-40K, `video_itg_data.json`), and the seconds of their videos.
@@ -62,13 +63,13 @@ def draw_samples(cost: SampleCost, *, seed: int, number: int) -> Iterator[tuple[
         num_frames = rng.randint(low, high)  # at 1 frame a second
 
         def predict(frames: int, item: int = item) -> float:
-            grid = draw_grid(
+            grids = grid_choices(
                 frames,
-                rng=item_generator(seed=seed, epoch=0, item=item),
                 vision_token_num=data.vision_token_num,
                 vision_min_num=data.vision_min_num,
                 side=FULL.tower.side,
             )
+            grid = item_generator(seed=seed, epoch=0, item=item).choice(grids)
             return cost(num_frames=frames, lengths=[frames * grid**2 + NUM_TEXT_TOKENS])
 
         media = Media("video", f"LLaVA-Video-178K/{folder}/{item}.mp4")
@@ -90,7 +91,7 @@ def ratios(costs: Sequence[float], shares: Sequence[Sequence[int]]) -> tuple[flo
 
 def simulate(num_ranks: int, *, seeds: int, steps: int) -> dict[str, Any]:
     """Return mean and standard deviation over seeds of a seed's mean ratios."""
-    cost = SampleCost.of(
+    cost = sample_cost(
         FULL.checkpoint,
         FULL.tower,
         is_trained=True,

@@ -2,14 +2,15 @@
 
     python -m benchmarks.training_memory
 
-Arithmetic (`train.memory`), for the longest sample of each stage; a test compares the page with it.
+Arithmetic (`train.families.videoitg.memory`), for the longest sample of each stage; a test
+compares the page with it.
 """
 
 from __future__ import annotations
 
 from benchmarks.gpu.size import FULL
 from train.config import Stage
-from train.memory import PassSize, count_parameters, gpu_bytes
+from train.families.videoitg.memory import PassSize, count_parameters, gpu_bytes
 
 NUM_SHARDS = 8
 SIZES: dict[Stage, PassSize] = {

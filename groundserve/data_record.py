@@ -9,11 +9,12 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.prompt import IMAGE_PLACEHOLDER
 
 MediaKind = Literal["video", "image"]
 Role = Literal["user", "assistant"]
 
+IMAGE_PLACEHOLDER = "<image>"
+"""Where a record's text has its image or video."""
 MAX_SECONDS = 1e9
 """A longer `duration` is none: 31 years."""
 _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}

@@ -17,7 +17,7 @@ from groundserve.families.videoitg.checkpoint import reference_state_dict
 from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
-from train.digits.base import make_tokenizer, write_json, write_tokenizer
+from train.families.videoitg.digits.base import make_tokenizer, write_json, write_tokenizer
 
 # Any number, but the committed files are this one's.
 SEED = 20251121

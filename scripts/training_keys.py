@@ -2,7 +2,8 @@
 
 `python -m scripts.training_keys` writes the page; `tests/unit/train/test_training_keys.py` holds
 page and code together. Names, types and texts are those of `train/config.py`, defaults those of
-each stage in `train/stages.py`, as a TOML file that names only paths would have them.
+each stage in `train/families/videoitg/stages.py`, as a TOML file that names only paths would have
+them.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from train.config import ValidationConfig
-from train.families.videoitg.stages import STAGES, component_of
+from train.config_file import component_of
+from train.families.videoitg.stages import STAGES
 
 PAGE = Path(__file__).parent.parent / "docs" / "training_keys.md"
 
 _HEAD = """# Keys of a training config
 
-Drawn from `train/config.py` and `train/stages.py` by `python -m scripts.training_keys`. A TOML file
-([training.md](training.md#a-run)) says what differs from these. A relative path starts from the
-file's folder. Where a default differs by stage, it is given for `projector` / `images` / `video` /
-`grounding`. `"none"` is no value, for keys that say so; the texts call it None.
+Drawn from `train/config.py` and `train/families/videoitg/stages.py` by
+`python -m scripts.training_keys`. A TOML file ([training.md](training.md#a-run)) says what differs
+from these. A relative path starts from the file's folder. Where a default differs by stage, it is
+given for `projector` / `images` / `video` / `grounding`. `"none"` is no value, for keys that say
+so; the texts call it None.
 """
 _REQUIRED = "required"
 _WORDS = {int: "whole number", float: "number", bool: "true or false", Path: "path"}

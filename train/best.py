@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
-from train.families.videoitg.layout import Initial, recover_checkpoint, write_checkpoint
+from train.checkpoint_folder import recover_checkpoint, write_checkpoint
+from train.families.base import Initial
 from train.state import SavedWeights
 from train.validation import FIGURE
 

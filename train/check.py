@@ -15,10 +15,10 @@ from pathlib import Path
 
 from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.checkpoint import Checkpoint
 from train.config import StageConfig
 from train.data import TrainingData
-from train.families.videoitg.layout import open_source
+from train.families import find_family
+from train.families.base import Source
 from train.known_faults import Fault, Progress, check_validation, find_known_faults
 from train.loop import count_auxiliary
 from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
@@ -110,7 +110,7 @@ def check(
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
-    source = open_source(config)
+    source = find_family(config.init).open_source(config)
     with open_trial_data(config, source) as data:
         held_out_warnings = check_validation(config, data.items)
         known = find_known_faults(config.data, data.items, on_progress=on_progress)
@@ -162,7 +162,7 @@ def _check_folder(name: str, folder: Path) -> None:
 
 def _read_sampled(
     config: StageConfig,
-    source: Checkpoint,
+    source: Source,
     data: TrainingData,
     readable: Sequence[int],
     num_sampled: int,

@@ -35,13 +35,14 @@ class DataConfig:
     template: Template
     """How a conversation becomes text; not used for stage 4."""
     max_frames: int
-    """Ceiling n of sampling rule A."""
+    """Ceiling on the sampled frames T of a video."""
     sample_fps: float | None = 1.0
-    """Rate f of rule A; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
+    """Frames a second aimed at; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
     vision_token_num: int
-    """Budget of visual tokens; the largest grid is floor(sqrt(budget / T))."""
+    """Budget of visual tokens; a frame of T has at most floor(sqrt(budget / T)) squared."""
     vision_min_num: int
-    """Smallest grid side drawn; a video with a smaller largest grid cannot be read."""
+    """Square root of the fewest tokens a frame that are drawn; a video whose budget leaves fewer
+    cannot be read."""
     max_length: int
     """Most visual and text tokens of one sequence; a longer sample cannot be read."""
     questions_per_video: int = 1
@@ -144,9 +145,10 @@ class StageConfig:
     stage: Stage
     """Decides the model (causal with an LM head, or grounding), the records and what is trained."""
     init: Path
-    """Checkpoint to start from: a Qwen2 directory (stage 1) or an earlier stage's output."""
+    """Checkpoint to start from: a language model's directory (stage 1) or an earlier stage's
+    output. It decides the family that is trained."""
     vision_tower: Path | None = None
-    """SigLIP directory; None finds it beside `init`."""
+    """Directory of the vision tower; None finds it beside `init`."""
     out: Path
     """Folder of the run: `checkpoint-<step>/`, `final/`, `metrics.jsonl`, `tensorboard/`; with
     `validation` also `best/`."""
@@ -168,7 +170,7 @@ class StageConfig:
     max_steps: int | None = None
     """Stop after so many optimiser steps; the schedule ends there too. None: whole epochs."""
     seed: int = 42
-    """Of the order, the grids and new weights."""
+    """Of the order, the tokens a frame and new weights."""
     precision: Precision = "bf16"
     """Arithmetic; weights, gradients' sums and the optimiser's state stay in float32."""
     gradient_checkpointing: bool = True

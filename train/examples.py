@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
-
 IGNORE_INDEX = -100
 """Target of a position that enters no language loss."""
 
@@ -18,7 +16,7 @@ class Text:
     """One sequence's text, with what is to be learnt from it."""
 
     ids: NDArray[np.int64]
-    """int64 (L,), token ids with exactly one `IMAGE_TOKEN_ID`, where the visual tokens go."""
+    """int64 (L,), token ids with exactly one that is none: the place of the visual tokens."""
     targets: NDArray[np.int64] | None = None
     """int64 (L,), stages 1 to 3: the id at each position that is to be predicted from those
     before it, `IGNORE_INDEX` elsewhere."""
@@ -32,27 +30,14 @@ class Example:
 
     frames: NDArray[np.uint8]
     """uint8 (T, S, S, 3), RGB, resized to the vision tower's size."""
-    grid: int
-    """Side g of the token grid in this forward pass."""
+    tokens_per_frame: int
+    """P, visual tokens of each frame in this forward pass."""
     texts: tuple[Text, ...]
     """The sequences, at least one."""
     frame_targets: NDArray[np.float32] | None = None
     """float32 (T, A), what each frame shows, for the auxiliary loss; None where unknown."""
 
-
-def blank_example(image_size: int, *, num_auxiliary: int = 0) -> Example:
-    """Return one black frame and no question, which every model gives a loss.
-
-    A process that has nothing to read passes it through the model, since the others wait for it.
-    """
-    text = Text(
-        ids=np.array([IMAGE_TOKEN_ID], np.int64),
-        targets=np.array([IGNORE_INDEX], np.int64),
-        labels=np.zeros(1, np.float32),
-    )
-    return Example(
-        frames=np.zeros((1, image_size, image_size, 3), np.uint8),
-        grid=1,
-        texts=(text,),
-        frame_targets=np.zeros((1, num_auxiliary), np.float32),
-    )
+    @property
+    def num_visual_tokens(self) -> int:
+        """T * P, in each sequence."""
+        return len(self.frames) * self.tokens_per_frame

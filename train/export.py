@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from groundserve.errors import GroundserveError
-from train.config import StageConfig
-from train.families.videoitg.layout import open_initial, write_checkpoint
-from train.families.videoitg.stages import STAGES, read_config
+from train.checkpoint_folder import write_checkpoint
+from train.config import Stage, StageConfig
+from train.config_file import read_config
+from train.families import find_family
 from train.state import SavedWeights
 
 
@@ -30,18 +32,19 @@ def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
     Raises:
         InvalidRequestError: What the run started from cannot be read, or `checkpoint` cannot, or
             `out` exists and is something else.
-        UnsupportedError: As `open_initial`.
+        UnsupportedError: As `TrainingFamily.open_initial`.
     """
     weights = SavedWeights(checkpoint)
     # The folder itself is renamed into place, so here it is only its parent that is made.
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(out, open_initial(config, num_auxiliary=0), weights)
+    initial = find_family(config.init).open_initial(config, num_auxiliary=0)
+    write_checkpoint(out, initial, weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m train.export")
-    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("stage", choices=get_args(Stage))
     parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
     parser.add_argument("--step", type=int, required=True, help="of the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder to be made")

@@ -191,8 +191,8 @@ def check_validation(
 def _look_up(root: Path, paths: Sequence[str], on_progress: Progress) -> dict[str, str]:
     """Return why, for each path that is no file with content."""
     reasons = {}
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        found = pool.map(lambda path: _file_fault(root / path), paths)
+    with ThreadPoolExecutor(_STAT_THREADS) as threads:
+        found = threads.map(lambda path: _file_fault(root / path), paths)
         for done, (path, reason) in enumerate(zip(paths, found, strict=True), start=1):
             if reason:
                 reasons[path] = reason

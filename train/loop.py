@@ -20,13 +20,12 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from groundserve.errors import GroundserveError, InvalidRequestError
+from train.checkpoint_folder import write_checkpoint
 from train.config import StageConfig
-from train.cost import SampleCost
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
-from train.examples import blank_example
-from train.families.videoitg.layout import Initial, open_initial, write_checkpoint
-from train.families.videoitg.models import Losses, encode_frames
+from train.families import find_family
+from train.families.base import Initial, Losses
 from train.files import sole_writer
 from train.known_faults import check_records
 from train.logs import RunLog, StepReport
@@ -133,22 +132,14 @@ def train(
 
 def _finish(config: StageConfig, processes: Processes, **callbacks: Any) -> Path:
     """Open what a run starts from and what it reads, and run it; `callbacks` are `Run.finish`'s."""
-    initial = open_initial(config, num_auxiliary=count_auxiliary(config))
+    num_auxiliary = count_auxiliary(config)
+    initial = find_family(config.init).open_initial(config, num_auxiliary=num_auxiliary)
     with TrainingData(
         config.data,
         stage=config.stage,
-        tokenizer=initial.tokenizer,
-        pad_token_id=initial.pad_token_id,
-        image_size=initial.vision.image_size,
-        side=initial.vision.side,
+        samples=initial.samples(config),
         seed=config.seed,
-        cost=SampleCost.of(
-            initial.checkpoint_config,
-            initial.source.vision_config,
-            is_trained=config.stage != "projector",
-            is_causal=initial.model.is_causal,
-            recomputes=config.gradient_checkpointing,
-        ),
+        cost=initial.sample_cost(config),
     ) as data:
         run = Run(config, data=data, initial=initial, processes=processes)
         return run.finish(**callbacks)
@@ -229,9 +220,8 @@ class Run:
             progress.unreadable, num_items=len(data), speaks=processes.is_first
         )
         auxiliary = initial.model.auxiliary
-        self._blank = blank_example(
-            initial.vision.image_size,
-            num_auxiliary=0 if auxiliary is None else auxiliary.out_features,
+        self._blank = initial.blank_example(
+            num_auxiliary=0 if auxiliary is None else auxiliary.out_features
         )
 
     def finish(
@@ -352,7 +342,7 @@ class Run:
         """
         examples = batch.examples or (self._blank,)
         share = 1 / num_passes if batch.examples else 0.0
-        features = encode_frames(self._initial.vision, examples)
+        features = self._initial.encode(examples)
         with self._model.gradients(average=is_last):
             losses = self._model(examples, features)
             torch.autograd.backward(losses.loss * share)

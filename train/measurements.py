@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.vision import VisionEncoder
 from train.best import BestCheckpoint
 from train.config import StageConfig
-from train.families.videoitg.layout import Initial
-from train.families.videoitg.models import Trunk
+from train.families.base import Initial, TrainedModel
 from train.logs import RunLog, read_metrics
 from train.parallel import ParallelModel, Processes
 from train.stop import StopRequest
 from train.validation import FrameAp
 
-Validate = Callable[[Trunk, VisionEncoder], dict[str, float]]
+Validate = Callable[[TrainedModel, Initial], dict[str, float]]
+"""Given the model and what the run started from, whose `encode` it needs."""
 OnValidation = Callable[[int, Mapping[str, float], bool], None]
 """Called with the step, the figures, and whether they made its checkpoint the best so far."""
 
@@ -57,18 +56,18 @@ class Measurements:
             raise InvalidRequestError(
                 "a run is measured by its config's validation or by the caller's validate, not both"
             )
-        self._out, self._vision = config.out, initial.vision
+        self._out = config.out
         self._model, self._processes = model, processes
         self._on_validation = on_validation
-        self._measure: Callable[[Trunk, StopRequest], dict[str, float] | None] | None = None
+        self._measure: Callable[[TrainedModel, StopRequest], dict[str, float] | None] | None = None
         self._every_steps, self._first_step = every_steps, 1
         self._best: BestCheckpoint | None = None  # the first process has it
         if validate is not None:
-            self._measure = lambda trunk, _: validate(trunk, initial.vision)
+            self._measure = lambda trunk, _: validate(trunk, initial)
         if config.validation is not None:
             records = config.validation.records
             frame_ap = FrameAp(config, initial=initial, processes=processes)
-            self._measure = lambda trunk, request: frame_ap(trunk, initial.vision, request)
+            self._measure = frame_ap
             # Before the first step too: what training adds to the start shows in the first line.
             self._every_steps, self._first_step = config.validation.every_steps, 0
             processes.on_first(lambda: self._open_best(initial, records))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from groundserve.families.videoitg.checkpoint import reference_names
 from train.config import OptimizerConfig
+from train.families.base import TrainedModel
 
 BASE = "base"
 """Group at `learning_rate`."""
@@ -14,7 +14,7 @@ FAST = "out_proj"
 """Group at `out_proj_learning_rate`."""
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> dict[str, list[nn.Parameter]]:
+def parameter_groups(model: TrainedModel, config: OptimizerConfig) -> dict[str, list[nn.Parameter]]:
     """Sort the parameters that are trained into groups of one learning rate.
 
     A parameter is in the fast group when its name in the reference's files contains `out_proj`.
@@ -33,12 +33,12 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> dict[str, lis
         groups[FAST] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            fast = FAST in groups and _is_fast(name, parameter, config)
+            fast = FAST in groups and _is_fast(name, model, config)
             groups[FAST if fast else BASE].append(parameter)
     return groups
 
 
-def new_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return AdamW at the peak rates, which each group also keeps as `initial_lr`."""
     peaks = {BASE: config.learning_rate, FAST: config.out_proj_learning_rate}
     groups = [
@@ -68,11 +68,10 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[
     return {group["name"]: group["lr"] for group in optimizer.param_groups}
 
 
-def _is_fast(name: str, parameter: Tensor, config: OptimizerConfig) -> bool:
+def _is_fast(name: str, model: TrainedModel, config: OptimizerConfig) -> bool:
     if name.startswith("auxiliary."):
         return True
-    # The first argument is the tower's tensors: it is frozen and no part of this model.
-    (theirs,) = reference_names({}, {name: parameter})
+    theirs = model.file_name(name)
     return (
         "out_proj" in theirs if config.out_proj_matches_projector else theirs.startswith(FAST + ".")
     )

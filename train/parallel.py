@@ -15,20 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Parallelism, Precision
 from train.examples import Example
-from train.families.videoitg.models import Losses, Trunk
+from train.families.base import Losses, TrainedModel
 from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
@@ -150,7 +149,12 @@ class ParallelModel:
     """
 
     def __init__(
-        self, trunk: Trunk, *, parallelism: Parallelism, precision: Precision, processes: Processes
+        self,
+        trunk: TrainedModel,
+        *,
+        parallelism: Parallelism,
+        precision: Precision,
+        processes: Processes,
     ) -> None:
         self.trunk = trunk
         """The model itself; sharded, its parameters are this process's shards."""
@@ -214,7 +218,7 @@ class ParallelModel:
         return self._timer.take_seconds()
 
     @contextmanager
-    def evaluation(self) -> Iterator[Trunk]:
+    def evaluation(self) -> Iterator[TrainedModel]:
         """Lend the model for scoring; every process must call it as often as the others."""
         self.trunk.eval()
         with torch.no_grad(), self._autocast:
@@ -238,15 +242,16 @@ def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
     return None
 
 
-def place_vision(vision: VisionEncoder, *, precision: Precision, device: torch.device) -> None:
-    """Put the frozen tower on this process's device; each process has the whole."""
+def place_vision(vision: nn.Module, *, precision: Precision, device: torch.device) -> None:
+    """Put the frozen vision stage on this process's device; each process has the whole."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     vision.to(device, dtype).eval().requires_grad_(False)
-    # Materialised scores of 729 x 729 positions would be the largest tensor of a step.
-    vision.config._attn_implementation = "sdpa"
+    # Materialised scores of all positions of a frame would be the largest tensor of a step.
+    config: Any = vision.config
+    config._attn_implementation = "sdpa"
 
 
-def checkpoint_activations(trunk: Trunk) -> None:
+def checkpoint_activations(trunk: TrainedModel) -> None:
     """Keep the decoder layers' inputs only, and compute each layer again in the backward pass."""
     decoder = trunk.decoder
     # Named so since transformers 5; the older name warns there.

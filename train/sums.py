@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.examples import Example
-from train.families.videoitg.models import Losses
+from train.families.base import Losses
 from train.parallel import Processes
 
 
@@ -104,6 +104,5 @@ def _rounded(seconds: Iterable[float]) -> tuple[float, ...]:
 
 
 def _num_tokens(example: Example) -> int:
-    num_visual = len(example.frames) * example.grid**2
     # The placeholder is an id and no token.
-    return sum(num_visual + len(text.ids) - 1 for text in example.texts)
+    return sum(example.num_visual_tokens + len(text.ids) - 1 for text in example.texts)

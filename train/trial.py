@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from groundserve.families.videoitg.checkpoint import Checkpoint
 from train.config import StageConfig
+from train.cost import SampleFlops
 from train.data import TrainingData
 from train.data.items import Item
-from train.data.reader import grid_choices
 from train.examples import IGNORE_INDEX, Example
-from train.flops import SampleFlops, sample_flops
+from train.families.base import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Trial:
     core_seconds: float
     """Processor time of decoding, resizing and tokenizing."""
     flops: SampleFlops
-    """Of all its sequences, the mean over the grids that may be drawn."""
+    """Of all its sequences, the mean over the tokens a frame that may be drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +52,22 @@ class Cost:
     """The same of projector, decoder and LM head."""
 
 
-def open_trial_data(config: StageConfig, source: Checkpoint) -> TrainingData:
+def open_trial_data(config: StageConfig, source: Source) -> TrainingData:
     """Open a run's data with one decoder, and without the cache, which hides what decoding costs.
 
     Raises:
         InvalidRequestError: As `TrainingData`.
     """
-    tokenizer, pad_token_id = source.load_tokenizer()
     return TrainingData(
         # Items are read one at a time, so one decoder is all that is used.
         replace(config.data, num_workers=1, frame_cache=None),
         stage=config.stage,
-        tokenizer=tokenizer,
-        pad_token_id=pad_token_id,
-        image_size=source.vision_config.image_size,
-        side=source.vision_config.side,
+        samples=source.samples(config),
         seed=config.seed,
     )
 
 
-def read_trial(config: StageConfig, source: Checkpoint, data: TrainingData, number: int) -> Trial:
+def read_trial(config: StageConfig, source: Source, data: TrainingData, number: int) -> Trial:
     """Read an item and take its cost.
 
     Args:
@@ -96,7 +91,14 @@ def read_trial(config: StageConfig, source: Checkpoint, data: TrainingData, numb
         core_seconds=core_seconds,
         flops=SampleFlops(tower=0.0, decoder=0.0)
         if example is None
-        else _expected_flops(config, source, example, has_media=has_media),
+        else _expected_flops(
+            config,
+            source,
+            example,
+            # A run draws from this, which repeats what is likelier: its plain mean is what to
+            # expect.
+            drawn=data.samples.drawn_tokens_per_frame(len(example.frames)) if has_media else [1],
+        ),
     )
 
 
@@ -118,35 +120,22 @@ def mean_cost(trials: Iterable[Trial]) -> Cost | None:
 
 
 def _expected_flops(
-    config: StageConfig, source: Checkpoint, example: Example, *, has_media: bool
+    config: StageConfig, source: Source, example: Example, *, drawn: Sequence[int]
 ) -> SampleFlops:
-    vision = source.vision_config
-    grids = [1]
-    if has_media:
-        # A run draws from this list, which repeats the grids that are likelier: its plain mean is
-        # what to expect.
-        grids = grid_choices(
-            len(example.frames),
-            vision_token_num=config.data.vision_token_num,
-            vision_min_num=config.data.vision_min_num,
-            side=vision.side,
-        )
     sequences = [
-        sample_flops(
+        source.sample_flops(
             config,
-            source.config,
-            vision,
             num_frames=len(example.frames),
-            grid=grid,
+            tokens_per_frame=tokens_per_frame,
             num_text_tokens=len(text.ids) - 1,
             num_targets=0 if text.targets is None else int((text.targets != IGNORE_INDEX).sum()),
         )
         for text in example.texts
-        for grid in grids
+        for tokens_per_frame in drawn
     ]
     return SampleFlops(
         tower=sequences[0].tower,  # once, whatever is asked
-        decoder=sum(one.decoder for one in sequences) / len(grids),
+        decoder=sum(one.decoder for one in sequences) / len(drawn),
     )
 
 

@@ -1,8 +1,8 @@
 """What a run of stage 4 is measured by while it goes on: frame AP on records it does not train on.
 
-The figure is that of `groundserve eval --records`: rule A at one frame a second with serving's
-ceiling of frames, whatever `data.sample_fps` and `data.max_frames` say; the grid of evaluation in
-the run's budget; the mean average precision over the questions that some frame answers. A record
+The figure is that of `groundserve eval --records`: one frame a second with serving's
+ceiling of frames, whatever `data.sample_fps` and `data.max_frames` say; serving's tokens of a frame
+in the run's budget; the mean average precision over the questions that some frame answers. A record
 whose `frame_num` lies past the frames of its video, or whose video cannot be read, is left out and
 counted. What differs is the arithmetic: `precision` is the run's, and so is a frame cache.
 
@@ -30,15 +30,13 @@ from groundserve.evaluation.grounding_records import (
     GroundingRecord,
     read_grounding_records,
 )
-from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
 from train.config import DataConfig, StageConfig, ValidationConfig
 from train.data import TrainingData
 from train.data.items import Item
 from train.data.records import MalformedRecord
-from train.examples import Example, blank_example
-from train.families.videoitg.layout import Initial
-from train.families.videoitg.models import Trunk, encode_frames
+from train.examples import Example
+from train.families.base import Initial, TrainedModel
 from train.parallel import Processes
 from train.stop import StopRequest
 
@@ -75,21 +73,18 @@ class FrameAp:
         assert config.validation is not None
         self._records = read_validation(config.validation)
         self._data = _data_config(config, num_records=len(self._records))
-        self._stage, self._seed = config.stage, config.seed
+        self._config = config
         self._initial = initial
         self._processes = processes
         self._told: set[str] = set()
 
-    def __call__(
-        self, trunk: Trunk, vision: VisionEncoder, request: StopRequest
-    ) -> dict[str, float] | None:
+    def __call__(self, trunk: TrainedModel, request: StopRequest) -> dict[str, float] | None:
         """Return `frame_ap`, by type too where records name types, and what it was measured on.
 
         `num_questions` entered it; `num_left_out` have relevant frames and could not be scored.
 
         Args:
             trunk: In evaluation mode, see `ParallelModel.evaluation`.
-            vision: On this process's device.
             request: Looked at before every question. None is returned where any process has it.
 
         Raises:
@@ -97,18 +92,18 @@ class FrameAp:
         """
         found: list[tuple[int, float]] = []  # number of the record, its average precision
         lost: dict[str, str] = {}
-        with self._open_data(vision) as data:
+        with self._open_data() as data:
             numbers = _numbers(data.items)
             shares = [
                 self._answered(numbers, rank=rank) for rank in range(self._processes.world_size)
             ]
             share = shares[self._processes.rank]
-            with closing(self._questions(data, vision, numbers, share, lost)) as questions:
+            with closing(self._questions(data, numbers, share, lost)) as questions:
                 for _ in range(max(map(len, shares))):
                     if self._any_stops(request):
                         return None
                     question = next(questions, None)
-                    precision = self._score(trunk, vision, question)
+                    precision = self._score(trunk, question)
                     if question is not None:
                         found.append((question.number, precision))
         return self._summary(
@@ -116,15 +111,12 @@ class FrameAp:
             dict(chain.from_iterable(each.items() for each in self._processes.gather(lost))),
         )
 
-    def _open_data(self, vision: VisionEncoder) -> TrainingData:
+    def _open_data(self) -> TrainingData:
         return TrainingData(
             self._data,
-            stage=self._stage,
-            tokenizer=self._initial.tokenizer,
-            pad_token_id=self._initial.pad_token_id,
-            image_size=vision.image_size,
-            side=vision.side,
-            seed=self._seed,
+            stage=self._config.stage,
+            samples=self._initial.samples(self._config),
+            seed=self._config.seed,
         )
 
     def _answered(self, numbers: Sequence[range], *, rank: int) -> list[int]:
@@ -135,7 +127,6 @@ class FrameAp:
     def _questions(
         self,
         data: TrainingData,
-        vision: VisionEncoder,
         numbers: Sequence[range],
         share: Sequence[int],
         lost: dict[str, str],
@@ -148,7 +139,7 @@ class FrameAp:
                 lost.update((each.source, each.reason) for each in reading.unreadable)
                 if reading.example is None:
                     continue
-                (features,) = encode_frames(vision, [reading.example])
+                (features,) = self._initial.encode([reading.example])
                 for place, text in zip(reading.places, reading.example.texts, strict=True):
                     number = numbers[item][place]
                     labels = self._records[number].labels(len(reading.example.frames))
@@ -158,11 +149,11 @@ class FrameAp:
                     asked = replace(reading.example, texts=(replace(text, labels=None),))
                     yield _Question(number=number, example=asked, features=features, labels=labels)
 
-    def _score(self, trunk: Trunk, vision: VisionEncoder, question: _Question | None) -> float:
+    def _score(self, trunk: TrainedModel, question: _Question | None) -> float:
         if question is None:
-            blank = blank_example(vision.image_size)
+            blank = self._initial.blank_example()
             asked = replace(blank, texts=(replace(blank.texts[0], labels=None),))
-            trunk([asked], encode_frames(vision, [asked]))
+            trunk([asked], self._initial.encode([asked]))
             return 0.0
         (logits,) = trunk([question.example], [question.features]).frame_logits
         if logits.isnan().any():

@@ -113,7 +113,7 @@ def check(
         import torch
 
         from train.check import check
-        from train.families.videoitg.stages import read_config
+        from train.config_file import read_config
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
     from groundserve.cli.train_check import as_fields, print_report
@@ -143,7 +143,7 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     require_own("train")
     try:
         from train.best import read_best
-        from train.families.videoitg.stages import read_config
+        from train.config_file import read_config
         from train.logs import read_metrics
         from train.loop import train
         from train.stop import EXIT_STOPPED, RunStoppedError

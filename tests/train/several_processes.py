@@ -19,7 +19,6 @@ from torch.distributed.checkpoint import FileSystemWriter
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
 from train.config import OptimizerConfig, ValidationConfig
-from train.cost import SampleCost
 from train.data import TrainingData
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
@@ -113,22 +112,12 @@ def write_videos(folder):
 
 def open_videos(config, *, is_dealt):
     initial = open_initial(config, num_auxiliary=0)
-    cost = SampleCost.of(
-        initial.checkpoint_config,
-        initial.source.vision_config,
-        is_trained=True,
-        is_causal=False,
-        recomputes=False,
-    )
     return TrainingData(
         config.data,
         stage=config.stage,
-        tokenizer=initial.tokenizer,
-        pad_token_id=initial.pad_token_id,
-        image_size=initial.vision.image_size,
-        side=initial.vision.side,
+        samples=initial.samples(config),
         seed=config.seed,
-        cost=cost if is_dealt else None,
+        cost=initial.sample_cost(config) if is_dealt else None,
     )
 
 

@@ -36,8 +36,8 @@ from tests.unit.train.runs import (
     run,
 )
 from train.best import read_best
+from train.families.videoitg.memory import PassSize, count_parameters, gpu_bytes
 from train.logs import read_metrics
-from train.memory import PassSize, count_parameters, gpu_bytes
 
 # float32, gradients summed in another order, with updates that are as smooth as the gradients (see
 # `configs`): a weight of up to 2 is rounded in each of at most 8 steps, and so is what it is moved

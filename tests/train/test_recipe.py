@@ -6,7 +6,7 @@ import pytest
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.unit.train.digits.test_recipe import TINY
-from train.digits.recipe import run_recipe
+from train.families.videoitg.digits.recipe import run_recipe
 
 
 @pytest.mark.timeout(300)

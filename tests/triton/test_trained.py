@@ -13,7 +13,7 @@ from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.triton.serve import serve
 from train.data import TrainingData
 from train.digits.dataset import write_grounding_set
-from train.digits.recipe import Recipe, stage_configs
+from train.families.videoitg.digits.recipe import Recipe, stage_configs
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
 
@@ -43,10 +43,7 @@ def trainer_logits(records, out):
         TrainingData(
             config.data,
             stage="grounding",
-            tokenizer=initial.tokenizer,
-            pad_token_id=initial.pad_token_id,
-            image_size=initial.vision.image_size,
-            side=initial.vision.side,
+            samples=initial.samples(config),
             seed=0,
         ) as data,
         closing(data.examples()) as examples,

@@ -12,6 +12,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from train.cpus import rank_cpus
 from train.data.media import FrameReader
+from train.families.videoitg.samples import RuleA
 
 
 @pytest.fixture
@@ -122,10 +123,10 @@ def decoder_threads(workers):
 def test_decoder_threads_are_a_share_of_the_rank(tmp_path, monkeypatch):
     """8 ranks of 6 decoders on 96 cores: 2 threads each; each would take 8 of a machine's."""
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    reader = FrameReader(tmp_path, image_size=32, max_frames=8, num_workers=6)
+    reader = FrameReader(tmp_path, image_size=32, sample=RuleA(), max_frames=8, num_workers=6)
     assert decoder_threads(reader._workers) == 2
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    reader = FrameReader(tmp_path, image_size=32, max_frames=8, num_workers=6)
+    reader = FrameReader(tmp_path, image_size=32, sample=RuleA(), max_frames=8, num_workers=6)
     assert decoder_threads(reader._workers) == 8
 
 

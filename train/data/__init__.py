@@ -1,8 +1,8 @@
 """Read training samples: data files in the reference's formats, as batches for the models.
 
-    with TrainingData(config, stage="grounding", tokenizer=tokenizer, ...) as data:
+    with TrainingData(config, stage="grounding", samples=samples, seed=0) as data:
         for batch in data.batches(first=0, last=100, rank=0, world_size=1, batch_size=1):
-            features = encode_frames(vision, batch.examples)
+            features = initial.encode(batch.examples)
 
 A sample follows from the data file, the config, the seed and its place in the run alone.
 """

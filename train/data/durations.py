@@ -15,8 +15,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
-from train.data.media import FrameReader
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from train.cpus import rank_cpus
+from train.data.media import READ_SECONDS
 from train.data.records import load_list
 from train.files import replacing
 
@@ -50,28 +54,40 @@ def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: 
     with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]
     # A video has many records and is opened once.
     paths = list(dict.fromkeys(entry["video"] for entry in with_video))
-    # Sizes and ceilings are of no account here, as nothing is decoded.
-    reader = FrameReader(media_root, image_size=1, max_frames=1, num_workers=num_workers)
+    workers = MediaWorkers(limits=Limits(), num_workers=num_workers, num_cpus=rank_cpus())
 
     def duration(path: str) -> float | None:
         try:
-            return reader.duration(path)
+            return video_seconds(media_root / path, workers)
         except GroundserveError as error:
             logger.warning("cannot read %s: %s", path, error)
             return None
 
     try:
-        # Threads only wait: the reader's processes do the work.
-        with ThreadPoolExecutor(num_workers) as pool:
-            found = dict(zip(paths, pool.map(duration, paths), strict=True))
+        # They only wait: the workers do the work.
+        with ThreadPoolExecutor(num_workers) as threads:
+            found = dict(zip(paths, threads.map(duration, paths), strict=True))
     finally:
-        reader.close()
+        workers.close()
     for entry in with_video:
         seconds = found[entry["video"]]
         if seconds is not None:
             # To the millisecond: it is for guessing costs.
             entry["duration"] = round(seconds, 3)
     return sum(seconds is None for seconds in found.values())
+
+
+def video_seconds(path: Path, workers: MediaWorkers) -> float:
+    """Return the seconds that a video lasts; nothing is decoded.
+
+    Raises:
+        GroundserveError: It cannot be read, or not in time.
+    """
+    with (
+        VideoSource.from_path(path, limits=Limits()) as source,
+        workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video,
+    ):
+        return video.index.num_source_frames / video.index.average_fps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

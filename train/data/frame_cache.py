@@ -41,15 +41,15 @@ logger = logging.getLogger(__name__)
 QUALITY = 95
 """Pillow's scale. With full colour resolution (4:4:4): a frame that was halved in size has as much
 colour detail as brightness."""
-_RULE = f"rule A, Pillow bicubic, JPEG {QUALITY} 4:4:4, 1"
-"""What makes the frames; changed whenever the same video would give others."""
+_RULE = f"Pillow bicubic, JPEG {QUALITY} 4:4:4, 1"
+"""What makes the frames that are sampled; changed whenever they would come out as others."""
 _ABANDONED_SECONDS = 3600.0
 """Writing takes seconds; a partial file this old is a killed process's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledFrames:
-    """What rule A took of a video."""
+    """What was sampled of a video."""
 
     frames: NDArray[np.uint8]
     """uint8 (T, S, S, 3), RGB."""
@@ -62,11 +62,12 @@ class SampledFrames:
 class FrameCache:
     """A folder of frames; all methods may be called from any thread."""
 
-    def __init__(self, directory: Path, *, image_size: int) -> None:
+    def __init__(self, directory: Path, *, rule: str, image_size: int) -> None:
         """Make the folder where there is none.
 
         Args:
             directory: On a file system that renames in one step, as all local ones and NFS do.
+            rule: Name of the rule that samples.
             image_size: S.
 
         Raises:
@@ -74,6 +75,7 @@ class FrameCache:
         """
         self._directory = directory
         self._partial = directory / ".partial"
+        self._rule = f"{rule}, {_RULE}"
         self._image_size = image_size
         self._writes = True
         try:
@@ -91,12 +93,12 @@ class FrameCache:
         Args:
             name: As records spell it, below the media root: machines may mount that elsewhere.
             status: Its size and time of change stand for the content.
-            sample_fps: Rate f of rule A.
+            sample_fps: Frames a second asked for.
         """
         # Not `max_frames`: the file says how many candidates there were, and `load` decides by
         # that.
         identity = [
-            _RULE,
+            self._rule,
             self._image_size,
             name,
             status.st_size,
@@ -112,7 +114,7 @@ class FrameCache:
 
         Args:
             path: From `path`.
-            max_frames: Ceiling of rule A.
+            max_frames: Ceiling on T.
 
         Returns:
             None where there is none, it is damaged, or it was thinned to another ceiling.

@@ -61,7 +61,7 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
 
     Args:
         item: With or without media.
-        sample_fps: Rate f of rule A.
+        sample_fps: Frames a second asked for.
         max_frames: Its ceiling n.
     """
     if item.media is None or item.media.kind == "image":

@@ -12,8 +12,6 @@ from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from tokenizers import Tokenizer
-
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, Stage
 from train.cost import SampleCost
@@ -23,6 +21,7 @@ from train.data.order import MicroBatch, deal, item_generator, micro_batches, nu
 from train.data.reader import ItemReader, Reading, Unreadable
 from train.data.records import read_records
 from train.examples import Example
+from train.families.base import SampleFormat
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +51,7 @@ class TrainingData:
         config: DataConfig,
         *,
         stage: Stage,
-        tokenizer: Tokenizer,
-        pad_token_id: int,
-        image_size: int,
-        side: int,
+        samples: SampleFormat,
         seed: int,
         cost: SampleCost | None = None,
     ) -> None:
@@ -64,11 +60,8 @@ class TrainingData:
         Args:
             config: Which samples, and how they are read.
             stage: Decides the format of the records.
-            tokenizer: The checkpoint's.
-            pad_token_id: Positions with this id are dropped.
-            image_size: Side of the vision tower's frames.
-            side: Patches along that side, the largest grid.
-            seed: Of the order, the rates and the grids.
+            samples: The family's format.
+            seed: Of the order, the rates and the tokens of a frame.
             cost: By which the micro-batches of a step are dealt to ranks; None: as they are drawn.
 
         Raises:
@@ -101,14 +94,9 @@ class TrainingData:
         self._seed = seed
         self._cost = cost
         self._num_workers = config.num_workers
-        self._reader = ItemReader(
-            config,
-            stage=stage,
-            tokenizer=tokenizer,
-            pad_token_id=pad_token_id,
-            image_size=image_size,
-            side=side,
-        )
+        self.samples = samples
+        """As given."""
+        self._reader = ItemReader(config, stage=stage, samples=samples)
         self._pool = ThreadPoolExecutor(config.num_workers, thread_name_prefix="train-data")
 
     def __len__(self) -> int:
@@ -146,7 +134,7 @@ class TrainingData:
         )
         plan = self._dealt(passes, rank=rank, accumulation_steps=accumulation_steps)
         tasks = ((batch.epoch, number) for batch in plan for number in batch.items)
-        with closing(self._read_ahead(tasks, draws_grid=True)) as readings:
+        with closing(self._read_ahead(tasks, is_training=True)) as readings:
             while members := list(islice(readings, batch_size)):
                 yield Batch(
                     examples=tuple(one.example for one in members if one.example is not None),
@@ -154,7 +142,7 @@ class TrainingData:
                 )
 
     def examples(self) -> Generator[Example | Unreadable, None, None]:
-        """Yield every item in file order with the grid of evaluation.
+        """Yield every item in file order with the tokens of a frame that serving has.
 
         An item's unreadable records follow its example. Where the config has no rate, it is the
         one that the first epoch draws.
@@ -168,12 +156,12 @@ class TrainingData:
     def readings(self, numbers: Iterable[int]) -> Generator[Reading, None, None]:
         """Yield what came of the items of these numbers, in this order, read as by `examples`."""
         tasks = ((0, number) for number in numbers)
-        with closing(self._read_ahead(tasks, draws_grid=False)) as readings:
+        with closing(self._read_ahead(tasks, is_training=False)) as readings:
             yield from readings
 
     def read(self, number: int) -> Reading:
         """Read one item as the first epoch does, in the calling thread."""
-        return self._read((0, number), draws_grid=True)
+        return self._read((0, number), is_training=True)
 
     def pids(self) -> list[int]:
         """Return the process ids of the decoders that run now."""
@@ -223,17 +211,19 @@ class TrainingData:
         )
 
     def _read_ahead(
-        self, tasks: Iterator[tuple[int, int]], *, draws_grid: bool
+        self, tasks: Iterator[tuple[int, int]], *, is_training: bool
     ) -> Generator[Reading, None, None]:
         """Yield what the (epoch, item number) pairs give, in order."""
         return map_ahead(
-            partial(self._read, draws_grid=draws_grid),
+            partial(self._read, is_training=is_training),
             tasks,
             executor=self._pool,
             depth=AHEAD_PER_WORKER * self._num_workers,
         )
 
-    def _read(self, task: tuple[int, int], *, draws_grid: bool) -> Reading:
+    def _read(self, task: tuple[int, int], *, is_training: bool) -> Reading:
         epoch, number = task
         rng = item_generator(seed=self._seed, epoch=epoch, item=number)
-        return self._reader.read(self.items[number], number=number, rng=rng, draws_grid=draws_grid)
+        return self._reader.read(
+            self.items[number], number=number, rng=rng, is_training=is_training
+        )

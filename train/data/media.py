@@ -12,11 +12,11 @@ from PIL import Image
 from groundserve.data_record import Media
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, OpenVideo, VideoSource
+from groundserve.media import MediaWorkers, VideoSource
 from train.cpus import rank_cpus
 from train.data.frame_cache import FrameCache, SampledFrames
+from train.families.base import FrameSampler
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What Pillow may open; some of its other formats start programs."""
@@ -35,6 +35,7 @@ class FrameReader:
         media_root: Path,
         *,
         image_size: int,
+        sample: FrameSampler,
         max_frames: int,
         num_workers: int,
         frame_cache: Path | None = None,
@@ -44,7 +45,8 @@ class FrameReader:
         Args:
             media_root: Folder that media paths start from.
             image_size: Side S of the frames.
-            max_frames: Ceiling n of sampling rule A.
+            sample: Says which frames of a video.
+            max_frames: Ceiling on T.
             num_workers: Videos that are read at one time.
             frame_cache: Folder that keeps the frames of videos; None keeps none.
 
@@ -53,9 +55,12 @@ class FrameReader:
         """
         self._media_root = media_root
         self._image_size = image_size
+        self._sample = sample
         self._max_frames = max_frames
         self._cache = (
-            None if frame_cache is None else FrameCache(frame_cache, image_size=image_size)
+            None
+            if frame_cache is None
+            else FrameCache(frame_cache, rule=sample.name, image_size=image_size)
         )
         # Training may ask for more frames than a server takes.
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
@@ -70,9 +75,10 @@ class FrameReader:
         """Read one file.
 
         Args:
-            media: A video, sampled by rule A; an image, T = 1; None, a black frame, T = 1.
-            sample_fps: Rate f of rule A.
-            keeps_all: Refuse a video of which rule A leaves out candidates: labels count those.
+            media: A video; an image, T = 1; None, a black frame, T = 1.
+            sample_fps: Frames a second asked for.
+            keeps_all: Refuse a video of which `max_frames` leaves out candidates: labels count
+                those.
 
         Returns:
             uint8 (T, S, S, 3), RGB.
@@ -95,18 +101,6 @@ class FrameReader:
         """Return the process ids of the decoders that run now."""
         return self._workers.pids()
 
-    def duration(self, path: str) -> float:
-        """Return the seconds that a video below the media root lasts; nothing is decoded.
-
-        Raises:
-            GroundserveError: As `read`.
-        """
-        with (
-            VideoSource.from_path(self._media_root / path, limits=self._limits) as source,
-            self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video,
-        ):
-            return video.index.num_source_frames / video.index.average_fps
-
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
         self._workers.close()
@@ -126,9 +120,12 @@ class FrameReader:
                 return known
         with self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video:
             # Counted before anything is decoded, as labels may refuse the video.
-            num_candidates = len(_sample(video, sample_fps))
+            candidates = self._sample(video.index, sample_fps=sample_fps, max_frames=None)
+            num_candidates = len(candidates)
             self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
-            frame_indices = _sample(video, sample_fps, max_frames=self._max_frames)
+            frame_indices = self._sample(
+                video.index, sample_fps=sample_fps, max_frames=self._max_frames
+            )
             frames = video.decode(video.cut(frame_indices), image_size=self._image_size)
         sampled = SampledFrames(
             frames=frames, frame_indices=frame_indices, num_candidates=num_candidates
@@ -145,20 +142,6 @@ class FrameReader:
                 f"more than max_frames = {self._max_frames}; its labels would name other frames "
                 "than those kept, so raise max_frames or cut the video"
             )
-
-
-def _sample(
-    video: OpenVideo, sample_fps: float, *, max_frames: int | None = None
-) -> NDArray[np.int64]:
-    """Apply rule A; without a ceiling it returns all its candidates."""
-    num_source_frames = video.index.num_source_frames
-    return sample_frames(
-        num_source_frames,
-        video.index.average_fps,
-        sampling="infer",
-        sample_fps=sample_fps,
-        num_frames=max_frames or num_source_frames,
-    )
 
 
 def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:

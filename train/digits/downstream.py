@@ -11,6 +11,7 @@ Shape letters: m frames, P patches, D_v vision width, C classes (ten digits, and
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,42 +27,86 @@ from groundserve.deadline import Deadline
 from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
-from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.sampling import sample_frames
-from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.evaluation.scored_records import OPTIONS
+from groundserve.families import open_checkpoint
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.media.index import VideoIndex
+from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
 from train.digits.render import render_second
-from train.digits.vision import patch_classes
-from train.digits.world import NUM_DIGITS, make_scene
+from train.digits.world import NUM_DIGITS, SIDE, make_scene
 
 _NUM_SCENES = 400
 # Next to classes whose weights sum to 1 each, however many pictures there are.
 _RIDGE = 1e-3
 _DECODE_SECONDS = 60.0
+_PICTURE = VideoIndex(
+    average_fps=1.0,
+    pts_seconds=np.zeros(1),
+    is_key=np.ones(1, np.bool_),
+    width=SIDE,
+    height=SIDE,
+    codec_name="",
+    container_name="",
+)
+"""A video of one frame."""
 _ANSWERED_TYPES = ("order", "motion")
 """Types whose question does not name the digit that answers it."""
+
+
+class FrameFeatures:
+    """A checkpoint's features of single frames, as fine as its family has them.
+
+    The family must encode frame by frame, into a square of patches.
+    """
+
+    def __init__(self, checkpoint: str | Path) -> None:
+        """Raise GroundserveError where the checkpoint cannot be opened."""
+        self._family, opened = open_checkpoint(checkpoint)
+        _, pad_token_id = opened.load_tokenizer()
+        self._spec = opened.model_spec(pad_token_id=pad_token_id)
+        self._vision = opened.load_vision()
+        (stream,) = self._family.streams(self._spec)
+        assert stream.size is not None
+        self.image_size = stream.size
+        # As of a picture: the more frames, the fewer tokens each may have.
+        inputs = self._family.plan(_PICTURE, OPTIONS, self._spec).inputs
+        self._inputs = [
+            torch.from_numpy(inputs[one.name]) for one in self._family.plan_inputs(self._spec)
+        ]
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Encode uint8 (m, S, S, 3) to (m, P, D_v)."""
+        inputs = [value.expand(len(frames), *value.shape) for value in self._inputs]
+        with torch.no_grad():
+            features = self._vision(torch.from_numpy(frames), *inputs)
+        array: NDArray[np.float64] = features.double().numpy()
+        return array
+
+    def frame_indices(self, index: VideoIndex) -> NDArray[np.int64]:
+        """Return the frames of a video that its questions are scored on."""
+        return self._family.plan(index, OPTIONS, self._spec).frame_indices
 
 
 class DigitClassifier:
     """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features."""
 
-    def __init__(self, vision: VisionEncoder, *, seed: int) -> None:
+    def __init__(self, features: FrameFeatures, *, seed: int) -> None:
         """Fit on pictures of the training split's handwriting."""
-        self.image_size = vision.image_size
-        self._vision = vision
+        self._encode = features
         rng = np.random.default_rng(seed)
         scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
-        size = (self.image_size, self.image_size)
+        size = (features.image_size, features.image_size)
         pictures = [
             Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
             for scene in scenes
         ]
-        features = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        side = math.isqrt(found.shape[1])
         # (n * P, D_v + 1)
-        inputs = features.reshape(-1, features.shape[-1])
-        classes = np.concatenate([patch_classes(s, 0, side=vision.side).ravel() for s in scenes])
+        inputs = found.reshape(-1, found.shape[-1])
+        classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
         # Most patches show nothing: every class weighs the same.
         weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
         weighted = inputs * weights[:, None]
@@ -75,10 +120,8 @@ class DigitClassifier:
         return np.stack([(told == digit).mean(axis=1) for digit in range(NUM_DIGITS)], axis=1)
 
     def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (m, P, D_v + 1): unpooled features and a constant."""
-        everywhere = torch.eye(self._vision.side).expand(len(frames), -1, -1)
-        with torch.no_grad():
-            features = self._vision(torch.from_numpy(frames), everywhere).double().numpy()
+        """Return (m, P, D_v + 1): features and a constant."""
+        features = self._encode(frames)
         return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=-1)
 
 
@@ -138,7 +181,8 @@ def downstream_report(
     cases = _cases(records_path, scored)
     if not cases:
         return None
-    classifier = DigitClassifier(Checkpoint.open(checkpoint).load_vision(), seed=seed)
+    features = FrameFeatures(checkpoint)
+    classifier = DigitClassifier(features, seed=seed)
     right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
     shown: dict[str, NDArray[np.float64]] = {}
     with MediaWorkers(limits=Limits()) as workers:
@@ -146,7 +190,7 @@ def downstream_report(
             # Questions of a video share its frames, which are decoded and told once.
             if case.video not in shown:
                 path = records_path.parent / case.video
-                frames = _sampled_frames(workers, path, classifier.image_size)
+                frames = _sampled_frames(workers, path, features)
                 shown[case.video] = classifier.shown(frames)
             everything = shown[case.video]
             # As serving selects: of equal logits the earlier.
@@ -194,18 +238,14 @@ def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
     return cases
 
 
-def _sampled_frames(workers: MediaWorkers, path: Path, image_size: int) -> NDArray[np.uint8]:
-    """Decode the frames that the labels count: rule A at one a second."""
+def _sampled_frames(
+    workers: MediaWorkers, path: Path, features: FrameFeatures
+) -> NDArray[np.uint8]:
+    """Decode the frames that the scores are of."""
     deadline = Deadline.after(_DECODE_SECONDS)
     with (
         VideoSource.from_path(path, limits=Limits()) as source,
         workers.open(source, deadline=deadline) as video,
     ):
-        indices = sample_frames(
-            video.index.num_source_frames,
-            video.index.average_fps,
-            sampling="infer",
-            sample_fps=1.0,
-            num_frames=Limits().max_num_frames,
-        )
-        return video.decode(video.cut(indices), image_size=image_size)
+        indices = features.frame_indices(video.index)
+        return video.decode(video.cut(indices), image_size=features.image_size)

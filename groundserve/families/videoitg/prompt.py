@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.data_record import IMAGE_PLACEHOLDER
 from groundserve.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-IMAGE_PLACEHOLDER = "<image>"
 # The reference's number for the place of the video; no vocabulary has it.
 IMAGE_TOKEN_ID = -200
 

@@ -65,7 +65,7 @@ def make_example(item):
     )
     return Example(
         frames=rng.integers(0, 256, (num_frames, 112, 112, 3), np.uint8),
-        grid=1 + item % 2,
+        tokens_per_frame=(1 + item % 2) ** 2,
         texts=texts,
         frame_targets=rng.integers(0, 2, (num_frames, NUM_AUXILIARY)).astype(np.float32),
     )

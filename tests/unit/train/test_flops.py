@@ -1,5 +1,6 @@
 """The arithmetic of a sample, held against the published sizes and against torch's own count."""
 
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu.size import FULL
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
-from train.data.reader import grid_choices
+from train.families.videoitg.flops import sample_flops
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
+from train.families.videoitg.samples import grid_choices
 from train.families.videoitg.stages import grounding, projector
-from train.flops import sample_flops
 
 RELEASED, TOWER = FULL.checkpoint, FULL.tower
 TOWER_FRAME = TOWER.frame_flop(26)
@@ -36,7 +37,7 @@ def test_the_released_decoder():
 
 
 def test_passes_of_a_stage():
-    size = {"num_frames": 1, "grid": 27, "num_text_tokens": 50, "num_targets": 50}
+    size = {"num_frames": 1, "tokens_per_frame": 729, "num_text_tokens": 50, "num_targets": 50}
     # The decoder's weights are frozen; attention's factors are all computed.
     trunk = 3 * RELEASED.linear_flop(779) + 4 * RELEASED.attention_flop(779, is_causal=True)
     head = 2 * 50 * 3584 * 152064
@@ -62,7 +63,7 @@ def test_torch_counts_the_same_forward_pass(tmp_path, stage):
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         initial.model([example], features)
     model, num_frames = initial.checkpoint_config, len(example.frames)
-    num_visual = num_frames * example.grid**2
+    num_visual = example.num_visual_tokens
     projector_flops = (
         2 * num_visual * model.hidden_size * (model.mm_hidden_size + model.hidden_size)
     )
@@ -81,7 +82,8 @@ def test_torch_counts_the_same_tower(tmp_path):
     with FlopCounterMode(display=False) as counter:
         encode_frames(initial.vision, [example])
     vision, num_frames = initial.source.vision_config, len(example.frames)
-    pooling = 2 * vision.hidden_size * vision.side * example.grid * (vision.side + example.grid)
+    grid = math.isqrt(example.tokens_per_frame)
+    pooling = 2 * vision.hidden_size * vision.side * grid * (vision.side + grid)
     expected = vision.frame_flop(vision.num_layers_used(-2)) + pooling
     assert counter.get_total_flops() == num_frames * expected
 
@@ -91,7 +93,12 @@ def test_the_documented_epoch():
     grids = grid_choices(120, vision_token_num=16384, vision_min_num=1, side=27)
     costs = [
         sample_flops(
-            grounding(**PATHS), RELEASED, TOWER, num_frames=120, grid=grid, num_text_tokens=100
+            grounding(**PATHS),
+            RELEASED,
+            TOWER,
+            num_frames=120,
+            tokens_per_frame=grid**2,
+            num_text_tokens=100,
         )
         for grid in grids
     ]

@@ -53,7 +53,7 @@ def test_a_model_goes_through_all_four_stages(qwen2, tower, tmp_path):
     features = torch.randn(5, 4, 24, generator=generator, dtype=torch.float64)
     ids = np.array([30, 40, 50])
     text = Text(ids=np.array([IMAGE_TOKEN_ID, *ids]))
-    example = Example(frames=np.zeros((5, 56, 56, 3), np.uint8), grid=2, texts=(text,))
+    example = Example(frames=np.zeros((5, 56, 56, 3), np.uint8), tokens_per_frame=4, texts=(text,))
     model, served = initial.model.eval().double(), Checkpoint.open(init).load_grounding().double()
     with Float64():
         trained = model([example], [features]).frame_logits[0]

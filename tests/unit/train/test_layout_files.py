@@ -23,7 +23,8 @@ from tests.unit.train.layouts import (
     make_config,
     write,
 )
-from train.families.videoitg.layout import open_initial, write_checkpoint
+from train.checkpoint_folder import write_checkpoint
+from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import PoolingModel
 from train.families.videoitg.stages import grounding, images, projector
 

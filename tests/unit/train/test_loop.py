@@ -238,7 +238,7 @@ def test_a_step_that_reads_nothing_moves_nothing(tmp_path):
     """Not even by what AdamW remembers of the steps before."""
     seen = []
 
-    def remember(model, vision):
+    def remember(model, initial):
         seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
         return {"weights": len(seen)}
 
@@ -279,10 +279,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 def test_validation_goes_to_the_log(tmp_path, whole):
     seen = []
 
-    def validate(model, vision):
+    def validate(model, initial):
         examples = [make_example(0)]
         assert not model.training
-        scored = model(examples, encode_frames(vision, examples))
+        scored = model(examples, initial.encode(examples))
         assert not scored.loss.requires_grad
         seen.append(float(scored.loss))
         return {"loss": seen[-1]}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses import frame_loss, grounding_loss, language_loss
+from train.families.videoitg.losses import frame_loss, grounding_loss, language_loss
 
 LN_2 = math.log(2)
 

@@ -13,7 +13,7 @@ from benchmarks.gpu.size import FULL, SMALL
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
 from tests.reference import REPOSITORY
-from train.memory import (
+from train.families.videoitg.memory import (
     PassSize,
     count_parameters,
     count_tower_parameters,

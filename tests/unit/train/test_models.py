@@ -14,6 +14,7 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from tests.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
+from train.families.videoitg.losses import frame_loss, grounding_loss
 from train.families.videoitg.models import (
     MAX_ENCODED_FRAMES,
     AnchorModel,
@@ -23,7 +24,6 @@ from train.families.videoitg.models import (
     model_class,
     new_linear,
 )
-from train.losses import frame_loss, grounding_loss
 from train.parallel import checkpoint_activations
 
 CONFIG = CheckpointConfig(
@@ -76,7 +76,7 @@ def make_text(*words, before=(), num_frames=None):
 def make_example(num_frames, grid, *texts, seed=0):
     """An example and its features (T, P, D_v)."""
     frames = np.zeros((num_frames, 4, 4, 3), np.uint8)
-    example = Example(frames=frames, grid=grid, texts=texts)
+    example = Example(frames=frames, tokens_per_frame=grid**2, texts=texts)
     generator = torch.Generator().manual_seed(seed)
     shape = (num_frames, grid * grid, CONFIG.mm_hidden_size)
     return example, torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -333,7 +333,7 @@ def vision():
 
 def picture_example(num_frames, grid, seed):
     frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 28, 28, 3), np.uint8)
-    return Example(frames=frames, grid=grid, texts=(make_text(1),))
+    return Example(frames=frames, tokens_per_frame=grid**2, texts=(make_text(1),))
 
 
 def test_encode_frames_of_mixed_grids_is_one_by_one(vision):

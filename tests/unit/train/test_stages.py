@@ -8,7 +8,8 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
-from train.families.videoitg.stages import STAGES, grounding, images, projector, read_config, video
+from train.config_file import read_config
+from train.families.videoitg.stages import STAGES, grounding, images, projector, video
 
 PATHS = {
     "init": Path("/init"),

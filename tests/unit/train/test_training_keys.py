@@ -6,7 +6,8 @@ from itertools import chain
 import pytest
 
 from scripts.training_keys import PAGE, draw_page, field_texts
-from train.families.videoitg.stages import STAGES, read_config
+from train.config_file import read_config
+from train.families.videoitg.stages import STAGES
 
 
 def test_the_page_is_what_the_code_says():

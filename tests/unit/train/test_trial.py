@@ -10,9 +10,9 @@ import pytest
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import make_config
 from train.config import StageConfig
-from train.data.reader import draw_grid, grid_choices
-from train.families.videoitg.layout import open_source
-from train.flops import SampleFlops, sample_flops
+from train.cost import SampleFlops
+from train.families import find_family
+from train.families.videoitg.samples import grid_choices
 from train.trial import Trial, mean_cost, open_trial_data, read_trial
 
 
@@ -31,20 +31,25 @@ def run(tmp_path):
 
 
 def try_items(config):
-    source = open_source(config)
+    source = find_family(config.init).open_source(config)
     with open_trial_data(config, source) as data:
         return source, [read_trial(config, source, data, number) for number in range(len(data))]
 
 
 def flops(config, source, *, grid, num_text_tokens):
-    sizes = {"num_frames": 4, "grid": grid, "num_text_tokens": num_text_tokens}
-    return sample_flops(config, source.config, source.vision_config, **sizes)
+    return source.sample_flops(
+        config,
+        num_frames=4,
+        tokens_per_frame=grid**2,
+        num_text_tokens=num_text_tokens,
+        num_targets=0,
+    )
 
 
 def test_the_mean_is_over_the_grids_that_training_draws(run):
     config = run([question("a.mp4", "what")])
     source, (trial,) = try_items(config)
-    tokenizer, _ = source.load_tokenizer()
+    tokenizer, _ = source.checkpoint.load_tokenizer()
     num_text = len(tokenizer.encode("what\n", add_special_tokens=False).ids)
     # Budget 256, T = 4: drawn from 1 to 8, the side of the tower is 8.
     grids = [flops(config, source, grid=g, num_text_tokens=num_text) for g in range(1, 9)]
@@ -99,6 +104,6 @@ def test_a_grid_is_drawn_from_its_choices():
     choices = grid_choices(4, **options)
     assert choices == [*range(1, 28), *[27] * 37]  # 1 to 64, capped after the draw
     rng, same = random.Random(3), random.Random(3)
-    drawn = [draw_grid(4, rng=rng, **options) for _ in range(100)]
+    drawn = [rng.choice(choices) for _ in range(100)]
     # The numbers that `randint` gave: earlier runs resume to the same grids.
     assert drawn == [min(same.randint(1, 64), 27) for _ in range(100)]

@@ -15,11 +15,12 @@ import copy
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -38,10 +39,14 @@ from groundserve.families.videoitg.checkpoint import (
     tower_names,
 )
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import StageConfig
-from train.families.videoitg.models import Trunk, model_class, new_linear
-from train.files import flush, flush_directory
+from train.cost import SampleCost
+from train.examples import IGNORE_INDEX, Example, Text
+from train.families.videoitg.flops import sample_cost
+from train.families.videoitg.models import Trunk, encode_frames, model_class, new_linear
+from train.families.videoitg.samples import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +132,78 @@ class Initial:
     """Its `directory` and `tower_directory` are read again whenever a checkpoint is written, and
     have to stay."""
 
+    def samples(self, config: StageConfig) -> Samples:
+        """See `train.families.base.Initial`."""
+        return Samples(
+            config.data,
+            stage=config.stage,
+            tokenizer=self.tokenizer,
+            pad_token_id=self.pad_token_id,
+            image_size=self.vision.image_size,
+            side=self.vision.side,
+        )
+
+    def sample_cost(self, config: StageConfig) -> SampleCost:
+        """See `train.families.base.Initial`."""
+        return sample_cost(
+            self.checkpoint_config,
+            self.source.vision_config,
+            is_trained=config.stage != "projector",
+            is_causal=self.model.is_causal,
+            recomputes=config.gradient_checkpointing,
+        )
+
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """See `encode_frames`."""
+        return encode_frames(self.vision, examples)
+
+    def blank_example(self, *, num_auxiliary: int = 0) -> Example:
+        """See `train.families.base.Initial`."""
+        text = Text(
+            ids=np.array([IMAGE_TOKEN_ID], np.int64),
+            targets=np.array([IGNORE_INDEX], np.int64),
+            labels=np.zeros(1, np.float32),
+        )
+        size = self.vision.image_size
+        return Example(
+            frames=np.zeros((1, size, size, 3), np.uint8),
+            tokens_per_frame=1,
+            texts=(text,),
+            frame_targets=np.zeros((1, num_auxiliary), np.float32),
+        )
+
+    def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
+        """See `train.families.base.Initial`."""
+        source = self.source
+        tower = source.tower_tensors()
+        model = {
+            name: tensor.to("meta")
+            for name, tensor in self.model.state_dict().items()
+            if not name.startswith(f"{_AUXILIARY}.")
+        }
+        tensors = reference_names(tower, model)
+        stored = tensors["model.norm.weight"].dtype
+        raw_config = {**self.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
+        text = json.dumps(raw_config, indent=2, sort_keys=True)
+        (directory / "config.json").write_text(text + "\n", "utf-8")
+        ours = dict(zip(reference_names({}, model), model, strict=True))
+
+        def read(name: str) -> Tensor:
+            return state_dict[ours[name]] if name in ours else tensors[name]
+
+        save_by_file(directory, tensors, read)
+        _copy_files(source.directory, directory, _TOKENIZER_FILES)
+        if source.tower_directory is not None:
+            own = directory / Path(source.config.mm_vision_tower).name
+            own.mkdir()
+            _copy_files(source.tower_directory, own, _TOWER_FILES)
+            own_tensors = tower_names(tower)
+            save_by_file(own, own_tensors, own_tensors.__getitem__)
+        if raw_config["tune_mm_mlp_adapter"]:
+            # What the reference's own stage 2 asks for; nothing here reads it.
+            projector = {name: read(name) for name in tensors if "mm_projector" in name}
+            torch.save(projector, directory / "mm_projector.bin")
+
 
 def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     """Read what a stage starts from and make what is new in it.
@@ -179,94 +256,6 @@ def open_source(config: StageConfig) -> Checkpoint:
         InvalidRequestError, UnsupportedError: As `open_initial`.
     """
     return _open_source(config)[0]
-
-
-def write_checkpoint(
-    directory: Path,
-    initial: Initial,
-    state_dict: Mapping[str, Tensor],
-    *,
-    notes: Mapping[str, str] | None = None,
-) -> None:
-    """Write a checkpoint that serving, the next stage and the reference read.
-
-    It appears whole or not at all: files are written under another name, flushed to the disk and
-    renamed. An earlier checkpoint of the same name is replaced.
-
-    Args:
-        directory: To be made; its parent exists.
-        initial: What the stage started from.
-        state_dict: Whole tensors of `initial.model` after training, by its names. They are asked
-            for one by one, and not held longer than it takes to write their file. The auxiliary
-            layer's are left out; they belong to the state that training resumes from.
-        notes: Text files to appear with it, by name.
-
-    Raises:
-        InvalidRequestError: `directory` exists and is not a checkpoint.
-        GroundserveError: A file cannot be written.
-    """
-    if directory.exists() and not (directory / "config.json").is_file():
-        raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
-    temporary, replaced = _beside(directory)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    _write_files(temporary, initial, state_dict)
-    for name, text in (notes or {}).items():
-        (temporary / name).write_text(text, "utf-8")
-    flush_directory(temporary)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if directory.exists():
-        directory.rename(replaced)
-    temporary.rename(directory)
-    flush(directory.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def recover_checkpoint(directory: Path) -> None:
-    """Clear up after a process that was killed amid `write_checkpoint`: what was there is back."""
-    temporary, replaced = _beside(directory)
-    if replaced.is_dir() and not directory.exists():
-        replaced.rename(directory)  # it was killed between the two renames
-    for leftover in (temporary, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _beside(directory: Path) -> tuple[Path, Path]:
-    """Return where a checkpoint is written, and where the one goes that it replaces."""
-    partial, replaced = (f".{directory.name}.{end}" for end in ("partial", "replaced"))
-    return directory.with_name(partial), directory.with_name(replaced)
-
-
-def _write_files(out: Path, initial: Initial, state_dict: Mapping[str, Tensor]) -> None:
-    source = initial.source
-    tower = source.tower_tensors()
-    model = {
-        name: tensor.to("meta")
-        for name, tensor in initial.model.state_dict().items()
-        if not name.startswith(f"{_AUXILIARY}.")
-    }
-    tensors = reference_names(tower, model)
-    stored = tensors["model.norm.weight"].dtype
-    raw_config = {**initial.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
-    text = json.dumps(raw_config, indent=2, sort_keys=True)
-    (out / "config.json").write_text(text + "\n", "utf-8")
-    ours = dict(zip(reference_names({}, model), model, strict=True))
-
-    def read(name: str) -> Tensor:
-        return state_dict[ours[name]] if name in ours else tensors[name]
-
-    save_by_file(out, tensors, read)
-    _copy_files(source.directory, out, _TOKENIZER_FILES)
-    if source.tower_directory is not None:
-        own = out / Path(source.config.mm_vision_tower).name
-        own.mkdir()
-        _copy_files(source.tower_directory, own, _TOWER_FILES)
-        own_tensors = tower_names(tower)
-        save_by_file(own, own_tensors, own_tensors.__getitem__)
-    if raw_config["tune_mm_mlp_adapter"]:
-        # What the reference's own stage 2 asks for; nothing here reads it.
-        projector = {name: read(name) for name in tensors if "mm_projector" in name}
-        torch.save(projector, out / "mm_projector.bin")
 
 
 def save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
@@ -362,11 +351,17 @@ def _stage_keys(config: StageConfig) -> dict[str, Any]:
     }
 
 
-def _is_qwen2(raw_config: dict[str, Any]) -> bool:
+def is_known(raw_config: Mapping[str, Any]) -> bool:
+    """Tell whether a config.json is of something that a stage may start from."""
+    names = {model_type.lower() for _, model_type in _CLASS_NAMES.values()}
+    return _is_qwen2(raw_config) or str(raw_config.get("model_type")).lower() in names
+
+
+def _is_qwen2(raw_config: Mapping[str, Any]) -> bool:
     return raw_config.get("model_type") == "qwen2"
 
 
-def _is_grounding(raw_config: dict[str, Any]) -> bool:
+def _is_grounding(raw_config: Mapping[str, Any]) -> bool:
     # The reference writes both spellings, `eagle_QwenG` and `Eagle_qwenG`.
     return str(raw_config.get("model_type")).lower() == "eagle_qweng"
 

@@ -10,14 +10,16 @@ S positions of the longest, N = T*P visual tokens, A auxiliary targets, V vocabu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from groundserve.families.videoitg.checkpoint import reference_names
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import pooling_weights
@@ -25,23 +27,12 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage, Variant
 from train.examples import IGNORE_INDEX, Example, Text
-from train.losses import frame_loss, grounding_loss, language_loss
+from train.families.base import Losses, TrainedModel
+from train.families.videoitg.losses import frame_loss, grounding_loss, language_loss
 
 MAX_ENCODED_FRAMES = 64
 """Frames that go through the tower at once: a frame's softmax alone takes 34 MB in float32 at full
 size, and a sample may have 1,024. (The reference's chunks have 384.)"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Losses:
-    """What one forward pass gives."""
-
-    loss: Tensor
-    """float32 (), to be minimised."""
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    """Its terms before weighting, by name, detached."""
-    frame_logits: list[Tensor] = field(default_factory=list)
-    """Detached float32 (T,) of each sequence in order; empty for a model that writes text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +50,7 @@ class _Sequence:
         return states.reshape(self.num_frames, -1, states.shape[-1])
 
 
-class Trunk(nn.Module):
+class Trunk(TrainedModel):
     """Projector and decoder, which all models share under the same names.
 
     Args of all subclasses:
@@ -82,15 +73,7 @@ class Trunk(nn.Module):
         self.auxiliary = _output_layer(config, num_auxiliary) if num_auxiliary else None
 
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """Compute the loss of a batch.
-
-        Args:
-            examples: Of any T, grid and number of questions.
-            features: (T, P, D_v) of each, from `encode_frames`.
-
-        Raises:
-            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
-        """
+        """See `TrainedModel.forward`."""
         texts = [text for example in examples for text in example.texts]
         sequences = []
         for example, feature in zip(examples, features, strict=True):
@@ -115,6 +98,12 @@ class Trunk(nn.Module):
             parts={**losses.parts, "auxiliary": auxiliary.detach()},
             frame_logits=losses.frame_logits,
         )
+
+    def file_name(self, parameter: str) -> str:
+        """See `TrainedModel.file_name`."""
+        # The first argument is the tower's tensors: it is frozen and no part of this model.
+        (name,) = reference_names({}, {parameter: self.get_parameter(parameter)})
+        return name
 
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Put the visual tokens (T, P, D) where the text has its placeholder."""
@@ -276,11 +265,14 @@ def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Te
     """
     device = vision.embeddings.patch_embedding.weight.device
     features: list[Tensor | None] = [None] * len(examples)
-    for grid in {example.grid for example in examples}:
-        members = [i for i, example in enumerate(examples) if example.grid == grid]
+    for num_tokens in {example.tokens_per_frame for example in examples}:
+        members = [i for i, one in enumerate(examples) if one.tokens_per_frame == num_tokens]
         # uint8 (T of all members, S, S, 3), on the CPU until its chunk is encoded
         frames = torch.cat([torch.from_numpy(examples[i].frames) for i in members])
-        pool = torch.from_numpy(pooling_weights(grid, side=vision.side)).to(device)  # (P, side^2)
+        # (g, side), with g * g = P
+        pool = torch.from_numpy(pooling_weights(math.isqrt(num_tokens), side=vision.side)).to(
+            device
+        )
         pooled = torch.cat(
             [
                 vision(chunk.to(device), pool.expand(len(chunk), -1, -1))

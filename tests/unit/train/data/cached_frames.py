@@ -8,6 +8,7 @@ import numpy as np
 from groundserve.data_record import Media
 from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE
 from train.data.media import FrameReader
+from train.families.videoitg.samples import RuleA
 
 VIDEO = Media("video", "a.mp4")
 
@@ -28,7 +29,12 @@ def write_textured(path, *, num_frames):
 
 def read(media, cache, *, sample_fps=1.0, keeps_all=False, max_frames=1024):
     """Read as a new process would."""
-    options = {"image_size": IMAGE_SIZE, "max_frames": max_frames, "num_workers": 1}
+    options = {
+        "image_size": IMAGE_SIZE,
+        "sample": RuleA(),
+        "max_frames": max_frames,
+        "num_workers": 1,
+    }
     with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
         frames = reader.read(VIDEO, sample_fps=sample_fps, keeps_all=keeps_all)
         return frames, len(reader._workers.pids())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tests.unit.train.data.samples import IMAGE_SIZE, SIDE, write_video
+from tests.unit.train.data.samples import make_format, write_video
 from train.config import DataConfig
 from train.cost import SampleCost
 from train.data import TrainingData
@@ -97,13 +97,11 @@ def make_data(make_config: MakeConfig, tokenizer: Tokenizer) -> Iterator[Callabl
         cost: SampleCost | None = None,
         **changes: Any,
     ) -> TrainingData:
+        config = make_config(records, **changes)
         data = TrainingData(
-            make_config(records, **changes),
+            config,
             stage=stage,
-            tokenizer=tokenizer,
-            pad_token_id=tokenizer.token_to_id("!"),
-            image_size=IMAGE_SIZE,
-            side=SIDE,
+            samples=make_format(config, tokenizer, stage=stage),
             seed=seed,
             cost=cost,
         )

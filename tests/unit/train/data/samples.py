@@ -8,11 +8,27 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from train.config import DataConfig, Stage
+from train.families.videoitg.samples import Samples
 
 IMAGE_SIZE = 32
 SIDE = 4
 GRAY_STEP = 8
 """Frame i of a video is gray, of this value times i, modulo 256."""
+
+
+def make_format(config: DataConfig, tokenizer: Tokenizer, *, stage: Stage) -> Samples:
+    """Return the format of frames and patches of the sizes above."""
+    return Samples(
+        config,
+        stage=stage,
+        tokenizer=tokenizer,
+        pad_token_id=tokenizer.token_to_id("!"),
+        image_size=IMAGE_SIZE,
+        side=SIDE,
+    )
 
 
 def write_video(path: Path, *, num_frames: int, fps: int = 10) -> None:

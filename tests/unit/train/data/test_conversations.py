@@ -8,8 +8,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_1
-from train.data.conversations import ConversationTokenizer
 from train.examples import IGNORE_INDEX, Example
+from train.families.videoitg.conversations import ConversationTokenizer
 from train.families.videoitg.models import CausalModel
 
 NO_PAD = -1
@@ -162,7 +162,7 @@ def test_what_stands_at_the_placeholder_of_a_text_without_media_changes_nothing(
     torch.manual_seed(0)
     model = CausalModel(checkpoint.config)
     frames = np.zeros((1, 1, 1, 3), np.uint8)  # not read: the features are given
-    example = Example(frames=frames, grid=1, texts=(text,))
+    example = Example(frames=frames, tokens_per_frame=1, texts=(text,))
     losses = []
     for scale in (0.0, 100.0):
         features = torch.full((1, 1, checkpoint.config.mm_hidden_size), scale)

@@ -4,7 +4,6 @@ import pytest
 
 from tests.unit.train.data.samples import conversation, question
 from train.data.durations import main
-from train.data.media import FrameReader
 from train.data.records import read_records
 
 
@@ -53,7 +52,7 @@ def test_a_file_is_replaced_when_all_is_known(tmp_path, media_root, monkeypatch)
     def interrupted(reader, name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FrameReader, "duration", interrupted)
+    monkeypatch.setattr("train.data.durations.video_seconds", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main([str(path), "--media-root", str(media_root), "--out", str(path)])
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["in.json"]

@@ -25,6 +25,7 @@ from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
 from train.data.frame_cache import QUALITY, FrameCache
 from train.data.media import FrameReader
+from train.families.videoitg.samples import RuleA
 from train.loop import train
 
 
@@ -62,7 +63,7 @@ def test_frames_are_jpegs_of_what_is_decoded(media, tmp_path):
     assert tensors["frame_indices"].tolist() == [0, 10, 20]
 
 
-def test_another_rate_size_or_content_is_another_file(media, tmp_path):
+def test_another_rule_rate_size_or_content_is_another_file(media, tmp_path):
     cache = tmp_path / "cache"
     read(media, cache)
     read(media, cache, sample_fps=2.0)
@@ -72,12 +73,13 @@ def test_another_rate_size_or_content_is_another_file(media, tmp_path):
     assert len(files(cache)) == 3
     status = os.stat(media / "a.mp4")
     paths = {
-        FrameCache(cache, image_size=size).path(name, status, sample_fps=fps)
+        FrameCache(cache, rule=rule, image_size=size).path(name, status, sample_fps=fps)
+        for rule in ("rule A", "other")
         for size in (32, 64)
         for name in ("a.mp4", "b.mp4")
         for fps in (1.0, 2.0)
     }
-    assert len(paths) == 8
+    assert len(paths) == 16
 
 
 def test_a_touched_file_of_the_same_size_is_another_one(media, tmp_path):
@@ -192,7 +194,12 @@ def test_processes_share_a_folder(media, tmp_path):
 
 
 def test_threads_share_a_reader(media, tmp_path):
-    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 2}
+    options = {
+        "image_size": IMAGE_SIZE,
+        "sample": RuleA(),
+        "max_frames": 1024,
+        "num_workers": 2,
+    }
     with closing(FrameReader(media, frame_cache=tmp_path / "cache", **options)) as reader:
         found = []
         threads = [
@@ -214,7 +221,12 @@ def test_a_disk_that_takes_no_more_ends_nothing(media, tmp_path, monkeypatch, ca
 
     expected, _ = read(media, tmp_path / "other")
     monkeypatch.setattr("train.data.frame_cache.tempfile.mkstemp", full)
-    options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 1}
+    options = {
+        "image_size": IMAGE_SIZE,
+        "sample": RuleA(),
+        "max_frames": 1024,
+        "num_workers": 1,
+    }
     cache = tmp_path / "cache"
     with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
         for _ in range(2):
@@ -268,5 +280,5 @@ def test_what_cannot_be_tidied_away_is_left(tmp_path):
     abandoned = tmp_path / ".partial" / "folder"
     abandoned.mkdir(parents=True)
     os.utime(abandoned, (1, 1))
-    FrameCache(tmp_path, image_size=8)
+    FrameCache(tmp_path, rule="rule A", image_size=8)
     assert abandoned.is_dir()

@@ -32,7 +32,10 @@ def read(data, *, first=0, last, rank=0, world_size=1, batch_size=1, accumulatio
 
 def summary(batch):
     """What decides a forward pass, frames aside."""
-    examples = [(e.grid, e.frames.shape, [t.ids.tolist() for t in e.texts]) for e in batch.examples]
+    examples = [
+        (e.tokens_per_frame, e.frames.shape, [t.ids.tolist() for t in e.texts])
+        for e in batch.examples
+    ]
     return examples, batch.unreadable
 
 
@@ -49,12 +52,15 @@ def test_a_resumed_run_reads_the_same_batches(make_data):
 def test_the_seed_and_the_epoch_change_grids(make_data):
     record = [question("a.mp4")]
     grids = [
-        [batch.examples[0].grid for batch in read(make_data(record, seed=seed), last=12)]
+        [
+            batch.examples[0].tokens_per_frame
+            for batch in read(make_data(record, seed=seed), last=12)
+        ]
         for seed in (0, 1)
     ]
     assert grids[0] != grids[1]
     assert len(set(grids[0])) > 1
-    assert max(grids[0]) <= SIDE
+    assert max(grids[0]) <= SIDE**2
 
 
 def test_global_random_numbers_are_neither_used_nor_moved(make_data):
@@ -112,7 +118,7 @@ def test_a_resumed_run_is_dealt_the_same(make_data):
 def test_the_samples_of_a_pass_are_alike(make_data):
     """The two costliest of a step come first, the others in the pass behind."""
     tokens = [
-        [sum(len(e.frames) * e.grid**2 for e in batch.examples) for batch in rank]
+        [sum(e.num_visual_tokens for e in batch.examples) for batch in rank]
         for rank in dealt(make_data)
     ]
     for start in (0, 2, 4):
@@ -154,12 +160,12 @@ def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):
     data = make_data([question("long.mp4"), question("missing.mp4"), question("a.mp4")])
     # floor(sqrt(300 / 6)) = 7, capped at the side of 4.
     first, second, third = data.examples()
-    assert (len(first.frames), first.grid) == (6, SIDE)
+    assert (len(first.frames), first.tokens_per_frame) == (6, SIDE**2)
     assert isinstance(second, Unreadable)
     assert second.item == 1
-    assert (len(third.frames), third.grid) == (3, SIDE)
+    assert (len(third.frames), third.tokens_per_frame) == (3, SIDE**2)
     narrow = make_data([question("long.mp4")], vision_token_num=60)
-    assert [example.grid for example in narrow.examples()] == [3]  # floor(sqrt(60 / 6))
+    assert [example.tokens_per_frame for example in narrow.examples()] == [9]  # floor(sqrt(60 / 6))
 
 
 def test_an_items_unreadable_records_follow_its_example(make_data):

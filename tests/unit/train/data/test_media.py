@@ -11,6 +11,7 @@ from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.media._resize import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
 from train.data.media import FrameReader, read_image
+from train.families.videoitg.samples import RuleA
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,12 @@ def open_reader(media_root):
     opened = []
 
     def open_reader(**changes):
-        options = {"image_size": IMAGE_SIZE, "max_frames": 1024, "num_workers": 1}
+        options = {
+            "image_size": IMAGE_SIZE,
+            "sample": RuleA(),
+            "max_frames": 1024,
+            "num_workers": 1,
+        }
         opened.append(FrameReader(media_root, **{**options, **changes}))
         return opened[-1]
 

@@ -5,12 +5,13 @@ from functools import partial
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.unit.train.data.samples import IMAGE_SIZE, SIDE, conversation, question, source_frames
+from tests.unit.train.data.samples import SIDE, conversation, make_format, question, source_frames
 from train.config import RANDOM_SAMPLE_FPS
 from train.data.items import group_records
 from train.data.order import item_generator
-from train.data.reader import ItemReader, draw_grid
+from train.data.reader import ItemReader
 from train.data.records import MalformedRecord, read_records
+from train.families.videoitg.samples import grid_choices
 
 TWO_OF_FOUR = {"num": 4, "frames": [[0, 2], [], [3]]}
 
@@ -18,7 +19,9 @@ TWO_OF_FOUR = {"num": 4, "frames": [[0, 2], [], [3]]}
 def draws(num_frames, *, budget, minimum=1, side=27):
     rng = random.Random(0)
     return Counter(
-        draw_grid(num_frames, rng=rng, vision_token_num=budget, vision_min_num=minimum, side=side)
+        rng.choice(
+            grid_choices(num_frames, vision_token_num=budget, vision_min_num=minimum, side=side)
+        )
         for _ in range(2000)
     )
 
@@ -53,19 +56,13 @@ def guess_and_read(config, tokenizer, *, stage, item):
     (found,) = group_records(
         read_records(config.records, stage=stage).records, questions_per_video=1
     )
-    reader = ItemReader(
-        config,
-        stage=stage,
-        tokenizer=tokenizer,
-        pad_token_id=tokenizer.token_to_id("!"),
-        image_size=IMAGE_SIZE,
-        side=SIDE,
-    )
+    samples = make_format(config, tokenizer, stage=stage)
+    reader = ItemReader(config, stage=stage, samples=samples)
     guess, reading = (
         act(rng=item_generator(seed=0, epoch=0, item=item))
         for act in (
             partial(reader.guess, found),
-            partial(reader.read, found, number=0, draws_grid=True),
+            partial(reader.read, found, number=0, is_training=True),
         )
     )
     reader.frames.close()
@@ -78,7 +75,7 @@ def test_what_is_guessed_is_read(make_config, tokenizer, item):
     config = make_config([question("long.mp4", "What is that, please?", duration=6.0)])
     guess, example = guess_and_read(config, tokenizer, stage="grounding", item=item)
     assert guess.num_frames == len(example.frames) == 6
-    assert guess.lengths == (6 * example.grid**2 + 5,)  # four words
+    assert guess.lengths == (6 * example.tokens_per_frame + 5,)  # four words
 
 
 def test_the_rate_that_is_guessed_is_read(make_config, tokenizer):
@@ -98,14 +95,8 @@ def test_what_cannot_be_read_is_guessed_to_cost_nothing(make_config, tokenizer):
     (found,) = group_records(
         read_records(config.records, stage="grounding").records, questions_per_video=1
     )
-    reader = ItemReader(
-        config,
-        stage="grounding",
-        tokenizer=tokenizer,
-        pad_token_id=tokenizer.token_to_id("!"),
-        image_size=IMAGE_SIZE,
-        side=SIDE,
-    )
+    samples = make_format(config, tokenizer, stage="grounding")
+    reader = ItemReader(config, stage="grounding", samples=samples)
     for item in (found, MalformedRecord(name="", path=None, reason="")):
         guess = reader.guess(item, rng=random.Random(0))
         assert (guess.num_frames, guess.lengths) == (0, ())
@@ -115,7 +106,7 @@ def test_a_grounding_example(make_data, tokenizer):
     data = make_data([question("a.mp4", "What?", frame_num=[0, 2], frame_targets=TWO_OF_FOUR)])
     (example,) = only(data).examples
     assert source_frames(example.frames) == [0, 10, 20]
-    assert 1 <= example.grid <= SIDE
+    assert example.tokens_per_frame in [g**2 for g in range(1, SIDE + 1)]
     (text,) = example.texts
     # What serving computes: the placeholder, then the question and its newline as one string.
     assert text.ids.tolist() == [-200, *tokenizer.encode("What?\n").ids]
@@ -149,7 +140,7 @@ def test_a_video_conversation_may_have_frame_targets(make_data):
 
 def test_a_conversation_without_media_has_one_visual_token_at_its_end(make_data):
     (example,) = only(make_data([conversation("Who?", "I")], stage="images")).examples
-    assert (example.frames.shape[0], example.grid) == (1, 1)
+    assert (example.frames.shape[0], example.tokens_per_frame) == (1, 1)
     assert example.texts[0].ids[-1] == -200
 
 

@@ -15,8 +15,8 @@ from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.reference import SET_2
 from train.data import order
-from train.data.conversations import ConversationTokenizer
 from train.examples import IGNORE_INDEX
+from train.families.videoitg.conversations import ConversationTokenizer
 
 RECORDED = json.loads((SET_2 / "training.json").read_text("utf-8"))
 CASES = {case["name"]: case for case in RECORDED["conversations"]}

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from groundserve.evaluation.report import ScoredQuestion
 from train.digits import downstream
@@ -29,9 +28,7 @@ def test_answer_is_what_the_frames_show_most():
 class ReadsFirstPixel:
     """A classifier of frames whose first pixel is the digit they show."""
 
-    image_size = 1
-
-    def __init__(self, vision, *, seed):
+    def __init__(self, features, *, seed):
         pass
 
     def shown(self, frames):
@@ -46,12 +43,11 @@ def made_up(monkeypatch, tmp_path):
         "b.mp4": np.array([3, 3, 3, 3, 3, 3, 8, 8]),
     }
     monkeypatch.setattr(downstream, "DigitClassifier", ReadsFirstPixel)
-    monkeypatch.setattr(downstream.Checkpoint, "open", lambda name: downstream.Checkpoint)
-    monkeypatch.setattr(downstream.Checkpoint, "load_vision", lambda: torch.nn.Identity())
+    monkeypatch.setattr(downstream, "FrameFeatures", lambda checkpoint: None)
     monkeypatch.setattr(
         downstream,
         "_sampled_frames",
-        lambda workers, path, size: videos[path.name].reshape(-1, 1, 1, 1),
+        lambda workers, path, features: videos[path.name].reshape(-1, 1, 1, 1),
     )
     question = "Which digit comes right after the {}?"
     asked = {"a.mp4": question.format("two"), "b.mp4": question.format("three")}

@@ -3,9 +3,9 @@
 import itertools
 from dataclasses import replace
 
-from train.digits.base import SPECIAL_TOKENS, VISION, make_tokenizer
-from train.digits.recipe import Phase, Recipe, stage_configs
-from train.digits.vision import VisionTraining, train_vision
+from train.families.videoitg.digits.base import SPECIAL_TOKENS, VISION, make_tokenizer
+from train.families.videoitg.digits.recipe import Phase, Recipe, stage_configs
+from train.families.videoitg.digits.vision import VisionTraining, train_vision
 
 TINY = Recipe(
     seed=3,

@@ -1,8 +1,8 @@
 import pytest
 
-from train.digits import recipe as recipes
-from train.digits.recipe import Recipe, run_recipe
-from train.digits.vision import VisionTraining
+from train.families.videoitg.digits import recipe as recipes
+from train.families.videoitg.digits.recipe import Recipe, run_recipe
+from train.families.videoitg.digits.vision import VisionTraining
 
 
 def test_a_base_whose_training_was_killed_is_made_again(tmp_path, monkeypatch):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from train.digits.handwritten import GLYPH_SIDE, SPLITS, glyphs, split_of_samples
+from train.digits.patches import NO_DIGIT, patch_classes
 from train.digits.render import background, render_second
-from train.digits.vision import NO_DIGIT, patch_classes
 from train.digits.world import NUM_DIGITS, SIDE, make_scene, make_world
 
 

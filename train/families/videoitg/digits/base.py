@@ -1,7 +1,7 @@
 """What the four stages start from at full size is downloaded; here it is made, in the same layout.
 
 A tokenizer and a small Qwen2 that has read captions stand in for Qwen2-7B-Instruct, the tower of
-`train.digits.vision` for SigLIP.
+`train.families.videoitg.digits.vision` for SigLIP.
 """
 
 from __future__ import annotations

@@ -9,25 +9,9 @@ Shape letters: T sampled frames, P patches of a frame, D decoder width, S sequen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from train.config import StageConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleFlops:
-    """One item, through forward and backward passes."""
-
-    tower: float
-    """The vision tower, forward alone: it is frozen."""
-    decoder: float
-    """Projector, decoder and LM head, with what is computed anew in the backward pass."""
-
-    @property
-    def total(self) -> float:
-        """Both."""
-        return self.tower + self.decoder
+from train.cost import SampleCost, SampleFlops
 
 
 def sample_flops(
@@ -36,7 +20,7 @@ def sample_flops(
     vision: VisionConfig,
     *,
     num_frames: int,
-    grid: int,
+    tokens_per_frame: int,
     num_text_tokens: int,
     num_targets: int = 0,
 ) -> SampleFlops:
@@ -51,11 +35,11 @@ def sample_flops(
         config: The model.
         vision: Its tower.
         num_frames: T.
-        grid: g; there are T * g * g visual tokens.
+        tokens_per_frame: Visual tokens of each frame.
         num_text_tokens: Of the question or conversation.
         num_targets: Positions that the LM head computes logits for (stages 1 to 3).
     """
-    num_visual = num_frames * grid**2
+    num_visual = num_frames * tokens_per_frame
     # Two layers, D_v x D and D x D.
     projector = 2 * num_visual * config.hidden_size * (config.mm_hidden_size + config.hidden_size)
     num_tokens = num_visual + num_text_tokens
@@ -75,4 +59,32 @@ def sample_flops(
         # The projector's 3: forward, and the gradients of weights and of inputs. (The inputs of its
         # first layer are the frozen tower's and need none; the little is not taken off.)
         decoder=float(3 * projector + trunk + (1 + backward) * head),
+    )
+
+
+def sample_cost(
+    config: CheckpointConfig,
+    vision: VisionConfig,
+    *,
+    is_trained: bool,
+    is_causal: bool,
+    recomputes: bool,
+) -> SampleCost:
+    """Count what samples are dealt to processes by.
+
+    Args:
+        config: The decoder's shapes.
+        vision: The tower's.
+        is_trained: Whether the decoder is; else only gradients of its inputs are computed.
+        is_causal: Whether a token sees only those before it.
+        recomputes: Whether layers are computed again in the backward pass.
+    """
+    # A product costs as much for the gradient of each of its factors as forward. Both factors
+    # of the attention's products come from tokens, so these always take two more.
+    forward = 1 + recomputes
+    return SampleCost(
+        frame=vision.frame_flop(vision.num_layers_used(config.mm_vision_select_layer)),
+        # 1 for the gradient of the inputs, one more for that of weights that are trained.
+        token=(forward + 1 + is_trained) * config.linear_flop(1),
+        pair=(forward + 2) * config.attention_flop(1, is_causal=is_causal),
     )

@@ -18,30 +18,21 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
 from groundserve.families.videoitg.vision import VisionEncoder
-from train.digits.handwritten import GLYPH_SIDE
+from train.digits.patches import NO_DIGIT, NUM_PLACES, patch_classes, patch_places
 from train.digits.render import render_second
-from train.digits.world import NUM_DIGITS, SIDE, Event, World, make_scene
-
-NO_DIGIT = NUM_DIGITS
-"""Class of a patch that shows none."""
+from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_CLASSES = NUM_DIGITS + 1
-_NUM_PLACES = 4
-"""Of its digit's centre, each patch tells x and y from the patch, in half glyphs, and from the
-middle of the picture, in half pictures; zeros where there is none."""
 _PLACE_SCALE = 4.0
 """How much larger it tells them, to be as large as the logits of the classes."""
 _PLACE_WEIGHT = 0.125
 """Of a squared error of what it tells, next to the classes' cross-entropy."""
-_CORE = 0.8
-"""A patch shows a digit when its centre lies in the middle of the glyph, this share of its side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +86,8 @@ def train_vision(
         pool = everywhere.expand(len(pixels), -1, -1)
         features = encoder(pixels, pool)
         # (n, P, 11) and (n, P, 4)
-        logits, told = features[..., : _NUM_CLASSES + _NUM_PLACES].split(
-            [_NUM_CLASSES, _NUM_PLACES], dim=-1
+        logits, told = features[..., : _NUM_CLASSES + NUM_PLACES].split(
+            [_NUM_CLASSES, NUM_PLACES], dim=-1
         )
         loss = _loss(logits, told, classes, places)
         optimizer.zero_grad()
@@ -110,45 +101,6 @@ def train_vision(
     # strict=False: the encoder lacks the layers behind the selected one.
     tower.load_state_dict(encoder.state_dict(), strict=False)
     return tower.eval()
-
-
-def patch_classes(world: World, second: float, *, side: int) -> NDArray[np.int64]:
-    """Return int64 (side, side): the digit that each patch shows, or `NO_DIGIT`.
-
-    Args:
-        world: What is shown.
-        second: When, from the beginning; may lie between two frames.
-        side: Patches a side.
-    """
-    classes = np.full((side, side), NO_DIGIT)
-    for event in world.shown(int(second)):  # later events are in front
-        covered, _ = _covered(event, second, side)
-        classes[covered] = event.digit
-    return classes
-
-
-def _patch_places(world: World, second: float, *, side: int) -> NDArray[np.float32]:
-    """Return float32 (side, side, 4), see `_NUM_PLACES`."""
-    places = np.zeros((side, side, _NUM_PLACES), np.float32)
-    for event in world.shown(int(second)):
-        # As in `patch_classes`: what is in front overwrites what is behind.
-        covered, distance = _covered(event, second, side)
-        centre = (np.array(event.position(second)) + GLYPH_SIDE / 2) / SIDE * 2 - 1
-        places[covered, :2] = distance[covered]
-        places[covered, 2:] = centre
-    return places
-
-
-def _covered(
-    event: Event, second: float, side: int
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    x, y = event.position(second)
-    half = GLYPH_SIDE / 2
-    # Of the patches, in pixels of the video; distances are in half glyphs.
-    centres = (np.arange(side) + 0.5) * SIDE / side
-    dx, dy = np.meshgrid((x + half - centres) / half, (y + half - centres) / half)
-    distance = np.stack([dx, dy], axis=-1).astype(np.float32)
-    return np.abs(distance).max(-1) < _CORE, distance
 
 
 def _loss(logits: Tensor, told: Tensor, classes: Tensor, places: Tensor) -> Tensor:
@@ -177,7 +129,7 @@ def _batches(
             for world in worlds
         ]
         classes = [patch_classes(world, 0, side=config.side) for world in worlds]
-        places = [_patch_places(world, 0, side=config.side) for world in worlds]
+        places = [patch_places(world, 0, side=config.side) for world in worlds]
         return (
             torch.from_numpy(np.stack(pixels)),
             torch.from_numpy(np.stack(classes)).flatten(1),

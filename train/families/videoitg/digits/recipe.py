@@ -1,6 +1,6 @@
 """The `digits` checkpoint, from nothing.
 
-    python -m train.digits.recipe --out runs/digits --seed 1
+    python -m train.families.videoitg.digits.recipe --out runs/digits --seed 1
 
 A tower and a language model in place of downloads, then the reference's four stages at small size.
 Stage 4 runs three times, on longer and longer videos; the last ones are as long as those of the
@@ -20,13 +20,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from train.config import StageConfig, Variant
-from train.digits.base import TOWER_NAME, VISION, write_language_model, write_tower
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
-from train.digits.validate import Validate, frame_ap
-from train.digits.vision import VisionTraining, train_vision
+from train.digits.validate import frame_ap
 from train.families.videoitg import stages
+from train.families.videoitg.digits.base import (
+    TOWER_NAME,
+    VISION,
+    write_language_model,
+    write_tower,
+)
+from train.families.videoitg.digits.vision import VisionTraining, train_vision
 from train.logs import StepReport, read_metrics
 from train.loop import train
+from train.measurements import Validate
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,140 @@
+"""A run's config as a TOML file."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from groundserve.errors import InvalidRequestError
+from train.config import Stage, StageConfig
+from train.families import find_family
+
+_NONE = "none"
+"""TOML has no null; this text stands for it where a field may be None."""
+
+
+def read_config(stage: Stage | None, path: Path) -> StageConfig:
+    """Read a run from a TOML file: a stage's config with what the file says instead.
+
+    The stage is that of the family that trains from `init`. The file has the fields of
+    `StageConfig`, and of `DataConfig`, `OptimizerConfig` and `ValidationConfig` in the tables
+    `[data]`, `[optimizer]` and `[validation]`. `init`, `out`, `data.records` and `data.media_root`
+    are required, and every field of a `[validation]` that is there. Relative paths start from the
+    file's folder. The text "none" stands for None where a field may be None. `stage` may be
+    repeated and must then be the same; with `stage` None the file has to say it.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, or breaks a rule.
+        MissingExtraError: A package that the family is trained with is not installed.
+    """
+    raw = _read_toml(path)
+    stages = find_family(_init(raw, path)).stages
+    if stage is None:
+        if raw.get("stage") not in stages:
+            raise InvalidRequestError(
+                f"{path}: stage must be one of {', '.join(stages)}, got {raw.get('stage')!r}; "
+                "write it into the file, or name it on the command line"
+            )
+        stage = raw["stage"]
+    base = stages[stage](init=Path(), records=Path(), media_root=Path(), out=Path())
+    if raw.get("stage", stage) != stage:
+        raise InvalidRequestError(f'{path}: stage must be "{stage}", got {raw["stage"]!r}')
+    for table, required in ((raw, ("init", "out")), (raw.get("data"), ("records", "media_root"))):
+        for key in required:
+            if not isinstance(table, dict) or key not in table:
+                name = key if table is raw else f"data.{key}"
+                raise InvalidRequestError(f"{path}: {name} is required, it is missing")
+    config: StageConfig = _replace_fields(base, raw, path, prefix="")
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise InvalidRequestError(f"{path} is not TOML: {error}") from error
+
+
+def _init(raw: dict[str, Any], path: Path) -> Path | None:
+    """Return `init`, which says whose stages these are, before anything is checked."""
+    try:
+        return _convert(raw.get("init"), Path, path, "init")  # type: ignore[no-any-return]
+    except InvalidRequestError:
+        return None
+
+
+def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
+    """Return a component with what a table says instead; of a class, one that is made of it."""
+    hints = get_type_hints(base if isinstance(base, type) else type(base))
+    unknown = sorted(raw.keys() - {field.name for field in fields(base)})
+    if unknown:
+        raise InvalidRequestError(
+            f"{path}: there is no setting {prefix}{unknown[0]}, got {raw[unknown[0]]!r}; "
+            f"there are {', '.join(prefix + name for name in hints)}"
+        )
+    missing = [
+        field.name for field in fields(base) if isinstance(base, type) and field.name not in raw
+    ]
+    if missing:
+        raise InvalidRequestError(f"{path}: {prefix}{missing[0]} is required, it is missing")
+    changes = {}
+    for key, value in raw.items():
+        name, hint = prefix + key, hints[key]
+        component = component_of(hint)
+        if component is not None:
+            if not isinstance(value, dict):
+                raise InvalidRequestError(f"{path}: {name} must be a table, got {value!r}")
+            started = getattr(base, key) or component
+            changes[key] = _replace_fields(started, value, path, prefix=f"{name}.")
+        else:
+            changes[key] = _convert(value, hint, path, name)
+    try:
+        return base(**changes) if isinstance(base, type) else replace(base, **changes)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{path}: {prefix}{error}") from error
+
+
+def component_of(hint: Any) -> type | None:
+    """Return the dataclass that a field holds or may hold, whose fields are a table; else None."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if is_dataclass(kind)]
+    return kinds[0] if kinds else None  # type: ignore[return-value] # a class, not an instance
+
+
+def _convert(value: Any, hint: Any, path: Path, name: str) -> Any:
+    """Turn a TOML value into what the field holds; a bool is no number, an int is a float."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        (kind,) = (kind for kind in get_args(hint) if kind is not NoneType)
+        if value == _NONE:
+            return None
+        return _convert(value, kind, path, name)
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+        rule = f"one of {', '.join(get_args(hint))}"
+    elif origin is tuple:
+        kinds = get_args(hint)
+        if isinstance(value, list) and len(value) == len(kinds):
+            pairs = zip(value, kinds, strict=True)
+            return tuple(_convert(item, kind, path, name) for item, kind in pairs)
+        rule = f"a list of {len(kinds)}"
+    elif hint is Path:
+        if isinstance(value, str) and value:
+            return path.absolute().parent / Path(value).expanduser()
+        rule = "a path"
+    elif hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and math.isfinite(value):
+            return float(value)
+        rule = "a finite number"
+    else:
+        if type(value) is hint:  # not isinstance: True is an int
+            return value
+        rule = {int: "a whole number", bool: "true or false"}[hint]
+    raise InvalidRequestError(f"{path}: {name} must be {rule}, got {value!r}")

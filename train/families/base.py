@@ -1,0 +1,247 @@
+"""The seam between a model family and training.
+
+Shape letters: T sampled frames, S their side, P tokens of a frame, D_v width of the features.
+
+A run goes config -> `TrainingFamily.open_initial` -> an `Initial`: the model, its frozen vision
+stage, and the `SampleFormat` by which its data become `Example`s. An `Example` is encoded by the
+`Initial`, and the `TrainedModel` turns it into `Losses`; what is trained is written by the
+`Initial`, in the layout of the family's reference.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from groundserve.data_record import Record
+from groundserve.media.index import VideoIndex
+from train.config import Stage, StageConfig
+from train.cost import SampleCost, SampleFlops
+from train.examples import Example, Text
+
+
+class FrameSampler(Protocol):
+    """A rule that says which frames of a video are decoded."""
+
+    @property
+    def name(self) -> str:
+        """Its own among all families: cached frames are of one rule."""
+
+    def __call__(
+        self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
+    ) -> NDArray[np.int64]:
+        """Sample a video.
+
+        Args:
+            index: Of the whole video.
+            sample_fps: Frames a second asked for.
+            max_frames: Ceiling on T; None: every candidate, which labels count.
+
+        Returns:
+            int64 (T,), source ordinals, increasing.
+
+        Raises:
+            InvalidRequestError: The rule refuses this video's rate.
+        """
+
+
+class SampleFormat(Protocol):
+    """How samples become what the family's model takes; may be used from any thread."""
+
+    @property
+    def image_size(self) -> int:
+        """S."""
+
+    @property
+    def sample(self) -> FrameSampler:
+        """The family's rule."""
+
+    def tokens_per_frame(self, num_frames: int) -> int:
+        """Return P for a video of T frames as serving encodes it.
+
+        Raises:
+            InvalidRequestError: T frames are more than the config's budget.
+        """
+
+    def drawn_tokens_per_frame(self, num_frames: int) -> Sequence[int]:
+        """Return the P that training draws from, each as likely as it is often there.
+
+        Raises:
+            InvalidRequestError: T frames are more than the config allows.
+        """
+
+    def text(self, record: Record, *, has_media: bool) -> Text:
+        """Tokenize a record, with targets in the stages that write text and without labels.
+
+        Args:
+            record: Of the stage's format.
+            has_media: Whether there is an image or video.
+
+        Raises:
+            InvalidRequestError: It has no place for what the record holds.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What one forward pass gives."""
+
+    loss: Tensor
+    """float32 (), to be minimised."""
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    """Its terms before weighting, by name, detached."""
+    frame_logits: list[Tensor] = field(default_factory=list)
+    """Detached float32 (T,) of each sequence in order; empty for a model that writes text."""
+
+
+class TrainedModel(nn.Module):
+    """What stands behind the features: all that a stage may train."""
+
+    decoder: Any
+    """Of transformers; its `layers` are sharded, and computed again, one by one."""
+    auxiliary: nn.Linear | None
+    """Tells from each frame's states what it shows; None without that loss."""
+
+    @abstractmethod
+    def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
+        """Compute the loss of a batch.
+
+        Args:
+            examples: Of any T, P and number of texts.
+            features: (T, P, D_v) of each, from `Initial.encode`.
+
+        Raises:
+            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
+        """
+
+    @abstractmethod
+    def file_name(self, parameter: str) -> str:
+        """Return how the reference's files call a parameter of this name."""
+
+
+class Source(Protocol):
+    """What a stage starts from, without weights."""
+
+    def samples(self, config: StageConfig) -> SampleFormat:
+        """Return the format of a run's samples.
+
+        Raises:
+            InvalidRequestError: The tokenizer lacks a token of the template.
+        """
+
+    def sample_flops(
+        self,
+        config: StageConfig,
+        *,
+        num_frames: int,
+        tokens_per_frame: int,
+        num_text_tokens: int,
+        num_targets: int,
+    ) -> SampleFlops:
+        """Return what one sequence costs in training, with the encoding of its frames.
+
+        Args:
+            config: The run.
+            num_frames: T.
+            tokens_per_frame: P.
+            num_text_tokens: Of the question or conversation.
+            num_targets: Text positions that a token is predicted at.
+        """
+
+
+class Initial(Protocol):
+    """What a stage starts from."""
+
+    @property
+    def model(self) -> TrainedModel:
+        """float32 on the CPU, in training mode; what the stage trains requires a gradient."""
+
+    @property
+    def vision(self) -> nn.Module:
+        """float32, frozen, in evaluation mode; its `config` says which attention it computes."""
+
+    def samples(self, config: StageConfig) -> SampleFormat:
+        """As of `Source`."""
+
+    def sample_cost(self, config: StageConfig) -> SampleCost:
+        """Return by what a run's samples are dealt to processes."""
+
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Encode the frames of a batch, on the device of `vision` and in its dtype.
+
+        Returns:
+            (T, P, D_v) of each example, without gradients.
+        """
+
+    def blank_example(self, *, num_auxiliary: int = 0) -> Example:
+        """Return one black frame and no question, which the model gives a loss.
+
+        A process that has nothing to read passes it through the model, since the others wait for
+        it. `frame_targets` is float32 (1, num_auxiliary), zeros.
+        """
+
+    def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint that serving, the next stage and the reference read.
+
+        Args:
+            directory: Exists and is empty.
+            state_dict: Whole tensors of `model` after training, by its names. They are asked for
+                one by one, and not held longer than it takes to write their file. The auxiliary
+                layer's are left out; they belong to the state that training resumes from.
+
+        Raises:
+            GroundserveError: A file cannot be written.
+        """
+
+
+class StageFunction(Protocol):
+    """Returns a stage's config for the given paths."""
+
+    def __call__(
+        self,
+        *,
+        init: Path,
+        records: Path,
+        media_root: Path,
+        out: Path,
+        vision_tower: Path | None = None,
+    ) -> StageConfig:
+        """See `TrainingFamily.stages`."""
+
+
+class TrainingFamily(Protocol):
+    """A family that can be trained."""
+
+    @property
+    def stages(self) -> Mapping[Stage, StageFunction]:
+        """The reference's stages at full size, in order."""
+
+    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
+        """Tell whether a config.json is of something that a stage starts from."""
+
+    def open_source(self, config: StageConfig) -> Source:
+        """Open what a stage starts from; no weights are read.
+
+        Raises:
+            InvalidRequestError: A directory or file is missing or unreadable.
+            UnsupportedError: The model differs from what this code computes.
+        """
+
+    def open_initial(self, config: StageConfig, *, num_auxiliary: int) -> Initial:
+        """Read what a stage starts from and make what is new in it.
+
+        Args:
+            config: The stage.
+            num_auxiliary: Targets of the auxiliary per-frame loss; 0 leaves its layer out.
+
+        Raises:
+            InvalidRequestError: As `open_source`, or tensors are missing or unknown.
+            UnsupportedError: As `open_source`.
+        """

@@ -1,0 +1,1 @@
+"""The recipe of the MovingDigits checkpoint, and what stands in for downloads."""
