@@ -22,7 +22,13 @@ from groundserve.manifest import (
 from groundserve.media import MediaWorkers
 from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
-from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, TorchEncoder, VisionEncoder
+from python_backend.encode import (
+    OnnxRuntimeEncoder,
+    TensorRTEncoder,
+    TorchEncoder,
+    VisionEncoder,
+    VisionInputs,
+)
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -71,6 +77,7 @@ class EngineDirectory:
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.
+            UnsupportedError: The family takes its frames in a way that is not served.
         """
         directory = Path(path)
         manifest = (
@@ -78,6 +85,7 @@ class EngineDirectory:
             if engine_id is None
             else Manifest.load_again(directory, engine_id)
         )
+        VisionInputs.of(manifest)  # refused before an engine is read
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
@@ -114,7 +122,8 @@ class EngineDirectory:
                     model = checkpoint.load_vision(dtype=self._dtype, device=device)
                     return TorchEncoder(model, device=device)
                 case "tensorrt":
-                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME))
+                    names = VisionInputs.of(self.manifest).names
+                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME), names)
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
@@ -135,7 +144,8 @@ class EngineDirectory:
                 case "tensorrt_llm":
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
             # Both scorers take embeddings; projector and table stand before them.
-            return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=device)
+            front = self.manifest.seam.read_front(self.path / EMBEDDINGS_NAME, device=device)
+            return EngineGrounder(front, scorer)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """Open the checkpoint's tokenizer."""
