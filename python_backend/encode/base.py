@@ -42,7 +42,10 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
 
 
 def repeat_plan_inputs(inputs: Sequence[Array]) -> list[Array]:
-    """Give every input the units in front, in host memory, so that all are batches of units."""
+    """Give plan inputs, too, the units in front, so that all inputs are batches of units.
+
+    Streams stay where they lie; the others are small and in host memory.
+    """
     streams, plan_inputs = split_inputs(inputs)
     num_units = len(streams[0])
     return [*streams, *(np.repeat(np.asarray(one)[None], num_units, axis=0) for one in plan_inputs)]
