@@ -27,17 +27,12 @@ OFFSET = np.array([0.5], np.float32)
 
 
 class TwoStreams(VisionModule):
-    """Weighs the mean of a unit's eight small frames and of its large one."""
+    """Weighs the means of a unit's eight small frames and of its large one; no attention."""
 
     def __init__(self):
         super().__init__()
-        self.config = SimpleNamespace()
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
         self.batches = []
-
-    @property
-    def layers(self):
-        return nn.ModuleList()
 
     def forward(self, small, large, weights, offset):
         self.batches.append(tuple(tuple(one.shape) for one in (small, large, weights, offset)))
@@ -64,12 +59,7 @@ def test_torch_grounder_names_no_layer_of_a_family():
     class Scorer(GroundingModule):
         def __init__(self):
             super().__init__()
-            self.config = SimpleNamespace()
             self.weight = nn.Parameter(torch.full((3, 1), 2.0, dtype=torch.float64))
-
-        @property
-        def layers(self):
-            return nn.ModuleList()
 
         def forward(self, features, text_ids):
             assert features.dtype == torch.float64
