@@ -14,10 +14,9 @@ from groundserve.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
 from groundserve.media import MediaWorkers
 from groundserve.profiles import Device, get_profile
 from python_backend.decode import FrameDecoder, PyAVDecoder
-from python_backend.encode import TorchEncoder
+from python_backend.encode import TorchEncoder, VisionInputs
 from python_backend.ground import TorchGrounder
 from python_backend.meter import Meter
-from python_backend.stages import decoded_frames
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,15 +70,15 @@ class CheckpointStages:
             builder={},
             files={},
         )
-        decoded_frames(manifest)  # refused before any weight is read
+        VisionInputs.of(manifest)  # refused before any weight is read
         return cls(checkpoint=checkpoint, tokenizer=tokenizer, manifest=manifest)
 
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
-        image_size, _ = decoded_frames(self.manifest)
-        return PyAVDecoder(workers, image_size=image_size, meter=meter)
+        stream = VisionInputs.of(self.manifest).stream
+        return PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:
         """See `Stages.open_encoder`."""

@@ -57,7 +57,8 @@ def place(
 
     Args:
         model: Moved in place; its dtype stays.
-        config: The transformers config from which the layers read their attention.
+        config: The transformers config from which the layers read their attention; None where
+            they have none.
         layers: Those that hold the attention.
         device: `cpu`, `cuda` or `cuda:1`. On a CPU nothing else changes.
         in_turn: Whether each layer's weights come to the device only while it runs, for a model
@@ -69,7 +70,8 @@ def place(
     else:
         model.to(device)
     if torch.device(device).type == "cuda":
-        use_fused_attention(config)
+        if config is not None:
+            use_fused_attention(config)
         if COMPILE_LAYERS:
             compile_layers(layers)
 

@@ -9,9 +9,9 @@ from python_backend.arrays import Array
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedVideo:
-    """The frames of one plan, encoded."""
+    """The units of one plan, encoded."""
 
     features: Array
-    """(T, g*g, D_v), where the encoder left them: float32, or float16 from an engine of 16 bits."""
+    """(U, P, D), where the encoder left them: float32, or float16 from an engine of 16 bits."""
     decoders: list[str]
     """What decoded the frames, each once: `DecodedFrames.decoder`."""

@@ -21,7 +21,12 @@ from groundserve.media import MediaWorkers
 from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.checkpoint import open_torch_encoder, open_torch_grounder
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
-from python_backend.encode import OnnxRuntimeEncoder, TensorRTEncoder, VisionEncoder
+from python_backend.encode import (
+    OnnxRuntimeEncoder,
+    TensorRTEncoder,
+    VisionEncoder,
+    VisionInputs,
+)
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -31,7 +36,6 @@ from python_backend.ground import (
     TokenScorer,
 )
 from python_backend.meter import Meter
-from python_backend.stages import decoded_frames
 from python_backend.tensorrt_runtime import PlanRunner
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
@@ -65,7 +69,7 @@ class EngineDirectory:
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.
-            UnsupportedError: The family takes frames that are not decoded; see `decoded_frames`.
+            UnsupportedError: The family takes its frames in a way that is not served.
         """
         directory = Path(path)
         manifest = (
@@ -73,7 +77,7 @@ class EngineDirectory:
             if engine_id is None
             else Manifest.load_again(directory, engine_id)
         )
-        decoded_frames(manifest)  # refused before any engine is opened
+        VisionInputs.of(manifest)  # refused before an engine is read
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
@@ -82,12 +86,14 @@ class EngineDirectory:
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`."""
-        image_size, _ = decoded_frames(self.manifest)
-        pyav = PyAVDecoder(workers, image_size=image_size, meter=meter)
+        stream = VisionInputs.of(self.manifest).stream
+        pyav = PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
         if self.manifest.stages.decoder == "pyav":
             return pyav
+        assert stream.size is not None, "VisionInputs refuses frames of no fixed size"
         return DaliDecoder(
-            image_size=image_size,
+            image_size=stream.size,
+            resize=stream.resize,
             device="mixed",
             num_threads=num_threads,
             fallback=pyav,
@@ -102,7 +108,8 @@ class EngineDirectory:
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
-                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME))
+                    names = VisionInputs.of(self.manifest).names
+                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME), names)
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
@@ -121,7 +128,9 @@ class EngineDirectory:
                 case "tensorrt_llm":
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
             # Both scorers take embeddings; projector and table stand before them.
-            return EngineGrounder(self.path / EMBEDDINGS_NAME, scorer, device=self.manifest.device)
+            path = self.path / EMBEDDINGS_NAME
+            front = self.manifest.seam.read_front(path, device=self.manifest.device)
+            return EngineGrounder(front, scorer)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """See `Stages.open_tokenizer`."""

@@ -23,7 +23,7 @@ from python_backend.chunks import (
     DecodeFunction,
     decoded_pixels,
 )
-from python_backend.encode import EncodeFunction
+from python_backend.encode import EncodeFunction, VisionInputs
 from python_backend.fair_share import FairShare
 from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths
@@ -99,6 +99,7 @@ class FeatureExtractor:
         runner = ChunkRunner(
             decode=decode,
             encode=encode,
+            inputs=VisionInputs.of(self.manifest),
             num_encodes=self.num_encodes,
             # What a decoder's address space is made for: see `groundserve.media._memory`.
             max_segment_bytes=self.limits.max_upload_bytes,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from groundserve.errors import UnsupportedError
 from groundserve.families.base import QueryTokenizer
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers
-from groundserve.media.resize import ResizeRule
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
 from python_backend.ground import Grounder
@@ -41,19 +39,3 @@ class Stages(Protocol):
 
     def open_tokenizer(self) -> QueryTokenizer:
         """Open the model's tokenizer."""
-
-
-def decoded_frames(manifest: Manifest) -> tuple[int, ResizeRule]:
-    """Return the side in pixels of the square frames that the decode stage gives, and their rule.
-
-    Raises:
-        UnsupportedError: The family takes several streams, or frames of no fixed size.
-    """
-    streams = manifest.seam.streams(manifest.model)
-    if len(streams) != 1 or streams[0].size is None:
-        sizes = ", ".join(f"{stream.name} ({stream.size or 'any size'})" for stream in streams)
-        raise UnsupportedError(
-            "one stream of frames in a fixed size is decoded, the family "
-            f"{manifest.family} takes {sizes}"
-        )
-    return streams[0].size, streams[0].resize

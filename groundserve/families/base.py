@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
+    # Found here by whom they concern: the alias says so to mypy.
+    from groundserve.families.modules import GroundingModule as GroundingModule
+    from groundserve.families.modules import VisionModule as VisionModule
+
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
 
@@ -50,6 +54,12 @@ class FrameStream:
     """How the media worker makes them so; "square", the default, where `size` is None."""
     frames: tuple[int, ...] = (0,)
     """Which frames of a unit, as places in it."""
+
+    def shape(self, num_units: int) -> tuple[int, ...]:
+        """Return the shape of the array for so many units, where `size` is fixed."""
+        assert self.size is not None, "frames as decoded have no shape of their own"
+        several = (len(self.frames),) if len(self.frames) > 1 else ()
+        return (num_units, *several, self.size, self.size, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +85,8 @@ class VideoPlan:
     frame_indices: NDArray[np.int64]
     """int64 (T,), source ordinals as the family samples them: never falling, repeats kept."""
     units: NDArray[np.int64]
-    """int64 (U, F), the frames of each unit as places in `decoded_indices`; rows never fall."""
+    """int64 (U, F), the frames of each unit as places in `decoded_indices`, where each is
+    shown by some unit; neither a row nor a column ever falls."""
     num_visual_tokens: int
     """Tokens that the decoder sees of the video; fewer than U * P where its front pools them."""
     inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -177,32 +188,9 @@ class FamilyCheckpoint(Protocol):
 
 
 if TYPE_CHECKING:
-
-    class VisionModule(nn.Module):
-        """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
-
-        Each plan input has the units in front, so that all inputs are batches of units.
-        """
-
-        config: Any
-        """Of transformers, from which `layers` read their attention."""
-
-        @property
-        def layers(self) -> nn.ModuleList:
-            """Those that hold attention."""
-
-        def prepare_export(self) -> None:
-            """Compute from here on what exported graphs compute, and a GPU does well."""
-
-    class GroundingModule(nn.Module):
-        """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
-
-        config: Any
-        """Of transformers, from which `layers` read their attention."""
-
-        @property
-        def layers(self) -> nn.ModuleList:
-            """Those that hold attention."""
+    GroundingFront = tuple[nn.Module, nn.Embedding]
+    """Projector, from FEATURES (U, P, D) to the decoder's width, and table of text embeddings; in
+    the engine's dtype."""
 
 
 SpecT = TypeVar("SpecT", contravariant=True)
@@ -249,8 +237,10 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
         """Return the other inputs of the vision stage, which follow its streams."""
 
-    def check_features(self, shape: tuple[int, ...], spec: SpecT) -> None:
-        """Check the shape (T, P, D) of FEATURES, which a caller of an inner model may make up.
+    def check_features(
+        self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check the shape (U, P, D) of FEATURES, which a caller of an inner model may make up.
 
         Raises:
             InvalidRequestError: The vision stage never gives such.
@@ -261,6 +251,17 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
 
         Raises:
             MissingExtraError: The package `tokenizers` is not installed.
+        """
+
+    def read_front(self, path: Path, *, device: str) -> GroundingFront:
+        """Read what stands before the decoder of a GPU engine; imports PyTorch.
+
+        Args:
+            path: `grounding_embeddings.safetensors`, as `groundserve build` writes it.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            EngineMismatchError: The file is unreadable or does not hold these tensors.
         """
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:

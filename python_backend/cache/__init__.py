@@ -1,4 +1,4 @@
-"""Keep what a video cost: its index (probing) and its pooled features (decoding and vision).
+"""Keep what a video cost: its index (probing) and its features (decoding and vision).
 
 A request first asks for the index under the source's identity: the frames to sample follow from it.
 Then it asks for the features under these frames. A hit on both touches no worker process and no

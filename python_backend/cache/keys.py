@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
 from groundserve.families.base import VideoPlan
@@ -32,7 +35,7 @@ class CacheKeys:
         return _hash("index", self.identity, decoder_versions(), asdict(self.limits))
 
     def features(self, plan: VideoPlan) -> str:
-        """Return the key of the features of these frames at this grid, 64 hex digits."""
+        """Return the key of the features of a plan's units, 64 hex digits."""
         return _hash(
             "features",
             self.identity,
@@ -42,12 +45,11 @@ class CacheKeys:
             self.manifest.encoder_identity,
             self.manifest.family,
             [asdict(stream) for stream in self.manifest.seam.streams(self.manifest.model)],
-            # Small arrays, each number of them exact as text.
-            {name: array.tolist() for name, array in plan.inputs.items()},
-            plan.units.tolist(),
+            {name: _content(array) for name, array in plan.inputs.items()},
+            _content(plan.units),
             # The frames themselves and not the options: whatever rule picks the same frames shares
             # the entry.
-            plan.frame_indices.tolist(),
+            _content(plan.decoded_indices),
         )
 
     def _decode_stage(self) -> str:
@@ -82,6 +84,13 @@ def decoder_versions() -> tuple[str, ...]:
     )
     packages = [f"{name} {importlib.metadata.version(name)}" for name in ("av", "pillow")]
     return (f"groundserve {__version__}", *packages, *ffmpeg)
+
+
+def _content(array: NDArray[Any]) -> tuple[str, tuple[int, ...], str]:
+    """Return what tells an array from all others: dtype, shape, hash of its bytes."""
+    # 512 numbers as bytes take microseconds; as JSON, which needs each as text, a hundred.
+    digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return array.dtype.str, array.shape, digest
 
 
 def _hash(*parts: Any) -> str:

@@ -5,8 +5,8 @@ machine code of the wheel's `NVDECCache::GetDecoder`, which is as in those sourc
 
 - `VideoDecoderBase::SetupImpl` makes the decoders of all segments of a batch before it decodes one;
   each takes 8 RGB pictures (`FramesDecoderGpu::num_decode_surfaces_`, `InitGpuParser`) and gives
-  them back when its segment is done (`RunImpl`), to DALI's pool (`DeviceBuffer::allocate`), which
-  the process keeps.
+  them back when its segment is done (`RunImpl`), to what DALI has set aside
+  (`DeviceBuffer::allocate`), which the process keeps.
 - An NVDEC session is opened when a thread begins with a segment (`NVDECCache::GetDecoder`), for as
   many surfaces as the parser asks for, 20 where it names no number, and 2 for output. It is kept
   afterwards, up to 100 a process, and used again for a video of the same size. Looked up is the

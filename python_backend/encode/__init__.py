@@ -1,6 +1,7 @@
-"""The vision stage: frames -> pooled features."""
+"""The vision stage: frames -> features."""
 
-from python_backend.encode.base import EncodeFunction, VisionEncoder
+from python_backend.encode.base import EncodeFunction, VisionEncoder, repeat_plan_inputs
+from python_backend.encode.inputs import VisionInputs
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
 from python_backend.encode.tensorrt import TensorRTEncoder
 from python_backend.encode.torch import TorchEncoder
@@ -11,4 +12,6 @@ __all__ = [
     "TensorRTEncoder",
     "TorchEncoder",
     "VisionEncoder",
+    "VisionInputs",
+    "repeat_plan_inputs",
 ]

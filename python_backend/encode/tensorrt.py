@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from python_backend.arrays import Array, concatenate, to_torch
+from python_backend.encode.base import split_inputs
 
 if TYPE_CHECKING:
     from python_backend.tensorrt_runtime import PlanRunner
 
 
 class TensorRTEncoder:
-    """Runs `vision_encoder.plan`, as many frames at a time as it takes."""
+    """Runs `vision_encoder.plan`, as many units at a time as it takes."""
 
-    def __init__(self, runner: PlanRunner) -> None:
+    def __init__(self, runner: PlanRunner, names: Sequence[str]) -> None:
+        """Take an open plan.
+
+        Args:
+            runner: The plan.
+            names: Its inputs in the family's order: `VisionInputs.names`.
+        """
         self._runner = runner
-        self._max_frames = runner.max_shape("PIXELS")[0]
+        self._names = names
+        self._max_units = runner.max_shape(names[0])[0]
 
-    def encode(self, frames: Array, pooling: NDArray[np.float32]) -> Array:
+    def encode(self, *inputs: Array) -> Array:
         """See `VisionEncoder.encode`; float16, on the GPU."""
         import torch
 
-        pixels = to_torch(frames, self._runner.device)
-        # Its rows are the same for every frame, and the plan reads them one after another.
-        pool = to_torch(pooling, self._runner.device).expand(len(pixels), -1, -1).contiguous()
-        features = [
-            self._runner.run({"PIXELS": some.contiguous(), "POOL": pool[: len(some)]})["FEATURES"]
-            for some in torch.split(pixels, self._max_frames)
-        ]
+        streams, plan_inputs = (
+            [to_torch(one, self._runner.device) for one in some] for some in split_inputs(inputs)
+        )
+        num_units = len(streams[0])
+        # The same for every unit, and the plan reads them one after another.
+        repeated = [one.expand(num_units, *one.shape).contiguous() for one in plan_inputs]
+        features = []
+        for pieces in zip(*(torch.split(one, self._max_units) for one in streams), strict=True):
+            # Rows from the front will do for any piece.
+            rows = [one[: len(pieces[0])] for one in repeated]
+            arrays = [*(piece.contiguous() for piece in pieces), *rows]
+            answer = self._runner.run(dict(zip(self._names, arrays, strict=True)))
+            features.append(answer["FEATURES"])
         return concatenate(features)

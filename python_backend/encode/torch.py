@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
+from python_backend.encode.base import split_inputs
 
 if TYPE_CHECKING:
-    from groundserve.families.videoitg.vision import VisionEncoder as VisionModel
+    from groundserve.families.base import VisionModule
 
-# On a CPU softmax is materialised (16 heads x 729 x 729 floats = 34 MB a frame).
-_MAX_FRAMES_AT_ONCE_CPU = 8
-# In 16 bits the widest tensor of 128 frames at full size (729 x 4304 each) is 0.8 GB.
-_MAX_FRAMES_AT_ONCE_GPU = 128
+# On a CPU softmax is materialised: 16 heads x 729 x 729 floats, for one, are 34 MB a frame.
+_MAX_UNITS_AT_ONCE_CPU = 8
+# In 16 bits the widest tensor of 128 such frames (729 x 4304 each) is 0.8 GB.
+_MAX_UNITS_AT_ONCE_GPU = 128
 
 
 class TorchEncoder:
-    """Runs `groundserve.families.videoitg.vision`."""
+    """Runs a family's `VisionModule`."""
 
-    def __init__(self, model: VisionModel, *, device: str = "cpu") -> None:
+    def __init__(self, model: VisionModule, *, device: str = "cpu") -> None:
         """Move the model to where it runs.
 
         Args:
@@ -31,32 +32,34 @@ class TorchEncoder:
         """
         from python_backend.cuda import place
 
-        place(model, model.config, model.encoder.layers, device=device)
-        # A convolution in float32 would be computed in tf32; a matrix product is not.
-        model.patches_as_matmul = model.embeddings.patch_embedding.weight.is_cuda
+        place(model, model.config, model.layers, device=device)
+        weight = next(model.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
+        if self._device.type == "cuda":
+            model.prepare_export()
         self._model = model
 
-    def encode(self, frames: Array, pooling: NDArray[np.float32]) -> Array:
+    def encode(self, *inputs: Array) -> Array:
         """See `VisionEncoder.encode`; on a GPU the features stay there, in 16 bits as float16."""
         import torch
 
         from python_backend.cuda import fused_kernels
 
-        weight = self._model.embeddings.patch_embedding.weight
-        on_gpu = weight.is_cuda
-        at_once = _MAX_FRAMES_AT_ONCE_GPU if on_gpu else _MAX_FRAMES_AT_ONCE_CPU
-        pool = to_torch(pooling, weight.device)
-        # Frames in host memory go up piece by piece; frames on the GPU are not copied.
-        pieces = [
-            to_torch(frames[start : start + at_once], weight.device)
-            for start in range(0, len(frames), at_once)
-        ]
+        on_gpu = self._device.type == "cuda"
+        at_once = _MAX_UNITS_AT_ONCE_GPU if on_gpu else _MAX_UNITS_AT_ONCE_CPU
+        streams, plan_inputs = split_inputs(inputs)
+        shared = [to_torch(one, self._device) for one in plan_inputs]
+        encoded = []
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
-            # expand copies nothing: all frames read one (g, s).
-            encoded = [self._model(piece, pool.expand(len(piece), -1, -1)) for piece in pieces]
+            for start in range(0, len(streams[0]), at_once):
+                # Frames in host memory go up piece by piece; frames on the GPU are not copied.
+                pieces = [to_torch(one[start : start + at_once], self._device) for one in streams]
+                # expand copies nothing: all units read one.
+                rows = [one.expand(len(pieces[0]), *one.shape) for one in shared]
+                encoded.append(self._model(*pieces, *rows))
             features = torch.cat(encoded)
             if on_gpu:
-                is_16_bit = weight.dtype != torch.float32
+                is_16_bit = self._dtype != torch.float32
                 # bfloat16 too, which numpy does not have: features may go to the host and the
                 # cache.
                 return features.to(torch.float16) if is_16_bit else features

@@ -1,4 +1,4 @@
-"""The grounding stage: pooled features and a question -> one logit a frame."""
+"""The grounding stage: features and a question -> one logit a frame."""
 
 from python_backend.ground.base import Grounder, PackedGrounder, TokenScorer
 from python_backend.ground.engine import EngineGrounder

@@ -21,7 +21,7 @@ class Grounder(Protocol):
         """Return float32 (T,), logits before the sigmoid.
 
         Args:
-            features: (T, g*g, D_v) of the whole video, as `VisionEncoder.encode` returns it.
+            features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
             text_ids: int64 (L,), L >= 1, from its tokenizer.
         """
         ...

@@ -1,13 +1,12 @@
 """The grounding stage of a GPU engine: a PyTorch front, the engine's decoder, a mean a frame.
 
-Shape letters: T frames, P tokens a frame, N = T * P, L text tokens, S = N + L, D decoder width,
-D_v vision width.
+Shape letters: T frames, each a unit of P tokens, N = T * P, L text tokens, S = N + L, D decoder
+width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,8 @@ from python_backend.ground.base import TokenScorer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from groundserve.families.base import GroundingFront
+
 
 class EngineGrounder:
     """Projects features and looks up text in PyTorch, scores tokens in an engine.
@@ -26,20 +27,14 @@ class EngineGrounder:
     The embedding table stays out of the engine: a request reads some hundred of its rows.
     """
 
-    def __init__(self, embeddings: Path, scorer: TokenScorer, *, device: str = "cuda") -> None:
-        """Load the front.
+    def __init__(self, front: GroundingFront, scorer: TokenScorer) -> None:
+        """Take both halves.
 
         Args:
-            embeddings: As `groundserve.families.videoitg.embeddings.write_embeddings` writes it.
+            front: Where the engine runs; see `FramesFamily.read_front`.
             scorer: The engine, of the same dtype.
-            device: Where the front and the engine run.
-
-        Raises:
-            EngineMismatchError: The file does not hold what it should.
         """
-        from groundserve.families.videoitg.embeddings import read_embeddings
-
-        self._projector, self._embed_tokens = read_embeddings(embeddings, device=device)
+        self._projector, self._embed_tokens = front
         self._scorer = scorer
 
     @property

@@ -106,7 +106,7 @@ def ground_questions(
     Every question is checked before the first is scored.
 
     Args:
-        features: (T, g*g, D_v), C-contiguous.
+        features: (U, P, D), C-contiguous.
         questions: Q questions.
         grounder: The profile's; one that packs scores as many at once as it has room for.
         deadline: Checked before each question or pack.
@@ -115,7 +115,6 @@ def ground_questions(
         InvalidRequestError: A question does not fit beside the visual tokens.
         DeadlineExceededError: Time ran out between two questions.
     """
-    # T * g * g
     num_visual_tokens = features.shape[0] * features.shape[1]
     questions.check_fit(num_visual_tokens)
     rows: list[NDArray[np.float32]] = []

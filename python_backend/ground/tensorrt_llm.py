@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_ARCHITECTURE = "VideoITGQwen2ForGrounding"
+_ARCHITECTURE = "*ForGrounding"  # what scores frames, in any family
 _ENGINE_NAME = "rank0.engine"
 _CONFIG_NAME = "config.json"
 _REBUILD = "rebuild the engine directory with: groundserve build --profile gpu"
@@ -127,8 +128,10 @@ class EngineDescription:
             plugins, extra = build["plugin_config"], config["groundserve"]
             # What the code below relies on: one GPU, no cache (every token is context), packed
             # sequences, and the attention kernel that takes them.
+            architecture = pretrained["architecture"]
+            is_known = fnmatchcase(architecture, _ARCHITECTURE)
             settings = {
-                "architecture": (pretrained["architecture"], _ARCHITECTURE),
+                "architecture": (_ARCHITECTURE if is_known else architecture, _ARCHITECTURE),
                 "world_size": (pretrained["mapping"]["world_size"], 1),
                 # In capitals or not: the enum became a string of small letters
                 # (NVIDIA/TensorRT-LLM 1883620, `llmapi/kv_cache_type.py`).

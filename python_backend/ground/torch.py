@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from python_backend.arrays import Array, to_torch
 
 if TYPE_CHECKING:
-    from groundserve.families.videoitg.decoder import GroundingModel
+    from groundserve.families.base import GroundingModule
 
 
 class TorchGrounder:
-    """Runs `groundserve.families.videoitg.decoder`."""
+    """Runs a family's `GroundingModule`."""
 
     def __init__(
-        self, model: GroundingModel, *, device: str = "cpu", in_turn: bool = False
+        self, model: GroundingModule, *, device: str = "cpu", in_turn: bool = False
     ) -> None:
         """Move the model to where it runs.
 
@@ -27,10 +27,14 @@ class TorchGrounder:
             device: `cpu`, `cuda` or `cuda:1`.
             in_turn: As `python_backend.cuda.place` takes it.
         """
+        import torch
+
         from python_backend.cuda import place
 
-        decoder = model.decoder
-        place(model, decoder.config, decoder.layers, device=device, in_turn=in_turn)
+        place(model, model.config, model.layers, device=device, in_turn=in_turn)
+        # Not from a weight: in turn, that of a layer is elsewhere.
+        self._device = torch.device(device)
+        self._dtype = next(model.parameters()).dtype
         self._model = model
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -39,12 +43,12 @@ class TorchGrounder:
 
         from python_backend.cuda import fused_kernels
 
-        weight = self._model.head.weight
-        with torch.inference_mode(), fused_kernels() if weight.is_cuda else nullcontext():
+        on_gpu = self._device.type == "cuda"
+        with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
             logits = self._model(
-                # (T, g*g, D_v), float32 or float16 as the encoder has left them.
-                to_torch(features, weight.device).to(weight.dtype),
-                to_torch(text_ids, weight.device),
+                # (T, P, D), float32 or float16 as the encoder has left them.
+                to_torch(features, self._device).to(self._dtype),
+                to_torch(text_ids, self._device),
             )
             frame_logits: NDArray[np.float32] = logits.cpu().numpy()
         return frame_logits

@@ -3,7 +3,8 @@
 Between our own steps none of them is ever passed. All look at shapes before anything is made of a
 tensor's content.
 
-Shape letters: T frames, P tokens a frame, Q questions, n segments, m targets of a chunk.
+Shape letters: T frames, U units, P tokens a unit, D feature width, Q questions, n segments, m
+targets of a chunk.
 """
 
 from __future__ import annotations
@@ -18,20 +19,18 @@ from python_backend.triton._tensors import Tensors, require
 
 
 def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> None:
-    """Check FEATURES (T, P, D).
+    """Check FEATURES (U, P, D) by the rules of the model's family.
 
     Args:
         tensors: A request's.
         manifest: Of the engine that scores them.
-        limits: Ceiling on T.
+        limits: Ceilings on a request.
 
     Raises:
         InvalidRequestError: They break a rule.
     """
     require(tensors, "FEATURES")
-    shape = tensors["FEATURES"].shape
-    _check_range("T of FEATURES (T, g*g, D_v)", shape[0], limits.max_num_frames)
-    manifest.seam.check_features(shape, manifest.model)
+    manifest.seam.check_features(tensors["FEATURES"].shape, manifest.model, limits)
 
 
 def check_selection(tensors: Tensors, *, limits: Limits) -> None:

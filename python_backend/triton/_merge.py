@@ -9,61 +9,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
+from groundserve.families.base import PlanInput
 from python_backend.arrays import Array, concatenate
-from python_backend.encode import EncodeFunction
+from python_backend.encode import EncodeFunction, VisionInputs
+from python_backend.triton._tensors import Tensors
 
 
 @dataclass(frozen=True, eq=False)
 class EncodeRequest:
-    """Frames of one video, and the pooling that all of them share."""
+    """Units of one video, and what all of them share."""
 
     frames: Array
-    """uint8 (n, S, S, 3)."""
-    pooling: NDArray[np.float32]
-    """float32 (g, s)."""
+    """uint8 (u, S, S, 3), or (u, F, S, S, 3)."""
+    plan_inputs: tuple[NDArray[np.float32], ...]
+    """In the family's order, float32, without the units."""
 
     @classmethod
-    def from_batch(cls, frames: Array, pooling: NDArray[np.float32]) -> EncodeRequest:
-        """Read the tensors PIXELS (n, S, S, 3) and POOL (n, g, s), g <= s.
+    def from_batch(cls, tensors: Tensors, inputs: VisionInputs) -> EncodeRequest:
+        """Read a request's tensors, each with u units in front.
 
         Raises:
-            InvalidRequestError: n is 0, g > s, or the n pooling matrices are not all the same.
+            InvalidRequestError: u is 0, or a plan input is larger than any plan's, or it is not
+                the same for all units.
         """
+        frames = tensors[inputs.stream.name]
         if len(frames) == 0:
-            raise InvalidRequestError("PIXELS must hold at least one frame, got 0")
-        _, grid, side = pooling.shape
-        if not 1 <= grid <= side:
-            raise InvalidRequestError(f"POOL must have 1..{side} rows, got {grid}")
-        # POOL has one matrix a frame, so that Triton may merge requests along n; ours are equal
-        # within a request.
-        is_same = np.array_equal(pooling, np.broadcast_to(pooling[0], pooling.shape))
-        if not is_same or not np.isfinite(pooling[0]).all():
-            raise InvalidRequestError("POOL must be finite and the same for all frames")
-        return cls(frames, pooling[0])
+            raise InvalidRequestError(f"{inputs.stream.name} must hold at least one frame, got 0")
+        shared = tuple(_read_shared(one, tensors[one.name]) for one in inputs.plan_inputs)
+        return cls(frames, shared)
 
 
 def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> list[Array]:
-    """Encode the frames of all requests with equal pooling in one call.
+    """Encode the units of all requests with equal plan inputs in one call.
 
     Args:
         requests: Those of one dynamic batch that are valid.
         encode: As `VisionEncoder.encode`.
 
     Returns:
-        One (n, g*g, D_v) a request, in their order.
+        One (u, P, D) a request, in their order.
     """
-    # By content: g differs between videos of different T, and matrices of different shape or values
-    # cannot be one call. Bytes tell shapes apart too: s is the model's, so their number gives g.
-    same_pooling: dict[bytes, list[int]] = {}
+    # By content: shapes differ between videos of different length, and arrays of different shape or
+    # values cannot be one call.
+    equal: dict[tuple[object, ...], list[int]] = {}
     for i, request in enumerate(requests):
-        same_pooling.setdefault(request.pooling.tobytes(), []).append(i)
+        key = tuple((array.shape, array.tobytes()) for array in request.plan_inputs)
+        equal.setdefault(key, []).append(i)
     features: dict[int, Array] = {}
-    for members in same_pooling.values():
+    for members in equal.values():
         frames = [requests[i].frames for i in members]
-        encoded = encode(concatenate(frames), requests[members[0]].pooling)
+        encoded = encode(concatenate(frames), *requests[members[0]].plan_inputs)
         start = 0
         for i, part in zip(members, frames, strict=True):
             # A view: nothing is copied until the tensor is handed over.
             features[i] = encoded[start : start + len(part)]
             start += len(part)
     return [features[i] for i in range(len(requests))]
+
+
+def _read_shared(plan_input: PlanInput, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Check (u, ...) and return one unit's."""
+    name, shape = plan_input.name, array.shape[1:]
+    sizes = list(zip(plan_input.dims, plan_input.max_dims, strict=True))
+    fits = len(shape) == len(sizes) and all(
+        1 <= size <= most if dim < 0 else size == dim
+        for size, (dim, most) in zip(shape, sizes, strict=True)
+    )
+    if not fits:
+        rule = ", ".join(f"1..{most}" if dim < 0 else str(dim) for dim, most in sizes)
+        raise InvalidRequestError(f"{name} must have the shape (n, {rule}), got {array.shape}")
+    # One a unit, so that Triton may merge requests along them; ours are equal within a request.
+    is_same = np.array_equal(array, np.broadcast_to(array[0], array.shape))
+    if not is_same or not np.isfinite(array[0]).all():
+        raise InvalidRequestError(f"{name} must be finite and the same for all frames")
+    one_unit: NDArray[np.float32] = array[0]
+    return one_unit

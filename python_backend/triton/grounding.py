@@ -1,4 +1,4 @@
-"""The model `grounding`: pooled features and questions -> one logit a frame and question."""
+"""The model `grounding`: features and questions -> one logit a frame and question."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TritonPythonModel:
         self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
         # On a CPU the first pass takes no longer than the next: see `warm_up`.
         if context.engine.manifest.device == "cuda":
-            warm_up_grounder(self._grounder, self._manifest.model)
+            warm_up_grounder(self._grounder, self._manifest)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
         start_heartbeat()
 

@@ -12,6 +12,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
+from python_backend.encode import VisionInputs
 from python_backend.handover import take
 from python_backend.triton._answer import Answer
 from python_backend.triton._checks import check_chunk, check_sides
@@ -32,6 +33,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's decoder."""
         context = ModelContext.load(args)
+        self._frames_name = VisionInputs.of(context.engine.manifest).stream.name
         self._limits = Limits.from_environment()
         # One process: an instance decodes one chunk at a time.
         self._workers = MediaWorkers(limits=self._limits)
@@ -64,7 +66,7 @@ class TritonPythonModel:
         decoded = self._decoder.decode(segments, deadline=deadline)
         return Answer(
             outputs={
-                "PIXELS": decoded.frames,
+                self._frames_name: decoded.frames,
                 "DECODER": np.array([decoded.decoder.encode()], np.object_),
             }
         )

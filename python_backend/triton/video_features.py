@@ -1,12 +1,12 @@
-"""The model `video_features`: a video -> pooled features, by calls to decode and encode models."""
+"""The model `video_features`: a video -> features, by calls to decode and encode models."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.heartbeat import start_heartbeat
@@ -17,6 +17,7 @@ from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
 from python_backend.decode import DecodedFrames
+from python_backend.encode import VisionInputs, repeat_plan_inputs
 from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
@@ -51,6 +52,7 @@ class TritonPythonModel:
             else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
         )
         self._model = context.engine.manifest.model
+        self._inputs = VisionInputs.of(context.engine.manifest)
         self._tokenizer = context.engine.open_tokenizer()
         cache = CacheConfig.from_environment()
         self._extractor = FeatureExtractor(
@@ -87,10 +89,10 @@ class TritonPythonModel:
 
         # `lifeline` and `deadline` are those of the `with` below, bound when a chunk is decoded.
         def decode(segments: Segments) -> DecodedFrames:
-            return _call_decode(segments, deadline, lifeline)
+            return _call_decode(segments, self._inputs, deadline, lifeline)
 
-        def encode(frames: Array, pooling: NDArray[np.float32]) -> Array:
-            return _call_encode(frames, pooling, deadline)
+        def encode(*inputs: Array) -> Array:
+            return _call_encode(inputs, self._inputs, deadline)
 
         with (
             Lifeline.tied_to(deadline) as (lifeline, deadline),
@@ -138,7 +140,9 @@ def _answer(extracted: VideoFeatures, questions: Questions | None, deadline: Dea
     )
 
 
-def _call_decode(segments: Segments, deadline: Deadline, lifeline: Lifeline) -> DecodedFrames:
+def _call_decode(
+    segments: Segments, vision: VisionInputs, deadline: Deadline, lifeline: Lifeline
+) -> DecodedFrames:
     inputs: Tensors = {
         "SEGMENT_OFFSETS": segments.offsets,
         "LOCAL_FRAMES": segments.local_frames,
@@ -152,19 +156,16 @@ def _call_decode(segments: Segments, deadline: Deadline, lifeline: Lifeline) -> 
         answer = call_model(
             "video_decode",
             inputs,
-            outputs=("PIXELS", "DECODER"),
+            outputs=(vision.stream.name, "DECODER"),
             deadline=deadline,
             lifeline=lifeline,
         )
-    return DecodedFrames(answer["PIXELS"], answer["DECODER"][0].decode())
+    return DecodedFrames(answer[vision.stream.name], answer["DECODER"][0].decode())
 
 
-def _call_encode(frames: Array, pooling: NDArray[np.float32], deadline: Deadline) -> Array:
-    # POOL repeats the weights for every frame, so that frames are a batch dimension throughout.
-    inputs: Tensors = {
-        "PIXELS": frames,
-        "POOL": np.repeat(pooling[np.newaxis], len(frames), axis=0),
-    }
-    answer = call_model("vision_encoder", inputs, outputs=("FEATURES",), deadline=deadline)
+def _call_encode(inputs: Sequence[Array], vision: VisionInputs, deadline: Deadline) -> Array:
+    # Units are a batch dimension throughout, so that Triton may merge calls along it.
+    tensors: Tensors = dict(zip(vision.names, repeat_plan_inputs(inputs), strict=True))
+    answer = call_model("vision_encoder", tensors, outputs=("FEATURES",), deadline=deadline)
     features: Array = answer["FEATURES"]
     return features

@@ -1,4 +1,4 @@
-"""The model `vision_encoder`: frames of any videos -> pooled features."""
+"""The model `vision_encoder`: units of any videos -> features."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from groundserve.heartbeat import start_heartbeat
+from python_backend.encode import VisionInputs
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer, attempt, read_tensors
@@ -14,24 +15,30 @@ from python_backend.warm_up import warm_up_encoder
 
 
 class TritonPythonModel:
-    """Encodes a dynamic batch, which may hold the frames of several videos."""
+    """Encodes a dynamic batch, which may hold the units of several videos."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's encoder."""
         context = ModelContext.load(args)
         manifest = context.engine.manifest
+        self._inputs = VisionInputs.of(manifest)
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
         if manifest.device == "cuda":
-            warm_up_encoder(self._encoder, manifest.model)
+            warm_up_encoder(self._encoder, manifest)
         start_heartbeat()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Encode the valid requests together; a bad one fails alone, and order is kept."""
-        items = [attempt(_read, request) for request in requests]
+        items = [attempt(self._read, request) for request in requests]
         valid = [item for item in items if not isinstance(item, Exception)]
         encoded = iter(self._encode(valid))
         results = [item if isinstance(item, Exception) else next(encoded) for item in items]
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
+
+    def _read(self, request: Any) -> EncodeRequest:
+        # Plan inputs come to the host, where they are compared.
+        tensors = read_tensors(request, stay_on_gpu=(self._inputs.stream.name,))
+        return EncodeRequest.from_batch(tensors, self._inputs)
 
     def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
         features = attempt(encode_merged, items, self._encoder.encode)
@@ -39,9 +46,3 @@ class TritonPythonModel:
             # They were one call, so nobody can tell whose frames made it fail.
             return [features] * len(items)
         return [Answer(outputs={"FEATURES": part}) for part in features]
-
-
-def _read(request: Any) -> EncodeRequest:
-    # POOL comes to the host, where its matrices are compared.
-    tensors = read_tensors(request, stay_on_gpu=("PIXELS",))
-    return EncodeRequest.from_batch(tensors["PIXELS"], tensors["POOL"])

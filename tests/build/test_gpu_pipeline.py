@@ -13,7 +13,7 @@ import torch
 
 from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.options import ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.cache import CacheConfig, FeatureCache
@@ -68,11 +68,11 @@ def engines(request, fp32, tmp_path):
     write_embeddings(model, tmp_path / "embeddings.safetensors")
     vision = MixedVisionEncoder(opened.load_vision(), dtype=dtype)
     scorer = MixedTokenScorer(model, dtype=dtype, max_tokens=20_480)
-    encoder = TensorRTEncoder(ModuleRunner(vision, ["PIXELS", "POOL"], "FEATURES", 32))
+    names = ["PIXELS", "POOL"]
+    encoder = TensorRTEncoder(ModuleRunner(vision, names, "FEATURES", 32), names)
     runner = ModuleRunner(scorer, ["INPUTS_EMBEDS"], "TOKEN_SCORES", 20_480)
-    grounder = EngineGrounder(
-        tmp_path / "embeddings.safetensors", TensorRTTokenScorer(runner), device="cpu"
-    )
+    front = read_embeddings(tmp_path / "embeddings.safetensors", device="cpu")
+    grounder = EngineGrounder(front, TensorRTTokenScorer(runner))
     extractor = fp32.extractor
     cache = FeatureCache(CacheConfig(directory=tmp_path / "cache"), meter=extractor.meter)
     return replace(

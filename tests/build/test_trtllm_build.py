@@ -20,7 +20,7 @@ from engine_build.trtllm.build import build_command, check_log
 from engine_build.trtllm.convert import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.profiles import get_profile
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
@@ -172,7 +172,8 @@ def test_build_engine_end_to_end(tmp_path, unwritable):
     narrow = opened.load_grounding(dtype=torch.bfloat16)
     write_embeddings(narrow, tmp_path / "embeddings.safetensors")
     scorer = TensorRTLLMTokenScorer(engine_dir, gpu=HostGpu())
-    grounder = EngineGrounder(tmp_path / "embeddings.safetensors", scorer, device="cpu")
+    front = read_embeddings(tmp_path / "embeddings.safetensors", device="cpu")
+    grounder = EngineGrounder(front, scorer)
     features = np.random.default_rng(0).standard_normal((24, 4, 48)).astype(np.float32)
     ids = np.arange(9)
     exact = TorchGrounder(opened.load_grounding(dtype=torch.float64)).ground(features, ids)

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
+from groundserve.families.modules import GroundingModule
 from groundserve.families.videoitg.config import CheckpointConfig
 
 
-class GroundingModel(nn.Module):
+class GroundingModel(GroundingModule):
     """One relevance logit for each frame.
 
     Source: NVlabs/VideoITG fab8b54,
@@ -32,12 +33,8 @@ class GroundingModel(nn.Module):
             nn.Linear(config.mm_hidden_size, width), nn.GELU(), nn.Linear(width, width)
         )
         self.decoder = Qwen2Model(_qwen2_config(config))
+        self.config = self.decoder.config
         self.head = nn.Linear(width, 1)
-
-    @property
-    def config(self) -> Qwen2Config:
-        """Of the decoder, from which its layers read their attention."""
-        return self.decoder.config
 
     @property
     def layers(self) -> nn.ModuleList:

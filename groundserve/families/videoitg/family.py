@@ -17,6 +17,8 @@ from groundserve.media.index import VideoIndex
 from groundserve.options import ScoreOptions
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from groundserve.families.videoitg.checkpoint import Checkpoint
 
 
@@ -46,13 +48,20 @@ class VideoITG:
         """See `plan_video`."""
         return plan_video(index, options, spec, limits)
 
-    def check_features(self, shape: tuple[int, ...], spec: VideoITGSpec) -> None:
+    def check_features(
+        self, shape: tuple[int, ...], spec: VideoITGSpec, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget.
 
         Raises:
             InvalidRequestError: They break a rule.
         """
         num_frames, num_tokens, _ = shape
+        if not 1 <= num_frames <= limits.max_num_frames:
+            raise InvalidRequestError(
+                f"T of FEATURES (T, g*g, D_v) must be 1 to {limits.max_num_frames}, "
+                f"got {num_frames}"
+            )
         # Exact, where a float's root of a large number may round up to a grid that is none.
         grid = math.isqrt(num_tokens)
         if not 1 <= grid <= spec.side or grid**2 != num_tokens:
@@ -69,6 +78,12 @@ class VideoITG:
     def open_tokenizer(self, path: Path, spec: VideoITGSpec) -> QueryTokenizer:
         """See `QueryTokenizer.from_file`."""
         return QueryTokenizer.from_file(path, pad_token_id=spec.pad_token_id)
+
+    def read_front(self, path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
+        """See `read_embeddings`."""
+        from groundserve.families.videoitg.embeddings import read_embeddings
+
+        return read_embeddings(path, device=device)
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of the reference, of whichever of its stages."""

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
 
+from groundserve.families.modules import VisionModule
 from groundserve.families.videoitg.config import VisionConfig
 
 
-class VisionEncoder(nn.Module):
+class VisionEncoder(VisionModule):
     """SigLIP up to the selected layer, then the resize to the token grid.
 
     Source: NVlabs/VideoITG fab8b54,

@@ -19,15 +19,18 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
+from groundserve.families.base import FrameStream
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
+from python_backend.encode import VisionInputs
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
+from tests.unit.python_backend.plans import frame_units
 
 WAIT_SECONDS = 30.0
 """How long a call waits for another that must come; it is never waited out but by a failure."""
-MODEL = SimpleNamespace(side=2, vision_hidden_size=3)
+STREAM = FrameStream(name="FRAMES", size=1)
 
 
 class Stages:
@@ -45,6 +48,7 @@ class Stages:
         self.runner = ChunkRunner(
             decode=self.decode,
             encode=self.encode,
+            inputs=VisionInputs(stream=STREAM, plan_inputs=()),
             num_encodes=num_encodes,
             max_segment_bytes=2**20,
             watch=Stopwatch(),
@@ -53,9 +57,8 @@ class Stages:
         )
 
     def run(self) -> np.ndarray:
-        plan = SimpleNamespace(frame_indices=self.frame_indices, grid=1)
         video = SimpleNamespace(cut=self.cut)
-        return self.runner.run(video, plan, MODEL).features[:, 0, 0]
+        return self.runner.run(video, frame_units(self.frame_indices)).features[:, 0, 0]
 
     def cut(self, frame_indices, *, max_bytes: int):
         assert max_bytes == self.runner.max_segment_bytes
@@ -70,7 +73,7 @@ class Stages:
         self.arrays.append(weakref.ref(frames))
         return DecodedFrames(frames, "fake")
 
-    def encode(self, frames, pooling) -> np.ndarray:
+    def encode(self, frames) -> np.ndarray:
         chunk = int(frames[0, 0, 0, 0]) // CHUNK_FRAMES
         with self.lock:
             self.begun.append(chunk)
@@ -252,10 +255,10 @@ def test_video_of_fewer_chunks_than_encodes():
 
 def test_features_that_an_encoder_did_not_give_are_no_result():
     class LosesAFrame(Stages):
-        def encode(self, frames, pooling):
-            return super().encode(frames, pooling)[:-1]
+        def encode(self, frames):
+            return super().encode(frames)[:-1]
 
-    with pytest.raises(AssertionError, match="each frame has its features"):
+    with pytest.raises(AssertionError, match="each unit has its features"):
         LosesAFrame(1, num_encodes=2).run()
 
 
@@ -274,10 +277,8 @@ def test_features_that_an_encoder_did_not_give_are_no_result():
 def test_decoded_pixels(keys, frame_indices, num_frames):
     is_key = np.zeros(200, np.bool_)
     is_key[keys] = True
-    plan = SimpleNamespace(
-        frame_indices=np.array(frame_indices),
-        index=SimpleNamespace(is_key=is_key, width=30, height=20),
-    )
+    plan = frame_units(frame_indices)
+    plan = replace(plan, index=replace(plan.index, pts_seconds=np.arange(200.0), is_key=is_key))
     assert decoded_pixels(plan) == 30 * 20 * num_frames
 
 

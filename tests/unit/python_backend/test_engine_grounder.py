@@ -11,7 +11,7 @@ import torch
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
 from python_backend.ground.engine import EngineGrounder
 from tests.reference import SET_1
@@ -49,9 +49,8 @@ def model():
 @pytest.fixture
 def grounder(model, tmp_path):
     write_embeddings(model, tmp_path / "embeddings.safetensors")
-    return EngineGrounder(
-        tmp_path / "embeddings.safetensors", TorchTokenScorer(model), device="cpu"
-    )
+    front = read_embeddings(tmp_path / "embeddings.safetensors", device="cpu")
+    return EngineGrounder(front, TorchTokenScorer(model))
 
 
 FEATURES = np.random.default_rng(0).standard_normal((6, 4, 48)).astype(np.float32)
@@ -97,12 +96,12 @@ def test_damaged_embeddings_are_refused(grounder, model, tmp_path, damage):
     path = tmp_path / "embeddings.safetensors"
     damage(path)
     with pytest.raises(EngineMismatchError, match=r"embeddings\.safetensors is missing or damaged"):
-        EngineGrounder(path, TorchTokenScorer(model), device="cpu")
+        read_embeddings(path, device="cpu")
 
 
 def test_embeddings_keep_the_models_dtype(model, tmp_path):
     path = tmp_path / "embeddings.safetensors"
     write_embeddings(model.to(torch.bfloat16), path)
     model.to(torch.float32)
-    grounder = EngineGrounder(path, TorchTokenScorer(model), device="cpu")
+    grounder = EngineGrounder(read_embeddings(path, device="cpu"), TorchTokenScorer(model))
     assert grounder._embed_tokens.weight.dtype == torch.bfloat16

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from groundserve.families.videoitg.spec import VideoITGSpec
 from python_backend.warm_up import warm_up_encoder, warm_up_grounder
+from tests.unit.python_backend.cache.test_keys import MANIFEST
 
 RELEASED = VideoITGSpec(
     image_size=384,
@@ -14,6 +17,11 @@ RELEASED = VideoITGSpec(
     max_tokens=20_480,
     pad_token_id=0,
 )
+
+
+def manifest(**changes):
+    model = VideoITGSpec(**{**vars(RELEASED), **changes})
+    return replace(MANIFEST, model=model)
 
 
 class Recorder:
@@ -29,7 +37,7 @@ class Recorder:
 
 def test_encoder_sees_a_full_chunk_of_the_default_video():
     stage = Recorder()
-    warm_up_encoder(stage, RELEASED)
+    warm_up_encoder(stage, manifest())
     assert stage.shapes == ((64, 384, 384, 3), (5, 27))
 
 
@@ -44,5 +52,5 @@ def test_encoder_sees_a_full_chunk_of_the_default_video():
 )
 def test_grounder_sees_the_default_video_and_a_usual_question(changes, expected):
     stage = Recorder()
-    warm_up_grounder(stage, VideoITGSpec(**{**vars(RELEASED), **changes}))
+    warm_up_grounder(stage, manifest(**changes))
     assert stage.shapes == expected

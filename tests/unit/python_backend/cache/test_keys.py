@@ -9,7 +9,8 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
-from groundserve.families.base import VideoPlan
+from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.families.videoitg.family import VideoITG
 from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
@@ -46,6 +47,8 @@ MANIFEST = Manifest(
     builder={},
     files={"vision_encoder.onnx": "1", "grounding.onnx": "1"},
 )
+WEIGHTS = pooling_weights(2, side=8)
+TINY = np.spacing(WEIGHTS)
 KEYS = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
 
 
@@ -67,9 +70,35 @@ def test_equal_requests_have_equal_keys():
     assert len({KEYS.index(), KEYS.features(plan(0, 2))}) == 2
 
 
-@pytest.mark.parametrize("other", [plan(0, 3), plan(0), plan(0, 2, grid=1)])
-def test_other_frames_or_grid_are_other_features(other):
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(plan(0, 3), id="frames"),
+        pytest.param(plan(0), id="number_of_frames"),
+        pytest.param(plan(0, 2, grid=1), id="grid"),
+        pytest.param(replace(plan(0, 2), units=np.array([[0], [1], [1]])), id="repeat"),
+        pytest.param(replace(plan(0, 2), units=np.array([[0, 1]])), id="one_segment"),
+        pytest.param(replace(plan(0, 2), units=np.array([[1], [1]])), id="units"),
+        pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS + TINY}), id="last_bit"),
+        pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS.reshape(8, 2)}), id="shape"),
+        pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS.view(np.int32)}), id="dtype"),
+        pytest.param(replace(plan(0, 2), inputs={"OTHER": WEIGHTS}), id="name"),
+    ],
+)
+def test_another_plan_has_other_features(other):
     assert KEYS.features(other) != KEYS.features(plan(0, 2))
+
+
+def test_order_of_memory_does_not_count():
+    copied = replace(plan(0, 2), inputs={"POOL": np.asfortranarray(WEIGHTS)})
+    assert KEYS.features(copied) == KEYS.features(plan(0, 2))
+
+
+def test_other_streams_are_other_features(monkeypatch):
+    before = KEYS.features(plan(0))
+    for stream in (FrameStream(name="PIXELS", size=96), FrameStream(name="OTHER", size=112)):
+        monkeypatch.setattr(VideoITG, "streams", lambda self, spec, stream=stream: (stream,))
+        assert KEYS.features(plan(0)) != before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""The stages of a family in PyTorch: what `python_backend` runs and `engine_build` exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+class VisionModule(nn.Module):
+    """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
+
+    Each plan input has the units in front, so that all inputs are batches of units.
+    """
+
+    config: Any = None
+    """Of transformers, from which `layers` read their attention; None where none has any."""
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention; none where nothing else is said."""
+        return nn.ModuleList()
+
+    def prepare_export(self) -> None:
+        """Compute from here on what exported graphs compute, and a GPU does well.
+
+        Nothing changes where nothing else is said.
+        """
+
+
+class GroundingModule(nn.Module):
+    """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
+
+    config: Any = None
+    """Of transformers, from which `layers` read their attention; None where none has any."""
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention; none where nothing else is said."""
+        return nn.ModuleList()

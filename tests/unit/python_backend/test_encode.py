@@ -1,0 +1,137 @@
+"""Encoders of no family: what they give a module, and what a family may not ask for yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from groundserve.errors import UnsupportedError
+from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.modules import GroundingModule, VisionModule
+from groundserve.families.videoitg.family import VideoITG
+from python_backend.encode import TorchEncoder, VisionInputs, repeat_plan_inputs
+from python_backend.engine import EngineDirectory
+from python_backend.ground import TorchGrounder
+from python_backend.warm_up import warm_up_encoder
+from tests.unit.python_backend.cache.test_keys import MANIFEST
+from tests.unit.python_backend.plans import plan_of
+
+NUM_UNITS = 11  # more than run at once on a CPU
+WEIGHTS = np.array([[1, 10], [100, 1000]], np.float32)
+OFFSET = np.array([0.5], np.float32)
+
+
+class TwoStreams(VisionModule):
+    """Weighs the means of a unit's eight small frames and of its large one; no attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.batches = []
+
+    def forward(self, small, large, weights, offset):
+        self.batches.append(tuple(tuple(one.shape) for one in (small, large, weights, offset)))
+        means = torch.stack([small.float().mean((1, 2, 3, 4)), large.float().mean((1, 2, 3))], 1)
+        # (u, 2, 2) x (u, 2, 1) -> (u, 2, 1): two tokens a unit
+        return (weights @ means.unsqueeze(2) + offset.unsqueeze(1)) * self.scale
+
+
+@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_torch_encoder_takes_streams_then_plan_inputs(home):
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (NUM_UNITS, 8, 2, 2, 3), dtype=np.uint8)
+    large = random.integers(0, 256, (NUM_UNITS, 4, 4, 3), dtype=np.uint8)
+    model = TwoStreams()
+    features = TorchEncoder(model).encode(home(small), home(large), WEIGHTS, OFFSET)
+    assert features.shape == (NUM_UNITS, 2, 1)
+    means = np.stack([small.mean((1, 2, 3, 4)), large.mean((1, 2, 3))], axis=1)
+    np.testing.assert_allclose(features[:, :, 0], means @ WEIGHTS.T + 0.5, rtol=1e-5)
+    assert [shapes[0][0] for shapes in model.batches] == [8, 3]
+    assert model.batches[1] == ((3, 8, 2, 2, 3), (3, 4, 4, 3), (3, 2, 2), (3, 1))
+
+
+def test_torch_grounder_names_no_layer_of_a_family():
+    class Scorer(GroundingModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((3, 1), 2.0, dtype=torch.float64))
+
+        def forward(self, features, text_ids):
+            assert features.dtype == torch.float64
+            return (features @ self.weight).mean((1, 2)).float() + text_ids.sum()
+
+    logits = TorchGrounder(Scorer()).ground(np.ones((4, 2, 3), np.float16), np.array([1, 2]))
+    assert logits.tolist() == [9.0] * 4
+
+
+@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_repeated_plan_inputs_have_the_units_in_front(home):
+    frames = home(np.zeros((3, 2, 2, 3), np.uint8))
+    streams_first, weights, offset = repeat_plan_inputs([frames, WEIGHTS, OFFSET])
+    assert streams_first is frames
+    np.testing.assert_array_equal(weights, np.stack([WEIGHTS] * 3))
+    np.testing.assert_array_equal(offset, np.stack([OFFSET] * 3))
+    assert repeat_plan_inputs([frames, frames]) == [frames, frames]
+
+
+def test_inputs_are_in_the_familys_order():
+    inputs = VisionInputs(
+        stream=FrameStream(name="FRAMES", size=2),
+        plan_inputs=tuple(PlanInput(name=n, dims=(), max_dims=()) for n in ("B", "A")),
+    )
+    plan = replace(plan_of([0]), inputs={"A": OFFSET, "B": WEIGHTS})
+    assert inputs.names == ("FRAMES", "B", "A")
+    first, second = inputs.of_plan(plan)
+    assert first is WEIGHTS
+    assert second is OFFSET
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        pytest.param(
+            (FrameStream(name="SMALL", size=224), FrameStream(name="LARGE", size=336)),
+            r"family videoitg takes SMALL \(224\), LARGE \(336\)",
+            id="several_streams",
+        ),
+        pytest.param(
+            (FrameStream(name="PIXELS", size=None),),
+            r"takes PIXELS \(any size\)",
+            id="as_decoded",
+        ),
+    ],
+)
+def test_streams_that_are_not_served_are_refused_when_a_directory_is_opened(
+    monkeypatch, tmp_path, streams, message
+):
+    (tmp_path / "manifest.json").write_text(MANIFEST.to_json())
+    assert EngineDirectory.load(tmp_path).manifest == MANIFEST
+    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
+    with pytest.raises(UnsupportedError, match=message):
+        EngineDirectory.load(tmp_path, verify_files=True)
+
+
+def test_warm_up_encodes_as_many_segments_as_one_call_takes():
+    class Family:
+        def streams(self, spec):
+            return (FrameStream(name="FRAMES", size=4, frames=tuple(range(8))),)
+
+        def plan_inputs(self, spec):
+            return (PlanInput(name="WEIGHTS", dims=(2, 2), max_dims=(2, 2)),)
+
+        def plan(self, index, options, spec):
+            return replace(plan_of(range(8)), inputs={"WEIGHTS": WEIGHTS})
+
+    class Encoder:
+        def encode(self, *inputs):
+            self.shapes = [one.shape for one in inputs]
+
+    encoder = Encoder()
+    manifest = SimpleNamespace(seam=Family(), model=None, family="toy")
+    warm_up_encoder(encoder, manifest)
+    assert encoder.shapes == [(64, 8, 4, 4, 3), (2, 2)]

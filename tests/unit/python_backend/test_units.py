@@ -1,0 +1,199 @@
+"""Units that repeat frames, or have several: each frame is decoded once, each unit encoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from groundserve.deadline import Deadline
+from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.manifest import CHUNK_FRAMES
+from python_backend.chunks import ChunkRunner, decoded_pixels
+from python_backend.decode import DecodedFrames
+from python_backend.encode import VisionInputs
+from python_backend.meter import Counts
+from python_backend.stopwatch import Stopwatch
+from python_backend.units import cut_chunks, gather_units
+from tests.unit.python_backend.plans import frame_units, plan_of
+
+ONE = FrameStream(name="FRAMES", size=2)
+SEGMENT = FrameStream(name="FRAMES", size=2, frames=tuple(range(8)))
+
+
+def frames_of(num_frames: int) -> np.ndarray:
+    """Of each the first pixel's red is its place."""
+    return pixels(np.arange(num_frames))
+
+
+def pixels(numbers: np.ndarray) -> np.ndarray:
+    frames = np.zeros((len(numbers), 2, 2, 3), np.uint8)
+    frames[:, 0, 0, 0] = numbers
+    return frames
+
+
+def repeated(num_source_frames: int, num_sampled: int) -> np.ndarray:
+    """Sample more frames than there are: `linspace`, rounded down, as some references do."""
+    return np.linspace(0, num_source_frames - 1, num_sampled).astype(np.int64)
+
+
+def segments(num_source_frames: int, num_sampled: int = 96, length: int = 8) -> np.ndarray:
+    """Fill up with the last frame, then cut into segments, as some references do."""
+    sampled = np.minimum(np.arange(num_sampled), num_source_frames - 1)
+    return sampled.reshape(-1, length)
+
+
+class Recorder:
+    """Fake stages: remembers what is decoded, and answers the red of each unit's frames."""
+
+    def __init__(self, stream: FrameStream, *, most_targets: int = CHUNK_FRAMES):
+        self.most_targets = most_targets
+        self.decoded: list[list[int]] = []
+        self.num_units: list[int] = []
+        self.shapes: set[tuple[int, ...]] = set()
+        self.counts = Counts()
+        self.runner = ChunkRunner(
+            decode=self.decode,
+            encode=self.encode,
+            inputs=VisionInputs(stream=stream, plan_inputs=()),
+            num_encodes=1,
+            max_segment_bytes=2**20,
+            watch=Stopwatch(),
+            meter=self.counts,
+            deadline=Deadline.after(60),
+        )
+
+    @property
+    def all_decoded(self) -> list[int]:
+        return [index for chunk in self.decoded for index in chunk]
+
+    def run(self, plan: VideoPlan) -> np.ndarray:
+        """Return (U, F), of each unit the ordinals that were encoded."""
+        return self.runner.run(SimpleNamespace(cut=self.cut), plan).features[:, :, 0]
+
+    def cut(self, frame_indices, *, max_bytes):
+        return frame_indices[: self.most_targets]
+
+    def decode(self, frame_indices):
+        self.decoded.append(frame_indices.tolist())
+        return DecodedFrames(pixels(frame_indices), "fake")
+
+    def encode(self, frames):
+        self.num_units.append(len(frames))
+        self.shapes.add(frames.shape[1:])
+        # (u, F) or (u,), then (u, F, 1)
+        return frames[..., 0, 0, 0].reshape(len(frames), -1, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shown", "chunk_sizes", "encode_sizes"),
+    [
+        pytest.param(np.arange(1), [1], [1], id="one_frame"),
+        pytest.param(np.arange(64), [64], [64], id="a_chunk"),
+        pytest.param(np.arange(65), [64, 1], [64, 1], id="one_more"),
+        pytest.param(np.zeros(100, np.int64), [1], [64, 36], id="one_frame_100_times"),
+        pytest.param(repeated(5, 100), [5], [64, 36], id="five_frames_100_times"),
+        pytest.param(repeated(64, 100), [64], [64, 36], id="a_chunk_of_repeats"),
+        pytest.param(repeated(65, 100), [64, 1], [64, 35, 1], id="repeats_and_one_more"),
+        # What the last of a chunk shows again belongs to it, though it has its 64 units.
+        pytest.param(np.r_[:64, 63, 63], [64], [64, 2], id="the_last_repeats"),
+        pytest.param(np.r_[:64, 63, 64:70], [64, 6], [64, 1, 6], id="a_repeat_opens_no_chunk"),
+    ],
+)
+def test_repeated_ordinals_are_decoded_once(shown, chunk_sizes, encode_sizes):
+    stages = Recorder(ONE)
+    encoded = stages.run(plan := frame_units(shown))
+    assert encoded[:, 0].tolist() == shown.tolist()
+    assert [len(chunk) for chunk in stages.decoded] == chunk_sizes
+    assert stages.all_decoded == plan.decoded_indices.tolist() == np.unique(shown).tolist()
+    assert stages.num_units == encode_sizes
+    assert stages.counts["frames_decoded"] == sum(chunk_sizes)
+    assert stages.counts["vision_frames"] == len(shown)
+    assert stages.counts["vision_passes"] == len(encode_sizes)
+
+
+@pytest.mark.parametrize(
+    ("num_source_frames", "chunk_sizes", "encode_sizes"),
+    [
+        pytest.param(1, [1], [12], id="one_frame"),
+        pytest.param(5, [5], [12], id="less_than_a_segment"),
+        pytest.param(41, [41], [12], id="less_than_a_chunk"),
+        # The segments that repeat the chunk's last frame belong to it.
+        pytest.param(64, [64], [12], id="a_chunk"),
+        pytest.param(65, [64, 1], [8, 4], id="one_more"),
+        pytest.param(200, [64, 32], [8, 4], id="no_repeats"),
+    ],
+)
+def test_segments_of_eight_frames(num_source_frames, chunk_sizes, encode_sizes):
+    stages = Recorder(SEGMENT)
+    shown = segments(num_source_frames)
+    encoded = stages.run(plan := plan_of(*shown))
+    np.testing.assert_array_equal(encoded, shown)
+    assert [len(chunk) for chunk in stages.decoded] == chunk_sizes
+    assert stages.all_decoded == plan.decoded_indices.tolist()
+    assert stages.num_units == encode_sizes
+    assert stages.shapes == {(8, 2, 2, 3)}
+
+
+def test_frames_that_two_chunks_share_are_decoded_once():
+    """Segments that begin with the last frame of the one before."""
+    shown = np.arange(20)[:, np.newaxis] * 7 + np.arange(8)
+    stages = Recorder(SEGMENT, most_targets=10)
+    np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
+    assert stages.all_decoded == list(range(20 * 7 + 1))
+    assert stages.counts["frames_decoded"] == 20 * 7 + 1
+
+
+def test_segments_that_overlap_by_half_are_decoded_once():
+    shown = np.arange(40)[:, np.newaxis] * 4 + np.arange(8)
+    stages = Recorder(SEGMENT)
+    np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
+    assert stages.all_decoded == list(range(40 * 4 + 4))
+    sizes = [len(chunk.frame_indices) + chunk.num_kept for chunk in cut_chunks(plan_of(*shown))]
+    # 15 segments fill a chunk; the next begins with the last four frames of it.
+    assert sizes == [64, 64, 44]
+
+
+def test_stream_of_key_frames_has_one_frame_a_unit():
+    stages = Recorder(FrameStream(name="KEYS", size=2, frames=(4,)))
+    shown = segments(96)
+    assert stages.run(plan_of(*shown))[:, 0].tolist() == shown[:, 4].tolist()
+    assert stages.shapes == {(2, 2, 3)}
+
+
+def test_as_many_pixels_as_the_chunks_decode():
+    """A group of pictures from frame 0 on; repeats cost nothing, a second chunk starts anew."""
+    assert decoded_pixels(frame_units(repeated(5, 100))) == 30 * 20 * 5
+    assert decoded_pixels(plan_of(*segments(64))) == 30 * 20 * 64
+    assert decoded_pixels(plan_of(*segments(65))) == 30 * 20 * (64 + 65)
+
+
+@pytest.mark.parametrize("units", [[[1], [0]], [[1, 0]], [[0, 2], [1, 1]]])
+def test_units_out_of_order_are_a_bug_of_the_family(units):
+    with pytest.raises(AssertionError, match="units come in the order of time"):
+        cut_chunks(replace(frame_units([0, 1, 2]), units=np.array(units)))
+
+
+@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_gathered_frames(home):
+    frames = home(frames_of(10))
+    for stream, units in (
+        (ONE, [[3], [4], [5]]),
+        (ONE, [[3], [3], [7]]),
+        (SEGMENT, [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 9, 9, 9, 9, 9, 9]]),
+    ):
+        gathered = gather_units(frames, np.array(units), stream)
+        assert type(gathered) is type(frames)
+        assert tuple(gathered.shape) == stream.shape(len(units))
+        assert gathered[..., 0, 0, 0].reshape(len(units), -1).tolist() == units
+
+
+def test_frames_that_are_the_units_are_not_copied():
+    frames = frames_of(10)
+    for first, last in ((0, 10), (3, 7), (9, 10)):
+        gathered = gather_units(frames, np.arange(first, last)[:, np.newaxis], ONE)
+        assert np.shares_memory(gathered, frames)
+        np.testing.assert_array_equal(gathered, frames[first:last])
