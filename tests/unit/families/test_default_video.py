@@ -1,0 +1,24 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine_build.triton.__main__ import REFERENCE_MODEL
+from groundserve.families import get_frames_family
+from groundserve.families.default_video import default_plan
+
+
+@pytest.mark.parametrize(
+    ("budget", "num_units", "tokens_a_unit"),
+    [
+        pytest.param(16_384, 512, 25, id="released"),
+        pytest.param(100, 100, 1, id="fewer_tokens_than_frames"),
+        pytest.param(10**9, 512, 27**2, id="every_patch"),
+    ],
+)
+def test_default_plan_has_the_default_number_of_frames(budget, num_units, tokens_a_unit):
+    spec = replace(REFERENCE_MODEL, vision_token_num=budget)
+    plan = default_plan(get_frames_family("videoitg"), spec)
+    assert plan.units.shape == (num_units, 1)
+    assert plan.num_visual_tokens == num_units * tokens_a_unit
+    assert plan.inputs["POOL"].shape == (np.sqrt(tokens_a_unit), 27)
