@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks._report import write_report
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig

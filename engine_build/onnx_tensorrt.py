@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.export import Dim
 
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_export import export_graph
 
 TENSORRT_OPSET = 23

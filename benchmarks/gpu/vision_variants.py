@@ -5,7 +5,8 @@
 `widths` pads heads of 72 to 80 and the MLP's 4304 to 4352, sizes that kernels are made for; the
 added rows and columns are zeros, and the scale of the softmax stays 72**-0.5.
 
-None of them is in any profile. Shape letters as in `engine_build.mixed_precision`.
+None of them is in any profile. Shape letters as in
+`engine_build.families.videoitg.mixed_precision`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from benchmarks.gpu.models import Bench, random_request, random_vision, relative
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import is_gpu, time_call
 from benchmarks.gpu.variants import guarded
-from engine_build.mixed_precision import MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.arrays import to_torch

@@ -13,7 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
+from engine_build.families.videoitg.trtllm_convert import (
+    ARCHITECTURE,
+    CONFIG_NAME,
+    DTYPE_NAMES,
+    convert_checkpoint,
+)
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -29,7 +34,7 @@ CONTAINER = "nvcr.io/nvidia/tritonserver:26.04-trtllm-python-py3"
 _EXTRA_KEY = "groundserve"
 
 _PROGRAM = "trtllm-build"
-_MODEL_FILE = Path(__file__).parent / "model.py"
+_MODEL_FILE = Path(__file__).parents[1] / "families" / "videoitg" / "trtllm_model.py"
 # The kernels' word for attention that materialises its scores: 30 GB for a sequence of 13,000.
 _UNFUSED = "Fall back to unfused MHA"
 _SHOWN_LINES = 20

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.size import FULL
-from engine_build.mixed_precision import MixedTokenScorer
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint

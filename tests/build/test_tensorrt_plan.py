@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu.models import fill_with_noise
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
     ShapeRange,

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine_build.families.videoitg.trtllm_convert import DTYPE_NAMES
 from engine_build.trtllm import EngineLimits, build_engine
 from engine_build.trtllm.build import build_command, check_log
-from engine_build.trtllm.convert import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import write_embeddings
@@ -97,7 +97,7 @@ def test_build_command_is_the_documented_one():
         limits=EngineLimits.for_model(FULL_SIZE),
         timing_cache=Path("CONVERTED/timing.cache"),
     )
-    model_file = REPOSITORY / "engine_build" / "trtllm" / "model.py"
+    model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
     index = command.index(str(model_file))
     command[index] = str(model_file.relative_to(REPOSITORY))
     assert command == shown_command()

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.trtllm import EngineLimits, convert_checkpoint
+from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
+from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.build import build_command
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.profiles import Precision

@@ -22,7 +22,7 @@ from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.profiles import Precision
 from groundserve.tensors import torch_dtype
 
-# The name under which `model.py` registers its class.
+# The name under which `trtllm_model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "rank0.safetensors"

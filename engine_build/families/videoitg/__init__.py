@@ -1,0 +1,1 @@
+"""VideoITG in engines for a GPU."""
