@@ -18,7 +18,7 @@ from engine_build.trtllm import PINNED_VERSION, build_engine, check_builder
 from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.manifest import (
@@ -34,7 +34,7 @@ from groundserve.manifest import (
 )
 from groundserve.profiles import Device, Precision, Profile, get_profile
 from groundserve.tensorrt_library import TensorRTTarget
-from groundserve.tensors import torch_dtype
+from groundserve.tensors import torch_dtype, weight_files
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.profiles import Precision
-from groundserve.tensors import torch_dtype
+from groundserve.tensors import torch_dtype, weight_files
 
 # The name under which `trtllm_model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"

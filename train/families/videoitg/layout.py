@@ -31,14 +31,13 @@ from torch import Tensor, nn
 from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import (
     Checkpoint,
-    fill_module,
     model_tensors,
-    read_json,
     reference_names,
     tower_names,
 )
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.tensors import fill_module, read_json
 from train.config import StageConfig
 from train.families.videoitg.models import Trunk, model_class, new_linear
 from train.files import flush, flush_directory
