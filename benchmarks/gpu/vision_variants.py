@@ -28,6 +28,7 @@ from benchmarks.gpu.models import Bench, random_request, random_vision, relative
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import is_gpu, time_call
 from benchmarks.gpu.variants import guarded
+from benchmarks.gpu.vision_inputs import vision_inputs
 from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.manifest import CHUNK_FRAMES
@@ -185,8 +186,9 @@ def measure_vision_plan(bench: Bench, name: str) -> PartResult:
     encoder = make_variant(vision, name, dtype=torch.bfloat16)
     with tempfile.TemporaryDirectory() as scratch:
         graph, plan = Path(scratch) / "vision.onnx", Path(scratch) / "vision.plan"
-        export_mixed_vision_encoder(encoder, graph)
-        shapes = vision_shapes(image_size=vision.image_size, side=vision.side)
+        inputs, usual = vision_inputs(encoder)
+        export_mixed_vision_encoder(encoder, graph, inputs)
+        shapes = vision_shapes(inputs, usual)
         num_layers = len(encoder.layers)
         built = build_plan(graph, plan, target=target, shapes=shapes, num_layers=num_layers)
         runner = PlanRunner(plan, target)

@@ -64,12 +64,21 @@ def open_checkpoint(
         UnsupportedError: No family computes this model.
         MissingExtraError: PyTorch or transformers is not installed.
     """
-    family = get_frames_family(_recognise(place))
+    family = get_frames_family(recognise_family(place))
     return family, family.open_checkpoint(place, vision_tower=vision_tower)
 
 
-def _recognise(place: str | Path) -> str:
-    """Name the family of a checkpoint; the first where none recognises it, and says what is odd."""
+def recognise_family(place: str | Path) -> str:
+    """Return the name of a checkpoint's family: the first where none recognises it.
+
+    That one says what is odd when it opens the checkpoint.
+
+    Args:
+        place: As `open_checkpoint` takes it; of a directory, config.json is read.
+
+    Raises:
+        InvalidRequestError: No such directory, and it cannot be a hub id.
+    """
     first = next(iter(_MODULES))
     directory = find_checkpoint(place)
     if directory is None:  # on the hub
