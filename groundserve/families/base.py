@@ -179,7 +179,7 @@ if TYPE_CHECKING:
         """
 
         config: Any
-        """Of transformers, from which `layers` read their attention."""
+        """Of transformers, from which `layers` read their attention; None without such layers."""
 
         @property
         def layers(self) -> nn.ModuleList:
@@ -192,7 +192,7 @@ if TYPE_CHECKING:
         """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
 
         config: Any
-        """Of transformers, from which `layers` read their attention."""
+        """Of transformers, from which `layers` read their attention; None without such layers."""
 
         @property
         def layers(self) -> nn.ModuleList:
