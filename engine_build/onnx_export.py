@@ -62,7 +62,7 @@ def export_vision_graph(
         weights_apart: As for `export_graph`.
     """
     # Two units: the exporter would take one for a constant.
-    example = [torch.zeros((2, *inputs.stream_dims), dtype=torch.uint8)]
+    example = [torch.zeros(inputs.stream.shape(2), dtype=torch.uint8)]
     units = Dim("n", min=1)
     dynamic_shapes = [{0: units}]
     letters = iter(_DIM_LETTERS)

@@ -84,9 +84,8 @@ def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRang
         usual: Plan of a usual video, whose shapes the plan is fastest at.
     """
     # A full chunk is the usual one; only the last of a video has fewer units.
-    shapes = {
-        inputs.stream.name: _chunks(inputs.stream_dims, inputs.stream_dims, inputs.stream_dims)
-    }
+    dims = inputs.stream.shape(1)[1:]
+    shapes = {inputs.stream.name: _chunks(dims, dims, dims)}
     for one in inputs.plan_inputs:
         smallest = tuple(1 if dim < 0 else dim for dim in one.dims)
         shapes[one.name] = _chunks(smallest, usual.inputs[one.name].shape, one.max_dims)

@@ -96,6 +96,7 @@ def video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMode
 
 def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelSpec:
     """Segments of a video -> frames in the size that the vision stage takes."""
+    frame = inputs.stream.shape(1)[-3:]
     parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
     return TritonModelSpec(
         name="video_decode",
@@ -108,7 +109,7 @@ def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelS
             _STREAM,
         ),
         outputs=(
-            TensorSpec(inputs.stream.name, "UINT8", (-1, inputs.size, inputs.size, 3)),  # n frames
+            TensorSpec(inputs.stream.name, "UINT8", (-1, *frame)),  # (n, S, S, 3)
             _DECODER,
         ),
         device="cuda" if layout.uses_nvdec else "cpu",
@@ -131,7 +132,7 @@ def vision_encoder(
     return TritonModelSpec(
         name="vision_encoder",
         inputs=(
-            TensorSpec(inputs.stream.name, "UINT8", inputs.stream_dims),
+            TensorSpec(inputs.stream.name, "UINT8", inputs.stream.shape(1)[1:]),
             *(TensorSpec(one.name, "FP32", one.dims) for one in inputs.plan_inputs),
         ),
         outputs=(replace(features, dims=features.dims[1:]),),
@@ -152,7 +153,7 @@ def _warmup(inputs: VisionInputs, usual: Mapping[str, NDArray[np.float32]]) -> W
     return WarmupSpec(
         batch_size=CHUNK_FRAMES,
         dims={
-            inputs.stream.name: inputs.stream_dims,
+            inputs.stream.name: inputs.stream.shape(1)[1:],
             **{one.name: usual[one.name].shape for one in inputs.plan_inputs},
         },
     )

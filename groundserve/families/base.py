@@ -50,6 +50,12 @@ class FrameStream:
     frames: tuple[int, ...] = (0,)
     """Which frames of a unit, as places in it."""
 
+    def shape(self, num_units: int) -> tuple[int, ...]:
+        """Return the shape of the array for so many units, where `size` is fixed."""
+        assert self.size is not None, "frames as decoded have no shape of their own"
+        several = (len(self.frames),) if len(self.frames) > 1 else ()
+        return (num_units, *several, self.size, self.size, 3)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanInput:
@@ -179,7 +185,7 @@ if TYPE_CHECKING:
         """
 
         config: Any
-        """Of transformers, from which `layers` read their attention; None without such layers."""
+        """Of transformers, from which `layers` read their attention."""
 
         @property
         def layers(self) -> nn.ModuleList:
@@ -192,7 +198,7 @@ if TYPE_CHECKING:
         """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
 
         config: Any
-        """Of transformers, from which `layers` read their attention; None without such layers."""
+        """Of transformers, from which `layers` read their attention."""
 
         @property
         def layers(self) -> nn.ModuleList:

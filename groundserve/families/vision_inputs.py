@@ -18,8 +18,6 @@ class VisionInputs:
 
     stream: FrameStream
     """The frames: a decoder resizes each in one way."""
-    size: int
-    """S, side of the frames in pixels."""
     plan_inputs: tuple[PlanInput, ...]
     """The others."""
 
@@ -35,26 +33,18 @@ class VisionInputs:
             UnsupportedError: The model takes its frames in several sizes, or not in one.
         """
         streams = family.streams(spec)
-        size = streams[0].size
-        if len(streams) != 1 or size is None:
+        if len(streams) != 1 or streams[0].size is None:
             names = ", ".join(f"{stream.name} of size {stream.size}" for stream in streams)
             raise UnsupportedError(
                 f"the family {family.name} takes frames as {names}; only families that take them "
                 "as one stream of one size can be built and served yet"
             )
-        return cls(stream=streams[0], size=size, plan_inputs=family.plan_inputs(spec))
+        return cls(stream=streams[0], plan_inputs=family.plan_inputs(spec))
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the tensors."""
         return (self.stream.name, *(one.name for one in self.plan_inputs))
-
-    @property
-    def stream_dims(self) -> tuple[int, ...]:
-        """Shape of the frames without the units: (S, S, 3), or (F, S, S, 3)."""
-        frame = (self.size, self.size, 3)
-        num_frames = len(self.stream.frames)
-        return frame if num_frames == 1 else (num_frames, *frame)
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:
         """Return the arrays of `plan_inputs` for one request."""

@@ -106,7 +106,6 @@ class Segments(nn.Module):
 
 INPUTS = VisionInputs(
     stream=FrameStream(name="CLIPS", size=8, frames=(0, 3)),
-    size=8,
     plan_inputs=(
         PlanInput(name="MIXING", dims=(-1, 2), max_dims=(6, 2)),
         PlanInput(name="OFFSET", dims=(3,), max_dims=(3,)),

@@ -74,7 +74,7 @@ def test_layout_without_nvdecs_is_refused():
 
 
 class TwoSizes:
-    """A family that takes each unit as two frames of one size, and the second in another."""
+    """A family with streams that cannot be served."""
 
     name = "twosizes"
 
