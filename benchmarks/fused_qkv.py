@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers.models.siglip.modeling_siglip import SiglipAttention
 
 from benchmarks._report import write_report
+from benchmarks.gpu.vision_inputs import vision_inputs
 from engine_build.onnx_export import export_vision_encoder
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.grid import pooling_weights
@@ -96,9 +97,10 @@ def open_variants(model: VisionEncoder, directory: Path) -> dict[str, Any]:
         for layer in graphs[name].encoder.layers:
             layer.self_attn = attention(layer.self_attn)
     sessions = {}
+    inputs, _ = vision_inputs(model)
     for name, graph in graphs.items():
         path = directory / f"{name.replace(' ', '_')}.onnx"
-        export_vision_encoder(graph, path)
+        export_vision_encoder(graph, path, inputs)
         sessions[name] = open_session(path, num_threads=_NUM_THREADS)
     return sessions
 

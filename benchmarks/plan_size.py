@@ -20,10 +20,13 @@ import torch
 from torch import nn
 
 from benchmarks._report import write_report
+from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
+from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
+from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
@@ -101,14 +104,18 @@ def main() -> None:
     started = time.perf_counter()
     if args.stage == "vision":
         encoder = random_vision(args.variant)
-        shapes = vision_shapes(image_size=encoder.image_size, side=encoder.side)
+        inputs, usual = vision_inputs(encoder)
+        shapes = vision_shapes(inputs, usual)
         num_layers = len(encoder.layers)
-        export_mixed_vision_encoder(encoder, graph)
+        export_mixed_vision_encoder(encoder, graph, inputs)
         del encoder
     else:
         sizes = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
         scorer = random_scorer(decoder_config(**{name: getattr(args, name) for name in sizes}))
-        shapes = token_scorer_shapes(hidden_size=scorer.hidden_size, max_tokens=MAX_TOKENS)
+        usual = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
+        shapes = token_scorer_shapes(
+            hidden_size=scorer.hidden_size, max_tokens=MAX_TOKENS, usual=usual
+        )
         num_layers = len(scorer.layers)
         export_token_scorer(scorer, graph)
         del scorer

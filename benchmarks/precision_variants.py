@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from benchmarks._report import write_report
 from benchmarks.gpu.parity import digits_videos
 from benchmarks.plan_size import decoder_config
-from engine_build import mixed_precision
-from engine_build.mixed_precision import (
+from engine_build.families.videoitg import mixed_precision
+from engine_build.families.videoitg.mixed_precision import (
     MixedTokenScorer,
     MixedVisionEncoder,
     _LayerNorm,

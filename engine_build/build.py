@@ -7,60 +7,33 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine_build.onnx_export import OPSET, export_grounding, export_vision_encoder
+from engine_build.engines import EngineWriter
+from engine_build.families import get_gpu_family
+from engine_build.onnx_export import OPSET
+from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import render_repository
-from engine_build.triton.specs import RepositoryLayout
-from engine_build.trtllm import PINNED_VERSION, build_engine, check_builder
+from engine_build.trtllm import PINNED_VERSION, check_builder
 from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
-from groundserve.families.videoitg.embeddings import write_embeddings
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families import open_checkpoint, recognise_family
 from groundserve.manifest import (
-    EMBEDDINGS_NAME,
     FORMAT_VERSION,
-    GROUNDING_ONNX_NAME,
     MANIFEST_NAME,
     REPOSITORY_NAME,
     TOKENIZER_NAME,
-    VISION_ONNX_NAME,
     Manifest,
     hash_tree,
 )
-from groundserve.profiles import Device, Precision, Profile, get_profile
+from groundserve.profiles import Device, Precision, Profile, Target, get_profile
 from groundserve.tensorrt_library import TensorRTTarget
-from groundserve.tensors import torch_dtype
 
 logger = logging.getLogger(__name__)
 
 _RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Target:
-    """What an engine directory is built for."""
-
-    stages: Profile
-    device: Device
-    precision: Precision
-    num_nvdec: int
-    tensorrt: TensorRTTarget | None
-    timing_cache: Path | None
-
-    @property
-    def layout(self) -> RepositoryLayout:
-        return RepositoryLayout(
-            profile=self.stages.name,
-            device=self.device,
-            precision=self.precision,
-            tensorrt_library=self.tensorrt.library if self.tensorrt else None,
-            num_nvdec=self.num_nvdec,
-        )
 
 
 def build(
@@ -84,12 +57,13 @@ def build(
     warning where a server uses it: that one goes on with the engines in its memory.
 
     Args:
-        checkpoint: Directory in the reference's layout, or a hub id.
+        checkpoint: Directory in the layout of a family's reference, or a hub id.
         out_dir: Directory to write; its parent must exist.
         profile: Name of the profile.
         device: The profile's default where None.
         precision: The profile's default on that device where None.
-        vision_tower: SigLIP directory or hub id, where not found beside the checkpoint.
+        vision_tower: Directory or hub id of the vision tower, where not found beside the
+            checkpoint.
         gpu_archs: Architectures ("sm_89") to build TensorRT plans for with `tensorrt_rtx`; none:
             with `tensorrt`, for the GPU of this machine.
         num_nvdec: NVDEC engines of the GPU, for a profile that decodes on it.
@@ -101,38 +75,51 @@ def build(
     Raises:
         InvalidRequestError: The checkpoint is incomplete, `out_dir` holds something else, or
             `timing_cache` cannot be written.
-        UnsupportedError: This profile has no such device or precision, the model is another one,
-            or this machine cannot build the profile's engines.
+        UnsupportedError: This profile has no such device or precision, no family computes the
+            model or its family has not this profile, or this machine cannot build its engines.
         MissingExtraError: A library that builds the profile's engines is not installed.
     """
     stages = get_profile(profile)
     device, precision = stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
+    gpu_family = (
+        get_gpu_family(recognise_family(checkpoint), stages.name) if stages.compiles else None
+    )
     if stages.grounder == "tensorrt_llm":
         check_builder()
     if timing_cache is not None:
         _check_timing_cache(timing_cache)
-    target = _Target(
-        stages=stages,
+    tensorrt = _tensorrt_target(stages, gpu_archs)
+    target = Target(
+        profile=stages.name,
         device=device,
         precision=precision,
-        num_nvdec=num_nvdec,
-        tensorrt=_tensorrt_target(stages, gpu_archs),
-        timing_cache=timing_cache,
+        library=tensorrt.library if tensorrt else None,
     )
+    layout = RepositoryLayout(target=target, num_nvdec=num_nvdec)
     out = Path(out_dir)
     if out.is_symlink():  # what it points to is replaced, not the link
         out = out.resolve()
     on_step("reading the checkpoint")
-    opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
+    family, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
+    writer = EngineWriter(
+        family=family,
+        checkpoint=opened,
+        gpu_family=gpu_family,
+        target=target,
+        tensorrt=tensorrt,
+        timing_cache=timing_cache,
+        on_step=on_step,
+    )
     source = opened.describe()
-    builder = _builder_versions(target)
+    builder = _builder_versions(layout, tensorrt)
     existing = _existing_manifest(out)
     if (
         existing is not None
+        and existing.family == family.name
         and existing.checkpoint == source
         and existing.builder == builder
-        and (existing.profile, existing.device, existing.precision) == (profile, device, precision)
+        and existing.target == target
     ):
         on_step("up to date")
         if check is not None:
@@ -146,7 +133,7 @@ def build(
     except OSError as error:
         raise InvalidRequestError(f"cannot write beside {out}: {error.strerror}") from error
     try:
-        manifest = _fill(partial, opened, target, source, builder, on_step)
+        manifest = _fill(partial, writer, layout, source, builder)
         if check is not None:
             check(partial)
         _replace(out, partial)
@@ -186,23 +173,23 @@ def _warn_of_use(out: Path, use: EngineUse) -> None:
 
 def _fill(
     directory: Path,
-    opened: Checkpoint,
-    target: _Target,
+    writer: EngineWriter,
+    layout: RepositoryLayout,
     source: dict[str, Any],
     builder: dict[str, Any],
-    on_step: Callable[[str], None],
 ) -> Manifest:
+    family, opened, target = writer.family, writer.checkpoint, writer.target
     tokenizer, pad_token_id = opened.load_tokenizer()
     tokenizer.save(str(directory / TOKENIZER_NAME))
     model = opened.model_spec(pad_token_id=pad_token_id)
-    _write_engines(directory, opened, target, model, on_step)
-    on_step("writing the model repository")
-    render_repository(target.layout, model, directory / REPOSITORY_NAME)
+    writer.write(directory, model)
+    writer.on_step("writing the model repository")
+    render_repository(layout, family, model, directory / REPOSITORY_NAME)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        family="videoitg",
+        family=family.name,
         groundserve_version=__version__,
-        profile=target.stages.name,
+        profile=target.profile,
         device=target.device,
         precision=target.precision,
         model=model,
@@ -213,54 +200,6 @@ def _fill(
     )
     (directory / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
-
-
-def _write_engines(
-    directory: Path,
-    opened: Checkpoint,
-    target: _Target,
-    model: VideoITGSpec,
-    on_step: Callable[[str], None],
-) -> None:
-    engines = target.stages.engines
-    if "onnxruntime" in engines:
-        on_step("exporting the vision encoder")
-        export_vision_encoder(opened.load_vision(), directory / VISION_ONNX_NAME)
-        on_step("exporting the grounding model")
-        export_grounding(opened.load_grounding(), directory / GROUNDING_ONNX_NAME)
-    if "torch" in engines:
-        on_step("copying the checkpoint")
-        _copy_checkpoint(opened, directory)
-    if target.tensorrt is not None:
-        from engine_build.tensorrt_engines import PlanBuilder
-
-        plans = PlanBuilder(
-            checkpoint=opened,
-            directory=directory,
-            model=model,
-            target=target.tensorrt,
-            precision=target.precision,
-            timing_cache=target.timing_cache,
-        )
-        on_step("building the vision encoder's plan")
-        plans.build_vision_plan()
-        if target.stages.grounder == "tensorrt":
-            on_step("building the grounding plan")
-            plans.build_grounding_plan()
-    if "tensorrt_llm" in engines:
-        on_step("building the TensorRT-LLM engine")
-        build_engine(
-            opened,
-            directory / "trtllm",
-            precision=target.precision,
-            timing_cache=target.timing_cache,
-        )
-    if target.stages.grounder in ("tensorrt", "tensorrt_llm"):
-        on_step("writing the embeddings")
-        write_embeddings(
-            opened.load_grounding(dtype=torch_dtype(target.precision)),
-            directory / EMBEDDINGS_NAME,
-        )
 
 
 def _check_timing_cache(path: Path) -> None:
@@ -290,17 +229,6 @@ def _tensorrt_target(stages: Profile, gpu_archs: Sequence[str]) -> TensorRTTarge
     return TensorRTTarget.choose(gpu_archs)
 
 
-def _copy_checkpoint(opened: Checkpoint, directory: Path) -> None:
-    sources = {"checkpoint": opened.directory, "vision_tower": opened.tower_directory}
-    for name, source in sources.items():
-        if source is None:
-            continue
-        (directory / name).mkdir()
-        others = [*source.glob("*.json"), *source.glob("*.txt")]
-        for file in [*weight_files(source), *others]:
-            shutil.copyfile(file, directory / name / file.name)
-
-
 def _existing_manifest(out: Path) -> Manifest | None:
     if not out.exists():
         return None
@@ -312,19 +240,20 @@ def _existing_manifest(out: Path) -> Manifest | None:
     try:
         manifest = Manifest.load(out)
         manifest.verify_files(out)
+        _ = manifest.target  # which may not say what it is
     # Damaged or of another version: it is built anew, and replaced.
     except EngineMismatchError:
         return None
     return manifest
 
 
-def _builder_versions(target: _Target) -> dict[str, Any]:
-    engines = target.stages.engines
+def _builder_versions(layout: RepositoryLayout, tensorrt: TensorRTTarget | None) -> dict[str, Any]:
+    engines = layout.target.stages.engines
     return {
         "opset": OPSET if "onnxruntime" in engines else None,
-        "tensorrt": target.tensorrt.describe() if target.tensorrt else None,
+        "tensorrt": tensorrt.describe() if tensorrt else None,
         "tensorrt_llm": PINNED_VERSION if "tensorrt_llm" in engines else None,
         # Not a version, but the repository in the directory follows from it.
-        "num_nvdec": target.num_nvdec if target.stages.decoder == "dali" else None,
+        "num_nvdec": layout.num_nvdec if layout.uses_nvdec else None,
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
     }

@@ -1,7 +1,7 @@
 """Export the two heavy stages to ONNX, with attention that never holds a T x T tensor.
 
-`vision_encoder.onnx`: PIXELS uint8 (n,S,S,3), POOL float32 (n,g,s) -> FEATURES float32 (n,g*g,D_v).
-`grounding.onnx`: FEATURES float32 (T,P,D_v), TEXT_IDS int64 (L,) -> FRAME_LOGITS float32 (T,).
+`vision_encoder.onnx`: the inputs of the family's vision stage -> FEATURES float32 (U,P,D).
+`grounding.onnx`: FEATURES float32 (T,P,D), TEXT_IDS int64 (L,) -> FRAME_LOGITS float32 (T,).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,58 +19,93 @@ from torch.export import Dim
 from transformers import AttentionInterface
 
 from groundserve.errors import GroundserveError
-from groundserve.families.videoitg.decoder import GroundingModel
-from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.families.base import PlanInput
+from groundserve.families.vision_inputs import VisionInputs
+
+if TYPE_CHECKING:
+    from groundserve.families.base import GroundingModule, VisionModule
 
 OPSET = 20
+_DIM_LETTERS = "ghijk"
+"""Names in a graph of the dimensions that the plan varies."""
 _ATTENTION_NAME = "groundserve_onnxruntime"
 
 
-def export_vision_encoder(model: VisionEncoder, path: Path) -> None:
-    """Write the vision stage; dynamic n and g, normalisation inside.
+def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs) -> None:
+    """Write the vision stage; dynamic in the units and in what the plan varies.
 
     Args:
-        model: In float32; its patches are a matrix product from here on.
+        model: In float32; computes as exported graphs do from here on.
         path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
+        inputs: Of the model.
     """
-    side, size = model.side, model.image_size
-    # Two frames: the exporter would take one for a constant.
-    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    pool = torch.zeros((2, min(3, side), side))
-    n, g = Dim("n", min=1), Dim("g", min=1, max=side)
-    # See `VisionEncoder`: reads the pixels as they lie.
-    model.patches_as_matmul = True
+    model.prepare_export()
     with _exportable_attention(model):
-        export_graph(
-            model,
-            (pixels, pool),
-            path,
-            inputs=["PIXELS", "POOL"],
-            output="FEATURES",
-            dynamic_shapes={"pixels": {0: n}, "pool": {0: n, 1: g}},
-        )
+        export_vision_graph(model, path, inputs)
 
 
-def export_grounding(model: GroundingModel, path: Path) -> None:
+def export_vision_graph(
+    model: nn.Module,
+    path: Path,
+    inputs: VisionInputs,
+    *,
+    opset: int = OPSET,
+    weights_apart: bool = False,
+) -> None:
+    """Write the graph of a vision stage as it stands.
+
+    Args:
+        model: Takes the inputs in their order.
+        path: File to write.
+        inputs: Their names and shapes.
+        opset: As for `export_graph`.
+        weights_apart: As for `export_graph`.
+    """
+    # Two units: the exporter would take one for a constant.
+    example = [torch.zeros(inputs.stream.shape(2), dtype=torch.uint8)]
+    units = Dim("n", min=1)
+    dynamic_shapes = [{0: units}]
+    letters = iter(_DIM_LETTERS)
+    for one in inputs.plan_inputs:
+        # As small as may be without being a constant, or one: traced and thrown away.
+        sizes = [min(3, most) if dim < 0 else dim for dim, most in _dims(one)]
+        example.append(torch.zeros((2, *sizes)))
+        varying = {
+            axis: Dim(next(letters), min=1, max=most)
+            for axis, (dim, most) in enumerate(_dims(one), start=1)
+            if dim < 0
+        }
+        dynamic_shapes.append({0: units, **varying})
+    export_graph(
+        model,
+        tuple(example),
+        path,
+        inputs=list(inputs.names),
+        output="FEATURES",
+        dynamic_shapes=tuple(dynamic_shapes),
+        opset=opset,
+        weights_apart=weights_apart,
+    )
+
+
+def export_grounding(model: GroundingModule, path: Path, *, feature_width: int) -> None:
     """Write the grounding stage; dynamic T, tokens a frame and text length.
 
     Args:
         model: In float32.
         path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
+        feature_width: D.
     """
-    features = torch.zeros((3, 4, model.vision_hidden_size))
+    features = torch.zeros((3, 4, feature_width))
     text_ids = torch.zeros(5, dtype=torch.int64)
-    with _exportable_attention(model.decoder):
+    with _exportable_attention(model):
         export_graph(
             model,
             (features, text_ids),
             path,
             inputs=["FEATURES", "TEXT_IDS"],
             output="FRAME_LOGITS",
-            dynamic_shapes={
-                "features": {0: Dim("t", min=1), 1: Dim("p", min=1)},
-                "text_ids": {0: Dim("l", min=1)},
-            },
+            dynamic_shapes=({0: Dim("t", min=1), 1: Dim("p", min=1)}, {0: Dim("l", min=1)}),
         )
 
 
@@ -81,7 +116,7 @@ def export_graph(
     *,
     inputs: list[str],
     output: str,
-    dynamic_shapes: dict[str, Any],
+    dynamic_shapes: tuple[dict[int, Any], ...],
     opset: int = OPSET,
     weights_apart: bool = False,
 ) -> None:
@@ -93,7 +128,7 @@ def export_graph(
         path: File to write.
         inputs: Names of the graph's inputs.
         output: Name of its output.
-        dynamic_shapes: Of each parameter of `forward`, the dimensions that may vary.
+        dynamic_shapes: Of each input, the dimensions that may vary.
         opset: Version of the ONNX operators.
         weights_apart: Whether the weights go to `<path>.data`, which may be larger than 2 GiB and
             is mapped, not read, by who opens the graph.
@@ -155,10 +190,17 @@ def _onnxruntime_attention(
     return attended.reshape(batch, length, num_heads, head_size), None
 
 
+def _dims(one: PlanInput) -> zip[tuple[int, int]]:
+    return zip(one.dims, one.max_dims, strict=True)
+
+
 @contextmanager
-def _exportable_attention(model: VisionEncoder | nn.Module) -> Iterator[None]:
+def _exportable_attention(model: VisionModule | GroundingModule) -> Iterator[None]:
+    config = model.config
+    if config is None:  # no layer of transformers
+        yield
+        return
     AttentionInterface.register(_ATTENTION_NAME, _onnxruntime_attention)
-    config: Any = model.config
     # Set back after the export: the caller goes on with the model in PyTorch.
     previous = config._attn_implementation
     config._attn_implementation = _ATTENTION_NAME

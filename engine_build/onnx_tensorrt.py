@@ -1,6 +1,6 @@
 """Export the two heavy stages for TensorRT: 16-bit products, attention as one operator.
 
-`vision_encoder.onnx`: PIXELS uint8 (n,S,S,3), POOL float32 (n,g,s) -> FEATURES float16 (n,g*g,D_v).
+`vision_encoder.onnx`: the inputs of the family's vision stage -> FEATURES float16 (U,P,D).
 `grounding.onnx`: INPUTS_EMBEDS 16 bit (S,D) -> TOKEN_SCORES float32 (S,).
 
 Attention is the `Attention` operator of opset 23, which TensorRT's parser reads since 10.14. It
@@ -14,46 +14,36 @@ needs S x S memory when it runs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.export import Dim
 
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.onnx_export import export_graph
+from engine_build.onnx_export import export_graph, export_vision_graph
+from groundserve.families.vision_inputs import VisionInputs
+
+if TYPE_CHECKING:
+    from engine_build.families import TokenScorer
 
 TENSORRT_OPSET = 23
 
 
 def export_mixed_vision_encoder(
-    model: MixedVisionEncoder, path: Path, *, opset: int = TENSORRT_OPSET
+    model: nn.Module, path: Path, inputs: VisionInputs, *, opset: int = TENSORRT_OPSET
 ) -> None:
-    """Write the vision stage; dynamic n and g.
+    """Write the vision stage; dynamic in the units and in what the plan varies.
 
     Args:
         model: In any of the precisions.
         path: File to write; the weights go to `<path>.data` beside it.
+        inputs: Of the model.
         opset: Below 23, attention becomes MatMul-Softmax-MatMul; for comparisons.
     """
-    side, size = model.side, model.image_size
-    # Two frames: the exporter would take one for a constant.
-    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    pool = torch.zeros((2, min(3, side), side))
-    n, g = Dim("n", min=1), Dim("g", min=1, max=side)
-    export_graph(
-        model,
-        (pixels, pool),
-        path,
-        inputs=["PIXELS", "POOL"],
-        output="FEATURES",
-        dynamic_shapes={"pixels": {0: n}, "pool": {0: n, 1: g}},
-        opset=opset,
-        weights_apart=True,
-    )
+    export_vision_graph(model, path, inputs, opset=opset, weights_apart=True)
 
 
-def export_token_scorer(
-    model: MixedTokenScorer, path: Path, *, opset: int = TENSORRT_OPSET
-) -> None:
+def export_token_scorer(model: TokenScorer, path: Path, *, opset: int = TENSORRT_OPSET) -> None:
     """Write the grounding stage's decoder and head; dynamic S.
 
     Args:
@@ -69,7 +59,7 @@ def export_token_scorer(
         path,
         inputs=["INPUTS_EMBEDS"],
         output="TOKEN_SCORES",
-        dynamic_shapes={"inputs_embeds": {0: Dim("s", min=1, max=model.max_tokens)}},
+        dynamic_shapes=({0: Dim("s", min=1, max=model.max_tokens)},),
         opset=opset,
         weights_apart=True,
     )

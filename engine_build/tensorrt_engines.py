@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families import GpuFamily
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
     DEFAULT_MAX_TOKENS,
@@ -17,24 +17,29 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
-from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.base import FamilyCheckpoint, ModelSpec, VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
 from groundserve.profiles import Precision
 from groundserve.tensorrt_library import TensorRTTarget
-from groundserve.tensors import torch_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanBuilder:
     """What both plans are built from and for; the graphs between do not stay."""
 
-    checkpoint: Checkpoint
+    family: GpuFamily
+    """Which has the networks."""
+    checkpoint: FamilyCheckpoint
     """Opened checkpoint."""
     directory: Path
     """Engine directory to write to."""
-    model: VideoITGSpec
+    model: ModelSpec
     """Dimensions of the checkpoint."""
+    inputs: VisionInputs
+    """Of the vision stage."""
+    usual: VideoPlan
+    """Plan of a usual video, which the plans are fastest at."""
     target: TensorRTTarget
     """Library and architectures."""
     precision: Precision
@@ -48,13 +53,11 @@ class PlanBuilder:
         Raises:
             EngineMismatchError: See `build_plan`.
         """
-        encoder = MixedVisionEncoder(
-            self.checkpoint.load_vision(), dtype=torch_dtype(self.precision)
-        )
+        encoder = self.family.vision_encoder(self.checkpoint, precision=self.precision)
         return self._build(
             VISION_PLAN_NAME,
-            lambda graph: export_mixed_vision_encoder(encoder, graph),
-            vision_shapes(image_size=self.model.image_size, side=self.model.side),
+            lambda graph: export_mixed_vision_encoder(encoder, graph, self.inputs),
+            vision_shapes(self.inputs, self.usual),
             num_layers=len(encoder.layers),
         )
 
@@ -64,17 +67,18 @@ class PlanBuilder:
         Raises:
             EngineMismatchError: See `build_plan`.
         """
-        dtype = torch_dtype(self.precision)
-        max_tokens = self.model.max_tokens or DEFAULT_MAX_TOKENS
-        # Read in 16 bits: the released model takes 15 GB so, and twice that in float32.
-        model = self.checkpoint.load_grounding(dtype=dtype)
-        scorer = MixedTokenScorer(model, dtype=dtype, max_tokens=max_tokens)
-        config = self.checkpoint.config
+        scorer = self.family.token_scorer(
+            self.checkpoint,
+            precision=self.precision,
+            max_tokens=self.model.max_tokens or DEFAULT_MAX_TOKENS,
+        )
         return self._build(
             GROUNDING_PLAN_NAME,
             lambda graph: export_token_scorer(scorer, graph),
-            token_scorer_shapes(hidden_size=config.hidden_size, max_tokens=max_tokens),
-            num_layers=config.num_hidden_layers,
+            token_scorer_shapes(
+                hidden_size=scorer.hidden_size, max_tokens=scorer.max_tokens, usual=self.usual
+            ),
+            num_layers=len(scorer.layers),
         )
 
     def _build(

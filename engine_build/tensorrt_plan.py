@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import EngineMismatchError, GroundserveError, InvalidRequestError
+from groundserve.families.base import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
@@ -23,8 +25,7 @@ DEFAULT_MAX_TOKENS = 20_480
 """S of the grounding plan where the checkpoint sets no limit of its own."""
 DEFAULT_WORKSPACE_BYTES = 8 * 1024**3
 """Most memory of one layer's scratch space on the GPU."""
-_OPT_GRID = 5  # 512 frames in the released model's budget
-_OPT_TOKENS = 12_900  # the same, and a question of 100 tokens
+_OPT_TEXT_TOKENS = 100  # a question
 # A line of the layer list that closes a verbose build. Kernels of fused attention, such as
 # _gemm_mha_v2_myl0_8, carry "mha" in their name; nothing else does.
 _KERNEL = re.compile(r"^Name: (\S+), LayerType", re.MULTILINE)
@@ -75,40 +76,37 @@ class PlanReport:
     """All that the layer list names, copies included; 0 where the library prints none."""
 
 
-def vision_shapes(*, image_size: int, side: int) -> dict[str, ShapeRange]:
-    """Return the ranges of the vision plan: n 1..CHUNK_FRAMES, g 1..side.
+def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRange]:
+    """Return the ranges of the vision plan: 1 to CHUNK_FRAMES units.
 
     Args:
-        image_size: S, side of the frames in pixels.
-        side: s, patches a side.
+        inputs: Of the vision stage.
+        usual: Plan of a usual video, whose shapes the plan is fastest at.
     """
-    frame, grid = (image_size, image_size, 3), min(_OPT_GRID, side)
-    return {
-        "PIXELS": ShapeRange(
-            min_shape=(1, *frame),
-            # A full chunk is the usual one; only the last of a video has fewer frames.
-            opt_shape=(CHUNK_FRAMES, *frame),
-            max_shape=(CHUNK_FRAMES, *frame),
-        ),
-        "POOL": ShapeRange(
-            min_shape=(1, 1, side),
-            opt_shape=(CHUNK_FRAMES, grid, side),
-            max_shape=(CHUNK_FRAMES, side, side),
-        ),
-    }
+    # A full chunk is the usual one; only the last of a video has fewer units.
+    dims = inputs.stream.shape(1)[1:]
+    shapes = {inputs.stream.name: _chunks(dims, dims, dims)}
+    for one in inputs.plan_inputs:
+        smallest = tuple(1 if dim < 0 else dim for dim in one.dims)
+        shapes[one.name] = _chunks(smallest, usual.inputs[one.name].shape, one.max_dims)
+    return shapes
 
 
-def token_scorer_shapes(*, hidden_size: int, max_tokens: int) -> dict[str, ShapeRange]:
+def token_scorer_shapes(
+    *, hidden_size: int, max_tokens: int, usual: VideoPlan
+) -> dict[str, ShapeRange]:
     """Return the ranges of the grounding plan: S 1..max_tokens.
 
     Args:
-        hidden_size: D, width of the decoder.
+        hidden_size: Width of the decoder.
         max_tokens: Most visual and text tokens together.
+        usual: Plan of a usual video, whose length the plan is fastest at.
     """
+    opt_tokens = min(usual.num_visual_tokens + _OPT_TEXT_TOKENS, max_tokens)
     return {
         "INPUTS_EMBEDS": ShapeRange(
             min_shape=(1, hidden_size),
-            opt_shape=(min(_OPT_TOKENS, max_tokens), hidden_size),
+            opt_shape=(opt_tokens, hidden_size),
             max_shape=(max_tokens, hidden_size),
         )
     }
@@ -195,6 +193,16 @@ def build_plan(
         num_fused,
     )
     return report
+
+
+def _chunks(
+    smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...]
+) -> ShapeRange:
+    return ShapeRange(
+        min_shape=(1, *smallest),
+        opt_shape=(CHUNK_FRAMES, *usual),
+        max_shape=(CHUNK_FRAMES, *largest),
+    )
 
 
 def make_build_log(library: TensorRTLibrary) -> Any:

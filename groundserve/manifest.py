@@ -12,9 +12,11 @@ from typing import Any
 
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families import get_frames_family
+from groundserve.families import family_names, get_family, get_frames_family
 from groundserve.families.base import FramesFamily
-from groundserve.profiles import PROFILES, Device, Precision, Profile
+from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
+from groundserve.strict_json import shown
+from groundserve.tensorrt_library import TensorRTTarget
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
@@ -30,6 +32,7 @@ CHUNK_FRAMES = 64
 chunk fills it, so no two are merged, which would be another shape, with features that depend on
 what else was waiting."""
 _HASH_CHUNK_BYTES = 1024**2
+_REBUILD = "rebuild the engine directory with: groundserve build"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Manifest:
     """Name of the model family."""
     groundserve_version: str
     """Version that built the directory; only the same version loads it."""
-    profile: str
+    profile: ProfileName
     """Name of the profile it was built for."""
     device: Device
     """Where encoder and grounder run."""
@@ -79,7 +82,7 @@ class Manifest:
 
     @property
     def encoder_identity(self) -> dict[str, Any]:
-        """What decides the encoder's features: implementation, arithmetic, weights."""
+        """What decides the encoder's features: family, implementation, arithmetic, weights."""
         engines = {
             name: sha256
             for name, sha256 in self.files.items()
@@ -87,12 +90,14 @@ class Manifest:
             # name.
             if name.startswith("vision_encoder.")
         }
-        names = ("sha256", "vision_sha256")
+        # Of the checkpoint and its parts, for a profile that has a copy of it.
+        hashes = {name: sha for name, sha in self.checkpoint.items() if name.endswith("sha256")}
         return {
+            "family": self.family,
             "encoder": self.stages.encoder,
             "device": self.device,
             "precision": self.precision,
-            "weights": engines or {name: self.checkpoint.get(name) for name in names},
+            "weights": engines or hashes,
         }
 
     def to_json(self) -> str:
@@ -125,25 +130,32 @@ class Manifest:
                 f"no readable {MANIFEST_NAME} in the engine directory {engine_dir}; make one with: "
                 "groundserve build --checkpoint DIR --out DIR"
             ) from error
-        if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+        if not isinstance(raw, dict):
+            raise EngineMismatchError(f"{MANIFEST_NAME} must be a JSON object; {_REBUILD}")
+        if raw.get("format_version") != FORMAT_VERSION:
             raise EngineMismatchError(
-                f"{MANIFEST_NAME} must have format_version {FORMAT_VERSION}; rebuild the engine "
-                "directory with: groundserve build"
+                f"{MANIFEST_NAME} must have format_version {FORMAT_VERSION}, "
+                f"got {shown(raw.get('format_version'))}; {_REBUILD}"
             )
         # Before `cls(**raw)`: a key too many or too few becomes an error that names it.
         _require_keys(cls, raw)
+        # Another version may have other families, and know more of one.
+        if raw["groundserve_version"] != __version__:
+            raise EngineMismatchError(
+                f"the engine directory was built by groundserve {raw['groundserve_version']}, "
+                f"this is {__version__}; rebuild it with: groundserve build"
+            )
         spec_type = _find_family(raw["family"]).spec_type
         _require_keys(spec_type, raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
-        if manifest.groundserve_version != __version__:
-            raise EngineMismatchError(
-                f"the engine directory was built by groundserve {manifest.groundserve_version}, "
-                f"this is {__version__}; rebuild it with: groundserve build"
-            )
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
                 f"unknown profile {manifest.profile!r}; known: {', '.join(PROFILES)}"
             )
+        try:
+            manifest.stages.choose(manifest.device, manifest.precision)
+        except (UnsupportedError, TypeError) as error:  # of a type that is no key
+            raise EngineMismatchError(f"{MANIFEST_NAME}: {error}; {_REBUILD}") from error
         return manifest
 
     @classmethod
@@ -189,6 +201,23 @@ class Manifest:
                 )
 
     @property
+    def target(self) -> Target:
+        """What the engines were built for, and how they run.
+
+        Raises:
+            EngineMismatchError: The manifest does not say which TensorRT built its plans.
+        """
+        library = None
+        if "tensorrt" in self.stages.engines:
+            library = TensorRTTarget.from_dict(self.builder.get("tensorrt")).library
+        return Target(
+            profile=self.profile,
+            device=self.device,
+            precision=self.precision,
+            library=library,
+        )
+
+    @property
     def stages(self) -> Profile:
         """The implementations that the profile names."""
         return PROFILES[self.profile]
@@ -220,10 +249,13 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _find_family(name: object) -> FramesFamily[Any, Any]:
-    try:
-        return get_frames_family(name if isinstance(name, str) else repr(name))
-    except UnsupportedError as error:
-        raise EngineMismatchError(f"{MANIFEST_NAME}: {error}") from error
+    if isinstance(name, str) and name in family_names() and get_family(name).head == "frames":
+        return get_frames_family(name)
+    served = ", ".join(one for one in family_names() if get_family(one).head == "frames")
+    raise EngineMismatchError(
+        f"{MANIFEST_NAME}: family must be one that this version of groundserve serves ({served}), "
+        f"got {shown(name)}; {_REBUILD}"
+    )
 
 
 def _require_keys(kind: type[Any], raw: object) -> None:

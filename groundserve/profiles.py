@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 
 ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["cpu", "cuda"]
+LibraryName = Literal["tensorrt", "tensorrt_rtx"]
+"""Who builds and opens TensorRT plans; the two have formats of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,11 @@ class Profile:
     def engines(self) -> set[str]:
         """The implementations of encoder and grounder."""
         return {self.encoder, self.grounder}
+
+    @property
+    def compiles(self) -> bool:
+        """Whether engines are compiled for one GPU, from networks that a family has to offer."""
+        return not self.engines.isdisjoint(("tensorrt", "tensorrt_llm"))
 
     def choose(
         self, device: Device | None = None, precision: Precision | None = None
@@ -100,3 +107,39 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise UnsupportedError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     return PROFILES[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What engines are built for, and how they run."""
+
+    profile: ProfileName
+    """Name of the profile."""
+    device: Device
+    """Where encoder and grounder run."""
+    precision: Precision
+    """Arithmetic of the engines; features are FP16 on the wire where it has 16 bits."""
+    library: LibraryName | None = None
+    """Of the profile's TensorRT engines, None where it has none. Triton's own backend opens plans
+    of `tensorrt`; a Python model opens those of `tensorrt_rtx`, which have another format."""
+
+    def __post_init__(self) -> None:
+        """Check that they go together.
+
+        Raises:
+            UnsupportedError: There is no such profile, or it has no such device or precision.
+            InvalidRequestError: The profile has TensorRT engines and no library, or none and one.
+        """
+        self.stages.choose(self.device, self.precision)
+        has_tensorrt = "tensorrt" in self.stages.engines
+        offered = get_args(LibraryName) if has_tensorrt else (None,)
+        if self.library not in offered:
+            wanted = " or ".join(map(str, offered))
+            raise InvalidRequestError(
+                f"library must be {wanted} with the profile {self.profile}, got {self.library}"
+            )
+
+    @property
+    def stages(self) -> Profile:
+        """The implementations that the profile names."""
+        return get_profile(self.profile)

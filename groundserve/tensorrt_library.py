@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from groundserve.errors import EngineMismatchError, MissingExtraError, UnsupportedError
 from groundserve.gpu import current_gpu_arch
+from groundserve.profiles import LibraryName
 
-LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 _REBUILD = "rebuild the engine directory with: groundserve build"
 
 

@@ -1,14 +1,145 @@
-"""A precision in PyTorch's words."""
+"""Reading safetensors, tensors only, and filling modules by name: shared by all checkpoints."""
 
 from __future__ import annotations
 
-import torch
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from groundserve.errors import InvalidRequestError
+from groundserve.manifest import file_sha256
 from groundserve.profiles import Precision
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Files whose content changes what is computed; others (cards, logs) do not enter the hash.
+_HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:
     """Return the dtype that a precision names."""
     return _DTYPES[precision]
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint directory, in name order.
+
+    Raises:
+        InvalidRequestError: There are none, or the index names a file that is missing.
+    """
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        # A name in the index is a file beside it, never a path to somewhere else.
+        files = [directory / Path(name).name for name in names]
+    else:
+        files = sorted(directory.glob("*.safetensors"))
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        what = f"{missing[0]} is missing" if missing else "there are no .safetensors files"
+        raise InvalidRequestError(f"checkpoint {directory.name}: {what}; download it completely")
+    return files
+
+
+def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+    """Read the tensors of a checkpoint directory, one after another, mapped into memory.
+
+    Args:
+        directory: With safetensors files; pickled weights, whose loading runs code, are not read.
+        wanted: Which, by the name in the file.
+
+    Raises:
+        InvalidRequestError: Files are missing or damaged.
+    """
+    for file in weight_files(directory):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict
+                    if wanted(name):
+                        yield name, tensors.get_tensor(name)
+        except SafetensorError as error:
+            raise InvalidRequestError(
+                f"checkpoint {directory.name}: {file.name} is damaged; download it again"
+            ) from error
+
+
+def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a module that was made on the meta device its weights and buffers.
+
+    Args:
+        model: On the meta device.
+        tensors: By name in the module; they become its parameters and are not copied.
+
+    Raises:
+        InvalidRequestError: Tensors are missing, unknown, or of another shape.
+    """
+    # Before loading, whose own error names no checkpoint and lists every tensor.
+    _check_tensors(model, tensors)
+    # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
+    model.load_state_dict(tensors, assign=True)
+    _materialise_buffers(model)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's JSON file, which must hold an object.
+
+    Raises:
+        InvalidRequestError: It is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(
+            f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"checkpoint {path.parent.name}: {path.name} is not an object")
+    return value
+
+
+def directory_sha256(directory: Path) -> str:
+    """Return the SHA-256 over the files of a checkpoint that change what is computed."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        # Folders are left out: a tower inside the checkpoint has a hash of its own.
+        if path.is_file() and path.suffix in _HASHED_SUFFIXES:
+            # By name and content, in name order: the same files give the same hash anywhere.
+            digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _check_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    expected = model.state_dict()
+    for what, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has unknown", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:5])
+            raise InvalidRequestError(
+                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
+            )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InvalidRequestError(
+                f"tensor {name} has shape {tuple(tensor.shape)}, "
+                f"config.json asks for {tuple(expected[name].shape)}"
+            )
+
+
+def _materialise_buffers(model: nn.Module) -> None:
+    """Compute the buffers that no checkpoint stores: rotary frequencies, position ids."""
+    for module in model.modules():
+        if "inv_freq" in module._buffers:
+            # The module's own constructor computes them, so the formula stays transformers'.
+            fresh = type(module)(module.config)
+            module._buffers.update(fresh._buffers)
+            module.original_inv_freq = fresh.original_inv_freq
+        positions = module._buffers.get("position_ids")
+        if positions is not None:
+            module._buffers["position_ids"] = torch.arange(positions.shape[-1]).expand(1, -1)

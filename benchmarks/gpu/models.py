@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.size import Size
 from benchmarks.gpu.timing import is_gpu
-from groundserve.families.videoitg.checkpoint import fill_module
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.tensors import fill_module
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder

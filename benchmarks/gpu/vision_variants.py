@@ -5,7 +5,8 @@
 `widths` pads heads of 72 to 80 and the MLP's 4304 to 4352, sizes that kernels are made for; the
 added rows and columns are zeros, and the scale of the softmax stays 72**-0.5.
 
-None of them is in any profile. Shape letters as in `engine_build.mixed_precision`.
+None of them is in any profile. Shape letters as in
+`engine_build.families.videoitg.mixed_precision`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from benchmarks.gpu.models import Bench, random_request, random_vision, relative
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import is_gpu, time_call
 from benchmarks.gpu.variants import guarded
-from engine_build.mixed_precision import MixedVisionEncoder
+from benchmarks.gpu.vision_inputs import vision_inputs
+from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.arrays import to_torch
@@ -184,8 +186,9 @@ def measure_vision_plan(bench: Bench, name: str) -> PartResult:
     encoder = make_variant(vision, name, dtype=torch.bfloat16)
     with tempfile.TemporaryDirectory() as scratch:
         graph, plan = Path(scratch) / "vision.onnx", Path(scratch) / "vision.plan"
-        export_mixed_vision_encoder(encoder, graph)
-        shapes = vision_shapes(image_size=vision.image_size, side=vision.side)
+        inputs, usual = vision_inputs(encoder)
+        export_mixed_vision_encoder(encoder, graph, inputs)
+        shapes = vision_shapes(inputs, usual)
         num_layers = len(encoder.layers)
         built = build_plan(graph, plan, target=target, shapes=shapes, num_layers=num_layers)
         runner = PlanRunner(plan, target)

@@ -1,7 +1,7 @@
 """Rewrite the committed rendering: python -m engine_build.triton.
 
-The dimensions in it are those of nvidia/VideoITG-8B with SigLIP so400m/14 at 384 pixels, the GPU is
-one with seven NVDECs (H100, H200); a build renders those of its own checkpoint and machine.
+The dimensions in it are those of nvidia/VideoITG-8B, the GPU is one with seven NVDECs (H100, H200);
+a build renders those of its own checkpoint and machine.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
-from engine_build.triton.specs import RepositoryLayout, model_specs
+from engine_build.triton.specs import model_specs
+from groundserve.families import get_frames_family
 from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.profiles import Target
+
+REFERENCE_FAMILY = get_frames_family("videoitg")
 
 REFERENCE_MODEL = VideoITGSpec(
     image_size=384,
@@ -24,18 +29,16 @@ REFERENCE_MODEL = VideoITGSpec(
 )
 
 LAYOUTS = {
-    "cpu": RepositoryLayout(profile="cpu", device="cpu", precision="fp32", tensorrt_library=None),
-    "torch": RepositoryLayout(
-        profile="torch", device="cpu", precision="fp32", tensorrt_library=None
-    ),
-    "torch-cuda": RepositoryLayout(
-        profile="torch", device="cuda", precision="bf16", tensorrt_library=None
-    ),
+    "cpu": RepositoryLayout(target=Target(profile="cpu", device="cpu", precision="fp32")),
+    "torch": RepositoryLayout(target=Target(profile="torch", device="cpu", precision="fp32")),
+    "torch-cuda": RepositoryLayout(target=Target(profile="torch", device="cuda", precision="bf16")),
     "gpu": RepositoryLayout(
-        profile="gpu", device="cuda", precision="bf16", tensorrt_library="tensorrt", num_nvdec=7
+        target=Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt"),
+        num_nvdec=7,
     ),
     "gpu-trt": RepositoryLayout(
-        profile="gpu-trt", device="cuda", precision="bf16", tensorrt_library="tensorrt", num_nvdec=7
+        target=Target(profile="gpu-trt", device="cuda", precision="bf16", library="tensorrt"),
+        num_nvdec=7,
     ),
 }
 """Folder of the committed rendering -> what it is rendered for."""
@@ -45,7 +48,7 @@ def render_all(out_dir: Path) -> None:
     """Write one folder a layout below `out_dir`, without engines; what they held is replaced."""
     for name, layout in LAYOUTS.items():
         shutil.rmtree(out_dir / name, ignore_errors=True)
-        for spec in model_specs(layout, REFERENCE_MODEL):
+        for spec in model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL):
             write_model(spec, out_dir / name)
 
 

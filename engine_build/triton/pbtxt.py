@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.specs import (
+from engine_build.triton.model_spec import (
     PLAN_NAME,
     DynamicBatchingSpec,
     TensorSpec,

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from engine_build.triton.layout import RepositoryLayout
+from engine_build.triton.model_spec import PLAN_NAME, TritonModelSpec
 from engine_build.triton.pbtxt import to_pbtxt
-from engine_build.triton.specs import (
-    PLAN_NAME,
-    RepositoryLayout,
-    TritonModelSpec,
-    model_specs,
-)
+from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.base import FramesFamily
 from groundserve.manifest import VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
 
 
-def render_repository(layout: RepositoryLayout, model: VideoITGSpec, out_dir: Path) -> None:
+def render_repository(
+    layout: RepositoryLayout, family: FramesFamily[Any, Any], model: Any, out_dir: Path
+) -> None:
     """Write `<model>/config.pbtxt` and `<model>/1/` for every model of an engine directory.
 
     Where Triton's TensorRT backend runs the vision encoder, it gets the plan as a hard link to the
@@ -30,14 +30,16 @@ def render_repository(layout: RepositoryLayout, model: VideoITGSpec, out_dir: Pa
 
     Args:
         layout: The profile, and where and in what its engines run.
-        model: Dimensions of the checkpoint.
+        family: Of the checkpoint.
+        model: Its dimensions.
         out_dir: `model_repository` of the engine directory, which holds the engines by then; made
             where it does not exist.
 
     Raises:
         InvalidRequestError: A plan is missing, or the file system has no hard links.
+        UnsupportedError: See `model_specs`.
     """
-    for spec in model_specs(layout, model):
+    for spec in model_specs(layout, family, model):
         version_dir = write_model(spec, out_dir)
         if spec.backend == "tensorrt":
             _link_plan(out_dir.parent / VISION_PLAN_NAME, version_dir / PLAN_NAME)

@@ -1,7 +1,6 @@
 """checkpoint -> TensorRT-LLM checkpoint -> engine: the production form of the decoder."""
 
 from engine_build.trtllm.build import PINNED_VERSION, build_engine, check_builder
-from engine_build.trtllm.convert import convert_checkpoint
 from engine_build.trtllm.limits import EngineLimits
 
 __all__ = [
@@ -9,5 +8,4 @@ __all__ = [
     "EngineLimits",
     "build_engine",
     "check_builder",
-    "convert_checkpoint",
 ]

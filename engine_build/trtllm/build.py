@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, DTYPE_NAMES, convert_checkpoint
+from engine_build.families import GpuFamily
+from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import UnavailableError, UnsupportedError
-from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.base import FamilyCheckpoint, ModelSpec
 from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from groundserve.profiles import Precision
 
@@ -29,7 +30,6 @@ CONTAINER = "nvcr.io/nvidia/tritonserver:26.04-trtllm-python-py3"
 _EXTRA_KEY = "groundserve"
 
 _PROGRAM = "trtllm-build"
-_MODEL_FILE = Path(__file__).parent / "model.py"
 # The kernels' word for attention that materialises its scores: 30 GB for a sequence of 13,000.
 _UNFUSED = "Fall back to unfused MHA"
 _SHOWN_LINES = 20
@@ -38,9 +38,11 @@ _MAX_BUILD_SECONDS = 6 * 3600.0
 
 
 def build_engine(
-    checkpoint: Checkpoint,
+    checkpoint: FamilyCheckpoint,
     engine_dir: Path,
     *,
+    family: GpuFamily,
+    model: ModelSpec,
     precision: Precision,
     max_num_tokens: int | None = None,
     timing_cache: Path | None = None,
@@ -52,7 +54,9 @@ def build_engine(
     Args:
         checkpoint: Opened checkpoint.
         engine_dir: Directory to write; made if missing.
-        precision: bf16, or fp16 for comparisons (Qwen2-7B overflows in it).
+        family: Which has the network.
+        model: Of the checkpoint.
+        precision: bf16, or fp16 for comparisons (a large decoder may overflow in it).
         max_num_tokens: Most tokens of one pass; None: two of the longest requests.
         timing_cache: File in which TensorRT keeps timings, read when it exists and written after
             the build; None: kept nowhere.
@@ -69,11 +73,13 @@ def build_engine(
         )
     program = check_builder()
     gpu_arch = _gpu_arch()
-    limits = EngineLimits.for_model(checkpoint.config, max_num_tokens=max_num_tokens)
+    limits = EngineLimits.for_model(
+        model, mlp_width=family.mlp_width(checkpoint), max_num_tokens=max_num_tokens
+    )
     engine_dir.mkdir(parents=True, exist_ok=True)
     # Beside the engine: 15 GB of weights may not fit where temporary files usually go.
     with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as converted:
-        convert_checkpoint(
+        family.write_trtllm_checkpoint(
             checkpoint,
             Path(converted),
             precision=precision,
@@ -82,6 +88,7 @@ def build_engine(
         command = build_command(
             Path(converted),
             engine_dir,
+            family=family,
             precision=precision,
             limits=limits,
             timing_cache=timing_cache or Path(converted) / "timing.cache",
@@ -117,6 +124,7 @@ def build_command(
     checkpoint_dir: Path,
     engine_dir: Path,
     *,
+    family: GpuFamily,
     precision: Precision,
     limits: EngineLimits,
     timing_cache: Path,
@@ -125,8 +133,9 @@ def build_command(
     """Return the command line; docs/tensorrt_llm.md says why each flag has its value.
 
     Args:
-        checkpoint_dir: As `convert_checkpoint` writes it.
+        checkpoint_dir: As `family` writes it.
         engine_dir: Where the engine goes.
+        family: Which has the network.
         precision: bf16 or fp16.
         limits: Sizes to build for.
         timing_cache: File to read timings from, if it exists, and to write them to.
@@ -136,8 +145,8 @@ def build_command(
     flags = {
         "checkpoint_dir": checkpoint_dir,
         "output_dir": engine_dir,
-        "model_cls_file": _MODEL_FILE,
-        "model_cls_name": ARCHITECTURE,
+        "model_cls_file": family.TRTLLM_FILE,
+        "model_cls_name": family.TRTLLM_CLASS,
         "max_batch_size": limits.max_batch_size,
         "max_beam_width": 1,
         "max_input_len": limits.max_input_len,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.videoitg.config import CheckpointConfig
+from groundserve.families.base import ModelSpec
 
 # Elements of one TensorRT tensor.
 _MAX_ELEMENTS = 2**31 - 1
@@ -62,20 +62,21 @@ class EngineLimits:
 
     @classmethod
     def for_model(
-        cls, config: CheckpointConfig, *, max_num_tokens: int | None = None
+        cls, model: ModelSpec, *, mlp_width: int, max_num_tokens: int | None = None
     ) -> EngineLimits:
         """Return the sizes for a model: its longest request, two of them in a pass.
 
         Args:
-            config: Of the checkpoint.
+            model: Of the checkpoint.
+            mlp_width: Columns of the decoder's gate projection.
             max_num_tokens: Most tokens of a pass, where memory asks for less or allows more.
 
         Raises:
             UnsupportedError: The longest request does not fit in what was asked for, or TensorRT
                 cannot hold such a pass.
         """
-        max_input_len = _max_input_len(config)
-        bound = largest_num_tokens(config)
+        max_input_len = _max_input_len(model)
+        bound = largest_num_tokens(mlp_width)
         # `max_input_len` at least: a model whose longest request passes the bound is refused below.
         if max_num_tokens is None:
             max_num_tokens = max(
@@ -84,28 +85,28 @@ class EngineLimits:
         if max_num_tokens > bound:
             raise UnsupportedError(
                 f"max_num_tokens must be <= {bound}, got {max_num_tokens}: the fused MLP's output "
-                f"of {2 * config.intermediate_size} columns would pass TensorRT's 2^31-1 elements"
+                f"of {2 * mlp_width} columns would pass TensorRT's 2^31-1 elements"
             )
         return cls(
             max_batch_size=_DEFAULT_MAX_BATCH_SIZE,
             max_input_len=max_input_len,
             max_num_tokens=max_num_tokens,
-            opt_num_tokens=opt_num_tokens(config),
+            opt_num_tokens=opt_num_tokens(model),
         )
 
 
-def opt_num_tokens(config: CheckpointConfig) -> int:
+def opt_num_tokens(model: ModelSpec) -> int:
     """Return the tokens of a usual pass: the visual budget, and room for text."""
-    return min(_max_input_len(config), config.vision_token_num + _TYPICAL_TEXT_TOKENS)
+    return min(_max_input_len(model), model.max_visual_tokens + _TYPICAL_TEXT_TOKENS)
 
 
-def largest_num_tokens(config: CheckpointConfig) -> int:
+def largest_num_tokens(mlp_width: int) -> int:
     """Return the most tokens of a pass whose widest tensor TensorRT can still hold.
 
     That tensor is the output of gate and up projection, which the builder fuses into one.
     """
-    return _MAX_ELEMENTS // (2 * config.intermediate_size)
+    return _MAX_ELEMENTS // (2 * mlp_width)
 
 
-def _max_input_len(config: CheckpointConfig) -> int:
-    return config.tokenizer_model_max_length or _DEFAULT_MAX_INPUT_LEN
+def _max_input_len(model: ModelSpec) -> int:
+    return model.max_tokens or _DEFAULT_MAX_INPUT_LEN

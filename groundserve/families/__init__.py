@@ -67,12 +67,21 @@ def open_checkpoint(
         UnsupportedError: No family computes this model.
         MissingExtraError: PyTorch or transformers is not installed.
     """
-    family = get_frames_family(_recognise(place))
+    family = get_frames_family(recognise_family(place))
     return family, family.open_checkpoint(place, vision_tower=vision_tower)
 
 
-def _recognise(place: str | Path) -> str:
-    """Name the family of a checkpoint; the first where its config.json cannot be read."""
+def recognise_family(place: str | Path) -> str:
+    """Return the name of a checkpoint's family: the first where its config.json cannot be read.
+
+    That one says what is wrong when it opens the checkpoint.
+
+    Args:
+        place: As `open_checkpoint` takes it.
+
+    Raises:
+        UnsupportedError: It is of none of the families that are served.
+    """
     first = next(iter(_MODULES))
     try:
         directory = find_checkpoint(place)

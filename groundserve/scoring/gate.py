@@ -267,7 +267,7 @@ def _optimum(model: VideoITGSpec, opened: Checkpoint) -> _Request:
         budget = model.vision_token_num
         return num_frames * grid_side(num_frames, vision_token_num=budget, side=model.side) ** 2
 
-    num_tokens = opt_num_tokens(opened.config)
+    num_tokens = opt_num_tokens(model)
     counts = range(1, min(CHUNK_FRAMES, model.vision_token_num) + 1)
     # The last token at least is text. A checkpoint may hold fewer tokens than its visual budget.
     fitting = [count for count in counts if num_visual(count) < num_tokens]

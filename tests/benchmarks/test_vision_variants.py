@@ -14,6 +14,7 @@ from benchmarks.gpu import vision_variants
 from benchmarks.gpu.models import Bench, fill_with_noise, relative_error
 from benchmarks.gpu.report import NotRun
 from benchmarks.gpu.size import SMALL
+from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.gpu.vision_variants import (
     VARIANTS,
     error_bound,
@@ -170,7 +171,8 @@ def test_a_wrong_variant_is_far_outside(model, inputs, expected, name, fault):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_float32_graph_of_a_variant_equals_pytorch(model, inputs, expected, tmp_path, name):
     path = tmp_path / "vision.onnx"
-    export_mixed_vision_encoder(make_variant(model, name, dtype=torch.float32), path)
+    encoder = make_variant(model, name, dtype=torch.float32)
+    export_mixed_vision_encoder(encoder, path, vision_inputs(encoder)[0])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     pixels, pool = inputs
     (features,) = session.run(None, {"PIXELS": pixels.numpy(), "POOL": pool.numpy()})
@@ -180,7 +182,8 @@ def test_the_float32_graph_of_a_variant_equals_pytorch(model, inputs, expected, 
 def test_the_float16_graph_of_all_variants_runs_elsewhere_too(model, inputs, expected, tmp_path):
     """ONNX Runtime adds up in float16 on a CPU, so the bound is not the variant's."""
     path = tmp_path / "vision.onnx"
-    export_mixed_vision_encoder(make_variant(model, "all three", dtype=torch.float16), path)
+    encoder = make_variant(model, "all three", dtype=torch.float16)
+    export_mixed_vision_encoder(encoder, path, vision_inputs(encoder)[0])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     pixels, pool = inputs
     (features,) = session.run(None, {"PIXELS": pixels.numpy(), "POOL": pool.numpy()})

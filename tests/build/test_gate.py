@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from benchmarks.gpu.size import FULL
-from engine_build.mixed_precision import MixedTokenScorer
-from engine_build.trtllm.limits import EngineLimits
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer
+from engine_build.triton.__main__ import REFERENCE_MODEL
+from engine_build.trtllm.limits import EngineLimits, opt_num_tokens
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
@@ -120,9 +121,9 @@ def engine(monkeypatch, engine_dir, decoder):
 def test_a_sound_engine_passes_at_every_shape(engine):
     report = check_engines(**engine(Scorer))
 
-    config = Checkpoint.open(SHIPPED_CHECKPOINT).config
-    optimum = EngineLimits.for_model(config).opt_num_tokens
-    assert optimum == config.vision_token_num + 1024
+    model = Checkpoint.open(SHIPPED_CHECKPOINT).model_spec(pad_token_id=0)
+    optimum = opt_num_tokens(model)
+    assert optimum == model.max_visual_tokens + 1024
     assert [(check.output, check.num_frames, check.num_tokens) for check in report.checks] == [
         ("features", 4, ()),
         ("logits", 4, (156,)),
@@ -213,12 +214,12 @@ def test_on_a_cpu_a_pass_that_takes_long_is_left_out_and_said_so(engine, monkeyp
     ],
 )
 def test_the_optimum_is_the_engines_own_with_the_budget_filled(max_length, num_frames, num_tokens):
-    config = replace(FULL.checkpoint, tokenizer_model_max_length=max_length)
-    model = SimpleNamespace(vision_token_num=16384, side=27, image_size=384)
-    request = gate._optimum(model, SimpleNamespace(config=config))
+    model = replace(REFERENCE_MODEL, max_tokens=max_length)
+    request = gate._optimum(model, SimpleNamespace(config=FULL.checkpoint))
     assert len(request.frames) == num_frames
     assert request.num_tokens == (num_tokens,)
-    assert EngineLimits.for_model(config).opt_num_tokens == num_tokens
+    limits = EngineLimits.for_model(model, mlp_width=FULL.checkpoint.intermediate_size)
+    assert limits.opt_num_tokens == num_tokens
 
 
 def test_a_report_is_read_as_it_was_saved(engine, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.options import ScoreOptions

@@ -1,10 +1,15 @@
 import json
+import re
 import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from groundserve import families
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.manifest import MANIFEST_NAME, Manifest
+from groundserve.profiles import Target
 from python_backend import engine as engine_module
 from python_backend.engine import EngineDirectory
 
@@ -36,9 +41,15 @@ def test_json_goes_there_and_back(engine_dir):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 99}, "must have format_version 3"),
+        ({"format_version": 99}, "must have format_version 3, got 99; rebuild the engine dir"),
+        ({"format_version": None}, "must have format_version 3, got null; rebuild"),
         ({"groundserve_version": "0.0.1"}, "was built by groundserve 0.0.1, this is"),
+        # Of another version, whose families may be others: the version is what is wrong.
+        ({"groundserve_version": "0.0.1", "family": "oracle"}, "built by groundserve 0.0.1"),
         ({"profile": "tpu"}, "unknown profile 'tpu'"),
+        ({"device": "cuda"}, "profile cpu runs on cpu, got device cuda; rebuild"),
+        ({"precision": "fp8"}, "profile cpu computes in fp32 on cpu, got precision fp8; rebuild"),
+        ({"device": []}, "unhashable type"),
         ({"surprise": 1}, r"does not have the expected keys \(surprise\)"),
         ({"model": {"image_size": 112}}, "does not have the expected keys"),
     ],
@@ -47,6 +58,58 @@ def test_a_manifest_of_another_kind_is_refused(engine_dir, changes, message):
     edit(engine_dir, **changes)
     with pytest.raises(EngineMismatchError, match=message):
         Manifest.load(engine_dir)
+
+
+class TextFamily:
+    """One that answers in text."""
+
+    head = "text"
+
+
+@pytest.fixture
+def _text_family(monkeypatch):
+    """Register the family "oracle", which answers in text."""
+    monkeypatch.setitem(sys.modules, "oracle", SimpleNamespace(FAMILY=TextFamily()))
+    monkeypatch.setitem(families._MODULES, "oracle", "oracle")
+
+
+FAMILY_RULE = r"manifest\.json: family must be one that .* serves \(videoitg\), got "
+
+
+@pytest.mark.parametrize("family", ["oracle", "", None, ["videoitg"]])
+def test_a_family_that_is_not_known_is_refused(engine_dir, family):
+    edit(engine_dir, family=family)
+    with pytest.raises(EngineMismatchError, match=FAMILY_RULE + re.escape(json.dumps(family))):
+        Manifest.load(engine_dir)
+
+
+@pytest.mark.usefixtures("_text_family")
+def test_a_family_that_answers_in_text_is_refused(engine_dir):
+    edit(engine_dir, family="oracle")
+    with pytest.raises(EngineMismatchError, match=FAMILY_RULE + '"oracle"; rebuild'):
+        Manifest.load(engine_dir)
+
+
+def test_the_target_is_that_of_the_build(engine_dir):
+    assert Manifest.load(engine_dir).target == Target(profile="cpu", device="cpu", precision="fp32")
+
+
+def test_the_encoders_identity_names_its_family_and_its_graph(engine_dir):
+    manifest = Manifest.load(engine_dir)
+    assert manifest.encoder_identity == {
+        "family": "videoitg",
+        "encoder": "onnxruntime",
+        "device": "cpu",
+        "precision": "fp32",
+        "weights": {"vision_encoder.onnx": manifest.files["vision_encoder.onnx"]},
+    }
+
+
+def test_the_encoders_identity_without_a_graph_is_the_checkpoints(engine_dirs):
+    manifest = Manifest.load(engine_dirs["torch"])
+    hashes = {name: manifest.checkpoint[name] for name in ("sha256", "vision_sha256")}
+    assert manifest.encoder_identity["weights"] == hashes
+    assert all(len(value) == 64 for value in hashes.values())
 
 
 @pytest.mark.parametrize(("name", "problem"), [("none", "no such"), (".", "it has no manifest")])
@@ -115,6 +178,28 @@ def test_engines_that_were_rebuilt_are_not_those_of_the_server(engine_dir):
     message = f"was rebuilt while it was in use: it holds {now}, in use is {began_with}; switch"
     with pytest.raises(EngineMismatchError, match=message):
         EngineDirectory.load(engine_dir, engine_id=began_with)
+
+
+def test_engines_of_another_family_are_not_those_of_the_server(engine_dir, monkeypatch):
+    """Another family whose model is described by the same numbers: only the name differs."""
+    began_with = Manifest.load(engine_dir).engine_id
+    monkeypatch.setitem(families._MODULES, "twin", families._MODULES["videoitg"])
+    edit(engine_dir, family="twin")
+    now = Manifest.load(engine_dir)
+    assert now.family == "twin"
+    message = f"while it was in use: it holds {now.engine_id}, in use is {began_with}; switch"
+    with pytest.raises(EngineMismatchError, match=message):
+        Manifest.load_again(engine_dir, began_with)
+
+
+@pytest.mark.usefixtures("_text_family")
+@pytest.mark.parametrize("family", ["oracle", "nobody"])
+def test_a_family_that_is_not_served_is_refused_while_in_use(engine_dir, family):
+    began_with = Manifest.load(engine_dir).engine_id
+    edit(engine_dir, family=family)
+    message = f'was rebuilt while it was in use .*\\(videoitg\\), got "{family}"'
+    with pytest.raises(EngineMismatchError, match=message):
+        Manifest.load_again(engine_dir, began_with)
 
 
 def test_engines_that_were_taken_away_are_named(engine_dir):

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL, render_all
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL, render_all
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
 from groundserve.profiles import PROFILES
@@ -18,7 +18,7 @@ COMMITTED = REPOSITORY / "triton_models"
 SPECS = [
     pytest.param(spec, id=f"{name}-{spec.name}")
     for name, layout in LAYOUTS.items()
-    for spec in model_specs(layout, REFERENCE_MODEL)
+    for spec in model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL)
 ]
 # Layout -> the models whose instances are on the GPU; of those, the ones that are Python models.
 ON_GPU = {
@@ -50,7 +50,7 @@ def test_committed_rendering_is_current(tmp_path):
 
 
 def test_every_profile_is_rendered():
-    assert {layout.profile for layout in LAYOUTS.values()} == set(PROFILES)
+    assert {layout.target.profile for layout in LAYOUTS.values()} == set(PROFILES)
     assert {path.name for path in COMMITTED.iterdir()} == set(LAYOUTS) == set(ON_GPU)
 
 

@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
+from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.precision_variants import digits_variants, digits_video
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
@@ -72,7 +73,7 @@ def graphs(tmp_path_factory, vision, grounding):
             dtype = DTYPES[precision]
             if stage == "vision":
                 model = MixedVisionEncoder(vision, dtype=dtype)
-                export_mixed_vision_encoder(model, path, opset=opset)
+                export_mixed_vision_encoder(model, path, vision_inputs(model)[0], opset=opset)
             else:
                 model = MixedTokenScorer(grounding, dtype=dtype, max_tokens=MAX_TOKENS)
                 export_token_scorer(model, path, opset=opset)

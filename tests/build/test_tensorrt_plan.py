@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from benchmarks.gpu.models import fill_with_noise
+from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
-from engine_build.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
     ShapeRange,
@@ -21,16 +22,20 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
+from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
 from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-VISION_SHAPES = vision_shapes(image_size=72, side=6)
-SCORER_SHAPES = token_scorer_shapes(hidden_size=128, max_tokens=512)
+USUAL = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
+VISION_SHAPES = vision_shapes(*vision_inputs(Checkpoint.open(SHIPPED_CHECKPOINT).load_vision()))
+SCORER_SHAPES = token_scorer_shapes(hidden_size=128, max_tokens=512, usual=USUAL)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def vision_graph(tmp_path_factory):
     def export(precision, opset=23):
         path = folder / f"{precision}_{opset}.onnx"
         mixed = MixedVisionEncoder(model, dtype=DTYPES[precision])
-        export_mixed_vision_encoder(mixed, path, opset=opset)
+        export_mixed_vision_encoder(mixed, path, vision_inputs(mixed)[0], opset=opset)
         return path
 
     return export
@@ -97,12 +102,13 @@ def test_every_variant_of_the_vision_plan_builds_fused(
     so400m, target, tmp_path, variant, precision
 ):
     encoder = make_variant(so400m, variant, dtype=DTYPES[precision])
-    export_mixed_vision_encoder(encoder, tmp_path / "vision.onnx")
+    inputs, usual = vision_inputs(encoder)
+    export_mixed_vision_encoder(encoder, tmp_path / "vision.onnx", inputs)
     report = build_plan(
         tmp_path / "vision.onnx",
         tmp_path / "vision.plan",
         target=target,
-        shapes=vision_shapes(image_size=384, side=27),
+        shapes=vision_shapes(inputs, usual),
         num_layers=2,
     )
     assert (report.num_attention_layers, report.num_fused_kernels) == (2, 2)
@@ -308,12 +314,12 @@ def test_the_log_counts_kernels_and_keeps_errors():
 
 
 def test_shapes_of_the_released_model():
-    shapes = vision_shapes(image_size=384, side=27)
+    shapes = vision_shapes(VisionInputs.of(REFERENCE_FAMILY, REFERENCE_MODEL), USUAL)
     assert shapes["PIXELS"].max_shape == shapes["PIXELS"].opt_shape == (64, 384, 384, 3)
     assert shapes["POOL"].min_shape == (1, 1, 27)
     assert shapes["POOL"].opt_shape == (64, 5, 27)
     assert shapes["POOL"].max_shape == (64, 27, 27)
-    scorer = token_scorer_shapes(hidden_size=3584, max_tokens=20480)["INPUTS_EMBEDS"]
+    scorer = token_scorer_shapes(hidden_size=3584, max_tokens=20480, usual=USUAL)["INPUTS_EMBEDS"]
     assert (scorer.min_shape, scorer.opt_shape) == ((1, 3584), (12900, 3584))
     assert scorer.max_shape == (20480, 3584)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shlex
@@ -15,24 +14,29 @@ import numpy as np
 import pytest
 import torch
 
+from engine_build import engines
+from engine_build.families import videoitg
+from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits, build_engine
 from engine_build.trtllm.build import build_command, check_log
-from engine_build.trtllm.convert import DTYPE_NAMES
+from engine_build.trtllm.layout import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
+from groundserve.families import get_frames_family
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
-from groundserve.profiles import get_profile
+from groundserve.profiles import Target
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import VERSION
 from tests.fake_tensorrt_llm.builder import check_max_num_tokens, parse_arguments
-from tests.fake_tensorrt_llm.engines import FULL_SIZE, GPU_ARCH, HostGpu
+from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
 from tests.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
 TINY = SET_1 / "videoitg-tiny"
+LIMITS = EngineLimits.for_model(REFERENCE_MODEL, mlp_width=18_944)
 PROGRAM = f"""#!{sys.executable}
 import os, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
@@ -93,21 +97,32 @@ def test_build_command_is_the_documented_one():
     command = build_command(
         Path("CONVERTED"),
         Path("engines/trtllm"),
+        family=videoitg,
         precision="bf16",
-        limits=EngineLimits.for_model(FULL_SIZE),
+        limits=LIMITS,
         timing_cache=Path("CONVERTED/timing.cache"),
     )
-    model_file = REPOSITORY / "engine_build" / "trtllm" / "model.py"
+    model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
     index = command.index(str(model_file))
     command[index] = str(model_file.relative_to(REPOSITORY))
     assert command == shown_command()
 
 
+def build_tiny(engine_dir, **options):
+    opened = Checkpoint.open(TINY)
+    model = opened.model_spec(pad_token_id=0)
+    build_engine(opened, engine_dir, family=videoitg, model=model, **options)
+
+
 def build_words(tmp_path, **changes):
     """Return the command line for the double, without the program, some values replaced."""
-    limits = EngineLimits.for_model(FULL_SIZE)
     words = build_command(
-        tmp_path, tmp_path, precision="bf16", limits=limits, timing_cache=tmp_path / "timing.cache"
+        tmp_path,
+        tmp_path,
+        family=videoitg,
+        precision="bf16",
+        limits=LIMITS,
+        timing_cache=tmp_path / "timing.cache",
     )[1:]
     for name, value in changes.items():
         words[words.index(f"--{name}") + 1] = value
@@ -142,8 +157,7 @@ def test_the_builder_refuses_a_value(flag, value, tmp_path, capsys):
 
 
 def test_the_builder_changes_no_size_of_ours():
-    limits = EngineLimits.for_model(FULL_SIZE)
-    sizes = {**asdict(limits), "max_seq_len": limits.max_input_len}
+    sizes = {**asdict(LIMITS), "max_seq_len": LIMITS.max_input_len}
     assert check_max_num_tokens(sizes) == sizes
 
 
@@ -160,7 +174,7 @@ def unwritable(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("machine")
 def test_build_engine_end_to_end(tmp_path, unwritable):
     opened = Checkpoint.open(TINY)
-    build_engine(opened, tmp_path / "out" / "trtllm", precision="bf16", max_num_tokens=30000)
+    build_tiny(tmp_path / "out" / "trtllm", precision="bf16", max_num_tokens=30000)
     engine_dir = tmp_path / "out" / "trtllm"
     assert {path.name for path in engine_dir.iterdir()} == {"config.json", "rank0.engine"}
     assert [path.name for path in engine_dir.parent.iterdir()] == ["trtllm"]
@@ -189,45 +203,50 @@ def test_build_engine_end_to_end(tmp_path, unwritable):
 def test_build_engine_keeps_timings_in_the_users_file(tmp_path):
     cache = tmp_path / "timing.cache"
     for kept in (b"+timed", b"+timed+timed"):
-        build_engine(
-            Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16", timing_cache=cache
-        )
+        build_tiny(tmp_path / "trtllm", precision="bf16", timing_cache=cache)
         assert cache.read_bytes() == kept
 
 
 def test_a_gpu_build_hands_its_timing_cache_on(tmp_path, monkeypatch):
-    module = importlib.import_module("engine_build.build")
     handed = {}
-    monkeypatch.setattr(module, "build_engine", lambda *_, **named: handed.update(named))
-    target = module._Target(
-        stages=get_profile("gpu"),
-        device="cuda",
-        precision="bf16",
-        num_nvdec=1,
+    monkeypatch.setattr(engines, "build_engine", lambda *_, **named: handed.update(named))
+    opened = Checkpoint.open(TINY)
+    model = opened.model_spec(pad_token_id=0)
+    writer = engines.EngineWriter(
+        family=get_frames_family("videoitg"),
+        checkpoint=opened,
+        gpu_family=videoitg,
+        target=Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt"),
         tensorrt=None,  # no plan beside the engine
         timing_cache=tmp_path / "timing.cache",
+        on_step=lambda step: None,
     )
-    module._write_engines(tmp_path, Checkpoint.open(TINY), target, None, lambda step: None)
-    assert handed == {"precision": "bf16", "timing_cache": tmp_path / "timing.cache"}
+    writer.write(tmp_path, model)
+    assert handed == {
+        "family": videoitg,
+        "model": model,
+        "precision": "bf16",
+        "timing_cache": tmp_path / "timing.cache",
+    }
 
 
 def test_build_engine_passes_the_builders_words_on(machine, tmp_path):
     machine(shell("echo one", "echo the reason >&2", "exit 3"))
     with pytest.raises(UnsupportedError, match=r"trtllm-build ended with code 3:\none\nthe reason"):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
 def test_build_engine_ends_a_builder_that_hangs(machine, tmp_path, monkeypatch):
     machine(shell("exec /bin/sleep 600"))
     monkeypatch.setattr("engine_build.trtllm.build._MAX_BUILD_SECONDS", 0.2)
     with pytest.raises(UnavailableError, match="trtllm-build did not end within"):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
 def test_build_engine_refuses_unfused_attention(machine, tmp_path):
     machine(shell("echo '[TensorRT-LLM][WARNING] Fall back to unfused MHA for d 16 in sm_90.'"))
     with pytest.raises(UnsupportedError, match=r"no fused attention .* for d 16 in sm_90"):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
 def test_check_log_takes_a_quiet_log():
@@ -239,19 +258,19 @@ def test_build_engine_refuses_a_program_of_another_release(machine, tmp_path):
     with pytest.raises(
         UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, the one on PATH is of 1\.2\.0"
     ):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
 def test_build_engine_refuses_float32(tmp_path):
     with pytest.raises(UnsupportedError, match="bf16 or fp16, got precision fp32"):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="fp32")
+        build_tiny(tmp_path / "trtllm", precision="fp32")
 
 
 def refused_by(tmp_path):
     with pytest.raises(
         UnsupportedError, match=r"container nvcr\.io/nvidia/tritonserver:26\.04-trtllm-python-py3"
     ) as refused:
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")
     return str(refused.value)
 
 
@@ -274,4 +293,4 @@ def test_build_engine_refuses_another_release(machine, tmp_path):
 def test_build_engine_needs_a_gpu(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UnsupportedError, match="the GPU of this machine, which has none"):
-        build_engine(Checkpoint.open(TINY), tmp_path / "trtllm", precision="bf16")
+        build_tiny(tmp_path / "trtllm", precision="bf16")

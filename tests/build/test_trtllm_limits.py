@@ -6,45 +6,48 @@ from dataclasses import replace
 
 import pytest
 
+from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.limits import largest_num_tokens
 from groundserve.errors import UnsupportedError
-from tests.fake_tensorrt_llm.engines import FULL_SIZE
+
+MLP_WIDTH = 18_944  # the released model's
+
+
+def limits_of(**changes):
+    return EngineLimits.for_model(replace(REFERENCE_MODEL, **changes), mlp_width=MLP_WIDTH)
 
 
 def test_limits_of_the_full_size_model():
-    assert EngineLimits.for_model(FULL_SIZE) == EngineLimits(
+    assert limits_of() == EngineLimits(
         max_batch_size=4, max_input_len=20480, max_num_tokens=40960, opt_num_tokens=17408
     )
 
 
 def test_limits_without_a_limit_in_the_checkpoint():
-    config = replace(FULL_SIZE, tokenizer_model_max_length=None)
-    assert EngineLimits.for_model(config).max_input_len == 20480
+    assert limits_of(max_tokens=None).max_input_len == 20480
 
 
 def test_limits_of_a_small_model_stay_within_its_requests():
-    config = replace(FULL_SIZE, tokenizer_model_max_length=700)
-    limits = EngineLimits.for_model(config)
+    limits = limits_of(max_tokens=700)
     assert (limits.max_num_tokens, limits.opt_num_tokens) == (1400, 700)
 
 
 def test_limits_of_long_requests_stay_within_one_tensor():
-    config = replace(FULL_SIZE, tokenizer_model_max_length=40000)
-    assert EngineLimits.for_model(config).max_num_tokens == largest_num_tokens(config)
+    assert limits_of(max_tokens=40000).max_num_tokens == largest_num_tokens(MLP_WIDTH)
 
 
 def test_largest_num_tokens_is_the_last_that_fits():
-    largest = largest_num_tokens(FULL_SIZE)
+    largest = largest_num_tokens(MLP_WIDTH)
     assert largest * 37888 < 2**31 <= (largest + 1) * 37888
-    EngineLimits.for_model(FULL_SIZE, max_num_tokens=largest)
+    EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=largest)
     with pytest.raises(UnsupportedError, match=f"max_num_tokens must be <= {largest}"):
-        EngineLimits.for_model(FULL_SIZE, max_num_tokens=largest + 1)
+        EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=largest + 1)
 
 
 def test_limits_refuse_a_pass_that_cannot_hold_the_longest_request():
     with pytest.raises(UnsupportedError, match="must hold one sequence of max_input_len 20480"):
-        EngineLimits.for_model(FULL_SIZE, max_num_tokens=8192)
+        EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=8192)
 
 
 @pytest.mark.parametrize(

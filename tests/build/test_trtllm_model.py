@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from engine_build.trtllm import convert
+from engine_build.families.videoitg import trtllm_convert as convert
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
@@ -20,7 +20,7 @@ from tests.fake_tensorrt_llm.engines import LIMITS, HostGpu, write_engine
 from tests.fake_tensorrt_llm.network import Network, net_guard
 from tests.reference import REPOSITORY, SET_1, SET_2
 
-MODEL_FILE = REPOSITORY / "engine_build" / "trtllm" / "model.py"
+MODEL_FILE = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
 TINY = SET_1 / "videoitg-tiny"
 # Sequences of one pass: 2 frames of 4 tokens and 9 of text, 1 frame of 1 token and 1 of text, ...
 SHAPES = [(2, 4, 9), (1, 1, 1), (12, 4, 16)]
@@ -335,7 +335,7 @@ def test_the_file_imports_nothing_of_ours():
 def test_nothing_of_ours_imports_the_file():
     for folder in ("engine_build", "python_backend", "groundserve", "benchmarks"):
         for path in (REPOSITORY / folder).rglob("*.py"):
-            assert "engine_build.trtllm.model" not in imported(path), path
+            assert "engine_build.families.videoitg.trtllm_model" not in imported(path), path
 
 
 def test_importing_the_file_registers_the_class():

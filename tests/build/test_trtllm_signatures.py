@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.trtllm import convert
+from engine_build.families.videoitg import trtllm_convert as convert
 from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import (
     SIGNATURES,
@@ -26,7 +26,7 @@ from tests.fake_tensorrt_llm import (
 )
 from tests.reference import REPOSITORY
 
-MODEL_FILE = REPOSITORY / "engine_build" / "trtllm" / "model.py"
+MODEL_FILE = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
 RUNTIME_FILE = REPOSITORY / "python_backend" / "ground" / "tensorrt_llm.py"
 
 

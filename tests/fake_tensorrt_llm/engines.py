@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine_build.trtllm import EngineLimits, convert_checkpoint
+from engine_build.families import videoitg
+from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
+from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.build import build_command
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
 from tests.fake_tensorrt_llm.builder import main
-from tests.reference import SET_1
 
 GPU_ARCH = "sm_90"
-# The released model's.
-FULL_SIZE = replace(
-    Checkpoint.open(SET_1 / "videoitg-tiny").config,
-    intermediate_size=18944,
-    vision_token_num=16384,
-    tokenizer_model_max_length=20480,
-)
 LIMITS = EngineLimits(max_batch_size=3, max_input_len=64, max_num_tokens=96, opt_num_tokens=48)
 
 
@@ -70,6 +63,7 @@ def write_engine(
     command = build_command(
         converted,
         engine_dir,
+        family=videoitg,
         precision=precision,
         limits=limits,
         timing_cache=converted / "timing.cache",

@@ -6,15 +6,12 @@ beside the checkpoint (that is what the reference loads), else from the checkpoi
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast
@@ -25,7 +22,7 @@ from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig,
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.manifest import file_sha256
+from groundserve.tensors import directory_sha256, fill_module, read_json, read_tensors
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."
@@ -38,8 +35,6 @@ _PREFIXES = {
 }
 # No pickled weights (`*.bin`), whose loading runs code.
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
-# Files whose content changes what is computed; others (cards, logs) do not enter the hash.
-_HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
 # A checkpoint may say something about itself that every answer repeats.
 _NOTE_NAME = "groundserve_note.txt"
 
@@ -213,30 +208,10 @@ class Checkpoint:
         return {
             "name": self.name,
             "note": note.read_text("utf-8").strip() if note.is_file() else None,
-            "sha256": _directory_sha256(self.directory),
+            "sha256": directory_sha256(self.directory),
             "vision_weights": "checkpoint" if tower is None else tower.name,
-            "vision_sha256": None if tower is None else _directory_sha256(tower),
+            "vision_sha256": None if tower is None else directory_sha256(tower),
         }
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory, in name order.
-
-    Raises:
-        InvalidRequestError: There are none, or the index names a file that is missing.
-    """
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        # A name in the index is a file beside it, never a path to somewhere else.
-        files = [directory / Path(name).name for name in names]
-    else:
-        files = sorted(directory.glob("*.safetensors"))
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        what = f"{missing[0]} is missing" if missing else "there are no .safetensors files"
-        raise InvalidRequestError(f"checkpoint {directory.name}: {what}; download it completely")
-    return files
 
 
 def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
@@ -247,10 +222,10 @@ def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
         in_tower: Which of the two.
     """
     prefix = _TOWER_PREFIX if in_tower else _VISION_PREFIX
-    tensors = _read_tensors(directory, lambda name: name.startswith(prefix))
+    tensors = read_tensors(directory, lambda name: name.startswith(prefix))
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors}
     if in_tower and not found:  # transformers 5 saves a tower alone without the prefix
-        return dict(_read_tensors(directory, lambda name: True))
+        return dict(read_tensors(directory, lambda name: True))
     return found
 
 
@@ -273,7 +248,7 @@ def model_tensors(
         copy: Copy tensors that have this dtype already; without, they are the file mapped into
             memory, at whatever alignment it gives them.
     """
-    tensors = _read_tensors(directory, lambda name: not name.startswith(_VISION_PREFIX))
+    tensors = read_tensors(directory, lambda name: not name.startswith(_VISION_PREFIX))
     return {_our_name(name): tensor.to(device, dtype, copy=copy) for name, tensor in tensors}
 
 
@@ -301,40 +276,6 @@ def reference_names(vision: Mapping[str, Tensor], model: Mapping[str, Tensor]) -
 def tower_names(vision: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put a tower's tensors under the names that its own directory uses."""
     return {_TOWER_PREFIX + name: tensor for name, tensor in vision.items()}
-
-
-def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a module that was made on the meta device its weights and buffers.
-
-    Args:
-        model: On the meta device.
-        tensors: By name in the module; they become its parameters and are not copied.
-
-    Raises:
-        InvalidRequestError: Tensors are missing, unknown, or of another shape.
-    """
-    # Before loading, whose own error names no checkpoint and lists every tensor.
-    _check_tensors(model, tensors)
-    # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
-    model.load_state_dict(tensors, assign=True)
-    _materialise_buffers(model)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's JSON file, which must hold an object.
-
-    Raises:
-        InvalidRequestError: It is missing or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(
-            f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
-        ) from error
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"checkpoint {path.parent.name}: {path.name} is not an object")
-    return value
 
 
 def _local_directory(name: str | Path) -> Path:
@@ -399,63 +340,8 @@ def _check_processor(tower: Path, vision_config: VisionConfig) -> None:
             )
 
 
-def _read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
-    for file in weight_files(directory):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - not a dict
-                    if wanted(name):
-                        yield name, tensors.get_tensor(name)
-        except SafetensorError as error:
-            raise InvalidRequestError(
-                f"checkpoint {directory.name}: {file.name} is damaged; download it again"
-            ) from error
-
-
 def _our_name(name: str) -> str:
     for theirs, ours in _PREFIXES.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
     return name
-
-
-def _check_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    expected = model.state_dict()
-    for what, names in (
-        ("lacks", expected.keys() - tensors.keys()),
-        ("has unknown", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            shown = ", ".join(sorted(names)[:5])
-            raise InvalidRequestError(
-                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
-            )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise InvalidRequestError(
-                f"tensor {name} has shape {tuple(tensor.shape)}, "
-                f"config.json asks for {tuple(expected[name].shape)}"
-            )
-
-
-def _materialise_buffers(model: nn.Module) -> None:
-    """Compute the buffers that no checkpoint stores: rotary frequencies, position ids."""
-    for module in model.modules():
-        if "inv_freq" in module._buffers:
-            # The module's own constructor computes them, so the formula stays transformers'.
-            fresh = type(module)(module.config)
-            module._buffers.update(fresh._buffers)
-            module.original_inv_freq = fresh.original_inv_freq
-        positions = module._buffers.get("position_ids")
-        if positions is not None:
-            module._buffers["position_ids"] = torch.arange(positions.shape[-1]).expand(1, -1)
-
-
-def _directory_sha256(directory: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        # Folders are left out: a tower inside the checkpoint has a hash of its own.
-        if path.is_file() and path.suffix in _HASHED_SUFFIXES:
-            # By name and content, in name order: the same files give the same hash anywhere.
-            digest.update(f"{path.name} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
 from engine_build.triton.specs import model_specs
 from groundserve import (
     DeadlineExceededError,
@@ -69,7 +69,7 @@ class Script:
 
 
 def test_the_steps_are_those_of_the_ensemble():
-    ensemble = model_specs(LAYOUTS["cpu"], REFERENCE_MODEL)[0]
+    ensemble = model_specs(LAYOUTS["cpu"], REFERENCE_FAMILY, REFERENCE_MODEL)[0]
     assert list(STEPS.items()) == [
         (step.name, (tuple(t.name for t in step.inputs), tuple(t.name for t in step.outputs)))
         for step in ensemble.steps

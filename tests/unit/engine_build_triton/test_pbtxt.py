@@ -4,14 +4,14 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.pbtxt import to_pbtxt
-from engine_build.triton.specs import (
+from engine_build.triton.model_spec import (
     DynamicBatchingSpec,
     QueuePolicySpec,
     TensorSpec,
     TritonModelSpec,
     WarmupSpec,
 )
+from engine_build.triton.pbtxt import to_pbtxt
 
 IMAGE = TensorSpec("IMAGE", "UINT8", (-1, 3))
 SCORE = TensorSpec("SCORE", "FP32", (1,))

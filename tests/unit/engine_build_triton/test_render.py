@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
 from engine_build.triton.render import render_repository
 from groundserve.errors import InvalidRequestError
 
@@ -24,7 +24,9 @@ def found_files(folder: Path) -> set[str]:
 
 
 def test_every_model_has_a_version_folder_that_git_keeps(tmp_path):
-    render_repository(LAYOUTS["cpu"], REFERENCE_MODEL, tmp_path / "model_repository")
+    render_repository(
+        LAYOUTS["cpu"], REFERENCE_FAMILY, REFERENCE_MODEL, tmp_path / "model_repository"
+    )
     assert found_files(tmp_path / "model_repository") == {
         "videoitg/config.pbtxt",
         "videoitg/1/.gitkeep",
@@ -37,7 +39,9 @@ def test_plan_is_stored_once_and_moves_with_the_directory(tmp_path):
     engines = tmp_path / "partial"
     engines.mkdir()
     (engines / "vision_encoder.plan").write_bytes(b"plan")
-    render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, engines / "model_repository")
+    render_repository(
+        LAYOUTS["gpu"], REFERENCE_FAMILY, REFERENCE_MODEL, engines / "model_repository"
+    )
     engines = engines.rename(tmp_path / "engines")
     linked = engines / "model_repository" / "vision_encoder" / "1" / "model.plan"
     assert linked.read_bytes() == b"plan"
@@ -47,7 +51,9 @@ def test_plan_is_stored_once_and_moves_with_the_directory(tmp_path):
 
 def test_missing_plan_is_named(tmp_path):
     with pytest.raises(InvalidRequestError, match=r"vision_encoder\.plan must lie beside"):
-        render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, tmp_path / "model_repository")
+        render_repository(
+            LAYOUTS["gpu"], REFERENCE_FAMILY, REFERENCE_MODEL, tmp_path / "model_repository"
+        )
 
 
 def test_file_system_without_hard_links_is_refused(tmp_path, monkeypatch):
@@ -56,4 +62,6 @@ def test_file_system_without_hard_links_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(InvalidRequestError, match=r"hard link .*Operation not permitted.*copy it"):
-        render_repository(LAYOUTS["gpu"], REFERENCE_MODEL, tmp_path / "model_repository")
+        render_repository(
+            LAYOUTS["gpu"], REFERENCE_FAMILY, REFERENCE_MODEL, tmp_path / "model_repository"
+        )

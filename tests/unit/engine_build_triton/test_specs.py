@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
-from engine_build.triton.specs import RepositoryLayout, TritonModelSpec, model_specs
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
+from engine_build.triton.layout import RepositoryLayout
+from engine_build.triton.model_spec import TritonModelSpec
+from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import FrameStream
 
 GPU = LAYOUTS["gpu"]
 
 
 def spec_of(layout: RepositoryLayout, name: str) -> TritonModelSpec:
-    return next(spec for spec in model_specs(layout, REFERENCE_MODEL) if spec.name == name)
+    return next(
+        spec for spec in model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL) if spec.name == name
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,45 +38,64 @@ def test_decoders_follow_from_nvdecs(num_nvdec, num_instances, num_threads):
 
 def test_nvdecs_do_not_matter_where_the_host_decodes():
     layout = replace(LAYOUTS["torch-cuda"], num_nvdec=7)
-    assert model_specs(layout, REFERENCE_MODEL) == model_specs(
-        LAYOUTS["torch-cuda"], REFERENCE_MODEL
+    assert model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL) == model_specs(
+        LAYOUTS["torch-cuda"], REFERENCE_FAMILY, REFERENCE_MODEL
     )
 
 
 def test_plan_of_tensorrt_rtx_is_run_by_a_python_model():
-    encoder = spec_of(replace(GPU, tensorrt_library="tensorrt_rtx"), "vision_encoder")
+    encoder = spec_of(
+        replace(GPU, target=replace(GPU.target, library="tensorrt_rtx")), "vision_encoder"
+    )
     assert (encoder.backend, encoder.device, encoder.warmup) == ("python", "cuda", None)
     assert encoder.outputs == spec_of(GPU, "vision_encoder").outputs
 
 
 @pytest.mark.parametrize(("precision", "data_type"), [("fp32", "FP32"), ("fp16", "FP16")])
 def test_features_have_the_precisions_width(precision, data_type):
-    layout = replace(LAYOUTS["torch-cuda"], precision=precision)
+    layout = LAYOUTS["torch-cuda"]
+    layout = replace(layout, target=replace(layout.target, precision=precision))
     assert spec_of(layout, "grounding").inputs[0].data_type == data_type
 
 
 def test_warmup_fits_a_model_with_a_small_budget():
     """Fewer tokens than default frames: the encoder could never run at T = 512."""
     model = replace(REFERENCE_MODEL, vision_token_num=100)
-    encoder = next(spec for spec in model_specs(GPU, model) if spec.name == "vision_encoder")
+    encoder = next(
+        spec for spec in model_specs(GPU, REFERENCE_FAMILY, model) if spec.name == "vision_encoder"
+    )
     assert encoder.warmup is not None
     assert encoder.warmup.dims["POOL"] == (1, 27)
 
 
+def test_layout_without_nvdecs_is_refused():
+    with pytest.raises(InvalidRequestError, match="num_nvdec must be >= 1, got 0"):
+        replace(GPU, num_nvdec=0)
+
+
+class TwoSizes:
+    """A family with streams that cannot be served."""
+
+    name = "twosizes"
+
+    def __init__(self, *streams: FrameStream) -> None:
+        self.streams = lambda spec: streams
+
+
 @pytest.mark.parametrize(
-    ("changes", "match"),
+    ("streams", "shown"),
     [
-        ({"tensorrt_library": None}, "must be tensorrt or tensorrt_rtx with the profile gpu"),
-        ({"profile": "torch"}, "must be None with the profile torch, got tensorrt"),
-        ({"num_nvdec": 0}, "num_nvdec must be >= 1, got 0"),
+        pytest.param(
+            [
+                FrameStream(name="CLIP", size=224, frames=(0, 1)),
+                FrameStream(name="KEY", size=336, frames=(1,)),
+            ],
+            "CLIP of size 224, KEY of size 336",
+            id="several",
+        ),
+        pytest.param([FrameStream(name="RAW", size=None)], "RAW of size None", id="as_decoded"),
     ],
-    ids=["library_missing", "library_unwanted", "no_nvdec"],
 )
-def test_layout_that_contradicts_itself_is_refused(changes: dict[str, Any], match: str):
-    with pytest.raises(InvalidRequestError, match=match):
-        replace(GPU, **changes)
-
-
-def test_layout_with_what_the_profile_does_not_offer_is_refused():
-    with pytest.raises(UnsupportedError, match="profile gpu computes in bf16, fp16 on cuda"):
-        replace(GPU, precision="fp32")
+def test_streams_that_are_not_served_are_refused(streams, shown):
+    with pytest.raises(UnsupportedError, match=f"the family twosizes takes frames as {shown}; on"):
+        model_specs(GPU, TwoSizes(*streams), REFERENCE_MODEL)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
+from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
-from engine_build.triton.specs import RepositoryLayout, model_specs
+from engine_build.triton.specs import model_specs
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.serving.device_memory import (
@@ -21,7 +22,7 @@ from groundserve.serving.repository import read_configs
 @pytest.fixture
 def configs_of(tmp_path):
     def configs(layout: RepositoryLayout, model: VideoITGSpec = REFERENCE_MODEL):
-        for spec in model_specs(layout, model):
+        for spec in model_specs(layout, REFERENCE_FAMILY, model):
             write_model(spec, tmp_path)
         return read_configs(tmp_path)
 
@@ -47,7 +48,8 @@ def test_pools_of_the_released_model(pools_of):
 
 
 def test_float32_features_are_twice_as_wide(pools_of):
-    layout = replace(LAYOUTS["torch-cuda"], precision="fp32")
+    layout = LAYOUTS["torch-cuda"]
+    layout = replace(layout, target=replace(layout.target, precision="fp32"))
     assert pools_of(layout).cuda_bytes == (4 * (5 * 27 + 2 * 72) + 17 * 72) * MIB
 
 

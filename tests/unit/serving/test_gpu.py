@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
 from groundserve._version import __version__
@@ -118,7 +118,7 @@ def test_server_refuses_before_anything_starts(tmp_path, monkeypatch):
 @pytest.fixture
 def gpu_engines(tmp_path):
     """An engine directory for a GPU, without engines."""
-    for spec in model_specs(LAYOUTS["gpu"], REFERENCE_MODEL):
+    for spec in model_specs(LAYOUTS["gpu"], REFERENCE_FAMILY, REFERENCE_MODEL):
         write_model(spec, tmp_path / REPOSITORY_NAME)
     (tmp_path / MANIFEST_NAME).write_text(manifest("gpu", "cuda").to_json())
     return tmp_path

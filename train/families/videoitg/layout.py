@@ -32,15 +32,14 @@ from torch import Tensor, nn
 from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import (
     Checkpoint,
-    fill_module,
     model_tensors,
-    read_json,
     reference_names,
     tower_names,
 )
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.tensors import fill_module, read_json
 from train.config import StageConfig
 from train.cost import SampleCost
 from train.examples import IGNORE_INDEX, Example, Text

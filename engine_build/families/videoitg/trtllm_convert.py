@@ -17,16 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundserve.families.videoitg.checkpoint import Checkpoint, weight_files
+from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES, WEIGHTS_NAME
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.profiles import Precision
-from groundserve.tensors import torch_dtype
+from groundserve.tensors import torch_dtype, weight_files
 
-# The name under which `model.py` registers its class.
+# The name under which `trtllm_model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "rank0.safetensors"
-DTYPE_NAMES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 # Name in a layer of ours -> name in a layer of theirs. Their `fc` is the branch that is activated,
 # their `gate` the linear one: exchanging the two loads without a word and scores wrongly.

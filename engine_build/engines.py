@@ -1,0 +1,116 @@
+"""Write the engines of one checkpoint, as its head and the profile want them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine_build.families import GpuFamily
+from engine_build.onnx_export import export_grounding, export_vision_encoder
+from engine_build.trtllm import build_engine
+from groundserve.families.base import FamilyCheckpoint, FramesFamily
+from groundserve.families.default_video import default_plan
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.manifest import EMBEDDINGS_NAME, GROUNDING_ONNX_NAME, VISION_ONNX_NAME
+from groundserve.profiles import Target
+from groundserve.tensorrt_library import TensorRTTarget
+from groundserve.tensors import weight_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineWriter:
+    """What engines are written from and for."""
+
+    family: FramesFamily[Any, Any]
+    """Of the checkpoint."""
+    checkpoint: FamilyCheckpoint
+    """Opened."""
+    gpu_family: GpuFamily | None
+    """What the family has for compiled engines; None where the profile has none."""
+    target: Target
+    """What the engines are for."""
+    tensorrt: TensorRTTarget | None
+    """Library and architectures of TensorRT plans; None where the profile has none."""
+    timing_cache: Path | None
+    """File with TensorRT's timings."""
+    on_step: Callable[[str], None]
+    """Called with the name of each step as it begins."""
+
+    def write(self, directory: Path, model: Any) -> None:
+        """Write every engine of the profile.
+
+        Args:
+            directory: Engine directory, which exists.
+            model: Dimensions of the checkpoint, the family's `spec_type`.
+
+        Raises:
+            UnsupportedError: The family's frames are not one stream, or this machine cannot build.
+            EngineMismatchError: See `build_plan`.
+        """
+        inputs = VisionInputs.of(self.family, model)
+        engines = self.target.stages.engines
+        if "onnxruntime" in engines:
+            self._export(directory, inputs, feature_width=model.feature_width)
+        if "torch" in engines:
+            self.on_step("copying the checkpoint")
+            _copy_folders(self.checkpoint.folders, directory)
+        if self.gpu_family is not None:
+            self._compile(self.gpu_family, directory, inputs, model)
+
+    def _export(self, directory: Path, inputs: VisionInputs, *, feature_width: int) -> None:
+        self.on_step("exporting the vision encoder")
+        vision = self.checkpoint.load_vision()
+        export_vision_encoder(vision, directory / VISION_ONNX_NAME, inputs)
+        del vision  # both at once are never held
+        self.on_step("exporting the grounding model")
+        grounding = self.checkpoint.load_grounding()
+        export_grounding(grounding, directory / GROUNDING_ONNX_NAME, feature_width=feature_width)
+
+    def _compile(
+        self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: Any
+    ) -> None:
+        precision, grounder = self.target.precision, self.target.stages.grounder
+        if self.tensorrt is not None:
+            from engine_build.tensorrt_engines import PlanBuilder
+
+            plans = PlanBuilder(
+                family=gpu_family,
+                checkpoint=self.checkpoint,
+                directory=directory,
+                model=model,
+                inputs=inputs,
+                usual=default_plan(self.family, model),
+                target=self.tensorrt,
+                precision=precision,
+                timing_cache=self.timing_cache,
+            )
+            self.on_step("building the vision encoder's plan")
+            plans.build_vision_plan()
+            if grounder == "tensorrt":
+                self.on_step("building the grounding plan")
+                plans.build_grounding_plan()
+        if grounder == "tensorrt_llm":
+            self.on_step("building the TensorRT-LLM engine")
+            build_engine(
+                self.checkpoint,
+                directory / "trtllm",
+                family=gpu_family,
+                model=model,
+                precision=precision,
+                timing_cache=self.timing_cache,
+            )
+        self.on_step("writing the embeddings")
+        gpu_family.write_embeddings(
+            self.checkpoint, directory / EMBEDDINGS_NAME, precision=precision
+        )
+
+
+def _copy_folders(folders: dict[str, Path], directory: Path) -> None:
+    for name, source in folders.items():
+        (directory / name).mkdir()
+        others = [*source.glob("*.json"), *source.glob("*.txt")]
+        for file in [*weight_files(source), *others]:
+            shutil.copyfile(file, directory / name / file.name)

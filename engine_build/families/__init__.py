@@ -1,0 +1,107 @@
+"""What engines for a GPU need of each model family: its network, in each library's terms.
+
+A family without a folder here has no profile that compiles engines.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from groundserve.errors import UnsupportedError
+from groundserve.families.base import FamilyCheckpoint
+from groundserve.profiles import PROFILES, Precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    class MixedVisionModule(nn.Module):
+        """The vision stage: `forward(*streams, *plan inputs)` -> 16-bit (U, P, D)."""
+
+        layers: nn.ModuleList
+        """Those that hold attention."""
+
+    class TokenScorer(nn.Module):
+        """The decoder and head: (S, `hidden_size`) in `dtype` -> float32 (S,), S <= `max_tokens`.
+
+        The logit of a frame is the mean over its tokens.
+        """
+
+        layers: nn.ModuleList
+        """Those that hold attention."""
+        dtype: torch.dtype
+        """Of the embeddings that come in."""
+        hidden_size: int
+        """Their width."""
+        max_tokens: int
+        """Longest sequence."""
+
+
+class GpuFamily(Protocol):
+    """The module `engine_build.families.<name>`."""
+
+    TRTLLM_FILE: Path
+    """File with the decoder as a TensorRT-LLM network, which `trtllm-build` loads."""
+    TRTLLM_CLASS: str
+    """Name of the network's class in it."""
+
+    def vision_encoder(
+        self, checkpoint: FamilyCheckpoint, *, precision: Precision
+    ) -> MixedVisionModule:
+        """Read the vision stage as a TensorRT engine computes it."""
+
+    def token_scorer(
+        self, checkpoint: FamilyCheckpoint, *, precision: Precision, max_tokens: int
+    ) -> TokenScorer:
+        """Read decoder and head as a TensorRT engine computes them."""
+
+    def write_embeddings(
+        self, checkpoint: FamilyCheckpoint, path: Path, *, precision: Precision
+    ) -> None:
+        """Write what stands before the decoder of an engine, and runs in PyTorch."""
+
+    def write_trtllm_checkpoint(
+        self,
+        checkpoint: FamilyCheckpoint,
+        out_dir: Path,
+        *,
+        precision: Precision,
+        max_input_len: int,
+    ) -> None:
+        """Write decoder and head as TensorRT-LLM reads them.
+
+        Args:
+            checkpoint: Opened; its weights are read here.
+            out_dir: Existing directory.
+            precision: Dtype of the engine.
+            max_input_len: Tokens of the longest sequence the engine will take.
+        """
+
+    def mlp_width(self, checkpoint: FamilyCheckpoint) -> int:
+        """Return the columns of the decoder's gate projection, which bound a pass."""
+
+
+def get_gpu_family(name: str, profile: str) -> GpuFamily:
+    """Return what a family has for engines that are compiled for a GPU.
+
+    Args:
+        name: Of the family.
+        profile: The one that is asked for.
+
+    Raises:
+        UnsupportedError: It has nothing of the kind.
+    """
+    module = f"{__name__}.{name}"
+    try:
+        family: GpuFamily = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # a library that is not installed
+            raise
+        offered = ", ".join(one.name for one in PROFILES.values() if not one.compiles)
+        raise UnsupportedError(
+            f"the family {name} has no engines for the profile {profile}; it has the profiles "
+            f"{offered}"
+        ) from None
+    return family

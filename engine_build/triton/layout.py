@@ -1,0 +1,72 @@
+"""What of a repository follows from the profile and the machine, not from the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine_build.triton.model_spec import DataType
+from groundserve.errors import InvalidRequestError
+from groundserve.profiles import Target
+
+_NUM_DECODERS = 2
+"""Videos decoded side by side: while one is decoded another is encoded."""
+
+_LIGHT_PIXELS = 10**9
+"""What FFmpeg decodes, and Pillow resizes, in some 3 s of one core: 480 frames of 1080p."""
+_LIGHT_NVDEC_PIXELS = 20 * 10**9
+"""The same where NVDEC decodes: 10 s at 1,000 frames of 1080p a second. Not measured yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryLayout:
+    """What decides which models there are and where they run, besides the checkpoint."""
+
+    target: Target
+    """The profile, and where and in what its engines run."""
+    num_nvdec: int = 1
+    """Hardware decoders of the GPU (NVDEC engines); only the decoder `dali` uses them."""
+
+    def __post_init__(self) -> None:
+        if self.num_nvdec < 1:
+            raise InvalidRequestError(f"num_nvdec must be >= 1, got {self.num_nvdec}")
+
+    @property
+    def features_type(self) -> DataType:
+        """Type of the features: FP16 also after bf16 engines, for numpy has no bf16."""
+        return "FP32" if self.target.precision == "fp32" else "FP16"
+
+    @property
+    def uses_nvdec(self) -> bool:
+        """Whether frames are decoded by the GPU."""
+        return self.target.stages.decoder == "dali"
+
+    @property
+    def uses_tensorrt_backend(self) -> bool:
+        """Whether the server itself runs the vision encoder."""
+        return self.target.stages.encoder == "tensorrt" and self.target.library == "tensorrt"
+
+    @property
+    def num_decoders(self) -> int:
+        """Chunks decoded side by side, each by a process of its own.
+
+        With one NVDEC a second process has nothing to decode on while the first does, and it costs
+        a CUDA context.
+        """
+        return min(_NUM_DECODERS, self.num_nvdec) if self.uses_nvdec else _NUM_DECODERS
+
+    @property
+    def light_pixels(self) -> int:
+        """Pixels that a video decodes to at most without being costly to the others.
+
+        See `python_backend.fair_share`.
+        """
+        return _LIGHT_NVDEC_PIXELS if self.uses_nvdec else _LIGHT_PIXELS
+
+    @property
+    def num_decoder_threads(self) -> int:
+        """Segments of one chunk that DALI decodes side by side.
+
+        One thread drives one NVDEC session. As many as there are NVDECs, so that a single video can
+        use them all; at least two, so that one can be parsed while another is decoded.
+        """
+        return max(2, self.num_nvdec)

@@ -1,0 +1,159 @@
+"""The models that every family has: from a video to FEATURES.
+
+T sampled frames, n frames of one chunk, S image side, U units, P tokens of a unit, D feature width.
+
+QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
+decoded, where the head alone would find it after a whole decode. `video_features` may be called
+without it, to fill the cache. On the wire it is optional everywhere and the head requires it: the
+server counts inputs, so a required one that is missing beside optional ones that are not gives
+"unexpected deadlock".
+
+On a GPU the frames and features of a chunk stay in its memory from `video_decode` to the head:
+every Python model they pass through takes its inputs where they lie. All instances use GPU 0 of
+the server's process: a machine with several GPUs runs one server a GPU, which keeps tensors from
+crossing between two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine_build.triton.layout import RepositoryLayout
+from engine_build.triton.model_spec import (
+    DynamicBatchingSpec,
+    QueuePolicySpec,
+    TensorSpec,
+    TritonModelSpec,
+    WarmupSpec,
+)
+from groundserve.families.base import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.manifest import CHUNK_FRAMES
+
+VIDEO = TensorSpec("VIDEO", "UINT8", (-1,), optional=True)
+VIDEO_URI = TensorSpec("VIDEO_URI", "STRING", (1,), optional=True)
+OPTIONS = TensorSpec("OPTIONS", "STRING", (1,), optional=True)
+QUERY = TensorSpec("QUERY", "STRING", (-1,), optional=True)
+FRAME_INDICES = TensorSpec("FRAME_INDICES", "INT64", (-1,))  # (T,)
+PTS_SECONDS = TensorSpec("PTS_SECONDS", "FP64", (-1,))  # (T,)
+STAGE_INFO = TensorSpec("STAGE_INFO", "STRING", (1,))
+_ADMITTED = TensorSpec("ADMITTED", "UINT8", (1,))  # says nothing; the next step waits for it
+_STREAM = TensorSpec("STREAM", "STRING", (1,))  # JSON: what is in the segments
+_DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
+
+_MAX_WAITING = 16
+"""Requests that may wait in the server, wherever, before `admission` refuses the next: so many that
+16 clients, each with one request at a time, are never refused. What a request accepted past the
+capacity waits grows with it (benchmarks/overload.py)."""
+
+_MAX_QUEUED_VIDEOS = 64
+"""Requests that Triton lets wait for `video_features`. Only those get there whom `admission` did
+not see: callers of that model itself, and the part of a burst of `Client`s that is still being
+uploaded when the next one asks. Triton counts nobody whom a full queue refuses."""
+
+_QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
+"""Longest wait before a video is touched."""
+
+
+def admission() -> TritonModelSpec:
+    """The door: refuses a request when too many wait, before its video is read."""
+    return TritonModelSpec(
+        name="admission",
+        # A step needs an input; this one is small, where a video would be copied.
+        inputs=(OPTIONS,),
+        outputs=(_ADMITTED,),
+        parameters={"max_waiting": str(_MAX_WAITING)},
+    )
+
+
+def video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec:
+    """Video -> features of all its units, by way of the next two models."""
+    return TritonModelSpec(
+        name="video_features",
+        inputs=(replace(_ADMITTED, optional=True), VIDEO, VIDEO_URI, QUERY, OPTIONS),
+        outputs=(features, FRAME_INDICES, PTS_SECONDS, STAGE_INFO),
+        # It computes nothing on the GPU; it holds the chunks' tensors on their way.
+        device=layout.target.device,
+        # An instance serves one request at a time. Twice the decoders: while as many videos as can
+        # be decoded at once are, a question about a cached one still finds an instance.
+        num_instances=2 * layout.num_decoders,
+        parameters={
+            "light_pixels": str(layout.light_pixels),
+            "num_decoders": str(layout.num_decoders),
+        },
+        dynamic_batching=DynamicBatchingSpec(
+            default_queue_policy=QueuePolicySpec(
+                max_queue_size=_MAX_QUEUED_VIDEOS,
+                default_timeout_microseconds=_QUEUE_TIMEOUT_MICROSECONDS,
+            )
+        ),
+    )
+
+
+def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelSpec:
+    """Segments of a video -> frames in the size that the vision stage takes."""
+    frame = inputs.stream.shape(1)[-3:]
+    parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
+    return TritonModelSpec(
+        name="video_decode",
+        inputs=(
+            TensorSpec("SEGMENTS", "UINT8", (-1,), optional=True),
+            TensorSpec("SEGMENTS_MEMORY", "STRING", (1,), optional=True),  # where they lie
+            TensorSpec("SEGMENT_OFFSETS", "INT64", (-1,)),
+            TensorSpec("LOCAL_FRAMES", "INT32", (-1,)),
+            TensorSpec("LOCAL_OFFSETS", "INT64", (-1,)),
+            _STREAM,
+        ),
+        outputs=(
+            TensorSpec(inputs.stream.name, "UINT8", (-1, *frame)),  # (n, S, S, 3)
+            _DECODER,
+        ),
+        device="cuda" if layout.uses_nvdec else "cpu",
+        num_instances=layout.num_decoders,
+        parameters=parameters,
+    )
+
+
+def vision_encoder(
+    layout: RepositoryLayout, inputs: VisionInputs, features: TensorSpec, usual: VideoPlan
+) -> TritonModelSpec:
+    """Units -> their features.
+
+    Args:
+        layout: Of the repository.
+        inputs: Of the vision stage.
+        features: Of a whole video, (U, P, D).
+        usual: Plan of a usual video, whose shapes are run before the model is ready.
+    """
+    return TritonModelSpec(
+        name="vision_encoder",
+        inputs=(
+            TensorSpec(inputs.stream.name, "UINT8", inputs.stream.shape(1)[1:]),
+            *(TensorSpec(one.name, "FP32", one.dims) for one in inputs.plan_inputs),
+        ),
+        outputs=(replace(features, dims=features.dims[1:]),),
+        max_batch_size=CHUNK_FRAMES,
+        # No CUDA graphs for a plan. A graph is captured for one batch size and one shape of what
+        # varies between requests, so most chunks would miss it; with a lower bound on the shape it
+        # would run on padding nobody wrote. The gain is small as well: a batch of 64 computes for
+        # far longer than its launches take.
+        backend="tensorrt" if layout.uses_tensorrt_backend else "python",
+        device=layout.target.device,
+        dynamic_batching=DynamicBatchingSpec(max_queue_delay_microseconds=2_000),
+        warmup=_warmup(inputs, usual.inputs) if layout.uses_tensorrt_backend else None,
+    )
+
+
+def _warmup(inputs: VisionInputs, usual: Mapping[str, NDArray[np.float32]]) -> WarmupSpec:
+    """A full chunk of a usual video."""
+    return WarmupSpec(
+        batch_size=CHUNK_FRAMES,
+        dims={
+            inputs.stream.name: inputs.stream.shape(1)[1:],
+            **{one.name: usual[one.name].shape for one in inputs.plan_inputs},
+        },
+    )

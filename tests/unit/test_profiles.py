@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.profiles import PROFILES, Target
+
+GPU = Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"library": None},
+            "library must be tensorrt or tensorrt_rtx with the profile gpu, got None",
+            id="library_missing",
+        ),
+        pytest.param(
+            {"profile": "torch"},
+            "library must be None with the profile torch, got tensorrt",
+            id="library_unwanted",
+        ),
+        pytest.param(
+            {"library": "openvino"},
+            "library must be tensorrt or tensorrt_rtx with the profile gpu, got openvino",
+            id="library_unknown",
+        ),
+    ],
+)
+def test_a_library_goes_with_tensorrt_engines(changes, message):
+    with pytest.raises(InvalidRequestError, match=f"^{message}$"):
+        replace(GPU, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"profile": "tpu"}, "profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"),
+        ({"device": "cpu"}, "profile gpu runs on cuda, got device cpu"),
+        (
+            {"precision": "fp32"},
+            "profile gpu computes in bf16, fp16 on cuda, got precision fp32",
+        ),
+    ],
+    ids=["profile", "device", "precision"],
+)
+def test_what_a_profile_does_not_offer_is_refused(changes, message):
+    with pytest.raises(UnsupportedError, match=f"^{message}$"):
+        replace(GPU, **changes)
+
+
+def test_the_profiles_that_compile_are_those_for_a_gpu():
+    assert [name for name, profile in PROFILES.items() if profile.compiles] == ["gpu", "gpu-trt"]
