@@ -16,7 +16,8 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import MANIFEST_NAME
 from groundserve.own_packages import require_own
 from groundserve.profiles import PROFILES, get_profile
-from groundserve.scoring.gate import GateReport, check_engines
+from groundserve.scoring.gate import check_engines
+from groundserve.scoring.gate_report import GateReport
 
 NAME = "build"
 

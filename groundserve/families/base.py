@@ -10,7 +10,8 @@ several. One request goes index -> `plan` -> decode each frame once, resized as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
+
+Finding = tuple[str, Literal["ok", "warn", "fail"], str]
+"""Subject, how it is (warn: works, read on; fail: something will not work), and what was found."""
 
 DEFAULT_LIMITS = Limits()
 """Ceilings where a caller names none."""
@@ -50,6 +54,12 @@ class FrameStream:
     frames: tuple[int, ...] = (0,)
     """Which frames of a unit, as places in it."""
 
+    def shape(self, num_units: int) -> tuple[int, ...]:
+        """Return the shape of the array for so many units, where `size` is fixed."""
+        assert self.size is not None, "frames as decoded have no shape of their own"
+        several = (len(self.frames),) if len(self.frames) > 1 else ()
+        return (num_units, *several, self.size, self.size, 3)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanInput:
@@ -61,6 +71,11 @@ class PlanInput:
     """Shape without the units; -1 varies between requests."""
     max_dims: tuple[int, ...]
     """The largest shape there is."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest there is."""
+        return math.prod(self.max_dims) * np.dtype(np.float32).itemsize
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,6 +167,13 @@ class FamilyCheckpoint(Protocol):
 
     def model_spec(self, *, pad_token_id: int) -> Any:
         """Return what serving must know, a `Family.spec_type`."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what decides this checkpoint's scores and is easily got wrong.
+
+        What `groundserve doctor` prints beside what it finds of any family: its name, the tokens
+        of a video, the tokenizer's size and the weights.
+        """
 
     def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
         """Read the vision stage."""

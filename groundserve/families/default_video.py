@@ -1,4 +1,4 @@
-"""A usual video, for what is made ready before the first request: warm-up, shapes of plans."""
+"""Videos that nobody sent: for warm-up, shapes of plans, and comparing engines with PyTorch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,28 @@ def default_plan(family: FramesFamily[Any, Any], spec: Any) -> VideoPlan:
         family: Whose rules hold.
         spec: Of the model, the family's `spec_type`.
     """
-    frames = np.arange(_SECONDS * _FPS)
-    index = VideoIndex(
-        average_fps=float(_FPS),
-        pts_seconds=frames / _FPS,
-        is_key=frames % _FPS == 0,
+    return family.plan(_video(_SECONDS * _FPS, fps=_FPS), ScoreOptions(), spec)
+
+
+def short_plan(family: FramesFamily[Any, Any], spec: Any, num_frames: int) -> VideoPlan:
+    """Plan a video of one frame a second, and ask for all of them.
+
+    Args:
+        family: Whose rules hold; they may take fewer.
+        spec: Of the model, the family's `spec_type`.
+        num_frames: Of the video.
+    """
+    return family.plan(_video(num_frames, fps=1), ScoreOptions(num_frames=num_frames), spec)
+
+
+def _video(num_frames: int, *, fps: int) -> VideoIndex:
+    frames = np.arange(num_frames)
+    return VideoIndex(
+        average_fps=float(fps),
+        pts_seconds=frames / fps,
+        is_key=frames % fps == 0,
         width=1920,
         height=1080,
         codec_name="h264",
         container_name="mov,mp4,m4a,3gp,3g2,mj2",
     )
-    return family.plan(index, ScoreOptions(), spec)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks.gpu.size import FULL
 from engine_build.mixed_precision import MixedTokenScorer
+from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import EngineMismatchError
+from groundserve.families.videoitg import FAMILY
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.scoring import gate
-from groundserve.scoring.gate import GateReport, check_engines, judge, measure_engines
+from groundserve.scoring.gate import check_engines, judge, measure_engines
+from groundserve.scoring.gate_report import GateReport
+from groundserve.scoring.noise import usual_request
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.ground import EngineGrounder, TorchGrounder
@@ -202,20 +205,22 @@ def test_on_a_cpu_a_pass_that_takes_long_is_left_out_and_said_so(engine, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("max_length", "num_frames", "num_tokens"),
+    ("max_length", "num_frames", "grid", "num_tokens"),
     [
         # 64 frames of 16 x 16 tokens fill the released model's budget of 16,384.
-        pytest.param(20480, 64, 17408, id="released"),
-        pytest.param(None, 64, 17408, id="no_limit_of_its_own"),
+        pytest.param(20480, 64, 16, 17408, id="released"),
+        pytest.param(None, 64, 16, 17408, id="no_limit_of_its_own"),
         # 11 frames of 27 x 27 tokens; one more does not fit.
-        pytest.param(8192, 11, 8192, id="limit_below_the_budget"),
+        pytest.param(8192, 11, 27, 8192, id="limit_below_the_budget"),
     ],
 )
-def test_the_optimum_is_the_engines_own_with_the_budget_filled(max_length, num_frames, num_tokens):
+def test_the_optimum_is_the_engines_own_with_the_budget_filled(
+    max_length, num_frames, grid, num_tokens
+):
     config = replace(FULL.checkpoint, tokenizer_model_max_length=max_length)
-    model = SimpleNamespace(vision_token_num=16384, side=27, image_size=384)
-    request = gate._optimum(model, SimpleNamespace(config=config))
-    assert len(request.frames) == num_frames
+    model = replace(REFERENCE_MODEL, max_tokens=max_length)
+    request = usual_request(FAMILY, model, vocab_size=config.vocab_size)
+    assert [one.shape for one in request.inputs] == [(num_frames, 384, 384, 3), (grid, 27)]
     assert request.num_tokens == (num_tokens,)
     assert EngineLimits.for_model(config).opt_num_tokens == num_tokens
 

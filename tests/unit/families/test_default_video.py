@@ -5,7 +5,7 @@ import pytest
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families import get_frames_family
-from groundserve.families.default_video import default_plan
+from groundserve.families.default_video import default_plan, short_plan
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ def test_default_plan_has_the_default_number_of_frames(budget, num_units, tokens
     assert plan.units.shape == (num_units, 1)
     assert plan.num_visual_tokens == num_units * tokens_a_unit
     assert plan.inputs["POOL"].shape == (np.sqrt(tokens_a_unit), 27)
+
+
+def test_short_plan_has_every_frame_of_its_video():
+    for num_frames in (1, 4, 64):
+        plan = short_plan(get_frames_family("videoitg"), REFERENCE_MODEL, num_frames)
+        assert plan.frame_indices.tolist() == list(range(num_frames))
+        assert len(plan.units) == num_frames
