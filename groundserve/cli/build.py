@@ -34,7 +34,9 @@ def command(
     ] = None,
     vision_tower: Annotated[
         str | None,
-        typer.Option(help="SigLIP directory or hub id, when it is not beside the checkpoint."),
+        typer.Option(
+            help="Vision tower's directory or hub id, when it is not beside the checkpoint."
+        ),
     ] = None,
     gpu_arch: Annotated[
         list[str] | None,
@@ -111,7 +113,8 @@ def command(
         print_json({"out": str(out), "engine": manifest.identity, "gate": gate})
         return
     print_line(
-        f"engine directory {out}: {manifest.profile}, {manifest.precision} on {manifest.device}"
+        f"engine directory {out}: {manifest.family}, {manifest.profile}, {manifest.precision} on "
+        f"{manifest.device}"
     )
     print_line(f"gate: {report.summary if report else 'not run (--unchecked)'}")
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
 
-Finding = tuple[str, Literal["ok", "warn", "fail"], str]
-"""Subject, how it is (warn: works, read on; fail: something will not work), and what was found."""
+FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
+"""A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will
+not work), what was found."""
 
 DEFAULT_LIMITS = Limits()
 """Ceilings where a caller names none."""
@@ -168,7 +169,7 @@ class FamilyCheckpoint(Protocol):
     def model_spec(self, *, pad_token_id: int) -> Any:
         """Return what serving must know, a `Family.spec_type`."""
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[FindingRow]:
         """Yield what decides this checkpoint's scores and is easily got wrong.
 
         What `groundserve doctor` prints beside what it finds of any family: its name, the tokens

@@ -21,6 +21,7 @@ from transformers import Qwen2TokenizerFast
 
 from groundserve.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
+from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.spec import VideoITGSpec
@@ -185,6 +186,12 @@ class Checkpoint:
             max_tokens=self.config.tokenizer_model_max_length,
             pad_token_id=pad_token_id,
         )
+
+    def findings(self) -> Iterator[FindingRow]:
+        """See `groundserve.families.videoitg.findings`."""
+        from groundserve.families.videoitg import findings  # which reads a Checkpoint
+
+        return findings.find(self)
 
     @property
     def folders(self) -> dict[str, Path]:
