@@ -11,12 +11,12 @@ import torch
 
 from benchmarks.gpu.size import FULL
 from engine_build.mixed_precision import MixedTokenScorer
-from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm.limits import EngineLimits
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg import FAMILY
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.scoring import gate
 from groundserve.scoring.gate import check_engines, judge, measure_engines
@@ -218,7 +218,14 @@ def test_the_optimum_is_the_engines_own_with_the_budget_filled(
     max_length, num_frames, grid, num_tokens
 ):
     config = replace(FULL.checkpoint, tokenizer_model_max_length=max_length)
-    model = replace(REFERENCE_MODEL, max_tokens=max_length)
+    model = VideoITGSpec(
+        image_size=384,
+        side=27,
+        vision_hidden_size=1152,
+        vision_token_num=16384,
+        max_tokens=max_length,
+        pad_token_id=0,
+    )
     request = usual_request(FAMILY, model, vocab_size=config.vocab_size)
     assert [one.shape for one in request.inputs] == [(num_frames, 384, 384, 3), (grid, 27)]
     assert request.num_tokens == (num_tokens,)
