@@ -223,9 +223,7 @@ def _find_family(name: object) -> FramesFamily[Any, Any]:
     try:
         return get_frames_family(name if isinstance(name, str) else repr(name))
     except UnsupportedError as error:
-        raise EngineMismatchError(
-            f"{MANIFEST_NAME}: {error}; use the groundserve that built the directory"
-        ) from error
+        raise EngineMismatchError(f"{MANIFEST_NAME}: {error}") from error
 
 
 def _require_keys(kind: type[Any], raw: object) -> None:
