@@ -11,7 +11,7 @@ several. One request goes index -> `plan` -> decode each frame once, resized as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -169,8 +169,8 @@ class FamilyCheckpoint(Protocol):
     def model_spec(self, *, pad_token_id: int) -> Any:
         """Return what serving must know, a `Family.spec_type`."""
 
-    def findings(self) -> Iterator[FindingRow]:
-        """Yield what decides this checkpoint's scores and is easily got wrong.
+    def findings(self) -> Iterable[FindingRow]:
+        """Return what decides this checkpoint's scores and is easily got wrong.
 
         What `groundserve doctor` prints beside what it finds of any family: its name, the tokens
         of a video, the tokenizer's size and the weights.

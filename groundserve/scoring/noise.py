@@ -91,7 +91,6 @@ def usual_request(
     num_tokens = spec.max_visual_tokens + _USUAL_TEXT_TOKENS
     if spec.max_tokens is not None:
         num_tokens = min(num_tokens, spec.max_tokens)
-
     counts = range(1, min(CHUNK_FRAMES, spec.max_visual_tokens) + 1)
     visual = {count: short_plan(family, spec, count).num_visual_tokens for count in counts}
     # The last token at least is text. A checkpoint may hold fewer tokens than its visual budget.

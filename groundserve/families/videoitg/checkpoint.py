@@ -187,11 +187,11 @@ class Checkpoint:
             pad_token_id=pad_token_id,
         )
 
-    def findings(self) -> Iterator[FindingRow]:
+    def findings(self) -> list[FindingRow]:
         """See `groundserve.families.videoitg.findings`."""
         from groundserve.families.videoitg import findings  # which reads a Checkpoint
 
-        return findings.find(self)
+        return list(findings.find(self))
 
     @property
     def folders(self) -> dict[str, Path]:
