@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_MODEL
+from groundserve.families.videoitg import FAMILY
 from groundserve.limits import GIB, Limits
 from groundserve.media import StreamInfo
 from groundserve.serving.device_memory import device_memory
 from groundserve.serving.repository import read_configs
+from groundserve.serving.video_tensors import VideoTensors
 from python_backend.decode import memory
 
 REPOSITORIES = Path(__file__).parent.parent / "triton_models"
@@ -31,7 +33,7 @@ SIZES = (
 def server_table() -> list[str]:
     """Return what the committed repository for a GPU takes of it, as Markdown."""
     configs = read_configs(REPOSITORIES / "gpu")
-    total = device_memory(configs, REFERENCE_MODEL, Limits())
+    total = device_memory(configs, VideoTensors.of(FAMILY, REFERENCE_MODEL), Limits())
     one = memory.decode_memory(
         max_side_pixels=Limits().max_side_pixels,
         image_size=REFERENCE_MODEL.image_size,

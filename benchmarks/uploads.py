@@ -103,12 +103,14 @@ def demanded_bytes() -> int:
     from groundserve.manifest import REPOSITORY_NAME, Manifest
     from groundserve.serving.repository import read_configs
     from groundserve.serving.shared_memory import region_sizes
+    from groundserve.serving.video_tensors import VideoTensors
 
     with tempfile.TemporaryDirectory() as folder:
         engines = Path(folder) / "engines"
         build(SEEDED_CHECKPOINT, engines, profile="cpu")
-        model = Manifest.load(engines).model
-        return region_sizes(read_configs(engines / REPOSITORY_NAME), model, Limits()).total_bytes
+        manifest = Manifest.load(engines)
+        tensors = VideoTensors.of(manifest.seam, manifest.model)
+        return region_sizes(read_configs(engines / REPOSITORY_NAME), tensors, Limits()).total_bytes
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import MANIFEST_NAME
 from groundserve.own_packages import require_own
 from groundserve.profiles import PROFILES, get_profile
-from groundserve.scoring.gate import GateReport, check_engines
+from groundserve.scoring.gate import check_engines
+from groundserve.scoring.gate_report import GateReport
 
 NAME = "build"
 
@@ -33,7 +34,9 @@ def command(
     ] = None,
     vision_tower: Annotated[
         str | None,
-        typer.Option(help="SigLIP directory or hub id, when it is not beside the checkpoint."),
+        typer.Option(
+            help="Vision tower's directory or hub id, when it is not beside the checkpoint."
+        ),
     ] = None,
     gpu_arch: Annotated[
         list[str] | None,
@@ -110,7 +113,8 @@ def command(
         print_json({"out": str(out), "engine": manifest.identity, "gate": gate})
         return
     print_line(
-        f"engine directory {out}: {manifest.profile}, {manifest.precision} on {manifest.device}"
+        f"engine directory {out}: {manifest.family}, {manifest.profile}, {manifest.precision} on "
+        f"{manifest.device}"
     )
     print_line(f"gate: {report.summary if report else 'not run (--unchecked)'}")
 

@@ -40,7 +40,8 @@ def command(
         str | None, typer.Option(help="Checkpoint directory, hub id, or digits, to examine.")
     ] = None,
     vision_tower: Annotated[
-        str | None, typer.Option(help="SigLIP directory or hub id to compare its weights with.")
+        str | None,
+        typer.Option(help="Vision tower's directory or hub id, to compare its weights with."),
     ] = None,
     engines: Annotated[
         Path | None, typer.Option(help="Engine directory whose shared and GPU memory to add up.")

@@ -1,4 +1,4 @@
-"""What `groundserve doctor` looks at; every check yields (subject, status, detail) rows."""
+"""What `groundserve doctor` looks at; every check yields rows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.families.videoitg.grid import grid_side
+from groundserve.families import open_checkpoint
+from groundserve.families.base import FamilyCheckpoint, FindingRow, FramesFamily, ModelSpec
+from groundserve.families.default_video import default_plan, short_plan
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
-
-if TYPE_CHECKING:
-    from groundserve.families.videoitg.checkpoint import Checkpoint
-
-Row = tuple[str, str, str]
 
 # Extra -> the modules it brings.
 _EXTRAS = {
@@ -34,7 +31,7 @@ _PROBE_FRAMES = 4
 _FP16_MAX = 65504.0
 
 
-def check_machine() -> Iterator[Row]:
+def check_machine() -> Iterator[FindingRow]:
     """Yield what this machine has."""
     yield "Python", "ok", f"{sys.version.split()[0]}"
     for extra, modules in _EXTRAS.items():
@@ -56,55 +53,44 @@ def check_machine() -> Iterator[Row]:
 
 def check_checkpoint(
     checkpoint: str, vision_tower: str | None, *, activations: bool
-) -> Iterator[Row]:
+) -> Iterator[FindingRow]:
     """Yield what decides a checkpoint's scores and is easily got wrong.
 
     Raises:
         InvalidRequestError: The checkpoint cannot be read at all.
     """
-    from groundserve.families.videoitg.checkpoint import Checkpoint
-
-    opened = Checkpoint.open(checkpoint, vision_tower=vision_tower)
-    budget = opened.config.vision_token_num
-    grid = grid_side(min(512, budget), vision_token_num=budget, side=opened.vision_config.side)
-    yield (
-        "vision_token_num",
-        "ok",
-        f"{budget}: {grid * grid} tokens a frame at 512 frames ({grid} x {grid})",
-    )
+    family, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
     tokenizer, pad_token_id = opened.load_tokenizer()
-    pad = tokenizer.id_to_token(pad_token_id)
-    if pad == "!":
-        detail = "every ! in a question is split off and dropped, as the reference does"
-        yield "padding token", "warn", f"{pad!r} (id {pad_token_id}): {detail}"
-    else:
-        yield "padding token", "ok", f"{pad!r} (id {pad_token_id})"
-    side_setting = opened.raw_config.get("tokenizer_padding_side", "right")
-    yield "padding side", "ok", f"{side_setting}; one question at a time is never padded"
-    max_tokens = opened.config.tokenizer_model_max_length
-    yield "tokens", "ok", f"visual and text together at most {max_tokens or 'unlimited'}"
+    spec: ModelSpec = opened.model_spec(pad_token_id=pad_token_id)
+    plan = default_plan(family, spec)
+    yield (
+        "family",
+        "ok",
+        f"{family.name}; a long video gives {len(plan.frame_indices)} frames, "
+        f"{family.describe(plan.facts)}",
+    )
+    yield from opened.findings()
+    yield "tokens", "ok", f"visual and text together at most {spec.max_tokens or 'unlimited'}"
     added = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())
     yield "special tokens", "ok", " ".join(added) or "none"
-    num_rows = opened.config.vocab_size
+    num_rows = opened.vocab_size
     enough = tokenizer.get_vocab_size() <= num_rows
     yield (
         "vocabulary",
         "ok" if enough else "fail",
         f"{tokenizer.get_vocab_size()} tokens, {num_rows} embedding rows",
     )
-    yield "projector", "ok", str(opened.raw_config.get("mm_projector_type"))
-    yield _vision_weights_row(opened)
     model = opened.load_grounding()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     yield "weights", "ok", f"projector, decoder and head: {num_parameters:,} parameters"
     if activations:
-        peak = _largest_activation(opened)
+        peak = _largest_activation(family, spec, opened)
         fits = peak < _FP16_MAX
         detail = f"largest magnitude {peak:.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
         yield "activations", "ok" if fits else "warn", detail
 
 
-def check_engines(engine_dir: Path) -> Iterator[Row]:
+def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
     """Yield what serving an engine directory takes besides weights and activations.
 
     Raises:
@@ -114,6 +100,7 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
     """
     from groundserve.serving.device_memory import device_memory
     from groundserve.serving.repository import read_configs
+    from groundserve.serving.video_tensors import VideoTensors
 
     manifest = Manifest.load(engine_dir)
     # These alone are read here; hashing the weights takes minutes.
@@ -126,7 +113,8 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
     configs = read_configs(engine_dir / REPOSITORY_NAME)
-    memory = device_memory(configs, manifest.model, Limits.from_environment())
+    tensors = VideoTensors.of(manifest.seam, manifest.model)
+    memory = device_memory(configs, tensors, Limits.from_environment())
     yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"
     if memory.num_decode_processes:
         each = f"{memory.decode_process_bytes / GIB:.2f} GiB"
@@ -138,7 +126,7 @@ def check_engines(engine_dir: Path) -> Iterator[Row]:
     yield "GPU memory: total", "ok", f"{memory.total_bytes / GIB:.2f} GiB besides the weights"
 
 
-def check_records(path: Path) -> Iterator[Row]:
+def check_records(path: Path) -> Iterator[FindingRow]:
     """Yield which rule a file of scored frames was sampled with, and whether it can be used."""
     records = read_records(path)
     if not records:
@@ -153,7 +141,7 @@ def check_records(path: Path) -> Iterator[Row]:
     yield "order", "warn" if ascending else "ok", detail
 
 
-def _shared_memory_room() -> Row:
+def _shared_memory_room() -> FindingRow:
     from groundserve.serving.run_folder import SHM_DIR
     from groundserve.serving.shared_memory import free_bytes
 
@@ -164,13 +152,15 @@ def _shared_memory_room() -> Row:
     return str(SHM_DIR), "ok" if enough else "warn", detail
 
 
-def _shared_memory_need(repository: Path, manifest: Manifest) -> Row:
+def _shared_memory_need(repository: Path, manifest: Manifest) -> FindingRow:
     from groundserve.serving.repository import read_configs
     from groundserve.serving.run_folder import SHM_DIR
     from groundserve.serving.shared_memory import check_room, needed_mib, region_sizes
+    from groundserve.serving.video_tensors import VideoTensors
 
     configs = read_configs(repository)
-    needed = region_sizes(configs, manifest.model, Limits.from_environment()).total_bytes
+    tensors = VideoTensors.of(manifest.seam, manifest.model)
+    needed = region_sizes(configs, tensors, Limits.from_environment()).total_bytes
     try:
         check_room(needed)
     except UnavailableError as error:
@@ -185,14 +175,14 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _numpy_row() -> Row:
+def _numpy_row() -> FindingRow:
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
         return "numpy", "fail", f"{version}: the wheel's Triton server needs numpy < 2"
     return "numpy", "ok", version
 
 
-def _mps_row() -> Row:
+def _mps_row() -> FindingRow:
     from groundserve.serving.mps import mps_daemon_pid
 
     pid = mps_daemon_pid()
@@ -200,7 +190,7 @@ def _mps_row() -> Row:
     return "MPS", "ok", detail
 
 
-def _server_row() -> Row:
+def _server_row() -> FindingRow:
     from groundserve.serving.installation import find_installation
 
     try:
@@ -210,29 +200,9 @@ def _server_row() -> Row:
     return "tritonserver", "ok", str(installation.executable)
 
 
-def _vision_weights_row(opened: Checkpoint) -> Row:
-    """Compare the checkpoint's own copy of the tower with the separate one."""
-    import torch
-
-    from groundserve.families.videoitg.checkpoint import vision_tensors
-
-    if opened.tower_directory is None:
-        return "vision weights", "ok", "from the checkpoint's own copy; no separate tower given"
-    own = vision_tensors(opened.directory, in_tower=False)
-    tower = vision_tensors(opened.tower_directory, in_tower=True)
-    shared = own.keys() & tower.keys()
-    if not shared:
-        return "vision weights", "ok", "from the separate tower; the checkpoint has no copy"
-    if all(torch.equal(own[name], tower[name]) for name in shared):
-        return "vision weights", "ok", f"checkpoint and tower agree in all {len(shared)} tensors"
-    rounded = all(
-        torch.equal(own[name].to(torch.bfloat16), tower[name].to(torch.bfloat16)) for name in shared
-    )
-    what = "are the tower's rounded to bfloat16" if rounded else "differ from the tower's"
-    return "vision weights", "ok" if rounded else "warn", f"the checkpoint's {what}"
-
-
-def _largest_activation(opened: Checkpoint) -> float:
+def _largest_activation(
+    family: FramesFamily[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint
+) -> float:
     """Run seeded noise through the model and return the largest magnitude any module gives."""
     import torch
 
@@ -245,11 +215,15 @@ def _largest_activation(opened: Checkpoint) -> float:
 
     for module in [*vision.modules(), *grounding.modules()]:
         module.register_forward_hook(watch)
-    size, side = opened.vision_config.image_size, vision.side
     generator = torch.Generator().manual_seed(0)
-    shape = (_PROBE_FRAMES, size, size, 3)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    pool = torch.eye(side).expand(_PROBE_FRAMES, -1, -1)
+    plan = short_plan(family, spec, _PROBE_FRAMES)
+    num_units = len(plan.units)
+    frames = [
+        torch.randint(0, 256, stream.shape(num_units), dtype=torch.uint8, generator=generator)
+        for stream in family.streams(spec)
+    ]
+    inputs = [torch.from_numpy(plan.inputs[one.name]) for one in family.plan_inputs(spec)]
+    units = [one.expand(num_units, *one.shape) for one in inputs]
     with torch.inference_mode():
-        grounding(vision(pixels, pool), torch.arange(8))
+        grounding(vision(*frames, *units), torch.arange(8))
     return max(peaks)

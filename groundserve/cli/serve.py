@@ -13,7 +13,7 @@ import typer
 
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.manifest import Manifest
-from groundserve.scoring.gate import GateReport
+from groundserve.scoring.gate_report import GateReport
 
 if TYPE_CHECKING:
     from groundserve.serving import TritonServer

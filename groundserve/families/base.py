@@ -10,7 +10,8 @@ several. One request goes index -> `plan` -> decode each frame once, resized as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
+
+FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
+"""A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will
+not work), what was found."""
 
 DEFAULT_LIMITS = Limits()
 """Ceilings where a caller names none."""
@@ -72,6 +77,11 @@ class PlanInput:
     """Shape without the units; -1 varies between requests."""
     max_dims: tuple[int, ...]
     """The largest shape there is."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest there is."""
+        return math.prod(self.max_dims) * np.dtype(np.float32).itemsize
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,6 +179,13 @@ class FamilyCheckpoint(Protocol):
 
     def model_spec(self, *, pad_token_id: int) -> Any:
         """Return what serving must know, a `Family.spec_type`."""
+
+    def findings(self) -> Iterable[FindingRow]:
+        """Return what decides this checkpoint's scores and is easily got wrong.
+
+        What `groundserve doctor` prints beside what it finds of any family: its name, the tokens
+        of a video, the tokenizer's size and the weights.
+        """
 
     def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
         """Read the vision stage."""

@@ -7,9 +7,12 @@ for the worst case.
 
 One request's widest tensors, in bytes:
 
-    P = frames of a chunk       max_batch_size of `vision_encoder` x S x S x 3
-    F = features of all frames  vision_token_num x D_v x 2 (float16; 4 in float32)
+    P = frames of a chunk       max_batch_size of `vision_encoder` x bytes of a unit's frames
+    F = features of a video     max_visual_tokens x feature_width x 2 (float16; 4 in float32)
     N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
+
+`VideoTensors` has both by family. What else goes into the vision stage is small beside the frames
+and not counted.
 
 The features of all chunks being encoded are at most F too: their frames share the token budget. At
 the worst moment every instance of `video_features` holds N chunks that are being encoded, each with
@@ -34,9 +37,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
 from groundserve.serving.repository import feature_bytes, num_instances
+from groundserve.serving.video_tensors import VideoTensors
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -78,13 +81,13 @@ class DeviceMemory:
 
 
 def device_memory(
-    configs: dict[str, ModelConfig], model: VideoITGSpec, limits: Limits
+    configs: dict[str, ModelConfig], tensors: VideoTensors, limits: Limits
 ) -> DeviceMemory:
     """Add up what a repository takes of the GPU that its encoder and grounder run on.
 
     Args:
         configs: As `read_configs` returns them.
-        model: Dimensions of the checkpoint.
+        tensors: Of the engines' family and model.
         limits: Ceilings of a request: they decide the largest picture.
     """
     from python_backend.decode.memory import decode_memory
@@ -94,31 +97,31 @@ def device_memory(
     if "num_threads" in video_decode.parameters:  # which only decoders on the GPU are told
         decode_process_bytes = decode_memory(
             max_side_pixels=limits.max_side_pixels,
-            image_size=model.image_size,
+            image_size=tensors.image_size,
             num_threads=int(video_decode.parameters["num_threads"].string_value),
         ).total
         num_processes = num_instances(video_decode)
     return DeviceMemory(
-        cuda_pool_bytes=memory_pools(configs, model).cuda_bytes,
+        cuda_pool_bytes=memory_pools(configs, tensors).cuda_bytes,
         decode_process_bytes=decode_process_bytes,
         num_decode_processes=num_processes,
     )
 
 
-def memory_pools(configs: dict[str, ModelConfig], model: VideoITGSpec) -> MemoryPools:
+def memory_pools(configs: dict[str, ModelConfig], tensors: VideoTensors) -> MemoryPools:
     """Return the sizes for a repository whose encoder and grounder run on the GPU.
 
     Args:
         configs: As `read_configs` returns them.
-        model: Dimensions of the checkpoint.
+        tensors: Of the engines' family and model.
     """
     from python_backend.chunks import NUM_SERVED_ENCODES
 
     video_features, grounding = configs["video_features"], configs["grounding"]
     width = feature_bytes(grounding)
     assert width is not None, "grounding takes FEATURES"
-    features = model.vision_token_num * model.vision_hidden_size * width
-    chunk = configs["vision_encoder"].max_batch_size * model.image_size**2 * 3
+    features = tensors.num_features * width
+    chunk = configs["vision_encoder"].max_batch_size * tensors.unit_bytes
     max_waiting = int(configs["admission"].parameters["max_waiting"].string_value)
     # Each chunk being encoded and its copy, and the one decoded ahead.
     num_chunks = 2 * NUM_SERVED_ENCODES + 1

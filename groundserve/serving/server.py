@@ -50,6 +50,7 @@ from groundserve.serving.signals import signals_deferred
 from groundserve.serving.sockets import TcpSocket, sockets_of
 from groundserve.serving.steering import Steering
 from groundserve.serving.stubs import Sighting, Stub, find_sightings, find_stubs
+from groundserve.serving.video_tensors import VideoTensors
 from groundserve.tensorrt_library import TensorRTTarget
 
 _START_TIMEOUT_SECONDS = 600.0
@@ -492,7 +493,8 @@ class TritonServer:
 
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
-    return region_sizes(read_configs(repository), manifest.model, Limits.from_environment())
+    tensors = VideoTensors.of(manifest.seam, manifest.model)
+    return region_sizes(read_configs(repository), tensors, Limits.from_environment())
 
 
 def _reachable(host: str) -> str:
@@ -503,6 +505,7 @@ def _reachable(host: str) -> str:
 def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:
     """Return the pools' sizes, and tell the operator what the server may take besides."""
     configs = read_configs(repository)
-    memory = device_memory(configs, manifest.model, Limits.from_environment())
+    tensors = VideoTensors.of(manifest.seam, manifest.model)
+    memory = device_memory(configs, tensors, Limits.from_environment())
     log_event("gpu", **asdict(memory), total_bytes=memory.total_bytes, mps_pid=mps_daemon_pid())
-    return memory_pools(configs, manifest.model)
+    return memory_pools(configs, tensors)

@@ -6,8 +6,8 @@ holds: room that is free but in pieces is not used. So it starts large enough fo
 models hand each other, and one step makes room for the largest request of the one model that takes
 uploads. Segments of videos are not handed over here: see `python_backend.handover`.
 
-P = frames of a chunk       CHUNK_FRAMES x S x S x 3
-F = features of a video     vision_token_num x D_v x 4 (2 where they are float16)
+P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames
+F = features of a video     max_visual_tokens x feature_width x 4 (2 where they are float16)
 N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
     video_features     the upload, (2 N + 1) P + F: each chunk being encoded and the copy that the
@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.serving.repository import feature_bytes, num_instances
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.stubs import Stub
+from groundserve.serving.video_tensors import VideoTensors
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _MIN_DEFAULT_BYTES = 32 * MIB
 _SMALL_TENSORS_BYTES = 4 * MIB
 """Questions, indices, scores, messages, and what lies between two tensors."""
+_SMALL_PLAN_INPUTS_BYTES = 2 * MIB
+"""Part of them that is for what of the plan goes into the vision stage; more comes on top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class RegionSizes:
 
 
 def region_sizes(
-    configs: Mapping[str, ModelConfig], model: VideoITGSpec, limits: Limits
+    configs: Mapping[str, ModelConfig], tensors: VideoTensors, limits: Limits
 ) -> RegionSizes:
     """Return the sizes for a repository.
 
@@ -93,26 +95,28 @@ def region_sizes(
 
     Args:
         configs: As `read_configs` returns them.
-        model: Dimensions of the checkpoint.
+        tensors: Of the engines' family and model.
         limits: Ceilings of a request.
     """
     python = {name: config for name, config in configs.items() if config.backend == "python"}
-    tensors = {
-        name: _tensor_bytes(config, model, limits) + _SMALL_TENSORS_BYTES
+    needs = {
+        name: _tensor_bytes(config, tensors, limits) + _SMALL_TENSORS_BYTES
         for name, config in python.items()
     }
     uploads = {name for name, config in python.items() if "VIDEO" in _tensor_names(config)}
-    others = [tensors[name] for name in python.keys() - uploads]
+    others = [needs[name] for name in python.keys() - uploads]
     default_bytes = max([_MIN_DEFAULT_BYTES, *others])
     upload_bytes = limits.max_upload_bytes + MIB  # and the few that an allocation takes besides
     # One step for all models, for the server has one setting; only those with uploads need it.
-    growth_bytes = max([upload_bytes, *(tensors[name] - default_bytes for name in uploads)])
+    growth_bytes = max([upload_bytes, *(needs[name] - default_bytes for name in uploads)])
     return RegionSizes(
         default_bytes=default_bytes,
         growth_bytes=growth_bytes,
         budgets={name: default_bytes + (growth_bytes if name in uploads else 0) for name in python},
         num_stubs={name: num_instances(config) for name, config in python.items()},
-        swappable=frozenset(name for name, config in python.items() if not _fills_gpu(config)),
+        swappable=frozenset(
+            name for name, config in python.items() if not _fills_gpu(config, tensors)
+        ),
     )
 
 
@@ -151,26 +155,30 @@ def _tensor_names(config: ModelConfig) -> set[str]:
     return {tensor.name for tensor in [*config.input, *config.output]}
 
 
-def _tensor_bytes(config: ModelConfig, model: VideoITGSpec, limits: Limits) -> int:
+def _tensor_bytes(config: ModelConfig, tensors: VideoTensors, limits: Limits) -> int:
     from python_backend.chunks import NUM_SERVED_ENCODES
 
-    chunk = CHUNK_FRAMES * model.image_size**2 * 3
     names = _tensor_names(config)
-    num_bytes = model.vision_token_num * model.vision_hidden_size * (feature_bytes(config) or 0)
+    num_bytes = tensors.num_features * (feature_bytes(config) or 0)
+    num_units = 0
     if "VIDEO" in names:
-        num_bytes += limits.max_upload_bytes + (2 * NUM_SERVED_ENCODES + 1) * chunk
-    if "PIXELS" in names:
-        num_bytes += chunk
-    return num_bytes
+        num_bytes += limits.max_upload_bytes
+        num_units = (2 * NUM_SERVED_ENCODES + 1) * CHUNK_FRAMES
+    elif names & tensors.stream_names:
+        num_units = CHUNK_FRAMES
+    plan_inputs = num_units * tensors.plan_input_bytes
+    num_bytes += num_units * tensors.unit_bytes
+    return num_bytes + max(0, plan_inputs - _SMALL_PLAN_INPUTS_BYTES)
 
 
-def _fills_gpu(config: ModelConfig) -> bool:
+def _fills_gpu(config: ModelConfig, tensors: VideoTensors) -> bool:
     from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
     # What takes frames or features there holds an engine; `video_features` is on the GPU for its
     # tensors.
     is_on_gpu = any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group)
-    return is_on_gpu and any(tensor.name in ("PIXELS", "FEATURES") for tensor in config.input)
+    taken = {tensor.name for tensor in config.input}
+    return is_on_gpu and bool(taken & {"FEATURES", *tensors.stream_names})
 
 
 def _region_bytes(shm_dir: Path, stub: Stub) -> int:

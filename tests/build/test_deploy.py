@@ -18,12 +18,14 @@ from benchmarks.device_memory import decoder_table, server_table
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
 from groundserve.cli import build, score, serve
+from groundserve.families.videoitg import FAMILY
 from groundserve.gpu import MPI_ENVIRONMENT
 from groundserve.limits import MIB, Limits
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
 from groundserve.serving.device_memory import memory_pools
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import region_sizes
+from groundserve.serving.video_tensors import VideoTensors
 from tests.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -31,6 +33,7 @@ DOCS = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
 DIGESTS = {"TRITON_TRTLLM_DIGEST", "TRITON_PY3_DIGEST"}
 COMMANDS = {module.NAME: module.command for module in (build, score, serve)}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
+TENSORS = VideoTensors.of(FAMILY, REFERENCE_MODEL)
 
 
 def parse_dockerfile() -> list[tuple[str, str]]:
@@ -205,7 +208,7 @@ def test_server_names_folders_that_are_mounted():
 
 
 def test_server_has_room_in_shared_memory():
-    needed = region_sizes(read_configs(GPU_REPOSITORY), REFERENCE_MODEL, Limits()).total_bytes
+    needed = region_sizes(read_configs(GPU_REPOSITORY), TENSORS, Limits()).total_bytes
     assert needed == 1924 * MIB
     size = variables_in(SERVICES["server"]["shm_size"])["SHM_SIZE"]
     assert size is not None
@@ -301,10 +304,10 @@ def test_docs_name_every_variable_of_compose():
 
 
 def test_docs_do_the_sums_of_the_code():
-    pools = memory_pools(read_configs(GPU_REPOSITORY), REFERENCE_MODEL)
+    pools = memory_pools(read_configs(GPU_REPOSITORY), TENSORS)
     assert f"1,440 MiB     --cuda-memory-pool-byte-size=0:{pools.cuda_bytes}\n" in DOCS
     assert pools.cuda_bytes == pools.pinned_bytes == 1440 * MIB
-    regions = region_sizes(read_configs(GPU_REPOSITORY), REFERENCE_MODEL, Limits())
+    regions = region_sizes(read_configs(GPU_REPOSITORY), TENSORS, Limits())
     assert f"{regions.total_bytes // MIB:,} MiB\n" in DOCS
     assert f"shm-default-byte-size={regions.default_bytes}`" in DOCS
     assert f"shm-growth-byte-size={regions.growth_bytes}`" in DOCS

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks.gpu.size import FULL
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer
-from engine_build.triton.__main__ import REFERENCE_MODEL
-from engine_build.trtllm.limits import EngineLimits, opt_num_tokens
+from engine_build.trtllm.limits import opt_num_tokens
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
+from groundserve.families.videoitg.embeddings import write_embeddings
 from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.scoring import gate
-from groundserve.scoring.gate import GateReport, check_engines, judge, measure_engines
+from groundserve.scoring.gate import check_engines, judge, measure_engines
+from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.ground import EngineGrounder, TorchGrounder
@@ -110,8 +108,7 @@ def engine(monkeypatch, engine_dir, decoder):
     """Put a scorer behind the grounding stage of the directory."""
 
     def use(scorer_class):
-        front = read_embeddings(engine_dir / EMBEDDINGS_NAME, device="cpu")
-        grounder = EngineGrounder(front, scorer_class(decoder))
+        grounder = EngineGrounder(engine_dir / EMBEDDINGS_NAME, scorer_class(decoder), device="cpu")
         monkeypatch.setattr(EngineDirectory, "open_grounder", lambda self, num_threads: grounder)
         return {"engine_dir": engine_dir, "checkpoint": SHIPPED_CHECKPOINT, "vision_tower": None}
 
@@ -201,25 +198,6 @@ def test_on_a_cpu_a_pass_that_takes_long_is_left_out_and_said_so(engine, monkeyp
         "48 frames, 1456 tokens in one pass: not run, 0.0078 TFLOP a pass are too many for a CPU"
         in (report.summary)
     )
-
-
-@pytest.mark.parametrize(
-    ("max_length", "num_frames", "num_tokens"),
-    [
-        # 64 frames of 16 x 16 tokens fill the released model's budget of 16,384.
-        pytest.param(20480, 64, 17408, id="released"),
-        pytest.param(None, 64, 17408, id="no_limit_of_its_own"),
-        # 11 frames of 27 x 27 tokens; one more does not fit.
-        pytest.param(8192, 11, 8192, id="limit_below_the_budget"),
-    ],
-)
-def test_the_optimum_is_the_engines_own_with_the_budget_filled(max_length, num_frames, num_tokens):
-    model = replace(REFERENCE_MODEL, max_tokens=max_length)
-    request = gate._optimum(model, SimpleNamespace(config=FULL.checkpoint))
-    assert len(request.frames) == num_frames
-    assert request.num_tokens == (num_tokens,)
-    limits = EngineLimits.for_model(model, mlp_width=FULL.checkpoint.intermediate_size)
-    assert limits.opt_num_tokens == num_tokens
 
 
 def test_a_report_is_read_as_it_was_saved(engine, tmp_path):

@@ -14,6 +14,7 @@ from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.shared_memory import RegionSizes, region_sizes
+from groundserve.serving.video_tensors import VideoTensors
 from tests.triton.serve import MAX_UPLOAD_BYTES, Server, in_parallel
 
 PRIVATE_UMASK = "Umask:\t0077\n"
@@ -27,8 +28,9 @@ def server(harmed):
 @pytest.fixture(scope="module")
 def sizes(engine_dirs) -> RegionSizes:
     configs = read_configs(engine_dirs["cpu"] / REPOSITORY_NAME)
-    model = Manifest.load(engine_dirs["cpu"]).model
-    return region_sizes(configs, model, Limits(max_upload_bytes=MAX_UPLOAD_BYTES))
+    manifest = Manifest.load(engine_dirs["cpu"])
+    tensors = VideoTensors.of(manifest.seam, manifest.model)
+    return region_sizes(configs, tensors, Limits(max_upload_bytes=MAX_UPLOAD_BYTES))
 
 
 def video_of(path: Path, megabytes: int) -> Path:

@@ -18,6 +18,7 @@ from transformers import Qwen2TokenizerFast
 
 from groundserve.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
+from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.spec import VideoITGSpec
@@ -180,6 +181,12 @@ class Checkpoint:
             max_tokens=self.config.tokenizer_model_max_length,
             pad_token_id=pad_token_id,
         )
+
+    def findings(self) -> list[FindingRow]:
+        """See `groundserve.families.videoitg.findings`."""
+        from groundserve.families.videoitg import findings  # which reads a Checkpoint
+
+        return list(findings.find(self))
 
     @property
     def folders(self) -> dict[str, Path]:

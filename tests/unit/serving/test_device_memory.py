@@ -17,6 +17,9 @@ from groundserve.serving.device_memory import (
     memory_pools,
 )
 from groundserve.serving.repository import read_configs
+from groundserve.serving.video_tensors import VideoTensors
+
+TENSORS = VideoTensors.of(REFERENCE_FAMILY, REFERENCE_MODEL)
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def configs_of(tmp_path):
 @pytest.fixture
 def pools_of(configs_of):
     def pools(layout: RepositoryLayout, model: VideoITGSpec = REFERENCE_MODEL) -> MemoryPools:
-        return memory_pools(configs_of(layout, model), model)
+        return memory_pools(configs_of(layout, model), VideoTensors.of(REFERENCE_FAMILY, model))
 
     return pools
 
@@ -66,7 +69,7 @@ def test_small_model_keeps_the_servers_own_sizes(pools_of):
 
 
 def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
-    memory = device_memory(configs_of(LAYOUTS["gpu"]), REFERENCE_MODEL, Limits())
+    memory = device_memory(configs_of(LAYOUTS["gpu"]), TENSORS, Limits())
     decode = (
         *(4 * GIB, 2 * GIB),
         7 * 8192 * 8192 * 3,
@@ -81,7 +84,7 @@ def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
 
 def test_smaller_pictures_and_fewer_threads_need_less(configs_of):
     configs = configs_of(replace(LAYOUTS["gpu"], num_nvdec=1))  # two threads, one process
-    memory = device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=4096))
+    memory = device_memory(configs, TENSORS, Limits(max_side_pixels=4096))
     picture = 4096 * 4096 * 3
     assert memory.num_decode_processes == 1
     assert memory.decode_process_bytes == (
@@ -91,11 +94,11 @@ def test_smaller_pictures_and_fewer_threads_need_less(configs_of):
 
 def test_larger_pictures_than_a_gpu_decodes_change_nothing(configs_of):
     configs = configs_of(LAYOUTS["gpu"])
-    memory = device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=16_384))
-    assert memory == device_memory(configs, REFERENCE_MODEL, Limits(max_side_pixels=8192))
+    memory = device_memory(configs, TENSORS, Limits(max_side_pixels=16_384))
+    assert memory == device_memory(configs, TENSORS, Limits(max_side_pixels=8192))
 
 
 def test_decoding_on_the_cpu_takes_no_memory_of_the_gpu(configs_of):
-    memory = device_memory(configs_of(LAYOUTS["torch-cuda"]), REFERENCE_MODEL, Limits())
+    memory = device_memory(configs_of(LAYOUTS["torch-cuda"]), TENSORS, Limits())
     assert (memory.decode_process_bytes, memory.num_decode_processes) == (0, 0)
     assert memory.total_bytes == memory.cuda_pool_bytes

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from groundserve.errors import UnavailableError
+from groundserve.families.videoitg import FAMILY
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
 from groundserve.serving import shared_memory as module
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.stubs import Stub
+from groundserve.serving.video_tensors import VideoTensors
 
 REPOSITORIES = Path(__file__).parents[3] / "triton_models"
 MODEL = VideoITGSpec(
@@ -21,6 +23,7 @@ MODEL = VideoITGSpec(
     max_tokens=None,
     pad_token_id=0,
 )
+TENSORS = VideoTensors.of(FAMILY, MODEL)
 
 
 def write_config(repository: Path, name: str, text: str) -> None:
@@ -29,7 +32,7 @@ def write_config(repository: Path, name: str, text: str) -> None:
 
 
 def sizes_of(repository: Path, **limits: int) -> RegionSizes:
-    return region_sizes(read_configs(repository), MODEL, Limits(**limits))
+    return region_sizes(read_configs(repository), TENSORS, Limits(**limits))
 
 
 def test_regions_have_room_for_the_largest_tensors(tmp_path):
@@ -143,3 +146,23 @@ def test_check_room_names_the_number_and_the_fix(tmp_path):
         UnavailableError, match=r"need 1099511627776 MiB .*--shm-size=1099511627776m"
     ):
         check_room(too_much, shm_dir=tmp_path)
+
+
+def test_a_family_may_hand_over_more_than_frames_of_one_stream(tmp_path):
+    """A chunk of 4 MiB in two streams, and of 4 MiB of plan inputs, of which 2 have room."""
+    tensors = VideoTensors(
+        stream_names=frozenset({"CLIPS", "KEYS"}),
+        image_size=128,
+        unit_bytes=4 * MIB // 64,
+        plan_input_bytes=4 * MIB // 64,
+        num_features=0,
+    )
+    input_of = 'backend: "python" input {{ name: "{}" data_type: TYPE_UINT8 dims: -1 }}'
+    group = " instance_group { count: 1 kind: KIND_GPU }"
+    write_config(tmp_path, "features", input_of.format("VIDEO") + group)
+    write_config(tmp_path, "encode", input_of.format("KEYS") + group)
+    sizes = region_sizes(read_configs(tmp_path), tensors, Limits(max_upload_bytes=MIB))
+    assert sizes.default_bytes == 32 * MIB
+    # Of each five chunks, and the small tensors.
+    assert sizes.budgets["features"] == (1 + 5 * 4 + (5 * 4 - 2) + 4) * MIB
+    assert sizes.swappable == {"features"}

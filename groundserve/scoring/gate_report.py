@@ -1,0 +1,94 @@
+"""What the gate measured, as an engine directory keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from groundserve.errors import EngineMismatchError
+from groundserve.profiles import Device
+
+GATE_NAME = "gate.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One output of the engines at one shape, on seeded noise."""
+
+    output: str
+    """"features", "logits", or "leak": by how much logits move with another question's text."""
+    shape: str
+    """What went in, for people."""
+    num_frames: int
+    """T."""
+    num_tokens: tuple[int, ...]
+    """S of each sequence of the pass; none for features."""
+    error: float
+    """Largest difference, from PyTorch in float32 but for a leak. Of features relative to their
+    largest magnitude, of logits to max(1, their largest magnitude)."""
+    bound: float
+    """Most that it may be."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within its bound; NaN is not."""
+        return self.error <= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.output} of {self.shape}: {self.error:.2e}, at most {self.bound:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReport:
+    """What the gate measured."""
+
+    device: Device
+    """Where engines and PyTorch ran."""
+    checks: tuple[Check, ...]
+    """One for each output and shape."""
+    mask_probe: float
+    """How far the first frame's logit moves when only the last text token changes."""
+    not_run: dict[str, str]
+    """Shapes that were left out, and why."""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        largest = {
+            output: max(check.error for check in self.checks if check.output == output)
+            for output in ("features", "logits")
+        }
+        num_tokens = max(sum(check.num_tokens) for check in self.checks)
+        left_out = "".join(f"; {shape}: not run, {why}" for shape, why in self.not_run.items())
+        return (
+            f"features differ by {largest['features']:.1e}, logits by {largest['logits']:.1e} "
+            f"(relative), at up to {num_tokens} tokens; mask probe {self.mask_probe:.1e}{left_out}"
+        )
+
+    def save(self, engine_dir: Path) -> None:
+        """Write it beside the manifest, which does not list it: it is a measurement."""
+        (engine_dir / GATE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, engine_dir: Path) -> GateReport | None:
+        """Read what was measured, None where the engines never ran against PyTorch.
+
+        Raises:
+            EngineMismatchError: The file holds something else.
+        """
+        path = engine_dir / GATE_NAME
+        if not path.is_file():
+            return None
+        try:
+            raw = json.loads(path.read_text("utf-8"))
+            checks = tuple(
+                Check(**{**check, "num_tokens": tuple(check["num_tokens"])})
+                for check in raw.pop("checks")
+            )
+            return cls(**raw, checks=checks)
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
+            raise EngineMismatchError(
+                f"{GATE_NAME} is not what groundserve writes; check the engines again with: "
+                "groundserve build"
+            ) from error

@@ -1,0 +1,68 @@
+"""What the command line says of a family: the one it finds, and those it cannot serve."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from groundserve import families
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from tests.cli.command import run_cli
+
+
+@pytest.fixture
+def engines_of_family(engine_dirs, tmp_path):
+    """Make an engine directory whose manifest names another family."""
+
+    def make(name):
+        out = tmp_path / "engines"
+        shutil.copytree(engine_dirs["cpu"], out)
+        manifest = json.loads((out / "manifest.json").read_text())
+        (out / "manifest.json").write_text(json.dumps({**manifest, "family": name}))
+        return out
+
+    return make
+
+
+@pytest.fixture
+def text_family(monkeypatch):
+    """Register a family that answers in text."""
+    family = SimpleNamespace(name="teller", head="text")
+    monkeypatch.setitem(sys.modules, "teller_of_tests", SimpleNamespace(FAMILY=family))
+    monkeypatch.setitem(families._MODULES, "teller", "teller_of_tests")
+
+
+@pytest.mark.parametrize("command", ["doctor", "serve"])
+@pytest.mark.parametrize("name", ["nobodys", "teller"], ids=["unknown", "text"])
+def test_engines_of_a_family_that_is_not_served_are_one_error(
+    engines_of_family, text_family, command, name
+):
+    finished = run_cli(command, "--engines", engines_of_family(name))
+    assert finished.code == 1
+    assert finished.stdout == ""
+    (line,) = [line for line in finished.stderr.splitlines() if "error" in line]
+    assert re.fullmatch(rf"groundserve: error: manifest\.json: .*family .*{name}.*", line)
+    assert "Traceback" not in finished.stderr
+
+
+def test_doctor_names_the_family_and_what_it_makes_of_a_long_video():
+    finished = run_cli("doctor", "--checkpoint", SHIPPED_CHECKPOINT, "--json")
+    found = {row["subject"]: row["detail"] for row in json.loads(finished.stdout)["findings"]}
+    # 432 visual tokens are the whole budget: one for each frame.
+    assert found["family"] == "videoitg; a long video gives 432 frames, 1 x 1 tokens each"
+
+
+def test_build_names_the_family(tmp_path):
+    finished = run_cli(
+        *("build", "--checkpoint", SHIPPED_CHECKPOINT, "--out", tmp_path / "engines"),
+        *("--profile", "torch", "--unchecked"),
+    )
+    assert finished.code == 0, finished.stderr
+    assert f"{tmp_path / 'engines'}: videoitg, torch, fp32 on cpu" in finished.stdout.replace(
+        "\n", " "
+    )
