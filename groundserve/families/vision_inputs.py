@@ -30,14 +30,14 @@ class VisionInputs:
             spec: Of the model, the family's `spec_type`.
 
         Raises:
-            UnsupportedError: The model takes its frames in several sizes, or not in one.
+            UnsupportedError: It takes several streams, or frames of no fixed size.
         """
         streams = family.streams(spec)
         if len(streams) != 1 or streams[0].size is None:
-            names = ", ".join(f"{stream.name} of size {stream.size}" for stream in streams)
+            sizes = ", ".join(f"{one.name} ({one.size or 'any size'})" for one in streams)
             raise UnsupportedError(
-                f"the family {family.name} takes frames as {names}; only families that take them "
-                "as one stream of one size can be built and served yet"
+                "one stream of frames in a fixed size is decoded, the family "
+                f"{family.name} takes {sizes}"
             )
         return cls(stream=streams[0], plan_inputs=family.plan_inputs(spec))
 
