@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ WAIT_SECONDS = 60.0
 
 
 @contextmanager
-def serving(engines: Path, folder: Path) -> Iterator[Serve]:
+def serving(
+    engines: Path, folder: Path, *, options: Sequence[object] = (), tree: Path | None = None
+) -> Iterator[Serve]:
     """Serve for the length of a block, and see that the end of it leaves nothing."""
-    started = Serve(engines, folder)
-    started.wait_until_ready()
+    started = Serve(engines, folder, options=options, tree=tree)
     try:
+        started.wait_until_ready()
         yield started
         started.stop()
     finally:
@@ -37,11 +40,27 @@ def serving(engines: Path, folder: Path) -> Iterator[Serve]:
 class Serve:
     """`groundserve serve` as a program of its own."""
 
-    def __init__(self, engines: Path, folder: Path) -> None:
-        command = [*SERVE, "--engines", str(engines), *ANY_PORTS, "--log-file", str(folder / "log")]
+    def __init__(
+        self,
+        engines: Path,
+        folder: Path,
+        *,
+        options: Sequence[object] = (),
+        tree: Path | None = None,
+    ) -> None:
+        """Start it; it and its models import the packages in `tree`, these where None."""
+        self.log_file = folder / "log"
+        command = [*SERVE, "--engines", str(engines), *ANY_PORTS, "--log-file", str(self.log_file)]
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
-            self.program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+            self.program = subprocess.Popen(
+                [*command, *map(str, options)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # -c imports from the folder it is started in first.
+                cwd=tree,
+                env=None if tree is None else {**os.environ, "PYTHONPATH": str(tree)},
+            )
         self.root = psutil.Process(self.program.pid)
 
     def wait_until_ready(self) -> None:
