@@ -9,23 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from groundserve.families.modules import GroundingModule, VisionModule
+
 PATCH = 8
 """p."""
 
 
-class ToyVision(nn.Module):
+class ToyVision(VisionModule):
     """Patches through one layer, then their mean."""
-
-    config = None  # no layer of transformers
 
     def __init__(self, *, image_size: int, width: int) -> None:
         super().__init__()
         self.side = image_size // PATCH
-        self.layers = nn.ModuleList()  # none holds attention
         self.project = nn.Linear(3 * PATCH**2, width)
-
-    def prepare_export(self) -> None:
-        """Change nothing: the same operations do for exported graphs."""
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode uint8 (T, S, S, 3) -> (T, 1, D)."""
@@ -36,14 +32,11 @@ class ToyVision(nn.Module):
         return torch.relu(self.project(patches)).mean(dim=1, keepdim=True)
 
 
-class ToyGrounding(nn.Module):
+class ToyGrounding(GroundingModule):
     """The product of a frame's feature with the mean of the question's embeddings."""
-
-    config = None
 
     def __init__(self, *, vocab_size: int, width: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList()
         self.embed_tokens = nn.Embedding(vocab_size, width)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
