@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
+from groundserve.families.base import (
+    DEFAULT_LIMITS,
+    FrameStream,
+    Head,
+    PlanInput,
+    VideoPlan,
+    units_of,
+)
 from groundserve.families.toy.spec import ToySpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
@@ -71,6 +78,7 @@ class Toy:
             index=index,
             num_frames=num_frames,
             frame_indices=frame_indices,
+            units=units_of(frame_indices),
             num_visual_tokens=len(frame_indices),
             facts={"frame_stride": spec.frame_stride},
         )
