@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import shutil
 import subprocess
-import sys
+import sysconfig
+import venv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 REGISTRY = Path("groundserve/families/__init__.py")
 FOLDER = Path("groundserve/families/toy")
 LINE = '    "toy": "groundserve.families.toy",\n'
-QUERIES = ["when does a man turn on red", ""]
+QUERIES = ["when does a man turn on red", "red bike turn"]
 TOP_K = 7
 
 
@@ -57,6 +57,24 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def python(tree, tmp_path_factory) -> Path:
+    """An interpreter that finds the packages in that tree first, then all that this one has.
+
+    Models of a server are isolated from PYTHONPATH: what is installed is what they import.
+    """
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, symlinks=True)
+    site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
+    base = sysconfig.get_path("purelib")
+    # Read in the order of their names; `tests` is of this tree.
+    first = f"{tree}\n{REPOSITORY}\n"
+    (Path(site_packages) / "0_tree.pth").write_text(first, "utf-8")
+    then = f"import site; site.addsitedir({base!r})\n"
+    (Path(site_packages) / "1_base.pth").write_text(then, "utf-8")
+    return environment / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Holds the checkpoint, and then the engine directories."""
     made = tmp_path_factory.mktemp("toy")
@@ -70,14 +88,10 @@ def video(clips) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(tree, folder, video) -> dict:
+def found(tree, python, folder, video) -> dict:
     """What the tree with the toy said and answered in one process."""
-    program = [sys.executable, toy_program.__file__, str(folder), str(video), *QUERIES]
-    # The tree first; `tests` is of this one.
-    paths = os.pathsep.join([str(tree), str(REPOSITORY)])
-    run = subprocess.run(
-        program, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
-    )
+    command = [python, "-I", toy_program.__file__, folder, video, *QUERIES]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     said = json.loads((folder / "said.json").read_text("utf-8"))
     assert Path(said["tree"]).is_relative_to(tree)
@@ -85,11 +99,11 @@ def found(tree, folder, video) -> dict:
 
 
 @pytest.fixture(scope="module")
-def served(found, tree, folder, tmp_path_factory):
+def served(found, python, folder, tmp_path_factory):
     """`groundserve serve` of that tree, with a cache."""
     logs = tmp_path_factory.mktemp("logs")
     options = ["--cache-dir", logs / "cache"]
-    with serving(folder / "cpu", logs, options=options, tree=tree) as started:
+    with serving(folder / "cpu", logs, options=options, python=python) as started:
         yield started
 
 
@@ -140,10 +154,8 @@ def test_it_is_built_with_its_gate(found):
 def test_a_gpu_profile_is_refused_by_the_familys_name(found, profile):
     said = found["said"][f"build {profile}"]
     assert said["code"] == 2
-    assert (
-        said["stderr"]
-        .splitlines()[-1]
-        .endswith(f"the family toy has no engines for the profile {profile}; it has: cpu, torch")
+    assert said["stderr"].endswith(
+        f"the family toy has no engines for the profile {profile}; it has the profiles cpu, torch\n"
     )
 
 
@@ -267,8 +279,8 @@ def test_a_tree_without_it_refuses_its_engines(found, folder, video):
     ):
         said = run_cli(*command)
         assert said.code != 0
-        assert "manifest.json: family must be one of" in said.stderr
-        assert "got 'toy'" in said.stderr
+        assert "manifest.json: family must be one" in said.stderr
+        assert "toy" in said.stderr
 
 
 def test_nothing_but_its_folder_and_a_line_was_needed(served, tree):

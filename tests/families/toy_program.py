@@ -1,4 +1,4 @@
-"""Build, examine and score in one process, on whatever tree PYTHONPATH names first.
+"""Build, examine and score in one process, on the tree that this Python finds first.
 
 python toy_program.py FOLDER VIDEO QUERY ...: FOLDER holds `toy-tiny`, a checkpoint, and gets the
 engine directories `cpu` and `torch` and `said.json`.

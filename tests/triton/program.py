@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,17 +17,22 @@ import psutil
 from benchmarks.kills import is_alive
 from groundserve import Client, UnavailableError
 
-SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
+# -I: the modules are those that are installed, as for the models of the server.
+SERVE = ["-I", "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
 WAIT_SECONDS = 60.0
 
 
 @contextmanager
 def serving(
-    engines: Path, folder: Path, *, options: Sequence[object] = (), tree: Path | None = None
+    engines: Path,
+    folder: Path,
+    *,
+    options: Sequence[object] = (),
+    python: str | Path = sys.executable,
 ) -> Iterator[Serve]:
     """Serve for the length of a block, and see that the end of it leaves nothing."""
-    started = Serve(engines, folder, options=options, tree=tree)
+    started = Serve(engines, folder, options=options, python=python)
     try:
         started.wait_until_ready()
         yield started
@@ -46,20 +50,14 @@ class Serve:
         folder: Path,
         *,
         options: Sequence[object] = (),
-        tree: Path | None = None,
+        python: str | Path = sys.executable,
     ) -> None:
-        """Start it; it and its models import the packages in `tree`, these where None."""
         self.log_file = folder / "log"
-        command = [*SERVE, "--engines", str(engines), *ANY_PORTS, "--log-file", str(self.log_file)]
+        command = [python, *SERVE, "--engines", engines, *ANY_PORTS, "--log-file", self.log_file]
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
             self.program = subprocess.Popen(
-                [*command, *map(str, options)],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # -c imports from the folder it is started in first.
-                cwd=tree,
-                env=None if tree is None else {**os.environ, "PYTHONPATH": str(tree)},
+                [*map(str, command), *map(str, options)], stdout=subprocess.PIPE, stderr=errors
             )
         self.root = psutil.Process(self.program.pid)
 
