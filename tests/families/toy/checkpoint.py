@@ -108,11 +108,11 @@ class ToyCheckpoint:
 
     def vision_flop(self) -> float:
         """Return the arithmetic of one frame: each pixel meets each column of the layer once."""
-        return 2.0 * 3 * self.raw_config["image_size"] ** 2 * self.raw_config["width"]
+        return float(2 * 3 * self.raw_config["image_size"] ** 2 * self.raw_config["width"])
 
     def decoder_flop(self, num_tokens: int) -> float:
         """Return the arithmetic of one product a token."""
-        return 2.0 * num_tokens * self.raw_config["width"]
+        return float(2 * num_tokens * self.raw_config["width"])
 
     @property
     def vocab_size(self) -> int:

@@ -41,5 +41,6 @@ class ToyGrounding(GroundingModule):
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
         """Score (T, 1, D) for a question of int64 (L,): float32 (T,)."""
-        question = self.embed_tokens(text_ids).mean(dim=0)  # (D,)
+        question: Tensor = self.embed_tokens(text_ids).mean(dim=0)  # (D,)
+        # (T, D): the mean over one token is that token.
         return (features.mean(dim=1) @ question).to(torch.float32)
