@@ -7,14 +7,14 @@ import re
 import pytest
 
 from groundserve.families import family_names
-from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, QueryTokenizer
+from groundserve.families.base import EngineFamily, FamilyCheckpoint, ModelSpec, QueryTokenizer
 from tests.reference import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "families.md").read_text("utf-8")
 NAMED = set(re.findall(r"`(\w+)", PAGE))
 
 
-@pytest.mark.parametrize("protocol", [FramesFamily, FamilyCheckpoint, ModelSpec, QueryTokenizer])
+@pytest.mark.parametrize("protocol", [EngineFamily, FamilyCheckpoint, ModelSpec, QueryTokenizer])
 def test_every_member_is_explained(protocol):
     members = {name for part in protocol.__mro__ for name in vars(part) if name[0] != "_"}
     assert members
