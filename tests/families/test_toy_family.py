@@ -51,8 +51,8 @@ def tree(tmp_path_factory) -> Path:
         shutil.copytree(REPOSITORY / package, copy / package)
     shutil.copytree(Path(__file__).parent / "toy", copy / FOLDER)
     registry = (copy / REGISTRY).read_text("utf-8")
-    start, opening, rest = registry.partition("_MODULES = {\n")
-    (copy / REGISTRY).write_text(start + opening + LINE + rest, "utf-8")
+    families, closing, rest = registry.partition("}\n")
+    (copy / REGISTRY).write_text(families + LINE + closing + rest, "utf-8")
     return copy
 
 
