@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from groundserve.families.base import FamilyCheckpoint, QueryTokenizer
+from groundserve.families.base import EngineFamily, FamilyCheckpoint, QueryTokenizer
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     GROUNDING_ONNX_NAME,
@@ -129,7 +130,9 @@ class EngineDirectory:
                     scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
             # Both scorers take embeddings; projector and table stand before them.
             path = self.path / EMBEDDINGS_NAME
-            front = self.manifest.seam.read_front(path, device=self.manifest.device)
+            # Such engines are built of families alone that have it: see `engine_build.families`.
+            family = cast(EngineFamily[Any, Any], self.manifest.seam)
+            front = family.read_front(path, device=self.manifest.device)
             return EngineGrounder(front, scorer)
 
     def open_tokenizer(self) -> QueryTokenizer:

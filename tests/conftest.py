@@ -17,6 +17,9 @@ from tests.reference import REPOSITORY, SET_1, SET_2
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+_SERVER_FOLDERS = [REPOSITORY / "tests" / name for name in ("triton", "hostile", "families")]
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give what shares servers to one process, first, and any other file to whoever is free."""
@@ -27,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shares_servers(item: pytest.Item) -> bool:
-    return item.path.parent.name in ("triton", "hostile")
+    return item.path.parent in _SERVER_FOLDERS
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def check_checkpoint(
     )
     model = opened.load_grounding()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield "weights", "ok", f"projector, decoder and head: {num_parameters:,} parameters"
+    yield "weights", "ok", f"all behind the vision stage: {num_parameters:,} parameters"
     if activations:
         peak = _largest_activation(family, spec, opened)
         fits = peak < _FP16_MAX

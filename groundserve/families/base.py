@@ -270,17 +270,6 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
             MissingExtraError: The package `tokenizers` is not installed.
         """
 
-    def read_front(self, path: Path, *, device: str) -> GroundingFront:
-        """Read what stands before the decoder of a GPU engine; imports PyTorch.
-
-        Args:
-            path: `grounding_embeddings.safetensors`, as `groundserve build` writes it.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            EngineMismatchError: The file is unreadable or does not hold these tensors.
-        """
-
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of this family."""
 
@@ -296,6 +285,21 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
+
+
+class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+    """A family of head "frames" that engines for a GPU can be built of."""
+
+    def read_front(self, path: Path, *, device: str) -> GroundingFront:
+        """Read what stands before the decoder of a GPU engine; imports PyTorch.
+
+        Args:
+            path: `grounding_embeddings.safetensors`, as `groundserve build` writes it.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            EngineMismatchError: The file is unreadable or does not hold these tensors.
+        """
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ class EngineGrounder:
         """Take both halves.
 
         Args:
-            front: Where the engine runs; see `FramesFamily.read_front`.
+            front: Where the engine runs; see `EngineFamily.read_front`.
             scorer: The engine, of the same dtype.
         """
         self._projector, self._embed_tokens = front

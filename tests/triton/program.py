@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,24 @@ import psutil
 from benchmarks.kills import is_alive
 from groundserve import Client, UnavailableError
 
-SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
+# -I: the modules are those that are installed, as for the models of the server.
+SERVE = ["-I", "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
 WAIT_SECONDS = 60.0
 
 
 @contextmanager
-def serving(engines: Path, folder: Path) -> Iterator[Serve]:
+def serving(
+    engines: Path,
+    folder: Path,
+    *,
+    options: Sequence[object] = (),
+    python: str | Path = sys.executable,
+) -> Iterator[Serve]:
     """Serve for the length of a block, and see that the end of it leaves nothing."""
-    started = Serve(engines, folder)
-    started.wait_until_ready()
+    started = Serve(engines, folder, options=options, python=python)
     try:
+        started.wait_until_ready()
         yield started
         started.stop()
     finally:
@@ -37,11 +44,21 @@ def serving(engines: Path, folder: Path) -> Iterator[Serve]:
 class Serve:
     """`groundserve serve` as a program of its own."""
 
-    def __init__(self, engines: Path, folder: Path) -> None:
-        command = [*SERVE, "--engines", str(engines), *ANY_PORTS, "--log-file", str(folder / "log")]
+    def __init__(
+        self,
+        engines: Path,
+        folder: Path,
+        *,
+        options: Sequence[object] = (),
+        python: str | Path = sys.executable,
+    ) -> None:
+        self.log_file = folder / "log"
+        command = [python, *SERVE, "--engines", engines, *ANY_PORTS, "--log-file", self.log_file]
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
-            self.program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+            self.program = subprocess.Popen(
+                [*map(str, command), *map(str, options)], stdout=subprocess.PIPE, stderr=errors
+            )
         self.root = psutil.Process(self.program.pid)
 
     def wait_until_ready(self) -> None:

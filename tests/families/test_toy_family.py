@@ -1,0 +1,308 @@
+"""A family is a folder and a line: a toy is built, served and scored with nothing else.
+
+The toy lies in `tests/families/toy` as it would in `groundserve/families/toy`, and is put into a
+copy of the four packages. Clients are those of this tree, which has never heard of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shutil
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks._load import read_metrics
+from groundserve import Client, InvalidRequestError, ScoreOptions
+from tests.cli.command import run_cli
+from tests.families import toy_program
+from tests.families.toy_reference import (
+    MAX_FRAMES,
+    STRIDE,
+    WIDTH,
+    decode,
+    frame_logits,
+    write_checkpoint,
+)
+from tests.reference import REPOSITORY
+from tests.triton.program import serving
+from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.serve import Server
+
+PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
+REGISTRY = Path("groundserve/families/__init__.py")
+FOLDER = Path("groundserve/families/toy")
+LINE = '    "toy": "groundserve.families.toy",\n'
+QUERIES = ["when does a man turn on red", "red bike turn"]
+TOP_K = 7
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """The packages with the toy in them."""
+    copy = tmp_path_factory.mktemp("tree")
+    for package in PACKAGES:
+        shutil.copytree(REPOSITORY / package, copy / package)
+    shutil.copytree(Path(__file__).parent / "toy", copy / FOLDER)
+    registry = (copy / REGISTRY).read_text("utf-8")
+    families, closing, rest = registry.partition("}\n")
+    (copy / REGISTRY).write_text(families + LINE + closing + rest, "utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def python(tree, tmp_path_factory) -> Path:
+    """An interpreter that finds the packages in that tree first, then all that this one has.
+
+    Models of a server are isolated from PYTHONPATH: what is installed is what they import.
+    """
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, symlinks=True)
+    site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
+    base = sysconfig.get_path("purelib")
+    # Read in the order of their names; `tests` is of this tree.
+    first = f"{tree}\n{REPOSITORY}\n"
+    (Path(site_packages) / "0_tree.pth").write_text(first, "utf-8")
+    then = f"import site; site.addsitedir({base!r})\n"
+    (Path(site_packages) / "1_base.pth").write_text(then, "utf-8")
+    return environment / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Holds the checkpoint, and then the engine directories."""
+    made = tmp_path_factory.mktemp("toy")
+    write_checkpoint(made / "toy-tiny")
+    return made
+
+
+@pytest.fixture(scope="module")
+def video(clips) -> Path:
+    return clips["bikes"]
+
+
+@pytest.fixture(scope="module")
+def found(tree, python, folder, video) -> dict:
+    """What the tree with the toy said and answered in one process."""
+    command = [python, "-I", toy_program.__file__, folder, video, *QUERIES]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    said = json.loads((folder / "said.json").read_text("utf-8"))
+    assert Path(said["tree"]).is_relative_to(tree)
+    return said
+
+
+@pytest.fixture(scope="module")
+def served(found, python, folder, tmp_path_factory):
+    """`groundserve serve` of that tree, with a cache."""
+    logs = tmp_path_factory.mktemp("logs")
+    options = ["--cache-dir", logs / "cache"]
+    with serving(folder / "cpu", logs, options=options, python=python) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with Client(served.addresses["grpc"]) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def expected(folder, video) -> tuple[list[int], list]:
+    """Ordinals, and each question's logits, from the file by PyAV, Pillow and numpy alone."""
+    ordinals, frames = decode(video)
+    assert len(ordinals) == MAX_FRAMES
+    return ordinals, [frame_logits(folder / "toy-tiny", frames, query) for query in QUERIES]
+
+
+def assert_answer(answer: dict, expected, *, top_k: int = 32) -> None:
+    """Compare to the last bit: see `toy_reference`."""
+    ordinals, questions = expected
+    assert answer["frame_indices"] == ordinals
+    for query, logits in zip(answer["queries"], questions, strict=True):
+        np.testing.assert_array_equal(np.float32(query["frame_logits"]), logits)
+        best_first = np.argsort(-logits, kind="stable")
+        assert query["selected_frames"] == sorted(ordinals[i] for i in best_first[:top_k])
+
+
+def test_every_frame_and_question_has_a_logit_of_its_own(expected):
+    """So an answer that is the expected one has its frames and questions in their places."""
+    _, questions = expected
+    assert len(np.unique(questions)) == MAX_FRAMES * len(QUERIES)
+
+
+def test_it_is_built_with_its_gate(found):
+    for profile in ("cpu", "torch"):
+        said = found["said"][f"build {profile}"]
+        assert said["code"] == 0, said["stderr"]
+        answer = json.loads(said["stdout"].splitlines()[-1])
+        assert answer["engine"]["family"] == "toy"
+        checks = answer["gate"]["checks"]
+        assert {check["output"] for check in checks} == {"features", "logits"}
+        assert all(check["error"] <= check["bound"] for check in checks)
+        assert answer["gate"]["mask_probe"] > 0
+        assert not answer["gate"]["not_run"]
+
+
+@pytest.mark.parametrize("profile", ["gpu", "gpu-trt"])
+def test_a_gpu_profile_is_refused_by_the_familys_name(found, profile):
+    said = found["said"][f"build {profile}"]
+    assert said["code"] == 2
+    assert said["stderr"].endswith(
+        f"the family toy has no engines for the profile {profile}; it has the profiles cpu, torch\n"
+    )
+
+
+def test_doctor_speaks_of_it(found):
+    said = found["said"]["doctor"]
+    findings = json.loads(said["stdout"].splitlines()[-1])["findings"]
+    details = {finding["subject"]: finding["detail"] for finding in findings}
+    assert details["family"] == (
+        f"toy; a long video gives {MAX_FRAMES} frames, one token each, every 3 frames one"
+    )
+    assert details["vocabulary"] == "11 tokens, 16 embedding rows"
+    assert "need" in details["shared memory"]
+    assert details["GPU memory"] == "none: profile cpu on the CPU"
+
+
+def test_one_process_computes_what_numpy_does(found, expected):
+    assert found["answers"].keys() == {"cpu", "torch", "checkpoint"}
+    for answer in found["answers"].values():
+        assert_answer(answer, expected)
+        assert answer["engine"]["family"] == "toy"
+        assert answer["num_frames"] == MAX_FRAMES
+
+
+def test_people_are_told_what_a_frame_became(found):
+    said = found["said"]["score"]
+    assert said["code"] == 0, said["stderr"]
+    assert f"scored {MAX_FRAMES} frames with one token each, every 3 frames one" in said["stdout"]
+
+
+def test_a_client_that_never_heard_of_it_gets_its_answer(client, video, expected):
+    assert client.is_ready()
+    result = client.score(video, QUERIES, ScoreOptions(top_k=TOP_K))
+    assert_answer(result.to_json(), expected, top_k=TOP_K)
+    assert result.engine["family"] == "toy"
+    assert result.engine["checkpoint"] == "toy-tiny"
+    assert result.grid is None
+
+
+def test_a_second_request_finds_its_features_in_the_cache(client, video):
+    options = ScoreOptions(num_frames=5)
+    first, second = (client.score(video, queries, options) for queries in (QUERIES, QUERIES[::-1]))
+    assert (first.info.cache_hit, second.info.cache_hit) == (False, True)
+    for one, other in zip(first.queries, second.queries[::-1], strict=True):
+        np.testing.assert_array_equal(one.frame_logits, other.frame_logits)
+
+
+def test_its_ensemble_answers_by_its_name(served, video, expected):
+    protocol = Protocol("grpc", served.addresses["grpc"].removeprefix("grpc://"))
+    inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts(*QUERIES)}
+    answer = protocol.infer("toy", inputs, request_id="raw")
+    protocol.client.close()
+    info = json.loads(answer["INFO"][0])
+    assert info["engine"]["family"] == "toy"
+    assert info["frame_stride"] == STRIDE
+    assert "grid" not in info
+    rows = zip(answer["FRAME_LOGITS"], answer["SELECTED_FRAMES"].tolist(), strict=True)
+    queries = [{"frame_logits": logits, "selected_frames": kept} for logits, kept in rows]
+    frame_indices = answer["FRAME_INDICES"].tolist()
+    assert_answer({"frame_indices": frame_indices, "queries": queries}, expected)
+
+
+def test_the_command_line_scores_by_its_server(served, video, expected):
+    asked = [option for query in QUERIES for option in ("--query", query)]
+    command = ["score", video, *asked, "--server", served.addresses["grpc"]]
+    said = run_cli(*command, "--json")
+    assert said.code == 0, said.stderr
+    assert_answer(json.loads(said.stdout.splitlines()[-1]), expected)
+    for_people = run_cli(*command)
+    assert f"scored {MAX_FRAMES} frames\n" in for_people.stdout
+
+
+def test_its_log_and_metrics_are_those_of_any(served, client, video):
+    address = served.addresses["metrics"].removeprefix("http://").removesuffix("/metrics")
+    server = SimpleNamespace(metrics_address=address)
+    before = read_metrics(server)
+    result = client.score(video, QUERIES, ScoreOptions(num_frames=3))
+    grown = {name: value - before[name] for name, value in read_metrics(server).items()}
+    for name in ("frames_decoded", "vision_frames"):
+        assert grown[f"groundserve_{name}_total"] == 3
+    assert grown['groundserve_stage_seconds_count{stage="ground"}'] == 1
+    lines = Server(None, served.log_file).wait_for_lines(result.request_id)
+    (line,) = [line for line in lines if line["request_id"] == result.request_id]
+    assert line["outcome"] == "ok"
+    assert (line["num_frames"], line["num_queries"]) == (3, 2)
+    assert line["video_bytes"] == video.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": MAX_FRAMES + 1}, "num_frames must be at most 70 with this checkpoint"),
+        ({"sample_fps": 2.0}, "sample_fps must be left out"),
+        ({"seek": "keyframe"}, "seek must be left out"),
+    ],
+    ids=["frames past its own ceiling", "a rate", "keyframes"],
+)
+def test_its_own_rules_refuse_options(client, video, options, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        client.score(video, QUERIES, ScoreOptions(**options))
+
+
+def test_a_question_too_long_for_it_is_refused(client, video):
+    with pytest.raises(InvalidRequestError, match="has 9 tokens beside 70 visual tokens"):
+        client.score(video, "when " * 8)
+
+
+def test_features_that_it_never_makes_are_refused(served):
+    protocol = Protocol("grpc", served.addresses["grpc"].removeprefix("grpc://"))
+    inputs = {
+        "FEATURES": np.zeros((3, 2, WIDTH), np.float32),
+        "QUERY": texts("when"),
+        "STAGE_INFO": texts('{"timing_ms": {}}'),
+    }
+    with pytest.raises(RejectedError, match="must have P = 1"):
+        protocol.infer("grounding", inputs)
+    protocol.client.close()
+
+
+def test_a_tree_without_it_refuses_its_engines(found, folder, video):
+    for command in (
+        ["score", video, "--query", "when", "--engines", folder / "cpu"],
+        ["serve", "--engines", folder / "cpu"],
+        ["doctor", "--engines", folder / "cpu"],
+    ):
+        said = run_cli(*command)
+        assert said.code != 0
+        assert "manifest.json: family must be one" in said.stderr
+        assert "toy" in said.stderr
+
+
+def test_nothing_but_its_folder_and_a_line_was_needed(served, tree):
+    ours, theirs = _files(REPOSITORY), _files(tree)
+    added = theirs.keys() - ours.keys()
+    assert {path.parent for path in added} == {FOLDER}
+    assert not ours.keys() - theirs.keys()
+    assert [path for path in ours if ours[path] != theirs[path]] == [REGISTRY]
+    before, after = (
+        (root / REGISTRY).read_text("utf-8").splitlines(True) for root in (REPOSITORY, tree)
+    )
+    changes = [line for line in difflib.ndiff(before, after) if not line.startswith(" ")]
+    assert changes == ["+ " + LINE]
+
+
+def _files(root: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(root): path.read_bytes()
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
