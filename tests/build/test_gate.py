@@ -13,7 +13,7 @@ from engine_build.families.videoitg.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import opt_num_tokens
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import write_embeddings
+from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.scoring import gate
 from groundserve.scoring.gate import check_engines, judge, measure_engines
@@ -108,7 +108,8 @@ def engine(monkeypatch, engine_dir, decoder):
     """Put a scorer behind the grounding stage of the directory."""
 
     def use(scorer_class):
-        grounder = EngineGrounder(engine_dir / EMBEDDINGS_NAME, scorer_class(decoder), device="cpu")
+        front = read_embeddings(engine_dir / EMBEDDINGS_NAME, device="cpu")
+        grounder = EngineGrounder(front, scorer_class(decoder))
         monkeypatch.setattr(EngineDirectory, "open_grounder", lambda self, num_threads: grounder)
         return {"engine_dir": engine_dir, "checkpoint": SHIPPED_CHECKPOINT, "vision_tower": None}
 
