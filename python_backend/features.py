@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,11 @@ class VideoFeatures:
     """float64 (T,), when each frame is shown."""
     info: VideoInfo
     """What the answer says of the video; its timing is that of the stages so far."""
+
+    @property
+    def stage_info(self) -> dict[str, Any]:
+        """`info` as the next step of the ensemble is told it: JSON values only."""
+        return self.info.to_json()
 
 
 @dataclass(frozen=True, kw_only=True)

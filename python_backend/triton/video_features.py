@@ -126,7 +126,7 @@ class TritonPythonModel:
 
 
 def _answer(extracted: VideoFeatures, questions: Questions | None, deadline: Deadline) -> Answer:
-    info = extracted.info.to_json()
+    info = extracted.stage_info
     return Answer(
         outputs={
             "FEATURES": extracted.features,
