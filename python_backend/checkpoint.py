@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Self
 from groundserve._version import __version__
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint, QueryTokenizer
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
 from groundserve.media import MediaWorkers
 from groundserve.profiles import Device, get_profile
 from python_backend.decode import FrameDecoder, PyAVDecoder
-from python_backend.encode import TorchEncoder, VisionInputs
+from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
 from python_backend.meter import Meter
 
@@ -70,14 +71,14 @@ class CheckpointStages:
             builder={},
             files={},
         )
-        VisionInputs.of(manifest)  # refused before any weight is read
+        VisionInputs.of(manifest.seam, manifest.model)  # refused before any weight is read
         return cls(checkpoint=checkpoint, tokenizer=tokenizer, manifest=manifest)
 
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
-        stream = VisionInputs.of(self.manifest).stream
+        stream = VisionInputs.of(self.manifest.seam, self.manifest.model).stream
         return PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:

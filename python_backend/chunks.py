@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.families.base import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import OpenVideo, Segments
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
-from python_backend.encode import EncodeFunction, VisionInputs
+from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
 from python_backend.meter import Meter, count_deaths

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from groundserve.families.base import EngineFamily, FamilyCheckpoint, QueryTokenizer
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     EMBEDDINGS_NAME,
     GROUNDING_ONNX_NAME,
@@ -26,7 +27,6 @@ from python_backend.encode import (
     OnnxRuntimeEncoder,
     TensorRTEncoder,
     VisionEncoder,
-    VisionInputs,
 )
 from python_backend.ground import (
     EngineGrounder,
@@ -78,7 +78,7 @@ class EngineDirectory:
             if engine_id is None
             else Manifest.load_again(directory, engine_id)
         )
-        VisionInputs.of(manifest)  # refused before an engine is read
+        VisionInputs.of(manifest.seam, manifest.model)  # refused before an engine is read
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
@@ -87,7 +87,7 @@ class EngineDirectory:
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`."""
-        stream = VisionInputs.of(self.manifest).stream
+        stream = VisionInputs.of(self.manifest.seam, self.manifest.model).stream
         pyav = PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
         if self.manifest.stages.decoder == "pyav":
             return pyav
@@ -109,7 +109,7 @@ class EngineDirectory:
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
-                    names = VisionInputs.of(self.manifest).names
+                    names = VisionInputs.of(self.manifest.seam, self.manifest.model).names
                     return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME), names)
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 

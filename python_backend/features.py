@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.families.base import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
@@ -24,7 +25,7 @@ from python_backend.chunks import (
     DecodeFunction,
     decoded_pixels,
 )
-from python_backend.encode import EncodeFunction, VisionInputs
+from python_backend.encode import EncodeFunction
 from python_backend.fair_share import FairShare
 from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths
@@ -105,7 +106,7 @@ class FeatureExtractor:
         runner = ChunkRunner(
             decode=decode,
             encode=encode,
-            inputs=VisionInputs.of(self.manifest),
+            inputs=VisionInputs.of(self.manifest.seam, self.manifest.model),
             num_encodes=self.num_encodes,
             # What a decoder's address space is made for: see `groundserve.media._memory`.
             max_segment_bytes=self.limits.max_upload_bytes,

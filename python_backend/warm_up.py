@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.families.default_video import default_plan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES, Manifest
-from python_backend.encode import VisionEncoder, VisionInputs
+from python_backend.encode import VisionEncoder
 from python_backend.ground import Grounder
 
 _NUM_TEXT_TOKENS = 100
@@ -17,7 +18,7 @@ _NUM_TEXT_TOKENS = 100
 
 def warm_up_encoder(encoder: VisionEncoder, manifest: Manifest) -> None:
     """Encode as many units as one call takes, of a usual video."""
-    inputs = VisionInputs.of(manifest)
+    inputs = VisionInputs.of(manifest.seam, manifest.model)
     plan = default_plan(manifest.seam, manifest.model)
     frames = np.zeros(inputs.stream.shape(CHUNK_FRAMES), np.uint8)
     encoder.encode(frames, *inputs.of_plan(plan))

@@ -1,7 +1,6 @@
 """The vision stage: frames -> features."""
 
 from python_backend.encode.base import EncodeFunction, VisionEncoder, repeat_plan_inputs
-from python_backend.encode.inputs import VisionInputs
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
 from python_backend.encode.tensorrt import TensorRTEncoder
 from python_backend.encode.torch import TorchEncoder
@@ -12,6 +11,5 @@ __all__ = [
     "TensorRTEncoder",
     "TorchEncoder",
     "VisionEncoder",
-    "VisionInputs",
     "repeat_plan_inputs",
 ]

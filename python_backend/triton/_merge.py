@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import PlanInput
+from groundserve.families.vision_inputs import VisionInputs
 from python_backend.arrays import Array, concatenate
-from python_backend.encode import EncodeFunction, VisionInputs
+from python_backend.encode import EncodeFunction
 from python_backend.triton._tensors import Tensors
 
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
-from python_backend.encode import VisionInputs
 from python_backend.handover import take
 from python_backend.triton._answer import Answer
 from python_backend.triton._checks import check_chunk, check_sides
@@ -33,7 +33,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's decoder."""
         context = ModelContext.load(args)
-        self._frames_name = VisionInputs.of(context.engine.manifest).stream.name
+        manifest = context.engine.manifest
+        self._frames_name = VisionInputs.of(manifest.seam, manifest.model).stream.name
         self._limits = Limits.from_environment()
         # One process: an instance decodes one chunk at a time.
         self._workers = MediaWorkers(limits=self._limits)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundserve.deadline import Deadline
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
@@ -17,7 +18,7 @@ from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
 from python_backend.decode import DecodedFrames
-from python_backend.encode import VisionInputs, repeat_plan_inputs
+from python_backend.encode import repeat_plan_inputs
 from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
@@ -51,13 +52,14 @@ class TritonPythonModel:
             if "allowed_roots" in context.parameters
             else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
         )
-        self._model = context.engine.manifest.model
-        self._inputs = VisionInputs.of(context.engine.manifest)
+        manifest = context.engine.manifest
+        self._model = manifest.model
+        self._inputs = VisionInputs.of(manifest.seam, manifest.model)
         self._tokenizer = context.engine.open_tokenizer()
         cache = CacheConfig.from_environment()
         self._extractor = FeatureExtractor(
             workers=MediaWorkers(limits=self._limits),
-            manifest=context.engine.manifest,
+            manifest=manifest,
             limits=self._limits,
             cache=FeatureCache(cache, meter=metrics) if cache else None,
             meter=metrics,

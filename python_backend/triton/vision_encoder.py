@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
-from python_backend.encode import VisionInputs
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer, attempt, read_tensors
@@ -21,7 +21,7 @@ class TritonPythonModel:
         """Open the profile's encoder."""
         context = ModelContext.load(args)
         manifest = context.engine.manifest
-        self._inputs = VisionInputs.of(manifest)
+        self._inputs = VisionInputs.of(manifest.seam, manifest.model)
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
         if manifest.device == "cuda":
             warm_up_encoder(self._encoder, manifest)

@@ -20,10 +20,10 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.families.base import FrameStream
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
-from python_backend.encode import VisionInputs
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
 from tests.unit.python_backend.plans import frame_units

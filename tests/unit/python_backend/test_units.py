@@ -11,10 +11,10 @@ import torch
 
 from groundserve.deadline import Deadline
 from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
-from python_backend.encode import VisionInputs
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
 from python_backend.units import cut_chunks, gather_units

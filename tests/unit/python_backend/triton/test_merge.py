@@ -5,7 +5,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import FrameStream, PlanInput
-from python_backend.encode import VisionInputs
+from groundserve.families.vision_inputs import VisionInputs
 from python_backend.triton._merge import EncodeRequest, encode_merged
 
 STREAM = FrameStream(name="FRAMES", size=2)
