@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import groundserve
+from groundserve.families import family_names
 
 REPOSITORY = Path(__file__).parent.parent.parent
 APPLICATIONS = {"__main__", "cli", "scoring", "batch", "gateway", "serving"}
@@ -26,6 +27,10 @@ ALLOWED = {
 # The one way out of the library: callers find `Pipeline` beside `Client`, in the package they know.
 # It is loaded when it is asked for, so that nothing of the library rests on a stage.
 PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
+# (file, family) that knows a family from outside its folders -> why it may.
+KNOWS_A_FAMILY = {
+    ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
+}
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
 import sys, importlib.abc
@@ -93,6 +98,26 @@ def test_imports_go_one_way():
             if own == "application" and target in STAGES and at_top:
                 wrong.append(f"{path.relative_to(REPOSITORY)} imports {module} outside a function")
     assert not wrong, "\n".join(wrong)
+
+
+def family_of(module: str) -> str | None:
+    match module.split("."):
+        case [_, "families", name, *_] if name in family_names():
+            return name
+    return None
+
+
+def test_nobody_imports_a_family_but_itself():
+    """What is shared asks the registries; a family knows no other one."""
+    known = set()
+    for path in source_files():
+        place = path.relative_to(REPOSITORY)
+        families = {family_of(module) for module, _ in imports(path)}
+        known |= {
+            (place.as_posix(), family)
+            for family in families - {None, family_of(".".join(place.with_suffix("").parts))}
+        }
+    assert known == KNOWS_A_FAMILY.keys()
 
 
 def test_import_groundserve_needs_numpy_alone():
