@@ -23,7 +23,7 @@ from groundserve.families.base import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 
 if TYPE_CHECKING:
-    from groundserve.families.base import GroundingModule, VisionModule
+    from groundserve.families.modules import GroundingModule, VisionModule
 
 OPSET = 20
 _DIM_LETTERS = "ghijk"

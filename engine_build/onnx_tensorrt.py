@@ -14,23 +14,19 @@ needs S x S memory when it runs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from torch.export import Dim
 
+from engine_build.families.modules import MixedVisionModule, TokenScorerModule
 from engine_build.onnx_export import export_graph, export_vision_graph
 from groundserve.families.vision_inputs import VisionInputs
-
-if TYPE_CHECKING:
-    from engine_build.families import TokenScorer
 
 TENSORRT_OPSET = 23
 
 
 def export_mixed_vision_encoder(
-    model: nn.Module, path: Path, inputs: VisionInputs, *, opset: int = TENSORRT_OPSET
+    model: MixedVisionModule, path: Path, inputs: VisionInputs, *, opset: int = TENSORRT_OPSET
 ) -> None:
     """Write the vision stage; dynamic in the units and in what the plan varies.
 
@@ -43,7 +39,9 @@ def export_mixed_vision_encoder(
     export_vision_graph(model, path, inputs, opset=opset, weights_apart=True)
 
 
-def export_token_scorer(model: TokenScorer, path: Path, *, opset: int = TENSORRT_OPSET) -> None:
+def export_token_scorer(
+    model: TokenScorerModule, path: Path, *, opset: int = TENSORRT_OPSET
+) -> None:
     """Write the grounding stage's decoder and head; dynamic S.
 
     Args:

@@ -14,29 +14,7 @@ from groundserve.families.base import FamilyCheckpoint
 from groundserve.profiles import PROFILES, Precision
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    class MixedVisionModule(nn.Module):
-        """The vision stage: `forward(*streams, *plan inputs)` -> 16-bit (U, P, D)."""
-
-        layers: nn.ModuleList
-        """Those that hold attention."""
-
-    class TokenScorer(nn.Module):
-        """The decoder and head: (S, `hidden_size`) in `dtype` -> float32 (S,), S <= `max_tokens`.
-
-        The logit of a frame is the mean over its tokens.
-        """
-
-        layers: nn.ModuleList
-        """Those that hold attention."""
-        dtype: torch.dtype
-        """Of the embeddings that come in."""
-        hidden_size: int
-        """Their width."""
-        max_tokens: int
-        """Longest sequence."""
+    from engine_build.families.modules import MixedVisionModule, TokenScorerModule
 
 
 class GpuFamily(Protocol):
@@ -54,7 +32,7 @@ class GpuFamily(Protocol):
 
     def token_scorer(
         self, checkpoint: FamilyCheckpoint, *, precision: Precision, max_tokens: int
-    ) -> TokenScorer:
+    ) -> TokenScorerModule:
         """Read decoder and head as a TensorRT engine computes them."""
 
     def write_embeddings(

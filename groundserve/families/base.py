@@ -27,11 +27,8 @@ from groundserve.media.resize import ResizeRule
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from torch import nn
 
-    # Found here by whom they concern: the alias says so to mypy.
-    from groundserve.families.modules import GroundingModule as GroundingModule
-    from groundserve.families.modules import VisionModule as VisionModule
+    from groundserve.families.modules import GroundingFront, GroundingModule, VisionModule
 
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
@@ -202,12 +199,6 @@ class FamilyCheckpoint(Protocol):
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
-
-
-if TYPE_CHECKING:
-    GroundingFront = tuple[nn.Module, nn.Embedding]
-    """Projector, from FEATURES (U, P, D) to the decoder's width, and table of text embeddings; in
-    the engine's dtype."""
 
 
 SpecT = TypeVar("SpecT", contravariant=True)

@@ -6,6 +6,10 @@ from typing import Any
 
 from torch import nn
 
+GroundingFront = tuple[nn.Module, nn.Embedding]
+"""What stands before the decoder of a GPU engine, in its dtype: projector, from FEATURES (U, P, D)
+to the decoder's width, and table of text embeddings."""
+
 
 class VisionModule(nn.Module):
     """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).

@@ -12,7 +12,7 @@ from python_backend.arrays import Array, to_torch
 from python_backend.encode.base import split_inputs
 
 if TYPE_CHECKING:
-    from groundserve.families.base import VisionModule
+    from groundserve.families.modules import VisionModule
 
 # On a CPU softmax is materialised: 16 heads x 729 x 729 floats, for one, are 34 MB a frame.
 _MAX_UNITS_AT_ONCE_CPU = 8

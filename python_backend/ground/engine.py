@@ -18,7 +18,7 @@ from python_backend.ground.base import TokenScorer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from groundserve.families.base import GroundingFront
+    from groundserve.families.modules import GroundingFront
 
 
 class EngineGrounder:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from python_backend.arrays import Array, to_torch
 
 if TYPE_CHECKING:
-    from groundserve.families.base import GroundingModule
+    from groundserve.families.modules import GroundingModule
 
 
 class TorchGrounder:

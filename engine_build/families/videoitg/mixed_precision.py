@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
+from engine_build.families.modules import MixedVisionModule, TokenScorerModule
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
 
 
-class MixedVisionEncoder(nn.Module):
+class MixedVisionEncoder(MixedVisionModule):
     """`VisionEncoder` with 16-bit products and float16 features."""
 
     def __init__(self, model: VisionEncoder, *, dtype: torch.dtype) -> None:
@@ -83,7 +84,7 @@ class MixedVisionEncoder(nn.Module):
         return patches.transpose(2, 3).reshape(n, s * s, p * p * 3)
 
 
-class MixedTokenScorer(nn.Module):
+class MixedTokenScorer(TokenScorerModule):
     """The decoder and head of `GroundingModel`: one score a token, full attention."""
 
     def __init__(self, model: GroundingModel, *, dtype: torch.dtype, max_tokens: int) -> None:
