@@ -43,7 +43,6 @@ class CacheKeys:
             self._decode_stage(),
             # Not the whole engine's: another grounder leaves features as they are.
             self.manifest.encoder_identity,
-            self.manifest.family,
             [asdict(stream) for stream in self.manifest.seam.streams(self.manifest.model)],
             {name: _content(array) for name, array in plan.inputs.items()},
             _content(plan.units),

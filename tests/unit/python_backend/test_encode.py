@@ -10,15 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from groundserve.errors import UnsupportedError
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.modules import GroundingModule, VisionModule
-from groundserve.families.videoitg.family import VideoITG
 from python_backend.encode import TorchEncoder, repeat_plan_inputs
-from python_backend.engine import EngineDirectory
 from python_backend.ground import TorchGrounder
 from python_backend.warm_up import warm_up_encoder
-from tests.unit.python_backend.cache.test_keys import MANIFEST
 from tests.unit.python_backend.plans import plan_of
 
 NUM_UNITS = 11  # more than run at once on a CPU
@@ -77,15 +73,6 @@ def test_repeated_plan_inputs_have_the_units_in_front(home):
     np.testing.assert_array_equal(weights, np.stack([WEIGHTS] * 3))
     np.testing.assert_array_equal(offset, np.stack([OFFSET] * 3))
     assert repeat_plan_inputs([frames, frames]) == [frames, frames]
-
-
-def test_streams_that_are_not_served_are_refused_when_a_directory_is_opened(monkeypatch, tmp_path):
-    (tmp_path / "manifest.json").write_text(MANIFEST.to_json())
-    assert EngineDirectory.load(tmp_path).manifest == MANIFEST
-    streams = (FrameStream(name="SMALL", size=224), FrameStream(name="LARGE", size=336))
-    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
-    with pytest.raises(UnsupportedError, match=r"videoitg takes SMALL \(224\), LARGE \(336\)"):
-        EngineDirectory.load(tmp_path, verify_files=True)
 
 
 def test_warm_up_encodes_as_many_segments_as_one_call_takes():
