@@ -1,4 +1,4 @@
-"""A small Qwen2-like tokenizer, and media whose frames can be told apart."""
+"""Media whose frames can be told apart, and the data of a stage."""
 
 from __future__ import annotations
 
@@ -10,39 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from tests.unit.train.data.samples import make_format, write_video
 from train.config import DataConfig
 from train.cost import SampleCost
 from train.data import TrainingData
-
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    """Byte-level, with Qwen2's pre-tokenizer: "?" and a newline are one token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["What?\n", "When?\n", "assistant", "user"] * 3, trainer)
-    return tokenizer
 
 
 @pytest.fixture(scope="session")
