@@ -11,7 +11,7 @@ from typing import Any
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.trtllm import build_engine
-from groundserve.families.base import FamilyCheckpoint, FramesFamily
+from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec
 from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import EMBEDDINGS_NAME, GROUNDING_ONNX_NAME, VISION_ONNX_NAME
@@ -39,7 +39,7 @@ class EngineWriter:
     on_step: Callable[[str], None]
     """Called with the name of each step as it begins."""
 
-    def write(self, directory: Path, model: Any) -> None:
+    def write(self, directory: Path, model: ModelSpec) -> None:
         """Write every engine of the profile.
 
         Args:
@@ -70,7 +70,7 @@ class EngineWriter:
         export_grounding(grounding, directory / GROUNDING_ONNX_NAME, feature_width=feature_width)
 
     def _compile(
-        self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: Any
+        self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: ModelSpec
     ) -> None:
         precision, grounder = self.target.precision, self.target.stages.grounder
         if self.tensorrt is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import family_names, get_family, get_frames_family
-from groundserve.families.base import FramesFamily
+from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
@@ -51,7 +51,7 @@ class Manifest:
     """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines."""
-    model: Any
+    model: ModelSpec
     """Dimensions and limits of the model: the family's `spec_type`."""
     checkpoint: dict[str, Any]
     """Name, SHA-256 and note of the checkpoint; where the vision weights came from."""

@@ -10,13 +10,13 @@ from typing import Any
 from engine_build.triton import frames_head, trunk
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import TensorSpec, TritonModelSpec
-from groundserve.families.base import FramesFamily
+from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs
 
 
 def model_specs(
-    layout: RepositoryLayout, family: FramesFamily[Any, Any], model: Any
+    layout: RepositoryLayout, family: FramesFamily[Any, Any], model: ModelSpec
 ) -> list[TritonModelSpec]:
     """Return the models of an engine directory, the public one first.
 

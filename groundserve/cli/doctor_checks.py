@@ -61,7 +61,7 @@ def check_checkpoint(
     """
     family, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
     tokenizer, pad_token_id = opened.load_tokenizer()
-    spec: ModelSpec = opened.model_spec(pad_token_id=pad_token_id)
+    spec = opened.model_spec(pad_token_id=pad_token_id)
     plan = default_plan(family, spec)
     yield (
         "family",

@@ -174,7 +174,7 @@ class FamilyCheckpoint(Protocol):
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return the tokenizer with every special token registered, and its padding id."""
 
-    def model_spec(self, *, pad_token_id: int) -> Any:
+    def model_spec(self, *, pad_token_id: int) -> ModelSpec:
         """Return what serving must know, a `Family.spec_type`."""
 
     def findings(self) -> Iterable[FindingRow]:

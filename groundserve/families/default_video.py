@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from groundserve.families.base import FramesFamily, VideoPlan
+from groundserve.families.base import FramesFamily, ModelSpec, VideoPlan
 from groundserve.media.index import VideoIndex
 from groundserve.options import ScoreOptions
 
@@ -14,7 +14,7 @@ _SECONDS = 3600  # so long that a family samples as many frames as it does of an
 _FPS = 30
 
 
-def default_plan(family: FramesFamily[Any, Any], spec: Any) -> VideoPlan:
+def default_plan(family: FramesFamily[Any, Any], spec: ModelSpec) -> VideoPlan:
     """Plan an hour of video with default options: the most units that a request without has.
 
     Args:
@@ -24,7 +24,7 @@ def default_plan(family: FramesFamily[Any, Any], spec: Any) -> VideoPlan:
     return family.plan(_video(_SECONDS * _FPS, fps=_FPS), ScoreOptions(), spec)
 
 
-def short_plan(family: FramesFamily[Any, Any], spec: Any, num_frames: int) -> VideoPlan:
+def short_plan(family: FramesFamily[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:
     """Plan a video of one frame a second, and ask for all of them.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import FramesFamily, FrameStream, PlanInput, VideoPlan
+from groundserve.families.base import FramesFamily, FrameStream, ModelSpec, PlanInput, VideoPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class VisionInputs:
     """The others."""
 
     @classmethod
-    def of(cls, family: FramesFamily[Any, Any], spec: Any) -> Self:
+    def of(cls, family: FramesFamily[Any, Any], spec: ModelSpec) -> Self:
         """Ask a family.
 
         Args:
