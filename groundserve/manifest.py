@@ -12,7 +12,7 @@ from typing import Any
 
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families import family_names, get_family, get_frames_family
+from groundserve.families import get_frames_family, served_family_names
 from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
 from groundserve.strict_json import shown
@@ -249,12 +249,12 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _find_family(name: object) -> FramesFamily[Any, Any]:
-    if isinstance(name, str) and name in family_names() and get_family(name).head == "frames":
+    served = served_family_names()
+    if isinstance(name, str) and name in served:
         return get_frames_family(name)
-    served = ", ".join(one for one in family_names() if get_family(one).head == "frames")
     raise EngineMismatchError(
-        f"{MANIFEST_NAME}: family must be one that this version of groundserve serves ({served}), "
-        f"got {shown(name)}; {_REBUILD}"
+        f"{MANIFEST_NAME}: family must be one that this version of groundserve serves "
+        f"({', '.join(served)}), got {shown(name)}; {_REBUILD}"
     )
 
 

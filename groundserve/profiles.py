@@ -23,7 +23,7 @@ class Profile:
     decoder: Literal["pyav", "dali"]
     """Demultiplexed segments -> resized frames."""
     encoder: Literal["onnxruntime", "torch", "tensorrt"]
-    """Frames -> pooled features."""
+    """Frames -> features."""
     grounder: Literal["onnxruntime", "torch", "tensorrt", "tensorrt_llm"]
     """Features + question -> logits."""
     precisions: Mapping[Device, tuple[Precision, ...]]

@@ -1,7 +1,7 @@
 """What a training run is: one frozen dataclass a component, checked when it is made.
 
-The defaults are those that all four stages of the reference share;
-`train.families.videoitg.stages` sets the rest.
+The defaults are those that all four stages of the reference share; the `stages` of a family set the
+rest.
 "Source" below is NVlabs/VideoITG fab8b54, `scripts/videoitg/`, `train_vlm.py`
 (stages 1 to 3), `train_itg.py` (4) and `eagle/train/eagle_trainer.py`.
 """

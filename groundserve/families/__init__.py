@@ -28,6 +28,11 @@ def family_names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
+def served_family_names() -> tuple[str, ...]:
+    """Return the names of those that can be served: of head "frames"."""
+    return tuple(name for name in _MODULES if get_family(name).head == "frames")
+
+
 def get_family(name: str) -> Family[Any, Any]:
     """Return the family of that name.
 
@@ -92,7 +97,7 @@ def recognise_family(place: str | Path) -> str:
         return first
     if not isinstance(raw_config, dict):
         return first
-    served = [name for name in _MODULES if get_family(name).head == "frames"]
+    served = served_family_names()
     for name in served:
         if get_frames_family(name).recognises(raw_config):
             return name

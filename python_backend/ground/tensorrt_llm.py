@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_ARCHITECTURE = "*ForGrounding"  # what scores frames, in any family
+_ARCHITECTURE_END = "ForGrounding"  # of what scores frames, in any family
 _ENGINE_NAME = "rank0.engine"
 _CONFIG_NAME = "config.json"
 _REBUILD = "rebuild the engine directory with: groundserve build --profile gpu"
@@ -126,12 +125,10 @@ class EngineDescription:
             config = json.loads(path.read_text("utf-8"))
             pretrained, build = config["pretrained_config"], config["build_config"]
             plugins, extra = build["plugin_config"], config["groundserve"]
+            architecture = str(pretrained["architecture"])
             # What the code below relies on: one GPU, no cache (every token is context), packed
             # sequences, and the attention kernel that takes them.
-            architecture = pretrained["architecture"]
-            is_known = fnmatchcase(architecture, _ARCHITECTURE)
             settings = {
-                "architecture": (_ARCHITECTURE if is_known else architecture, _ARCHITECTURE),
                 "world_size": (pretrained["mapping"]["world_size"], 1),
                 # In capitals or not: the enum became a string of small letters
                 # (NVIDIA/TensorRT-LLM 1883620, `llmapi/kv_cache_type.py`).
@@ -154,6 +151,11 @@ class EngineDescription:
             raise EngineMismatchError(
                 f"trtllm/{path.name} is missing or not what groundserve writes; {_REBUILD}"
             ) from error
+        if not architecture.endswith(_ARCHITECTURE_END):
+            raise EngineMismatchError(
+                f"trtllm/{path.name}: architecture must end in {_ARCHITECTURE_END!r}, "
+                f"got {architecture!r}; {_REBUILD}"
+            )
         for name, (value, expected) in settings.items():
             if value != expected:
                 raise EngineMismatchError(
