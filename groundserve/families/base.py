@@ -150,10 +150,6 @@ class FamilyCheckpoint(Protocol):
     """An opened checkpoint; weights are read when a module is asked for."""
 
     @property
-    def name(self) -> str:
-        """Directory name or hub id, as given."""
-
-    @property
     def raw_config(self) -> dict[str, Any]:
         """config.json as parsed."""
 
