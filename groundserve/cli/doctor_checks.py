@@ -14,7 +14,7 @@ from typing import Any
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint, FindingRow, FramesFamily, ModelSpec
-from groundserve.families.default_video import default_plan, short_plan
+from groundserve.families.default_video import default_plan
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
@@ -27,7 +27,7 @@ _EXTRAS = {
 }
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
-_PROBE_FRAMES = 4
+_PROBE_FRAMES, _PROBE_TOKENS = 4, 8
 _FP16_MAX = 65504.0
 
 
@@ -206,6 +206,10 @@ def _largest_activation(
     """Run seeded noise through the model and return the largest magnitude any module gives."""
     import torch
 
+    from groundserve.scoring.noise import NoiseRequest
+    from python_backend.encode import TorchEncoder
+    from python_backend.ground import TorchGrounder
+
     vision, grounding = opened.load_vision(), opened.load_grounding()
     peaks: list[float] = []
 
@@ -215,15 +219,13 @@ def _largest_activation(
 
     for module in [*vision.modules(), *grounding.modules()]:
         module.register_forward_hook(watch)
-    generator = torch.Generator().manual_seed(0)
-    plan = short_plan(family, spec, _PROBE_FRAMES)
-    num_units = len(plan.units)
-    frames = [
-        torch.randint(0, 256, stream.shape(num_units), dtype=torch.uint8, generator=generator)
-        for stream in family.streams(spec)
-    ]
-    inputs = [torch.from_numpy(plan.inputs[one.name]) for one in family.plan_inputs(spec)]
-    units = [one.expand(num_units, *one.shape) for one in inputs]
-    with torch.inference_mode():
-        grounding(vision(*frames, *units), torch.arange(8))
+    request = NoiseRequest.make(
+        family,
+        spec,
+        vocab_size=opened.vocab_size,
+        num_frames=_PROBE_FRAMES,
+        text_lengths=(_PROBE_TOKENS,),
+    )
+    features = TorchEncoder(vision).encode(*request.inputs)
+    TorchGrounder(grounding).ground(features, request.text_ids[0])
     return max(peaks)

@@ -29,28 +29,20 @@ from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
 from groundserve.evaluation.scored_records import OPTIONS
 from groundserve.families import open_checkpoint
+from groundserve.families.default_video import short_plan
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.media.index import VideoIndex
 from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
 from train.digits.render import render_second
-from train.digits.world import NUM_DIGITS, SIDE, make_scene
+from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_SCENES = 400
 # Next to classes whose weights sum to 1 each, however many pictures there are.
 _RIDGE = 1e-3
 _DECODE_SECONDS = 60.0
-_PICTURE = VideoIndex(
-    average_fps=1.0,
-    pts_seconds=np.zeros(1),
-    is_key=np.ones(1, np.bool_),
-    width=SIDE,
-    height=SIDE,
-    codec_name="",
-    container_name="",
-)
-"""A video of one frame."""
 _ANSWERED_TYPES = ("order", "motion")
 """Types whose question does not name the digit that answers it."""
 
@@ -62,19 +54,16 @@ class FrameFeatures:
     """
 
     def __init__(self, checkpoint: str | Path) -> None:
-        """Raise GroundserveError where the checkpoint cannot be opened."""
+        """Raise GroundserveError where it cannot be opened, or takes no frames of one size."""
         self._family, opened = open_checkpoint(checkpoint)
         _, pad_token_id = opened.load_tokenizer()
         self._spec = opened.model_spec(pad_token_id=pad_token_id)
         self._vision = opened.load_vision()
-        (stream,) = self._family.streams(self._spec)
-        assert stream.size is not None
-        self.image_size = stream.size
+        inputs = VisionInputs.of(self._family, self._spec)
+        _, self.image_size, _, _ = inputs.stream.shape(1)
         # As of a picture: the more frames, the fewer tokens each may have.
-        inputs = self._family.plan(_PICTURE, OPTIONS, self._spec).inputs
-        self._inputs = [
-            torch.from_numpy(inputs[one.name]) for one in self._family.plan_inputs(self._spec)
-        ]
+        picture = short_plan(self._family, self._spec, 1)
+        self._inputs = [torch.from_numpy(value) for value in inputs.of_plan(picture)]
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Encode uint8 (m, S, S, 3) to (m, P, D_v)."""
