@@ -24,7 +24,10 @@ def find_checkpoint(name: str | Path) -> Path | None:
         InvalidRequestError: There is no such directory and it cannot be a hub id, it is a file, or
             the directory has no config.json.
     """
-    directory = Path(name).expanduser()
+    try:
+        directory = Path(name).expanduser()
+    except RuntimeError:  # of a user whom nobody knows
+        raise InvalidRequestError(f"checkpoint {name}: no such user's home directory") from None
     if directory.is_dir():
         if not (directory / "config.json").exists():
             raise InvalidRequestError(

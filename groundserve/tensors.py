@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError(
             f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
         ) from error
