@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,10 +25,8 @@ def find_checkpoint(name: str | Path) -> Path | None:
         InvalidRequestError: There is no such directory and it cannot be a hub id, it is a file, or
             the directory has no config.json.
     """
-    try:
-        directory = Path(name).expanduser()
-    except RuntimeError:  # of a user whom nobody knows
-        raise InvalidRequestError(f"checkpoint {name}: no such user's home directory") from None
+    # Not Path's, which raises RuntimeError where there is no such user.
+    directory = Path(os.path.expanduser(name))
     if directory.is_dir():
         if not (directory / "config.json").exists():
             raise InvalidRequestError(
