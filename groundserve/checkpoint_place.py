@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def find_checkpoint(name: str | Path) -> Path | None:
         InvalidRequestError: There is no such directory and it cannot be a hub id, it is a file, or
             the directory has no config.json.
     """
-    directory = Path(name).expanduser()
+    # Not Path's, which raises RuntimeError where there is no such user.
+    directory = Path(os.path.expanduser(name))
     if directory.is_dir():
         if not (directory / "config.json").exists():
             raise InvalidRequestError(

@@ -128,9 +128,15 @@ class Target:
 
         Raises:
             UnsupportedError: There is no such profile, or it has no such device or precision.
-            InvalidRequestError: The profile has TensorRT engines and no library, or none and one.
+            InvalidRequestError: Device or precision is missing; or the profile has TensorRT engines
+                and no library, or none and one.
         """
-        self.stages.choose(self.device, self.precision)
+        chosen = self.stages.choose(self.device, self.precision)
+        if chosen != (self.device, self.precision):  # None, which the engines do not have
+            raise InvalidRequestError(
+                "device and precision must be given, as `Profile.choose` returns them, got "
+                f"{self.device} and {self.precision}"
+            )
         has_tensorrt = "tensorrt" in self.stages.engines
         offered = get_args(LibraryName) if has_tensorrt else (None,)
         if self.library not in offered:

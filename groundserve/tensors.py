@@ -30,11 +30,19 @@ def weight_files(directory: Path) -> list[Path]:
     """Return the safetensors files of a checkpoint directory, in name order.
 
     Raises:
-        InvalidRequestError: There are none, or the index names a file that is missing.
+        InvalidRequestError: There are none, the index names a file that is missing, or is damaged.
     """
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        weight_map = read_json(index).get("weight_map", {})
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(name, str) for name in weight_map.values()
+        ):
+            raise InvalidRequestError(
+                f"checkpoint {directory.name}: weight_map in {index.name} must name the file of "
+                "each tensor; download it again"
+            )
+        names = sorted(set(weight_map.values()))
         # A name in the index is a file beside it, never a path to somewhere else.
         files = [directory / Path(name).name for name in names]
     else:
@@ -93,7 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError(
             f"checkpoint {path.parent.name}: {path.name} is missing or not JSON"
         ) from error

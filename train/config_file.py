@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -126,7 +127,8 @@ def _convert(value: Any, hint: Any, path: Path, name: str) -> Any:
         rule = f"a list of {len(kinds)}"
     elif hint is Path:
         if isinstance(value, str) and value:
-            return path.absolute().parent / Path(value).expanduser()
+            # Not Path's, which raises RuntimeError where there is no such user.
+            return path.absolute().parent / os.path.expanduser(value)
         rule = "a path"
     elif hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,6 +13,7 @@ from typing import Any
 from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import UnsupportedError
 from groundserve.families.base import Family, FamilyCheckpoint, FramesFamily
+from groundserve.strict_json import shown
 
 _MODULES = {
     "videoitg": "groundserve.families.videoitg",
@@ -93,7 +94,8 @@ def recognise_family(place: str | Path) -> str:
         if directory is None:  # on the hub
             return first
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):  # which the family itself has words for
+    # Which the family itself has words for.
+    except (OSError, ValueError, RecursionError):
         return first
     if not isinstance(raw_config, dict):
         return first
@@ -102,6 +104,6 @@ def recognise_family(place: str | Path) -> str:
         if get_frames_family(name).recognises(raw_config):
             return name
     raise UnsupportedError(
-        f"checkpoint {place}: config.json with model_type {raw_config.get('model_type')!r} is of "
-        f"none of the families that are served ({', '.join(served)})"
+        f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
+        f"of none of the families that are served ({', '.join(served)})"
     )

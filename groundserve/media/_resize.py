@@ -94,7 +94,7 @@ class _ScaleFilter:
     def __init__(self, image_size: int) -> None:
         self._image_size = image_size
         self._graph: Graph | None = None
-        self._made_for: tuple[int, int, str, int] | None = None
+        self._made_for: tuple[object, ...] | None = None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return uint8 (S, S, 3), RGB.
@@ -102,7 +102,11 @@ class _ScaleFilter:
         Raises:
             MediaError: FFmpeg cannot, such as one pixel to thousands.
         """
-        look = (frame.width, frame.height, frame.format.name, quarter_turns(frame))
+        look = (
+            *(frame.width, frame.height, frame.format.name, quarter_turns(frame)),
+            # Where a frame names none, FFmpeg's filter keeps those of the frame before.
+            *(frame.colorspace, frame.color_range),
+        )
         try:
             if self._graph is None or look != self._made_for:
                 self._graph, self._made_for = self._make_graph(frame), look

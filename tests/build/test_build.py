@@ -216,6 +216,35 @@ def test_a_missing_shard_of_an_index_is_named(tmp_path):
         build(checkpoint, tmp_path / "engines", profile="cpu")
 
 
+@pytest.mark.parametrize("weight_map", [["model.safetensors"], {"out_proj.weight": 1}])
+def test_an_index_that_names_no_files_is_damaged(checkpoint, tmp_path, weight_map):
+    index = {"weight_map": weight_map}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidRequestError, match="must name the file of each tensor; download"):
+        build(checkpoint, tmp_path / "engines", profile="torch")
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint):
+    (checkpoint / "tokenizer.json").unlink()
+    assert Checkpoint.open(checkpoint).load_tokenizer()[0].encode("hello").ids  # of the other two
+    (checkpoint / "merges.txt").unlink()
+    with pytest.raises(InvalidRequestError, match=r": tokenizer\.json is missing; download it"):
+        Checkpoint.open(checkpoint).load_tokenizer()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_tokenizer_is_named(checkpoint, name, text):
+    (checkpoint / name).write_text(text)
+    with pytest.raises(InvalidRequestError, match="the tokenizer's files are damaged; download"):
+        Checkpoint.open(checkpoint).load_tokenizer()
+
+
+def test_a_note_that_is_not_unicode_is_no_reason_to_refuse(checkpoint):
+    (checkpoint / "groundserve_note.txt").write_bytes(b"trained for caf\xe9s\n")
+    assert Checkpoint.open(checkpoint).describe()["note"] == "trained for caf\ufffds"
+
+
 def test_no_such_checkpoint():
     with pytest.raises(InvalidRequestError, match="no such directory, and not a hub id"):
         Checkpoint.open("/nowhere/at/all")

@@ -19,7 +19,7 @@ from engine_build.families import get_gpu_family
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.tensorrt_plan import vision_shapes
 from groundserve import families
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.videoitg import VideoITG
 from groundserve.families.vision_inputs import VisionInputs
@@ -73,6 +73,29 @@ def test_a_family_without_networks_for_a_gpu_names_the_profiles_it_has(twin, tmp
         build(twin, tmp_path / "engines", profile=profile, on_step=steps.append)
     assert steps == []
     assert not (tmp_path / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ('{"model_type": "llava"}', UnsupportedError, r'with model_type "llava" is of none .*'),
+        ("{}", UnsupportedError, "with model_type null is of none .*"),
+        (
+            f'{{"model_type": "{"x" * 10**5}"}}',
+            UnsupportedError,
+            r'with model_type "x{56}\.\.\. .*',
+        ),
+        ("[]", InvalidRequestError, "is not an object"),
+        ("{", InvalidRequestError, "is missing or not JSON"),
+        ("\ufeff{}", InvalidRequestError, "is missing or not JSON"),
+        ("[" * 10**5, InvalidRequestError, "is missing or not JSON"),
+    ],
+    ids=["other", "none", "long", "list", "cut", "mark", "deep"],
+)
+def test_a_config_of_no_family_is_one_error(tmp_path, text, error, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(error, match=rf"^checkpoint .*: config\.json {message}$"):
+        families.open_checkpoint(tmp_path)
 
 
 def test_a_library_that_is_missing_is_not_a_family_that_is(monkeypatch):

@@ -52,5 +52,11 @@ def test_what_a_profile_does_not_offer_is_refused(changes, message):
         replace(GPU, **changes)
 
 
+@pytest.mark.parametrize("changes", [{"device": None}, {"precision": None}])
+def test_a_target_is_one_device_and_one_precision(changes):
+    with pytest.raises(InvalidRequestError, match=r"^device and precision must be given, .*None"):
+        replace(GPU, **changes)
+
+
 def test_the_profiles_that_compile_are_those_for_a_gpu():
     assert [name for name, profile in PROFILES.items() if profile.compiles] == ["gpu", "gpu-trt"]

@@ -31,7 +31,7 @@ def find_family(init: Path | None) -> TrainingFamily:
     """
     try:
         raw_config = None if init is None else json.loads((init / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raw_config = None
     families = (_open(name) for name in _MODULES)
     first = next(families)

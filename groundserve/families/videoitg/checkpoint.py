@@ -38,6 +38,8 @@ _PREFIXES = {
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
 # A checkpoint may say something about itself that every answer repeats.
 _NOTE_NAME = "groundserve_note.txt"
+# A tokenizer is in either.
+_TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +163,24 @@ class Checkpoint:
         every `!` is split off and becomes one special id.
 
         Raises:
+            InvalidRequestError: Its files are missing or damaged.
             UnsupportedError: The tokenizer has neither a padding token nor an end token.
         """
-        tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
+        # Without them transformers makes a tokenizer that knows no word, and says nothing.
+        if not any(
+            all((self.directory / name).is_file() for name in names) for names in _TOKENIZER_FILES
+        ):
+            raise InvalidRequestError(
+                f"checkpoint {self.directory.name}: tokenizer.json is missing; download it "
+                "completely"
+            )
+        try:
+            tokenizer = Qwen2TokenizerFast.from_pretrained(self.directory, local_files_only=True)
+        except Exception as error:  # what `tokenizers` raises is no narrower
+            raise InvalidRequestError(
+                f"checkpoint {self.directory.name}: the tokenizer's files are damaged; download "
+                "them again"
+            ) from error
         pad_token_id = tokenizer.pad_token_id
         if pad_token_id is None:
             pad_token_id = tokenizer.eos_token_id
@@ -214,7 +231,8 @@ class Checkpoint:
         note = self.directory / _NOTE_NAME
         return {
             "name": self.name,
-            "note": note.read_text("utf-8").strip() if note.is_file() else None,
+            # One that is not UTF-8 is no reason to refuse the model.
+            "note": note.read_text("utf-8", "replace").strip() if note.is_file() else None,
             "sha256": directory_sha256(self.directory),
             "vision_weights": "checkpoint" if tower is None else tower.name,
             "vision_sha256": None if tower is None else directory_sha256(tower),

@@ -142,6 +142,11 @@ def test_read_config_starts_relative_paths_at_the_files_folder(tmp_path, monkeyp
     assert config.data.media_root == tmp_path / "runs" / "media"
 
 
+def test_read_config_takes_the_home_of_nobody_for_a_folder(tmp_path):
+    config = read_config("grounding", write(tmp_path, top='vision_tower = "~no-such-user/tower"'))
+    assert config.vision_tower == tmp_path / "~no-such-user" / "tower"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
