@@ -129,6 +129,9 @@ class FeatureExtractor:
                     if encoded is None:
                         is_hit = False
                         encoded = runner.run(video, plan)
+                        num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
+                        # What a question must fit beside, told before anything was decoded.
+                        assert num_tokens == plan.num_visual_tokens, "the plan tells the tokens"
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,
@@ -161,6 +164,7 @@ class FeatureExtractor:
         self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
     ) -> VideoPlan:
         plan = self.manifest.seam.plan(index, options, self.manifest.model, self.limits)
+        assert (np.diff(plan.frame_indices) > 0).all(), "a head of frames takes each frame once"
         if questions is not None:
             questions.check_fit(plan.num_visual_tokens)
         return plan

@@ -11,6 +11,7 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.families.videoitg import VideoITG
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import Segments, VideoSource
@@ -24,6 +25,7 @@ from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.meter import Counts
 from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+from tests.unit.python_backend.plans import frame_units
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 VIDEO = b"a video of four frames"
@@ -216,3 +218,21 @@ def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cach
     stages.extract()
     with share.admit(2, Deadline.after(1)):
         assert stages.extract().info.cache_hit
+
+
+def test_a_plan_that_repeats_a_frame_is_a_bug_of_the_family(monkeypatch):
+    """The server's last step would blame the request for it."""
+    stages = Stages(None)
+    repeats = frame_units([0, 1, 1])
+    monkeypatch.setattr(VideoITG, "plan", lambda *_: repeats)
+    with pytest.raises(AssertionError, match="takes each frame once"):
+        stages.extract()
+    assert stages.counts["frames_decoded"] == 0
+
+
+def test_features_of_other_tokens_than_the_plan_told_are_not_kept(monkeypatch, tmp_path):
+    stages = Stages(tmp_path)
+    monkeypatch.setattr(stages, "encode", lambda frames, _: np.zeros((len(frames), 3, 4)))
+    with pytest.raises(AssertionError, match="the plan tells the tokens"):
+        stages.extract()
+    assert stages.counts["cache_misses"] == 0
