@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import family_names, get_family, get_frames_family
-from groundserve.families.base import FramesFamily
+from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
@@ -52,7 +52,7 @@ class Manifest:
     """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines."""
-    model: Any
+    model: ModelSpec
     """Dimensions and limits of the model: the family's `spec_type`."""
     checkpoint: dict[str, Any]
     """Name, SHA-256 and note of the checkpoint; where the vision weights came from."""
@@ -148,7 +148,7 @@ class Manifest:
             )
         spec_type = _find_family(raw["family"]).spec_type
         _require_keys(spec_type, raw["model"])
-        _require_types(spec_type, raw["model"])
+        _require_types(get_type_hints(spec_type), raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
@@ -158,7 +158,9 @@ class Manifest:
             manifest.stages.choose(manifest.device, manifest.precision)
         except (UnsupportedError, TypeError) as error:  # of a type that is no key
             raise EngineMismatchError(f"{MANIFEST_NAME}: {error}; {_REBUILD}") from error
-        _require_types(cls, raw)
+        hints = get_type_hints(cls)
+        del hints["model"]  # by its family's type, above
+        _require_types(hints, raw)
         if not isinstance(manifest.checkpoint.get("name"), str):
             raise EngineMismatchError(f"{MANIFEST_NAME}: checkpoint must have a name; {_REBUILD}")
         return manifest
@@ -274,8 +276,8 @@ def _require_keys(kind: type[Any], raw: object) -> None:
         )
 
 
-def _require_types(kind: type[Any], raw: dict[str, Any]) -> None:
-    for name, hint in get_type_hints(kind).items():
+def _require_types(hints: dict[str, Any], raw: dict[str, Any]) -> None:
+    for name, hint in hints.items():
         if not _is_of(raw[name], hint):
             raise EngineMismatchError(
                 f"{MANIFEST_NAME}: {name} must be of type {getattr(hint, '__name__', hint)}, "

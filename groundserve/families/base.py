@@ -115,8 +115,8 @@ class VideoPlan:
     def __post_init__(self) -> None:
         """Find a family's bug before anything is decoded, and never blame a request for it."""
         frames, units = self.frame_indices, self.units
-        assert (frames.dtype, frames.ndim) == (np.int64, 1), "frame_indices are int64 (T,)"
-        assert (units.dtype, units.ndim) == (np.int64, 2), "units are int64 (U, F)"
+        assert (frames.dtype.name, frames.ndim) == ("int64", 1), "frame_indices are int64 (T,)"
+        assert (units.dtype.name, units.ndim) == ("int64", 2), "units are int64 (U, F)"
         assert min(frames.size, units.size) > 0, "a plan has frames"
         assert (np.diff(frames) >= 0).all(), "frames come in the order of time"
         assert 0 <= frames[0] <= frames[-1] < self.index.num_source_frames, "frames are the video's"
