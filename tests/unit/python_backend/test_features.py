@@ -220,12 +220,19 @@ def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cach
         assert stages.extract().info.cache_hit
 
 
-def test_a_plan_that_repeats_a_frame_is_a_bug_of_the_family(monkeypatch):
-    """The server's last step would blame the request for it."""
+@pytest.mark.parametrize(
+    ("plan", "rule"),
+    [
+        # The server's last step would blame the request for it.
+        (frame_units([0, 1, 1]), "takes each frame once"),
+        (replace(frame_units([0, 1]), num_visual_tokens=257), "memory is set aside for fewer"),
+    ],
+    ids=["repeats", "tokens"],
+)
+def test_a_plan_that_is_none_of_a_head_of_frames_decodes_nothing(monkeypatch, plan, rule):
     stages = Stages(None)
-    repeats = frame_units([0, 1, 1])
-    monkeypatch.setattr(VideoITG, "plan", lambda *_: repeats)
-    with pytest.raises(AssertionError, match="takes each frame once"):
+    monkeypatch.setattr(VideoITG, "plan", lambda *_: plan)
+    with pytest.raises(AssertionError, match=rule):
         stages.extract()
     assert stages.counts["frames_decoded"] == 0
 
