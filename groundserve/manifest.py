@@ -161,8 +161,12 @@ class Manifest:
         hints = get_type_hints(cls)
         del hints["model"]  # by its family's type, above
         _require_types(hints, raw)
-        if not isinstance(manifest.checkpoint.get("name"), str):
-            raise EngineMismatchError(f"{MANIFEST_NAME}: checkpoint must have a name; {_REBUILD}")
+        # Without a hash the features of two checkpoints would have one name in a cache.
+        for name in ("name", "sha256"):
+            if not isinstance(manifest.checkpoint.get(name), str):
+                raise EngineMismatchError(
+                    f"{MANIFEST_NAME}: checkpoint must have a {name}; {_REBUILD}"
+                )
         return manifest
 
     @classmethod

@@ -165,6 +165,7 @@ def test_a_model_of_other_types_is_refused(engine_dir, name, value, rule):
         ({"checkpoint": None}, "checkpoint must be of type dict"),
         ({"checkpoint": {}}, "checkpoint must have a name"),
         ({"checkpoint": {"name": 5}}, "checkpoint must have a name"),
+        ({"checkpoint": {"name": "tiny"}}, "checkpoint must have a sha256"),
         ({"source_config": []}, "source_config must be of type dict"),
         ({"builder": None}, "builder must be of type dict"),
         ({"files": ["tokenizer.json"]}, "files must be of type dict"),
