@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
@@ -147,6 +148,7 @@ class Manifest:
             )
         spec_type = _find_family(raw["family"]).spec_type
         _require_keys(spec_type, raw["model"])
+        _require_types(get_type_hints(spec_type), raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
@@ -156,6 +158,15 @@ class Manifest:
             manifest.stages.choose(manifest.device, manifest.precision)
         except (UnsupportedError, TypeError) as error:  # of a type that is no key
             raise EngineMismatchError(f"{MANIFEST_NAME}: {error}; {_REBUILD}") from error
+        hints = get_type_hints(cls)
+        del hints["model"]  # by its family's type, above
+        _require_types(hints, raw)
+        # Without a hash the features of two checkpoints would have one name in a cache.
+        for name in ("name", "sha256"):
+            if not isinstance(manifest.checkpoint.get(name), str):
+                raise EngineMismatchError(
+                    f"{MANIFEST_NAME}: checkpoint must have a {name}; {_REBUILD}"
+                )
         return manifest
 
     @classmethod
@@ -267,3 +278,27 @@ def _require_keys(kind: type[Any], raw: object) -> None:
         raise EngineMismatchError(
             f"{MANIFEST_NAME} does not have the expected keys ({odd}); rebuild the engine directory"
         )
+
+
+def _require_types(hints: dict[str, Any], raw: dict[str, Any]) -> None:
+    for name, hint in hints.items():
+        if not _is_of(raw[name], hint):
+            raise EngineMismatchError(
+                f"{MANIFEST_NAME}: {name} must be of type {getattr(hint, '__name__', hint)}, "
+                f"got {shown(raw[name])}; {_REBUILD}"
+            )
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Tell whether a value of JSON is what a field of that type holds."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_is_of(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_of(one, inner[1]) for one in value.values())
+    if origin is list:
+        return isinstance(value, list) and all(_is_of(one, inner[0]) for one in value)
+    # Not `isinstance`: JSON's true is a bool, which is an int.
+    return hint is Any or type(value) is hint

@@ -45,9 +45,12 @@ class VideoInfo:
     """Wall milliseconds of each stage."""
 
     def __post_init__(self) -> None:
-        """Refuse a family's fact that would take the place of one that all have."""
-        if hidden := _CHECKS.keys() & self.facts.keys():
+        """Refuse what JSON cannot hold, and what would take the place of a key that all have."""
+        if hidden := self.facts.keys() & _KEYS:
             raise ValueError(f"a family's facts must have names of their own, got {hidden}")
+        for name, value in self.facts.items():
+            if type(value) is not int:
+                raise ValueError(f"a family's facts must be of type int, got {name} {value!r}")
 
     @property
     def grid(self) -> int | None:
@@ -88,7 +91,11 @@ class VideoInfo:
         for name, (rule, is_valid) in _CHECKS.items():
             if not is_valid(known[name]):
                 raise _foreign_info(f"{name} must be {rule}, got {shown(known[name])}")
-        facts = {name: value for name, value in values.items() if type(value) is int}
+        facts = {
+            name: value
+            for name, value in values.items()
+            if type(value) is int and name not in _KEYS
+        }
         return cls(**known, facts=facts)
 
 
@@ -292,6 +299,8 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "timing_ms": ("an object of finite numbers", _is_timing),
 }
 """Of each key of INFO that all families have, what it must hold."""
+_KEYS = {*_CHECKS, "video", "frame_indices", "pts_seconds", "queries", "request_id"}
+"""What all families' answers have in `ScoreResult.to_json`, INFO's keys among them."""
 
 
 def _foreign_info(problem: str) -> GroundserveError:

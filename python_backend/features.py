@@ -130,6 +130,9 @@ class FeatureExtractor:
                     if encoded is None:
                         is_hit = False
                         encoded = runner.run(video, plan)
+                        num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
+                        # What a question must fit beside, told before anything was decoded.
+                        assert num_tokens == plan.num_visual_tokens, "the plan tells the tokens"
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,
@@ -161,7 +164,10 @@ class FeatureExtractor:
     def _plan(
         self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
     ) -> VideoPlan:
-        plan = self.manifest.seam.plan(index, options, self.manifest.model, self.limits)
+        model = self.manifest.model
+        plan = self.manifest.seam.plan(index, options, model, self.limits)
+        assert (np.diff(plan.frame_indices) > 0).all(), "a head of frames takes each frame once"
+        assert plan.num_visual_tokens <= model.max_visual_tokens, "memory is set aside for fewer"
         if questions is not None:
             questions.check_fit(plan.num_visual_tokens)
         return plan

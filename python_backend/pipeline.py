@@ -104,9 +104,11 @@ class Pipeline:
             meter: Where work is counted; nowhere where None.
 
         Raises:
+            InvalidRequestError: There is no such directory, or `num_threads` is below 1.
             EngineMismatchError: The directory does not match its manifest or this version.
             MissingExtraError: What its profile needs is not installed.
         """
+        _check_threads(num_threads)
         engine = EngineDirectory.load(engine_dir, verify_files=verify_files)
         return cls._open(engine, limits=limits, num_threads=num_threads, cache=cache, meter=meter)
 
@@ -134,9 +136,10 @@ class Pipeline:
             meter: Where work is counted.
 
         Raises:
-            InvalidRequestError: The checkpoint cannot be read.
+            InvalidRequestError: The checkpoint cannot be read, or `num_threads` is below 1.
             MissingExtraError: PyTorch or transformers is not installed.
         """
+        _check_threads(num_threads)
         opened = CheckpointStages.open(checkpoint, vision_tower=vision_tower, device=device)
         return cls._open(opened, limits=limits, num_threads=num_threads, cache=cache, meter=meter)
 
@@ -152,7 +155,7 @@ class Pipeline:
     ) -> Pipeline:
         limits = limits or Limits()
         meter = meter or Counts()
-        num_threads = num_threads or available_cpus()
+        num_threads = available_cpus() if num_threads is None else num_threads
         encoder = stages.open_encoder(num_threads=num_threads)
         grounder = stages.open_grounder(num_threads=num_threads)
         decoders = MediaWorkers(limits=limits)
@@ -324,3 +327,8 @@ class Pipeline:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_threads(num_threads: int | None) -> None:
+    if num_threads is not None and num_threads < 1:
+        raise InvalidRequestError(f"num_threads must be >= 1, got {num_threads}")

@@ -33,8 +33,6 @@ class Chunk:
 def cut_chunks(plan: VideoPlan) -> list[Chunk]:
     """Divide the units of a plan; a unit that shows what the one before did opens no chunk."""
     decoded_indices = plan.decoded_indices
-    for axis in (0, 1):
-        assert (np.diff(plan.units, axis=axis) >= 0).all(), "units come in the order of time"
     # (U,): rows and columns of `units` never fall, so these are the places of a unit's frames that
     # come first and last, and a run of units needs what lies from its first to its last.
     first, last = plan.units[:, 0], plan.units[:, -1]

@@ -95,7 +95,8 @@ class VideoPlan:
     """int64 (U, F), the frames of each unit as places in `decoded_indices`, where each is
     shown by some unit; neither a row nor a column ever falls."""
     num_visual_tokens: int
-    """Tokens that the decoder sees of the video; fewer than U * P where its front pools them."""
+    """Tokens that the decoder sees of the video: U * P, or fewer where a text head's front pools
+    them."""
     inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Of each `PlanInput` its array, by name."""
     facts: Mapping[str, int] = field(default_factory=dict)
@@ -107,6 +108,19 @@ class VideoPlan:
     time_range_seconds: tuple[float, float] | None = None
     """Start and end of what the times in an answer are fractions of; None where they are seconds
     of the video, or the answer has none."""
+
+    def __post_init__(self) -> None:
+        """Find a family's bug before anything is decoded, and never blame a request for it."""
+        frames, units = self.frame_indices, self.units
+        assert (frames.dtype.name, frames.ndim) == ("int64", 1), "frame_indices are int64 (T,)"
+        assert (units.dtype.name, units.ndim) == ("int64", 2), "units are int64 (U, F)"
+        assert min(frames.size, units.size) > 0, "a plan has frames"
+        assert (np.diff(frames) >= 0).all(), "frames come in the order of time"
+        assert 0 <= frames[0] <= frames[-1] < self.index.num_source_frames, "frames are the video's"
+        for axis in (0, 1):
+            assert (np.diff(units, axis=axis) >= 0).all(), "units come in the order of time"
+        places = np.arange(len(self.decoded_indices))
+        assert np.array_equal(np.unique(units), places), "units show all that is decoded"
 
     @property
     def decoded_indices(self) -> NDArray[np.int64]:
@@ -232,7 +246,7 @@ class Family(Protocol[SpecT, OptionsT]):
 
 
 class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
-    """A family of head "frames"."""
+    """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
 
     @property
     def spec_type(self) -> type[Any]:

@@ -141,6 +141,45 @@ def test_a_manifest_that_nobody_built_is_refused(engine_dir, changes):
         Manifest.load(engine_dir)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("image_size", None, "int, got null"),
+        ("image_size", 112.0, "int, got 112.0"),
+        ("side", True, "int, got true"),
+        ("side", [8], r"int, got \[8\]"),
+        ("max_tokens", "20480", 'int | None, got "20480"'),
+    ],
+)
+def test_a_model_of_other_types_is_refused(engine_dir, name, value, rule):
+    raw = json.loads((engine_dir / MANIFEST_NAME).read_text())
+    edit(engine_dir, model={**raw["model"], name: value})
+    message = rf"manifest\.json: {name} must be of type {rule.replace('|', '[|]')}; rebuild"
+    with pytest.raises(EngineMismatchError, match=message):
+        Manifest.load(engine_dir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"checkpoint": None}, "checkpoint must be of type dict"),
+        ({"checkpoint": {}}, "checkpoint must have a name"),
+        ({"checkpoint": {"name": 5}}, "checkpoint must have a name"),
+        ({"checkpoint": {"name": "tiny"}}, "checkpoint must have a sha256"),
+        ({"source_config": []}, "source_config must be of type dict"),
+        ({"builder": None}, "builder must be of type dict"),
+        ({"files": ["tokenizer.json"]}, "files must be of type dict"),
+        ({"files": {"tokenizer.json": 5}}, "files must be of type dict"),
+        ({"device": None}, "device must be of type"),
+        ({"precision": None}, "precision must be of type"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(engine_dir, changes, problem):
+    edit(engine_dir, **changes)
+    with pytest.raises(EngineMismatchError, match=rf"manifest\.json: {problem}.*; rebuild"):
+        Manifest.load(engine_dir)
+
+
 def test_a_changed_file_is_refused(engine_dir):
     path = engine_dir / "grounding.onnx"
     data = bytearray(path.read_bytes())

@@ -230,7 +230,7 @@ def manifest() -> Manifest:
             max_tokens=64,
             pad_token_id=0,
         ),
-        checkpoint={},
+        checkpoint={"name": "tiny", "sha256": "1"},
         source_config={},
         builder={},
         files={},

@@ -1,9 +1,10 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from groundserve import GroundserveError, VideoInfo
+from groundserve import GroundserveError, VideoInfo, results
 from tests.results import make_info, make_result
 
 INFO_KEYS = [
@@ -40,6 +41,7 @@ def test_result_json_has_the_documented_keys():
         "queries",
         "request_id",
     ]
+    assert set(value) == results._KEYS | {"grid"}
     assert list(value["queries"][0]) == [
         "query",
         "frame_logits",
@@ -94,9 +96,23 @@ def test_a_newer_server_may_say_more():
     assert info.to_json()["num_segments"] == 12
 
 
-def test_a_familys_fact_takes_no_others_place():
-    with pytest.raises(ValueError, match=r"names of their own, got \{'num_frames'\}"):
-        make_info(facts={"grid": 5, "num_frames": 3})
+@pytest.mark.parametrize("name", ["num_frames", "video", "frame_indices", "queries"])
+def test_a_familys_fact_takes_no_others_place(name):
+    with pytest.raises(ValueError, match=rf"names of their own, got \{{'{name}'\}}"):
+        make_info(facts={"grid": 5, name: 3})
+
+
+def test_a_newer_servers_key_takes_no_others_place():
+    result = make_result()
+    text = json.dumps(result.info.to_json() | {"video": 3, "queries": 4})
+    newer = replace(result, info=VideoInfo.from_json(text))
+    assert newer.to_json() == result.to_json()
+
+
+@pytest.mark.parametrize("value", [np.int64(3), True, 3.0, None])
+def test_a_familys_fact_is_what_json_gives_back(value):
+    with pytest.raises(ValueError, match="facts must be of type int, got num_segments"):
+        make_info(facts={"num_segments": value})
 
 
 def changed(name, value):

@@ -28,7 +28,7 @@ def plan_of(*units: Sequence[int]) -> VideoPlan:
     return VideoPlan(
         index=index,
         num_frames=shown.size,
-        frame_indices=shown.reshape(-1),
+        frame_indices=np.sort(shown, axis=None),
         units=places.reshape(shown.shape),
         num_visual_tokens=len(shown),
     )

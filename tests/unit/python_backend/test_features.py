@@ -11,6 +11,7 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.families.videoitg import VideoITG
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import Segments, VideoSource
@@ -24,6 +25,7 @@ from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.meter import Counts
 from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+from tests.unit.python_backend.plans import frame_units
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 VIDEO = b"a video of four frames"
@@ -216,3 +218,28 @@ def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cach
     stages.extract()
     with share.admit(2, Deadline.after(1)):
         assert stages.extract().info.cache_hit
+
+
+@pytest.mark.parametrize(
+    ("plan", "rule"),
+    [
+        # The server's last step would blame the request for it.
+        (frame_units([0, 1, 1]), "takes each frame once"),
+        (replace(frame_units([0, 1]), num_visual_tokens=257), "memory is set aside for fewer"),
+    ],
+    ids=["repeats", "tokens"],
+)
+def test_a_plan_that_is_none_of_a_head_of_frames_decodes_nothing(monkeypatch, plan, rule):
+    stages = Stages(None)
+    monkeypatch.setattr(VideoITG, "plan", lambda *_: plan)
+    with pytest.raises(AssertionError, match=rule):
+        stages.extract()
+    assert stages.counts["frames_decoded"] == 0
+
+
+def test_features_of_other_tokens_than_the_plan_told_are_not_kept(monkeypatch, tmp_path):
+    stages = Stages(tmp_path)
+    monkeypatch.setattr(stages, "encode", lambda frames, _: np.zeros((len(frames), 3, 4)))
+    with pytest.raises(AssertionError, match="the plan tells the tokens"):
+        stages.extract()
+    assert stages.counts["cache_misses"] == 0

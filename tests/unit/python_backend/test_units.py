@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -169,12 +168,6 @@ def test_as_many_pixels_as_the_chunks_decode():
     assert decoded_pixels(frame_units(repeated(5, 100))) == 30 * 20 * 5
     assert decoded_pixels(plan_of(*segments(64))) == 30 * 20 * 64
     assert decoded_pixels(plan_of(*segments(65))) == 30 * 20 * (64 + 65)
-
-
-@pytest.mark.parametrize("units", [[[1], [0]], [[1, 0]], [[0, 2], [1, 1]]])
-def test_units_out_of_order_are_a_bug_of_the_family(units):
-    with pytest.raises(AssertionError, match="units come in the order of time"):
-        cut_chunks(replace(frame_units([0, 1, 2]), units=np.array(units)))
 
 
 @pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])

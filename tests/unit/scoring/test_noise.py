@@ -25,7 +25,7 @@ class Segments:
 
     def plan(self, index, options, spec, limits=None):
         frame_indices = np.arange(0, min(options.num_frames, index.num_source_frames), 2)
-        units = np.arange(len(frame_indices)).repeat(2).reshape(-1, 2) // 2
+        units = np.arange(len(frame_indices)).repeat(2).reshape(-1, 2)
         return VideoPlan(
             index=index,
             num_frames=options.num_frames,

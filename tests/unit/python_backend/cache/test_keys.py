@@ -78,7 +78,7 @@ def test_equal_requests_have_equal_keys():
         pytest.param(plan(0, 2, grid=1), id="grid"),
         pytest.param(replace(plan(0, 2), units=np.array([[0], [1], [1]])), id="repeat"),
         pytest.param(replace(plan(0, 2), units=np.array([[0, 1]])), id="one_segment"),
-        pytest.param(replace(plan(0, 2), units=np.array([[1], [1]])), id="units"),
+        pytest.param(replace(plan(0, 2), units=np.array([[0], [0], [1]])), id="units"),
         pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS + TINY}), id="last_bit"),
         pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS.reshape(8, 2)}), id="shape"),
         pytest.param(replace(plan(0, 2), inputs={"POOL": WEIGHTS.view(np.int32)}), id="dtype"),
