@@ -20,6 +20,7 @@ from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import open_checkpoint, recognise_family
+from groundserve.families.contract import check_family
 from groundserve.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -182,6 +183,7 @@ def _fill(
     tokenizer, pad_token_id = opened.load_tokenizer()
     tokenizer.save(str(directory / TOKENIZER_NAME))
     model = opened.model_spec(pad_token_id=pad_token_id)
+    check_family(family, opened, model)
     writer.write(directory, model)
     writer.on_step("writing the model repository")
     render_repository(layout, family, model, directory / REPOSITORY_NAME)

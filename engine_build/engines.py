@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.trtllm import build_engine
-from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec
-from groundserve.families.default_video import default_plan
+from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, VideoPlan
+from groundserve.families.contract import check_features
+from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import EMBEDDINGS_NAME, GROUNDING_ONNX_NAME, VISION_ONNX_NAME
 from groundserve.profiles import Target
@@ -49,25 +52,32 @@ class EngineWriter:
         Raises:
             UnsupportedError: The family's frames are not one stream, or this machine cannot build.
             EngineMismatchError: See `build_plan`.
+            GroundserveError: The vision stage gives something else than features.
         """
         inputs = VisionInputs.of(self.family, model)
         engines = self.target.stages.engines
         if "onnxruntime" in engines:
-            self._export(directory, inputs, feature_width=model.feature_width)
+            self._export(directory, inputs, model)
         if "torch" in engines:
             self.on_step("copying the checkpoint")
             _copy_folders(self.checkpoint.folders, directory)
         if self.gpu_family is not None:
             self._compile(self.gpu_family, directory, inputs, model)
 
-    def _export(self, directory: Path, inputs: VisionInputs, *, feature_width: int) -> None:
+    def _export(self, directory: Path, inputs: VisionInputs, model: Any) -> None:
         self.on_step("exporting the vision encoder")
         vision = self.checkpoint.load_vision()
+        # Before the exporter, whose errors are of its graph.
+        example = _example_units(inputs, short_plan(self.family, model, 1))
+        with torch.inference_mode():
+            check_features(self.family, model, vision(*example).numpy(), num_units=1)
         export_vision_encoder(vision, directory / VISION_ONNX_NAME, inputs)
         del vision  # both at once are never held
         self.on_step("exporting the grounding model")
         grounding = self.checkpoint.load_grounding()
-        export_grounding(grounding, directory / GROUNDING_ONNX_NAME, feature_width=feature_width)
+        export_grounding(
+            grounding, directory / GROUNDING_ONNX_NAME, feature_width=model.feature_width
+        )
 
     def _compile(
         self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: ModelSpec
@@ -106,6 +116,14 @@ class EngineWriter:
         gpu_family.write_embeddings(
             self.checkpoint, directory / EMBEDDINGS_NAME, precision=precision
         )
+
+
+def _example_units(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:
+    """Return black frames and the plan's inputs, as the vision stage takes them."""
+    num_units = len(plan.units)
+    frames = torch.zeros(inputs.stream.shape(num_units), dtype=torch.uint8)
+    shared = [torch.from_numpy(one) for one in inputs.of_plan(plan)]
+    return [frames, *(one.expand(num_units, *one.shape) for one in shared)]
 
 
 def _copy_folders(folders: dict[str, Path], directory: Path) -> None:

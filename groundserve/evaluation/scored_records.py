@@ -8,10 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from groundserve.errors import InvalidRequestError
+import numpy as np
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.control import borrow_questions
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion
+from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.records import append_records, check_records, make_record
@@ -65,6 +68,7 @@ def score_records(
     Raises:
         InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
             ids already.
+        UnsupportedError: The scorer's family samples other frames than `frame_num` counts.
     """
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
@@ -86,6 +90,7 @@ def score_records(
         texts = [record.question for record in members] + list(lent.values())
         result, answers = _ask(scorer, media_root / video, texts)
         engine = result.engine  # the same for every video
+        _require_counted_frames(result)
         for record in members:
             _add(scored, record, answers[record.question], result)
         for record, text in lent.items():
@@ -144,6 +149,24 @@ def _ask(
         answers.update(zip(batch, result.queries, strict=True))
     # Sampling does not look at the questions: any batch's result has the video's frames and times.
     return result, answers
+
+
+def _require_counted_frames(result: ScoreResult) -> None:
+    """Refuse to read labels as places in a list of other frames than those they count."""
+    counted = sample_frames(
+        result.num_source_frames,
+        result.fps,
+        sampling=OPTIONS.sampling,
+        sample_fps=OPTIONS.sample_fps,
+        num_frames=Limits().max_num_frames,
+    )
+    if not np.array_equal(result.frame_indices, counted):
+        raise UnsupportedError(
+            f"{result.video}: the frames scored by the family {result.engine.get('family')} are "
+            "not those that the records' frame_num counts (rule A at 1 frame a second, "
+            f"{len(counted)} frames of this video; got {len(result.frame_indices)}), so its "
+            "labels cannot be read; eval measures families that sample so"
+        )
 
 
 def _add(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.checkpoint_place import find_checkpoint
-from groundserve.errors import UnsupportedError
+from groundserve.errors import GroundserveError, UnsupportedError
 from groundserve.families.base import Family, FamilyCheckpoint, FramesFamily
 from groundserve.strict_json import shown
 
@@ -39,10 +39,26 @@ def get_family(name: str) -> Family[Any, Any]:
 
     Raises:
         UnsupportedError: There is no such family.
+        GroundserveError: Its line in the registry is wrong.
     """
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
-    family: Family[Any, Any] = import_module(_MODULES[name]).FAMILY
+    place = _MODULES[name]
+    try:
+        family: Family[Any, Any] | None = getattr(import_module(place), "FAMILY", None)
+    except ModuleNotFoundError as error:
+        if not f"{place}.".startswith(f"{error.name}."):
+            raise  # a library that the family imports
+        raise GroundserveError(
+            f"the registry's line of the family {name} names {place}, which is no module; correct "
+            "it in groundserve/families/__init__.py"
+        ) from error
+    if family is None or family.name != name:
+        found = "has no FAMILY" if family is None else f"has a FAMILY whose name is {family.name!r}"
+        raise GroundserveError(
+            f"the registry's line of the family {name} names {place}, which {found}; the name in "
+            "groundserve/families/__init__.py and that of FAMILY must be the same"
+        )
     return family
 
 

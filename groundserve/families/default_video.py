@@ -25,14 +25,14 @@ def default_plan(family: FramesFamily[Any, Any], spec: ModelSpec) -> VideoPlan:
 
 
 def short_plan(family: FramesFamily[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:
-    """Plan a video of one frame a second, and ask for all of them.
+    """Plan a video of one frame a second with default options, which every family takes.
 
     Args:
         family: Whose rules hold; they may take fewer.
         spec: Of the model, the family's `spec_type`.
         num_frames: Of the video.
     """
-    return family.plan(_video(num_frames, fps=1), ScoreOptions(num_frames=num_frames), spec)
+    return family.plan(_video(num_frames, fps=1), ScoreOptions(), spec)
 
 
 def _video(num_frames: int, *, fps: int) -> VideoIndex:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from groundserve.errors import EngineMismatchError
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint
+from groundserve.families.contract import check_features, check_logits
+from groundserve.manifest import Manifest
 from groundserve.profiles import Device, Precision
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
@@ -83,6 +85,7 @@ def measure_engines(
 
     Raises:
         EngineMismatchError: An output has another shape than PyTorch's.
+        GroundserveError: PyTorch's are not what `groundserve.families.base` says of them.
     """
     from python_backend.engine import EngineDirectory
 
@@ -104,7 +107,7 @@ def measure_engines(
     else:
         requests.append(usual)
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, requests, device)
+    expected = _run_reference(opened, requests, engine.manifest)
     _free_memory(device)
     checks, probe = _measure(engine, requests, expected)
     return GateReport(device=device, checks=checks, mask_probe=probe, not_run=not_run)
@@ -143,24 +146,27 @@ def _pass_flop(request: NoiseRequest, opened: FamilyCheckpoint) -> float:
 
 
 def _run_reference(
-    opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], device: Device
+    opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], manifest: Manifest
 ) -> list[_Expected]:
     """Run PyTorch in float32, on a GPU with one layer of the decoder there at a time."""
     from python_backend.arrays import to_host
     from python_backend.encode import TorchEncoder
     from python_backend.ground import TorchGrounder
 
+    family, device = manifest.seam, manifest.device
     encoder = TorchEncoder(opened.load_vision(), device=device)
-    features = [to_host(encoder.encode(*one.inputs)) for one in requests]
+    features = [to_host(encoder.encode(*request.inputs)) for request in requests]
+    for request, one in zip(requests, features, strict=True):
+        check_features(family, manifest.model, one, num_units=len(request.plan.units))
     del encoder
     grounder = TorchGrounder(opened.load_grounding(), device=device, in_turn=device != "cpu")
-    return [
-        _Expected(
-            features=one,
-            logits=np.stack([grounder.ground(one, text_ids) for text_ids in request.text_ids]),
-        )
-        for request, one in zip(requests, features, strict=True)
-    ]
+    expected = []
+    for request, one in zip(requests, features, strict=True):
+        logits = [grounder.ground(one, text_ids) for text_ids in request.text_ids]
+        for of_question in logits:
+            check_logits(family, of_question, num_frames=request.num_frames)
+        expected.append(_Expected(features=one, logits=np.stack(logits)))
+    return expected
 
 
 def _free_memory(device: Device) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from groundserve import families
 from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.families.videoitg import VideoITG
 from groundserve.manifest import MANIFEST_NAME, Manifest
 from groundserve.profiles import Target
 from python_backend import engine as engine_module
@@ -63,6 +64,7 @@ def test_a_manifest_of_another_kind_is_refused(engine_dir, changes, message):
 class TextFamily:
     """One that answers in text."""
 
+    name = "oracle"
     head = "text"
 
 
@@ -222,7 +224,9 @@ def test_engines_that_were_rebuilt_are_not_those_of_the_server(engine_dir):
 def test_engines_of_another_family_are_not_those_of_the_server(engine_dir, monkeypatch):
     """Another family whose model is described by the same numbers: only the name differs."""
     began_with = Manifest.load(engine_dir).engine_id
-    monkeypatch.setitem(families._MODULES, "twin", families._MODULES["videoitg"])
+    twin = type("Twin", (VideoITG,), {"name": "twin"})()
+    monkeypatch.setitem(sys.modules, "twin", SimpleNamespace(FAMILY=twin))
+    monkeypatch.setitem(families._MODULES, "twin", "twin")
     edit(engine_dir, family="twin")
     now = Manifest.load(engine_dir)
     assert now.family == "twin"

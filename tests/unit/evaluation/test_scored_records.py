@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.scored_records import score_records
 from groundserve.results import build_score_result
@@ -28,7 +28,11 @@ class FakeScorer:
         return build_score_result(
             queries,
             video=str(video),
-            info=make_info(duration_seconds=float(self.num_frames), engine={"profile": "fake"}),
+            info=make_info(
+                num_source_frames=self.num_frames,
+                duration_seconds=float(self.num_frames),
+                engine={"profile": "fake"},
+            ),
             frame_indices=places,
             pts_seconds=pts_seconds,
             frame_logits=frame_logits,
@@ -115,6 +119,17 @@ def test_an_error_names_the_video(tmp_path):
     records = make_records(tmp_path, questions=["1"])
     with pytest.raises(InvalidRequestError, match=r"a\.mp4: no"):
         score_records(Refusing(4), records, media_root=tmp_path, seed=0)
+
+
+def test_other_frames_than_the_labels_count_are_refused(tmp_path):
+    class TwoASecond(FakeScorer):
+        def score(self, video, queries, options):
+            result = super().score(video, queries, options)
+            return replace(result, info=replace(result.info, fps=2.0, engine={"family": "toy"}))
+
+    records = make_records(tmp_path, questions=["1"])
+    with pytest.raises(UnsupportedError, match=r"family toy are not .* 2 frames .*; got 4\)"):
+        score_records(TwoASecond(4), records, media_root=tmp_path, seed=0)
 
 
 def test_records_that_a_file_has_are_refused_before_any_work(tmp_path):

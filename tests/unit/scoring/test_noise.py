@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.families.base import FrameStream, PlanInput, VideoPlan
+from groundserve.options import ScoreOptions
 from groundserve.scoring.noise import NoiseRequest, usual_request
 
 TOKENS_A_UNIT = 5
@@ -24,11 +25,12 @@ class Segments:
         return (PlanInput(name="SCALES", dims=(3,), max_dims=(3,)),)
 
     def plan(self, index, options, spec, limits=None):
-        frame_indices = np.arange(0, min(options.num_frames, index.num_source_frames), 2)
+        assert options == ScoreOptions(), "a family may refuse all others"
+        frame_indices = np.arange(0, index.num_source_frames, 2)
         units = np.arange(len(frame_indices)).repeat(2).reshape(-1, 2)
         return VideoPlan(
             index=index,
-            num_frames=options.num_frames,
+            num_frames=index.num_source_frames,
             frame_indices=frame_indices,
             units=units,
             num_visual_tokens=len(units) * TOKENS_A_UNIT,

@@ -1,0 +1,132 @@
+"""What is asked of a family before a checkpoint of it is built: its members, plans and outputs.
+
+Shape letters as in `base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, VideoPlan, units_of
+from groundserve.families.default_video import default_plan, short_plan
+from groundserve.media.index import check_frame_indices
+
+_SHORT_FRAMES = 4
+
+
+def check_family(family: FramesFamily[Any, Any], opened: FamilyCheckpoint, spec: ModelSpec) -> None:
+    """Check all that needs no weights: members, and the plans of a short video and a long one.
+
+    Args:
+        family: Of the checkpoint.
+        opened: The checkpoint.
+        spec: Of its model.
+
+    Raises:
+        GroundserveError: The family does not do what `base` says of it.
+    """
+    for seam, one in ((FramesFamily, family), (FamilyCheckpoint, opened), (ModelSpec, spec)):
+        # By the class: a property that computes is not asked.
+        missing = [name for name in _members(seam) if not _has(one, name)]
+        if missing:
+            raise _fault(family, f"{type(one).__name__} lacks {', '.join(missing)}")
+    if not isinstance(spec, family.spec_type):
+        raise _fault(
+            family,
+            f"model_spec must give a {family.spec_type.__name__}, the family's spec_type, "
+            f"got a {type(spec).__name__}",
+        )
+    for plan in (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec)):
+        _check_plan(family, spec, plan)
+
+
+def check_features(
+    family: FramesFamily[Any, Any], spec: ModelSpec, features: NDArray[Any], *, num_units: int
+) -> None:
+    """Check what the vision stage made in PyTorch of U units.
+
+    Raises:
+        GroundserveError: It is not (U, P, D), or not finite.
+    """
+    shape, width = features.shape, spec.feature_width
+    if len(shape) != 3 or (shape[0], shape[2]) != (num_units, width):
+        raise _fault(
+            family,
+            f"the vision stage must give (units, tokens, feature_width), ({num_units}, P, {width}) "
+            f"here, got {shape}",
+        )
+    if not np.isfinite(features).all():
+        raise _fault(family, "the vision stage gives NaN or infinity in PyTorch")
+
+
+def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_frames: int) -> None:
+    """Check what the grounding stage made in PyTorch of T frames.
+
+    Raises:
+        GroundserveError: It is not float32 (T,), or not finite.
+    """
+    if logits.shape != (num_frames,) or logits.dtype != np.float32:
+        raise _fault(
+            family,
+            f"the grounding stage must give float32 ({num_frames},) for {num_frames} frames, "
+            f"got {logits.dtype.name} {logits.shape}",
+        )
+    if not np.isfinite(logits).all():
+        raise _fault(family, "the grounding stage gives NaN or infinity in PyTorch")
+
+
+def _check_plan(family: FramesFamily[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    try:
+        check_frame_indices(plan.frame_indices, plan.index.num_source_frames)
+    except InvalidRequestError as error:
+        raise _fault(family, f"plan: {error}") from error
+    if not np.array_equal(plan.units, units_of(plan.frame_indices)):
+        raise _fault(family, "plan: units must be units_of(frame_indices), a unit a frame")
+    if plan.num_visual_tokens > spec.max_visual_tokens:
+        raise _fault(
+            family,
+            f"plan: num_visual_tokens must be <= {spec.max_visual_tokens} (max_visual_tokens of "
+            f"the spec), got {plan.num_visual_tokens}",
+        )
+    _check_inputs(family, spec, plan.inputs)
+
+
+def _check_inputs(
+    family: FramesFamily[Any, Any], spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]
+) -> None:
+    declared = {one.name: one for one in family.plan_inputs(spec)}
+    if inputs.keys() != declared.keys():
+        raise _fault(
+            family,
+            f"plan: inputs must be those of plan_inputs, {sorted(declared)}, got {sorted(inputs)}",
+        )
+    for name, one in declared.items():
+        got = inputs[name]
+        fits = len(got.shape) == len(one.dims) and all(
+            1 <= size <= most and dim in (-1, size)
+            for size, dim, most in zip(got.shape, one.dims, one.max_dims, strict=True)
+        )
+        if not fits or got.dtype != np.float32:
+            raise _fault(
+                family,
+                f"plan: input {name} must be float32 {one.dims}, at most {one.max_dims}, "
+                f"got {got.dtype.name} {got.shape}",
+            )
+
+
+def _members(seam: type) -> list[str]:
+    """Return the public names of a protocol and of those that it extends."""
+    return sorted({name for one in seam.__mro__ for name in vars(one) if not name.startswith("_")})
+
+
+def _has(one: object, name: str) -> bool:
+    return name in getattr(one, "__dict__", ()) or hasattr(type(one), name)
+
+
+def _fault(family: FramesFamily[Any, Any], what: str) -> GroundserveError:
+    return GroundserveError(f"the family {family.name}: {what}; see docs/families.md")
