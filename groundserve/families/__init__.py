@@ -39,16 +39,16 @@ def get_family(name: str) -> Family[Any, Any]:
 
     Raises:
         UnsupportedError: There is no such family.
-        GroundserveError: Its line in the registry is wrong.
+        GroundserveError: Its line in the registry is wrong, or its module does not import.
     """
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
     place = _MODULES[name]
     try:
         family: Family[Any, Any] | None = getattr(import_module(place), "FAMILY", None)
-    except ModuleNotFoundError as error:
-        if not f"{place}.".startswith(f"{error.name}."):
-            raise  # a library that the family imports
+    except ImportError as error:
+        if not f"{place}.".startswith(f"{error.name}."):  # something that the family imports
+            raise GroundserveError(f"the family {name} cannot be imported: {error}") from error
         raise GroundserveError(
             f"the registry's line of the family {name} names {place}, which is no module; correct "
             "it in groundserve/families/__init__.py"

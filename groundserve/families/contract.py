@@ -41,7 +41,11 @@ def check_family(family: FramesFamily[Any, Any], opened: FamilyCheckpoint, spec:
             f"model_spec must give a {family.spec_type.__name__}, the family's spec_type, "
             f"got a {type(spec).__name__}",
         )
-    for plan in (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec)):
+    try:
+        plans = (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec))
+    except AssertionError as error:  # of `VideoPlan`
+        raise _fault(family, f"plan: {error}") from error
+    for plan in plans:
         _check_plan(family, spec, plan)
 
 

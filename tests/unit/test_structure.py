@@ -30,6 +30,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 # (file, family) that knows a family from outside its folders -> why it may.
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
+    ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """

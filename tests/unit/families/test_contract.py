@@ -65,9 +65,17 @@ def test_a_family_that_keeps_the_contract_passes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frame_indices": np.array([3, 1])}, "plan: frame_indices must be strictly increasing"),
-        ({"frame_indices": np.array([0, 10**6])}, "plan: frame_indices must be 0 to 3"),
-        ({"units": np.arange(48)}, r"plan: units must be units_of\(frame_indices\)"),
+        ({"frame_indices": np.array([3, 1])}, "plan: frames come in the order of time"),
+        (
+            {"frame_indices": np.array([0, 0, 1]), "units": units_of(np.array([0, 0, 1]))},
+            "plan: frame_indices must be strictly increasing",
+        ),
+        ({"frame_indices": np.array([0, 10**6])}, "plan: frames are the video's"),
+        ({"units": np.arange(48)}, r"plan: units are int64 \(U, F\)"),
+        (
+            {"frame_indices": np.arange(4), "units": np.arange(4).reshape(2, 2)},
+            r"plan: units must be units_of\(frame_indices\)",
+        ),
         ({"num_visual_tokens": 97}, "plan: num_visual_tokens must be <= 96 .* got 97"),
         ({"inputs": {}}, r"plan: inputs must be .*\['WEIGHTS'\], got \[\]"),
         ({"inputs": {"WEIGHTS": np.ones((3, 2))}}, "WEIGHTS must be float32 .* got float64"),

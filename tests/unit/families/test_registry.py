@@ -37,5 +37,6 @@ def test_a_library_that_a_family_imports_is_not_taken_for_its_line(monkeypatch, 
     (tmp_path / "small_of_tests.py").write_text("import no_such_library\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(families._MODULES, "small", "small_of_tests")
-    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+    message = "^the family small cannot be imported: No module named 'no_such_library'$"
+    with pytest.raises(GroundserveError, match=message):
         families.get_family("small")
