@@ -82,7 +82,11 @@ class FakeModel:
         return build_score_result(
             queries,
             video=str(video),
-            info=make_info(duration_seconds=float(self.sees), engine={"is_wrong": self.is_wrong}),
+            info=make_info(
+                num_source_frames=self.sees,
+                duration_seconds=float(self.sees),
+                engine={"is_wrong": self.is_wrong},
+            ),
             frame_indices=places,
             pts_seconds=pts_seconds,
             frame_logits=frame_logits,
