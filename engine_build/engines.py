@@ -64,7 +64,7 @@ class EngineWriter:
         if self.gpu_family is not None:
             self._compile(self.gpu_family, directory, inputs, model)
 
-    def _export(self, directory: Path, inputs: VisionInputs, model: Any) -> None:
+    def _export(self, directory: Path, inputs: VisionInputs, model: ModelSpec) -> None:
         self.on_step("exporting the vision encoder")
         vision = self.checkpoint.load_vision()
         # Before the exporter, whose errors are of its graph.
