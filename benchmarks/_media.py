@@ -17,8 +17,10 @@ Codec = Literal["h264", "hevc", "vp9", "av1"]
 
 FRAMES_PER_SECOND = 30
 _CLIP = "bigbuckbunny.mp4"
+_ENCODED_SECONDS = 120
+"""Videos up to this long are encoded as they are; what is longer repeats a piece."""
 _PIECE_SECONDS = 100
-"""What longer videos repeat: 3,000 frames are whole GOPs of 12 and of 250."""
+"""Of 3,000 frames, which are whole GOPs of 12 and of 250."""
 
 # Fast presets, and of each encoder its own default quality, reordering and references: x264, x265
 # and SVT-AV1 make B-frames, libvpx frames that are never shown. Every key interval is kept to: a
@@ -62,7 +64,7 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
     # Of this process alone, so that two that make the same video do not meet.
     part = path.with_stem(f"{path.stem}.{os.getpid()}")
     try:
-        if seconds <= 120:
+        if repeated_seconds(seconds) == seconds:
             _encode(part, codec=codec, height=height, gop=gop, num_frames=_frames(seconds))
         else:
             _check_pieces(gop, seconds)
@@ -74,6 +76,11 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def repeated_seconds(seconds: int) -> int:
+    """Return after how long a video of that length starts over: itself, or a shorter piece."""
+    return seconds if seconds <= _ENCODED_SECONDS else _PIECE_SECONDS
 
 
 def _frames(seconds: int) -> int:

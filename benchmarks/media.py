@@ -21,11 +21,16 @@ VS_REFERENCE: tuple[dict[str, Any], ...] = (
     {"codec": "vp9", "height": 720, "gop": 250, "seconds": 600},
 )
 """The arguments of `make_video`, for each video of `benchmarks.vs_reference`."""
-_LENGTHS = ((120, ("h264", "hevc", "vp9", "av1")), (600, ("h264",)), (7200, ("h264",)))
+# Two hours of 1080p would be 8 GiB.
+_LENGTHS = (
+    (120, ("h264", "hevc", "vp9", "av1"), (480, 1080)),
+    (600, ("h264",), (480, 1080)),
+    (7200, ("h264",), (480,)),
+)
 DECODE: tuple[dict[str, Any], ...] = tuple(
     {"codec": codec, "height": height, "gop": gop, "seconds": seconds}
-    for seconds, codecs in _LENGTHS
-    for codec, height, gop in product(codecs, (480, 1080), (12, 250))
+    for seconds, codecs, heights in _LENGTHS
+    for codec, height, gop in product(codecs, heights, (12, 250))
 )
 """The arguments of `make_video`, for each video of `benchmarks.decode`."""
 

@@ -1,0 +1,203 @@
+"""The cells of `benchmarks.decode`: what is decoded in each, what one costs, what all say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._media import FRAMES_PER_SECOND, Codec
+from benchmarks.media import DECODE
+from groundserve.families.videoitg.sampling import snap_to_keyframes
+
+IMAGE_SIZE = 384
+TIE = 0.97
+"""Who needs at most 1/0.97 of the fastest other's time shares the first place."""
+_SECONDS_PER_PIXEL = 1.2e-9
+"""Wall seconds to decode one on two cores, for the plan alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One video and the frames that are taken of it."""
+
+    codec: Codec
+    height: int
+    gop: int
+    seconds: int
+    num_frames: int
+    """Spread uniformly over the video, first and last included."""
+    seek: Literal["exact", "keyframe"]
+    """keyframe: each of these moves to the key frame nearest to it, and no frame comes twice."""
+    output: Literal["resized", "full"]
+    """resized: to a side of 384; full: as decoded, and its pixels are compared."""
+
+    @property
+    def name(self) -> str:
+        """The cell in a file's name."""
+        return (
+            f"{self.codec}_{self.height}p_gop{self.gop}_{self.seconds}s_{self.num_frames}frames_"
+            f"{self.seek}_{self.output}"
+        )
+
+    @property
+    def video(self) -> dict[str, Any]:
+        """Arguments of `make_video`."""
+        names = ("codec", "height", "gop", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+    def frame_indices(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return int64 (m,) ordinals, and the seconds by which each wanted frame moved."""
+        num_source_frames = self.seconds * FRAMES_PER_SECOND
+        wanted = np.linspace(0, num_source_frames - 1, self.num_frames).astype(np.int64)
+        if self.seek == "exact":
+            return wanted, np.zeros(len(wanted))
+        is_key = np.arange(num_source_frames) % self.gop == 0
+        times = np.arange(num_source_frames) / FRAMES_PER_SECOND
+        # Each alone, for the server's own rule gives the largest shift only.
+        shifts = [
+            snap_to_keyframes(wanted[i : i + 1], is_key, times)[1] for i in range(len(wanted))
+        ]
+        return snap_to_keyframes(wanted, is_key, times)[0], np.array(shifts)
+
+    def estimated_seconds(self) -> float:
+        """Return about how long one library takes."""
+        indices, _ = self.frame_indices()
+        groups = indices // self.gop
+        last_of_group = np.append(groups[1:] != groups[:-1], True)
+        num_decoded = int((indices[last_of_group] % self.gop + 1).sum())
+        # A frame that is kept is converted, and resized or copied: about as much as three more.
+        pixels = (num_decoded + 3 * len(indices)) * self.height**2 * 16 / 9
+        return 0.1 + float(pixels) * _SECONDS_PER_PIXEL
+
+
+def all_cells() -> list[Cell]:
+    """Return the whole matrix."""
+    cells = []
+    for video in DECODE:
+        cells += [
+            Cell(**video, num_frames=num_frames, seek=seek, output="resized")
+            for num_frames in (64, 512)
+            for seek in ("exact", "keyframe")
+        ]
+        # 512 of 1080p are 3 GB: whole frames are compared at 64.
+        cells.append(Cell(**video, num_frames=64, seek="exact", output="full"))
+    return cells
+
+
+def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
+    """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080".
+
+    Raises:
+        ValueError: A name that no cell has.
+    """
+    chosen = list(cells)
+    for pair in filter(None, only.split(",")):
+        name, _, values = pair.partition("=")
+        names = [field.name for field in fields(Cell)]
+        if name not in names:
+            raise ValueError(f"--only takes {', '.join(names)}, got {name!r}")
+        chosen = [cell for cell in chosen if str(getattr(cell, name)) in values.split("|")]
+    return chosen
+
+
+def cell_result(
+    cell: Cell, runs: dict[str, list[dict[str, Any]]], pixels: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what is kept of a cell.
+
+    Args:
+        cell: What was decoded.
+        runs: For each library its answers, round by round; the last one of a library that failed
+            holds its error, and takes it out of the cell.
+        pixels: What `_pixels.compare` found of each library, where it looked.
+    """
+    indices, shifts = cell.frame_indices()
+    libraries: dict[str, dict[str, Any]] = {}
+    for name, answers in runs.items():
+        if "error" in answers[-1]:
+            libraries[name] = {"error": answers[-1]["error"]}
+            continue
+        libraries[name] = {
+            "wall_seconds": [answer["wall_seconds"] for answer in answers],
+            "cpu_seconds": [answer["cpu_seconds"] for answer in answers],
+            "peak_rss_mib": max(answer["peak_rss_mib"] for answer in answers),
+            "shape": answers[-1]["shape"],
+            **({"pixels": pixels[name]} if name in pixels else {}),
+        }
+    return {
+        **asdict(cell),
+        "num_decoded_targets": len(indices),
+        "shift_seconds": {"mean": float(shifts.mean()), "max": float(shifts.max())},
+        "libraries": libraries,
+        "ratios": {clock: _ratios(libraries, clock) for clock in ("wall_seconds", "cpu_seconds")},
+    }
+
+
+def _ratios(libraries: dict[str, dict[str, Any]], clock: str) -> dict[str, float]:
+    """Return how many times ours each other took: the median over pairs of one round."""
+    ours = libraries.get("ours", {}).get(clock)
+    if ours is None:
+        return {}
+    return {
+        name: float(np.median(np.array(one[clock]) / ours))
+        for name, one in libraries.items()
+        if name != "ours" and clock in one
+    }
+
+
+def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return, for each kind of cell and each clock, how often ours is fastest and by how much.
+
+    The ratio of a cell is that of the fastest other library: its time over ours, above 1 where ours
+    is faster. Where ours failed the ratio is 0; where all others did, the cell counts as ours, and
+    has no ratio.
+    """
+    kinds = {
+        "exact": ("exact", "resized"),
+        "keyframe": ("keyframe", "resized"),
+        "full": ("exact", "full"),
+    }
+    return {
+        kind: {
+            clock: _summarise([cell for cell in cells if _kind(cell) == place], clock)
+            for clock in ("wall_seconds", "cpu_seconds")
+        }
+        for kind, place in kinds.items()
+    }
+
+
+def _kind(cell: dict[str, Any]) -> tuple[str, str]:
+    return cell["seek"], cell["output"]
+
+
+def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
+    ratios: dict[str, tuple[float, str]] = {}
+    num_alone = 0
+    for cell in cells:
+        name = Cell(**{field.name: cell[field.name] for field in fields(Cell)}).name
+        others = cell["ratios"][clock]
+        if "error" in cell["libraries"]["ours"]:
+            ratios[name] = (0.0, "all")
+        elif others:
+            fastest = min(others, key=lambda other: others[other])
+            ratios[name] = (others[fastest], fastest)
+        else:
+            num_alone += 1
+    won = sum(ratio >= TIE for ratio, _ in ratios.values()) + num_alone
+    worst = min(ratios, key=lambda name: ratios[name][0], default=None)
+    return {
+        "num_cells": len(cells),
+        "num_fastest": won,
+        "share_fastest": won / len(cells) if cells else None,
+        "median_ratio": float(np.median([one for one, _ in ratios.values()])) if ratios else None,
+        "worst": worst and {"cell": worst, "ratio": ratios[worst][0], "library": ratios[worst][1]},
+        "lost": {
+            name: {"ratio": ratio, "library": library}
+            for name, (ratio, library) in sorted(ratios.items(), key=lambda item: item[1])
+            if ratio < TIE
+        },
+    }

@@ -1,0 +1,269 @@
+"""Five libraries that decode given frames of a video, each as its good user would call it.
+
+    python -m benchmarks._decoders NAME
+
+is a process that answers jobs, a JSON object a line from stdin to stdout, with one library alone.
+Its fields are those of `Job`; the answer has "wall_seconds", "cpu_seconds" (workers included),
+"peak_rss_mib" (since the process started) and "shape", or "error".
+
+Whole frames are one array at the end; resized ones are too. Ours resizes in its worker. The others
+hand their frames, as they come, to a thread for each core, so that decoding goes on meanwhile.
+Frames are asked for 64 at a time where a library takes a list, as ours is asked: 512 of 1080p at
+once are 3 GB. Decoders may use all cores; where a library has a setting for that, it is FFmpeg's
+"auto", the fastest by wall time of those tried.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.segment_cut import peak_rss_mib
+from groundserve.cpus import available_cpus
+from groundserve.deadline import Deadline
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+
+MAX_JOB_SECONDS = 900
+_CHUNK = 64
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one process decodes, once."""
+
+    path: str
+    frame_indices: list[int]
+    """Ordinals in presentation order, increasing."""
+    gop: int
+    """Frames from key to key, for the library that cannot ask where they are."""
+    image_size: int | None
+    """Side S to resize to, with Pillow's bicubic filter; None: frames as they are, RGB."""
+    save_as: str | None = None
+    """Where the frames are stored afterwards, as an .npy file; not timed."""
+
+    def line(self) -> str:
+        """Return it as the process reads it."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+Decode = Callable[[Job], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """One of those compared."""
+
+    distribution: str
+    """What pip calls it."""
+    how: str
+    """How it is called, for the report."""
+    load: Callable[[], Decode]
+    """Imports it, and starts what a program starts once."""
+
+
+def _ours() -> Decode:
+    workers = MediaWorkers(limits=Limits())
+    atexit.register(workers.close)
+
+    def decode(job: Job) -> NDArray[np.uint8]:
+        wanted = np.array(job.frame_indices, np.int64)
+        limits, deadline = workers.limits, Deadline.after(MAX_JOB_SECONDS)
+        with (
+            VideoSource.from_path(job.path, limits=limits) as source,
+            workers.open(source, deadline=deadline) as video,
+        ):
+            chunks = [
+                video.decode(video.cut(wanted[first : first + _CHUNK]), image_size=job.image_size)
+                for first in range(0, len(wanted), _CHUNK)
+            ]
+        return np.concatenate(chunks)
+
+    return decode
+
+
+def _others(frames: Callable[[Job], Iterator[Frame]]) -> Decode:
+    pool = ThreadPoolExecutor(available_cpus())
+
+    def decode(job: Job) -> NDArray[np.uint8]:
+        if job.image_size is None:
+            return np.stack(list(frames(job)))
+        size = (job.image_size, job.image_size)
+
+        def resize(frame: Frame) -> Frame:
+            return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
+
+        return np.stack(list(pool.map(resize, frames(job))))
+
+    return decode
+
+
+def _pyav() -> Decode:
+    import av
+
+    def frames(job: Job) -> Iterator[Frame]:
+        with av.open(job.path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            shown = sorted(packet.pts or 0 for packet in packets)
+            keys = sorted(packet.pts or 0 for packet in packets if packet.is_keyframe)
+            del packets
+            key_before = -1
+            for pts in (shown[index] for index in job.frame_indices):
+                key = bisect_right(keys, pts) - 1
+                # Within the group of pictures that is being decoded it only goes on.
+                if key != key_before:
+                    container.seek(keys[key], stream=stream)
+                    decoded, key_before = container.decode(stream), key
+                frame = next(frame for frame in decoded if frame.pts == pts)
+                yield frame.to_ndarray(format="rgb24")
+
+    return _others(frames)
+
+
+def _decord() -> Decode:
+    import decord
+
+    def frames(job: Job) -> Iterator[Frame]:
+        reader = decord.VideoReader(job.path, num_threads=0)
+        for wanted in _chunks(job):
+            yield from reader.get_batch(wanted).asnumpy()
+
+    return _others(frames)
+
+
+def _torchcodec() -> Decode:
+    from torchcodec.decoders import VideoDecoder
+
+    def frames(job: Job) -> Iterator[Frame]:
+        decoder = VideoDecoder(
+            job.path, dimension_order="NHWC", num_ffmpeg_threads=0, seek_mode="exact"
+        )
+        for wanted in _chunks(job):
+            yield from decoder.get_frames_at(wanted).data.numpy()
+
+    return _others(frames)
+
+
+def _opencv() -> Decode:
+    import cv2
+
+    def frames(job: Job) -> Iterator[Frame]:
+        capture = cv2.VideoCapture(job.path, cv2.CAP_FFMPEG)
+        if not capture.isOpened():
+            raise ValueError("VideoCapture does not open it")
+        position = 0
+        for index in job.frame_indices:
+            # It does not tell where key frames are, and seeking within a group decodes it anew.
+            if index // job.gop > position // job.gop:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+                position = index
+            while position < index and capture.grab():
+                position += 1
+            is_read, pixels = capture.read()
+            if not is_read:
+                raise ValueError(f"frame {index} does not come out")
+            position += 1
+            yield cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        capture.release()
+
+    return _others(frames)
+
+
+def _chunks(job: Job) -> Iterator[list[int]]:
+    for first in range(0, len(job.frame_indices), _CHUNK):
+        yield job.frame_indices[first : first + _CHUNK]
+
+
+LIBRARIES = {
+    "ours": Library(
+        distribution="groundserve",
+        how="MediaWorkers with one worker: open, then cut and decode of 64 frames at a time",
+        load=_ours,
+    ),
+    "pyav": Library(
+        distribution="av",
+        how="demux once for the times, seek to the key frame where the target has another, "
+        'decode on; thread_type "AUTO"',
+        load=_pyav,
+    ),
+    "decord": Library(
+        distribution="decord", how="VideoReader(num_threads=0).get_batch", load=_decord
+    ),
+    "torchcodec": Library(
+        distribution="torchcodec",
+        how='VideoDecoder(seek_mode="exact", num_ffmpeg_threads=0).get_frames_at',
+        load=_torchcodec,
+    ),
+    "opencv": Library(
+        distribution="opencv-python-headless",
+        how="CAP_PROP_POS_FRAMES where the target has another key frame, which it is told, else "
+        "grab() on to it",
+        load=_opencv,
+    ),
+}
+
+
+def _run(decode: Decode, job: Job) -> dict[str, Any]:
+    # A decoder that waits for ever ends here, and its process with it.
+    signal.alarm(MAX_JOB_SECONDS)
+    started, cpu_seconds = time.perf_counter(), _cpu_seconds()
+    frames = decode(job)
+    answer = {
+        "wall_seconds": time.perf_counter() - started,
+        "cpu_seconds": _cpu_seconds() - cpu_seconds,
+        "peak_rss_mib": sum(peak_rss_mib(process.pid) for process in _processes()),
+        "shape": list(frames.shape),
+    }
+    if job.save_as is not None:
+        np.save(job.save_as, frames)
+    signal.alarm(0)
+    return answer
+
+
+def _processes() -> list[psutil.Process]:
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
+
+
+def _cpu_seconds() -> float:
+    # Nobody's worker ends between two readings, so those that live are all.
+    times = [process.cpu_times() for process in _processes()]
+    return sum(one.user + one.system for one in times)
+
+
+def main(name: str) -> None:
+    """Answer jobs until stdin ends."""
+    # What a library prints must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    decode: Decode | None = None
+    for line in sys.stdin:
+        try:
+            decode = decode or LIBRARIES[name].load()
+            answer = _run(decode, Job(**json.loads(line)))
+        # Whatever a library raises of a video is its result.
+        except Exception as error:  # noqa: BLE001
+            answer = {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:300]}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
