@@ -171,8 +171,9 @@ def _opencv() -> Decode:
             raise ValueError("VideoCapture does not open it")
         position = 0
         for index in job.frame_indices:
-            # It does not tell where key frames are, and seeking within a group decodes it anew.
-            if index // job.gop > position // job.gop:
+            # It does not tell where key frames are. Its seek decodes what leads up to the frame,
+            # from 16 before it at the latest: that pays where a whole group is left out.
+            if index // job.gop > position // job.gop + 1:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
                 position = index
             while position < index and capture.grab():
@@ -214,8 +215,8 @@ LIBRARIES = {
     ),
     "opencv": Library(
         distribution="opencv-python-headless",
-        how="CAP_PROP_POS_FRAMES where the target has another key frame, which it is told, else "
-        "grab() on to it",
+        how="grab() on to the target, and CAP_PROP_POS_FRAMES where that leaves out a whole group "
+        "of pictures, of whose length it is told",
         load=_opencv,
     ),
 }
