@@ -170,6 +170,33 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def summarise_pixels(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, for each library, in how many cells it failed and what its whole frames were like.
+
+    A library that gives other frames than those asked for still counts in the ratios: it is told
+    here, as `frames_off`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted({name for cell in cells for name in cell["libraries"]}):
+        answers = [cell["libraries"][name] for cell in cells if name in cell["libraries"]]
+        compared = [one["pixels"] for one in answers if "pixels" in one]
+        same_size = [one for one in compared if "error" not in one]
+        differences = [one["largest_difference"] for one in same_size]
+        found[name] = {
+            "num_cells": len(answers),
+            "num_failed": sum("error" in one for one in answers),
+            "num_compared": len(compared),
+            "num_equal": sum(one["share_equal"] == 1 for one in same_size),
+            "num_other_size": len(compared) - len(same_size),
+            # None: not one right frame in a cell, or nothing compared.
+            "largest_difference": max(
+                (one for one in differences if one is not None), default=None
+            ),
+            "frames_off": sum(sum(one["off_by"].values()) for one in same_size),
+        }
+    return found
+
+
 def _kind(cell: dict[str, Any]) -> tuple[str, str]:
     return cell["seek"], cell["output"]
 

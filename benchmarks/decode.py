@@ -26,6 +26,8 @@ only while it has taken less than `--cell-seconds`. `--summary` writes one JSON 
                       median over rounds}}}]
     summary     {exact|keyframe|full: {wall_seconds|cpu_seconds: {num_cells, num_fastest,
                       share_fastest, median_ratio, worst: {cell, ratio, library}, lost}}}
+    pixels      {name: {num_cells, num_failed, num_compared, num_equal, num_other_size,
+                      largest_difference, frames_off}}: of cells, but for the last two
 
 Ours is fastest where no other takes less than 0.97 of its time.
 """
@@ -54,6 +56,7 @@ from benchmarks._decode_cells import (
     cell_result,
     choose_cells,
     summarise,
+    summarise_pixels,
 )
 from benchmarks._decoders import LIBRARIES, Job
 from benchmarks._media import make_video, repeated_seconds
@@ -255,6 +258,7 @@ def main() -> None:
                 },
                 "cells": cells,
                 "summary": summarise(cells),
+                "pixels": summarise_pixels(cells),
             },
         )
 

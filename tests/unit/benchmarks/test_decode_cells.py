@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from benchmarks._decode_cells import Cell, all_cells, cell_result, choose_cells, summarise
+from benchmarks._decode_cells import (
+    Cell,
+    all_cells,
+    cell_result,
+    choose_cells,
+    summarise,
+    summarise_pixels,
+)
 
 CELL = Cell(
     codec="h264", height=480, gop=12, seconds=120, num_frames=64, seek="exact", output="resized"
@@ -94,3 +101,25 @@ def test_summary_where_ours_or_all_others_fail():
     found = summarise([ours_failed, alone])["exact"]["wall_seconds"]
     assert (found["num_cells"], found["num_fastest"]) == (2, 1)
     assert found["worst"] == {"cell": CELL.name, "ratio": 0.0, "library": "all"}
+
+
+def test_pixels_are_summed_up_by_library():
+    pixels = {
+        "ours": {"frames": 64, "share_equal": 1.0, "largest_difference": 0, "off_by": {}},
+        "a": {
+            "frames": 64,
+            "share_equal": 0.5,
+            "largest_difference": 2,
+            "off_by": {"1": 3, "-1": 1},
+        },
+        "b": {"error": "frames of (480, 856, 3), not (480, 854, 3)"},
+    }
+    runs = {"ours": answers(1.0), "a": answers(1.0), "b": answers(1.0), "c": [{"error": "no"}]}
+    found = summarise_pixels([cell_result(CELL, runs, pixels)])
+    keys = ("num_failed", "num_equal", "num_other_size", "largest_difference", "frames_off")
+    assert {name: tuple(one[key] for key in keys) for name, one in found.items()} == {
+        "ours": (0, 1, 0, 0, 0),
+        "a": (0, 0, 0, 2, 4),
+        "b": (0, 0, 1, None, 0),
+        "c": (1, 0, 0, None, 0),
+    }
