@@ -1,11 +1,5 @@
 """Five libraries that decode given frames of a video, each as its good user would call it.
 
-    python -m benchmarks._decoders NAME
-
-is a process that answers jobs, a JSON object a line from stdin to stdout, with one library alone.
-Its fields are those of `Job`; the answer has "wall_seconds", "cpu_seconds" (workers included),
-"peak_rss_mib" (since the process started) and "shape", or "error".
-
 Whole frames are one array at the end; resized ones are too. Ours resizes in its worker. The others
 hand their frames, as they come, to a thread for each core, so that decoding goes on meanwhile.
 Frames are asked for 64 at a time where a library takes a list, as ours is asked: 512 of 1080p at
@@ -17,22 +11,15 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
-import signal
-import sys
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.segment_cut import peak_rss_mib
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
@@ -220,51 +207,3 @@ LIBRARIES = {
         load=_opencv,
     ),
 }
-
-
-def _run(decode: Decode, job: Job) -> dict[str, Any]:
-    # A decoder that waits for ever ends here, and its process with it.
-    signal.alarm(MAX_JOB_SECONDS)
-    started, cpu_seconds = time.perf_counter(), _cpu_seconds()
-    frames = decode(job)
-    answer = {
-        "wall_seconds": time.perf_counter() - started,
-        "cpu_seconds": _cpu_seconds() - cpu_seconds,
-        "peak_rss_mib": sum(peak_rss_mib(process.pid) for process in _processes()),
-        "shape": list(frames.shape),
-    }
-    if job.save_as is not None:
-        np.save(job.save_as, frames)
-    signal.alarm(0)
-    return answer
-
-
-def _processes() -> list[psutil.Process]:
-    own = psutil.Process()
-    return [own, *own.children(recursive=True)]
-
-
-def _cpu_seconds() -> float:
-    # Nobody's worker ends between two readings, so those that live are all.
-    times = [process.cpu_times() for process in _processes()]
-    return sum(one.user + one.system for one in times)
-
-
-def main(name: str) -> None:
-    """Answer jobs until stdin ends."""
-    # What a library prints must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    decode: Decode | None = None
-    for line in sys.stdin:
-        try:
-            decode = decode or LIBRARIES[name].load()
-            answer = _run(decode, Job(**json.loads(line)))
-        # Whatever a library raises of a video is its result.
-        except Exception as error:  # noqa: BLE001
-            answer = {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:300]}
-        answers.write(json.dumps(answer) + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

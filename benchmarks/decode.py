@@ -39,13 +39,10 @@ import importlib.util
 import json
 import math
 import random
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +55,7 @@ from benchmarks._decode_cells import (
     summarise,
     summarise_pixels,
 )
+from benchmarks._decode_process import DecoderProcess
 from benchmarks._decoders import LIBRARIES, Job
 from benchmarks._media import make_video, repeated_seconds
 from benchmarks._pixels import compare
@@ -65,48 +63,6 @@ from benchmarks._report import package_version, write_report
 
 _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 """What a library is imported as, where that is not its name here."""
-
-
-class DecoderProcess:
-    """A process that decodes with one library, until the block ends."""
-
-    def __init__(self, name: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks._decoders", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # What FFmpeg says of a video; what matters of it comes as an error.
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def run(self, job: Job) -> dict[str, Any]:
-        """Decode and wait for the answer; a process that ended is an error like any other."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(job.line())
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            return {"error": f"its process ended with {self._process.wait()}"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Its end of input; a job that is under way ends with the process.
-        self._process.kill() if exc else self._process.communicate()
-        self._process.wait()
 
 
 def run_cell(
