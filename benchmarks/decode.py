@@ -13,7 +13,8 @@ its error. Videos that are missing are made first (`benchmarks.media`).
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped.
 `--plan` prints the cells to run and about how long they take. A further round of a cell is begun
-only while it has taken less than `--cell-seconds`. `--summary` writes one JSON of all cells in
+only while it has taken less than `--cell-seconds`; CPU seconds are counted in ticks of 10 ms.
+`--summary` writes one JSON of all cells in
 `--out`, whose "results" have
 
     libraries   {name: {"version", "how"}}
