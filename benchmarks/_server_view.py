@@ -12,7 +12,7 @@ import psutil
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.long_video import name_of
+from benchmarks._processes import name_of
 from benchmarks.segment_cut import peak_rss_mib
 
 SPANS = ("queue", "compute_input", "compute_infer", "compute_output")

@@ -45,7 +45,6 @@ from benchmarks._senders import SCHEMES
 from benchmarks._serve_arguments import parse_arguments
 from benchmarks._server_view import peak_memory
 from benchmarks._workload import Workload
-from engine_build import build
 from groundserve.limits import Limits
 from groundserve.options import parse_options
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
@@ -116,6 +115,8 @@ def target(args: argparse.Namespace, folder: Path) -> Iterator[Target]:
         return
     engines = args.engines or folder / "engines"
     if args.engines is None:
+        from engine_build import build  # not above: the generator's process imports this module
+
         build(SHIPPED_CHECKPOINT, engines, profile="cpu")
     roots = {path.resolve().parent for path in args.videos} if args.by_uri else set()
     with TritonServer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_a_seed_gives_the_same_times_again():
     times = list(poisson(RATE, SECONDS, seed=3))
     assert times == list(poisson(RATE, SECONDS, seed=3))
     assert times != list(poisson(RATE, SECONDS, seed=4))
-    assert all(before < after for before, after in zip(times, times[1:], strict=False))
+    assert all(before < after for before, after in pairwise(times))
     assert times[-1] < SECONDS
 
 

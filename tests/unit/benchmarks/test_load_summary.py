@@ -39,7 +39,7 @@ def sample(due, seconds, *, is_cached=True, code="ok", late=0.0, **timing_ms):
 
 
 def reading(at, server_cpu, generator_cpu, requests, nanoseconds):
-    spans = {name: (requests, nanoseconds) for name in ("success", *SPANS)} | {"fail": (0, 0)}
+    spans = dict.fromkeys(("success", *SPANS), (requests, nanoseconds)) | {"fail": (0, 0)}
     return Reading(
         at=at,
         server_cpu=server_cpu,
