@@ -59,11 +59,10 @@ def command(program: str, load: Load, data: Path) -> list[str]:
         load: A closed loop or an open one.
         data: What `write_input` wrote.
     """
-    loop = (
-        [f"--concurrency-range={load.num_clients}"]
-        if load.rate is None
-        else [f"--request-rate-range={load.rate:g}", "--request-distribution=poisson"]
-    )
+    loop = [f"--concurrency-range={load.num_clients}"]
+    if load.rate is not None:
+        # Asynchronous: each of its 4 threads would wait for an answer before the next arrival.
+        loop = [f"--request-rate-range={load.rate:g}", "--request-distribution=poisson", "--async"]
     return [
         *(program, "-m", MODEL, "-i", SCHEMES[load.way], "-u", load.address),
         f"--input-data={data}",
