@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._processes import name_of
 from benchmarks._report import write_report
 from benchmarks.segment_cut import loop_source, make_source, peak_rss_mib
 from engine_build import build
@@ -24,15 +25,6 @@ from groundserve import Client, ScoreOptions
 from groundserve.serving import TritonServer
 
 MINUTES = (10, 120)
-
-
-def name_of(process: psutil.Process) -> str:
-    """Return a model's name for its stub, "decoder worker" for a worker, else the program's."""
-    words = process.cmdline()
-    for word in words:
-        if "/model_repository/" in word:
-            return f"model {Path(word.split('/model_repository/')[1]).parts[0]}"
-    return "media worker" if "groundserve.media._worker" in words else process.name()
 
 
 def measure(engines: Path, video: Path) -> dict[str, object]:

@@ -15,7 +15,6 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._arrivals import poisson
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._load import Outcome, Request, good_requests, read_metrics, served
 from benchmarks._report import write_report
@@ -51,20 +51,13 @@ def capacity(client: Client, requests: list[Request], seconds: float) -> float:
         return sum(pool.map(ask_again_and_again, range(CLOSED_LOOP_CLIENTS))) / seconds
 
 
-def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Yield the times of a Poisson process, from 0 on."""
-    rng, at = random.Random(seed), 0.0
-    while (at := at + rng.expovariate(rate)) < seconds:
-        yield at
-
-
 def offer(client: Client, requests: list[Request], rate: float, seconds: float) -> list[Outcome]:
     """Send requests at a rate, without waiting for their answers."""
     rng = random.Random(0)
     started = time.perf_counter()
     with ThreadPoolExecutor(MAX_OPEN_REQUESTS) as pool:
         pending = []
-        for at in arrivals(rate, seconds, seed=1):
+        for at in poisson(rate, seconds, seed=1):
             due = started + at
             time.sleep(max(0.0, due - time.perf_counter()))
             send = partial(rng.choice(requests).send, client)

@@ -24,8 +24,8 @@ import numpy as np
 import psutil
 
 from benchmarks._load import served
+from benchmarks._processes import name_of
 from benchmarks._report import write_report
-from benchmarks.long_video import name_of
 from groundserve.serving import TritonServer
 from tests.hostile.test_tensors import SEGMENTS, SELECTION, stream
 from tests.media_assets import ONE_FRAME, asset_maker

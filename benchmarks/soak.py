@@ -27,8 +27,8 @@ import numpy as np
 import psutil
 
 from benchmarks._load import Outcome, Request, good_requests, same_answer, served
+from benchmarks._processes import name_of
 from benchmarks._report import spread, write_report
-from benchmarks.long_video import name_of
 from groundserve import Client, ScoreOptions, ScoreResult
 from tests.media_assets.mutation import mutate
 

@@ -1,0 +1,122 @@
+"""What is seen of a server from outside: processor time, memory, and Triton's own statistics."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import tritonclient.grpc
+import tritonclient.http
+
+from benchmarks._processes import name_of
+from benchmarks.segment_cut import peak_rss_mib
+
+SPANS = ("queue", "compute_input", "compute_infer", "compute_output")
+"""Triton's names of where a model's requests spend their time."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All counters at one moment; only differences of two mean anything."""
+
+    at: float
+    """On the clock of `time.perf_counter`."""
+    server_cpu: dict[str, float]
+    """Seconds by kind of process, with those of its children that ended; empty if not known."""
+    generator_cpu: float
+    """Seconds of this process and its children that ended."""
+    statistics: dict[str, dict[str, tuple[int, int]]]
+    """By model and span: requests and nanoseconds; "fail" is a span too."""
+
+
+class ServerView:
+    """Reads the counters of one server.
+
+    Args:
+        scheme: "grpc" or "http".
+        address: HOST:PORT of that protocol.
+        pid: Root of the server's processes; None where they are not on this machine or not known.
+    """
+
+    def __init__(self, scheme: str, address: str, pid: int | None) -> None:
+        triton: Any = tritonclient.http if scheme == "http" else tritonclient.grpc
+        self._client = triton.InferenceServerClient(address)
+        self._arguments = {} if scheme == "http" else {"as_json": True}
+        self._pid = pid
+
+    def read(self) -> Reading:
+        """Read all counters; takes some milliseconds."""
+        answer = self._client.get_inference_statistics(**self._arguments)
+        own = os.times()
+        return Reading(
+            at=time.perf_counter(),
+            server_cpu=dict(cpu_seconds(self._pid)) if self._pid else {},
+            generator_cpu=own.user + own.system + own.children_user + own.children_system,
+            statistics={model["name"]: _spans(model) for model in answer["model_stats"]},
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def cpu_seconds(pid: int) -> Counter[str]:
+    """Return the processor seconds so far of a process and all below it, by kind of process.
+
+    A process that ended, and was waited for, counts to its parent's kind.
+    """
+    seconds: Counter[str] = Counter()
+    root = psutil.Process(pid)
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times, name = process.cpu_times(), name_of(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        seconds[name] += sum(times[:4])  # user, system, and the same of children that ended
+    return seconds
+
+
+def peak_memory(pid: int) -> dict[str, float]:
+    """Return the largest resident memory so far of a process and all below it, in MiB.
+
+    The sum counts what processes share once for each, and adds peaks of different moments: no
+    moment needed more.
+    """
+    root = psutil.Process(pid)
+    peaks = []
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            peaks.append(peak_rss_mib(process.pid))
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            continue  # it ended, or is a zombie
+    return {"largest_process_mib": max(peaks), "sum_mib": sum(peaks)}
+
+
+def milliseconds_by_model(first: Reading, last: Reading) -> dict[str, dict[str, float]]:
+    """Return for each model that answered: requests, failures, and mean time of each span."""
+    found = {}
+    for model, spans in last.statistics.items():
+        before = first.statistics.get(model, {})
+        grown = {
+            name: tuple(b - a for a, b in zip(before.get(name, (0, 0)), after, strict=True))
+            for name, after in spans.items()
+        }
+        requests = grown["success"][0]
+        if requests:
+            found[model] = {"requests": requests, "failed": grown["fail"][0]} | {
+                f"{name}_ms": grown[name][1] / requests / 1e6 for name in SPANS
+            }
+    return found
+
+
+def _spans(model: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Read one model's counters; gRPC's JSON leaves out what is 0 and has numbers as texts."""
+    spans = model["inference_stats"]
+    return {
+        name: (int(spans.get(name, {}).get("count", 0)), int(spans.get(name, {}).get("ns", 0)))
+        for name in ("success", "fail", *SPANS)
+    }
