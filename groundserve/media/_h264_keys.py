@@ -136,8 +136,8 @@ def _classify(
         # Other units are passed over, where they hold nothing that FFmpeg would take for an end.
         passed = ~is_slice & (kind != _IDR_SLICE) & (end <= seen[rows])
         rows, start, end, kind = rows[passed], start[passed], end[passed], kind[passed]
-        plain = ~_has_zeros(heads[rows], start, end)
-        rows, start, end, kind = rows[plain], start[plain], end[plain], kind[plain]
+        whole = ~_has_start_code(heads[rows], start, end)
+        rows, start, end, kind = rows[whole], start[whole], end[whole], kind[whole]
         has_sets |= bool(np.any((kind == _SPS) | (kind == _PPS)))
         is_sei = kind == _SEI
         sei, starts, ends = rows[is_sei], start[is_sei], end[is_sei]
@@ -148,20 +148,21 @@ def _classify(
     return states, has_sets
 
 
-def _has_zeros(
+def _has_start_code(
     heads: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Bool (p,): whether two zeros follow each other in start..end-1, as in escapes and ends."""
-    zero = heads == 0
-    column = np.arange(heads.shape[1] - 1)
-    inside = (column >= start[:, None]) & (column + 1 < end[:, None])
-    return np.any(zero[:, :-1] & zero[:, 1:] & inside, axis=1)
+    """Whether FFmpeg may see the unit in start..end-1 end before its end, bool (p,)."""
+    pair = (heads[:, :-2] == 0) & (heads[:, 1:-1] == 0)
+    third = heads[:, 2:]
+    code = pair & ((third == 1) | (third == 2)) & _inside(start, end - 2, third.shape[1])
+    found: NDArray[np.bool_] = np.any(code, axis=1)
+    return found
 
 
 def _recovery_points(
     heads: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Bool (p,) each: whether the messages in start..end-1 surely, or perhaps, hold one."""
+    """Whether the messages in start..end-1 surely hold one, and whether perhaps, bool (p,) each."""
     # Messages are type, size, payload; both numbers are one byte below 255. Two bytes or fewer
     # behind a message are no further one.
     row = np.arange(len(heads))
@@ -173,7 +174,15 @@ def _recovery_points(
     surely = (kind == _RECOVERY_POINT) & (size > 0) & (size < 255) & (left >= 0)
     surely &= payload >= 0x80
     alone = (kind != _RECOVERY_POINT) & (kind < 255) & (size < 255) & (left <= 2)
+    # Of a message with escapes ("0 0 3") places are not known; they add no byte that is not there.
+    zero = heads == 0
+    escaped = np.any(zero[:, :-1] & zero[:, 1:] & _inside(start, end - 1, width - 1), axis=1)
+    named = np.any((heads == _RECOVERY_POINT) & _inside(start + 1, end, width), axis=1)
+    return surely & ~escaped, named & (escaped | ~alone)
+
+
+def _inside(start: NDArray[np.int64], stop: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+    """Return bool (p, width), the columns start..stop-1 of each row."""
     column = np.arange(width)
-    inside = (column > start[:, None]) & (column < end[:, None])
-    named = np.any((heads == _RECOVERY_POINT) & inside, axis=1)
-    return surely, named & ~alone
+    inside: NDArray[np.bool_] = (column >= start[:, None]) & (column < stop[:, None])
+    return inside

@@ -18,7 +18,7 @@ from groundserve.limits import MIB
 
 MAX_SAMPLES = 2**20
 """Of a track: more than 9 hours at 30 frames a second; some 100 bytes each while they are read."""
-_MAX_HEADER_BYTES = 64 * MIB
+_MAX_HEADER_BYTES = 32 * MIB
 _MAX_BOXES = 256
 """In one box, or in the file."""
 # Beside these a file may hold fragments, or an index of fragments.
@@ -162,7 +162,8 @@ def _offsets(
     per_chunk = np.repeat(in_chunk, chunks_in_run)
     before = np.cumsum(sizes) - sizes
     first_samples = np.cumsum(per_chunk) - per_chunk
-    return np.repeat(chunks - before[first_samples], per_chunk) + before
+    offsets: NDArray[np.int64] = np.repeat(chunks - before[first_samples], per_chunk) + before
+    return offsets
 
 
 def _delays(box: memoryview | None, num_samples: int) -> NDArray[np.int64]:
@@ -174,8 +175,8 @@ def _delays(box: memoryview | None, num_samples: int) -> NDArray[np.int64]:
     # (num_runs, 2): samples, offset; signed whatever the version says.
     counts, offsets = _numbers(box[8:], ">i4", 2 * num_runs).reshape(-1, 2).T
     _require(counts.min() > 0 and int(counts.sum()) == num_samples)
-    # FFmpeg moves decoding times back so far that no offset is below 0; the last two runs are not
-    # asked.
+    _require(offsets.min() > -(2**31))
+    # FFmpeg moves decoding times back so far that no offset is below 0, the last two runs aside.
     shift = max(0, -int(offsets[:-2].min(initial=0)))
     return np.repeat(offsets + shift, counts)
 
