@@ -11,8 +11,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from groundserve.limits import Limits
+from groundserve.media import _mp4
 from groundserve.media._h264_keys import ASK, KEY, find_h264_keys
-from groundserve.media._mp4 import MAX_SAMPLES, SampleTables, UnclearIndexError, read_sample_tables
+from groundserve.media._mp4 import SampleTables, UnclearIndexError, read_sample_tables
 from groundserve.media._packets import PacketTable, check_duration, max_packets
 
 _FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -89,7 +90,7 @@ def _is_candidate(container: InputContainer, stream: VideoStream) -> bool:
         # Else it is that of a packet yet to come.
         and stream.start_time is not None
         and abs(stream.start_time) < _MAX_TIME
-        and 0 < len(stream.index_entries) <= MAX_SAMPLES
+        and 0 < len(stream.index_entries) <= _mp4.MAX_SAMPLES
     )
 
 
