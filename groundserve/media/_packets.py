@@ -19,7 +19,8 @@ from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 
 MAX_FRAMES_PER_SECOND = 240
-"""With `max_duration_seconds`, the ceiling on packets that are listed (27 bytes each)."""
+"""With `max_duration_seconds`, the ceiling on packets that are listed (27 bytes each, with an index
+35)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
