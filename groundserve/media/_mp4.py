@@ -23,8 +23,8 @@ _MAX_BOXES = 256
 """In one box, or in the file."""
 # Beside these a file may hold fragments, or an index of fragments.
 _TOP_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot"}
-# Fragments, and encrypted samples.
-_FOREIGN = (b"mvex", b"moof", b"trun", b"sinf", b"senc", b"saiz", b"saio")
+# Fragments, encrypted samples, and audio (IAMF) that FFmpeg reads even if nobody wants it.
+_FOREIGN = (b"mvex", b"moof", b"trun", b"sinf", b"senc", b"saiz", b"saio", b"iacb")
 _TABLES = (b"stsd", b"stsz", b"stz2", b"stsc", b"stco", b"co64", b"ctts", b"stss", b"elst")
 
 
