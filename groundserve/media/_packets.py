@@ -19,7 +19,8 @@ from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 
 MAX_FRAMES_PER_SECOND = 240
-"""With `max_duration_seconds`, the ceiling on packets that are listed (27 bytes each)."""
+"""With `max_duration_seconds`, the ceiling on packets that are listed (27 bytes each, with an index
+35)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +39,8 @@ class PacketTable:
     """Decodes to a frame that is not presented: it lies before the start of an edit."""
     is_hidden: NDArray[np.bool_]
     """Does not come out of the decoder: see `is_hidden_packet`."""
+    offsets: NDArray[np.int64] | None = None
+    """First byte of each in the file, where the list was made of the file's index."""
 
     @property
     def frame_positions(self) -> NDArray[np.int64]:
@@ -55,6 +58,16 @@ class PacketTable:
         """Whether a packet is the one listed there. Decoding times may differ after a seek."""
         # Not `dts`, which some demuxers make up as they go.
         return bool(self.pts[position] == packet.pts and self.sizes[position] == packet.size)
+
+    def describes(self, position: int, packet: Packet[VideoStream]) -> bool:
+        """Whether all that is listed there is what the packet, read in order, says."""
+        dts = packet.pts if packet.dts is None else packet.dts
+        return (
+            self.matches(position, packet)
+            and bool(self.dts[position] == dts)
+            and bool(self.is_key[position]) == packet.is_keyframe
+            and bool(self.is_discard[position]) == packet.is_discard
+        )
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
@@ -90,7 +103,7 @@ def list_packets(
     time_base = _time_base(stream)
     start = stream.start_time
     # One more than allowed, for `check_count` to see that there are too many.
-    for packet in islice(packets, _max_packets(limits) + 1):
+    for packet in islice(packets, max_packets(limits) + 1):
         if packet.pts is None:
             raise MediaError(
                 f"frame {len(pts)} of the file (in decode order) has no presentation time; "
@@ -158,9 +171,9 @@ def check_duration(seconds: float, limits: Limits) -> None:
 
 def check_count(num_packets: int, limits: Limits) -> None:
     """Raise MediaError past `MAX_FRAMES_PER_SECOND` over `limits.max_duration_seconds`."""
-    if num_packets > _max_packets(limits):
+    if num_packets > max_packets(limits):
         raise MediaError(
-            f"the video must have at most {_max_packets(limits)} frames "
+            f"the video must have at most {max_packets(limits)} frames "
             f"(max_duration_seconds at {MAX_FRAMES_PER_SECOND} a second)"
         )
 
@@ -170,7 +183,8 @@ def announced_seconds(stream: VideoStream) -> float:
     return float((stream.duration or 0) * _time_base(stream))
 
 
-def _max_packets(limits: Limits) -> int:
+def max_packets(limits: Limits) -> int:
+    """Return the most packets that a video may have."""
     return int(limits.max_duration_seconds * MAX_FRAMES_PER_SECOND) + 1
 
 

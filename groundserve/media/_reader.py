@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media._container import check_size, open_container, select_video_stream
 from groundserve.media._describe import Appearance, describe_segment
 from groundserve.media._file import CountedFile
+from groundserve.media._mp4_index import list_indexed_packets
 from groundserve.media._packets import (
     PacketTable,
     announced_seconds,
@@ -24,6 +28,11 @@ from groundserve.media._packets import (
     read_packets,
 )
 
+_CONFIRMED_PACKETS = 4
+"""Read at the start of an indexed file, to see that FFmpeg gives what the list says."""
+_MAX_READ_ON = 16
+"""Read in search of one packet behind where a seek led; H.264 reorders 16 frames at most."""
+
 
 class PacketReader:
     """An open video whose packets have been listed."""
@@ -33,7 +42,7 @@ class PacketReader:
     stream: VideoStream
 
     def __init__(self, fd: int, limits: Limits) -> None:
-        """Open and demux the whole file once.
+        """Open and list all packets: from the index where that is clear, else by demuxing all.
 
         Args:
             fd: Descriptor of the file, which stays the caller's.
@@ -51,7 +60,7 @@ class PacketReader:
             # The header's word, to refuse early; what counts is found by listing the packets.
             check_duration(announced_seconds(self.stream), limits)
             check_count(self.stream.frames, limits)
-            self.table = list_packets(self._packets(), self.stream, limits)
+            self.table = self._list()
             self.index = describe(self.container, self.stream, self.table)
         except BaseException:
             self.close()
@@ -102,6 +111,43 @@ class PacketReader:
         except BaseException:
             self.container.close()
             raise
+
+    def _list(self) -> PacketTable:
+        indexed = list_indexed_packets(self._fd, self.container, self.stream, self._limits)
+        if indexed:
+            table, doubtful = indexed
+            if self._confirm(table, doubtful):
+                return table
+            # From the start again.
+            self.close()
+            self._open()
+        return list_packets(self._packets(), self.stream, self._limits)
+
+    def _confirm(self, table: PacketTable, doubtful: NDArray[np.int64]) -> bool:
+        """Compare the first packets with the list, and fill in what it does not know of others."""
+        first = list(islice(self._packets(), _CONFIRMED_PACKETS))
+        if len(first) < min(len(table.pts), _CONFIRMED_PACKETS):
+            return False
+        packets = dict(enumerate(first))
+        for position in doubtful.tolist():
+            packet = packets.get(position) or self._ask(table, position)
+            if packet is None:
+                return False
+            table.is_key[position] = packet.is_keyframe
+        # FFmpeg may find no key packets where it cannot read the parameters of the video.
+        return bool(table.is_key[0]) and all(
+            table.describes(position, packet) for position, packet in packets.items()
+        )
+
+    def _ask(self, table: PacketTable, position: int) -> Packet[VideoStream] | None:
+        """Read one packet of an indexed file; None where seeking does not lead there."""
+        assert table.offsets is not None
+        self.container.seek(int(table.dts[position]), stream=self.stream, any_frame=True)
+        # Seeking counts B-frames' delay off the time, so it lands a little early.
+        for packet in islice(self._packets(), _MAX_READ_ON):
+            if packet.pos == table.offsets[position] and table.matches(position, packet):
+                return packet
+        return None
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Yield the packets from where the container stands; a file without any is given up."""

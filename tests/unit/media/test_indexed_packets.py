@@ -1,0 +1,287 @@
+"""A list made of an MP4's index says exactly what demuxing says."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundserve.errors import MediaError
+from groundserve.limits import Limits
+from groundserve.media import _file, _mp4, _reader
+from groundserve.media._reader import PacketReader
+from tests.media_assets import (
+    AUDIO_AND_VIDEO,
+    EDIT_LIST,
+    H264,
+    H264_OPEN_GOP,
+    HEVC_OPEN_GOP,
+    LONG_GOP,
+    MPEG4_MP4,
+    REFUSED,
+    VFR,
+    VIDEOS,
+    Asset,
+)
+from tests.media_assets.boxes import content_offset, patch_box, replace_box
+from tests.media_assets.crafted import CRAFTED, Crafted
+from tests.media_assets.layouts import CLEAR, UNCLEAR
+from tests.media_assets.mutation import mutate
+from tests.media_assets.reading import reader_of
+
+MakeAsset = Callable[[Asset], Path]
+FAULTS = (av.FFmpegError, ArithmeticError, EOFError, LookupError, MediaError, OSError, ValueError)
+ARRAYS = ("pts", "dts", "sizes", "is_key", "is_discard", "is_hidden")
+STBL = "moov/trak/mdia/minf/stbl"
+# Millions of packets take seconds to demux, and are not listed from an index.
+LYING = [crafted for crafted in CRAFTED if "million" not in crafted.name]
+DAMAGED = (H264, H264_OPEN_GOP, EDIT_LIST, HEVC_OPEN_GOP, MPEG4_MP4, AUDIO_AND_VIDEO, VFR)
+
+
+@pytest.fixture(scope="module")
+def demux() -> Callable[[Path], PacketReader | str]:
+    """A function that opens a file as if no index were ever clear."""
+
+    def demux(path: Path) -> PacketReader | str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_reader, "list_indexed_packets", lambda *_: None)
+            return opened(path)
+
+    return demux
+
+
+def opened(path: Path) -> PacketReader | str:
+    """The reader of a file, closed again, or what its refusal says."""
+    try:
+        with reader_of(path) as reader:
+            return reader
+    except FAULTS as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def is_indexed(reader: PacketReader | str) -> bool:
+    return not isinstance(reader, str) and reader.table.offsets is not None
+
+
+def assert_same(found: PacketReader | str, expected: PacketReader | str) -> None:
+    if isinstance(found, str) or isinstance(expected, str):
+        assert found == expected
+        return
+    for name in ARRAYS:
+        new, old = getattr(found.table, name), getattr(expected.table, name)
+        assert new.dtype == old.dtype
+        np.testing.assert_array_equal(new, old, err_msg=name)
+    for name, value in vars(expected.index).items():
+        np.testing.assert_array_equal(getattr(found.index, name), value, err_msg=name)
+
+
+@pytest.mark.parametrize("asset", [*VIDEOS, *REFUSED, *CLEAR, *UNCLEAR], ids=lambda a: a.name)
+def test_equals_demuxing(
+    asset: Asset, make_asset: MakeAsset, demux: Callable[[Path], PacketReader | str]
+) -> None:
+    path = make_asset(asset)
+    found = opened(path)
+    assert_same(found, demux(path))
+    if asset in (*CLEAR, *UNCLEAR):
+        assert is_indexed(found) == (asset in CLEAR)
+
+
+@pytest.mark.parametrize("crafted", LYING, ids=lambda c: c.name)
+def test_equals_demuxing_of_files_that_lie(
+    crafted: Crafted,
+    make_asset: MakeAsset,
+    tmp_path: Path,
+    demux: Callable[[Path], PacketReader | str],
+) -> None:
+    source = make_asset(crafted.source)
+    path = tmp_path / "crafted"
+    path.write_bytes(crafted.make(source.read_bytes(), source))
+    assert_same(opened(path), demux(path))
+
+
+@pytest.mark.parametrize("asset", [H264, H264_OPEN_GOP, EDIT_LIST], ids=lambda a: a.name)
+def test_offsets_are_those_of_the_packets(asset: Asset, make_asset: MakeAsset) -> None:
+    data = make_asset(asset).read_bytes()
+    with reader_of(make_asset(asset)) as reader:
+        table = reader.table
+        packets = reader.read(0, len(table.pts))
+        assert table.offsets is not None
+        for packet, offset in zip(packets, table.offsets, strict=True):
+            assert data[offset : offset + packet.size] == bytes(packet)
+
+
+@settings(deadline=None, max_examples=150)
+@given(which=st.sampled_from(DAMAGED), seed=st.integers(0, 2**32 - 1))
+def test_damaged_files_are_listed_as_demuxing_lists_them(
+    which: Asset,
+    seed: int,
+    make_asset: MakeAsset,
+    scratch: Path,
+    demux: Callable[[Path], PacketReader | str],
+) -> None:
+    scratch.write_bytes(mutate(make_asset(which).read_bytes(), seed))
+    assert_same(opened(scratch), demux(scratch))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    which=st.sampled_from(DAMAGED),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    part=st.sampled_from(["moov", "stbl", "samples"]),
+)
+def test_damaged_tables_and_first_bytes(
+    which: Asset,
+    edits: list[tuple[float, int]],
+    part: str,
+    make_asset: MakeAsset,
+    scratch: Path,
+    demux: Callable[[Path], PacketReader | str],
+) -> None:
+    data = bytearray(make_asset(which).read_bytes())
+    places = places_of(bytes(data), part, make_asset(which))
+    for place, byte in edits:
+        data[places[int(place * len(places))]] = byte
+    scratch.write_bytes(data)
+    assert_same(opened(scratch), demux(scratch))
+
+
+def places_of(data: bytes, part: str, path: Path) -> list[int]:
+    """The bytes of a box, or the first 24 of each sample."""
+    if part == "samples":
+        with reader_of(path) as reader:
+            assert reader.table.offsets is not None
+            return [int(start) + i for start in reader.table.offsets for i in range(24)]
+    start = content_offset(data, "moov")
+    end = start + int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    return list(range(data.index(b"stbl", start) if part == "stbl" else start, end))
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch") / "damaged"
+
+
+@pytest.mark.parametrize(
+    ("table", "offset", "value"),
+    [
+        ("stsz", 12 + 4 * 30, 1),  # the size of sample 30
+        ("stco", 8, 100),  # the first chunk's place
+        ("ctts", 8, 2**31 - 1),  # how often the first offset is used
+        ("stsc", 16, 2),  # another sample description
+    ],
+)
+def test_tables_that_contradict_the_file_are_left(
+    table: str, offset: int, value: int, make_asset: MakeAsset, tmp_path: Path
+) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(patch_box(make_asset(H264).read_bytes(), f"{STBL}/{table}", offset, value))
+    assert not is_indexed(opened(path))
+
+
+def test_a_packet_that_differs_from_the_list_has_all_demuxed(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = _reader.list_indexed_packets
+
+    def wrong(*arguments):  # type: ignore[no-untyped-def]
+        table, doubtful = honest(*arguments)
+        table.pts[1] += 1
+        return table, doubtful
+
+    monkeypatch.setattr(_reader, "list_indexed_packets", wrong)
+    found = opened(make_asset(H264))
+    monkeypatch.setattr(_reader, "list_indexed_packets", honest)
+    assert not is_indexed(found)
+    assert_same(found, opened(make_asset(H264)))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2])
+def test_too_long_is_said_as_by_demuxing(
+    seconds: float, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The header's word is put aside, so that the packets tell.
+    monkeypatch.setattr(_reader, "announced_seconds", lambda stream: 0)
+    said = []
+    for is_clear in (True, False):
+        if not is_clear:
+            monkeypatch.setattr(_reader, "list_indexed_packets", lambda *_: None)
+        with (
+            pytest.raises(MediaError, match="max_duration_seconds") as caught,
+            reader_of(make_asset(H264), Limits(max_duration_seconds=seconds)),
+        ):
+            pass
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.fixture
+def count_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What each read of a file took, FFmpeg's and ours."""
+    sizes: list[int] = []
+    pread = os.pread
+
+    def spy(fd: int, size: int, offset: int) -> bytes:
+        data = pread(fd, size, offset)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(_file.os, "pread", spy)
+    return sizes
+
+
+def test_samples_are_not_read(
+    make_asset: MakeAsset, tmp_path: Path, count_bytes: list[int]
+) -> None:
+    path = tmp_path / "large.mp4"
+    write_with_large_samples(make_asset(LONG_GOP), path, 2**20)
+    assert path.stat().st_size > 600 * 2**20
+    count_bytes.clear()
+    found = opened(path)
+    assert is_indexed(found)
+    assert not isinstance(found, str)
+    assert found.index.num_source_frames == LONG_GOP.num_frames
+    # FFmpeg decodes some first frames; of the others 64 bytes are read.
+    assert sum(count_bytes) < 32 * 2**20
+
+
+def write_with_large_samples(source: Path, path: Path, sample_bytes: int) -> None:
+    """Write a video whose samples are followed by zeros that count as theirs: holes on the disk."""
+    with reader_of(source) as reader:
+        packets = [bytes(packet) for packet in reader.read(0, len(reader.table.pts))]
+    data = source.read_bytes()
+    mdat, moov = data.index(b"mdat") - 4, data.index(b"moov") - 4
+    num_packets = len(packets)
+    data = replace_box(data, f"{STBL}/stsz", struct.pack(">3I", 0, sample_bytes, num_packets))
+    data = replace_box(data, f"{STBL}/stsc", struct.pack(">5I", 0, 1, 1, num_packets, 1))
+    data = replace_box(data, f"{STBL}/stco", struct.pack(">3I", 0, 1, mdat + 16))
+    with path.open("wb") as file:
+        file.write(data[:mdat])
+        file.write(struct.pack(">I4sQ", 1, b"mdat", 16 + num_packets * sample_bytes))
+        for number, packet in enumerate(packets):
+            file.seek(mdat + 16 + number * sample_bytes)
+            file.write(packet)
+        file.seek(mdat + 16 + num_packets * sample_bytes)
+        file.write(data[moov:])
+
+
+def test_more_samples_than_are_listed_at_once(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("groundserve.media._h264_keys._BLOCK_SAMPLES", 7)
+    monkeypatch.setattr("groundserve.media._mp4_index._BLOCK_ENTRIES", 7)
+    found = opened(make_asset(H264_OPEN_GOP))
+    monkeypatch.undo()
+    assert is_indexed(found)
+    assert_same(found, opened(make_asset(H264_OPEN_GOP)))
+
+
+def test_many_samples_are_demuxed(make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mp4, "MAX_SAMPLES", 71)
+    assert not is_indexed(opened(make_asset(H264)))
