@@ -97,10 +97,13 @@ def decode_segments(
 
     def decode(segment: _OpenSegment) -> None:
         to_pixels = converters.get()
-        for target, frame in segment.decode_targets(limits):
-            output.put(target, to_pixels(frame))
+        try:
+            for target, frame in segment.decode_targets(limits):
+                output.put(target, to_pixels(frame))
+        finally:
+            # Also after an error: segments before this one go on, and one of them may need it.
+            converters.put(to_pixels)
         output.add_packets(segment.num_decoded)
-        converters.put(to_pixels)
 
     with ExitStack() as files:
         # All are opened before one is decoded: `open_announced` limits the memory of the process.

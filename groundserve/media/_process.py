@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ class WorkerProcess:
         self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self.work_done: Counter[str] = Counter()
+        """What workers in this place counted when they decoded; see `MediaWorkers.work_done`."""
 
     @property
     def limits(self) -> Limits:
