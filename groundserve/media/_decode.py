@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from queue import SimpleQueue
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -105,12 +105,11 @@ def decode_segments(
             converters.put(to_pixels)
         output.add_packets(segment.num_decoded)
 
-    with ExitStack() as files:
-        # All are opened before one is decoded: `open_announced` limits the memory of the process.
-        opened = list(_open_all(segments, files, num_threads=num_threads // num_decoders))
-        run_side_by_side(
-            decode, opened, num_threads=num_decoders, cost=lambda segment: segment.num_bytes
-        )
+    # All are opened before one is decoded: `open_announced` limits the memory of the process.
+    opened = list(_open_all(segments, num_threads=num_threads // num_decoders))
+    run_side_by_side(
+        decode, opened, num_threads=num_decoders, cost=lambda segment: segment.num_bytes
+    )
     return output.to_decoded()
 
 
@@ -192,10 +191,11 @@ class _Output:
 
 
 class _OpenSegment:
-    """One segment that is about to be decoded."""
+    """One segment whose packets have been read; it is decoded once."""
 
     def __init__(
         self,
+        container: InputContainer,
         stream: VideoStream,
         packets: list[Packet[VideoStream]],
         targets: dict[int, int],
@@ -203,19 +203,25 @@ class _OpenSegment:
     ) -> None:
         self.num_bytes = num_bytes
         self.num_decoded = 0
+        self._container = container
         self._stream = stream
         self._packets = packets
         self._targets = targets
 
     def decode_targets(self, limits: Limits) -> Iterator[tuple[int, VideoFrame]]:
         """Yield each target that decodes, as its number 0..m-1 with its frame."""
-        wanted = dict(self._targets)
-        for frame in decode_all(self._stream, self._count_decoded(), limits):
-            number = wanted.pop(frame.pts, None)
-            if number is not None:
-                yield number, frame
-            if not wanted:
-                return
+        try:
+            for frame in decode_all(self._stream, self._count_decoded(), limits):
+                number = None if frame.pts is None else self._targets.pop(frame.pts, None)
+                if number is not None:
+                    yield number, frame
+                if not self._targets:
+                    return
+        finally:
+            # Now, for others are yet to be decoded: the decoder goes with the last that names it,
+            # and its reference pictures with the decoder.
+            self._container.close()
+            del self._container, self._stream, self._packets
 
     def _count_decoded(self) -> Iterator[Packet[VideoStream]]:
         for packet in self._packets:
@@ -223,19 +229,18 @@ class _OpenSegment:
             yield packet
 
 
-def _open_all(segments: Segments, files: ExitStack, *, num_threads: int) -> Iterator[_OpenSegment]:
+def _open_all(segments: Segments, *, num_threads: int) -> Iterator[_OpenSegment]:
     """Open segments and read all their packets, in order.
 
     Args:
         segments: The files.
-        files: What closes them.
         num_threads: Threads of a decoder.
     """
     first_target = 0
     for (file, local_frames), num_frames in zip(
         segments, segments.stream.frame_counts, strict=True
     ):
-        container = files.enter_context(open_announced(file, num_frames))
+        container = open_announced(file, num_frames)
         stream = select_video_stream(container)
         # Whole frames and slices side by side; PyAV's own default is slices only.
         stream.codec_context.thread_type = "AUTO"
@@ -246,5 +251,5 @@ def _open_all(segments: Segments, files: ExitStack, *, num_threads: int) -> Iter
         # Every rank is there: `Segments` and `read_announced` have compared both sides with the
         # frames announced.
         targets = {shown[rank]: first_target + i for i, rank in enumerate(local_frames)}
-        yield _OpenSegment(stream, packets, targets, len(file))
+        yield _OpenSegment(container, stream, packets, targets, len(file))
         first_target += len(local_frames)

@@ -77,9 +77,9 @@ def test_threads_are_shared_out(
         shares.append(num_threads)
         run(*arguments, num_threads=num_threads, **others)
 
-    def spy_open(*arguments: object, num_threads: int) -> object:
+    def spy_open(opened: Segments, *, num_threads: int) -> object:
         shares.append(num_threads)
-        return open_all(*arguments, num_threads=num_threads)
+        return open_all(opened, num_threads=num_threads)
 
     monkeypatch.setattr(_decode, "run_side_by_side", spy)
     monkeypatch.setattr(_decode, "_open_all", spy_open)
@@ -122,3 +122,25 @@ def test_work_is_counted(segments: Segments) -> None:
     assert decoded.frames_converted == segments.num_frames == 6
     # The target is the last packet of each.
     assert decoded.packets_decoded == sum(segments.stream.frame_counts)
+
+
+def test_decoder_goes_when_its_segment_is_done(
+    segments: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of all segments would hold the pictures of all."""
+    opened: list[object] = []
+    num_open: list[int] = []
+    open_all = _decode._open_all
+
+    def spy(*arguments: object, **others: object) -> list[object]:
+        opened.extend(open_all(*arguments, **others))
+        return opened
+
+    def count(*_: object) -> np.ndarray:
+        num_open.append(sum("_container" in vars(segment) for segment in opened))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(_decode, "_open_all", spy)
+    monkeypatch.setattr(_decode, "make_converter", lambda *_, **__: count)
+    decode_segments(segments, image_size=8, num_threads=1, limits=Limits())
+    assert num_open == [6, 5, 4, 3, 2, 1]
