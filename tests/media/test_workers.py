@@ -474,5 +474,6 @@ def test_worker_is_confined(
     assert limits.split("Max address space")[1].split()[0] == str(num_bytes)
     assert limits.split("Max cpu time")[1].split()[0] != "unlimited"
     names = {entry.partition("=")[0] for entry in environment.split("\0") if entry}
-    assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS"}
+    malloc = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS", *malloc}
     assert session == pid
