@@ -3,12 +3,14 @@
 decode order   K0 ─ P ─ b ─ K1 ─ b ─ b ─ P ─ T ─ ...      K key packet, b shown before K1,
                            └────────────────┘             T the target
                            K1 starts it, the b after K1 are left out, T ends it
+
+Of the packets between, those that neither a target nor a later packet needs are left out, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from groundserve.media._mux import write_segment
 from groundserve.media._packets import PacketTable
 from groundserve.media._reader import PacketReader
+from groundserve.media._references import needed_packets
 from groundserve.media.segments import Segments
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cut:
-    """The packets of one segment, known before any is read."""
+    """The packets of one segment."""
 
     positions: NDArray[np.int64]
     """int64 (k,): packets to copy, increasing."""
@@ -31,6 +34,24 @@ class Cut:
     """Frames of the segment: packets that come out of the decoder."""
     local_frames: NDArray[np.int32]
     """int32: ranks of the targets, increasing."""
+
+    def keep(self, is_kept: NDArray[np.bool_]) -> Cut:
+        """Return the cut without some of its packets, each of which has a frame, no target's.
+
+        Args:
+            is_kept: bool (k,).
+        """
+        if is_kept.all():
+            return self
+        kept_ranks = self.ranks[is_kept]
+        # Ranks are numbers without a gap: a frame's new one is how many kept ones are below.
+        in_time_order = np.sort(kept_ranks)
+        return Cut(
+            positions=self.positions[is_kept],
+            ranks=np.searchsorted(in_time_order, kept_ranks),
+            num_frames=len(kept_ranks),
+            local_frames=np.searchsorted(in_time_order, self.local_frames).astype(np.int32),
+        )
 
 
 def cut_segments(
@@ -48,15 +69,15 @@ def cut_segments(
     """
     table = reader.table
     # Ordinals count frames as they are shown, positions count packets as they are decoded.
-    cuts = plan_cuts(table, table.frame_positions[frame_indices])
     files: list[bytes] = []
-    for cut in cuts:
-        file = _copy(reader, cut)
+    cuts: list[Cut] = []
+    for planned in plan_cuts(table, table.frame_positions[frame_indices]):
+        file, cut = _copy(reader, planned)
         # The first file is kept whatever its size, else asking for the rest would never get on.
         if files and max_bytes is not None and sum(map(len, files)) + len(file) > max_bytes:
             break
         files.append(file)
-    cuts = cuts[: len(files)]
+        cuts.append(cut)
     return Segments.concatenate(
         files,
         [cut.local_frames for cut in cuts],
@@ -115,8 +136,13 @@ def _plan_cut(table: PacketTable, start: int, targets: NDArray[np.int64]) -> Cut
     )
 
 
-def _copy(reader: PacketReader, cut: Cut) -> bytes:
-    packets = reader.read(int(cut.positions[0]), int(cut.positions[-1]) + 1)
+def _copy(reader: PacketReader, planned: Cut) -> tuple[bytes, Cut]:
+    """Return the segment, and what of the plan is in it."""
+    start = planned.positions[0]
     # Read as one run, for the reader goes forward only; leading pictures are dropped afterwards.
-    kept = [packets[position - cut.positions[0]] for position in cut.positions]
-    return write_segment(kept, cut.ranks, reader.stream)
+    run = reader.read(int(start), int(planned.positions[-1]) + 1)
+    packets = [run[position - start] for position in planned.positions]
+    is_target = np.isin(planned.ranks, planned.local_frames)
+    is_needed = needed_packets(packets, reader.stream, is_target)
+    cut = planned.keep(is_needed)
+    return write_segment(list(compress(packets, is_needed)), cut.ranks, reader.stream), cut

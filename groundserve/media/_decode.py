@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from queue import SimpleQueue
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -21,13 +26,27 @@ from groundserve.media._container import (
     decoder_options,
     select_video_stream,
 )
+from groundserve.media._memory import max_decoders
 from groundserve.media._packets import is_hidden_packet
-from groundserve.media._resize import make_converter
+from groundserve.media._resize import Converter, make_converter
+from groundserve.media._side_by_side import run_side_by_side
 from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 
 _SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
 """What a decoder says of a picture past `decoder_options`, ERANGE dav1d; damage is rarely that."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """The targets of segments, and what they took."""
+
+    frames: NDArray[np.uint8]
+    """uint8 (m, S, S, 3), RGB, in the order of the targets; see `decode_segments`."""
+    packets_decoded: int
+    """Packets given to decoders."""
+    frames_converted: int
+    """Frames converted to RGB."""
 
 
 def decode_segments(
@@ -37,15 +56,19 @@ def decode_segments(
     resize: ResizeRule = "square",
     num_threads: int,
     limits: Limits,
-) -> NDArray[np.uint8]:
+) -> Decoded:
     """Decode, rotate as the file asks, and resize.
+
+    Segments are decoded side by side, with one thread each: threads of one decoder wait for each
+    other, and those of the last pictures have nothing to do. Fewer segments than threads have
+    several threads each.
 
     Args:
         segments: n files with m targets, all of one video.
         image_size: Side S to resize to; None leaves frames as they are, which must then have one
             size.
         resize: How.
-        num_threads: Threads of a decoder.
+        num_threads: Threads that decode.
         limits: Ceilings on a frame's size.
 
     Returns:
@@ -55,30 +78,43 @@ def decode_segments(
     Raises:
         MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
             frame's pixels then. Damage that the codec conceals within a frame is not an error. Or
-            a frame is past the limits, or frames differ in size and are not resized.
+            a frame is past the limits, or frames differ in size and are not resized. Of several
+            errors of that second kind the first segment's is raised.
     """
-    to_pixels = make_converter(resize, image_size=image_size, limits=limits)
-    frames: NDArray[np.uint8] | None = None
-    missing = set(range(segments.num_frames))
-    for target, frame in _decode_targets(segments, num_threads, limits):
-        pixels = to_pixels(frame)
-        # Only a decoded frame tells H and W for certain, rotation included.
-        if frames is None:
-            frames = np.empty((segments.num_frames, *pixels.shape), np.uint8)
-        if pixels.shape != frames.shape[1:]:
-            raise MediaError("the video's frames differ in size; ask for an image_size")
-        frames[target] = pixels
-        missing.remove(target)
-    if frames is None or missing:
-        raise MediaError(
-            f"frame {min(missing)} of the {segments.num_frames} asked for does not decode: "
-            "the video is damaged there"
-        )
-    return frames
+    stream = segments.stream
+    # Announced and not known; a frame that is larger may find no room, which is an error as ever.
+    num_pixels = min(stream.width * stream.height, limits.max_frame_pixels)
+    num_decoders = min(
+        segments.num_segments,
+        num_threads,
+        max_decoders(num_pixels, limits, num_threads=num_threads),
+    )
+    output = _Output(segments.num_frames)
+    # One a thread: each keeps tables from one frame to the next.
+    converters: SimpleQueue[Converter] = SimpleQueue()
+    for _ in range(num_decoders):
+        converters.put(make_converter(resize, image_size=image_size, limits=limits))
+
+    def decode(segment: _OpenSegment) -> None:
+        to_pixels = converters.get()
+        try:
+            for target, frame in segment.decode_targets(limits):
+                output.put(target, to_pixels(frame))
+        finally:
+            # Also after an error: segments before this one go on, and one of them may need it.
+            converters.put(to_pixels)
+        output.add_packets(segment.num_decoded)
+
+    # All are opened before one is decoded: `open_announced` limits the memory of the process.
+    opened = list(_open_all(segments, num_threads=num_threads // num_decoders))
+    run_side_by_side(
+        decode, opened, num_threads=num_decoders, cost=lambda segment: segment.num_bytes
+    )
+    return output.to_decoded()
 
 
 def decode_all(
-    stream: VideoStream, packets: list[Packet[VideoStream]], limits: Limits
+    stream: VideoStream, packets: Iterable[Packet[VideoStream]], limits: Limits
 ) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the decoder gets.
 
@@ -94,7 +130,7 @@ def decode_all(
     codec.options = decoder_options(limits)
     try:
         # None drains the decoder: frames that it holds back for reordering, or in its threads.
-        for packet in (*packets, None):
+        for packet in chain(packets, (None,)):
             for frame in stream.decode(packet):
                 check_codec_size(codec, limits)
                 # Each frame, not the first alone: a stream may change its size at any key frame.
@@ -114,40 +150,106 @@ def decode_all(
             ) from None
 
 
-def _decode_targets(
-    segments: Segments, num_threads: int, limits: Limits
-) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield each target that decodes, as its number 0..m-1 with its frame."""
+class _Output:
+    """The targets of all segments, which threads write in any order."""
+
+    def __init__(self, num_targets: int) -> None:
+        self._lock = threading.Lock()
+        self._frames: NDArray[np.uint8] | None = None
+        self._missing = set(range(num_targets))
+        self._num_targets = num_targets
+        self._num_packets = 0
+
+    def put(self, target: int, pixels: NDArray[np.uint8]) -> None:
+        """Store a target's frame; the first one stored decides on the size."""
+        with self._lock:
+            # Only a decoded frame tells H and W for certain, rotation included.
+            if self._frames is None:
+                self._frames = np.empty((self._num_targets, *pixels.shape), np.uint8)
+            if pixels.shape != self._frames.shape[1:]:
+                raise MediaError("the video's frames differ in size; ask for an image_size")
+            self._missing.remove(target)
+        self._frames[target] = pixels
+
+    def add_packets(self, num_packets: int) -> None:
+        """Count packets that were decoded."""
+        with self._lock:
+            self._num_packets += num_packets
+
+    def to_decoded(self) -> Decoded:
+        """Return all targets, once all threads are done."""
+        if self._frames is None or self._missing:
+            raise MediaError(
+                f"frame {min(self._missing)} of the {self._num_targets} asked for does not decode: "
+                "the video is damaged there"
+            )
+        return Decoded(
+            frames=self._frames,
+            packets_decoded=self._num_packets,
+            frames_converted=self._num_targets,
+        )
+
+
+class _OpenSegment:
+    """One segment whose packets have been read; it is decoded once."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        packets: list[Packet[VideoStream]],
+        targets: dict[int, int],
+        num_bytes: int,
+    ) -> None:
+        self.num_bytes = num_bytes
+        self.num_decoded = 0
+        self._container = container
+        self._stream = stream
+        self._packets = packets
+        self._targets = targets
+
+    def decode_targets(self, limits: Limits) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield each target that decodes, as its number 0..m-1 with its frame."""
+        try:
+            for frame in decode_all(self._stream, self._count_decoded(), limits):
+                number = None if frame.pts is None else self._targets.pop(frame.pts, None)
+                if number is not None:
+                    yield number, frame
+                if not self._targets:
+                    return
+        finally:
+            # Now, for others are yet to be decoded: the decoder goes with the last that names it,
+            # and its reference pictures with the decoder.
+            self._container.close()
+            del self._container, self._stream, self._packets
+
+    def _count_decoded(self) -> Iterator[Packet[VideoStream]]:
+        for packet in self._packets:
+            self.num_decoded += 1
+            yield packet
+
+
+def _open_all(segments: Segments, *, num_threads: int) -> Iterator[_OpenSegment]:
+    """Open segments and read all their packets, in order.
+
+    Args:
+        segments: The files.
+        num_threads: Threads of a decoder.
+    """
     first_target = 0
     for (file, local_frames), num_frames in zip(
         segments, segments.stream.frame_counts, strict=True
     ):
-        with open_announced(file, num_frames) as container:
-            stream = select_video_stream(container)
-            # Whole frames and slices side by side; PyAV's own default is slices only.
-            stream.codec_context.thread_type = "AUTO"
-            stream.codec_context.thread_count = num_threads
-            packets = read_announced(container, stream, num_frames=num_frames, num_bytes=len(file))
-            for number, frame in _decode_ranks(stream, packets, local_frames, limits):
-                yield first_target + number, frame
+        container = open_announced(file, num_frames)
+        stream = select_video_stream(container)
+        # Whole frames and slices side by side; PyAV's own default is slices only.
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = num_threads
+        packets = read_announced(container, stream, num_frames=num_frames, num_bytes=len(file))
+        # The muxer chose the unit of the times (Matroska's is 1 ms); their order is the rank.
+        shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
+        # Every rank is there: `Segments` and `read_announced` have compared both sides with the
+        # frames announced.
+        targets = {shown[rank]: first_target + i for i, rank in enumerate(local_frames)}
+        yield _OpenSegment(container, stream, packets, targets, len(file))
         first_target += len(local_frames)
-
-
-def _decode_ranks(
-    stream: VideoStream,
-    packets: list[Packet[VideoStream]],
-    local_frames: NDArray[np.int32],
-    limits: Limits,
-) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield the frames at those ranks that come out, each with its place in `local_frames`."""
-    # The muxer chose the unit of the times (Matroska's is 1 ms); their order is the rank.
-    shown = sorted(packet.pts or 0 for packet in packets if not is_hidden_packet(packet))
-    # Every rank is there: `Segments` and `read_announced` have compared both sides with the frames
-    # announced.
-    wanted = {shown[rank]: i for i, rank in enumerate(local_frames)}
-    for frame in decode_all(stream, packets, limits):
-        number = wanted.pop(frame.pts, None)
-        if number is not None:
-            yield number, frame
-        if not wanted:
-            return

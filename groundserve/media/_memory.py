@@ -23,8 +23,7 @@ _BYTES_PER_PIXEL = 3
 
 def max_coded_pixels(limits: Limits) -> int:
     """Return the pixels of the largest picture let in, both sides rounded up to whole blocks."""
-    # (w + 63)(h + 63) = w h + 63 (w + h) + 63^2, where w + h is at most twice the longest side.
-    return limits.max_frame_pixels + 2 * _BLOCK_PIXELS * limits.max_side_pixels
+    return _coded_pixels(limits.max_frame_pixels, limits)
 
 
 def needed_address_space(limits: Limits, *, num_threads: int) -> int:
@@ -33,10 +32,36 @@ def needed_address_space(limits: Limits, *, num_threads: int) -> int:
     Each thread works on a picture of its own besides those referred to. Other layouts take more a
     pixel (4:4:4 twice as much) and are decoded as far as this goes.
     """
-    num_pictures = _REFERENCE_PICTURES + num_threads + _RGB_PICTURES
+    # Besides the decoders' threads the ones that decoders are called from: where they have several
+    # threads each, there are half as many of them at most.
+    num_calling = max(1, num_threads // 2)
     return (
         _IDLE_BYTES
-        + num_threads * _THREAD_BYTES
+        + (num_threads + num_calling) * _THREAD_BYTES
         + _FILE_COPIES * limits.max_upload_bytes
-        + num_pictures * max_coded_pixels(limits) * _BYTES_PER_PIXEL
+        + _pictures_bytes(limits.max_frame_pixels, limits, num_threads=num_threads)
     )
+
+
+def max_decoders(num_pixels: int, limits: Limits, *, num_threads: int) -> int:
+    """Return how many decoders of one thread have room where one decoder of `num_threads` has.
+
+    Each has reference pictures of its own, so of the largest pictures that are let in it is one.
+
+    Args:
+        num_pixels: Of a picture, W x H; not more than `max_frame_pixels`.
+        limits: Ceilings on a video.
+        num_threads: What `needed_address_space` was told.
+    """
+    room = _pictures_bytes(limits.max_frame_pixels, limits, num_threads=num_threads)
+    return max(1, room // _pictures_bytes(num_pixels, limits, num_threads=1))
+
+
+def _pictures_bytes(num_pixels: int, limits: Limits, *, num_threads: int) -> int:
+    num_pictures = _REFERENCE_PICTURES + num_threads + _RGB_PICTURES
+    return num_pictures * _coded_pixels(num_pixels, limits) * _BYTES_PER_PIXEL
+
+
+def _coded_pixels(num_pixels: int, limits: Limits) -> int:
+    # (w + 63)(h + 63) = w h + 63 (w + h) + 63^2, where w + h is at most twice the longest side.
+    return num_pixels + 2 * _BLOCK_PIXELS * limits.max_side_pixels

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
-from groundserve.limits import Limits
+from groundserve.limits import MIB, Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
 
@@ -46,6 +47,8 @@ class WorkerProcess:
         self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self.work_done: Counter[str] = Counter()
+        """What workers in this place counted when they decoded; see `MediaWorkers.work_done`."""
 
     @property
     def limits(self) -> Limits:
@@ -201,4 +204,9 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
         "LANG": "C.UTF-8",
         "OPENBLAS_NUM_THREADS": "1",
+        # Pictures of one segment's decoder become the next one's. Mapped anew each time, the kernel
+        # clears them anew: 4% of decoding 720p with 12 frames a group, 9% of 1080p. Larger ones
+        # would leave gaps in glibc's heaps of 64 MiB, which count as address space.
+        "MALLOC_MMAP_THRESHOLD_": str(8 * MIB),
+        "MALLOC_TRIM_THRESHOLD_": str(64 * MIB),
     }

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,13 +17,14 @@ from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media.resize import ResizeRule
 
+Converter = Callable[[VideoFrame], NDArray[np.uint8]]
+"""Makes uint8 (S, S, 3), RGB, of one frame after another; for one thread at a time."""
+
 _TRANSPOSES = ((), ("cclock",), ("clock", "clock"), ("clock",))
 """Directions of FFmpeg's `transpose` filters, by counterclockwise quarter turns."""
 
 
-def make_converter(
-    rule: ResizeRule, *, image_size: int | None, limits: Limits
-) -> Callable[[VideoFrame], NDArray[np.uint8]]:
+def make_converter(rule: ResizeRule, *, image_size: int | None, limits: Limits) -> Converter:
     """Return what turns one frame after another into uint8 (S, S, 3), RGB.
 
     Args:
@@ -30,6 +32,7 @@ def make_converter(
         image_size: Side S; None gives (H, W, 3) as decoded.
         limits: Ceiling on the pixels of a frame that is yet to be cropped.
     """
+    to_rgb = _RgbConverter()
     if image_size is None:
         return to_rgb
     match rule:
@@ -39,13 +42,6 @@ def make_converter(
             return lambda frame: resize_short_side(to_rgb(frame), image_size, limits)
         case "bilinear":
             return _ScaleFilter(image_size)
-
-
-def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Convert with FFmpeg's default scaler and apply the display rotation, as decord does."""
-    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = quarter_turns(frame)
-    return np.rot90(pixels, k=turns) if turns else pixels
 
 
 def quarter_turns(frame: VideoFrame) -> int:
@@ -82,6 +78,21 @@ def resize_short_side(
     # torchvision rounds half to even, as Python does.
     left, top = (round((side - image_size) / 2) for side in resized.size)
     return np.asarray(resized.crop((left, top, left + image_size, top + image_size)))
+
+
+class _RgbConverter:
+    """FFmpeg's default scaler, which keeps its tables from one frame to the next."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Convert to RGB (H, W, 3) and apply the display rotation, as decord does."""
+        # One thread: left to itself the scaler starts one a core for each frame.
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        pixels = rgb.to_ndarray().astype(np.uint8, copy=False)
+        turns = quarter_turns(frame)
+        return np.rot90(pixels, k=turns) if turns else pixels
 
 
 class _ScaleFilter:

@@ -109,14 +109,16 @@ class Worker:
         return Message(fields=asdict(segments.stream), arrays=segments.arrays)
 
     def _decode(self, job: Message) -> Message:
-        frames = decode_segments(
+        decoded = decode_segments(
             Segments(**job.arrays, stream=StreamInfo.from_fields(job.fields["stream"])),
             image_size=job.fields["image_size"],
             resize=job.fields["resize"],
             num_threads=self._config.num_threads,
             limits=self._config.limits,
         )
-        return Message(fields={}, arrays={"frames": frames})
+        # Arrays travel as bytes, the rest as JSON.
+        counts = vars(decoded).copy()
+        return Message(arrays={"frames": counts.pop("frames")}, fields=counts)
 
     def _close(self) -> None:
         if self._reader:

@@ -106,6 +106,19 @@ def test_open_cut_decode(
     np.testing.assert_array_equal(frames, [decode_asset(asset)[i] for i in wanted])
 
 
+def test_work_done_is_counted(
+    own_workers: MediaWorkers, open_asset: Callable, deadline: Deadline
+) -> None:
+    assert own_workers.work_done() == {"packets_decoded": 0, "frames_converted": 0}
+    num_packets = 0
+    with open_asset(H264, deadline) as video:
+        for wanted in ([3, 14], [71]):
+            segments = video.cut(np.array(wanted))
+            video.decode(segments, image_size=8)
+            num_packets += sum(segments.stream.frame_counts)
+    assert own_workers.work_done() == {"packets_decoded": num_packets, "frames_converted": 3}
+
+
 def test_segments_past_a_size_are_cut_in_parts(
     workers: MediaWorkers,
     open_asset: Callable,
@@ -461,5 +474,6 @@ def test_worker_is_confined(
     assert limits.split("Max address space")[1].split()[0] == str(num_bytes)
     assert limits.split("Max cpu time")[1].split()[0] != "unlimited"
     names = {entry.partition("=")[0] for entry in environment.split("\0") if entry}
-    assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS"}
+    malloc = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    assert names == {"PATH", "PYTHONPATH", "LANG", "OPENBLAS_NUM_THREADS", *malloc}
     assert session == pid

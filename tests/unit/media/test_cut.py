@@ -36,7 +36,8 @@ Frames = NDArray[np.uint8]
 
 def cut_and_decode(reader: PacketReader, frame_indices: list[int], num_threads: int = 1) -> Frames:
     segments = cut_segments(reader, np.array(frame_indices, np.int64))
-    return decode_segments(segments, image_size=None, num_threads=num_threads, limits=Limits())
+    decoded = decode_segments(segments, image_size=None, num_threads=num_threads, limits=Limits())
+    return decoded.frames
 
 
 def table_of(packets: str) -> PacketTable:

@@ -49,7 +49,9 @@ def cut_asset(make_asset: MakeAsset) -> Callable[..., Segments]:
 def decode(
     segments: Segments, image_size: int | None = None, threads: int = 1
 ) -> NDArray[np.uint8]:
-    return decode_segments(segments, image_size=image_size, num_threads=threads, limits=Limits())
+    return decode_segments(
+        segments, image_size=image_size, num_threads=threads, limits=Limits()
+    ).frames
 
 
 def test_resize_is_pillows_bicubic() -> None:

@@ -33,8 +33,8 @@ def test_segments_given_directly_are_held_to_it(
 ) -> None:
     with reader_of(make_asset(asset)) as reader:
         segments = cut_segments(reader, np.array([0, 5]))
-    frames = decode_segments(segments, image_size=8, num_threads=2, limits=LARGEST)
-    assert frames.shape == (2, 8, 8, 3)
+    decoded = decode_segments(segments, image_size=8, num_threads=2, limits=LARGEST)
+    assert decoded.frames.shape == (2, 8, 8, 3)
     with pytest.raises(MediaError, match="max_frame_pixels"):
         decode_segments(segments, image_size=8, num_threads=2, limits=limits)
 

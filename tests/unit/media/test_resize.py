@@ -54,7 +54,7 @@ def decode(
 ) -> NDArray[np.uint8]:
     return decode_segments(
         segments, image_size=image_size, resize=resize, num_threads=1, limits=limits
-    )
+    ).frames
 
 
 def scaled_by_ffmpeg(path: Path, num_frames: int, image_size: int) -> NDArray[np.uint8]:
@@ -139,7 +139,7 @@ def test_short_side_is_pillows_filter_and_the_middle(
 def test_short_side_is_taken_of_the_upright_frame(cut_asset: CutAsset) -> None:
     (upright,) = decode_segments(
         cut_asset(ROTATED, 7), image_size=None, num_threads=1, limits=LIMITS
-    )
+    ).frames
     assert upright.shape == (96, 64, 3)
     (frame,) = decode(cut_asset(ROTATED, 7), 20, "short_side")
     np.testing.assert_array_equal(frame, resize_short_side(upright, 20, LIMITS))

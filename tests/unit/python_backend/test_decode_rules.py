@@ -39,7 +39,7 @@ def test_pyav_applies_the_rule(
         decoded = pyav.decode(segments, deadline=deadline)
     expected = decode_segments(
         segments, image_size=20, resize=resize, num_threads=1, limits=Limits()
-    )
+    ).frames
     np.testing.assert_array_equal(decoded.frames, expected)
 
 
