@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface
@@ -21,6 +24,7 @@ from transformers import AttentionInterface
 from groundserve.errors import GroundserveError
 from groundserve.families.base import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.manifest import ROW_BYTES_KEY
 
 if TYPE_CHECKING:
     from groundserve.families.modules import GroundingModule, VisionModule
@@ -40,6 +44,7 @@ def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs)
         inputs: Of the model.
     """
     model.prepare_export()
+    model.leave_out_unread()
     with _exportable_attention(model):
         export_vision_graph(model, path, inputs)
 
@@ -151,6 +156,9 @@ def export_graph(
         )
     if program is None:
         raise GroundserveError(f"exporting {path.name} gave no program")
+    # Says in which files of this machine each operator was written: engines differed by it alone.
+    ClearMetadataAndDocStringPass()(program.model)
+    program.model.metadata_props[ROW_BYTES_KEY] = str(_row_bytes(program.model))
     # None leaves it to the size; True forces a file of its own.
     program.save(str(path), external_data=weights_apart or None)
 
@@ -171,23 +179,40 @@ def _onnxruntime_attention(
     groups = num_heads // key.shape[1]
 
     def packed(heads: Tensor) -> Tensor:
-        return heads.transpose(1, 2).reshape(batch, length, num_heads * head_size)
+        return heads.transpose(1, 2).flatten(2)
+
+    def widened(heads: Tensor) -> Tensor:
+        # A repeat of 1 would be a copy that the operator's own reordering cannot take back.
+        return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)
 
     attended = torch.onnx.ops.symbolic(
         # ONNX Runtime's own operator, computed block by block on a CPU: no T x T tensor.
         "com.microsoft::MultiHeadAttention",
-        (
-            packed(query),
-            # The operator has as many key heads as query heads.
-            packed(key.repeat_interleave(groups, dim=1)),
-            packed(value.repeat_interleave(groups, dim=1)),
-        ),
+        # The operator has as many key heads as query heads.
+        (packed(query), packed(widened(key)), packed(widened(value))),
         {"num_heads": num_heads, "scale": float(scaling)},
         dtype=query.dtype,
         shape=(batch, length, num_heads * head_size),
         version=1,
     )
     return attended.reshape(batch, length, num_heads, head_size), None
+
+
+def _row_bytes(model: ir.Model) -> int:
+    """Return the size of the widest tensor for one row of the first input, such as one unit.
+
+    Tensors that the plan's inputs make longer are left out: none is wider than the layers' own.
+    """
+    rows = model.graph.inputs[0].shape[0]
+    sizes = [0]
+    for node in model.graph:
+        for value in node.outputs:
+            if value.shape is None or value.dtype is None or not value.shape.rank():
+                continue
+            first, *others = value.shape
+            if first == rows and all(isinstance(dim, int) for dim in others):
+                sizes.append(math.prod(others) * value.dtype.itemsize)
+    return int(max(sizes))
 
 
 def _dims(one: PlanInput) -> zip[tuple[int, int]]:
