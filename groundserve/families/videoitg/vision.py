@@ -63,7 +63,8 @@ class VisionEncoder(VisionModule):
 
     def leave_out_unread(self) -> None:
         """Compute the last layer only at the patches that pooling reads: 64 of 196 at 64 frames."""
-        self.only_what_is_read = True
+        # The checkpoint may select the embeddings, behind which there is no layer.
+        self.only_what_is_read = len(self.layers) > 0
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
