@@ -203,16 +203,17 @@ def _row_bytes(model: ir.Model) -> int:
 
     Tensors that the plan's inputs make longer are left out: none is wider than the layers' own.
     """
-    rows = model.graph.inputs[0].shape[0]
+    given = model.graph.inputs[0].shape
+    assert given is not None, "the exporter writes the shape of each input"
     sizes = [0]
-    for node in model.graph:
-        for value in node.outputs:
-            if value.shape is None or value.dtype is None or not value.shape.rank():
-                continue
-            first, *others = value.shape
-            if first == rows and all(isinstance(dim, int) for dim in others):
-                sizes.append(math.prod(others) * value.dtype.itemsize)
-    return int(max(sizes))
+    for value in (output for node in model.graph for output in node.outputs):
+        if value.shape is None or value.dtype is None:
+            continue
+        rows, others = value.shape[:1], value.shape[1:]
+        lengths = [dim for dim in others if isinstance(dim, int)]
+        if rows == given[:1] and len(lengths) == len(others):
+            sizes.append(math.prod(lengths) * int(value.dtype.itemsize))
+    return max(sizes)
 
 
 def _dims(one: PlanInput) -> zip[tuple[int, int]]:

@@ -102,7 +102,8 @@ class VisionEncoder(VisionModule):
 
         def heads(projected: Tensor) -> Tensor:
             # (n, *, D_v) -> (n, heads, *, head size)
-            return projected.unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
+            split = projected.reshape(*projected.shape[:2], -1, attention.head_dim)
+            return split.transpose(1, 2)
 
         attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
             attention,
@@ -157,5 +158,6 @@ def _read_rows(pool: Tensor) -> Tensor:
     """
     _, grid, side = pool.shape
     is_read = (pool != 0).any(dim=1).to(pool.dtype)  # (n, s)
-    rows = is_read.topk(torch.sym_min(2 * grid, side), dim=1).indices  # (n, k)
+    num_rows = torch.sym_min(2 * grid, side)  # type: ignore[no-untyped-call] # torch's own
+    rows = is_read.topk(num_rows, dim=1).indices  # (n, k)
     return (rows.unsqueeze(2) == torch.arange(side, device=pool.device)).to(pool.dtype)
