@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface
@@ -27,6 +25,8 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import ROW_BYTES_KEY
 
 if TYPE_CHECKING:
+    from onnxscript import ir
+
     from groundserve.families.modules import GroundingModule, VisionModule
 
 OPSET = 20
@@ -156,8 +156,7 @@ def export_graph(
         )
     if program is None:
         raise GroundserveError(f"exporting {path.name} gave no program")
-    # Says in which files of this machine each operator was written: engines differed by it alone.
-    ClearMetadataAndDocStringPass()(program.model)
+    _forget_source(program.model)
     program.model.metadata_props[ROW_BYTES_KEY] = str(_row_bytes(program.model))
     # None leaves it to the size; True forces a file of its own.
     program.save(str(path), external_data=weights_apart or None)
@@ -196,6 +195,13 @@ def _onnxruntime_attention(
         version=1,
     )
     return attended.reshape(batch, length, num_heads, head_size), None
+
+
+def _forget_source(model: ir.Model) -> None:
+    """Drop where on this machine each operator was written: engines differ by that alone."""
+    model.graph.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
 
 
 def _row_bytes(model: ir.Model) -> int:
