@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,11 @@ from transformers import AttentionInterface
 from groundserve.errors import GroundserveError
 from groundserve.families.base import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.manifest import ROW_BYTES_KEY
 
 if TYPE_CHECKING:
+    from onnxscript import ir
+
     from groundserve.families.modules import GroundingModule, VisionModule
 
 OPSET = 20
@@ -40,6 +44,7 @@ def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs)
         inputs: Of the model.
     """
     model.prepare_export()
+    model.leave_out_unread()
     with _exportable_attention(model):
         export_vision_graph(model, path, inputs)
 
@@ -151,6 +156,8 @@ def export_graph(
         )
     if program is None:
         raise GroundserveError(f"exporting {path.name} gave no program")
+    _forget_source(program.model)
+    program.model.metadata_props[ROW_BYTES_KEY] = str(_row_bytes(program.model))
     # None leaves it to the size; True forces a file of its own.
     program.save(str(path), external_data=weights_apart or None)
 
@@ -171,23 +178,48 @@ def _onnxruntime_attention(
     groups = num_heads // key.shape[1]
 
     def packed(heads: Tensor) -> Tensor:
-        return heads.transpose(1, 2).reshape(batch, length, num_heads * head_size)
+        return heads.transpose(1, 2).flatten(2)
+
+    def widened(heads: Tensor) -> Tensor:
+        # A repeat of 1 would be a copy that the operator's own reordering cannot take back.
+        return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)
 
     attended = torch.onnx.ops.symbolic(
         # ONNX Runtime's own operator, computed block by block on a CPU: no T x T tensor.
         "com.microsoft::MultiHeadAttention",
-        (
-            packed(query),
-            # The operator has as many key heads as query heads.
-            packed(key.repeat_interleave(groups, dim=1)),
-            packed(value.repeat_interleave(groups, dim=1)),
-        ),
+        # The operator has as many key heads as query heads.
+        (packed(query), packed(widened(key)), packed(widened(value))),
         {"num_heads": num_heads, "scale": float(scaling)},
         dtype=query.dtype,
         shape=(batch, length, num_heads * head_size),
         version=1,
     )
     return attended.reshape(batch, length, num_heads, head_size), None
+
+
+def _forget_source(model: ir.Model) -> None:
+    """Drop where on this machine each operator was written: engines differ by that alone."""
+    model.graph.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+
+
+def _row_bytes(model: ir.Model) -> int:
+    """Return the size of the widest tensor for one row of the first input, such as one unit.
+
+    Tensors that the plan's inputs make longer are left out: none is wider than the layers' own.
+    """
+    given = model.graph.inputs[0].shape
+    assert given is not None, "the exporter writes the shape of each input"
+    sizes = [0]
+    for value in (output for node in model.graph for output in node.outputs):
+        if value.shape is None or value.dtype is None:
+            continue
+        rows, others = value.shape[:1], value.shape[1:]
+        lengths = [dim for dim in others if isinstance(dim, int)]
+        if rows == given[:1] and len(lengths) == len(others):
+            sizes.append(math.prod(lengths) * int(value.dtype.itemsize))
+    return max(sizes)
 
 
 def _dims(one: PlanInput) -> zip[tuple[int, int]]:

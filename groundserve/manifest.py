@@ -33,6 +33,8 @@ CHUNK_FRAMES = 64
 """Frames that are decoded and encoded at once, and the most of one run of the vision engine: a full
 chunk fills it, so no two are merged, which would be another shape, with features that depend on
 what else was waiting."""
+ROW_BYTES_KEY = "groundserve.row_bytes"
+"""In an ONNX graph's metadata: bytes of the widest tensor for one row of its first input."""
 _HASH_CHUNK_BYTES = 1024**2
 _REBUILD = "rebuild the engine directory with: groundserve build"
 

@@ -31,6 +31,13 @@ class VisionModule(nn.Module):
         Nothing changes where nothing else is said.
         """
 
+    def leave_out_unread(self) -> None:
+        """Leave out from here on what does not reach the features; their values stay.
+
+        For the graph of a CPU, where every product costs. Nothing changes where nothing else is
+        said.
+        """
+
 
 class GroundingModule(nn.Module):
     """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""

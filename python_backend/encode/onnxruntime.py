@@ -7,21 +7,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.encode.base import repeat_plan_inputs
 from python_backend.onnx_session import open_session
 
+_BATCH_BYTES = 10 * 2**20
+"""Most bytes of the widest tensor of units that run together, where one alone has less.
+
+A layer's tensors then stay in a cache of some 32 MiB, and the C library keeps their memory from
+layer to layer instead of asking the system for pages each time.
+"""
+
 
 class OnnxRuntimeEncoder:
-    """Runs `vision_encoder.onnx`, whose inputs are in the family's order."""
+    """Runs `vision_encoder.onnx`, whose inputs are in the family's order, some units at a time."""
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
         self._session = open_session(path, num_threads=num_threads)
         self._names = [one.name for one in self._session.get_inputs()]
+        unit_bytes = int(self._session.get_modelmeta().custom_metadata_map[ROW_BYTES_KEY])
+        self._units_at_once = max(1, _BATCH_BYTES // unit_bytes)
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
         """See `VisionEncoder.encode`."""
         arrays = [to_host(array) for array in repeat_plan_inputs(inputs)]
-        features: NDArray[np.float32]
-        (features,) = self._session.run(["FEATURES"], dict(zip(self._names, arrays, strict=True)))
-        return features
+        features: list[NDArray[np.float32]] = []
+        for start in range(0, len(arrays[0]), self._units_at_once):
+            units = slice(start, start + self._units_at_once)
+            feeds = {name: one[units] for name, one in zip(self._names, arrays, strict=True)}
+            features += self._session.run(["FEATURES"], feeds)
+        return np.concatenate(features)

@@ -21,6 +21,7 @@ from engine_build.tensorrt_plan import vision_shapes
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.modules import VisionModule
 from groundserve.families.videoitg import VideoITG
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import Manifest
@@ -113,10 +114,9 @@ def test_a_family_of_several_streams_is_refused_before_anything_stays(twin, tmp_
     assert not list(tmp_path.glob("*engines*"))
 
 
-class Segments(nn.Module):
+class Segments(VisionModule):
     """Two frames of a segment, a matrix and a vector of the plan; no layer of transformers."""
 
-    config = None
     prepared = False
 
     def prepare_export(self):

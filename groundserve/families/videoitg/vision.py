@@ -1,7 +1,7 @@
 """The vision stage: uint8 frames -> SigLIP layers -> bilinear pooling, in one graph.
 
 Shape letters: n frames, S image side in pixels, s patches a side, P = s*s patches, g grid side,
-D_v vision width.
+k rows (and columns) of patches that pooling reads, R = k*k, D_v vision width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig
-from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.siglip.modeling_siglip import (
+    SiglipEncoder,
+    SiglipEncoderLayer,
+    SiglipVisionEmbeddings,
+)
 
 from groundserve.families.modules import VisionModule
 from groundserve.families.videoitg.config import VisionConfig
@@ -43,6 +48,7 @@ class VisionEncoder(VisionModule):
         # Convolution is what the reference computes; the same sum as one matrix product over
         # (row, column, channel) reads the pixels as they lie, which is what exported graphs do.
         self.patches_as_matmul = False
+        self.only_what_is_read = False
         self.embeddings = SiglipVisionEmbeddings(trunk)
         self.encoder = SiglipEncoder(trunk)
 
@@ -55,6 +61,11 @@ class VisionEncoder(VisionModule):
         """Embed patches as exported graphs do; a convolution in float32 is tf32 on a GPU."""
         self.patches_as_matmul = True
 
+    def leave_out_unread(self) -> None:
+        """Compute the last layer only at the patches that pooling reads: 64 of 196 at 64 frames."""
+        # The checkpoint may select the embeddings, behind which there is no layer.
+        self.only_what_is_read = len(self.layers) > 0
+
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
 
@@ -66,21 +77,44 @@ class VisionEncoder(VisionModule):
         Returns:
             (n, g*g, D_v) in the weights' dtype, grid rows top to bottom, columns left to right.
         """
-        hidden_states = self.encoder(
-            inputs_embeds=self._embed_patches(pixels)
-        ).last_hidden_state  # (n, P, D_v)
-        n, _, width = hidden_states.shape
-        grid = pool.shape[1]
+        hidden_states = self._embed_patches(pixels)  # (n, P, D_v)
         pool = pool.to(hidden_states.dtype)
-        # (n, g, s) x (n, s, s*D_v): sums over the rows of patches, columns and channels side by
-        # side.
-        rows = torch.bmm(pool, hidden_states.reshape(n, self.side, self.side * width))
-        rows = rows.reshape(n * grid, self.side, width)  # (n*g, s, D_v): rows pooled
-        # The same weights for each of the g pooled rows of a frame: (n, g, g, s)
-        columns = pool.unsqueeze(1).expand(n, grid, grid, self.side)
-        # (n*g, g, s) x (n*g, s, D_v) -> (n*g, g, D_v)
-        pooled = torch.bmm(columns.reshape(n * grid, grid, self.side), rows)
-        return pooled.reshape(n, grid * grid, width)
+        if self.only_what_is_read:
+            for layer in self.layers[:-1]:
+                hidden_states = layer(hidden_states, None)
+            read = _read_rows(pool)
+            hidden_states = self._last_layer(hidden_states, _pool(hidden_states, read))
+            pool = pool @ read.transpose(1, 2)  # (n, g, k)
+        else:
+            hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
+        return _pool(hidden_states, pool)
+
+    def _last_layer(self, hidden_states: Tensor, read: Tensor) -> Tensor:
+        """Return the last layer's output at some of its positions.
+
+        Args:
+            hidden_states: (n, P, D_v), all of its input: every position is attended to.
+            read: (n, R, D_v), its input where its output is read.
+        """
+        layer = cast(SiglipEncoderLayer, self.layers[-1])
+        attention = layer.self_attn
+        normed = layer.layer_norm1(hidden_states)
+
+        def heads(projected: Tensor) -> Tensor:
+            # (n, *, D_v) -> (n, heads, *, head size)
+            split = projected.reshape(*projected.shape[:2], -1, attention.head_dim)
+            return split.transpose(1, 2)
+
+        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
+            attention,
+            heads(attention.q_proj(layer.layer_norm1(read))),
+            heads(attention.k_proj(normed)),
+            heads(attention.v_proj(normed)),
+            None,
+            scaling=attention.scale,
+        )
+        read = read + attention.out_proj(attended.flatten(2))
+        return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
 
     def _embed_patches(self, pixels: Tensor) -> Tensor:
         """Normalise, cut into patches and project: uint8 (n, S, S, 3) -> (n, P, D_v)."""
@@ -100,3 +134,30 @@ class VisionEncoder(VisionModule):
             embedded = conv(pixel_values.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
         embedded = embedded + self.embeddings.position_embedding.weight
         return cast(Tensor, embedded)
+
+
+def _pool(hidden_states: Tensor, weights: Tensor) -> Tensor:
+    """Sum rows, then columns, with the same weights (n, g, s): (n, s*s, D_v) -> (n, g*g, D_v)."""
+    n, grid, side = weights.shape
+    width = hidden_states.shape[2]
+    # (n, g, s) x (n, s, s*D_v): sums over the rows of patches, columns and channels side by side.
+    rows = torch.bmm(weights, hidden_states.reshape(n, side, side * width))
+    rows = rows.reshape(n * grid, side, width)  # (n*g, s, D_v): rows pooled
+    # The same weights for each of the g pooled rows of a frame: (n, g, g, s)
+    columns = weights.unsqueeze(1).expand(n, grid, grid, side)
+    # (n*g, g, s) x (n*g, s, D_v) -> (n*g, g, D_v)
+    pooled = torch.bmm(columns.reshape(n * grid, grid, side), rows)
+    return pooled.reshape(n, grid * grid, width)
+
+
+def _read_rows(pool: Tensor) -> Tensor:
+    """Return (n, k, s), weights that copy the rows of patches that pooling reads.
+
+    A row of the grid lies between two rows of patches, so that k = min(2g, s) are enough. Where
+    fewer are read (at the edges, or as two are one), rows of weight 0 fill up.
+    """
+    _, grid, side = pool.shape
+    is_read = (pool != 0).any(dim=1).to(pool.dtype)  # (n, s)
+    num_rows = torch.sym_min(2 * grid, side)  # type: ignore[no-untyped-call] # torch's own
+    rows = is_read.topk(num_rows, dim=1).indices  # (n, k)
+    return (rows.unsqueeze(2) == torch.arange(side, device=pool.device)).to(pool.dtype)

@@ -6,13 +6,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.modules import GroundingModule, VisionModule
-from python_backend.encode import TorchEncoder, repeat_plan_inputs
+from groundserve.manifest import ROW_BYTES_KEY
+from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, repeat_plan_inputs
 from python_backend.ground import TorchGrounder
 from python_backend.warm_up import warm_up_encoder
 from tests.unit.python_backend.plans import plan_of
@@ -94,3 +98,47 @@ def test_warm_up_encodes_as_many_segments_as_one_call_takes():
     manifest = SimpleNamespace(seam=Family(), model=None, family="toy")
     warm_up_encoder(encoder, manifest)
     assert encoder.shapes == [(64, 8, 4, 4, 3), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("unit_bytes", "batches"), [(1, [5]), (2**20 * 5, [2, 2, 1]), (2**30, [1] * 5)]
+)
+def test_onnxruntime_encoder_runs_as_many_units_as_the_cache_holds(
+    tmp_path, monkeypatch, unit_bytes, batches
+):
+    path = tmp_path / "vision_encoder.onnx"
+    onnx.save(sums_of_units(unit_bytes), path)
+    ran = []
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, names, feeds):
+            ran.append([len(one) for one in feeds.values()])
+            return super().run(names, feeds)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    frames = np.arange(10, dtype=np.uint8).reshape(5, 2)
+    weights = np.array([10, 1], np.float32)
+    features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, weights)
+    assert features.tolist() == [[1], [23], [45], [67], [89]]
+    assert ran == [[num, num] for num in batches]
+
+
+def sums_of_units(unit_bytes):
+    """Return a graph: frames (n, 2) and weights (n, 2) -> their products' sums (n, 1)."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["FRAMES"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["floats", "WEIGHTS"], ["products"]),
+            helper.make_node("ReduceSum", ["products", "axes"], ["FEATURES"]),
+        ],
+        "sums",
+        [
+            helper.make_tensor_value_info("FRAMES", TensorProto.UINT8, ["n", 2]),
+            helper.make_tensor_value_info("WEIGHTS", TensorProto.FLOAT, ["n", 2]),
+        ],
+        [helper.make_tensor_value_info("FEATURES", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {ROW_BYTES_KEY: str(unit_bytes)})
+    return model

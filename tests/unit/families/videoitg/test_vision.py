@@ -1,0 +1,59 @@
+"""The vision stage with its last layer computed only where pooling reads it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from groundserve.families.videoitg.config import VisionConfig
+from groundserve.families.videoitg.grid import pooling_weights
+from groundserve.families.videoitg.vision import VisionEncoder
+
+SIDE = 7
+CONFIG = VisionConfig(
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    image_size=4 * SIDE,
+    patch_size=4,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = VisionEncoder(CONFIG, select_layer=-1).eval().requires_grad_(False).double()
+    model.config._attn_implementation = "sdpa"
+    return model
+
+
+def frames():
+    random = np.random.default_rng(0)
+    return torch.from_numpy(random.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8))
+
+
+def pool_of(grid):
+    """Of two frames whose rows differ: the second is read from the other side."""
+    weights = torch.from_numpy(pooling_weights(grid, side=SIDE)).double()
+    return torch.stack([weights, weights.flip(1)])
+
+
+@pytest.mark.parametrize("grid", range(1, SIDE + 1))
+def test_what_is_not_read_does_not_reach_the_features(model, grid):
+    whole = model(frames(), pool_of(grid))
+    sizes = []
+    model.layers[-1].mlp.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape))
+    model.leave_out_unread()
+    part = model(frames(), pool_of(grid))
+    # The same sums, in another order in float64: of some hundred terms of size 1.
+    torch.testing.assert_close(part, whole, rtol=0, atol=1e-12)
+    assert sizes == [(2, min(2 * grid, SIDE) ** 2, 32)]
+
+
+def test_embeddings_alone_have_no_last_layer():
+    model = VisionEncoder(CONFIG, select_layer=0).eval().requires_grad_(False).double()
+    whole = model(frames(), pool_of(3))
+    model.leave_out_unread()
+    assert torch.equal(model(frames(), pool_of(3)), whole)
