@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from groundserve.families import open_checkpoint, recognise_family
 from groundserve.families.contract import check_family
 from groundserve.manifest import (
     FORMAT_VERSION,
+    GROUNDING_ONNX_NAME,
     MANIFEST_NAME,
     REPOSITORY_NAME,
     TOKENIZER_NAME,
@@ -186,6 +188,7 @@ def _fill(
     check_family(family, opened, model)
     writer.write(directory, model)
     writer.on_step("writing the model repository")
+    layout = replace(layout, grounder_bytes=_grounder_bytes(directory))
     render_repository(layout, family, model, directory / REPOSITORY_NAME)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -202,6 +205,12 @@ def _fill(
     )
     (directory / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
+
+
+def _grounder_bytes(directory: Path) -> int | None:
+    """Return the bytes of the ONNX graph and of weights beside it, None where there is no graph."""
+    sizes = [path.stat().st_size for path in directory.glob(f"{GROUNDING_ONNX_NAME}*")]
+    return sum(sizes) if sizes else None
 
 
 def _check_timing_cache(path: Path) -> None:

@@ -52,9 +52,8 @@ def grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec
         name="grounding",
         inputs=(features, QUERY, STAGE_INFO),
         outputs=(_FRAME_LOGITS, _STAGE_INFO_2),
-        # One instance: a second would hold the decoder's weights again, and one question fills the
-        # device.
         device=layout.target.device,
+        num_instances=layout.num_grounders,
         # No queue policy, so that no video is decoded in vain, and because a queue with one hands a
         # waiting request on when the next arrives or half a second has passed, not when the
         # instance becomes free (triton-inference-server/core 73aad7c, src/scheduler_utils.cc,

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from engine_build.triton.model_spec import DataType
 from groundserve.errors import InvalidRequestError
+from groundserve.limits import MIB
 from groundserve.profiles import Target
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""
+
+_NUM_LIGHT_GROUNDERS = 2
+"""Questions scored side by side where that costs little memory."""
+_LIGHT_WEIGHT_BYTES = 64 * MIB
+"""Weights that a second process may hold again: less than its Python and libraries take."""
 
 _LIGHT_PIXELS = 10**9
 """What FFmpeg decodes, and Pillow resizes, in some 3 s of one core: 480 frames of 1080p."""
@@ -25,6 +31,9 @@ class RepositoryLayout:
     """The profile, and where and in what its engines run."""
     num_nvdec: int = 1
     """Hardware decoders of the GPU (NVDEC engines); only the decoder `dali` uses them."""
+
+    grounder_bytes: int | None = None
+    """Weights of the grounding stage's engine; None where they are not known."""
 
     def __post_init__(self) -> None:
         if self.num_nvdec < 1:
@@ -53,6 +62,17 @@ class RepositoryLayout:
         a CUDA context.
         """
         return min(_NUM_DECODERS, self.num_nvdec) if self.uses_nvdec else _NUM_DECODERS
+
+    @property
+    def num_grounders(self) -> int:
+        """Questions scored side by side, each by a process that holds the decoder's weights.
+
+        One where the weights are many: a question then fills the device, and its passes are long
+        beside all else that is done for it. A decoder of few leaves a core idle while its process
+        reads a request or writes an answer.
+        """
+        is_light = self.grounder_bytes is not None and self.grounder_bytes <= _LIGHT_WEIGHT_BYTES
+        return _NUM_LIGHT_GROUNDERS if is_light and self.target.device == "cpu" else 1
 
     @property
     def light_pixels(self) -> int:

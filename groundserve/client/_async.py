@@ -120,8 +120,9 @@ class _Suspending:
         try:
             call.begin()
             return await answer
-        finally:
+        except BaseException:
             call.end()
+            raise
 
     async def run(self, function: Callable[[], T]) -> T:
         return await asyncio.to_thread(function)

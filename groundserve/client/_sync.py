@@ -140,8 +140,9 @@ class _Blocking:
             # The blocking `infer` would go on at the server after a KeyboardInterrupt.
             call.begin()
             return _wait_for(answers)
-        finally:
+        except BaseException:
             call.end()
+            raise
 
     async def run(self, function: Callable[[], T]) -> T:
         return function()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
@@ -12,6 +13,7 @@ from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
 from python_backend.triton._checks import check_features
 from python_backend.triton._context import ModelContext
+from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
@@ -28,10 +30,14 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         self._limits = Limits.from_environment()
         self._manifest = context.engine.manifest
+        if self._manifest.device == "cpu":
+            keep_heap()
         self._tokenizer = context.engine.open_tokenizer()
-        self._grounder = context.engine.open_grounder(num_threads=context.num_threads)
+        # All cores for each instance: a question that is asked alone has them, and the threads of
+        # one that waits sleep.
+        self._grounder = context.engine.open_grounder(num_threads=available_cpus())
         # On a CPU the first pass takes no longer than the next: see `warm_up`.
-        if context.engine.manifest.device == "cuda":
+        if self._manifest.device == "cuda":
             warm_up_grounder(self._grounder, self._manifest)
         self._observers = [observe_metrics(Metrics()), observe_log("grounding")]
         start_heartbeat()

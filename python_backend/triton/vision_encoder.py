@@ -9,6 +9,7 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
+from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer, attempt, read_tensors
 from python_backend.triton._merge import EncodeRequest, encode_merged
 from python_backend.warm_up import warm_up_encoder
@@ -22,6 +23,8 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         manifest = context.engine.manifest
         self._inputs = VisionInputs.of(manifest.seam, manifest.model)
+        if manifest.device == "cpu":
+            keep_heap()
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
         if manifest.device == "cuda":
             warm_up_encoder(self._encoder, manifest)

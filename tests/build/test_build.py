@@ -17,6 +17,7 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unsuppo
 from groundserve.families.videoitg.checkpoint import Checkpoint, reference_state_dict
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.scoring.gate import check_engines
+from groundserve.serving.repository import num_instances, read_configs
 from tests.reference import REPOSITORY, SET_1, SET_2
 
 CHECKPOINT = SET_1 / "videoitg-tiny"
@@ -51,6 +52,18 @@ def test_building_twice_keeps_the_directory(engine_dirs, tmp_path):
     assert steps == ["reading the checkpoint", "up to date"]
     assert (out / "manifest.json").stat().st_mtime_ns == before
     assert manifest.identity["checkpoint"] == "videoitg-tiny"
+
+
+@pytest.mark.parametrize(
+    ("profile", "number"),
+    [
+        pytest.param("cpu", 2, id="of_a_light_graph"),
+        pytest.param("torch", 1, id="of_a_checkpoint"),
+    ],
+)
+def test_processes_that_score_questions(engine_dirs, profile, number):
+    configs = read_configs(engine_dirs[profile] / "model_repository")
+    assert num_instances(configs["grounding"]) == number
 
 
 def test_a_damaged_directory_is_built_again(engine_dirs, tmp_path):

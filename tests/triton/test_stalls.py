@@ -69,7 +69,7 @@ def test_stopped_media_worker_is_killed_and_replaced(serve, clips):
 
 def test_all_stubs_have_a_heartbeat(serve):
     stubs = serve.family(STUB)
-    assert len(stubs) == 10
+    assert len(stubs) == 11
     assert all(read_heartbeat(stub.pid) for stub in stubs)
 
 
