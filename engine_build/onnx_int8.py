@@ -18,16 +18,33 @@ from groundserve.errors import GroundserveError, MissingExtraError
 def quantize_vision_encoder(path: Path) -> None:
     """Rewrite the graph of a vision stage in place.
 
-    Products with constant weights behind the first normalisation become products of integers: the
-    layers. Patch embedding, norms, attention's own products, activations and pooling stay as they
-    are.
-
     Args:
         path: As `engine_build.onnx_export.export_vision_encoder` has written it.
 
     Raises:
         MissingExtraError: ONNX Runtime, whose quantizer this is, is not installed.
-        GroundserveError: The graph has no such products.
+        GroundserveError: The graph has no linear layers.
+    """
+    model = onnx.load(path)
+    _take_one_unit(model)
+    quantize_layers(model, path)
+    # The weights in float32, where they were too many for one file.
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+
+
+def quantize_layers(model: ModelProto, path: Path) -> None:
+    """Write a graph with its linear layers in int8.
+
+    Products with constant weights behind the first normalisation become products of integers.
+    Patch embedding, norms, attention's own products, activations and pooling stay as they are.
+
+    Args:
+        model: In float32; is changed.
+        path: File to write.
+
+    Raises:
+        MissingExtraError: As above.
+        GroundserveError: As above.
     """
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -35,12 +52,10 @@ def quantize_vision_encoder(path: Path) -> None:
     except ImportError as error:
         raise MissingExtraError("serve", "onnxruntime") from error
 
-    model = onnx.load(path)
-    _take_one_unit(model)
     layers = _name_linear_layers(model)
     if not layers:
         raise GroundserveError(f"{path.name} has no linear layers to quantize; build it in fp32")
-    # Shapes that the exporter noted are of the graph as it was; the quantizer infers them anew.
+    # Shapes that the exporter noted may not be those that the quantizer infers.
     del model.graph.value_info[:]
     # Its pre-processing optimises the graph, as the session does that opens it; this keeps the
     # quantizer from advising that.
@@ -55,8 +70,6 @@ def quantize_vision_encoder(path: Path) -> None:
         # Behind ONNX Runtime's own operators nothing can be inferred; all activations are float32.
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
-    # The weights in float32, where they were too many for one file.
-    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
 
 
 def _take_one_unit(model: ModelProto) -> None:
