@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._report import write_report
 from engine_build import build
-from engine_build.onnx_int8 import quantize_layers, quantize_vision_encoder
+from engine_build.onnx_int8 import quantize_products, quantize_vision_encoder
 from groundserve.cpus import available_cpus
 from groundserve.evaluation.comparison import make_comparison
 from groundserve.evaluation.grounding_records import read_grounding_records
@@ -124,7 +124,8 @@ def measure_stages(fp32: Path, scratch: Path, *, pairs: int) -> dict[str, Any]:
     graphs = {"vision": scratch / "vision.onnx", "grounding": scratch / "grounding.onnx"}
     shutil.copyfile(fp32 / VISION_ONNX_NAME, graphs["vision"])
     quantize_vision_encoder(graphs["vision"])
-    quantize_layers(onnx.load(fp32 / GROUNDING_ONNX_NAME), graphs["grounding"])
+    grounding = onnx.load(fp32 / GROUNDING_ONNX_NAME)
+    quantize_products(grounding, graphs["grounding"], behind_norm=False)
     manifest, threads = Manifest.load(fp32), {"num_threads": available_cpus()}
     encoders = {
         "fp32": OnnxRuntimeEncoder(fp32 / VISION_ONNX_NAME, **threads),

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, helper, numpy_helper
 
-from engine_build.onnx_int8 import quantize_layers
+from engine_build.onnx_int8 import quantize_products
 from groundserve.errors import EngineMismatchError, GroundserveError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.instructions import int8_instructions
@@ -193,4 +193,4 @@ def test_a_graph_without_layers_is_refused(tmp_path):
         helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value])
     )
     with pytest.raises(GroundserveError, match="no linear layers to quantize; build it in fp32"):
-        quantize_layers(model, tmp_path / "out.onnx")
+        quantize_products(model, tmp_path / "out.onnx", behind_norm=True)
