@@ -113,10 +113,14 @@ def measure_digits(folder: Path, engines: dict[str, Path], *, num_videos: int) -
     }
 
 
-def measure_noise(engine_dir: Path, checkpoint: Path) -> dict[str, Any]:
-    """Return what the gate measures: each stage for itself."""
-    report = measure_engines(engine_dir, checkpoint, vision_tower=None)
-    return {"checks": [asdict(check) for check in report.checks], "mask_probe": report.mask_probe}
+def measure_noise(engines: dict[str, Path], checkpoint: Path, scratch: Path) -> dict[str, Any]:
+    """Return what the gate measures, each stage for itself, and what each adds to the logits."""
+    report = measure_engines(engines["int8"], checkpoint, vision_tower=None)
+    return {
+        "checks": [asdict(check) for check in report.checks],
+        "mask_probe": report.mask_probe,
+        "logits": measure_stages(engines["fp32"], scratch, pairs=1)["logits"],
+    }
 
 
 def measure_stages(fp32: Path, scratch: Path, *, pairs: int) -> dict[str, Any]:
@@ -224,6 +228,23 @@ def table(report: dict[str, Any]) -> str:
             f"| {figure['new']['value']:.4f} | {change['value']:+.4f} "
             f"[{change['low']:+.4f}, {change['high']:+.4f}] {figure['verdict']} |"
         )
+    rows += [
+        "",
+        "| 16 frames of noise, change of the logits (rms) | `digits` | random weights |",
+        "| --- | --- | --- |",
+    ]
+    both = [report["results"]["noise"][weights]["logits"] for weights in ("digits", "random")]
+    rows += [
+        f"| {name} | {both[0][name]['rms']:.3f} | {both[1][name]['rms']:.3f} |" for name in both[0]
+    ]
+    timed = report["results"]["timed"]
+    faster = (timed["encode"][f"{clock}_times_faster"]["median"] for clock in ("wall", "processor"))
+    rows += [
+        "",
+        f"Encoding with `{timed['checkpoint']}` in int8 is {next(faster):.2f} times as fast as in "
+        f"fp32 ({next(faster):.2f} times in processor time): {timed['threads']} threads, "
+        f"{report['results']['instructions'] or 'no instructions for 8 bits'}.",
+    ]
     return "\n".join(rows)
 
 
@@ -258,7 +279,7 @@ def main() -> None:
             },
             "digits": measure_digits(folder, built["digits"], num_videos=args.videos),
             "noise": {
-                weights: measure_noise(built[weights]["int8"], checkpoint)
+                weights: measure_noise(built[weights], checkpoint, folder)
                 for weights, checkpoint in checkpoints.items()
             },
         }
