@@ -12,6 +12,7 @@ import torch
 
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
+from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
 from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, VideoPlan
 from groundserve.families.contract import check_features
@@ -72,6 +73,8 @@ class EngineWriter:
         with torch.inference_mode():
             check_features(self.family, model, vision(*example).numpy(), num_units=1)
         export_vision_encoder(vision, directory / VISION_ONNX_NAME, inputs)
+        if self.target.precision == "int8":
+            quantize_vision_encoder(directory / VISION_ONNX_NAME)
         del vision  # both at once are never held
         self.on_step("exporting the grounding model")
         grounding = self.checkpoint.load_grounding()

@@ -9,7 +9,9 @@ from typing import Literal, get_args
 from groundserve.errors import InvalidRequestError, UnsupportedError
 
 ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Arithmetic of the engines. `int8`: the vision stage's linear layers in 8 bits, the rest and the
+grounding stage in float32."""
 Device = Literal["cpu", "cuda"]
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 """Who builds and opens TensorRT plans; the two have formats of their own."""
@@ -72,7 +74,7 @@ PROFILES: dict[str, Profile] = {
         decoder="pyav",
         encoder="onnxruntime",
         grounder="onnxruntime",
-        precisions={"cpu": ("fp32",)},
+        precisions={"cpu": ("fp32", "int8")},
     ),
     "torch": Profile(
         name="torch",

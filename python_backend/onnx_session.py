@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.instructions import int8_instructions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,6 +36,11 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Errors only; 2, the default, warns.
     options.log_severity_level = 3
+    if int8_instructions() is None:
+        # On x86 without them products of uint8 and int8 are added up in 16 bits, which overflow; so
+        # ONNX Runtime shall make them products of uint8, which are exact and slower. Elsewhere, and
+        # for a graph in float32, this changes nothing.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     # Chunks and questions vary in size; an arena would keep the largest of everything.
     options.enable_cpu_mem_arena = False
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from groundserve.profiles import Precision
 from tests.reference import REPOSITORY, SET_1, SET_2
 
 # Before anything loads torch, here and in every program that a test starts: models in tests are so
@@ -53,15 +54,18 @@ def clips() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
-    """Engine directories by checkpoint and profile, each built at its first use; copy to change."""
+def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Engine directories by checkpoint, profile and precision (the profile's own where left out).
+
+    Each is built at its first use; copy to change.
+    """
 
     @cache
-    def built(checkpoint: Path, profile: str) -> Path:
+    def built(checkpoint: Path, profile: str, precision: Precision | None = None) -> Path:
         from engine_build import build
 
         out = tmp_path_factory.mktemp(checkpoint.name) / profile
-        build(checkpoint, out, profile=profile)
+        build(checkpoint, out, profile=profile, precision=precision)
         return out
 
     return built

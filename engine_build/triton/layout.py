@@ -42,7 +42,7 @@ class RepositoryLayout:
     @property
     def features_type(self) -> DataType:
         """Type of the features: FP16 also after bf16 engines, for numpy has no bf16."""
-        return "FP32" if self.target.precision == "fp32" else "FP16"
+        return "FP16" if self.target.precision in ("bf16", "fp16") else "FP32"
 
     @property
     def uses_nvdec(self) -> bool:

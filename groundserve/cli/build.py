@@ -6,7 +6,7 @@ import errno
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ from groundserve.cli._output import print_json, print_line, progress
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import MANIFEST_NAME
 from groundserve.own_packages import require_own
-from groundserve.profiles import PROFILES, get_profile
+from groundserve.profiles import PROFILES, Precision, get_profile
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
 
@@ -30,7 +30,11 @@ def command(
         str | None, typer.Option(help="cpu or cuda; the profile's own when left out.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Arithmetic; the profile's own when left out.")
+        str | None,
+        typer.Option(
+            help="Arithmetic; the profile's own when left out. int8, with the profile cpu: the "
+            "vision encoder's layers in 8 bits, faster and less exact."
+        ),
     ] = None,
     vision_tower: Annotated[
         str | None,
@@ -66,8 +70,11 @@ def command(
     """
     if device not in (None, "cpu", "cuda"):
         raise UnsupportedError(f"device must be cpu or cuda, got {device!r}")
-    if precision not in (None, "fp32", "bf16", "fp16"):
-        raise UnsupportedError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
+    if precision not in (None, *get_args(Precision)):
+        *others, last = get_args(Precision)
+        raise UnsupportedError(
+            f"precision must be {', '.join(others)} or {last}, got {precision!r}"
+        )
     stages = get_profile(profile)
     stages.choose(device, precision)  # type: ignore[arg-type] # checked above
     if gpu_arch and "tensorrt" not in stages.engines:

@@ -15,6 +15,7 @@ from groundserve.errors import GroundserveError, InvalidRequestError, Unavailabl
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint, FindingRow, FramesFamily, ModelSpec
 from groundserve.families.default_video import default_plan
+from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
@@ -49,6 +50,7 @@ def check_machine() -> Iterator[FindingRow]:
         yield "GPU libraries", "ok" if len(found) == len(_GPU_MODULES) else "warn", detail
         yield _mps_row()
     yield "cores", "ok", str(os.cpu_count())
+    yield _int8_row()
 
 
 def check_checkpoint(
@@ -108,6 +110,7 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
         name: digest for name, digest in manifest.files.items() if name.endswith("/config.pbtxt")
     }
     replace(manifest, files=configs_listed).verify_files(engine_dir)
+    yield "engines", "ok", f"profile {manifest.profile}, {manifest.precision} on {manifest.device}"
     yield _shared_memory_need(engine_dir / REPOSITORY_NAME, manifest)
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
@@ -198,6 +201,13 @@ def _server_row() -> FindingRow:
     except GroundserveError as error:
         return "tritonserver", "warn", str(error)
     return "tritonserver", "ok", str(installation.executable)
+
+
+def _int8_row() -> FindingRow:
+    instructions = int8_instructions()
+    if instructions is None:
+        return "int8", "ok", "no instructions for it: precision int8 is exact, but little is saved"
+    return "int8", "ok", f"{instructions}: precision int8 of the profile cpu is fast here"
 
 
 def _largest_activation(

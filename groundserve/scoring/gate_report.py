@@ -36,7 +36,7 @@ class Check:
         return self.error <= self.bound
 
     def __str__(self) -> str:
-        return f"{self.output} of {self.shape}: {self.error:.2e}, at most {self.bound:g}"
+        return f"{self.output} of {self.shape}: {self.error:.2e}, at most {self.bound:.2g}"
 
 
 @dataclass(frozen=True, kw_only=True)

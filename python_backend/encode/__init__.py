@@ -1,6 +1,11 @@
 """The vision stage: frames -> features."""
 
-from python_backend.encode.base import EncodeFunction, VisionEncoder, repeat_plan_inputs
+from python_backend.encode.base import (
+    EncodeFunction,
+    VisionEncoder,
+    repeat_plan_inputs,
+    split_inputs,
+)
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
 from python_backend.encode.tensorrt import TensorRTEncoder
 from python_backend.encode.torch import TorchEncoder
@@ -12,4 +17,5 @@ __all__ = [
     "TorchEncoder",
     "VisionEncoder",
     "repeat_plan_inputs",
+    "split_inputs",
 ]

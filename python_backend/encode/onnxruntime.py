@@ -25,9 +25,15 @@ class OnnxRuntimeEncoder:
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
         self._session = open_session(path, num_threads=num_threads)
-        self._names = [one.name for one in self._session.get_inputs()]
-        unit_bytes = int(self._session.get_modelmeta().custom_metadata_map[ROW_BYTES_KEY])
-        self._units_at_once = max(1, _BATCH_BYTES // unit_bytes)
+        inputs = self._session.get_inputs()
+        self._names = [one.name for one in inputs]
+        units = inputs[0].shape[0]
+        # A graph in int8 says how many units it takes, one, and scales what it computes for that
+        # one alone; in others the dimension has a name, and the cache decides.
+        if not isinstance(units, int):
+            unit_bytes = int(self._session.get_modelmeta().custom_metadata_map[ROW_BYTES_KEY])
+            units = max(1, _BATCH_BYTES // unit_bytes)
+        self._units_at_once = units
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
         """See `VisionEncoder.encode`."""

@@ -49,7 +49,10 @@ def test_json_goes_there_and_back(engine_dir):
         ({"groundserve_version": "0.0.1", "family": "oracle"}, "built by groundserve 0.0.1"),
         ({"profile": "tpu"}, "unknown profile 'tpu'"),
         ({"device": "cuda"}, "profile cpu runs on cpu, got device cuda; rebuild"),
-        ({"precision": "fp8"}, "profile cpu computes in fp32 on cpu, got precision fp8; rebuild"),
+        (
+            {"precision": "fp8"},
+            "profile cpu computes in fp32, int8 on cpu, got precision fp8; rebuild",
+        ),
         ({"device": []}, "unhashable type"),
         ({"surprise": 1}, r"does not have the expected keys \(surprise\)"),
         ({"model": {"image_size": 112}}, "does not have the expected keys"),

@@ -201,6 +201,8 @@ def test_doctor_answers_for_engines(engine_dirs):
     assert finished.code == 0, finished.stderr
     findings = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
     assert findings["GPU memory"]["detail"] == "none: profile cpu on the CPU"
+    assert findings["engines"]["detail"] == "profile cpu, fp32 on cpu"
+    assert "precision int8" in findings["int8"]["detail"]
 
 
 def test_doctor_warns_of_the_padding_token_that_training_leaves():

@@ -44,8 +44,16 @@ def test_a_library_goes_with_tensorrt_engines(changes, message):
             {"precision": "fp32"},
             "profile gpu computes in bf16, fp16 on cuda, got precision fp32",
         ),
+        (
+            {"profile": "gpu-trt", "precision": "int8"},
+            "profile gpu-trt computes in bf16, fp16 on cuda, got precision int8",
+        ),
+        (
+            {"profile": "torch", "device": "cpu", "precision": "int8", "library": None},
+            "profile torch computes in fp32 on cpu, got precision int8",
+        ),
     ],
-    ids=["profile", "device", "precision"],
+    ids=["profile", "device", "precision", "int8_on_a_gpu", "int8_in_pytorch"],
 )
 def test_what_a_profile_does_not_offer_is_refused(changes, message):
     with pytest.raises(UnsupportedError, match=f"^{message}$"):

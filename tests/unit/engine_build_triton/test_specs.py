@@ -52,9 +52,12 @@ def test_plan_of_tensorrt_rtx_is_run_by_a_python_model():
     assert encoder.outputs == spec_of(GPU, "vision_encoder").outputs
 
 
-@pytest.mark.parametrize(("precision", "data_type"), [("fp32", "FP32"), ("fp16", "FP16")])
-def test_features_have_the_precisions_width(precision, data_type):
-    layout = LAYOUTS["torch-cuda"]
+@pytest.mark.parametrize(
+    ("name", "precision", "data_type"),
+    [("torch-cuda", "fp32", "FP32"), ("torch-cuda", "fp16", "FP16"), ("cpu", "int8", "FP32")],
+)
+def test_features_have_the_precisions_width(name, precision, data_type):
+    layout = LAYOUTS[name]
     layout = replace(layout, target=replace(layout.target, precision=precision))
     assert spec_of(layout, "grounding").inputs[0].data_type == data_type
 

@@ -106,6 +106,7 @@ def test_other_streams_are_other_features(monkeypatch):
     [
         replace(MANIFEST, files={"vision_encoder.onnx": "2"}),
         replace(MANIFEST, precision="fp16"),
+        replace(MANIFEST, precision="int8"),
         replace(MANIFEST, profile="torch"),
         replace(MANIFEST, files={}),
     ],
