@@ -14,8 +14,7 @@ class NetFlop:
     """What the networks compute for one video and one question. One multiply-add is 2 FLOP."""
 
     encode: float
-    """Vision, up to the layer that is used; the reference's one layer more and its head do not
-    count, nor does what of the last layer nobody reads come off."""
+    """Vision."""
     ground: float
     """Projector and decoder."""
 
@@ -25,10 +24,25 @@ class NetFlop:
         return {"encode": self.encode / (rate * 1e9), "ground": peaks.gemm_seconds(self.ground)}
 
 
-def net_flop(checkpoint: Checkpoint, *, num_frames: int, num_text_tokens: int) -> NetFlop:
-    """Count by the model's dimensions; see `Size`."""
+def net_flop(
+    checkpoint: Checkpoint, *, num_frames: int, num_text_tokens: int, all_layers: bool = False
+) -> NetFlop:
+    """Count by the model's dimensions; see `Size`.
+
+    Args:
+        checkpoint: The model.
+        num_frames: T.
+        num_text_tokens: Q.
+        all_layers: Whether the vision layers behind the one that is used count, which the reference
+            computes; its norm and pooling head never do. Nor does what pooling does not read of the
+            last layer come off.
+    """
     size = checkpoint_size(checkpoint, num_frames=num_frames, num_text_tokens=num_text_tokens)
-    return NetFlop(encode=size.vision_flop(num_frames), ground=size.grounding_flop(num_frames))
+    layers = size.tower.num_hidden_layers if all_layers else size.num_vision_layers
+    return NetFlop(
+        encode=size.vision_flop(num_frames, num_layers=layers),
+        ground=size.grounding_flop(num_frames),
+    )
 
 
 def checkpoint_size(checkpoint: Checkpoint, *, num_frames: int, num_text_tokens: int) -> Size:

@@ -122,7 +122,7 @@ def make_report(
             ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {
             "cores": os.cpu_count(),
             "processor": platform.machine(),
@@ -162,7 +162,8 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the checkout's, None where there is none."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)
