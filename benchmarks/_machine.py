@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from groundserve.cpus import available_cpus
 
-GEMM_SIZES = ((784, 768, 3072), (784, 3072, 768), (1024, 768, 768), (2048, 2048, 2048))
+K = TypeVar("K")
+Size = tuple[int, int, int]
+
+GEMM_SIZES: tuple[Size, ...] = (
+    (784, 768, 3072),
+    (784, 3072, 768),
+    (1024, 768, 768),
+    (2048, 2048, 2048),
+)
 """(m, k, n): both products of SigLIP's MLP over four frames of 196 patches, a decoder's, a cube."""
 INSTRUCTION_SETS = (
     "avx2",
@@ -29,7 +39,7 @@ INSTRUCTION_SETS = (
 )
 """Those that decide how fast float32 and 8-bit products are, by the kernel's names."""
 _WINDOW_SECONDS = 0.08
-_WINDOWS = 5
+_WINDOWS = 8
 _COPY_BYTES = 256 * 1024**2
 
 
@@ -67,21 +77,29 @@ def measure_peaks() -> Peaks:
     """Time products in torch and ONNX Runtime, and a copy: some 10 seconds of all cores.
 
     The best window counts, not the median: a ceiling that another program's load has lowered would
-    make every share look better than it is.
+    make every share look better than it is. The windows of all products take turns, so that such a
+    load falls on all of them.
     """
     threads = available_cpus()
-    by_size = {
-        "torch": {_label(size): _torch_gflops(size, threads) for size in GEMM_SIZES},
-        "onnxruntime": {
-            _label(size): _onnxruntime_gops(size, threads, is_int8=False) for size in GEMM_SIZES
-        },
+    makers = {
+        "torch": _torch_product,
+        "onnxruntime": lambda size: _onnxruntime_product(size, threads, is_int8=False),
+        "int8": lambda size: _onnxruntime_product(size, threads, is_int8=True),
     }
-    by_library = {library: max(rates.values()) for library, rates in by_size.items()}
-    int8 = {_label(size): _onnxruntime_gops(size, threads, is_int8=True) for size in GEMM_SIZES}
+    products = {
+        (library, size): make(size) for library, make in makers.items() for size in GEMM_SIZES
+    }
+    with _torch_threads(threads):
+        seconds = _best_seconds(products)
+    rates: dict[str, dict[str, float]] = {library: {} for library in makers}
+    for (library, size), best in seconds.items():
+        rates[library][_label(size)] = 2 * math.prod(size) / best / 1e9
+    int8 = rates.pop("int8")
+    by_library = {library: max(by_size.values()) for library, by_size in rates.items()}
     return Peaks(
         sgemm_gflops=max(by_library.values()),
         sgemm_gflops_by_library=by_library,
-        sgemm_gflops_by_size=by_size,
+        sgemm_gflops_by_size=rates,
         int8_gemm_gops=max(int8.values()),
         int8_gemm_gops_by_size=int8,
         copy_gb_per_second=_copy_rate(),
@@ -110,22 +128,28 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _torch_gflops(size: tuple[int, int, int], threads: int) -> float:
+@contextmanager
+def _torch_threads(num_threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_product(size: Size) -> Callable[[], Any]:
     import torch
 
     m, k, n = size
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        a, b = torch.randn(m, k), torch.randn(k, n)
-        out = torch.empty(m, n)
-        seconds = _best_seconds(lambda: torch.mm(a, b, out=out))
-    finally:
-        torch.set_num_threads(before)
-    return 2 * m * k * n / seconds / 1e9
+    a, b = torch.randn(m, k), torch.randn(k, n)
+    out = torch.empty(m, n)
+    return lambda: torch.mm(a, b, out=out)
 
 
-def _onnxruntime_gops(size: tuple[int, int, int], threads: int, *, is_int8: bool) -> float:
+def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable[[], Any]:
     """Weights are the graph's own, hence packed once, as a model's are."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -161,29 +185,33 @@ def _onnxruntime_gops(size: tuple[int, int, int], threads: int, *, is_int8: bool
     binding.bind_cpu_input("a", a)
     # A tensor made anew for each product would be timed by its page faults.
     binding.bind_ortvalue_output("c", onnxruntime.OrtValue.ortvalue_from_numpy(out))
-    return 2 * m * k * n / _best_seconds(lambda: session.run_with_iobinding(binding)) / 1e9
+    return lambda: session.run_with_iobinding(binding)
 
 
 def _copy_rate() -> float:
     source = np.ones(_COPY_BYTES, np.uint8)
     target = np.zeros_like(source)
-    return _COPY_BYTES / _best_seconds(lambda: np.copyto(target, source)) / 1e9
+    seconds = _best_seconds({"copy": lambda: np.copyto(target, source)})
+    return _COPY_BYTES / seconds["copy"] / 1e9
 
 
-def _best_seconds(call: Callable[[], Any]) -> float:
-    """Return seconds of one call in the best of a few windows of many calls."""
-    call()
-    windows = []
+def _best_seconds(calls: Mapping[K, Callable[[], Any]]) -> dict[K, float]:
+    """Return seconds of one call, in the best of a few windows of many calls."""
+    best = {}
+    for key, call in calls.items():
+        call()
+        best[key] = math.inf
     for _ in range(_WINDOWS):
-        calls, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < _WINDOW_SECONDS or not calls:
-            call()
-            calls += 1
-        windows.append(elapsed / calls)
-    return min(windows)
+        for key, call in calls.items():
+            count, started = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - started) < _WINDOW_SECONDS or not count:
+                call()
+                count += 1
+            best[key] = min(best[key], elapsed / count)
+    return best
 
 
-def _label(size: tuple[int, int, int]) -> str:
+def _label(size: Size) -> str:
     return " x ".join(map(str, size))
 
 
