@@ -13,11 +13,12 @@
 in the report's `results` whose entries are the rows ("." for `results` themselves; values that are
 no objects are none), the other lines are the columns: a heading and a template. `columns` in place
 of `rows` turns the table over, and a line `heading` then says what stands above an entry where that
-is not its name. `only` names the entries that are shown, with commas between them.
+is not its name. `only` names the entries that are shown, with commas between them. A star in a
+place stands for every name there, and the entries' names then have all of them.
 
 A template's fields are places below the entry, with `{@}` for its name and `{/...}` from the top of
-the report; each may be scaled (`{seconds*1000:.0f}`) and has the format of Python's `format`. A
-cell whose fields are all missing is empty.
+the report; each may be scaled (`{seconds*1000:.0f}`) and has the format of Python's `format`. Of a
+list of numbers the median is shown. A cell whose fields are all missing is empty.
 
     <!-- plot
     image: images/vs_reference.svg
@@ -37,9 +38,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks._bars import Bar, draw_bars
@@ -113,6 +115,8 @@ def fill(template: str, report: Mapping[str, Any], name: str, entry: Any) -> str
         at = look_up(report, place[1:]) if place.startswith("/") else look_up(entry, place)
         if at is None:
             return _MISSING
+        if isinstance(at, list):
+            at = median(at)
         try:
             return format(at * float(factor) if factor else at, form)
         except (TypeError, ValueError) as error:
@@ -162,16 +166,26 @@ def _last_file(results: Path, pattern: str) -> Path | None:
 
 def _entries(spec: dict[str, str], report: Mapping[str, Any], key: str) -> dict[str, Any]:
     place = _take(spec, key)
-    found = look_up(report["results"], place)
-    if isinstance(found, list):
-        found = {str(number): entry for number, entry in enumerate(found)}
-    if not isinstance(found, dict):
+    steps = [] if place == "." else place.split(".")
+    entries = dict(_expand(report["results"], [*steps, "*"], ()))
+    if not entries:
         raise SpecError(f"{place!r} holds no entries in this report's results")
-    entries = {name: entry for name, entry in found.items() if isinstance(entry, dict)}
     if "only" in spec:
         names = [name.strip() for name in _take(spec, "only").split(",")]
         entries = {name: entries[name] for name in names if name in entries}
     return entries
+
+
+def _expand(value: Any, steps: list[str], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if not steps:
+        if isinstance(value, dict):
+            yield ", ".join(names), value
+    elif steps[0] == "*":
+        items = enumerate(value) if isinstance(value, list) else ()
+        for name, below in value.items() if isinstance(value, dict) else items:
+            yield from _expand(below, steps[1:], (*names, str(name)))
+    else:
+        yield from _expand(look_up(value, steps[0]), steps[1:], names)
 
 
 def _table(spec: dict[str, str], path: Path | None) -> str:
