@@ -6,8 +6,9 @@ them with every vision layer, the norm and the pooling head behind them, keeps e
 and scores one question a pass.
 
 Where its script leaves a choice, this takes the faster one: as many threads for decord and PyTorch
-as each takes by itself (all cores; `infer.py` gives decord 4), and PyTorch's fused attention, as
-FlashAttention, which the reference requires, does not run on a CPU.
+as each takes by itself (all cores; `infer.py` gives decord 4), PyTorch's own choice of kernels, and
+its fused attention: FlashAttention, which the reference requires, does not run on a CPU. Threads
+between operators have nothing to do in a model whose operators follow one another.
 
 Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/videoitg.py`, whose sampling rule ("eval") and
 calls these are.

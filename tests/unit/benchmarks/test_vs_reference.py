@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import _reference_sides, vs_reference
+from benchmarks import _reference_run, _reference_sides
 from benchmarks._machine import Peaks
 from benchmarks._reference import Scored
 from benchmarks._reference_ratios import SECOND_QUESTION, WORKLOADS
@@ -42,7 +42,7 @@ def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
 
 
 def make_run(out, pairs=None):
-    return vs_reference.Run(
+    return _reference_run.Run(
         checkpoint=Checkpoint.open(REPOSITORY / "tests" / "fixtures" / "seeded"),
         engines=Path("engines"),
         engines_int8=None,
@@ -59,7 +59,7 @@ def make_run(out, pairs=None):
 
 def test_logits_that_differ_by_rounding_pass():
     near = answer(logits=(0.5, -1.0, 2.00001))
-    assert 0 < vs_reference.logit_error(answer(), near, COLD) < 1e-4
+    assert 0 < _reference_run.logit_error(answer(), near, COLD) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_logits_that_differ_by_rounding_pass():
 )
 def test_other_frames_and_other_logits_stop_an_exact_run(other, message):
     with pytest.raises(RuntimeError, match=f"cold_gop12.*{message}"):
-        vs_reference.logit_error(answer(), other, COLD)
+        _reference_run.logit_error(answer(), other, COLD)
 
 
 def test_keyframes_and_8_bits_may_differ():
     trade = BY_RATIO["int8_keyframes_gop250"]
-    assert vs_reference.logit_error(answer(), answer(frames=(0, 5, 8)), trade) is None
-    assert vs_reference.logit_error(answer(), answer(logits=(1.0, -1.0, 2.0)), trade) > 0.1
+    assert _reference_run.logit_error(answer(), answer(frames=(0, 5, 8)), trade) is None
+    assert _reference_run.logit_error(answer(), answer(logits=(1.0, -1.0, 2.0)), trade) > 0.1
 
 
 def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
         asked.append((side.name, len(asks)))
         return [answer(wall=6.0 if side.name == "reference" else 2.0) for _ in asks]
 
-    monkeypatch.setattr(vs_reference, "run_side", run_side)
+    monkeypatch.setattr(_reference_run, "run_side", run_side)
     out = tmp_path / "new" / "out.json"
     run = make_run(out)
     run.measure(COLD)
@@ -104,10 +104,10 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
     assert 0 < second["floor_seconds"] < ratios[COLD.ratio]["floor_seconds"]
     assert second["if_the_reference_kept_features"]["median"] == 3.0
 
-    pairs, peaks = vs_reference.resume(out, SETTINGS)
-    assert (pairs, peaks) == (run.pairs, PEAKS)
+    before = _reference_run.resume(out, SETTINGS)
+    assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
     with pytest.raises(ValueError, match="write another file"):
-        vs_reference.resume(out, {**SETTINGS, "commit": "def"})
+        _reference_run.resume(out, {**SETTINGS, "commit": "def"})
 
 
 def test_a_side_that_fails_says_why(tmp_path):
