@@ -193,8 +193,13 @@ def resume(path: Path, settings: dict[str, Any]) -> Resumed:
     report = json.loads(path.read_text())
     before = report["results"]["settings"]
     # As JSON has them: a tuple comes back as a list.
-    if before != json.loads(json.dumps(settings)):
-        raise ValueError(f"{path} was measured with {before}, not {settings}; write another file")
+    wanted = json.loads(json.dumps(settings))
+    others = [name for name in wanted if before.get(name) != wanted[name]]
+    if others:
+        raise ValueError(
+            f"{path} cannot be resumed: it was measured with another {', '.join(others)}; "
+            "give --out another file"
+        )
     pairs = {
         ratio: [Pair.from_dict(raw) for raw in row["all_pairs"]]
         for ratio, row in report["results"]["ratios"].items()

@@ -84,8 +84,11 @@ def main() -> None:
         "video_seconds": args.seconds,
         "queries": list(QUERIES),
     }
+    try:
+        before = resume(args.out, settings) if args.resume and args.out.exists() else None
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     peaks = measure_peaks()
-    before = resume(args.out, settings) if args.resume and args.out.exists() else None
     if before is not None:
         # The better one is nearer to what the machine can.
         peaks = max(peaks, before.peaks, key=lambda one: one.sgemm_gflops)

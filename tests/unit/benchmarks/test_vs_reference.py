@@ -106,7 +106,7 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
 
     before = _reference_run.resume(out, SETTINGS)
     assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
-    with pytest.raises(ValueError, match="write another file"):
+    with pytest.raises(ValueError, match="it was measured with another commit; give"):
         _reference_run.resume(out, {**SETTINGS, "commit": "def"})
 
 
