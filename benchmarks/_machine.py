@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.cpus import available_cpus
 
@@ -81,7 +82,7 @@ def measure_peaks() -> Peaks:
     load falls on all of them.
     """
     threads = available_cpus()
-    makers = {
+    makers: dict[str, Callable[[Size], Callable[[], Any]]] = {
         "torch": _torch_product,
         "onnxruntime": lambda size: _onnxruntime_product(size, threads, is_int8=False),
         "int8": lambda size: _onnxruntime_product(size, threads, is_int8=True),
@@ -156,17 +157,17 @@ def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable
 
     m, k, n = size
     random = np.random.default_rng(0)
+    a: NDArray[Any]
+    b: NDArray[Any]
     if is_int8:
         a = random.integers(0, 255, (m, k), dtype=np.uint8)
         # 7 bits: without VNNI the kernels' 16-bit sums of two products would saturate past them.
         b = random.integers(-63, 63, (k, n), dtype=np.int8)
         operator, types = "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
-        out = np.zeros((m, n), np.int32)
     else:
         a = random.standard_normal((m, k), dtype=np.float32)
         b = random.standard_normal((k, n), dtype=np.float32)
         operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
-        out = np.zeros((m, n), np.float32)
     graph = helper.make_graph(
         [helper.make_node(operator, ["a", "b"], ["c"])],
         "product",
@@ -184,6 +185,7 @@ def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable
     binding = session.io_binding()
     binding.bind_cpu_input("a", a)
     # A tensor made anew for each product would be timed by its page faults.
+    out = np.zeros((m, n), np.int32 if is_int8 else np.float32)
     binding.bind_ortvalue_output("c", onnxruntime.OrtValue.ortvalue_from_numpy(out))
     return lambda: session.run_with_iobinding(binding)
 
@@ -242,7 +244,8 @@ def _steal_share() -> float | None:
     """Return the share of time that another guest had these cores."""
     first = (_read("/proc/stat") or "").split("\n")[0].split()
     ticks = [int(word) for word in first[1:9]]
-    return ticks[7] / sum(ticks) if len(ticks) == 8 and sum(ticks) else None
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    return ticks[7] / sum(ticks) if len(ticks) == 8 else None
 
 
 def _memory_gib() -> float | None:

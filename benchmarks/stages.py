@@ -89,6 +89,8 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     costs, deadline = Costs(), Deadline.after(_SECONDS)
     manifest, model = pipeline.manifest, pipeline.manifest.model
     inputs = VisionInputs.of(manifest.seam, model)
+    image_size = inputs.stream.size
+    assert image_size is not None, "a family of one image size"
     questions = pipeline.parse_questions([QUERY])
     with VideoSource.from_path(video, limits=pipeline.limits) as source:
         opening = pipeline.extractor.workers.open(source, deadline=deadline)
@@ -103,7 +105,7 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     segments = opened.cut(chunk.frame_indices)
                 with costs.timed("decode"):
                     decoded = pipeline.decoder.decode(segments, deadline=deadline)
-                _run_bare_decoder(costs, segments, image_size=inputs.stream.size)
+                _run_bare_decoder(costs, segments, image_size=image_size)
                 with costs.timed("encode"):
                     units = gather_units(decoded.frames, chunk.units, inputs.stream)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
@@ -132,7 +134,7 @@ def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int) -> N
     bare = 0.0
     for file, local_frames in segments:
         wanted, pictures = set(local_frames.tolist()), []
-        with av.open(io.BytesIO(file)) as container:
+        with av.open(io.BytesIO(file), "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             started = time.perf_counter()
