@@ -150,6 +150,8 @@ def _parse(spec: str) -> dict[str, str]:
         key, colon, value = line.partition(": ")
         if not colon:
             raise SpecError(f"a line of a drawn block must be 'NAME: VALUE', got {line!r}")
+        if key.strip() in lines:
+            raise SpecError(f"a drawn block has two lines {key.strip()!r}")
         lines[key.strip()] = value.strip()
     return lines
 

@@ -119,6 +119,7 @@ def test_a_plot_has_a_bar_an_entry(results):
         (("results: load_cpu_*.json", "a: {@}"), "needs a line 'rows"),
         (("results: load_cpu_*.json", "rows: nowhere", "a: {@}"), "'nowhere' holds no entries"),
         (("results: load_cpu_*.json", "rows: loads", "a: {seconds:.2f}"), "does not fit"),
+        (("rows: loads", "a: {@}", "a : {@}"), "two lines 'a'"),
         (("results: load_cpu_*.json", "no colon"), "'NAME: VALUE', got 'no colon'"),
     ],
 )

@@ -21,7 +21,7 @@ BY_RATIO = {workload.ratio: workload for workload in WORKLOADS}
 COLD = BY_RATIO["cold_gop12"]
 PEAKS = Peaks(
     sgemm_gflops=100.0,
-    sgemm_gflops_by_library={},
+    sgemm_gflops_by_library={"torch": 50.0, "onnxruntime": 100.0},
     sgemm_gflops_by_size={},
     int8_gemm_gops=400.0,
     int8_gemm_gops_by_size={},
@@ -99,6 +99,8 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
     ratios = report["results"]["ratios"]
     assert set(ratios) == {COLD.ratio, SECOND_QUESTION}
     assert ratios[COLD.ratio]["pairs"] == [3.0, 3.0]
+    theirs = ratios[COLD.ratio]["reference"]
+    assert theirs["nets_share_of_torch_peak"] == 2 * theirs["nets_share_of_peak"] > 0
     second = ratios[SECOND_QUESTION]
     # A repeated question needs no vision.
     assert 0 < second["floor_seconds"] < ratios[COLD.ratio]["floor_seconds"]
