@@ -1,19 +1,24 @@
-"""What every benchmark's JSON says about where and on what it ran."""
+"""What every benchmark's JSON says about where, on what and how it ran."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks._machine import Peaks, describe_machine
 
 _PACKAGES = (
     "numpy",
@@ -21,6 +26,8 @@ _PACKAGES = (
     "transformers",
     "onnxruntime",
     "av",
+    "decord",
+    "pillow",
     "nvidia-pytriton",
     "tensorrt-rtx-cu13",
     "nvidia-dali-cuda130",
@@ -33,32 +40,118 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": p50, "p90": p90, "p99": p99, "count": len(values)}
 
 
-def write_report(path: Path | None, question: str, results: dict[str, Any]) -> None:
+def describe_video(path: Path) -> dict[str, Any]:
+    """Return what a report says of a video that was measured with."""
+    import av
+
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        return {
+            "name": path.name,
+            "sha256": sha256,
+            "bytes": path.stat().st_size,
+            "codec": stream.codec_context.name,
+            "width": stream.codec_context.width,
+            "height": stream.codec_context.height,
+            "num_packets": len(packets),
+            "num_key_packets": sum(packet.is_keyframe for packet in packets),
+            "average_fps": float(stream.average_rate or 0),
+        }
+
+
+def write_report(
+    path: Path | None,
+    question: str,
+    results: dict[str, Any],
+    *,
+    inputs: Sequence[dict[str, Any]] = (),
+    warm_up: str | None = None,
+    repeats: int | None = None,
+    errors: Sequence[str] = (),
+    peaks: Peaks | None = None,
+) -> None:
     """Print one JSON object and, where a path is given, write it there.
 
     What is not installed has no version, and what is no checkout, or lies where git is not, no
     commit: that must not cost a measurement.
+
+    Args:
+        path: Of the JSON file.
+        question: What the results answer, one line.
+        results: The figures.
+        inputs: What was measured with; see `describe_video`.
+        warm_up: What ran before anything was timed.
+        repeats: Of each timed piece.
+        errors: What failed, each with its reason.
+        peaks: The machine's ceilings, where they were measured.
     """
-    report = {
+    report = make_report(
+        question,
+        results,
+        inputs=inputs,
+        warm_up=warm_up,
+        repeats=repeats,
+        errors=errors,
+        peaks=peaks,
+    )
+    text = json.dumps(report, indent=2)
+    print(text)
+    if path is not None:
+        write_text(path, text + "\n")
+
+
+def make_report(
+    question: str,
+    results: dict[str, Any],
+    *,
+    inputs: Sequence[dict[str, Any]] = (),
+    warm_up: str | None = None,
+    repeats: int | None = None,
+    errors: Sequence[str] = (),
+    peaks: Peaks | None = None,
+) -> dict[str, Any]:
+    """Return the object that `write_report` writes, for a runner that writes more than once."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return {
         "question": question,
         "command": shlex.join(
             ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {
             "cores": os.cpu_count(),
             "processor": platform.machine(),
+            **describe_machine(),
+            "peaks": None if peaks is None else peaks.to_dict(),
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in _PACKAGES},
         },
+        "inputs": list(inputs),
+        "warm_up": warm_up,
+        "repeats": repeats,
+        # Of the whole run, so that a figure within can be held against it.
+        "run": {
+            "cpu_seconds_self": own.ru_utime + own.ru_stime,
+            "cpu_seconds_ended_children": ended.ru_utime + ended.ru_stime,
+            "peak_rss_mib_self": own.ru_maxrss / 1024,
+            "peak_rss_mib_largest_ended_child": ended.ru_maxrss / 1024,
+        },
+        "errors": list(errors),
         "results": results,
     }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a run that is cut off keeps what it had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def package_version(name: str) -> str | None:
@@ -69,7 +162,8 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the checkout's, None where there is none."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)

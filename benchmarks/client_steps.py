@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ from engine_build import build
 from groundserve import Client, ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
-from scripts.make_seeded_checkpoint import VISION, make_checkpoint
+from scripts.make_seeded_checkpoint import SIZES, make_checkpoint
 
 QUERY = "When is a parked bicycle shown?"
-WIDE = {**VISION, "hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 1}
+WIDE = replace(
+    SIZES["tiny"],
+    vision=SIZES["tiny"].vision
+    | {"hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 1},
+)
 WARM_UP = 2
 
 
@@ -110,7 +115,7 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as name:
         wide = Path(name) / "checkpoints" / "wide"
-        make_checkpoint(wide, vision=WIDE)
+        make_checkpoint(wide, size=WIDE)
         for what, checkpoint, num_frames in (
             ("shipped checkpoint", SHIPPED_CHECKPOINT, 144),
             ("features as wide as the released model's", wide, 512),

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._report import spread, write_report
-from benchmarks.segment_cut import peak_rss_mib
+from benchmarks._usage import peak_rss_mib
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.limits import Limits

@@ -19,7 +19,8 @@ import psutil
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
 from benchmarks._processes import name_of
 from benchmarks._report import write_report
-from benchmarks.segment_cut import loop_source, make_source, peak_rss_mib
+from benchmarks._usage import peak_rss_mib
+from benchmarks.segment_cut import loop_source, make_source
 from engine_build import build
 from groundserve import Client, ScoreOptions
 from groundserve.serving import TritonServer

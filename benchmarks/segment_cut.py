@@ -20,6 +20,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from benchmarks._usage import peak_rss_mib
 from groundserve.deadline import Deadline
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
@@ -47,12 +48,6 @@ def run_ffmpeg(*arguments: str) -> None:
     """Run imageio-ffmpeg's binary."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *arguments]
     subprocess.run(command, check=True)
-
-
-def peak_rss_mib(pid: int) -> float:
-    """Return a process's largest resident memory so far."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
 def reset_peak_rss() -> None:

@@ -19,8 +19,10 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, SiglipVisionConfig, SiglipVisionModel
@@ -75,13 +77,21 @@ class Reference:
         pixel_values = (request.frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1).to(
             self._dtype
         )
+        return self.ground(self.encode(pixel_values), request.text_ids)
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """(T, 3, S, S), normalised -> (T, g*g, D_v), what the projector is given."""
         hidden = [
             self._tower(chunk, output_hidden_states=True).hidden_states[self._select_layer]
             for chunk in pixel_values.split(_CHUNK_FRAMES)
         ]
-        visual = self._model.projector(self._resize(torch.cat(hidden)))  # (T, P, D)
+        return self._resize(torch.cat(hidden))
+
+    def ground(self, features: Tensor, text_ids: NDArray[np.int64]) -> Tensor:
+        """(T, g*g, D_v) and (Q,) -> (T,), before the sigmoid."""
+        visual = self._model.projector(features)  # (T, P, D)
         num_frames, tokens_per_frame, _ = visual.shape
-        text = self._model.decoder.embed_tokens(torch.from_numpy(request.text_ids).to(self._device))
+        text = self._model.decoder.embed_tokens(torch.from_numpy(text_ids).to(self._device))
         decoded = self._model.decoder(
             inputs_embeds=torch.cat([visual.flatten(0, 1), text]).unsqueeze(0),
             attention_mask={"full_attention": None},

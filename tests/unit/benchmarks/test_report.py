@@ -4,6 +4,16 @@ import json
 import sys
 
 from benchmarks import _report
+from benchmarks._machine import Peaks
+
+PEAKS = Peaks(
+    sgemm_gflops=100.0,
+    sgemm_gflops_by_library={"torch": 100.0},
+    sgemm_gflops_by_size={"torch": {"1 x 1 x 1": 100.0}},
+    int8_gemm_gops=400.0,
+    int8_gemm_gops_by_size={"1 x 1 x 1": 400.0},
+    copy_gb_per_second=10.0,
+)
 
 
 def test_the_command_can_be_pasted(tmp_path, monkeypatch, capsys):
@@ -24,3 +34,28 @@ def test_a_machine_without_git_and_packages_gets_its_report(tmp_path, monkeypatc
     assert report["machine"]["packages"]["no-such-package"] is None
     assert report["machine"]["packages"]["numpy"] is not None
     assert report["results"] == {"bytes": 1}
+
+
+def test_a_report_says_what_it_was_measured_with(tmp_path, capsys, clips):
+    video = _report.describe_video(clips["carphone_pristine"])
+    _report.write_report(
+        tmp_path / "report.json",
+        "how fast?",
+        {"seconds": 1},
+        inputs=[video],
+        warm_up="one question",
+        repeats=5,
+        errors=["one failed: why"],
+        peaks=PEAKS,
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["machine"]["peaks"] == PEAKS.to_dict()
+    assert report["machine"]["cores_available"] >= 1
+    assert report["warm_up"] == "one question"
+    assert report["repeats"] == 5
+    assert report["errors"] == ["one failed: why"]
+    assert report["run"]["cpu_seconds_self"] > 0
+    assert report["inputs"] == [video]
+    assert (video["codec"], video["width"], video["height"]) == ("h264", 176, 144)
+    assert video["num_packets"] >= video["num_key_packets"] >= 1
+    assert len(video["sha256"]) == 64

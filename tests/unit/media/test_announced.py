@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.segment_cut import peak_rss_mib
+from benchmarks._usage import peak_rss_mib
 from benchmarks.uploads import one_gop_video
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError

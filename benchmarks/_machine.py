@@ -1,0 +1,255 @@
+"""What this machine is, and the rates that no program on it can pass: the floors' denominators."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.cpus import available_cpus
+
+K = TypeVar("K")
+Size = tuple[int, int, int]
+
+GEMM_SIZES: tuple[Size, ...] = (
+    (784, 768, 3072),
+    (784, 3072, 768),
+    (1024, 768, 768),
+    (2048, 2048, 2048),
+)
+"""(m, k, n): both products of SigLIP's MLP over four frames of 196 patches, a decoder's, a cube."""
+INSTRUCTION_SETS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+)
+"""Those that decide how fast float32 and 8-bit products are, by the kernel's names."""
+_WINDOW_SECONDS = 0.08
+_WINDOWS = 8
+_COPY_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """The best that libraries reach on this machine with all cores that this process may use."""
+
+    sgemm_gflops: float
+    """float32 products: the best of `sgemm_gflops_by_library`. One multiply-add is 2 FLOP."""
+    sgemm_gflops_by_library: dict[str, float]
+    """Each library's best."""
+    sgemm_gflops_by_size: dict[str, dict[str, float]]
+    """By library and "m x k x n"."""
+    int8_gemm_gops: float
+    """Unsigned by signed 8-bit products with 32-bit sums, ONNX Runtime's best."""
+    int8_gemm_gops_by_size: dict[str, float]
+    """By "m x k x n"."""
+    copy_gb_per_second: float
+    """One core's copy of 256 MiB; bytes copied, each of which is read and written."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a report holds."""
+        return asdict(self)
+
+    def gemm_seconds(self, flop: float) -> float:
+        """Return the least time that so many FLOP of float32 products take."""
+        return flop / (self.sgemm_gflops * 1e9)
+
+    def copy_seconds(self, num_bytes: float) -> float:
+        """Return the least time that one core needs to copy so many bytes."""
+        return num_bytes / (self.copy_gb_per_second * 1e9)
+
+
+def measure_peaks() -> Peaks:
+    """Time products in torch and ONNX Runtime, and a copy: some 10 seconds of all cores.
+
+    The best window counts, not the median: a ceiling that another program's load has lowered would
+    make every share look better than it is. The windows of all products take turns, so that such a
+    load falls on all of them.
+    """
+    threads = available_cpus()
+    makers: dict[str, Callable[[Size], Callable[[], Any]]] = {
+        "torch": _torch_product,
+        "onnxruntime": lambda size: _onnxruntime_product(size, threads, is_int8=False),
+        "int8": lambda size: _onnxruntime_product(size, threads, is_int8=True),
+    }
+    products = {
+        (library, size): make(size) for library, make in makers.items() for size in GEMM_SIZES
+    }
+    with _torch_threads(threads):
+        seconds = _best_seconds(products)
+    rates: dict[str, dict[str, float]] = {library: {} for library in makers}
+    for (library, size), best in seconds.items():
+        rates[library][_label(size)] = 2 * math.prod(size) / best / 1e9
+    int8 = rates.pop("int8")
+    by_library = {library: max(by_size.values()) for library, by_size in rates.items()}
+    return Peaks(
+        sgemm_gflops=max(by_library.values()),
+        sgemm_gflops_by_library=by_library,
+        sgemm_gflops_by_size=rates,
+        int8_gemm_gops=max(int8.values()),
+        int8_gemm_gops_by_size=int8,
+        copy_gb_per_second=_copy_rate(),
+    )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the processor, what it can, and what the kernel says of its clock and its owner.
+
+    None of what cannot be read here.
+    """
+    processor = _processor()
+    flags = set((processor.get("flags") or processor.get("Features") or "").split())
+    return {
+        "cpu_model": processor.get("model name"),
+        "cpu_family_model_stepping": [
+            processor.get(name) for name in ("cpu family", "model", "stepping")
+        ],
+        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
+        "cores_available": available_cpus(),
+        "threads_per_core": _threads_per_core(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "is_virtual": "hypervisor" in flags,
+        "steal_share_since_boot": _steal_share(),
+        "memory_gib": _memory_gib(),
+    }
+
+
+@contextmanager
+def _torch_threads(num_threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_product(size: Size) -> Callable[[], Any]:
+    import torch
+
+    m, k, n = size
+    a, b = torch.randn(m, k), torch.randn(k, n)
+    out = torch.empty(m, n)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable[[], Any]:
+    """Weights are the graph's own, hence packed once, as a model's are."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    m, k, n = size
+    random = np.random.default_rng(0)
+    a: NDArray[Any]
+    b: NDArray[Any]
+    if is_int8:
+        a = random.integers(0, 255, (m, k), dtype=np.uint8)
+        # 7 bits: without VNNI the kernels' 16-bit sums of two products would saturate past them.
+        b = random.integers(-63, 63, (k, n), dtype=np.int8)
+        operator, types = "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
+    else:
+        a = random.standard_normal((m, k), dtype=np.float32)
+        b = random.standard_normal((k, n), dtype=np.float32)
+        operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", types[0], (m, k))],
+        [helper.make_tensor_value_info("c", types[1], (m, n))],
+        [numpy_helper.from_array(b, "b")],
+    )
+    # Versions that any ONNX Runtime of the last years reads.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    binding = session.io_binding()
+    binding.bind_cpu_input("a", a)
+    # A tensor made anew for each product would be timed by its page faults.
+    out = np.zeros((m, n), np.int32 if is_int8 else np.float32)
+    binding.bind_ortvalue_output("c", onnxruntime.OrtValue.ortvalue_from_numpy(out))
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _copy_rate() -> float:
+    source = np.ones(_COPY_BYTES, np.uint8)
+    target = np.zeros_like(source)
+    seconds = _best_seconds({"copy": lambda: np.copyto(target, source)})
+    return _COPY_BYTES / seconds["copy"] / 1e9
+
+
+def _best_seconds(calls: Mapping[K, Callable[[], Any]]) -> dict[K, float]:
+    """Return seconds of one call, in the best of a few windows of many calls."""
+    best = {}
+    for key, call in calls.items():
+        call()
+        best[key] = math.inf
+    for _ in range(_WINDOWS):
+        for key, call in calls.items():
+            count, started = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - started) < _WINDOW_SECONDS or not count:
+                call()
+                count += 1
+            best[key] = min(best[key], elapsed / count)
+    return best
+
+
+def _label(size: Size) -> str:
+    return " x ".join(map(str, size))
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _processor() -> dict[str, str]:
+    """Return the kernel's lines about the first core."""
+    first = (_read("/proc/cpuinfo") or "").split("\n\n")[0]
+    lines = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _threads_per_core() -> int | None:
+    siblings = _read("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+    if siblings is None:
+        return None
+    # "0,2" or "0-1"
+    parts = [part.split("-") for part in siblings.split(",")]
+    return sum(int(part[-1]) - int(part[0]) + 1 for part in parts)
+
+
+def _steal_share() -> float | None:
+    """Return the share of time that another guest had these cores."""
+    first = (_read("/proc/stat") or "").split("\n")[0].split()
+    ticks = [int(word) for word in first[1:9]]
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    return ticks[7] / sum(ticks) if len(ticks) == 8 else None
+
+
+def _memory_gib() -> float | None:
+    for line in (_read("/proc/meminfo") or "").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) / 1024**2
+    return None

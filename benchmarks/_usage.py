@@ -1,0 +1,89 @@
+"""What a piece of work took: time, processor seconds and memory, its child processes included."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """One piece of work."""
+
+    wall_seconds: float
+    """Until it was done."""
+    cpu_seconds: float
+    """Of all processes together."""
+    peak_rss_mib: float
+    """Each process's largest resident memory since it began, summed: no less than was ever held."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Return what a report holds."""
+        return asdict(self)
+
+
+class UsageMeter:
+    """Fills `usage` when the work that `measured` wraps is done."""
+
+    usage: Usage
+
+
+@contextmanager
+def measured(pid: int | None = None) -> Iterator[UsageMeter]:
+    """Measure what this process, or another, and all its descendants take.
+
+    Args:
+        pid: Root of the processes; this one where None.
+    """
+    root, meter = pid or os.getpid(), UsageMeter()
+    cpu, started = tree_cpu_seconds(root), time.perf_counter()
+    yield meter
+    wall = time.perf_counter() - started
+    meter.usage = Usage(
+        wall_seconds=wall,
+        cpu_seconds=tree_cpu_seconds(root) - cpu,
+        peak_rss_mib=tree_peak_rss_mib(root),
+    )
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Return the processor seconds of a process and its descendants, those that ended included.
+
+    Of those that ended, what their parents have waited for; a process that its parent left behind
+    is counted nowhere.
+    """
+    total = 0.0
+    for process in _tree(pid):
+        try:
+            total += sum(process.cpu_times()[:4])  # user, system and the same of ended children
+        except psutil.NoSuchProcess:
+            continue  # its parent, which is asked after or before, has it
+    return total
+
+
+def tree_peak_rss_mib(pid: int) -> float:
+    """Return the sum of each living process's largest resident memory so far."""
+    total = 0.0
+    for process in _tree(pid):
+        try:
+            total += peak_rss_mib(process.pid)
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            continue  # ended meanwhile: no such folder, or no such line in it
+    return total
+
+
+def peak_rss_mib(pid: int) -> float:
+    """Return a process's largest resident memory so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]

@@ -1,0 +1,259 @@
+"""Where does the time go, stage by stage, and how near is each to its floor?
+
+python -m benchmarks.stages --checkpoint DIR --engines DIR --video FILE [--num-frames 64]
+    [--repeats 3] [--out JSON]
+
+The stages of one question run one after the other in this process, each with all cores, where
+`Pipeline.score` overlaps decoding with encoding; `transport` is what the same question takes more
+through Triton. Floors: of the networks, their arithmetic over the best rate of float32 products
+measured here; of decoding, the same packets through FFmpeg's decoder alone, on one thread, shared
+out over the cores; of whatever copies, its bytes over the rate of a copy. `convert` and `resize`
+are parts of `decode` and are timed on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._floor import net_flop
+from benchmarks._machine import Peaks, measure_peaks
+from benchmarks._report import describe_video, spread, write_report
+from benchmarks._usage import Usage, measured
+from groundserve import Client, ScoreOptions
+from groundserve.cpus import available_cpus
+from groundserve.deadline import Deadline
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.media import Segments, VideoSource
+from groundserve.media._resize import resize, to_rgb
+from groundserve.serving import TritonServer
+from python_backend.ground import ground_questions
+from python_backend.pipeline import Pipeline
+from python_backend.select import select_for_questions
+from python_backend.units import cut_chunks, gather_units
+
+QUERY = "When does the rabbit come out of its hole?"
+STAGES = (
+    *("probe", "cut", "decode", "convert", "resize"),
+    *("encode", "ground", "select", "transport"),
+)
+_SECONDS = 600.0
+
+
+@dataclass(kw_only=True)
+class Costs:
+    """What the stages took and moved in one repeat."""
+
+    usage: dict[str, list[Usage]] = field(default_factory=dict)
+    """By stage, one entry a chunk."""
+    num_bytes: dict[str, int] = field(default_factory=dict)
+    """By stage, read and made."""
+    floor_seconds: dict[str, float] = field(default_factory=dict)
+    """By stage."""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Book what the block takes."""
+        with measured() as meter:
+            yield
+        self.usage.setdefault(stage, []).append(meter.usage)
+
+    def moved(self, stage: str, *arrays: NDArray[Any]) -> None:
+        """Book what a stage read and made."""
+        self.num_bytes[stage] = self.num_bytes.get(stage, 0) + sum(a.nbytes for a in arrays)
+
+    def wall_seconds(self, stage: str) -> float:
+        """Return the time of all chunks."""
+        return sum(usage.wall_seconds for usage in self.usage[stage])
+
+    def cpu_seconds(self, stage: str) -> float:
+        """Return the processor time of all chunks and processes."""
+        return sum(usage.cpu_seconds for usage in self.usage[stage])
+
+
+def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Peaks) -> Costs:
+    """Answer one question, each stage by itself."""
+    costs, deadline = Costs(), Deadline.after(_SECONDS)
+    manifest, model = pipeline.manifest, pipeline.manifest.model
+    inputs = VisionInputs.of(manifest.seam, model)
+    image_size = inputs.stream.size
+    assert image_size is not None, "a family of one image size"
+    questions = pipeline.parse_questions([QUERY])
+    with VideoSource.from_path(video, limits=pipeline.limits) as source:
+        opening = pipeline.extractor.workers.open(source, deadline=deadline)
+        with costs.timed("probe"):
+            opened = opening.__enter__()
+        try:
+            plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
+            plan_inputs = inputs.of_plan(plan)
+            features = []
+            for chunk in cut_chunks(plan):
+                with costs.timed("cut"):
+                    segments = opened.cut(chunk.frame_indices)
+                with costs.timed("decode"):
+                    decoded = pipeline.decoder.decode(segments, deadline=deadline)
+                _run_bare_decoder(costs, segments, image_size=image_size)
+                with costs.timed("encode"):
+                    units = gather_units(decoded.frames, chunk.units, inputs.stream)
+                    features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
+                frames = np.asarray(decoded.frames)
+                costs.moved("cut", segments.data, segments.data)
+                costs.moved("decode", segments.data, frames)
+                costs.moved("encode", frames, features[-1])
+                costs.moved("transport", segments.data, frames, features[-1])
+        finally:
+            opening.__exit__(None, None, None)
+    all_features = np.concatenate(features)
+    with costs.timed("ground"):
+        logits = ground_questions(all_features, questions, pipeline.grounder, deadline=deadline)
+    with costs.timed("select"):
+        select_for_questions(logits, plan.frame_indices, options, deadline=deadline)
+    costs.num_bytes["probe"] = video.stat().st_size
+    costs.moved("ground", all_features, logits)
+    costs.moved("select", logits)
+    for stage in ("cut", "convert", "resize", "select", "transport"):
+        costs.floor_seconds[stage] = peaks.copy_seconds(costs.num_bytes[stage])
+    return costs
+
+
+def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int) -> None:
+    """Decode with FFmpeg alone on one thread; convert and resize the targets here, one by one."""
+    bare = 0.0
+    for file, local_frames in segments:
+        wanted, pictures = set(local_frames.tolist()), []
+        with av.open(io.BytesIO(file), "r") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            started = time.perf_counter()
+            for ordinal, picture in enumerate(container.decode(stream)):
+                if ordinal in wanted:
+                    pictures.append(picture)
+            bare += time.perf_counter() - started
+        with costs.timed("convert"):
+            converted = [to_rgb(picture) for picture in pictures]
+        with costs.timed("resize"):
+            small = [resize(pixels, image_size) for pixels in converted]
+        costs.moved("convert", *converted)
+        costs.moved("resize", *converted, *small)
+    before = costs.floor_seconds.get("decode", 0.0)
+    costs.floor_seconds["decode"] = before + bare / available_cpus()
+
+
+def measure_transport(
+    engines: Path, pipeline: Pipeline, video: Path, options: ScoreOptions, repeats: int
+) -> dict[str, Any]:
+    """Ask in process and through Triton in turn; the difference is what Triton adds."""
+    local: list[Usage] = []
+    remote: list[Usage] = []
+    with tempfile.TemporaryDirectory() as folder:
+        server = TritonServer(
+            engines,
+            http_port=0,
+            grpc_port=0,
+            metrics_port=0,
+            allowed_roots=[video.parent],
+            log_file=Path(folder) / "tritonserver.log",
+        )
+        with server, Client(f"grpc://{server.grpc_address}") as client:
+            # The first answers start workers and fill memory.
+            for repeat in range(1 + repeats):
+                with measured() as here:
+                    pipeline.score(video, QUERY, options)
+                with measured() as there:
+                    client.score(queries=QUERY, options=options, video_uri=video.as_uri())
+                if repeat:
+                    local.append(here.usage)
+                    remote.append(there.usage)
+    pairs = list(zip(local, remote, strict=True))
+    return {
+        "in_process_wall_seconds": spread([usage.wall_seconds for usage in local]),
+        "in_process_cpu_seconds": mean(usage.cpu_seconds for usage in local),
+        "triton_wall_seconds": spread([usage.wall_seconds for usage in remote]),
+        "triton_cpu_seconds": mean(usage.cpu_seconds for usage in remote),
+        "added_wall_seconds": spread([b.wall_seconds - a.wall_seconds for a, b in pairs]),
+        "added_cpu_seconds": mean(b.cpu_seconds - a.cpu_seconds for a, b in pairs),
+    }
+
+
+def stage_rows(
+    repeats: list[Costs], net_seconds: dict[str, float], transport: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return each stage's medians over the repeats, its floor and the share of it reached."""
+    rows = {}
+    for stage in STAGES:
+        if stage == "transport":
+            wall = transport["added_wall_seconds"]
+            cpu = transport["added_cpu_seconds"]
+        else:
+            wall = spread([costs.wall_seconds(stage) for costs in repeats])
+            # A mean: the kernel counts in hundredths of a second.
+            cpu = mean(costs.cpu_seconds(stage) for costs in repeats)
+        # Of a floor that is timed itself, the best.
+        floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
+        floor = net_seconds.get(stage, min(floors, default=None))
+        rows[stage] = {
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            "bytes": repeats[0].num_bytes.get(stage),
+            "floor_seconds": floor,
+            "share_of_floor": None if floor is None else floor / wall["median"],
+        }
+    return rows
+
+
+def main() -> None:
+    """Measure one video."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--engines", type=Path, required=True, help="of profile cpu")
+    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--num-frames", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    video = args.video.resolve()
+    options = ScoreOptions(num_frames=args.num_frames)
+    peaks = measure_peaks()
+    with Pipeline.open(args.engines, verify_files=False) as pipeline:
+        run_stages(pipeline, video, options, peaks)
+        repeats = [run_stages(pipeline, video, options, peaks) for _ in range(args.repeats)]
+        transport = measure_transport(args.engines, pipeline, video, options, args.repeats)
+        (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
+        num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
+    flop = net_flop(
+        Checkpoint.open(args.checkpoint), num_frames=num_frames, num_text_tokens=len(text_ids)
+    )
+    results = {
+        "num_frames": num_frames,
+        "net_flop": {"encode": flop.encode, "ground": flop.ground},
+        "stages": stage_rows(repeats, flop.seconds(peaks), transport),
+        "transport": transport,
+    }
+    write_report(
+        args.out,
+        "time, processor seconds and bytes of each stage, beside its floor",
+        results,
+        inputs=[describe_video(video)],
+        warm_up="one question about the same video, in process and through Triton",
+        repeats=args.repeats,
+        peaks=peaks,
+    )
+
+
+if __name__ == "__main__":
+    main()

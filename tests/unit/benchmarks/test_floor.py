@@ -1,0 +1,79 @@
+"""The arithmetic of an answer, counted by hand, and the peaks that make time of it."""
+
+import pytest
+
+from benchmarks._floor import net_flop
+from benchmarks._machine import Peaks, describe_machine
+from benchmarks._usage import measured
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from tests.reference import REPOSITORY
+
+PEAKS = Peaks(
+    sgemm_gflops=2.0,
+    sgemm_gflops_by_library={},
+    sgemm_gflops_by_size={},
+    int8_gemm_gops=8.0,
+    int8_gemm_gops_by_size={},
+    copy_gb_per_second=4.0,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return Checkpoint.open(REPOSITORY / "tests" / "fixtures" / "seeded")
+
+
+@pytest.mark.parametrize(("all_layers", "layers"), [(False, 2), (True, 3)])
+def test_vision_by_hand(checkpoint, all_layers, layers):
+    # 3 layers, of which 2 are used; 64 wide, MLP 176, 16 x 16 patches of 14 x 14 x 3.
+    weights = 4 * 64 * 64 + 2 * 64 * 176
+    attention = 2 * 256 * 256 * 64
+    a_frame = 2 * (layers * (256 * weights + attention) + 256 * 588 * 64)
+    found = net_flop(checkpoint, num_frames=5, num_text_tokens=7, all_layers=all_layers)
+    assert found.encode == 5 * a_frame
+
+
+def test_grounding_by_hand(checkpoint):
+    # 16,384 tokens for 64 frames: all 256 patches of each. 2 layers, 96 wide, MLP 256; 6 heads
+    # share 2, so K and V are 32 wide.
+    visual, tokens = 64 * 256, 64 * 256 + 7
+    projector = visual * (64 * 96 + 96 * 96)
+    layer = tokens * (2 * 96 * 96 + 2 * 96 * 32 + 3 * 96 * 256) + 2 * tokens**2 * 96
+    found = net_flop(checkpoint, num_frames=64, num_text_tokens=7)
+    assert found.ground == 2 * (projector + 2 * layer)
+
+
+def test_the_peaks_make_time_of_it(checkpoint):
+    flop = net_flop(checkpoint, num_frames=5, num_text_tokens=7)
+    exact, int8 = flop.seconds(PEAKS), flop.seconds(PEAKS, is_int8=True)
+    assert exact == {"encode": flop.encode / 2e9, "ground": flop.ground / 2e9}
+    assert int8 == {"encode": flop.encode / 8e9, "ground": flop.ground / 2e9}
+    assert PEAKS.copy_seconds(8e9) == 2.0
+
+
+def test_a_machine_is_described_without_a_word_of_where_it_is():
+    found = describe_machine()
+    assert found["cores_available"] >= 1
+    assert set(found) == {
+        "cpu_model",
+        "cpu_family_model_stepping",
+        "instruction_sets",
+        "cores_available",
+        "threads_per_core",
+        "governor",
+        "is_virtual",
+        "steal_share_since_boot",
+        "memory_gib",
+    }
+
+
+def test_the_work_of_a_child_counts():
+    import subprocess
+    import sys
+
+    program = "import time\nwhile time.process_time() < 0.3: pass"
+    with measured() as meter:
+        subprocess.run([sys.executable, "-c", program], check=True)
+    assert meter.usage.cpu_seconds >= 0.25
+    assert meter.usage.wall_seconds >= 0.25
+    assert meter.usage.peak_rss_mib > 1

@@ -1,0 +1,79 @@
+"""The procedure that ours is timed against computes what the reference recorded."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks._reference import ReferenceProcedure
+from benchmarks.gpu.models import relative_error
+from groundserve.deadline import Deadline
+from groundserve.frames import read_frames
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from groundserve.scoring.gate import TOLERANCES
+from tests.reference import ALL_CASES
+
+# One of each video and checkpoint.
+CASES = list(
+    {
+        case.label: case
+        for case in ALL_CASES
+        if case.sampling == "eval" and case.video in ("carphone_pristine", "rotated")
+        if len(case.frame_indices) <= 8
+    }.values()
+)
+
+
+class Reader:
+    """What the procedure calls of decord, by our own decoder, whose pixels are decord's."""
+
+    def __init__(self, path, ctx):
+        limits = Limits()
+        with (
+            VideoSource.from_path(path, limits=limits) as source,
+            MediaWorkers(limits=limits) as workers,
+            workers.open(source, deadline=Deadline.after(60)) as video,
+        ):
+            self.index = video.index
+        self.path = path
+
+    def __len__(self):
+        return self.index.num_source_frames
+
+    def get_avg_fps(self):
+        return self.index.average_fps
+
+    def get_batch(self, indices):
+        frames = read_frames(self.path, indices)
+        return SimpleNamespace(asnumpy=lambda: frames)
+
+
+@pytest.fixture(params=["ours in its place", "decord"])
+def decord(request, monkeypatch):
+    if request.param == "decord":
+        pytest.importorskip("decord")
+    else:
+        stand_in = SimpleNamespace(VideoReader=Reader, cpu=lambda number: number)
+        monkeypatch.setitem(sys.modules, "decord", stand_in)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+def test_it_scores_as_the_reference_did(decord, clips, case):
+    procedure = ReferenceProcedure(case.checkpoint)
+    found = procedure.score(
+        clips[case.video], case.query, num_frames=case.num_frames, sample_fps=case.sample_fps
+    )
+    assert found.frame_indices.tolist() == case.frame_indices
+    assert relative_error(found.frame_logits, case.logits) <= TOLERANCES["fp32"].logit_error
+    assert list(found.timing_ms) == ["decode", "preprocess", "encode", "ground"]
+    # With the features kept, nothing but grounding is done again.
+    again = procedure.score_again(case.query)
+    np.testing.assert_array_equal(again.frame_logits, found.frame_logits)
+    assert list(again.timing_ms) == ["ground"]
+
+
+def test_there_is_nothing_to_score_again_at_first(decord):
+    with pytest.raises(ValueError, match="score a video first"):
+        ReferenceProcedure(CASES[0].checkpoint).score_again("When?")

@@ -1,0 +1,99 @@
+"""How pairs of answers become ratios and shares of the floor."""
+
+import json
+
+import pytest
+
+from benchmarks._reference_ratios import WORKLOADS, Pair, Sample, ratio_row
+from benchmarks._usage import Usage
+
+
+def sample(wall, cpu, **timing_ms):
+    usage = Usage(wall_seconds=wall, cpu_seconds=cpu, peak_rss_mib=100.0)
+    return Sample(usage=usage, timing_ms=timing_ms, num_frames=64)
+
+
+def pair(reference, ours, *, kept=None, error=1e-6):
+    return Pair(
+        reference=reference,
+        ours=ours,
+        reference_kept=kept,
+        logit_error=error,
+        reference_was_first=True,
+    )
+
+
+def row(pairs, *, needed=None, ours=None, reference=None):
+    floor = {"encode": 2.0, "ground": 1.0}
+    return ratio_row(
+        pairs, needed=needed or floor, ours=ours or floor, reference=reference or floor
+    )
+
+
+def test_a_ratio_is_the_median_of_the_pairs_and_not_of_the_sides():
+    # Ratios 2, 1 and 10; the sides' medians, 10 and 5, would give 2 by chance only here.
+    pairs = [
+        pair(sample(10.0, 20.0), sample(5.0, 8.0)),
+        pair(sample(7.0, 12.0), sample(7.0, 12.0)),
+        pair(sample(30.0, 40.0), sample(3.0, 4.0)),
+    ]
+    found = row(pairs)
+    assert found["pairs"] == [2.0, 1.0, 10.0]
+    assert (found["median"], found["min"], found["max"]) == (2.0, 1.0, 10.0)
+    assert found["cpu_seconds"]["pairs"] == [2.5, 1.0, 10.0]
+    assert found["reference"]["wall_seconds"] == 10.0
+    assert found["ours"]["cpu_seconds"] == 8.0
+
+
+def test_shares_are_of_what_is_needed_and_of_what_a_side_computes():
+    theirs = sample(10.0, 20.0, decode=4000.0, encode=5000.0, ground=1000.0)
+    ours = sample(6.0, 12.0, decode=2000.0, encode=3000.0, ground=1000.0)
+    found = row([pair(theirs, ours)], reference={"encode": 3.5, "ground": 1.0})
+    assert found["floor_seconds"] == 3.0
+    assert found["ours"]["whole_share_of_floor"] == pytest.approx(3.0 / 6.0)
+    assert found["ours"]["nets_share_of_peak"] == pytest.approx(3.0 / 4.0)
+    assert found["reference"]["whole_share_of_floor"] == pytest.approx(3.0 / 10.0)
+    assert found["reference"]["nets_share_of_peak"] == pytest.approx(4.5 / 6.0)
+
+
+def test_a_network_that_did_not_run_has_no_share():
+    cached = sample(1.25, 2.0, ground=1250.0)
+    found = row([pair(sample(9.0, 9.0, encode=8000.0, ground=1000.0), cached)])
+    assert found["ours"]["nets_share_of_peak"] == pytest.approx(1.0 / 1.25)
+    assert row([pair(sample(1.0, 1.0), sample(1.0, 1.0))])["ours"]["nets_share_of_peak"] is None
+
+
+def test_a_reference_that_kept_features_stands_beside_the_ratio():
+    found = row([pair(sample(12.0, 1.0), sample(1.0, 1.0), kept=sample(1.5, 1.0, ground=1500.0))])
+    assert found["median"] == 12.0
+    assert found["if_the_reference_kept_features"]["median"] == 1.5
+    assert "if_the_reference_kept_features" not in row([pair(sample(1.0, 1.0), sample(1.0, 1.0))])
+
+
+def test_other_frames_have_no_error():
+    found = row([pair(sample(1.0, 1.0), sample(1.0, 1.0), error=None)])
+    assert found["largest_logit_error"] is None
+
+
+def test_a_run_is_resumed_from_what_it_wrote():
+    pairs = [
+        pair(sample(2.0, 3.0, encode=1.5), sample(1.0, 1.0), kept=sample(0.5, 0.5)),
+        pair(sample(2.0, 3.0), sample(1.0, 1.0)),
+    ]
+    read = [Pair.from_dict(raw) for raw in json.loads(json.dumps(row(pairs)["all_pairs"]))]
+    assert read == pairs
+
+
+def test_the_ratios_that_are_asked_for_are_measured():
+    pairs = {workload.ratio: workload.pairs for workload in WORKLOADS}
+    assert pairs == {
+        "cold_gop12": 5,
+        "cold_gop250": 5,
+        "cold_vp9": 5,
+        "cold_gop12_512": 3,
+        "triton_gop12": 3,
+        "int8_keyframes_gop250": 3,
+    }
+    assert [workload.ratio for workload in WORKLOADS if not workload.is_exact] == [
+        "int8_keyframes_gop250"
+    ]

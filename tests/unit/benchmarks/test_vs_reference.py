@@ -1,0 +1,144 @@
+"""When a comparison means nothing, and how a run that was cut off goes on."""
+
+import json
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import _reference_run, _reference_sides
+from benchmarks._machine import Peaks
+from benchmarks._reference import Scored
+from benchmarks._reference_ratios import SECOND_QUESTION, WORKLOADS
+from benchmarks._reference_sides import Answer, Ask, Side
+from benchmarks._usage import Usage
+from groundserve.families.videoitg.checkpoint import Checkpoint
+from tests.reference import REPOSITORY
+
+BY_RATIO = {workload.ratio: workload for workload in WORKLOADS}
+COLD = BY_RATIO["cold_gop12"]
+PEAKS = Peaks(
+    sgemm_gflops=100.0,
+    sgemm_gflops_by_library={"torch": 50.0, "onnxruntime": 100.0},
+    sgemm_gflops_by_size={},
+    int8_gemm_gops=400.0,
+    int8_gemm_gops_by_size={},
+    copy_gb_per_second=10.0,
+)
+SETTINGS = {"commit": "abc", "queries": ["a", "b"]}
+
+
+def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
+    return Answer(
+        scored=Scored(
+            frame_indices=np.array(frames),
+            frame_logits=np.array(logits, np.float32),
+            timing_ms={"encode": wall * 500, "ground": wall * 100},
+        ),
+        usage=Usage(wall_seconds=wall, cpu_seconds=2 * wall, peak_rss_mib=10.0),
+    )
+
+
+def make_run(out, pairs=None):
+    return _reference_run.Run(
+        checkpoint=Checkpoint.open(REPOSITORY / "tests" / "fixtures" / "seeded"),
+        engines=Path("engines"),
+        engines_int8=None,
+        warm_up=Path("warm.mp4"),
+        videos=dict.fromkeys(BY_RATIO, Path("video.mp4")),
+        peaks=PEAKS,
+        settings=SETTINGS,
+        inputs=[],
+        left_out={},
+        out=out,
+        pairs=pairs or {},
+    )
+
+
+def test_logits_that_differ_by_rounding_pass():
+    near = answer(logits=(0.5, -1.0, 2.00001))
+    assert 0 < _reference_run.logit_error(answer(), near, COLD) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (answer(frames=(1, 5, 8)), "sampled other frames"),
+        (answer(logits=(0.5, -1.0, 2.1)), "logits differ by"),
+        (answer(logits=(0.5, -1.0, np.nan)), "logits differ by nan"),
+    ],
+)
+def test_other_frames_and_other_logits_stop_an_exact_run(other, message):
+    with pytest.raises(RuntimeError, match=f"cold_gop12.*{message}"):
+        _reference_run.logit_error(answer(), other, COLD)
+
+
+def test_keyframes_and_8_bits_may_differ():
+    trade = BY_RATIO["int8_keyframes_gop250"]
+    assert _reference_run.logit_error(answer(), answer(frames=(0, 5, 8)), trade) is None
+    assert _reference_run.logit_error(answer(), answer(logits=(1.0, -1.0, 2.0)), trade) > 0.1
+
+
+def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
+    asked = []
+
+    def run_side(side, warm_up, asks):
+        asked.append((side.name, len(asks)))
+        return [answer(wall=6.0 if side.name == "reference" else 2.0) for _ in asks]
+
+    monkeypatch.setattr(_reference_run, "run_side", run_side)
+    out = tmp_path / "new" / "out.json"
+    run = make_run(out)
+    run.measure(COLD)
+    run.measure(COLD)
+    # The reference is asked twice, and once with the features kept.
+    assert asked == [("reference", 3), ("in_process", 2), ("in_process", 2), ("reference", 3)]
+    report = json.loads(out.read_text())
+    ratios = report["results"]["ratios"]
+    assert set(ratios) == {COLD.ratio, SECOND_QUESTION}
+    assert ratios[COLD.ratio]["pairs"] == [3.0, 3.0]
+    theirs = ratios[COLD.ratio]["reference"]
+    assert theirs["nets_share_of_torch_peak"] == 2 * theirs["nets_share_of_peak"] > 0
+    second = ratios[SECOND_QUESTION]
+    # A repeated question needs no vision.
+    assert 0 < second["floor_seconds"] < ratios[COLD.ratio]["floor_seconds"]
+    assert second["if_the_reference_kept_features"]["median"] == 3.0
+
+    before = _reference_run.resume(out, SETTINGS)
+    assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
+    with pytest.raises(ValueError, match="it was measured with another commit; give"):
+        _reference_run.resume(out, {**SETTINGS, "commit": "def"})
+
+
+def test_a_side_that_fails_says_why(tmp_path):
+    # What its process runs, without starting one.
+    ours, theirs = multiprocessing.Pipe()
+    side = Side(name="in_process", place=tmp_path / "nothing")
+    ask = Ask(video=tmp_path / "a.mp4", query="When?", num_frames=1)
+    _reference_sides._work(theirs, side, ask, [ask])
+    assert "InvalidRequestError" in ours.recv()
+
+
+def test_a_failure_stops_the_run(monkeypatch, tmp_path):
+    class Failed:
+        exitcode = 0
+
+        def __init__(self, target, args):
+            args[0].send("Traceback: no memory")
+
+        def start(self):
+            pass
+
+        def join(self, timeout=None):
+            pass
+
+        def is_alive(self):
+            return False
+
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Failed)
+    monkeypatch.setattr(_reference_sides.multiprocessing, "get_context", lambda kind: context)
+    ask = Ask(video=tmp_path / "a.mp4", query="When?", num_frames=1)
+    with pytest.raises(RuntimeError, match=r"triton failed:\nTraceback: no memory"):
+        _reference_sides.run_side(Side(name="triton", place=tmp_path), ask, [ask])
