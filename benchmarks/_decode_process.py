@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 from benchmarks._decoders import LIBRARIES, MAX_JOB_SECONDS, Decode, Job
-from benchmarks.segment_cut import peak_rss_mib
+from benchmarks._usage import peak_rss_mib
 
 
 class DecoderProcess:

@@ -13,7 +13,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks._processes import name_of
-from benchmarks.segment_cut import peak_rss_mib
+from benchmarks._usage import peak_rss_mib
 
 SPANS = ("queue", "compute_input", "compute_infer", "compute_output")
 """Triton's names of where a model's requests spend their time."""
