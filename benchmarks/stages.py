@@ -37,8 +37,9 @@ from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
 from groundserve.media import Segments, VideoSource
-from groundserve.media._resize import resize, to_rgb
+from groundserve.media._resize import make_converter, resize
 from groundserve.serving import TritonServer
 from python_backend.ground import ground_questions
 from python_backend.pipeline import Pipeline
@@ -105,7 +106,7 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     segments = opened.cut(chunk.frame_indices)
                 with costs.timed("decode"):
                     decoded = pipeline.decoder.decode(segments, deadline=deadline)
-                _run_bare_decoder(costs, segments, image_size=image_size)
+                _run_bare_decoder(costs, segments, image_size=image_size, limits=pipeline.limits)
                 with costs.timed("encode"):
                     units = gather_units(decoded.frames, chunk.units, inputs.stream)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
@@ -129,9 +130,10 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     return costs
 
 
-def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int) -> None:
+def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limits: Limits) -> None:
     """Decode with FFmpeg alone on one thread; convert and resize the targets here, one by one."""
     bare = 0.0
+    to_rgb = make_converter("square", image_size=None, limits=limits)
     for file, local_frames in segments:
         wanted, pictures = set(local_frames.tolist()), []
         with av.open(io.BytesIO(file), "r") as container:
