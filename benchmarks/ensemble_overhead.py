@@ -28,7 +28,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks._report import spread, write_report
+from benchmarks._command import existing_file, positive, run
+from benchmarks._machine import measure_peaks
+from benchmarks._report import describe_video, spread, write_report
 from engine_build import build
 from groundserve import Client, ScoreOptions, ScoreResult
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
@@ -152,11 +154,12 @@ def added_by_part(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
 def main() -> None:
     """Run the workloads."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--video", type=existing_file, required=True)
     parser.add_argument("--engines", type=Path, help="of profile cpu, asked about 64 frames")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=positive, default=15)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    peaks = measure_peaks()
     with tempfile.TemporaryDirectory() as folder:
         shipped = Path(folder) / "engines"
         build(SHIPPED_CHECKPOINT, shipped, profile="cpu")
@@ -173,8 +176,16 @@ def main() -> None:
             )
             for engines, num_frames in workloads
         }
-    write_report(args.out, "overhead of the Triton models over the in-process pipeline", results)
+    write_report(
+        args.out,
+        "overhead of the Triton models over the in-process pipeline",
+        results,
+        inputs=[describe_video(args.video)],
+        warm_up=f"{WARM_UP} pairs",
+        repeats=args.repeats,
+        peaks=peaks,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

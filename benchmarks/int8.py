@@ -26,6 +26,8 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._command import existing_file, positive, run
+from benchmarks._machine import measure_peaks
 from benchmarks._report import write_report
 from engine_build import build
 from engine_build.onnx_int8 import quantize_products, quantize_vision_encoder
@@ -68,7 +70,7 @@ def agreement(logits: Logits, expected: Logits) -> dict[str, float]:
         "largest": float(np.abs(difference).max()),
         "rms": float(np.sqrt(np.mean(difference**2))),
         "spread": float(expected.std()),
-        "rank_correlation": float(np.corrcoef(*ranks)[0, 1]),
+        "rank_correlation": float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
     }
     for k in TOP_KS:
         if k < len(logits):
@@ -252,14 +254,17 @@ def main() -> None:
     """Print the results as JSON, and write them where `--out` says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engines", type=Path, help="in fp32, of the checkpoint to time")
-    parser.add_argument("--videos", type=int, default=60, help="of `digits`")
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--videos", type=positive, default=60, help="of `digits`")
+    parser.add_argument("--pairs", type=positive, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--table", type=Path, help="print the tables of a JSON file")
+    parser.add_argument("--table", type=existing_file, help="print the tables of a JSON file")
     args = parser.parse_args()
     if args.table:
         print(table(json.loads(args.table.read_text("utf-8"))))
         return
+    if args.engines is not None:
+        Manifest.load(args.engines)  # refused before a minute of builds
+    peaks = measure_peaks()
     checkpoints = {"digits": SHIPPED_CHECKPOINT, "random": SEEDED_CHECKPOINT}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -283,8 +288,16 @@ def main() -> None:
                 for weights, checkpoint in checkpoints.items()
             },
         }
-    write_report(args.out, "What does int8 save, and what does it cost?", results)
+    write_report(
+        args.out,
+        "What does int8 save, and what does it cost?",
+        results,
+        inputs=[{"name": f"MovingDigits, {args.videos} videos of the test split, seed {_SEED}"}],
+        warm_up="one pair of each stage",
+        repeats=args.pairs,
+        peaks=peaks,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

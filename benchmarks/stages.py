@@ -28,6 +28,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._command import existing_file, positive, run
 from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
@@ -223,9 +224,9 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--engines", type=Path, required=True, help="of profile cpu")
-    parser.add_argument("--video", type=Path, required=True)
-    parser.add_argument("--num-frames", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--video", type=existing_file, required=True)
+    parser.add_argument("--num-frames", type=positive, default=64)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     video = args.video.resolve()
@@ -258,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

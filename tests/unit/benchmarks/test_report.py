@@ -1,7 +1,11 @@
 """What a report says about how it was made."""
 
+import ast
 import json
 import sys
+from pathlib import Path
+
+import pytest
 
 from benchmarks import _report
 from benchmarks._machine import Peaks
@@ -59,3 +63,20 @@ def test_a_report_says_what_it_was_measured_with(tmp_path, capsys, clips):
     assert (video["codec"], video["width"], video["height"]) == ("h264", 176, 144)
     assert video["num_packets"] >= video["num_key_packets"] >= 1
     assert len(video["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    "runner", ["vs_reference", "stages", "decode", "serve", "int8", "ensemble_overhead"]
+)
+def test_reports_of_speed_are_complete(runner):
+    """The machine's peaks, what was measured with, the warm-up and the repeats are always given."""
+    name = "_reference_run" if runner == "vs_reference" else runner
+    tree = ast.parse(Path(_report.__file__).with_name(f"{name}.py").read_text("utf-8"))
+    (given,) = (
+        {keyword.arg for keyword in node.keywords}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"write_report", "make_report"}
+    )
+    assert given >= {"inputs", "warm_up", "repeats", "peaks"}
