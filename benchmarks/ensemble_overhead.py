@@ -31,6 +31,7 @@ import psutil
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
 from benchmarks._report import describe_video, spread, write_report
+from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
 from groundserve import Client, ScoreOptions, ScoreResult
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
@@ -54,28 +55,17 @@ class Run:
     @classmethod
     def of(cls, call: Callable[[], ScoreResult], pids: Iterable[int]) -> Run:
         """Make the call; `pids` are the processes that work on it."""
-        pids = list(pids)
-        cpu, started = sum(map(cpu_seconds, pids)), time.perf_counter()
+        processes = [psutil.Process(pid) for pid in pids]
+        cpu, started = sum(map(cpu_seconds, processes)), time.perf_counter()
         result = call()
         wall = time.perf_counter() - started
-        cpu = sum(map(cpu_seconds, pids)) - cpu
+        cpu = sum(map(cpu_seconds, processes)) - cpu
         return cls(result, wall_ms=1000 * wall, cpu_ms=1000 * cpu)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor seconds of a process so far, its ended threads included.
-
-    To the nanosecond, where /proc counts hundredths of a second.
-
-    Source: Linux, include/linux/posix-timers_types.h (`CPUCLOCK_SCHED`), the clock ids that
-    clock_getcpuclockid(3) makes.
-    """
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def descendants(pid: int) -> set[int]:
     """Return the processes below one."""
-    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    return {process.pid for process in tree(pid)} - {pid}
 
 
 def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> dict[str, Any]:

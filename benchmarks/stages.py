@@ -202,7 +202,7 @@ def stage_rows(
             cpu = transport["added_cpu_seconds"]
         else:
             wall = spread([costs.wall_seconds(stage) for costs in repeats])
-            # A mean: the kernel counts in hundredths of a second.
+            # A mean: of children that ended the kernel counts in hundredths of a second.
             cpu = mean(costs.cpu_seconds(stage) for costs in repeats)
         # Of a floor that is timed itself, the best.
         floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
