@@ -2,6 +2,7 @@
 
 import ast
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,6 +64,26 @@ def test_a_report_says_what_it_was_measured_with(tmp_path, capsys, clips):
     assert (video["codec"], video["width"], video["height"]) == ("h264", 176, 144)
     assert video["num_packets"] >= video["num_key_packets"] >= 1
     assert len(video["sha256"]) == 64
+
+
+def test_a_commit_that_was_changed_says_so(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a.py"
+    file.write_text("1\n")
+    git("init")
+    git("add", "a.py")
+    git("commit", "-m", "first")
+    git("tag", "-a", "v1", "-m", "a tag is no commit")
+    clean = _report.commit()
+    (tmp_path / "result.json").write_text("{}")  # not tracked
+    assert _report.commit() == clean
+    file.write_text("2\n")
+    assert _report.commit() == f"{clean}-dirty"
+    assert len(clean) == 7
 
 
 @pytest.mark.parametrize(
