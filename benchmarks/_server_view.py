@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class ServerView:
         own = os.times()
         return Reading(
             at=time.perf_counter(),
-            server_cpu=dict(cpu_seconds_by_kind(self._pid)) if self._pid else {},
+            server_cpu=cpu_seconds_by_kind(self._pid) if self._pid else {},
             generator_cpu=own.user + own.system + own.children_user + own.children_system,
             statistics={model["name"]: _spans(model) for model in answer["model_stats"]},
         )
@@ -64,19 +64,19 @@ class ServerView:
         self._client.close()
 
 
-def cpu_seconds_by_kind(pid: int) -> Counter[str]:
+def cpu_seconds_by_kind(pid: int) -> dict[str, float]:
     """Return the processor seconds so far of a process and all below it, by kind of process.
 
     A process that ended, and was waited for, counts to its parent's kind.
     """
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for process in tree(pid):
         try:
             used, name = cpu_seconds(process), name_of(process)
         except psutil.NoSuchProcess:  # or a zombie, which is one too
             continue
         seconds[name] += used
-    return seconds
+    return dict(seconds)
 
 
 def peak_memory(pid: int) -> dict[str, float]:

@@ -97,7 +97,7 @@ def run_cell(
                 frame_indices=frame_indices,
                 gop=cell.gop,
                 image_size=image_size,
-                save_as=save_as and str(save_as),
+                save_as=None if save_as is None else str(save_as),
             )
 
         for name, process in processes.items():
