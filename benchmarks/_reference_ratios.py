@@ -58,7 +58,7 @@ WORKLOADS = (
         num_frames=64,
         pairs=3,
         ours="triton",
-        rough_seconds=70,
+        rough_seconds=80,
     ),
     Workload(
         ratio="int8_keyframes_gop250",

@@ -30,6 +30,7 @@ import psutil
 
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
@@ -39,7 +40,7 @@ from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 
 QUERY = "When is a parked bicycle shown?"
-WARM_UP = 3
+WARM_UP = FIRST_REQUESTS + 1
 NUM_FRAMES_SHIPPED, NUM_FRAMES_GIVEN = 10, 64
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks._command import existing_file, positive, run
 from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
 from groundserve import Client, ScoreOptions
@@ -172,12 +173,12 @@ def measure_transport(
         )
         with server, Client(f"grpc://{server.grpc_address}") as client:
             # The first answers start workers and fill memory.
-            for repeat in range(1 + repeats):
+            for repeat in range(FIRST_REQUESTS + repeats):
                 with measured() as here:
                     pipeline.score(video, QUERY, options)
                 with measured() as there:
                     client.score(queries=QUERY, options=options, video_uri=video.as_uri())
-                if repeat:
+                if repeat >= FIRST_REQUESTS:
                     local.append(here.usage)
                     remote.append(there.usage)
     pairs = list(zip(local, remote, strict=True))
@@ -252,7 +253,8 @@ def main() -> None:
         "time, processor seconds and bytes of each stage, beside its floor",
         results,
         inputs=[describe_video(video)],
-        warm_up="one question about the same video, in process and through Triton",
+        warm_up="one question about the same video; of transport "
+        f"{FIRST_REQUESTS} pairs, in process and through Triton",
         repeats=args.repeats,
         peaks=peaks,
     )

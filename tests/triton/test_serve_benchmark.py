@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
 
 from benchmarks import serve
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._server_view import ServerView, milliseconds_by_model
 
 
@@ -26,6 +28,14 @@ def arguments(cached, monkeypatch, tmp_path):
     monkeypatch.setattr(serve, "SETTLE_SECONDS", 0.0)
     # 10 seconds of all cores, which no assertion needs.
     monkeypatch.setattr(serve, "measure_peaks", lambda: None)
+
+
+def test_benchmarks_warm_every_instance(engine_dirs):
+    configs = (engine_dirs["cpu"] / "model_repository").glob("*/config.pbtxt")
+    counts = [
+        int(found) for one in configs for found in re.findall(r"count: (\d+)", one.read_text())
+    ]
+    assert max(counts) == FIRST_REQUESTS
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
