@@ -92,7 +92,7 @@ def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
     """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080".
 
     Raises:
-        ValueError: A name that no cell has.
+        ValueError: A name that no cell has, or values that leave no cell.
     """
     chosen = list(cells)
     for pair in filter(None, only.split(",")):
@@ -101,6 +101,8 @@ def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
         if name not in names:
             raise ValueError(f"--only takes {', '.join(names)}, got {name!r}")
         chosen = [cell for cell in chosen if str(getattr(cell, name)) in values.split("|")]
+    if not chosen:
+        raise ValueError(f"--only {only} leaves no cell: see --plan without it")
     return chosen
 
 

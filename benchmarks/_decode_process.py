@@ -14,15 +14,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import psutil
 
 from benchmarks._decoders import LIBRARIES, MAX_JOB_SECONDS, Decode, Job
-from benchmarks._usage import peak_rss_mib
+from benchmarks._usage import measured
 
 
 class DecoderProcess:
@@ -70,29 +68,13 @@ class DecoderProcess:
 def _run(decode: Decode, job: Job) -> dict[str, Any]:
     # A decoder that waits for ever ends here, and its process with it.
     signal.alarm(MAX_JOB_SECONDS)
-    started, cpu_seconds = time.perf_counter(), _cpu_seconds()
-    frames = decode(job)
-    answer = {
-        "wall_seconds": time.perf_counter() - started,
-        "cpu_seconds": _cpu_seconds() - cpu_seconds,
-        "peak_rss_mib": sum(peak_rss_mib(process.pid) for process in _processes()),
-        "shape": list(frames.shape),
-    }
+    with measured() as meter:
+        frames = decode(job)
+    answer = {**meter.usage.to_dict(), "shape": list(frames.shape)}
     if job.save_as is not None:
         np.save(job.save_as, frames)
     signal.alarm(0)
     return answer
-
-
-def _processes() -> list[psutil.Process]:
-    own = psutil.Process()
-    return [own, *own.children(recursive=True)]
-
-
-def _cpu_seconds() -> float:
-    # Nobody's worker ends between two readings, so those that live are all.
-    times = [process.cpu_times() for process in _processes()]
-    return sum(one.user + one.system for one in times)
 
 
 def main(name: str) -> None:

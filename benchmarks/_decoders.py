@@ -120,7 +120,7 @@ def _pyav() -> Decode:
                     container.seek(keys[key], stream=stream)
                     decoded, key_before = container.decode(stream), key
                 frame = next(frame for frame in decoded if frame.pts == pts)
-                yield frame.to_ndarray(format="rgb24")
+                yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
     return _others(frames)
 

@@ -1,4 +1,4 @@
-"""Tables and plots of a Markdown page, drawn from JSON by what comments in the page say.
+"""Tables, plots and sentences of a Markdown page, drawn from JSON by what comments in the page say.
 
     <!-- table
     results: overload_cpu_*.json
@@ -31,7 +31,13 @@ list of numbers the median is shown. A cell whose fields are all missing is empt
     line: 1
     -->
 
-Where there is no such file yet, the page says so.
+    <!-- text
+    results: ...
+    Of {results.capacity_per_second:.0f} requests a second ...
+    -->
+
+is a sentence, whose fields are places from the top of the report; all of them must be there, and of
+a table's column one. Where there is no such file yet, the page says so.
 """
 
 from __future__ import annotations
@@ -48,7 +54,8 @@ from benchmarks._bars import Bar, draw_bars
 
 NOT_MEASURED = "Not measured yet."
 _BLOCK = re.compile(
-    r"(?P<head><!-- (?P<kind>table|plot)\n(?P<spec>.*?)\n-->\n)(?P<body>.*?)(?P<end><!-- end -->)",
+    r"(?P<head><!-- (?P<kind>table|plot|text)\n(?P<spec>.*?)\n-->\n)"
+    r"(?P<body>.*?)(?P<end><!-- end -->)",
     re.DOTALL,
 )
 _FIELD = re.compile(r"\{([^{}:*]+)(?:\*([0-9.e+-]+))?(?::([^{}]+))?\}")
@@ -68,7 +75,7 @@ class Drawn:
     images: dict[str, str]
     """Path beside the page -> SVG."""
     num_blocks: int
-    """Tables and plots in it."""
+    """Tables, plots and sentences in it."""
 
 
 def draw_page(text: str, results: Path) -> Drawn:
@@ -79,7 +86,8 @@ def draw_page(text: str, results: Path) -> Drawn:
         results: Folder of the JSON files.
 
     Raises:
-        SpecError: A block lacks a line, or a place it names is not there or holds no entries.
+        SpecError: A block lacks a line, or a place it names is not there or holds no entries, as
+            after a benchmark has given its figures other names.
     """
     images: dict[str, str] = {}
     num_blocks = 0
@@ -87,9 +95,12 @@ def draw_page(text: str, results: Path) -> Drawn:
     def redraw(found: re.Match[str]) -> str:
         nonlocal num_blocks
         num_blocks += 1
-        spec = _parse(found["spec"])
+        head, _, sentence = found["spec"].partition("\n")
+        spec = _parse(head if found["kind"] == "text" else found["spec"])
         path = _last_file(results, _take(spec, "results"))
-        if found["kind"] == "table":
+        if found["kind"] == "text":
+            body = _text(sentence, path)
+        elif found["kind"] == "table":
             body = _table(spec, path)
         else:
             name = _take(spec, "image")
@@ -201,6 +212,9 @@ def _table(spec: dict[str, str], path: Path | None) -> str:
         [name, *(fill(template, report, key, entry) for key, entry in entries.items())]
         for name, template in spec.items()
     ]
+    for name, *cells in lines:
+        if _FIELD.search(spec[name]) and not any(cells):
+            raise SpecError(f"{path.name} has nothing of {spec[name]!r}, the column {name!r}")
     if heading is None:
         rows = [list(row) for row in zip(*lines, strict=True)]
     else:
@@ -209,6 +223,16 @@ def _table(spec: dict[str, str], path: Path | None) -> str:
     drawn = [f"| {' | '.join(row)} |" for row in rows]
     drawn.insert(1, f"|{' --- |' * len(rows[0])}")
     return "\n".join([*drawn, "", _source(path, report)])
+
+
+def _text(template: str, path: Path | None) -> str:
+    if path is None:
+        return NOT_MEASURED
+    report = json.loads(path.read_text("utf-8"))
+    for found in _FIELD.finditer(template):
+        if look_up(report, found[1]) is None:
+            raise SpecError(f"{path.name} has nothing at {found[1]!r}")
+    return fill(template, report, "", report)
 
 
 def _plot(spec: dict[str, str], path: Path | None, image: str) -> tuple[str, str | None]:

@@ -43,6 +43,7 @@ def summarise(measured: Measured[Reading], *, slo_seconds: float, num_cores: int
         "answers_per_second_by_window": rates,
         "goodput_per_second": sum(one.seconds <= slo_seconds for one in answered) / (end - start),
         "outcomes": dict(Counter(one.code for one in due)),
+        "num_not_answered": len(due) - len(answered),
         "seconds": spread_or_none([one.seconds for one in answered]),
         "refused_seconds": {
             code: spread([one.seconds for one in due if one.code == code])

@@ -62,7 +62,7 @@ def compare(
     for ordinal, frame in enumerate(decode_in_order(reference)):
         if ordinal not in uses:
             continue
-        pixels = frame.to_ndarray(format="rgb24")
+        pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
         for number, distance in uses[ordinal]:
             for name, frames in found.items():
                 misses[name][number][distance] = _mean_difference(frames[number], pixels)

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._reference import ReferenceProcedure, Scored
 from benchmarks._usage import Usage, measured
 from groundserve import Client, ScoreOptions, ScoreResult
@@ -63,6 +64,11 @@ class Side:
     place: Path
     """Checkpoint directory of the reference, engine directory of ours."""
 
+    @property
+    def num_warm_ups(self) -> int:
+        """How often it is asked before anything is timed."""
+        return FIRST_REQUESTS if self.name == "triton" else 1
+
     @contextmanager
     def open(self, media: Sequence[Path]) -> Iterator[Score]:
         """Load everything; the files in `media` are those that will be asked about."""
@@ -79,7 +85,7 @@ class Side:
 
 
 def run_side(side: Side, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
-    """Open a side in a new process, ask once about another video, then what is timed.
+    """Open a side in a new process, ask about another video, then what is timed.
 
     Raises:
         RuntimeError: The process failed; with its traceback.
@@ -109,7 +115,8 @@ def run_side(side: Side, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
 def _work(connection: Connection, side: Side, warm_up: Ask, asks: Sequence[Ask]) -> None:
     try:
         with side.open([ask.video for ask in (warm_up, *asks)]) as score:
-            score(warm_up)
+            for _ in range(side.num_warm_ups):
+                score(warm_up)
             answers = []
             for ask in asks:
                 _read_through(ask.video)

@@ -163,8 +163,8 @@ def package_version(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Return the checkout's, None where there is none."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
+    """Return the checkout's, with "-dirty" where files differ from it; None where there is none."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks._command import existing_file, positive
 from benchmarks._senders import SCHEMES, WAYS
 
 _OPTIONS = '{"num_frames": 10, "sampling": "infer", "sample_fps": 5}'
@@ -20,7 +21,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("videos", type=Path, nargs="*", metavar="VIDEO", help="in turn; a test pattern by default")
+    add(
+        "videos",
+        type=existing_file,
+        nargs="*",
+        metavar="VIDEO",
+        help="in turn; a test pattern by default",
+    )
     add("--options", default=_OPTIONS, help="JSON of ScoreOptions (default: %(default)s)")
     add("--by-uri", action="store_true", help="the server reads the files itself")
     served = parser.add_mutually_exclusive_group()
@@ -35,11 +42,11 @@ def parse_arguments(description: str) -> argparse.Namespace:
     add("--server-pid", type=int, help="root of its processes, for processor time and memory")
     add("--ways", type=_list(str), default=["grpc", "http"], help=f"of {','.join(WAYS)}")
     add("--cached-shares", type=_list(float), default=[1.0, 0.5, 0.0], help="of the requests")
-    add("--clients", type=_list(int), default=[1, 2, 4, 8, 16], help="of the closed loops")
+    add("--clients", type=_list(positive), default=[1, 2, 4, 8, 16], help="of the closed loops")
     add("--shares", type=_list(float), default=[0.5, 0.8, 0.95, 1.2, 2.0], help="of capacity")
     add("--rates", type=_list(float), default=[], help="of further open loops, a second")
     add("--window-seconds", type=float, default=2.0)
-    add("--windows", type=int, default=6, help="most of a closed loop; all of an open one")
+    add("--windows", type=positive, default=6, help="most of a closed loop; all of an open one")
     add("--warm-up-seconds", type=float, default=1.0, help="of each load")
     add("--stability", type=float, default=0.1, help="of the last three windows, 0.1 is 10%%")
     add("--slo-seconds", type=float, default=2.0, help="an answer within this is good")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from benchmarks._processes import name_of
-from benchmarks._usage import peak_rss_mib
+from benchmarks._usage import cpu_seconds, tree, tree_peaks_mib
 
 SPANS = ("queue", "compute_input", "compute_infer", "compute_output")
 """Triton's names of where a model's requests spend their time."""
@@ -54,7 +54,7 @@ class ServerView:
         own = os.times()
         return Reading(
             at=time.perf_counter(),
-            server_cpu=dict(cpu_seconds(self._pid)) if self._pid else {},
+            server_cpu=cpu_seconds_by_kind(self._pid) if self._pid else {},
             generator_cpu=own.user + own.system + own.children_user + own.children_system,
             statistics={model["name"]: _spans(model) for model in answer["model_stats"]},
         )
@@ -64,20 +64,19 @@ class ServerView:
         self._client.close()
 
 
-def cpu_seconds(pid: int) -> Counter[str]:
+def cpu_seconds_by_kind(pid: int) -> dict[str, float]:
     """Return the processor seconds so far of a process and all below it, by kind of process.
 
     A process that ended, and was waited for, counts to its parent's kind.
     """
-    seconds: Counter[str] = Counter()
-    root = psutil.Process(pid)
-    for process in [root, *root.children(recursive=True)]:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for process in tree(pid):
         try:
-            times, name = process.cpu_times(), name_of(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            used, name = cpu_seconds(process), name_of(process)
+        except psutil.NoSuchProcess:  # or a zombie, which is one too
             continue
-        seconds[name] += sum(times[:4])  # user, system, and the same of children that ended
-    return seconds
+        seconds[name] += used
+    return dict(seconds)
 
 
 def peak_memory(pid: int) -> dict[str, float]:
@@ -86,13 +85,7 @@ def peak_memory(pid: int) -> dict[str, float]:
     The sum counts what processes share once for each, and adds peaks of different moments: no
     moment needed more.
     """
-    root = psutil.Process(pid)
-    peaks = []
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            peaks.append(peak_rss_mib(process.pid))
-        except (FileNotFoundError, ProcessLookupError, IndexError):
-            continue  # it ended, or is a zombie
+    peaks = tree_peaks_mib(pid)
     return {"largest_process_mib": max(peaks), "sum_mib": sum(peaks)}
 
 

@@ -169,9 +169,8 @@ def frames_of(pipeline: Pipeline, case: Case, video: Path) -> NDArray[np.uint8]:
             chunks.append(np.array(frames))
             return pipeline.encoder.encode(frames, pooling)
 
-    replace(pipeline, encoder=Recorder()).features(
-        video, case.options, deadline=Deadline.after(600)
-    )
+    recorder: Any = Recorder()
+    replace(pipeline, encoder=recorder).features(video, case.options, deadline=Deadline.after(600))
     return np.concatenate(chunks)
 
 
@@ -197,8 +196,9 @@ def main() -> None:
         Pipeline.from_checkpoint(SHIPPED_CHECKPOINT) as pyav,
     ):
         folder = Path(name)
+        model: Any = pyav.manifest.model  # of a family that has one image size
         decoder = DaliDecoder(
-            image_size=pyav.manifest.model.image_size,
+            image_size=model.image_size,
             device="cpu",
             num_threads=os.cpu_count() or 1,
             fallback=pyav.decoder,

@@ -13,10 +13,10 @@ its error. Videos that are missing are made first (`benchmarks.media`).
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped.
 `--plan` prints the cells to run and about how long they take. A further round of a cell is begun
-only while it has taken less than `--cell-seconds`; CPU seconds are counted in ticks of 10 ms.
-`--summary` writes one JSON of all cells in
+only while it has taken less than `--cell-seconds`. `--summary` writes one JSON of all cells in
 `--out`, whose "results" have
 
+    measured_on {commit and processor: number of cells}
     libraries   {name: {"version", "how"}}
     cells       [{codec, height, gop, seconds, num_frames, seek, output, num_decoded_targets,
                   shift_seconds: {mean, max},
@@ -41,12 +41,14 @@ import json
 import math
 import random
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._command import positive, run
 from benchmarks._decode_cells import (
     IMAGE_SIZE,
     Cell,
@@ -58,9 +60,10 @@ from benchmarks._decode_cells import (
 )
 from benchmarks._decode_process import DecoderProcess
 from benchmarks._decoders import LIBRARIES, Job
+from benchmarks._machine import describe_machine, measure_peaks
 from benchmarks._media import make_video, repeated_seconds
 from benchmarks._pixels import compare
-from benchmarks._report import package_version, write_report
+from benchmarks._report import commit, describe_video, package_version, write_report
 
 _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 """What a library is imported as, where that is not its name here."""
@@ -94,7 +97,7 @@ def run_cell(
                 frame_indices=frame_indices,
                 gop=cell.gop,
                 image_size=image_size,
-                save_as=save_as and str(save_as),
+                save_as=None if save_as is None else str(save_as),
             )
 
         for name, process in processes.items():
@@ -117,7 +120,11 @@ def run_cell(
         if found:
             video = cell.video | {"seconds": repeated_seconds(cell.seconds)}
             pixels = compare(make_video(media, **video), indices, found)
-    return cell_result(cell, runs, pixels)
+    return cell_result(cell, runs, pixels) | {
+        "commit": commit(),
+        "cpu_model": describe_machine()["cpu_model"],
+        "input": describe_video(path),
+    }
 
 
 def _has_failed(answers: list[dict[str, Any]]) -> bool:
@@ -175,9 +182,14 @@ def main() -> None:
     parser.add_argument("--media", type=Path, required=True, help="folder of the videos")
     parser.add_argument("--out", type=Path, required=True, help="folder of one JSON a cell")
     parser.add_argument("--only", default="", help="cells to run, such as codec=h264,gop=12|250")
-    parser.add_argument("--libraries", default=",".join(LIBRARIES))
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of a cell")
-    parser.add_argument("--cell-seconds", type=float, default=60.0, help="see above")
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), help="(default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=3, help="rounds of a cell at most")
+    parser.add_argument(
+        "--cell-seconds",
+        type=float,
+        default=60.0,
+        help="no further round once those before took this long",
+    )
     parser.add_argument("--summary", type=Path, help="JSON of all cells in --out")
     parser.add_argument("--plan", action="store_true", help="print what would run")
     args = parser.parse_args()
@@ -209,6 +221,8 @@ def main() -> None:
             args.summary,
             "who decodes the frames asked for fastest, and are the pixels right",
             {
+                # A run that was stopped may go on with another commit, or on another machine.
+                "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
                 "libraries": {
                     name: {"version": package_version(one.distribution), "how": one.how}
                     for name, one in LIBRARIES.items()
@@ -217,8 +231,18 @@ def main() -> None:
                 "summary": summarise(cells),
                 "pixels": summarise_pixels(cells),
             },
+            inputs=list({one["input"]["name"]: one["input"] for one in cells}.values()),
+            warm_up="one frame of the same video, in each process",
+            repeats=args.repeats,
+            errors=[
+                f"{one['codec']} {one['height']}p, GOP {one['gop']}, {name}: {library['error']}"
+                for one in cells
+                for name, library in one["libraries"].items()
+                if "error" in library
+            ],
+            peaks=measure_peaks(),
         )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -28,7 +28,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks._report import spread, write_report
+from benchmarks._command import existing_file, positive, run
+from benchmarks._machine import measure_peaks
+from benchmarks._processes import FIRST_REQUESTS
+from benchmarks._report import describe_video, spread, write_report
+from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
 from groundserve import Client, ScoreOptions, ScoreResult
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
@@ -36,7 +40,7 @@ from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 
 QUERY = "When is a parked bicycle shown?"
-WARM_UP = 3
+WARM_UP = FIRST_REQUESTS + 1
 NUM_FRAMES_SHIPPED, NUM_FRAMES_GIVEN = 10, 64
 
 
@@ -52,28 +56,17 @@ class Run:
     @classmethod
     def of(cls, call: Callable[[], ScoreResult], pids: Iterable[int]) -> Run:
         """Make the call; `pids` are the processes that work on it."""
-        pids = list(pids)
-        cpu, started = sum(map(cpu_seconds, pids)), time.perf_counter()
+        processes = [psutil.Process(pid) for pid in pids]
+        cpu, started = sum(map(cpu_seconds, processes)), time.perf_counter()
         result = call()
         wall = time.perf_counter() - started
-        cpu = sum(map(cpu_seconds, pids)) - cpu
+        cpu = sum(map(cpu_seconds, processes)) - cpu
         return cls(result, wall_ms=1000 * wall, cpu_ms=1000 * cpu)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor seconds of a process so far, its ended threads included.
-
-    To the nanosecond, where /proc counts hundredths of a second.
-
-    Source: Linux, include/linux/posix-timers_types.h (`CPUCLOCK_SCHED`), the clock ids that
-    clock_getcpuclockid(3) makes.
-    """
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def descendants(pid: int) -> set[int]:
     """Return the processes below one."""
-    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    return {process.pid for process in tree(pid)} - {pid}
 
 
 def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> dict[str, Any]:
@@ -152,11 +145,12 @@ def added_by_part(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
 def main() -> None:
     """Run the workloads."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--video", type=existing_file, required=True)
     parser.add_argument("--engines", type=Path, help="of profile cpu, asked about 64 frames")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=positive, default=15)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    peaks = measure_peaks()
     with tempfile.TemporaryDirectory() as folder:
         shipped = Path(folder) / "engines"
         build(SHIPPED_CHECKPOINT, shipped, profile="cpu")
@@ -173,8 +167,16 @@ def main() -> None:
             )
             for engines, num_frames in workloads
         }
-    write_report(args.out, "overhead of the Triton models over the in-process pipeline", results)
+    write_report(
+        args.out,
+        "overhead of the Triton models over the in-process pipeline",
+        results,
+        inputs=[describe_video(args.video)],
+        warm_up=f"{WARM_UP} pairs",
+        repeats=args.repeats,
+        peaks=peaks,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

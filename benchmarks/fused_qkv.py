@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +106,7 @@ def open_variants(model: VisionEncoder, directory: Path) -> dict[str, Any]:
 
 
 def time_in_pairs(
-    calls: dict[str, Callable[[], Any]], *, pairs: int
+    calls: Mapping[str, Callable[[], Any]], *, pairs: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Return for each call its (wall, processor) seconds; the order turns from pair to pair."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}

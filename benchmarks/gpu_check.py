@@ -171,10 +171,12 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
 
 def engine_rows(engine_dir: Path | None) -> tuple[str, ...]:
     """Return the rows that checking an engine directory fills, by its profile."""
+    if engine_dir is None:
+        return (TENSORRT, TENSORRT_LLM)
     try:
         profile = json.loads((engine_dir / "manifest.json").read_text("utf-8"))["profile"]
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
-        # No directory, or none of ours: its part says so.
+    except (OSError, ValueError, KeyError, TypeError):
+        # None of ours: its part says so.
         return (TENSORRT, TENSORRT_LLM)
     rows = {"gpu": (TENSORRT, TENSORRT_LLM), "gpu-trt": (TENSORRT,)}
     return rows.get(profile, (FULL_ATTENTION,))

@@ -139,9 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make = asset_maker(Path(folder))
         canary = make(media_assets.H264).read_bytes()
-        kinds = {
-            asset.name: run_kind(asset, make(asset).read_bytes(), canary, seeds) for asset in KINDS
-        }
+        kinds = {asset.name: run_kind(make(asset).read_bytes(), canary, seeds) for asset in KINDS}
     num_bad = sum(len(kind["bad"]) for kind in kinds.values())
     results = {"files": len(seeds) * len(KINDS), "num_bad": num_bad, "kinds": kinds}
     write_report(args.out, "what mutated videos do to the media workers", results)

@@ -1,7 +1,6 @@
 """What does precision int8 of profile cpu save, and what does it cost?
 
-    python -m benchmarks.int8 [--engines DIR] --out benchmarks/results/int8_cpu_DATE.json
-    python -m benchmarks.int8 --table benchmarks/results/int8_cpu_DATE.json
+    python -m benchmarks.int8 [--engines DIR] --out benchmarks/results/int8_digits_cpu_DATE.json
 
 Four parts. Scores of `digits` on held-out videos, in fp32 and int8, and their figures beside what
 takes no model. Deviations on seeded noise, trained and random weights. What the grounding stage
@@ -12,7 +11,6 @@ fp32 to time, the smallest checkpoint's where left out, which says little about 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -26,6 +24,8 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks._checkpoint import SEEDED_CHECKPOINT
+from benchmarks._command import positive, run
+from benchmarks._machine import measure_peaks
 from benchmarks._report import write_report
 from engine_build import build
 from engine_build.onnx_int8 import quantize_products, quantize_vision_encoder
@@ -68,7 +68,7 @@ def agreement(logits: Logits, expected: Logits) -> dict[str, float]:
         "largest": float(np.abs(difference).max()),
         "rms": float(np.sqrt(np.mean(difference**2))),
         "spread": float(expected.std()),
-        "rank_correlation": float(np.corrcoef(*ranks)[0, 1]),
+        "rank_correlation": float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
     }
     for k in TOP_KS:
         if k < len(logits):
@@ -195,71 +195,17 @@ def time_pairs(call: Callable[[str], Any], *, pairs: int) -> dict[str, Any]:
     return found
 
 
-def table(report: dict[str, Any]) -> str:
-    """Return the tables of docs/parity.md from a report of this benchmark."""
-    digits = report["results"]["digits"]
-    found = digits["agreement"]
-    rows = [
-        "| int8 against fp32, `digits` | mean | worst question | no model |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {text} | {found[name]['mean']:.3f} | {found[name][worst]:.3f} | {floor} |"
-            for name, text, worst, floor in (
-                ("largest", "largest change of a logit", "max", "-"),
-                ("rms", "root mean square of the changes", "max", "-"),
-                ("spread", "deviation of a question's logits", "min", "-"),
-                ("rank_correlation", "rank correlation", "min", "0"),
-            )
-        ),
-        *(
-            f"| overlap of the top {k} of 48 | {found[f'overlap_{k}']['mean']:.3f} "
-            f"| {found[f'overlap_{k}']['min']:.3f} | {found[f'random_overlap_{k}']['mean']:.3f} |"
-            for k in TOP_KS
-        ),
-        "",
-        "| figure | floor | fp32 | int8 | int8 - fp32 |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, figure in digits["figures"].items():
-        floor = "-" if figure["floor"] is None else f"{figure['floor']:.3f}"
-        change = figure["difference"]
-        rows.append(
-            f"| `{name}` | {floor} | {figure['baseline']['value']:.4f} "
-            f"| {figure['new']['value']:.4f} | {change['value']:+.4f} "
-            f"[{change['low']:+.4f}, {change['high']:+.4f}] {figure['verdict']} |"
-        )
-    rows += [
-        "",
-        "| 16 frames of noise, change of the logits (rms) | `digits` | random weights |",
-        "| --- | --- | --- |",
-    ]
-    both = [report["results"]["noise"][weights]["logits"] for weights in ("digits", "random")]
-    rows += [
-        f"| {name} | {both[0][name]['rms']:.3f} | {both[1][name]['rms']:.3f} |" for name in both[0]
-    ]
-    timed = report["results"]["timed"]
-    faster = (timed["encode"][f"{clock}_times_faster"]["median"] for clock in ("wall", "processor"))
-    rows += [
-        "",
-        f"Encoding with `{timed['checkpoint']}` in int8 is {next(faster):.2f} times as fast as in "
-        f"fp32 ({next(faster):.2f} times in processor time): {timed['threads']} threads, "
-        f"{report['results']['instructions'] or 'no instructions for 8 bits'}.",
-    ]
-    return "\n".join(rows)
-
-
 def main() -> None:
     """Print the results as JSON, and write them where `--out` says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engines", type=Path, help="in fp32, of the checkpoint to time")
-    parser.add_argument("--videos", type=int, default=60, help="of `digits`")
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--videos", type=positive, default=60, help="of `digits`")
+    parser.add_argument("--pairs", type=positive, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--table", type=Path, help="print the tables of a JSON file")
     args = parser.parse_args()
-    if args.table:
-        print(table(json.loads(args.table.read_text("utf-8"))))
-        return
+    if args.engines is not None:
+        Manifest.load(args.engines)  # refused before a minute of builds
+    peaks = measure_peaks()
     checkpoints = {"digits": SHIPPED_CHECKPOINT, "random": SEEDED_CHECKPOINT}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -283,8 +229,16 @@ def main() -> None:
                 for weights, checkpoint in checkpoints.items()
             },
         }
-    write_report(args.out, "What does int8 save, and what does it cost?", results)
+    write_report(
+        args.out,
+        "What does int8 save, and what does it cost?",
+        results,
+        inputs=[{"name": f"MovingDigits, {args.videos} videos of the test split, seed {_SEED}"}],
+        warm_up="one pair of each stage",
+        repeats=args.pairs,
+        peaks=peaks,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

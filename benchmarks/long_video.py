@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,7 +29,7 @@ from groundserve.serving import TritonServer
 MINUTES = (10, 120)
 
 
-def measure(engines: Path, video: Path) -> dict[str, object]:
+def measure(engines: Path, video: Path) -> dict[str, Any]:
     """Score one file on a fresh server."""
     options = ScoreOptions(num_frames=512, sample_fps=1.0)
     with (
@@ -42,7 +43,7 @@ def measure(engines: Path, video: Path) -> dict[str, object]:
         seconds = time.perf_counter() - started
         assert server.pid is not None
         root = psutil.Process(server.pid)
-        peaks = [
+        peaks: list[dict[str, Any]] = [
             {"process": name_of(process), "peak_rss_mib": peak_rss_mib(process.pid)}
             for process in [root, *root.children(recursive=True)]
         ]
@@ -51,7 +52,7 @@ def measure(engines: Path, video: Path) -> dict[str, object]:
         "num_source_frames": result.num_source_frames,
         "file_mib": video.stat().st_size / 1024**2,
         "frames": len(result.frame_indices),
-        "visual_tokens": len(result.frame_indices) * result.grid**2,
+        "visual_tokens": len(result.frame_indices) * (result.grid or 0) ** 2,
         "seconds": seconds,
         "timing_ms": result.timing_ms,
         "largest_peak_rss_mib": max(peak["peak_rss_mib"] for peak in peaks),
@@ -68,7 +69,7 @@ def main() -> None:
         folder = Path(name)
         build(SEEDED_CHECKPOINT, folder / "engines", profile="cpu")
         make_source(folder / "source.mp4")
-        results = {}
+        results: dict[str, Any] = {}
         for minutes in MINUTES:
             video = folder / f"{minutes}.mp4"
             loop_source(folder / "source.mp4", video, minutes)

@@ -38,9 +38,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _perf_analyzer
+from benchmarks._command import run as run_command
 from benchmarks._generator import Load, run_load
 from benchmarks._loops import Windows
-from benchmarks._report import write_report
+from benchmarks._machine import measure_peaks
+from benchmarks._report import describe_video, write_report
 from benchmarks._senders import SCHEMES
 from benchmarks._serve_arguments import parse_arguments
 from benchmarks._server_view import peak_memory
@@ -162,17 +164,38 @@ def main() -> None:
         )
         for share in args.cached_shares:
             workload.check(share)
-        videos = [{"name": path.name, "bytes": path.stat().st_size} for path in args.videos]
+        inputs = [describe_video(path) for path in args.videos]
+        peaks = measure_peaks()
         with target(args, folder) as server, generator() as run:
             results = {
-                "videos": videos,
                 "options": json.loads(args.options),
                 "windows": asdict(windows_of(args)),
                 "slo_seconds": args.slo_seconds,
                 "timeout_seconds": args.timeout_seconds,
                 "seed": args.seed,
             } | measure_all(args, workload, server, run)
-    write_report(args.out, "latency, throughput and refusals of a server under load", results)
+    write_report(
+        args.out,
+        "latency, throughput and refusals of a server under load",
+        results,
+        inputs=inputs,
+        warm_up=f"one request about each video, then {args.warm_up_seconds:g} s of each load",
+        repeats=args.windows,
+        errors=failures(results["loads"]),
+        peaks=peaks,
+    )
+
+
+def failures(loads: dict[str, Any]) -> list[str]:
+    """Return which requests were not answered, by load and kind of error."""
+    return [
+        f"{way}, {load}: {count} x {code}"
+        for way, found in loads.items()
+        for loop in ("closed_loop", "open_loop")
+        for load, one in found[loop].items()
+        for code, count in one["outcomes"].items()
+        if code != "ok"
+    ]
 
 
 def measure_all(
@@ -192,7 +215,7 @@ def measure_all(
         first_number=0,
     )
     loads = numbered(template)
-    found = {}
+    found: dict[str, Any] = {}
     for way in args.ways:
         for share in args.cached_shares:
             address = server.addresses[SCHEMES[way]]
@@ -229,4 +252,4 @@ def windows_of(args: argparse.Namespace) -> Windows:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

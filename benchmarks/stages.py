@@ -28,8 +28,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._command import existing_file, positive, run
 from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
 from groundserve import Client, ScoreOptions
@@ -171,12 +173,12 @@ def measure_transport(
         )
         with server, Client(f"grpc://{server.grpc_address}") as client:
             # The first answers start workers and fill memory.
-            for repeat in range(1 + repeats):
+            for repeat in range(FIRST_REQUESTS + repeats):
                 with measured() as here:
                     pipeline.score(video, QUERY, options)
                 with measured() as there:
                     client.score(queries=QUERY, options=options, video_uri=video.as_uri())
-                if repeat:
+                if repeat >= FIRST_REQUESTS:
                     local.append(here.usage)
                     remote.append(there.usage)
     pairs = list(zip(local, remote, strict=True))
@@ -201,7 +203,7 @@ def stage_rows(
             cpu = transport["added_cpu_seconds"]
         else:
             wall = spread([costs.wall_seconds(stage) for costs in repeats])
-            # A mean: the kernel counts in hundredths of a second.
+            # A mean: of children that ended the kernel counts in hundredths of a second.
             cpu = mean(costs.cpu_seconds(stage) for costs in repeats)
         # Of a floor that is timed itself, the best.
         floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
@@ -223,9 +225,9 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--engines", type=Path, required=True, help="of profile cpu")
-    parser.add_argument("--video", type=Path, required=True)
-    parser.add_argument("--num-frames", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--video", type=existing_file, required=True)
+    parser.add_argument("--num-frames", type=positive, default=64)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     video = args.video.resolve()
@@ -251,11 +253,12 @@ def main() -> None:
         "time, processor seconds and bytes of each stage, beside its floor",
         results,
         inputs=[describe_video(video)],
-        warm_up="one question about the same video, in process and through Triton",
+        warm_up="one question about the same video; of transport "
+        f"{FIRST_REQUESTS} pairs, in process and through Triton",
         repeats=args.repeats,
         peaks=peaks,
     )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

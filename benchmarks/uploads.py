@@ -26,7 +26,7 @@ from benchmarks._report import write_report
 from groundserve import Client, ScoreOptions
 from groundserve.errors import GroundserveError
 from groundserve.limits import MIB
-from groundserve.serving.shared_memory import SHM_DIR
+from groundserve.serving.run_folder import SHM_DIR
 
 LARGE_BYTES = 240 * MIB
 SMALL_BYTES = 100 * 10**6
@@ -131,7 +131,7 @@ def main() -> None:
     subprocess.run(command, env={**os.environ, _MOUNTED_VARIABLE: "1"}, check=True)
 
 
-def _padded(packet: av.Packet, padding: bytes) -> av.Packet:
+def _padded(packet: av.Packet[Any], padding: bytes) -> av.Packet[Any]:
     padded = av.Packet(bytes(packet) + padding)
     padded.pts, padded.dts, padded.duration = packet.pts, packet.dts, packet.duration
     padded.time_base, padded.stream = packet.time_base, packet.stream

@@ -26,12 +26,15 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks._command import positive, run
 from benchmarks._machine import describe_machine, measure_peaks
 from benchmarks._media import make_video
 from benchmarks._reference_ratios import WORKLOADS
 from benchmarks._reference_run import QUERIES, Run, resume
 from benchmarks._report import commit, describe_video
 from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.manifest import Manifest
+from scripts import fetch_clips
 
 
 def say(text: str) -> None:
@@ -51,18 +54,14 @@ def parse() -> argparse.Namespace:
         "--engines", type=Path, required=True, help="its engine directory, profile cpu"
     )
     parser.add_argument("--engines-int8", type=Path, help="the same in --precision int8")
-    parser.add_argument("--pairs", type=int, help="of each; 5 or 3 where left out")
+    parser.add_argument("--pairs", type=positive, help="of each; 5 or 3 where left out")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--seconds", type=int, default=600, help="length of the videos")
+    parser.add_argument("--seconds", type=positive, default=600, help="length of the videos")
     parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if importlib.util.find_spec("decord") is None:
         parser.error("decord is not installed: pip install -r benchmarks/requirements.txt")
-    if not args.engines.is_dir():
-        parser.error(f"--engines {args.engines} is not there; groundserve build makes it")
-    if args.pairs is not None and args.pairs < 1:
-        parser.error(f"--pairs must be >= 1, got {args.pairs}")
     return args
 
 
@@ -70,6 +69,7 @@ def main() -> None:
     """Run what is asked for and not done yet."""
     args = parse()
     checkpoint = Checkpoint.open(args.checkpoint)
+    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
     workloads = [workload for workload in WORKLOADS if workload.ratio in args.only]
     left_out = {}
     if args.engines_int8 is None:
@@ -88,6 +88,10 @@ def main() -> None:
         before = resume(args.out, settings) if args.resume and args.out.exists() else None
     except ValueError as error:
         raise SystemExit(str(error)) from None
+    Manifest.load(args.engines)  # a directory without engines is refused before any video is made
+    if args.engines_int8 is not None:
+        Manifest.load(args.engines_int8)
+    fetch_clips.main(clips)
     peaks = measure_peaks()
     if before is not None:
         # The better one is nearer to what the machine can.
@@ -101,8 +105,7 @@ def main() -> None:
     }
     inputs = {video["name"]: video for video in (before.inputs if before else ())}
     inputs |= {path.name: describe_video(path) for path in sorted(set(videos.values()))}
-    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    run = Run(
+    runner = Run(
         checkpoint=checkpoint,
         engines=args.engines,
         engines_int8=args.engines_int8,
@@ -118,19 +121,19 @@ def main() -> None:
     to_do = [
         work
         for work in workloads
-        for _ in range(num_pairs[work.ratio] - len(run.pairs.get(work.ratio, ())))
+        for _ in range(num_pairs[work.ratio] - len(runner.pairs.get(work.ratio, ())))
     ]
     say(f"{len(to_do)} pairs, some {sum(work.rough_seconds for work in to_do) / 60:.0f} minutes")
     for number, work in enumerate(to_do, start=1):
         started = time.perf_counter()
-        run.measure(work)
-        last = run.pairs[work.ratio][-1]
+        runner.measure(work)
+        last = runner.pairs[work.ratio][-1]
         ratio = last.reference.usage.wall_seconds / last.ours.usage.wall_seconds
         took = time.perf_counter() - started
         say(f"{number}/{len(to_do)} {work.ratio}: {ratio:.2f} x ({took:.0f} s)")
-    run.write()
+    runner.write()
     print(args.out.read_text())
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

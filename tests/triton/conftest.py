@@ -14,7 +14,7 @@ from tests.triton.program import Serve, serving
 from tests.triton.protocol import Protocol, RejectedError
 from tests.triton.serve import CACHE_BYTES, LIMITED, MAX_UPLOAD_BYTES, Server, serve
 
-NUM_INSTANCES = 2  # of every model at most
+NUM_INSTANCES = 4  # of every model at most
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
 
 from benchmarks import serve
+from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._server_view import ServerView, milliseconds_by_model
 
 
@@ -24,6 +26,16 @@ def arguments(cached, monkeypatch, tmp_path):
     ]
     monkeypatch.setattr(sys, "argv", ["benchmarks/serve.py", *words])
     monkeypatch.setattr(serve, "SETTLE_SECONDS", 0.0)
+    # 10 seconds of all cores, which no assertion needs.
+    monkeypatch.setattr(serve, "measure_peaks", lambda: None)
+
+
+def test_benchmarks_warm_every_instance(engine_dirs):
+    configs = (engine_dirs["cpu"] / "model_repository").glob("*/config.pbtxt")
+    counts = [
+        int(found) for one in configs for found in re.findall(r"count: (\d+)", one.read_text())
+    ]
+    assert max(counts) == FIRST_REQUESTS
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -47,6 +59,7 @@ def test_statistics_of_one_request(scheme, cached, clips):
 def test_every_way_of_asking(arguments, tmp_path, capsys):
     serve.main()
     report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["codec"] for one in report["inputs"]] == ["h264"]
     loads = report["results"]["loads"]
     assert list(loads) == ["grpc, 50% cached", "http, 50% cached", "client, 50% cached"]
     for way in loads.values():
@@ -68,6 +81,8 @@ def test_every_way_of_asking(arguments, tmp_path, capsys):
         (["--ways", "grpc,http", "--url", "grpc://127.0.0.1:1"], "of the scheme http"),
         (["--ways", "rest"], "--ways must be of grpc, http, client, got rest"),
         (["--url", "127.0.0.1:1"], "must be grpc://HOST:PORT or http://HOST:PORT, got '127"),
+        (["no-such.mp4"], "no such file: no-such.mp4"),
+        (["--clients", "1,0"], "--clients: must be a whole number >= 1, got '0'"),
         (["--by-uri"], "--by-uri needs a VIDEO and --cached-shares 1"),
     ],
 )

@@ -11,6 +11,8 @@ from benchmarks._decode_cells import Cell
 from benchmarks._decoders import Job
 from benchmarks._media import make_video
 from benchmarks._pixels import compare, decode_in_order
+from benchmarks._report import commit, describe_video
+from tests.unit.benchmarks.test_report import PEAKS
 
 TINY = {"codec": "h264", "height": 36, "gop": 12, "seconds": 2}
 CELL = Cell(**TINY, num_frames=5, seek="exact", output="full")
@@ -119,7 +121,8 @@ def test_cells_that_are_there_are_not_run_again(media, tmp_path, monkeypatch, ca
         if len(ran) == 3:
             raise KeyboardInterrupt
         run = {"wall_seconds": 1.0, "cpu_seconds": 1.0, "peak_rss_mib": 1.0, "shape": []}
-        return decode.cell_result(cell, {"ours": [run], "pyav": [run]}, {})
+        made_with = {"commit": "abc", "cpu_model": "cpu", "input": {"name": cell.codec}}
+        return decode.cell_result(cell, {"ours": [run], "pyav": [{"error": "no"}]}, {}) | made_with
 
     def run():
         decode.main()
@@ -128,6 +131,7 @@ def test_cells_that_are_there_are_not_run_again(media, tmp_path, monkeypatch, ca
     words = ["--media", str(media), "--out", str(tmp_path / "cells"), "--libraries", "ours,pyav"]
     words += ["--only", "codec=h264,seconds=7200,gop=12", "--summary", str(summary)]
     monkeypatch.setattr(decode, "run_cell", fake)
+    monkeypatch.setattr(decode, "measure_peaks", lambda: PEAKS)
     monkeypatch.setattr(sys, "argv", ["decode", *words])
     with pytest.raises(KeyboardInterrupt):
         run()
@@ -136,10 +140,36 @@ def test_cells_that_are_there_are_not_run_again(media, tmp_path, monkeypatch, ca
     assert len(ran) == 3 + 3
     assert ran[2] in ran[3:]
     assert set(ran[:2]).isdisjoint(ran[3:])
-    results = json.loads(summary.read_text())["results"]
+    report = json.loads(summary.read_text())
+    assert report["machine"]["peaks"] == PEAKS.to_dict()
+    assert report["inputs"] == [{"name": "h264"}]
+    assert report["errors"] == 5 * ["h264 480p, GOP 12, pyav: no"]
+    results = report["results"]
+    assert results["measured_on"] == {"abc, cpu": 5}
     assert results["summary"]["exact"]["wall_seconds"]["num_cells"] == 2
     assert len(results["cells"]) == 5
     assert "5 cells, about" in capsys.readouterr().out
+
+
+def test_a_cell_says_what_it_was_measured_with(media):
+    result = decode.run_cell(CELL, media, ["ours"], repeats=1, cell_seconds=60.0)
+    assert result["input"] == describe_video(make_video(media, **TINY))
+    assert result["commit"] == commit()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "codec=h265"], "--only codec=h265 leaves no cell"),
+        (["--repeats", "0"], "--repeats: must be a whole number >= 1, got '0'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_run(words, message, monkeypatch, tmp_path, capsys):
+    places = ["--media", str(tmp_path), "--out", str(tmp_path / "out"), "--libraries", "ours"]
+    monkeypatch.setattr(sys, "argv", ["decode", *places, *words])
+    with pytest.raises(SystemExit):
+        decode.main()
+    assert message in capsys.readouterr().err
 
 
 def test_a_library_that_is_missing_is_named_before_any_work(monkeypatch, tmp_path):

@@ -112,9 +112,30 @@ def test_a_plot_has_a_bar_an_entry(results):
     assert widths[1] == pytest.approx(widths[0] * 0.5 / 0.0123, rel=0.02)
 
 
+def test_a_sentence_is_filled_from_the_top_of_the_report(results):
+    text = block(
+        "results: load_cpu_*.json",
+        "{results.capacity:.0f} a second on two lines:",
+        "commit {commit}.",
+        kind="text",
+    )
+    drawn = draw_page(text, results).text
+    assert "-->\n40 a second on two lines:\ncommit abc1234.\n<!-- end -->" in drawn
+    assert draw_page(drawn, results).text == drawn
+    missing = block("results: load_cpu_*.json", "{results.capacity} {results.gone}", kind="text")
+    with pytest.raises(SpecError, match=r"load_cpu_2026-01-02.json has nothing at 'results.gone'"):
+        draw_page(missing, results)
+    unmeasured = draw_page(block("results: none_*.json", "{a}", kind="text"), results).text
+    assert f"-->\n{NOT_MEASURED}\n<!-- end -->" in unmeasured
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (
+            ("results: load_cpu_*.json", "rows: loads", "a: {@}", "b: {renamed:.1f} s"),
+            r"load_cpu_2026-01-02.json has nothing of '\{renamed:.1f\} s', the column 'b'",
+        ),
         (("rows: loads", "a: {@}"), "needs a line 'results"),
         (("results: load_cpu_*.json", "a: {@}"), "needs a line 'rows"),
         (("results: load_cpu_*.json", "rows: nowhere", "a: {@}"), "'nowhere' holds no entries"),

@@ -76,6 +76,7 @@ def test_summary():
     assert found["answers_per_second_by_window"] == [3 / 2, 1 / 2]
     assert found["goodput_per_second"] == 3 / 4
     assert found["outcomes"] == {"ok": 4, "UnavailableError": 1, "DeadlineExceededError": 1}
+    assert found["num_not_answered"] == 2
     assert found["seconds"]["count"] == 4
     assert found["seconds"]["median"] == pytest.approx(0.25)
     assert found["refused_seconds"]["UnavailableError"]["median"] == pytest.approx(0.004)

@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from benchmarks._reference_ratios import WORKLOADS, Pair, Sample, ratio_row
+from benchmarks._reference_ratios import (
+    WORKLOADS,
+    Pair,
+    Sample,
+    ratio_at_equal_peaks,
+    ratio_row,
+)
 from benchmarks._usage import Usage
 
 
@@ -68,6 +74,14 @@ def test_a_reference_that_kept_features_stands_beside_the_ratio():
     assert found["median"] == 12.0
     assert found["if_the_reference_kept_features"]["median"] == 1.5
     assert "if_the_reference_kept_features" not in row([pair(sample(1.0, 1.0), sample(1.0, 1.0))])
+
+
+def test_at_equal_peaks_only_the_networks_of_the_reference_are_faster():
+    theirs = sample(10.0, 20.0, decode=4000.0, encode=5000.0, ground=1000.0)
+    pairs = [pair(theirs, sample(4.0, 8.0, encode=3000.0))]
+    # 4 s of decoding stay, 6 s of networks become 3.
+    assert ratio_at_equal_peaks(pairs, times_faster=2.0)["pairs"] == [pytest.approx(7.0 / 4.0)]
+    assert ratio_at_equal_peaks(pairs, times_faster=1.0)["median"] == pytest.approx(2.5)
 
 
 def test_other_frames_have_no_error():

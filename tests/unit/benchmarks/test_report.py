@@ -1,7 +1,12 @@
 """What a report says about how it was made."""
 
+import ast
 import json
+import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from benchmarks import _report
 from benchmarks._machine import Peaks
@@ -59,3 +64,40 @@ def test_a_report_says_what_it_was_measured_with(tmp_path, capsys, clips):
     assert (video["codec"], video["width"], video["height"]) == ("h264", 176, 144)
     assert video["num_packets"] >= video["num_key_packets"] >= 1
     assert len(video["sha256"]) == 64
+
+
+def test_a_commit_that_was_changed_says_so(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a.py"
+    file.write_text("1\n")
+    git("init")
+    git("add", "a.py")
+    git("commit", "-m", "first")
+    git("tag", "-a", "v1", "-m", "a tag is no commit")
+    clean = _report.commit()
+    (tmp_path / "result.json").write_text("{}")  # not tracked
+    assert _report.commit() == clean
+    file.write_text("2\n")
+    assert _report.commit() == f"{clean}-dirty"
+    assert len(clean) == 7
+
+
+@pytest.mark.parametrize(
+    "runner", ["vs_reference", "stages", "decode", "serve", "int8", "ensemble_overhead"]
+)
+def test_reports_of_speed_are_complete(runner):
+    """The machine's peaks, what was measured with, the warm-up and the repeats are always given."""
+    name = "_reference_run" if runner == "vs_reference" else runner
+    tree = ast.parse(Path(_report.__file__).with_name(f"{name}.py").read_text("utf-8"))
+    (given,) = (
+        {keyword.arg for keyword in node.keywords}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"write_report", "make_report"}
+    )
+    assert given >= {"inputs", "warm_up", "repeats", "peaks"}

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,6 +111,24 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
     assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
     with pytest.raises(ValueError, match="it was measured with another commit; give"):
         _reference_run.resume(out, {**SETTINGS, "commit": "def"})
+
+
+@pytest.mark.parametrize(("name", "times"), [("reference", 1), ("in_process", 1), ("triton", 4)])
+def test_every_instance_is_warmed_before_anything_is_timed(name, times, tmp_path, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def opened(self, media):
+        yield lambda ask: asked.append(ask.query) or answer().scored
+
+    monkeypatch.setattr(Side, "open", opened)
+    video = tmp_path / "a.mp4"
+    video.touch()
+    warm_up, timed = (Ask(video=video, query=query, num_frames=1) for query in ("warm", "timed"))
+    ours, theirs = multiprocessing.Pipe()
+    _reference_sides._work(theirs, Side(name=name, place=tmp_path), warm_up, [timed])
+    assert asked == times * ["warm"] + ["timed"]
+    assert len(ours.recv()) == 1
 
 
 def test_a_side_that_fails_says_why(tmp_path):
