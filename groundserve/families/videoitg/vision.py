@@ -153,11 +153,14 @@ def _pool(hidden_states: Tensor, weights: Tensor) -> Tensor:
 def _read_rows(pool: Tensor) -> Tensor:
     """Return (n, k, s), weights that copy the rows of patches that pooling reads.
 
-    A row of the grid lies between two rows of patches, so that k = min(2g, s) are enough. Where
-    fewer are read (at the edges, or as two are one), rows of weight 0 fill up.
+    k is that of the frame of which most are read; the others' fill up with rows of weight 0.
     """
-    _, grid, side = pool.shape
-    is_read = (pool != 0).any(dim=1).to(pool.dtype)  # (n, s)
-    num_rows = torch.sym_min(2 * grid, side)  # type: ignore[no-untyped-call] # torch's own
+    side = pool.shape[2]
+    is_read = (pool != 0).any(dim=1).to(torch.int64)  # (n, s)
+    # At least one: weights may all be 0.
+    num_rows = cast(int, is_read.sum(dim=1).max().clamp(min=1).item())
+    # For the exporter, which does not know the weights.
+    torch._check(num_rows >= 1)
+    torch._check(num_rows <= side)
     rows = is_read.topk(num_rows, dim=1).indices  # (n, k)
     return (rows.unsqueeze(2) == torch.arange(side, device=pool.device)).to(pool.dtype)
