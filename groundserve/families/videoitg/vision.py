@@ -82,9 +82,11 @@ class VisionEncoder(VisionModule):
         if self.only_what_is_read:
             for layer in self.layers[:-1]:
                 hidden_states = layer(hidden_states, None)
-            read = _read_rows(pool)
-            hidden_states = self._last_layer(hidden_states, _pool(hidden_states, read))
-            pool = pool @ read.transpose(1, 2)  # (n, g, k)
+            rows = _read_rows(pool)
+            grid = hidden_states.unflatten(1, (self.side, self.side))
+            read = grid.index_select(1, rows).index_select(2, rows).flatten(1, 2)  # (n, R, D_v)
+            hidden_states = self._last_layer(hidden_states, read)
+            pool = pool.index_select(2, rows)  # (n, g, k)
         else:
             hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
         return _pool(hidden_states, pool)
@@ -151,16 +153,11 @@ def _pool(hidden_states: Tensor, weights: Tensor) -> Tensor:
 
 
 def _read_rows(pool: Tensor) -> Tensor:
-    """Return (n, k, s), weights that copy the rows of patches that pooling reads.
-
-    k is that of the frame of which most are read; the others' fill up with rows of weight 0.
-    """
-    side = pool.shape[2]
-    is_read = (pool != 0).any(dim=1).to(torch.int64)  # (n, s)
+    """Return (k,), the rows (and columns) of patches that the pooling of any frame reads."""
+    is_read = (pool != 0).any(dim=0).any(dim=0).to(torch.int64)  # (s,)
     # At least one: weights may all be 0.
-    num_rows = cast(int, is_read.sum(dim=1).max().clamp(min=1).item())
+    num_rows = cast(int, is_read.sum().clamp(min=1).item())
     # For the exporter, which does not know the weights.
     torch._check(num_rows >= 1)
-    torch._check(num_rows <= side)
-    rows = is_read.topk(num_rows, dim=1).indices  # (n, k)
-    return (rows.unsqueeze(2) == torch.arange(side, device=pool.device)).to(pool.dtype)
+    torch._check(num_rows <= pool.shape[2])
+    return is_read.topk(num_rows).indices
