@@ -83,21 +83,15 @@ class VisionEncoder(VisionModule):
             for layer in self.layers[:-1]:
                 hidden_states = layer(hidden_states, None)
             rows = _read_rows(pool)
-            grid = hidden_states.unflatten(1, (self.side, self.side))
-            read = grid.index_select(1, rows).index_select(2, rows).flatten(1, 2)  # (n, R, D_v)
-            hidden_states = self._last_layer(hidden_states, read)
+            positions = (rows.unsqueeze(1) * self.side + rows).flatten()  # (R,)
+            hidden_states = self._last_layer(hidden_states, positions)  # (n, R, D_v)
             pool = pool.index_select(2, rows)  # (n, g, k)
         else:
             hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
         return _pool(hidden_states, pool)
 
-    def _last_layer(self, hidden_states: Tensor, read: Tensor) -> Tensor:
-        """Return the last layer's output at some of its positions.
-
-        Args:
-            hidden_states: (n, P, D_v), all of its input: every position is attended to.
-            read: (n, R, D_v), its input where its output is read.
-        """
+    def _last_layer(self, hidden_states: Tensor, positions: Tensor) -> Tensor:
+        """Return the last layer's output (n, R, D_v) at some positions of its input (n, P, D_v)."""
         layer = cast(SiglipEncoderLayer, self.layers[-1])
         attention = layer.self_attn
         normed = layer.layer_norm1(hidden_states)
@@ -109,12 +103,13 @@ class VisionEncoder(VisionModule):
 
         attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
             attention,
-            heads(attention.q_proj(layer.layer_norm1(read))),
+            heads(attention.q_proj(normed.index_select(1, positions))),
             heads(attention.k_proj(normed)),
             heads(attention.v_proj(normed)),
             None,
             scaling=attention.scale,
         )
+        read = hidden_states.index_select(1, positions)
         read = read + attention.out_proj(attended.flatten(2))
         return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
 

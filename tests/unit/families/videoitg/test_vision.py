@@ -70,6 +70,13 @@ def test_a_frame_is_read_at_two_rows_for_each_of_the_grid(model):
     assert sizes == [(1, 4**2, 32)]
 
 
+def test_the_only_layer_is_the_last():
+    model = VisionEncoder(CONFIG, select_layer=1).eval().requires_grad_(False).double()
+    whole = model(frames(), pool_of(2))
+    model.leave_out_unread()
+    torch.testing.assert_close(model(frames(), pool_of(2)), whole, rtol=0, atol=1e-12)
+
+
 def test_embeddings_alone_have_no_last_layer():
     model = VisionEncoder(CONFIG, select_layer=0).eval().requires_grad_(False).double()
     whole = model(frames(), pool_of(3))
