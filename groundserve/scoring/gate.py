@@ -66,7 +66,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "int8": Tolerance(feature_error=1e-1, logit_error=1e-3),
 }
 _INT8_FACTOR = 2.0
-"""Error of an engine in int8 over that of the same roundings in PyTorch, at most: 0.9 to 1.1 seen.
+"""Error of an engine in int8 over that of the same roundings in PyTorch, at most: 0.8 to 1.1 seen.
 A value next to the middle between two steps goes either way, and later layers with it."""
 
 
