@@ -207,7 +207,8 @@ def _fill_between(features: NDArray[np.float32], units: NDArray[np.int64]) -> ND
     before = place.astype(np.int64)
     after = np.minimum(before + 1, len(units) - 1)
     part = (place - before).astype(np.float32)[:, None, None]
-    return features[before] * (1 - part) + features[after] * part
+    filled: NDArray[np.float32] = features[before] * (1 - part) + features[after] * part
+    return filled
 
 
 def _int8_bound(

@@ -153,6 +153,6 @@ def _read_rows(pool: Tensor) -> Tensor:
     # At least one: weights may all be 0.
     num_rows = cast(int, is_read.sum().clamp(min=1).item())
     # For the exporter, which does not know the weights.
-    torch._check(num_rows >= 1)
-    torch._check(num_rows <= pool.shape[2])
+    torch._check(num_rows >= 1)  # type: ignore[no-untyped-call] # torch's own
+    torch._check(num_rows <= pool.shape[2])  # type: ignore[no-untyped-call] # torch's own
     return is_read.topk(num_rows).indices

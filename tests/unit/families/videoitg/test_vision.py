@@ -72,6 +72,7 @@ def test_a_frame_is_read_at_two_rows_for_each_of_the_grid(model):
 
 def test_the_only_layer_is_the_last():
     model = VisionEncoder(CONFIG, select_layer=1).eval().requires_grad_(False).double()
+    model.config._attn_implementation = "sdpa"
     whole = model(frames(), pool_of(2))
     model.leave_out_unread()
     torch.testing.assert_close(model(frames(), pool_of(2)), whole, rtol=0, atol=1e-12)
