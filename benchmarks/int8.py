@@ -1,6 +1,6 @@
 """What does precision int8 of profile cpu save, and what does it cost?
 
-    python -m benchmarks.int8 [--engines DIR] --out benchmarks/results/int8_digits_cpu_DATE.json
+    python -m benchmarks.int8 [--engines DIR] --out benchmarks/results/int8_cpu_DATE.json
 
 Four parts. Scores of `digits` on held-out videos, in fp32 and int8, and their figures beside what
 takes no model. Deviations on seeded noise, trained and random weights. What the grounding stage

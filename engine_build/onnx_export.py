@@ -209,10 +209,12 @@ def _row_bytes(model: ir.Model) -> int:
 
     Tensors that the plan's inputs make longer are left out: none is wider than the layers' own.
     """
-    given = model.graph.inputs[0].shape
+    first = model.graph.inputs[0]
+    given = first.shape
     assert given is not None, "the exporter writes the shape of each input"
     sizes = [0]
-    for value in (output for node in model.graph for output in node.outputs):
+    # The input itself, too: a stage may take the frames of all its units apart at once.
+    for value in (first, *(output for node in model.graph for output in node.outputs)):
         if value.shape is None or value.dtype is None:
             continue
         rows, others = value.shape[:1], value.shape[1:]

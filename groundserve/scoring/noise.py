@@ -73,6 +73,10 @@ class NoiseRequest:
         lengths = " and ".join(str(length) for length in self.num_tokens)
         return f"{self.num_frames} frames, {lengths} tokens in one pass"
 
+    def of_units(self, units: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """Return `inputs` with the frames of some units, given their ordinals, alone."""
+        return tuple(one[units] if one.dtype == np.uint8 else one for one in self.inputs)
+
     def first(self) -> NoiseRequest:
         """Return the same with the first question alone."""
         return replace(self, text_ids=self.text_ids[:1])

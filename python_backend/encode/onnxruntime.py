@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import EngineMismatchError
 from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.encode.base import repeat_plan_inputs
 from python_backend.onnx_session import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _BATCH_BYTES = 10 * 2**20
 """Most bytes of the widest tensor of units that run together, where one alone has less.
@@ -24,6 +29,7 @@ class OnnxRuntimeEncoder:
     """Runs `vision_encoder.onnx`, whose inputs are in the family's order, some units at a time."""
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
+        """Open the graph; raises EngineMismatchError where it cannot be run."""
         self._session = open_session(path, num_threads=num_threads)
         inputs = self._session.get_inputs()
         self._names = [one.name for one in inputs]
@@ -31,8 +37,7 @@ class OnnxRuntimeEncoder:
         # A graph in int8 says how many units it takes, one, and scales what it computes for that
         # one alone; in others the dimension has a name, and the cache decides.
         if not isinstance(units, int):
-            unit_bytes = int(self._session.get_modelmeta().custom_metadata_map[ROW_BYTES_KEY])
-            units = max(1, _BATCH_BYTES // unit_bytes)
+            units = max(1, _BATCH_BYTES // _unit_bytes(self._session, path))
         self._units_at_once = units
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
@@ -44,3 +49,15 @@ class OnnxRuntimeEncoder:
             feeds = {name: one[units] for name, one in zip(self._names, arrays, strict=True)}
             features += self._session.run(["FEATURES"], feeds)
         return np.concatenate(features)
+
+
+def _unit_bytes(session: onnxruntime.InferenceSession, path: Path) -> int:
+    """Return what the exporter wrote into the graph."""
+    noted = session.get_modelmeta().custom_metadata_map.get(ROW_BYTES_KEY, "")
+    # Of a build between two versions, whose manifest says the same version.
+    if not noted.isdecimal() or int(noted) == 0:
+        raise EngineMismatchError(
+            f"{path.name} must say in {ROW_BYTES_KEY} how many bytes a unit takes, got {noted!r}; "
+            "rebuild the engine directory"
+        )
+    return int(noted)

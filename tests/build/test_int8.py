@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, helper, numpy_helper
 
-from engine_build.onnx_int8 import quantize_products
+from engine_build.onnx_int8 import quantize_products, quantize_vision_encoder
 from groundserve.errors import EngineMismatchError, GroundserveError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.instructions import int8_instructions
@@ -185,6 +185,16 @@ def test_answers_say_what_computed_them_and_stay_near(int8_dir, engines_of, clip
     assert (int8 != fp32).any()
     # A tenth of the features, at most; logits of this model reach 10.
     np.testing.assert_allclose(int8, fp32, atol=1.0)
+
+
+def test_weights_beside_the_graph_are_read_and_taken_away(engines_of, int8_dir, tmp_path):
+    path = tmp_path / VISION_ONNX_NAME
+    fp32 = onnx.load(engines_of(SHIPPED_CHECKPOINT, "cpu") / VISION_ONNX_NAME)
+    onnx.save(fp32, path, save_as_external_data=True, location=f"{path.name}.data")
+    assert path.with_name(f"{path.name}.data").stat().st_size > path.stat().st_size
+    quantize_vision_encoder(path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == (int8_dir / VISION_ONNX_NAME).read_bytes()
 
 
 def test_a_graph_without_layers_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import importlib.util
 import onnx
 import pytest
 import torch
+from torch import nn
 from torch.export import Dim
 
 from engine_build.onnx_export import export_graph
@@ -57,6 +58,26 @@ def test_a_graph_says_how_wide_a_row_becomes(tmp_path):
     graph = onnx.load(tmp_path / "one" / "graph.onnx")
     # Three floats in, five out.
     assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "20"}
+
+
+def test_a_row_is_as_wide_as_its_input_at_least(tmp_path):
+    """Of a stage that takes the frames of all units apart at once no tensor has a row a unit."""
+
+    class MeanOfFrames(nn.Module):
+        def forward(self, frames, weights):
+            means = frames.flatten(0, 1).float().mean(1).unflatten(0, (-1, 4))
+            return weights @ means.unsqueeze(2)
+
+    export_graph(
+        MeanOfFrames(),
+        (torch.zeros(2, 4, 6, dtype=torch.uint8), torch.zeros(2, 3, 4)),
+        tmp_path / "graph.onnx",
+        inputs=["FRAMES", "WEIGHTS"],
+        output="OUT",
+        dynamic_shapes=({0: (n := Dim("n", min=1))}, {0: n, 1: Dim("g", min=1)}),
+    )
+    graph = onnx.load(tmp_path / "graph.onnx")
+    assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "24"}
 
 
 @pytest.mark.parametrize(("name", "copies"), [("vision_encoder", False), ("grounding", True)])

@@ -59,12 +59,15 @@ def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, s
         rng.integers(0, 256, (num_frames, 112, 112, 3), np.uint8)
         for num_frames in (64, 64, *[5] * 8)
     ]
+    # A client's own weights may read all rows of patches, of which the grid's read half.
+    weights = [pooling] * len(batches)
+    weights[3], weights[7] = rng.normal(size=(2, *pooling.shape)).astype(np.float32)
     bad = 5
 
     def encode(number):
         protocol = Protocol("grpc", server.grpc_address)
         frames = batches[number]
-        pool = np.stack([pooling] * len(frames))
+        pool = np.stack([weights[number]] * len(frames))
         pool[-1] *= 0.5 if number == bad else 1
         try:
             return protocol.infer("vision_encoder", {"PIXELS": frames, "POOL": pool})["FEATURES"]
@@ -83,11 +86,11 @@ def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, s
     assert executions_after - executions_before < len(batches)
     rejection = RejectedError("INVALID_ARG", "POOL must be finite and the same for all frames")
     assert answers.pop(bad) == rejection
-    del batches[bad]
+    del batches[bad], weights[bad]
     vision = open_float64(SET_1 / "videoitg-tiny").vision
-    pool = torch.from_numpy(pooling).double()
-    for frames, features in zip(batches, answers, strict=True):
+    for frames, one, features in zip(batches, weights, answers, strict=True):
         # float32; a larger batch may add in another order.
-        inputs = torch.from_numpy(frames), pool.expand(len(frames), -1, -1)
+        pool = torch.from_numpy(one).double().expand(len(frames), -1, -1)
+        inputs = torch.from_numpy(frames), pool
         expected, bound = in_float32(vision, *inputs)
         np.testing.assert_allclose(features, expected, rtol=0, atol=bound)

@@ -82,20 +82,16 @@ class VisionEncoder(VisionModule):
         if self.only_what_is_read:
             for layer in self.layers[:-1]:
                 hidden_states = layer(hidden_states, None)
-            read = _read_rows(pool)
-            hidden_states = self._last_layer(hidden_states, _pool(hidden_states, read))
-            pool = pool @ read.transpose(1, 2)  # (n, g, k)
+            rows = _read_rows(pool)
+            positions = (rows.unsqueeze(1) * self.side + rows).flatten()  # (R,)
+            hidden_states = self._last_layer(hidden_states, positions)  # (n, R, D_v)
+            pool = pool.index_select(2, rows)  # (n, g, k)
         else:
             hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
         return _pool(hidden_states, pool)
 
-    def _last_layer(self, hidden_states: Tensor, read: Tensor) -> Tensor:
-        """Return the last layer's output at some of its positions.
-
-        Args:
-            hidden_states: (n, P, D_v), all of its input: every position is attended to.
-            read: (n, R, D_v), its input where its output is read.
-        """
+    def _last_layer(self, hidden_states: Tensor, positions: Tensor) -> Tensor:
+        """Return the last layer's output (n, R, D_v) at some positions of its input (n, P, D_v)."""
         layer = cast(SiglipEncoderLayer, self.layers[-1])
         attention = layer.self_attn
         normed = layer.layer_norm1(hidden_states)
@@ -107,12 +103,13 @@ class VisionEncoder(VisionModule):
 
         attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
             attention,
-            heads(attention.q_proj(layer.layer_norm1(read))),
+            heads(attention.q_proj(normed.index_select(1, positions))),
             heads(attention.k_proj(normed)),
             heads(attention.v_proj(normed)),
             None,
             scaling=attention.scale,
         )
+        read = hidden_states.index_select(1, positions)
         read = read + attention.out_proj(attended.flatten(2))
         return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
 
@@ -151,13 +148,11 @@ def _pool(hidden_states: Tensor, weights: Tensor) -> Tensor:
 
 
 def _read_rows(pool: Tensor) -> Tensor:
-    """Return (n, k, s), weights that copy the rows of patches that pooling reads.
-
-    A row of the grid lies between two rows of patches, so that k = min(2g, s) are enough. Where
-    fewer are read (at the edges, or as two are one), rows of weight 0 fill up.
-    """
-    _, grid, side = pool.shape
-    is_read = (pool != 0).any(dim=1).to(pool.dtype)  # (n, s)
-    num_rows = torch.sym_min(2 * grid, side)  # type: ignore[no-untyped-call] # torch's own
-    rows = is_read.topk(num_rows, dim=1).indices  # (n, k)
-    return (rows.unsqueeze(2) == torch.arange(side, device=pool.device)).to(pool.dtype)
+    """Return (k,), the rows (and columns) of patches that the pooling of any frame reads."""
+    is_read = (pool != 0).any(dim=0).any(dim=0).to(torch.int64)  # (s,)
+    # At least one: weights may all be 0.
+    num_rows = cast(int, is_read.sum().clamp(min=1).item())
+    # For the exporter, which does not know the weights.
+    torch._check(num_rows >= 1)  # type: ignore[no-untyped-call] # torch's own
+    torch._check(num_rows <= pool.shape[2])  # type: ignore[no-untyped-call] # torch's own
+    return is_read.topk(num_rows).indices

@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from groundserve.errors import EngineMismatchError
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.modules import GroundingModule, VisionModule
 from groundserve.manifest import ROW_BYTES_KEY
@@ -121,6 +122,20 @@ def test_onnxruntime_encoder_runs_as_many_units_as_the_cache_holds(
     features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, weights)
     assert features.tolist() == [[1], [23], [45], [67], [89]]
     assert ran == [[num, num] for num in batches]
+
+
+@pytest.mark.parametrize("noted", [None, "0", "many"])
+def test_onnxruntime_encoder_refuses_a_graph_that_does_not_say_its_size(tmp_path, noted):
+    model = sums_of_units(noted)
+    if noted is None:
+        del model.metadata_props[:]
+    path = tmp_path / "vision_encoder.onnx"
+    onnx.save(model, path)
+    with pytest.raises(
+        EngineMismatchError,
+        match=r"^vision_encoder.onnx must say .*row_bytes.*; rebuild the engine",
+    ):
+        OnnxRuntimeEncoder(path, num_threads=1)
 
 
 def sums_of_units(unit_bytes):
