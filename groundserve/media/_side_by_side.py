@@ -20,11 +20,18 @@ def run_side_by_side(
         things: In their order.
         num_threads: Calls at once.
         cost: Roughly, in any unit.
+
+    Raises:
+        MemoryError: A thread cannot be started.
     """
     with ThreadPoolExecutor(max_workers=num_threads) as threads:
         order = sorted(range(len(things)), key=lambda i: -cost(things[i]))
-        calls = {i: threads.submit(work, things[i]) for i in order}
         try:
+            try:
+                calls = {i: threads.submit(work, things[i]) for i in order}
+            # Python's word for a system without room for its stack, or for one more thread.
+            except RuntimeError:
+                raise MemoryError("a thread cannot be started") from None
             # In the things' order: an error of a later one waits until those before are done.
             for i in range(len(things)):
                 calls[i].result()

@@ -185,6 +185,36 @@ def test_tables_that_contradict_the_file_are_left(
     assert not is_indexed(opened(path))
 
 
+@pytest.mark.parametrize("second_used", [1, 2])
+def test_two_sample_descriptions_are_demuxed(
+    second_used: int,
+    make_asset: MakeAsset,
+    tmp_path: Path,
+    demux: Callable[[Path], PacketReader | str],
+) -> None:
+    """A second one may hold other parameters of the decoder, which tell key packets."""
+    with reader_of(make_asset(H264)) as reader:
+        table = reader.table
+        assert table.offsets is not None
+        half = len(table.pts) // 2
+        chunks = (int(table.offsets[0]), int(table.offsets[half]))
+    data = make_asset(H264).read_bytes()
+    start = content_offset(data, f"{STBL}/stsd")
+    description = data[start + 8 : start - 8 + int.from_bytes(data[start - 8 : start - 4], "big")]
+    for name, content in (
+        ("stsd", struct.pack(">2I", 0, 2) + 2 * description),
+        ("stco", struct.pack(">4I", 0, 2, *chunks)),
+        ("stsc", struct.pack(">8I", 0, 2, 1, half, 1, 2, half, second_used)),
+    ):
+        data = replace_box(data, f"{STBL}/{name}", content)
+    path = tmp_path / "video.mp4"
+    path.write_bytes(data)
+    found = opened(path)
+    assert not isinstance(found, str)
+    assert not is_indexed(found)
+    assert_same(found, demux(path))
+
+
 def test_a_packet_that_differs_from_the_list_has_all_demuxed(
     make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,33 @@ def test_error_of_the_first_thing_is_raised_though_a_later_one_fails_earlier() -
     assert sorted(begun) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("num_started", [0, 1])
+def test_thread_that_cannot_start_is_want_of_memory(
+    num_started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker words that; a RuntimeError would end it."""
+    start = threading.Thread.start
+    second_failed = threading.Event()
+    threads: list[threading.Thread] = []
+    begun: list[int] = []
+
+    def start_some(thread: threading.Thread) -> None:
+        if len(threads) == num_started:
+            second_failed.set()
+            raise RuntimeError("can't start new thread")
+        threads.append(thread)
+        start(thread)
+
+    def work(thing: int) -> None:
+        begun.append(thing)
+        assert second_failed.wait(30)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    with pytest.raises(MemoryError):
+        run_side_by_side(work, range(50), num_threads=2, cost=lambda _: 1)
+    assert num_started <= len(begun) < 50
+
+
 @pytest.mark.parametrize(
     ("num_segments", "num_threads", "decoders", "threads_each"),
     [(6, 1, 1, 1), (6, 2, 2, 1), (6, 8, 6, 1), (1, 4, 1, 4), (2, 4, 2, 2), (2, 5, 2, 2)],
