@@ -126,7 +126,9 @@ class WorkerProcess:
         channel = self._connect()
         channel.send(message, fd, deadline=deadline)
         # No honest answer is larger than all the worker could hold.
-        return channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
+        answer = channel.receive(max_bytes=self._config.address_space_bytes, deadline=deadline)
+        self.work_done["bytes_moved"] += message.num_bytes + answer.num_bytes
+        return answer
 
     def close(self) -> None:
         """End the worker for good, also amid a job."""

@@ -52,6 +52,11 @@ class Message:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Of bool, float64, int32, int64 or uint8."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the arrays, which are copied into the socket and out of it."""
+        return sum(array.nbytes for array in self.arrays.values())
+
 
 class Channel:
     """One end of the socket.

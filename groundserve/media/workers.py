@@ -189,10 +189,11 @@ class MediaWorkers:
 
         Returns:
             `packets_decoded`, the packets given to decoders, and `frames_converted`, the frames
-            converted to RGB. Jobs that failed are not in it.
+            converted to RGB, both without jobs that failed; `bytes_moved`, those of the arrays that
+            were sent to workers or came from them.
         """
         # A worker has one job at a time, so no two threads add to one counter.
-        names = ("packets_decoded", "frames_converted")
+        names = ("packets_decoded", "frames_converted", "bytes_moved")
         return {name: sum(worker.work_done[name] for worker in self._workers) for name in names}
 
     def pids(self) -> list[int]:

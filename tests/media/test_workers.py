@@ -109,14 +109,23 @@ def test_open_cut_decode(
 def test_work_done_is_counted(
     own_workers: MediaWorkers, open_asset: Callable, deadline: Deadline
 ) -> None:
-    assert own_workers.work_done() == {"packets_decoded": 0, "frames_converted": 0}
-    num_packets = 0
+    assert set(own_workers.work_done().values()) == {0}
+    num_packets = num_bytes = 0
     with open_asset(H264, deadline) as video:
+        num_bytes += video.index.pts_seconds.nbytes + video.index.is_key.nbytes
         for wanted in ([3, 14], [71]):
-            segments = video.cut(np.array(wanted))
-            video.decode(segments, image_size=8)
+            frame_indices = np.array(wanted)
+            segments = video.cut(frame_indices)
+            frames = video.decode(segments, image_size=8)
             num_packets += sum(segments.stream.frame_counts)
-    assert own_workers.work_done() == {"packets_decoded": num_packets, "frames_converted": 3}
+            # The segments come from the worker and go back to it.
+            there_and_back = sum(array.nbytes for array in segments.arrays.values())
+            num_bytes += frame_indices.nbytes + 2 * there_and_back + frames.nbytes
+    assert own_workers.work_done() == {
+        "packets_decoded": num_packets,
+        "frames_converted": 3,
+        "bytes_moved": num_bytes,
+    }
 
 
 def test_segments_past_a_size_are_cut_in_parts(
