@@ -1,10 +1,11 @@
 """Five libraries that decode given frames of a video, each as its good user would call it.
 
-Whole frames are one array at the end; resized ones are too. Ours resizes in its worker. The others
-hand their frames, as they come, to a thread for each core, so that decoding goes on meanwhile.
-Frames are asked for 64 at a time where a library takes a list, as ours is asked: 512 of 1080p at
-once are 3 GB. Decoders may use all cores; where a library has a setting for that, it is FFmpeg's
-"auto", the fastest by wall time of those tried.
+Whole frames are one array at the end; resized ones are too. Ours resizes in its worker, so it is
+asked for all frames, in as many calls as an upload's ceiling of segments takes. The others hand
+their frames, as they come, to a thread for each core, so that decoding goes on meanwhile. Where one
+takes a list, frames are asked for 64 at a time: it gives them whole, and 512 of 1080p are 3 GB.
+Decoders may use all cores; where a library has a setting for that, it is FFmpeg's "auto", the
+fastest by wall time of those tried.
 """
 
 from __future__ import annotations
@@ -76,11 +77,12 @@ def _ours() -> Decode:
             VideoSource.from_path(job.path, limits=limits) as source,
             workers.open(source, deadline=deadline) as video,
         ):
-            chunks = [
-                video.decode(video.cut(wanted[first : first + _CHUNK]), image_size=job.image_size)
-                for first in range(0, len(wanted), _CHUNK)
-            ]
-        return np.concatenate(chunks)
+            parts = []
+            while len(wanted):
+                segments = video.cut(wanted, max_bytes=limits.max_upload_bytes)
+                parts.append(video.decode(segments, image_size=job.image_size))
+                wanted = wanted[segments.num_frames :]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     return decode
 
@@ -183,7 +185,8 @@ def _chunks(job: Job) -> Iterator[list[int]]:
 LIBRARIES = {
     "ours": Library(
         distribution="groundserve",
-        how="MediaWorkers with one worker: open, then cut and decode of 64 frames at a time",
+        how="MediaWorkers with one worker: open, then cut and decode of all frames, or of as many "
+        "as max_upload_bytes of segments hold",
         load=_ours,
     ),
     "pyav": Library(

@@ -53,7 +53,7 @@ def quarter_turns(frame: VideoFrame) -> int:
 def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """Resize (H, W, 3) to (S, S, 3) with Pillow's bicubic filter; the aspect is not kept."""
     size = (image_size, image_size)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(_to_image(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def resize_short_side(
@@ -74,10 +74,18 @@ def resize_short_side(
             f"the shorter side they are {new_width} x {new_height}, and may have at most "
             f"{limits.max_frame_pixels} pixels (max_frame_pixels)"
         )
-    resized = Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling.BICUBIC)
+    resized = _to_image(pixels).resize((new_width, new_height), Image.Resampling.BICUBIC)
     # torchvision rounds half to even, as Python does.
     left, top = (round((side - image_size) / 2) for side in resized.size)
     return np.asarray(resized.crop((left, top, left + image_size, top + image_size)))
+
+
+def _to_image(pixels: NDArray[np.uint8]) -> Image.Image:
+    # `Image.fromarray` makes bytes of the array first; of one whose rows are padded, as FFmpeg's
+    # are at a width of 854, element by element: longer than the resizing takes.
+    height, width, _ = pixels.shape
+    packed = np.ascontiguousarray(pixels)
+    return Image.frombuffer("RGB", (width, height), packed, "raw", "RGB", 0, 1)
 
 
 class _RgbConverter:

@@ -21,7 +21,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, ResizeRule, Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._resize import make_converter, resize_short_side
+from groundserve.media._resize import make_converter, resize, resize_short_side
 from tests.media_assets import (
     AV1,
     H264,
@@ -38,6 +38,7 @@ from tests.media_assets.reading import reader_of
 MakeAsset = Callable[[Asset], Path]
 CutAsset = Callable[..., Segments]
 LIMITS = Limits()
+NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
 
 @pytest.fixture
@@ -134,6 +135,19 @@ def test_short_side_is_pillows_filter_and_the_middle(
     whole = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     expected = np.asarray(whole.crop(box))
     np.testing.assert_array_equal(resize_short_side(pixels, image_size, LIMITS), expected)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        pytest.param(NOISE, id="as_a_whole"),
+        pytest.param(NOISE[:, :15], id="rows_with_padding"),
+        pytest.param(np.rot90(NOISE), id="turned"),
+    ],
+)
+def test_square_is_pillows_filter_however_the_pixels_lie(pixels: NDArray[np.uint8]) -> None:
+    expected = Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(resize(pixels, 8), np.asarray(expected))
 
 
 def test_short_side_is_taken_of_the_upright_frame(cut_asset: CutAsset) -> None:
