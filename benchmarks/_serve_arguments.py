@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,22 @@ def parse_arguments(description: str) -> argparse.Namespace:
         parser.error(f"--ways must be of {', '.join(WAYS)}, got {', '.join(sorted(unknown))}")
     if args.url and (missing := {SCHEMES[way] for way in args.ways} - dict(args.url).keys()):
         parser.error(f"these --ways need a --url of the scheme {' and '.join(sorted(missing))}")
+    if not args.ways or not args.cached_shares:
+        parser.error("--ways and --cached-shares must name at least one each")
+    if not all(0 <= share <= 1 for share in args.cached_shares):
+        parser.error(f"--cached-shares must be in [0, 1], got {_text(args.cached_shares)}")
+    if not all(clients >= 1 for clients in args.clients):
+        parser.error(f"--clients must be >= 1, got {_text(args.clients)}")
+    for name in "shares", "rates":
+        if not all(0 < rate < math.inf for rate in getattr(args, name)):
+            parser.error(f"--{name} must be above 0 and finite, got {_text(getattr(args, name))}")
+    for name in "window_seconds", "windows", "timeout_seconds", "slo_seconds":
+        if not 0 < getattr(args, name) < math.inf:
+            option = name.replace("_", "-")
+            parser.error(f"--{option} must be above 0 and finite, got {getattr(args, name)}")
+    missing = [str(video) for video in args.videos if not video.is_file()]
+    if missing and not args.by_uri:  # which a server elsewhere may have
+        parser.error(f"there is no video {', '.join(missing)}")
     if args.by_uri and (not args.videos or min(args.cached_shares) < 1):
         parser.error("--by-uri needs a VIDEO and --cached-shares 1: a file stays as it is")
     return args
@@ -72,6 +89,10 @@ def _list(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
     parse.__name__ = f"list of {kind.__name__}"  # argparse's name for it in an error
     return parse
+
+
+def _text(values: list[Any]) -> str:
+    return ",".join(map(str, values))
 
 
 def _scheme_and_address(url: str) -> tuple[str, str]:
