@@ -75,9 +75,9 @@ def parse_arguments(description: str) -> argparse.Namespace:
         if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             parser.error(f"--{option} must be above 0 and finite, got {getattr(args, name)}")
-    missing = [str(video) for video in args.videos if not video.is_file()]
-    if missing and not args.by_uri:  # which a server elsewhere may have
-        parser.error(f"there is no video {', '.join(missing)}")
+    absent = [str(video) for video in args.videos if not video.is_file()]
+    if absent and not args.by_uri:  # which a server elsewhere may have
+        parser.error(f"there is no video {', '.join(absent)}")
     if args.by_uri and (not args.videos or min(args.cached_shares) < 1):
         parser.error("--by-uri needs a VIDEO and --cached-shares 1: a file stays as it is")
     return args
