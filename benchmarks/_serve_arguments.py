@@ -66,18 +66,13 @@ def parse_arguments(description: str) -> argparse.Namespace:
         parser.error("--ways and --cached-shares must name at least one each")
     if not all(0 <= share <= 1 for share in args.cached_shares):
         parser.error(f"--cached-shares must be in [0, 1], got {_text(args.cached_shares)}")
-    if not all(clients >= 1 for clients in args.clients):
-        parser.error(f"--clients must be >= 1, got {_text(args.clients)}")
     for name in "shares", "rates":
         if not all(0 < rate < math.inf for rate in getattr(args, name)):
             parser.error(f"--{name} must be above 0 and finite, got {_text(getattr(args, name))}")
-    for name in "window_seconds", "windows", "timeout_seconds", "slo_seconds":
+    for name in "window_seconds", "timeout_seconds", "slo_seconds":
         if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             parser.error(f"--{option} must be above 0 and finite, got {getattr(args, name)}")
-    absent = [str(video) for video in args.videos if not video.is_file()]
-    if absent and not args.by_uri:  # which a server elsewhere may have
-        parser.error(f"there is no video {', '.join(absent)}")
     if args.by_uri and (not args.videos or min(args.cached_shares) < 1):
         parser.error("--by-uri needs a VIDEO and --cached-shares 1: a file stays as it is")
     return args

@@ -11,9 +11,11 @@ from typing import Any
 import psutil
 import tritonclient.grpc
 import tritonclient.http
+from tritonclient.utils import InferenceServerException
 
 from benchmarks._processes import name_of
 from benchmarks._usage import cpu_seconds, tree, tree_peaks_mib
+from groundserve.errors import UnavailableError
 
 SPANS = ("queue", "compute_input", "compute_infer", "compute_output")
 """Triton's names of where a model's requests spend their time."""
@@ -50,7 +52,12 @@ class ServerView:
 
     def read(self) -> Reading:
         """Read all counters; takes some milliseconds."""
-        answer = self._client.get_inference_statistics(**self._arguments)
+        try:
+            answer = self._client.get_inference_statistics(**self._arguments)
+        except InferenceServerException as error:
+            # It does not come through a pipe: who waits for a load's process would hear of the
+            # end of the process alone.
+            raise UnavailableError(f"the server tells no statistics: {error}") from None
         own = os.times()
         return Reading(
             at=time.perf_counter(),

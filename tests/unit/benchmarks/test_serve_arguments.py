@@ -12,14 +12,14 @@ from benchmarks._serve_arguments import parse_arguments
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clients", "4,0"], "--clients must be >= 1, got 4,0"),
+        (["--clients", "4,0"], "argument --clients: must be a whole number >= 1, got '0'"),
         (["--rates", "-1"], "--rates must be above 0 and finite, got -1.0"),
         (["--shares", "nan"], "--shares must be above 0 and finite, got nan"),
         (["--cached-shares", "1.5"], "--cached-shares must be in [0, 1], got 1.5"),
         (["--ways", ","], "--ways and --cached-shares must name at least one each"),
-        (["--windows", "0"], "--windows must be above 0 and finite, got 0"),
+        (["--windows", "0"], "argument --windows: must be a whole number >= 1, got '0'"),
         (["--timeout-seconds", "inf"], "--timeout-seconds must be above 0 and finite, got inf"),
-        (["missing.mp4"], "there is no video missing.mp4"),
+        (["missing.mp4"], "argument VIDEO: no such file: missing.mp4"),
     ],
 )
 def test_values_that_cannot_be_measured_are_refused(words, message, monkeypatch, capsys):
