@@ -15,6 +15,9 @@ from dataclasses import asdict
 
 import av
 
+# PyAV loads it at its first file, whose header may leave no memory to load anything.
+import av.subtitles.stream
+
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB
 from groundserve.media._config import WorkerConfig

@@ -26,35 +26,46 @@ def announcing(data: bytes, num_samples: int) -> bytes:
     return replace_box(data, f"{_STBL}/stts", struct.pack(">4I", 0, 1, num_samples, 1))
 
 
-@pytest.mark.parametrize("announced", [1, 2_000, 2**31 - 1])
-def test_header_that_announces_millions_of_packets_takes_no_memory(
-    announced: int, make_asset: Callable[[Asset], Path], deadline: Deadline
-) -> None:
-    intact = make_asset(ONE_FRAME).read_bytes()
+def segment(file: bytes, *, num_frames: int = 1) -> Segments:
+    """Describe a file as a segment of the first frame of the asset `ONE_FRAME`."""
     stream = StreamInfo(
         codec_name="h264",
         pixel_format="yuv420p",
         width=96,
         height=64,
         rotation=0,
-        frame_counts=(1,),
+        frame_counts=(num_frames,),
     )
-    target = [np.zeros(1, np.int32)]
+    return Segments.concatenate([file], [np.zeros(1, np.int32)], stream=stream)
+
+
+@pytest.mark.parametrize("announced", [1, 2_000, 2**31 - 1])
+def test_header_that_announces_millions_of_packets_takes_no_memory(
+    announced: int, make_asset: Callable[[Asset], Path], deadline: Deadline
+) -> None:
+    intact = make_asset(ONE_FRAME).read_bytes()
     with MediaWorkers(limits=Limits()) as workers:
-        good = Segments.concatenate([intact], target, stream=stream)
-        workers.decode(good, image_size=72, deadline=deadline)
+        workers.decode(segment(intact), image_size=72, deadline=deadline)
         (pid,) = workers.pids()
         before_mib = peak_rss_mib(pid)
-        bad = Segments.concatenate(
-            [announcing(intact, 60 * 10**6)],
-            target,
-            stream=StreamInfo(**{**vars(stream), "frame_counts": (announced,)}),
-        )
+        bad = segment(announcing(intact, 60 * 10**6), num_frames=announced)
         with pytest.raises(MediaError):
             workers.decode(bad, image_size=72, deadline=deadline)
         assert workers.pids() == [pid]
         # 2.2 GiB where FFmpeg may build the index that the header announces.
         assert peak_rss_mib(pid) - before_mib < 128
+
+
+def test_first_segment_of_a_worker_may_announce_them(
+    make_asset: Callable[[Asset], Path], deadline: Deadline
+) -> None:
+    bad = segment(announcing(make_asset(ONE_FRAME).read_bytes(), 60 * 10**6))
+    # What the header takes would leave no room to load a module, which ends the worker.
+    with (
+        MediaWorkers(limits=Limits()) as workers,
+        pytest.raises(MediaError, match="does not hold the 1 frames"),
+    ):
+        workers.decode(bad, image_size=72, deadline=deadline)
 
 
 def test_size_of_a_segment_does_not_count_as_memory_to_open_it(deadline: Deadline) -> None:
