@@ -9,7 +9,9 @@ have all cores, and must answer the same bits.
 
 Beside the time, the processor seconds of every process that worked on a request are counted: this
 one, which is the client as well, and either the pipeline's media workers or the server with its
-models and theirs. A stage that takes longer under Triton does so because its tensors are copied to
+models and theirs; the report tells the latter apart. What a server does once, at the first request
+of each instance of a model, is no part of it: such requests go before the first pair. A stage that
+takes longer under Triton does so because its tensors are copied to
 another process and back, or because the memory they lie in is new to it. What lies outside the
 stages is the upload, the ensemble's scheduling and the copies between its steps.
 """
@@ -30,7 +32,7 @@ import psutil
 
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
-from benchmarks._processes import FIRST_REQUESTS
+from benchmarks._processes import FIRST_REQUESTS, name_of
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
@@ -50,18 +52,27 @@ class Run:
 
     result: ScoreResult
     wall_ms: float
-    cpu_ms: float
-    """Of all processes that worked on it."""
+    cpu_ms: dict[str, float]
+    """Of all processes that worked on it, by what they are."""
 
     @classmethod
     def of(cls, call: Callable[[], ScoreResult], pids: Iterable[int]) -> Run:
         """Make the call; `pids` are the processes that work on it."""
         processes = [psutil.Process(pid) for pid in pids]
-        cpu, started = sum(map(cpu_seconds, processes)), time.perf_counter()
+        before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
         result = call()
         wall = time.perf_counter() - started
-        cpu = sum(map(cpu_seconds, processes)) - cpu
-        return cls(result, wall_ms=1000 * wall, cpu_ms=1000 * cpu)
+        cpu_ms: dict[str, float] = {}
+        for process, seconds in zip(processes, before, strict=True):
+            name = "this process" if process.pid == os.getpid() else name_of(process)
+            spent = 1000 * (cpu_seconds(process) - seconds)
+            cpu_ms[name] = cpu_ms.get(name, 0.0) + spent
+        return cls(result, wall_ms=1000 * wall, cpu_ms=cpu_ms)
+
+    @property
+    def total_cpu_ms(self) -> float:
+        """Of all processes together."""
+        return sum(self.cpu_ms.values())
 
 
 def descendants(pid: int) -> set[int]:
@@ -110,14 +121,16 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
         "tokens": len(local.result.frame_indices) * (local.result.grid or 0) ** 2,
         "pipeline_ms": spread([local.wall_ms for local, _ in pairs]),
         "triton_ms": spread([triton.wall_ms for _, triton in pairs]),
-        "pipeline_cpu_ms": spread([local.cpu_ms for local, _ in pairs]),
-        "triton_cpu_ms": spread([triton.cpu_ms for _, triton in pairs]),
+        "pipeline_cpu_ms": spread([local.total_cpu_ms for local, _ in pairs]),
+        "triton_cpu_ms": spread([triton.total_cpu_ms for _, triton in pairs]),
         "added_percent": added_percent(
             [(local.wall_ms, triton.wall_ms) for local, triton in pairs]
         ),
         "added_cpu_percent": added_percent(
-            [(local.cpu_ms, triton.cpu_ms) for local, triton in pairs]
+            [(local.total_cpu_ms, triton.total_cpu_ms) for local, triton in pairs]
         ),
+        "pipeline_cpu_ms_by_process": medians([local.cpu_ms for local, _ in pairs]),
+        "triton_cpu_ms_by_process": medians([triton.cpu_ms for _, triton in pairs]),
         "added_ms_by_part": added_by_part(pairs),
         "bit_equal": True,
     }
@@ -130,16 +143,21 @@ def added_percent(pairs: list[tuple[float, float]]) -> float:
 
 def added_by_part(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
     """Return the median milliseconds that Triton adds to each stage, and outside of them."""
-    parts: dict[str, list[float]] = {}
+    rows = []
     for local, triton in pairs:
         added = {
             stage: triton.result.timing_ms[stage] - local.result.timing_ms.get(stage, 0.0)
             for stage in triton.result.timing_ms
         }
         added["outside the stages"] = triton.wall_ms - local.wall_ms - sum(added.values())
-        for name, milliseconds in added.items():
-            parts.setdefault(name, []).append(milliseconds)
-    return {name: float(np.median(values)) for name, values in parts.items()}
+        rows.append(added)
+    return medians(rows)
+
+
+def medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each part over all rows; a row without it has 0 of it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.median([row.get(name, 0.0) for row in rows])) for name in names}
 
 
 def main() -> None:

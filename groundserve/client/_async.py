@@ -43,6 +43,8 @@ class AsyncClient(BaseClient):
         ...     result.queries[0].selected_seconds
     """
 
+    _has_lines = False
+
     async def score(
         self,
         video: str | PathLike[str] | bytes | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._request import Request
@@ -15,6 +17,9 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 
 class BaseClient:
     """A connection and the settings of all its requests."""
+
+    _has_lines: ClassVar[bool]
+    """See `Connection`."""
 
     def __init__(
         self,
@@ -44,7 +49,7 @@ class BaseClient:
                 f"retries must be a whole number >= 0, got {described(retries)}"
             )
         self._retries = retries
-        self._connection = Connection(url)
+        self._connection = Connection(url, has_lines=self._has_lines)
 
     def _is_ready(self) -> bool:
         """Ask for the models that `score` calls, whatever family they are of."""

@@ -1,11 +1,12 @@
-"""One gRPC connection: calls that begin, are answered by a callback, and can be ended."""
+"""One gRPC connection: calls that begin, have their answer delivered, and can be ended."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from groundserve.arguments import check_url
 from groundserve.call_thread import CallThread
 from groundserve.client._failures import typed_error
+from groundserve.client._lines import LineCall, Lines
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MissingExtraError, RequestCancelledError
 from groundserve.triton_messages import CLASS_IN_MESSAGE
@@ -43,8 +45,14 @@ class Connection:
     It knows no event loop: whoever waits says how the answer is delivered.
     """
 
-    def __init__(self, url: object) -> None:
+    def __init__(self, url: object, *, has_lines: bool) -> None:
         """Connect lazily.
+
+        Args:
+            url: `grpc://HOST:PORT`.
+            has_lines: Whether each call gets a thread and a channel that wait for it alone, where
+                its caller is a thread that waits as well. Or else all share one channel, which
+                any number of calls may use at one time.
 
         Raises:
             InvalidRequestError: The URL has another form.
@@ -59,7 +67,11 @@ class Connection:
         self.url = f"grpc://{address}"
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
-        self._server = tritonclient.grpc.InferenceServerClient(address, channel_args=_CHANNEL_ARGS)
+        connect = partial(
+            tritonclient.grpc.InferenceServerClient, address, channel_args=_CHANNEL_ARGS
+        )
+        self._server = connect()
+        self._lines = Lines(connect) if has_lines else None
         # One thread also because tritonclient keeps the call in an attribute between beginning it
         # and telling it whom to call back: of two at once, one would get the other's answer.
         self._thread = CallThread()
@@ -102,19 +114,29 @@ class Connection:
             deliver: Gets what `read` takes, once, unless the call is ended before it begins.
         """
 
-        def send() -> Any:
-            return self._server.async_infer(
-                model_name,
-                [self._input(name, array) for name, array in inputs.items()],
-                lambda result, error: deliver(result if error is None else error),
-                request_id=request_id,
-                outputs=[self._triton.InferRequestedOutput(name) for name in outputs],
-                timeout=max(1, int(seconds * 1e6)),
-                client_timeout=seconds,
-                parameters={CLASS_IN_MESSAGE: True},
+        def arguments() -> dict[str, Any]:
+            return {
+                "model_name": model_name,
+                "inputs": [self._input(name, array) for name, array in inputs.items()],
+                "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
+                "request_id": request_id,
+                "timeout": max(1, int(seconds * 1e6)),
+                "client_timeout": seconds,
+                "parameters": {CLASS_IN_MESSAGE: True},
+            }
+
+        if self._lines is not None:
+            return LineCall(
+                self._lines, self._thread, lambda server: server.infer(**arguments()), deliver
             )
 
-        return Call(self._thread, send, deliver)
+        def send() -> Any:
+            return self._server.async_infer(
+                callback=lambda result, error: deliver(result if error is None else error),
+                **arguments(),
+            )
+
+        return CallbackCall(self._thread, send, deliver)
 
     def read(self, answer: Answer, outputs: Sequence[str]) -> Tensors:
         """Return the outputs of a call, or raise what became of it."""
@@ -145,6 +167,8 @@ class Connection:
 
         def close() -> None:
             self._server.close()
+            if self._lines is not None:
+                self._lines.close()
             deliver(None)
 
         self._is_closed = True
@@ -158,8 +182,20 @@ class Connection:
         return tensor
 
 
-class Call:
+class Call(Protocol):
     """A call of one model. `begin` and `end` return at once."""
+
+    def begin(self) -> None:
+        """Have the request made and sent; large ones take a while."""
+        ...
+
+    def end(self) -> None:
+        """Have the call cancelled, which does nothing where it was answered."""
+        ...
+
+
+class CallbackCall:
+    """A call that a thread of gRPC's answers, one for all that are under way."""
 
     def __init__(self, thread: CallThread, send: Callable[[], Any], deliver: Deliver) -> None:
         self._thread = thread
@@ -169,11 +205,11 @@ class Call:
         self._under_way: Any = None
 
     def begin(self) -> None:
-        """Have the request made and sent; large ones take a while."""
+        """See `Call.begin`."""
         self._thread.run(self._begin)
 
     def end(self) -> None:
-        """Have the call cancelled, which does nothing where it was answered."""
+        """See `Call.end`."""
         self._is_ended = True
         self._thread.run(self._cancel)
 

@@ -41,6 +41,8 @@ class Client(BaseClient):
         ...     result.queries[0].selected_seconds
     """
 
+    _has_lines = True
+
     def score(
         self,
         video: str | PathLike[str] | bytes | None = None,
@@ -137,7 +139,7 @@ class _Blocking:
         answers: SimpleQueue[Answer] = SimpleQueue()
         call = prepare(answers.put)
         try:
-            # The blocking `infer` would go on at the server after a KeyboardInterrupt.
+            # Not here but in another thread, which an interrupt cannot reach: it ends the call.
             call.begin()
             return _wait_for(answers)
         except BaseException:

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -141,6 +143,26 @@ def test_many_calls_at_one_time_get_their_own_answers():
             assert {str(answer) for answer in answers} == {str(number) for number in range(100)}
 
     asyncio.run(main())
+
+
+def test_no_two_threads_begin_a_call_at_one_time():
+    """tritonclient's `async_infer` keeps the call in an attribute before it takes the callback."""
+    beginning = threading.Lock()
+
+    def async_infer(model_name, inputs, callback, **named):
+        assert beginning.acquire(blocking=False)
+        time.sleep(0.01)
+        beginning.release()
+        callback(None, REFUSED)
+        return SimpleNamespace(cancel=lambda: None)
+
+    client = AsyncClient(NOWHERE)
+    client._connection._server.async_infer = async_infer
+    with ThreadPoolExecutor(4) as pool:
+        for call in [pool.submit(asyncio.run, client.score(b"x", "x")) for _ in range(8)]:
+            with pytest.raises(InvalidRequestError, match="asked"):
+                call.result()
+    asyncio.run(client.close())
 
 
 def test_client_belongs_to_no_loop():

@@ -6,17 +6,13 @@ import signal
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tritonclient.utils import InferenceServerException
 
 from groundserve import (
     AsyncClient,
     Client,
-    GroundserveError,
     InvalidRequestError,
     MediaError,
     RequestCancelledError,
@@ -176,24 +172,6 @@ def test_a_second_ctrl_c_does_not_end_closing_halfway(monkeypatch):
     assert ended.wait(timeout=10)
 
 
-def test_no_two_threads_begin_a_call_at_one_time(monkeypatch):
-    """tritonclient's `async_infer` keeps the call in an attribute before it takes the callback."""
-    beginning = threading.Lock()
-
-    def async_infer(model_name, inputs, callback, **named):
-        assert beginning.acquire(blocking=False)
-        time.sleep(0.01)
-        beginning.release()
-        callback(None, InferenceServerException("asked", "StatusCode.INVALID_ARGUMENT"))
-        return SimpleNamespace(cancel=lambda: None)
-
-    with Client("grpc://127.0.0.1:9") as client, ThreadPoolExecutor(4) as pool:
-        monkeypatch.setattr(client._connection._server, "async_infer", async_infer)
-        for call in [pool.submit(client.score, b"x", "x") for _ in range(8)]:
-            with pytest.raises(GroundserveError, match="asked"):
-                call.result()
-
-
 def test_forked_process_is_told_to_make_a_client_of_its_own(monkeypatch):
     """Not by a real fork: gRPC does not survive one beside other tests' channels."""
     with Client("grpc://127.0.0.1:9") as client:
@@ -204,24 +182,6 @@ def test_forked_process_is_told_to_make_a_client_of_its_own(monkeypatch):
             client.close()
         with pytest.raises(UnavailableError):  # still open
             client.score(b"x", "x")
-
-
-def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(monkeypatch):
-    """gRPC keeps a lock that an interrupt finds taken, and every later call would wait for it."""
-    begun, cancelled = threading.Event(), threading.Event()
-
-    def async_infer(model_name, inputs, callback, **named):
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        time.sleep(0.05)  # where an interrupt of this thread would be raised
-        begun.set()
-        return SimpleNamespace(cancel=cancelled.set)
-
-    with Client("grpc://127.0.0.1:9") as client:
-        monkeypatch.setattr(client._connection._server, "async_infer", async_infer)
-        with pytest.raises(KeyboardInterrupt):
-            client.score(b"x", "x")
-        assert cancelled.wait(10)
-        assert begun.is_set()
 
 
 def test_file_that_no_message_can_hold_is_not_read(tmp_path):
