@@ -166,8 +166,7 @@ class ChunkRunner:
                     self._wait_for_first(pending)
                     pending.popleft().result()
                     self.meter.add("frames_decoded", sum(map(len, chunk.groups)))
-                    num_left = next_chunk.num_kept if next_chunk else 0
-                    frames = buffer.take(chunk.num_frames, num_left=num_left)
+                    frames = buffer.take(chunk.num_frames, num_left=chunk.num_left)
                     if next_chunk is not None:
                         pending.append(ahead.submit(load, next_chunk.groups))
                     yield chunk, frames

@@ -30,14 +30,14 @@ from python_backend.arrays import Array
 class Chunk:
     """Units that follow each other, whose frames are encoded together."""
 
-    num_kept: int
-    """Frames that it takes over from the chunk before: the last ones that were decoded for it,
-    which both show, or which only this one does."""
     groups: tuple[NDArray[np.int64], ...]
-    """Each int64, increasing: ordinals that are decoded together for it, after those before. The
-    last ones may be of chunks to come."""
+    """Each int64, increasing: ordinals that are decoded together for it, after those that the chunk
+    before left."""
     num_frames: int
-    """m: of those that it takes over and those decoded for it, the first are its own."""
+    """m: the first of those left and those decoded are its own."""
+    num_left: int
+    """The last ones that it leaves to the next chunk: those beyond its own, and those of its own
+    that the next shows, too."""
     units: NDArray[np.int64]
     """int64 (u, F), the frames of each unit as places in the chunk's m frames."""
 
@@ -60,11 +60,12 @@ def cut_chunks(plan: VideoPlan) -> list[Chunk]:
         num_needed = int(last[end - 1]) + 1
         # The fewest groups that have the last frame.
         num_groups_needed = int(np.searchsorted(num_decoded, num_needed))
+        next_begin = int(first[end]) if end < len(first) else num_needed
         chunks.append(
             Chunk(
-                num_kept=num_decoded[num_groups] - begin,
                 groups=tuple(groups[num_groups:num_groups_needed]),
                 num_frames=num_needed - begin,
+                num_left=num_decoded[num_groups_needed] - next_begin,
                 units=plan.units[start:end] - begin,
             )
         )

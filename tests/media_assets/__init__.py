@@ -176,7 +176,6 @@ VIDEOS = (
     NO_CUES,
     ATTACHMENT,
     LONG_GOP,
-    GOPS_OF_50,
     FAST,
     INTERLACED,
     HEVC_422_TEN_BIT,

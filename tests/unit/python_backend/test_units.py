@@ -157,7 +157,7 @@ def test_segments_that_overlap_by_half_are_decoded_once():
     assert [chunk.num_frames for chunk in chunks] == [64, 64, 44]
     # Decoded are 36 frames, then twice 64: with the first chunk all but the last 64.
     assert [len(chunk.groups) for chunk in chunks] == [2, 1, 0]
-    assert [chunk.num_kept for chunk in chunks] == [0, 100 - 60, 164 - 120]
+    assert [chunk.num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
 
 
 def test_stream_of_key_frames_has_one_frame_a_unit():
