@@ -138,9 +138,9 @@ def test_decoders_side_by_side_fit_where_one_does(num_threads: int) -> None:
     assert max_decoders(1280 * 720, limits, num_threads=num_threads) >= num_threads
     by_size = [max_decoders(n, limits, num_threads=8) for n in (10**6, 10**7, 2 * 10**7)]
     assert by_size == sorted(by_size, reverse=True)
-    # Each with 16 references, its own picture and RGB, of 10 bits.
+    # Each with 16 references, its own picture, one that waits and RGB, of 10 bits.
     decoders = max_decoders(3840 * 2160, limits, num_threads=8)
-    pictures = decoders * (16 + 1 + 2) * 3840 * 2160 * 3
+    pictures = decoders * (16 + 1 + 1 + 2) * 3840 * 2160 * 3
     assert pictures < needed_address_space(limits, num_threads=8) - 4 * limits.max_upload_bytes
 
 
