@@ -43,6 +43,7 @@ from groundserve.limits import Limits
 from groundserve.media import Segments, VideoSource
 from groundserve.media._resize import make_converter, resize
 from groundserve.serving import TritonServer
+from python_backend.frame_buffer import FrameBuffer
 from python_backend.ground import ground_questions
 from python_backend.pipeline import Pipeline
 from python_backend.select import select_for_questions
@@ -103,20 +104,27 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
             plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
             plan_inputs = inputs.of_plan(plan)
             features = []
+            buffer = FrameBuffer()
             for chunk in cut_chunks(plan):
-                with costs.timed("cut"):
-                    segments = opened.cut(chunk.frame_indices)
-                with costs.timed("decode"):
-                    decoded = pipeline.decoder.decode(segments, deadline=deadline)
-                _run_bare_decoder(costs, segments, image_size=image_size, limits=pipeline.limits)
+                for frame_indices in chunk.groups:
+                    with costs.timed("cut"):
+                        segments = opened.cut(frame_indices)
+                    with costs.timed("decode"):
+                        decoded = pipeline.decoder.decode(segments, deadline=deadline)
+                    _run_bare_decoder(
+                        costs, segments, image_size=image_size, limits=pipeline.limits
+                    )
+                    frames = np.asarray(decoded.frames)
+                    costs.moved("cut", segments.data, segments.data)
+                    costs.moved("decode", segments.data, frames)
+                    costs.moved("transport", segments.data, frames)
+                    buffer.put(decoded.frames)
                 with costs.timed("encode"):
-                    units = gather_units(decoded.frames, chunk.units, inputs.stream)
+                    taken = buffer.take(chunk.num_frames, num_left=chunk.num_left)
+                    units = gather_units(taken, chunk.units, inputs.stream)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
-                frames = np.asarray(decoded.frames)
-                costs.moved("cut", segments.data, segments.data)
-                costs.moved("decode", segments.data, frames)
-                costs.moved("encode", frames, features[-1])
-                costs.moved("transport", segments.data, frames, features[-1])
+                costs.moved("encode", np.asarray(units), features[-1])
+                costs.moved("transport", features[-1])
         finally:
             opening.__exit__(None, None, None)
     all_features = np.concatenate(features)

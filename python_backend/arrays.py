@@ -36,6 +36,11 @@ def empty(shape: tuple[int, ...], *, like: Array) -> Array:
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
 
 
+def copy(array: Array) -> Array:
+    """Return the array in memory of its own, where it lies."""
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
+
+
 def concatenate(parts: Sequence[Array]) -> Array:
     """Join arrays along their first dimension, on the GPU where one of them lies there.
 

@@ -1,24 +1,28 @@
-"""Decode and encode chunk by chunk.
+"""Decode and encode side by side: groups at key frames, and chunks of a fixed size.
 
-The next chunk is decoded while `num_encodes` before it are being encoded, so that at most
-`num_encodes + 1` chunks of resized frames are held, whatever the length of the video:
+What the next chunk still lacks is decoded while `num_encodes` before it are being encoded:
 
 decode  0 | 1 | 2 |     | 3 |
 encode      0 ──────────|
                 1 ──────────────|      two at once: 2 is encoded when 0 is done
                         2 ──────────
 
+Frames held at most, whatever the length of the video, resized: those of `num_encodes` chunks, of
+one that is incomplete, and of one group, each `CHUNK_FRAMES`; and for moments a copy of a chunk.
+
 A chunk may have more units than one encode takes, where several show the same frames; then it is
-encoded in pieces.
+encoded in pieces. Nothing is encoded before a chunk is complete: on a CPU either stage keeps all
+cores busy, so there is nothing to gain beside it, and smaller pieces would be other batches.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -34,9 +38,10 @@ from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
+from python_backend.frame_buffer import FrameBuffer
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import Chunk, cut_chunks, gather_units
+from python_backend.units import Chunk, cut_chunks, cut_groups, decode_starts, gather_units
 
 T = TypeVar("T")
 
@@ -47,25 +52,19 @@ DecodeFunction = Callable[[Segments], DecodedFrames]
 
 
 def decoded_pixels(plan: VideoPlan) -> int:
-    """Return the pixels that a decoder makes of a plan, before resizing, chunk by chunk.
+    """Return the pixels that a decoder makes of a plan, before resizing, group by group.
 
-    Each chunk decodes what its frames need from the key frame before them, so a group of pictures
-    that spans several chunks is decoded anew, up to its target, in each.
+    Each group decodes what its frames need from the key frames before them. Frames of one key frame
+    that are too many for a group are decoded in several, each from the key frame on.
     """
-    chunks = [chunk.frame_indices for chunk in cut_chunks(plan)]
-    # (n,)
-    targets = np.concatenate(chunks)
-    # (K,): ordinals of the key frames, as targets are ordinals.
-    keys = np.flatnonzero(plan.index.is_key)
-    # (n,): which key frame each target is decoded from, -1 for none. "right": a key frame needs
-    # itself only.
-    before = np.searchsorted(keys, targets, side="right") - 1
-    # Where no key frame comes before, decoding starts where the file does.
-    starts = np.where(before < 0, 0, keys[before]) if len(keys) else np.zeros_like(targets)
-    chunk_numbers = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks])
-    # (n,): targets with the same start share one decode within a chunk, which runs to the last of
+    groups = cut_groups(plan)
+    # (n,) each
+    targets = np.concatenate(groups)
+    starts = decode_starts(plan, targets)
+    group_numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    # (n,): targets with the same start share one decode within a group, which runs to the last of
     # them.
-    is_last = np.append((np.diff(starts) != 0) | (np.diff(chunk_numbers) != 0), True)
+    is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
     num_frames = int((targets - starts + 1)[is_last].sum())
     return num_frames * plan.index.width * plan.index.height
 
@@ -75,7 +74,7 @@ class ChunkRunner:
     """The two stages of one request."""
 
     decode: DecodeFunction
-    """Segments of one chunk, or of a part of it -> n frames. Runs in a helper thread."""
+    """Segments of one group, or of a part of it -> n frames. Runs in a helper thread."""
     encode: EncodeFunction
     """At most `CHUNK_FRAMES` units -> their features. Runs in helper threads."""
     inputs: VisionInputs
@@ -83,7 +82,7 @@ class ChunkRunner:
     num_encodes: int
     """Calls of `encode` at once, >= 1."""
     max_segment_bytes: int
-    """Segments of a chunk that take more are decoded in several calls; of a video of many bytes a
+    """Segments of a group that take more are decoded in several calls; of a video of many bytes a
     second they would take gigabytes of a decoder's memory."""
     watch: Stopwatch
     """Where the time goes."""
@@ -92,7 +91,7 @@ class ChunkRunner:
     deadline: Deadline
     """Checked between chunks, and while one is waited for."""
     turn: Turn | None = None
-    """What the video needs to have a chunk decoded; nothing where None."""
+    """What the video needs to have a group decoded; nothing where None."""
 
     def run(self, video: OpenVideo, plan: VideoPlan) -> EncodedVideo:
         """Decode and encode the frames of a plan.
@@ -113,12 +112,11 @@ class ChunkRunner:
         decoders: dict[str, None] = {}
         start = 0
         with (
-            closing(self._decoded_chunks(video, cut_chunks(plan))) as chunks,
+            closing(self._decoded_chunks(video, cut_chunks(plan), decoders)) as chunks,
             closing(self._encoded_pieces(chunks, self.inputs.of_plan(plan))) as encoded_pieces,
         ):
-            for decoder, encoded in encoded_pieces:
+            for encoded in encoded_pieces:
                 end = start + len(encoded)
-                decoders[decoder] = None
                 with self.watch.measure("encode"):
                     if features is None:
                         features = empty((len(plan.units), *encoded.shape[1:]), like=encoded)
@@ -137,39 +135,57 @@ class ChunkRunner:
     # traceback holds the variables here, would keep the frames until the next garbage collection.
 
     def _decoded_chunks(
-        self, video: OpenVideo, chunks: list[Chunk]
-    ) -> Generator[tuple[Chunk, DecodedFrames], None, None]:
-        """Yield each chunk with its m frames, the next one already being decoded."""
+        self, video: OpenVideo, chunks: list[Chunk], decoders: dict[str, None]
+    ) -> Generator[tuple[Chunk, Array], None, None]:
+        """Yield each chunk with its m frames, the next one already being decoded.
+
+        Args:
+            video: The open video.
+            chunks: In order.
+            decoders: Where what decoded them is noted, as keys.
+        """
+        buffer = FrameBuffer()
+        given_up = threading.Event()
+
+        def load(groups: Iterable[NDArray[np.int64]]) -> None:
+            for frame_indices in groups:
+                if given_up.is_set():
+                    return
+                buffer.detach()
+                parts: list[Array] = []
+                for decoded in self._load(video, frame_indices):
+                    decoders[decoded.decoder] = None
+                    parts.append(decoded.frames)
+                buffer.put(concatenate(parts))
+
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            # One worker, so chunks are cut in order: an open video takes one job at a time.
-            pending = deque([ahead.submit(self._load, video, chunks[0].frame_indices)])
-            kept: list[Array] = []
-            for chunk, next_chunk in zip(chunks, [*chunks[1:], None], strict=True):
-                self._wait_for_first(pending)
-                decoded = pending.popleft().result()
-                self.meter.add("frames_decoded", len(decoded.frames))
-                if kept:
-                    decoded = replace(decoded, frames=concatenate([*kept, decoded.frames]))
-                kept = []
-                if next_chunk is not None:
-                    pending.append(ahead.submit(self._load, video, next_chunk.frame_indices))
-                    if next_chunk.num_kept:
-                        kept = [decoded.frames[-next_chunk.num_kept :]]
-                yield chunk, decoded
+            try:
+                # One worker, so groups are cut in order: an open video takes one job at a time.
+                pending = deque([ahead.submit(load, chunks[0].groups)])
+                for chunk, next_chunk in zip(chunks, [*chunks[1:], None], strict=True):
+                    self._wait_for_first(pending)
+                    pending.popleft().result()
+                    self.meter.add("frames_decoded", sum(map(len, chunk.groups)))
+                    frames = buffer.take(chunk.num_frames, num_left=chunk.num_left)
+                    if next_chunk is not None:
+                        pending.append(ahead.submit(load, next_chunk.groups))
+                    yield chunk, frames
+            finally:
+                given_up.set()
 
     def _encoded_pieces(
         self,
-        chunks: Iterator[tuple[Chunk, DecodedFrames]],
+        chunks: Iterator[tuple[Chunk, Array]],
         plan_inputs: Sequence[NDArray[np.float32]],
-    ) -> Generator[tuple[str, Array], None, None]:
-        """Yield decoder and features of all units, in order, the next ones being encoded."""
+    ) -> Generator[Array, None, None]:
+        """Yield the features of all units, in order, the next ones being encoded."""
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
-            pending: deque[Future[tuple[str, Array]]] = deque()
-            for chunk, decoded in chunks:
+            pending: deque[Future[Array]] = deque()
+            for chunk, frames in chunks:
                 for start in range(0, len(chunk.units), CHUNK_FRAMES):
                     self.deadline.check()
                     units = chunk.units[start : start + CHUNK_FRAMES]
-                    pending.append(encoders.submit(self._encode, decoded, units, plan_inputs))
+                    pending.append(encoders.submit(self._encode, frames, units, plan_inputs))
                     if len(pending) == self.num_encodes:
                         self._wait_for_first(pending)
                         yield pending.popleft().result()
@@ -182,14 +198,13 @@ class ChunkRunner:
             # In turns: `wait_seconds` raises once time is up or the request was cancelled.
             wait([pending[0]], timeout=self.deadline.wait_seconds())
 
-    def _load(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
-        parts: list[DecodedFrames] = []
+    def _load(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> Iterator[DecodedFrames]:
+        """Yield the frames of a group in parts whose segments fit `max_segment_bytes`."""
         while len(frame_indices):
-            parts.append(self._load_first(video, frame_indices))
+            part = self._load_first(video, frame_indices)
+            yield part
             # `cut` took as many as fit, always from the front.
-            frame_indices = frame_indices[len(parts[-1].frames) :]
-        decoders = dict.fromkeys(part.decoder for part in parts)
-        return DecodedFrames(concatenate([part.frames for part in parts]), ", ".join(decoders))
+            frame_indices = frame_indices[len(part.frames) :]
 
     def _load_first(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
@@ -204,10 +219,9 @@ class ChunkRunner:
 
     def _encode(
         self,
-        decoded: DecodedFrames,
+        frames: Array,
         units: NDArray[np.int64],
         plan_inputs: Sequence[NDArray[np.float32]],
-    ) -> tuple[str, Array]:
+    ) -> Array:
         with self.watch.measure("encode"):
-            frames = gather_units(decoded.frames, units, self.inputs.stream)
-            return decoded.decoder, self.encode(frames, *plan_inputs)
+            return self.encode(gather_units(frames, units, self.inputs.stream), *plan_inputs)

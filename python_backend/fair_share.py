@@ -33,7 +33,7 @@ LIGHT_PIXELS_VARIABLE = "GROUNDSERVE_LIGHT_PIXELS"
 """Environment variable with an operator's `FairShare.light_pixels`."""
 
 Turn = Callable[[], AbstractContextManager[None]]
-"""Held while a chunk is decoded."""
+"""Held while a group is decoded."""
 
 _POLL_SECONDS = 0.01
 
@@ -101,7 +101,7 @@ class FairShare:
         """Hold a seat where a video needs one, and give what it then needs for each chunk.
 
         Args:
-            num_pixels: What all chunks of the video decode to, before resizing.
+            num_pixels: What all groups of the video decode to, before resizing.
             deadline: When to stop waiting for a turn.
 
         Raises:

@@ -6,8 +6,6 @@ it opens the file (measured: 3.2 GB).
 
 from __future__ import annotations
 
-import io
-
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -15,6 +13,7 @@ from av.video.stream import VideoStream
 from groundserve.errors import MediaError
 from groundserve.limits import MIB
 from groundserve.media._container import open_segment
+from groundserve.media._file import FileInMemory
 from groundserve.media._packets import is_hidden_packet, read_packets
 from groundserve.media._sandbox import allow_more_memory
 
@@ -38,9 +37,8 @@ def open_announced(file: memoryview, num_frames: int) -> InputContainer:
     # A packet with data takes a byte at least, so this is known before FFmpeg sees the header.
     if num_frames > len(file):
         raise _other_frames(num_frames)
-    copy = io.BytesIO(file)  # as large as the file, which has no share in what opening may take
     with allow_more_memory(_OPEN_BYTES + _OPEN_BYTES_A_FRAME * num_frames):
-        return open_segment(copy)
+        return open_segment(FileInMemory(file))
 
 
 def read_announced(

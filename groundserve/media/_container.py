@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._file import CountedFile
+from groundserve.media._file import CountedFile, FileInMemory
 from groundserve.media._memory import max_coded_pixels
 
 # FFmpeg's names. One demuxer goes by several, "mov,mp4,m4a,3gp,3g2,mj2", and is let in by any of
@@ -62,7 +62,7 @@ def open_container(file: CountedFile | BinaryIO, limits: Limits) -> InputContain
     )
 
 
-def open_segment(file: BinaryIO) -> InputContainer:
+def open_segment(file: FileInMemory | BinaryIO) -> InputContainer:
     """Open what `write_segment` wrote, without decoding anything yet: 0.1 ms where that takes 7.
 
     The header is ours and holds the parameters of the decoder; what else probing finds out (layout

@@ -29,7 +29,7 @@ from groundserve.media._container import (
 from groundserve.media._memory import max_decoders
 from groundserve.media._packets import is_hidden_packet
 from groundserve.media._resize import Converter, make_converter
-from groundserve.media._side_by_side import run_side_by_side
+from groundserve.media._side_by_side import run_behind, run_side_by_side
 from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 
@@ -61,7 +61,7 @@ def decode_segments(
 
     Segments are decoded side by side, with one thread each: threads of one decoder wait for each
     other, and those of the last pictures have nothing to do. Fewer segments than threads have
-    several threads each.
+    several threads each, and one more that converts what they decoded.
 
     Args:
         segments: n files with m targets, all of one video.
@@ -95,18 +95,29 @@ def decode_segments(
     for _ in range(num_decoders):
         converters.put(make_converter(resize, image_size=image_size, limits=limits))
 
+    num_threads_each = num_threads // num_decoders
+
     def decode(segment: _OpenSegment) -> None:
         to_pixels = converters.get()
+
+        def convert(target: tuple[int, VideoFrame]) -> None:
+            number, frame = target
+            output.put(number, to_pixels(frame))
+
         try:
-            for target, frame in segment.decode_targets(limits):
-                output.put(target, to_pixels(frame))
+            targets = segment.decode_targets(limits)
+            if num_threads_each > 1:
+                run_behind(convert, targets)
+            else:
+                for target in targets:
+                    convert(target)
         finally:
             # Also after an error: segments before this one go on, and one of them may need it.
             converters.put(to_pixels)
         output.add_packets(segment.num_decoded)
 
     # All are opened before one is decoded: `open_announced` limits the memory of the process.
-    opened = list(_open_all(segments, num_threads=num_threads // num_decoders))
+    opened = list(_open_all(segments, num_threads=num_threads_each))
     run_side_by_side(
         decode, opened, num_threads=num_decoders, cost=lambda segment: segment.num_bytes
     )

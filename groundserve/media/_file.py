@@ -1,4 +1,8 @@
-"""The file that FFmpeg reads a video from, through us."""
+"""The files that FFmpeg reads a video from, through us.
+
+Source: PyAV 18.1.0, av/container/pyio.py: the methods that it calls, and that an error raised in
+one of them comes out of the call that made FFmpeg read.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,7 @@ hole would otherwise be read to its end."""
 
 
 class CountedFile:
-    """Reads a descriptor at an offset of its own, until it has read too much for nothing.
-
-    Source: PyAV 18.1.0, av/container/pyio.py: the methods that it calls, and that an error raised
-    in one of them comes out of the call that made FFmpeg read.
-    """
+    """Reads a descriptor at an offset of its own, until it has read too much for nothing."""
 
     def __init__(self, fd: int) -> None:
         """Read from the start of `fd`, which stays the caller's."""
@@ -52,6 +52,31 @@ class CountedFile:
         """Go to an offset and return it."""
         # SEEK_SET, and whatever else, counts from 0.
         start = {os.SEEK_CUR: self._offset, os.SEEK_END: os.fstat(self._fd).st_size}
+        self._offset = start.get(whence, 0) + offset
+        return self._offset
+
+    def tell(self) -> int:
+        """Return the offset."""
+        return self._offset
+
+
+class FileInMemory:
+    """Reads bytes where they lie; `io.BytesIO` would hold a copy of them all."""
+
+    def __init__(self, data: memoryview) -> None:
+        """Read from the start of uint8 (B,)."""
+        self._data = data
+        self._offset = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, none at the end."""
+        data = self._data[self._offset : self._offset + size].tobytes()
+        self._offset += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset and return it."""
+        start = {os.SEEK_CUR: self._offset, os.SEEK_END: len(self._data)}
         self._offset = start.get(whence, 0) + offset
         return self._offset
 

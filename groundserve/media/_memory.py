@@ -15,8 +15,8 @@ _FILE_COPIES = 4
 they are written to or read from, what is sent, room."""
 _REFERENCE_PICTURES = 16
 """What H.264 and HEVC keep at most for later pictures to refer to."""
-_RGB_PICTURES = 2
-"""One frame as FFmpeg converts it and as an array."""
+_CONVERTED_PICTURES = 3
+"""One frame as FFmpeg converts it and as an array, and as decoded while the next one is."""
 _BYTES_PER_PIXEL = 3
 """RGB, and 4:2:0 of more than 8 bits."""
 
@@ -32,12 +32,12 @@ def needed_address_space(limits: Limits, *, num_threads: int) -> int:
     Each thread works on a picture of its own besides those referred to. Other layouts take more a
     pixel (4:4:4 twice as much) and are decoded as far as this goes.
     """
-    # Besides the decoders' threads the ones that decoders are called from: where they have several
-    # threads each, there are half as many of them at most.
+    # Besides the decoders' threads the ones that decoders are called from, and those that convert
+    # what comes out: where decoders have several threads each, half as many of either at most.
     num_calling = max(1, num_threads // 2)
     return (
         _IDLE_BYTES
-        + (num_threads + num_calling) * _THREAD_BYTES
+        + (num_threads + 2 * num_calling) * _THREAD_BYTES
         + _FILE_COPIES * limits.max_upload_bytes
         + _pictures_bytes(limits.max_frame_pixels, limits, num_threads=num_threads)
     )
@@ -58,7 +58,7 @@ def max_decoders(num_pixels: int, limits: Limits, *, num_threads: int) -> int:
 
 
 def _pictures_bytes(num_pixels: int, limits: Limits, *, num_threads: int) -> int:
-    num_pictures = _REFERENCE_PICTURES + num_threads + _RGB_PICTURES
+    num_pictures = _REFERENCE_PICTURES + num_threads + _CONVERTED_PICTURES
     return num_pictures * _coded_pixels(num_pixels, limits) * _BYTES_PER_PIXEL
 
 

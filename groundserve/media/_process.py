@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class WorkerProcess:
         deadline: Deadline,
         fd: int | None = None,
         arrays: dict[str, NDArray[Any]] | None = None,
+        check: Callable[[Message], None] | None = None,
         **fields: object,
     ) -> Message:
         """Have the worker do a job.
@@ -77,6 +79,7 @@ class WorkerProcess:
             deadline: When the worker is killed.
             fd: Descriptor that goes along; it stays the caller's.
             arrays: Arguments that are arrays.
+            check: Raises WireError for an answer that no honest worker gives.
             fields: Arguments that JSON can hold.
 
         Raises:
@@ -92,6 +95,9 @@ class WorkerProcess:
         with self._call_lock:
             try:
                 answer = self._exchange(message, fd, deadline)
+                error = _error_in(answer)
+                if error is None and check is not None:
+                    check(answer)
             except RequestCancelledError:
                 # FFmpeg cannot be interrupted amid a call, so the process is given up with its job.
                 self._end()
@@ -108,8 +114,8 @@ class WorkerProcess:
                     "the decoder process died while reading this video; "
                     "the next request gets a new one"
                 ) from None
-        if error := _ERRORS.get(answer.fields.get("error", "")):
-            raise error(answer.fields["message"])
+        if error is not None:
+            raise error
         return answer
 
     def _exchange(self, message: Message, fd: int | None, deadline: Deadline) -> Message:
@@ -171,6 +177,15 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.close()
         self._process = self._channel = None
+
+
+def _error_in(answer: Message) -> GroundserveError | None:
+    if "error" not in answer.fields:
+        return None
+    name, text = answer.fields["error"], answer.fields.get("message")
+    if not isinstance(name, str) or name not in _ERRORS or not isinstance(text, str):
+        raise WireError("an error of another kind")
+    return _ERRORS[name](text)
 
 
 def _start(config: WorkerConfig) -> tuple[subprocess.Popen[bytes], Channel]:

@@ -154,6 +154,8 @@ def main(socket_fd: str, config_json: str) -> None:
             # resizes.
             allow_cpu_seconds(job.fields["seconds"] * (config.num_threads + 1))
             channel.send(worker.answer(job, fd))
+            # Not held until the next one is here: segments of a long video take tens of MiB.
+            del job
 
 
 if __name__ == "__main__":

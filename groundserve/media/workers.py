@@ -25,6 +25,7 @@ from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
+from groundserve.media._wire import Message, WireError
 from groundserve.media.index import VideoIndex, check_frame_indices
 from groundserve.media.resize import ResizeRule, check_resize_rule
 from groundserve.media.segments import Segments
@@ -258,10 +259,15 @@ def _decode(
             f"image_size must be 1 to {limits.max_side_pixels}, got {image_size}"
         )
     check_resize_rule(resize, image_size=image_size)
+
+    def check(answer: Message) -> None:
+        _check_decoded(answer, segments, image_size=image_size)
+
     answer = worker.call(
         "decode",
         deadline=deadline,
         arrays=segments.arrays,
+        check=check,
         stream=asdict(segments.stream),
         image_size=image_size,
         resize=resize,
@@ -269,6 +275,25 @@ def _decode(
     worker.work_done.update(answer.fields)
     frames: NDArray[np.uint8] = answer.arrays["frames"]
     return frames
+
+
+def _check_decoded(answer: Message, segments: Segments, *, image_size: int | None) -> None:
+    """Raise WireError unless there is a frame for each target, and counts that can be."""
+    frames = answer.arrays.get("frames")
+    if frames is None or len(answer.arrays) != 1 or frames.dtype != np.uint8:
+        raise WireError("other arrays than frames")
+    num_frames, *sides, num_channels = frames.shape if frames.ndim == 4 else (0, 0, 0, 0)
+    has_size = image_size is None or sides == [image_size, image_size]
+    if (num_frames, num_channels) != (segments.num_frames, 3) or not has_size:
+        raise WireError(f"frames of shape {frames.shape}")
+    # A packet has a byte at least.
+    ceilings = {"packets_decoded": segments.data.nbytes, "frames_converted": num_frames}
+    if answer.fields.keys() != ceilings.keys():
+        raise WireError("other counts")
+    for name, count in answer.fields.items():
+        # `isinstance` would take JSON's true for 1.
+        if type(count) is not int or not 1 <= count <= ceilings[name]:
+            raise WireError(f"{name} out of range")
 
 
 def _let_go(worker: WorkerProcess) -> None:

@@ -11,7 +11,8 @@ F = features of a video     max_visual_tokens x feature_width x 4 (2 where they 
 N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
     video_features     the upload, (2 N + 1) P + F: each chunk being encoded and the copy that the
-                       call makes of it, the chunk decoded ahead; features of chunks, then of all
+                       call makes of it, the group decoded ahead; features of chunks, then of all.
+                       (A chunk of several groups is a copy in the process's own memory.)
     video_decode       P
     vision_encoder     P + F
     grounding          F

@@ -12,7 +12,7 @@ from python_backend.arrays import Array
 
 @dataclass(frozen=True, eq=False)
 class DecodedFrames:
-    """The frames of one chunk."""
+    """The frames of one call."""
 
     frames: Array
     """uint8 (m, S, S, 3), RGB, one frame a target, in the targets' order."""
@@ -27,7 +27,7 @@ class FrameDecoder(Protocol):
         """Decode, rotate as the file asks, and resize to the model's size.
 
         Args:
-            segments: Of one chunk, at most `CHUNK_FRAMES` targets.
+            segments: Of one group, at most `CHUNK_FRAMES` targets.
             deadline: When to give up.
         """
         ...

@@ -38,7 +38,7 @@ _MAX_URI_BYTES = 16 * 1024
 
 
 class TritonPythonModel:
-    """Reads one video at a time; decoding of a chunk runs beside encoding of the two before."""
+    """Reads one video at a time; decoding for a chunk runs beside encoding of the two before."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the operator's settings; the process that demuxes starts later."""

@@ -119,6 +119,10 @@ ATTACHMENT = _copy(
 LONG_GOP = _pattern(
     "long_gop.mp4", *_X264, "keyint=600:min-keyint=600:scenecut=0:bframes=3", num_frames=600
 )
+# Groups of pictures that end nowhere near a multiple of 64.
+GOPS_OF_50 = _pattern(
+    "gops_of_50.mp4", *_X264, "keyint=50:min-keyint=50:scenecut=0:bframes=3", num_frames=600
+)
 FAST = _pattern("fast.mp4", "-vf", "settb=1/1000,setpts=N,fps=1000", *_X264, _GOP)
 INTERLACED = _pattern("interlaced.mp4", *_X264, f"{_GOP}:tff=1", num_frames=24)
 HEVC_422_TEN_BIT = _pattern(

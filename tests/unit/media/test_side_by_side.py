@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from groundserve.media import Segments, _decode
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._memory import max_decoders, needed_address_space
-from groundserve.media._side_by_side import run_side_by_side
+from groundserve.media._side_by_side import run_behind, run_side_by_side
 from tests.media_assets import GOP_FRAMES, H264, Asset
 from tests.media_assets.reading import reader_of
 
@@ -138,9 +138,9 @@ def test_decoders_side_by_side_fit_where_one_does(num_threads: int) -> None:
     assert max_decoders(1280 * 720, limits, num_threads=num_threads) >= num_threads
     by_size = [max_decoders(n, limits, num_threads=8) for n in (10**6, 10**7, 2 * 10**7)]
     assert by_size == sorted(by_size, reverse=True)
-    # Each with 16 references, its own picture and RGB, of 10 bits.
+    # Each with 16 references, its own picture, one that waits and RGB, of 10 bits.
     decoders = max_decoders(3840 * 2160, limits, num_threads=8)
-    pictures = decoders * (16 + 1 + 2) * 3840 * 2160 * 3
+    pictures = decoders * (16 + 1 + 1 + 2) * 3840 * 2160 * 3
     assert pictures < needed_address_space(limits, num_threads=8) - 4 * limits.max_upload_bytes
 
 
@@ -171,3 +171,36 @@ def test_decoder_goes_when_its_segment_is_done(
     monkeypatch.setattr(_decode, "make_converter", lambda *_, **__: count)
     decode_segments(segments, image_size=8, num_threads=1, limits=Limits())
     assert num_open == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_next_thing_is_made_while_one_is_worked_on() -> None:
+    second_made = threading.Event()
+    worked_on = []
+
+    def things() -> Iterator[int]:
+        yield 0
+        second_made.set()
+        yield 1
+
+    def work(thing: int) -> None:
+        assert second_made.wait(30)
+        worked_on.append(thing)
+
+    run_behind(work, things())
+    assert worked_on == [0, 1]
+
+
+def test_nothing_more_is_made_after_work_failed() -> None:
+    made = []
+
+    def things() -> Iterator[int]:
+        for thing in range(10):
+            made.append(thing)
+            yield thing
+
+    def work(thing: int) -> None:
+        raise ValueError(f"thing {thing}")
+
+    with pytest.raises(ValueError, match="thing 0"):
+        run_behind(work, things())
+    assert made == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,3 +38,9 @@ def plan_of(*units: Sequence[int]) -> VideoPlan:
 def frame_units(frame_indices: Sequence[int]) -> VideoPlan:
     """Return a plan in which each frame is a unit."""
     return plan_of(*([index] for index in frame_indices))
+
+
+def with_keys(plan: VideoPlan, keys: Sequence[int]) -> VideoPlan:
+    """Return the plan with key frames at these ordinals, instead of at 0 alone."""
+    is_key = np.isin(np.arange(plan.index.num_source_frames), keys)
+    return replace(plan, index=replace(plan.index, is_key=is_key))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import tracemalloc
 import weakref
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,7 +29,7 @@ from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from tests.unit.python_backend.plans import frame_units
+from tests.unit.python_backend.plans import frame_units, with_keys
 
 WAIT_SECONDS = 30.0
 """How long a call waits for another that must come; it is never waited out but by a failure."""
@@ -56,9 +59,10 @@ class Stages:
             deadline=deadline or Deadline.after(WAIT_SECONDS),
         )
 
-    def run(self) -> np.ndarray:
+    def run(self, *, keys: Sequence[int] = (0,)) -> np.ndarray:
         video = SimpleNamespace(cut=self.cut)
-        return self.runner.run(video, frame_units(self.frame_indices)).features[:, 0, 0]
+        plan = with_keys(frame_units(self.frame_indices), keys)
+        return self.runner.run(video, plan).features[:, 0, 0]
 
     def cut(self, frame_indices, *, max_bytes: int):
         assert max_bytes == self.runner.max_segment_bytes
@@ -268,21 +272,20 @@ def test_features_that_an_encoder_did_not_give_are_no_result():
         pytest.param([0, 100], [0, 3, 9], 10, id="one_group_up_to_its_last_target"),
         pytest.param([0, 100], [3, 99, 100, 105], 100 + 6, id="two_groups"),
         pytest.param([0, 10, 20, 30], [5, 25], 6 + 6, id="groups_without_targets_are_left_out"),
-        pytest.param([0], np.arange(64), 64, id="one_chunk"),
-        pytest.param([0], np.arange(192), 64 + 128 + 192, id="each_chunk_decodes_from_the_start"),
+        pytest.param([0], np.arange(64), 64, id="one_group"),
+        pytest.param([0, 40, 80], np.arange(120), 120, id="each_group_of_pictures_once"),
+        pytest.param([0], np.arange(192), 64 + 128 + 192, id="too_many_for_a_group"),
+        pytest.param([0], np.arange(65), 1 + 65, id="one_too_many"),
         pytest.param([50], [20, 60], 21 + 11, id="before_the_first_key_frame"),
         pytest.param([], [20, 60], 61, id="no_key_frame"),
     ],
 )
 def test_decoded_pixels(keys, frame_indices, num_frames):
-    is_key = np.zeros(200, np.bool_)
-    is_key[keys] = True
-    plan = frame_units(frame_indices)
-    plan = replace(plan, index=replace(plan.index, pts_seconds=np.arange(200.0), is_key=is_key))
+    plan = with_keys(frame_units(frame_indices), keys)
     assert decoded_pixels(plan) == 30 * 20 * num_frames
 
 
-def test_a_turn_is_held_while_a_chunk_is_decoded():
+def test_a_turn_is_held_while_a_group_is_decoded():
     stages = Stages(3, num_encodes=1)
     events = []
 
@@ -307,3 +310,56 @@ def test_chunk_whose_segments_are_too_large_is_decoded_in_parts_and_encoded_whol
     np.testing.assert_array_equal(stages.run(), stages.frame_indices)
     assert stages.num_decodes == 2 * 3
     assert stages.begun == [0, 1]
+
+
+def test_no_group_is_begun_after_an_error():
+    """The second chunk is decoded in two groups; encoding the first fails during the first one."""
+
+    def main_waits_for_decoding() -> bool:
+        frame = sys._current_frames()[threading.main_thread().ident]
+        names = []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        return {"shutdown", "_decoded_chunks"} <= set(names)
+
+    class EncodeFails(Stages):
+        def decode(self, frame_indices):
+            decoded = super().decode(frame_indices)
+            deadline = Deadline.after(WAIT_SECONDS)
+            while self.num_decodes == 2 and not main_waits_for_decoding():
+                deadline.check()
+            return decoded
+
+        def while_encoding(self, chunk):
+            raise UnavailableError("the first")
+
+    stages = EncodeFails(3, num_encodes=1)
+    with pytest.raises(UnavailableError, match="the first"):
+        stages.run(keys=[0, 64, 104, 144])
+    assert stages.num_decodes == 2
+
+
+@pytest.mark.parametrize("num_encodes", [1, 2])
+@pytest.mark.parametrize("gop_frames", [5, 33, 43, 64, 65, 1000])
+def test_as_many_frames_are_held_whatever_the_length(num_encodes, gop_frames):
+    frame_bytes = 64 * 64 * 3
+
+    class LargeFrames(Stages):
+        def decode(self, frame_indices):
+            frames = np.zeros((len(frame_indices), 64, 64, 3), np.uint8)
+            return DecodedFrames(frames, "fake")
+
+        def encode(self, frames):
+            return np.zeros((len(frames), 1, 1), np.float32)
+
+    stages = LargeFrames(16, num_encodes=num_encodes)
+    tracemalloc.start()
+    try:
+        stages.run(keys=range(0, len(stages.frame_indices), gop_frames))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Chunks at work, one that is incomplete, a group, and for moments the copy of a chunk.
+    most_frames = (num_encodes + 3) * CHUNK_FRAMES
+    assert peak < (most_frames + CHUNK_FRAMES // 4) * frame_bytes

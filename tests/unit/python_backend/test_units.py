@@ -16,8 +16,8 @@ from python_backend.chunks import ChunkRunner, decoded_pixels
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, gather_units
-from tests.unit.python_backend.plans import frame_units, plan_of
+from python_backend.units import cut_chunks, cut_groups, gather_units
+from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
 SEGMENT = FrameStream(name="FRAMES", size=2, frames=tuple(range(8)))
@@ -88,50 +88,51 @@ class Recorder:
 
 
 @pytest.mark.parametrize(
-    ("shown", "chunk_sizes", "encode_sizes"),
+    ("shown", "group_sizes", "encode_sizes"),
     [
         pytest.param(np.arange(1), [1], [1], id="one_frame"),
         pytest.param(np.arange(64), [64], [64], id="a_chunk"),
-        pytest.param(np.arange(65), [64, 1], [64, 1], id="one_more"),
+        # All of one key frame: what ends early is decoded by itself.
+        pytest.param(np.arange(65), [1, 64], [64, 1], id="one_more"),
         pytest.param(np.zeros(100, np.int64), [1], [64, 36], id="one_frame_100_times"),
         pytest.param(repeated(5, 100), [5], [64, 36], id="five_frames_100_times"),
         pytest.param(repeated(64, 100), [64], [64, 36], id="a_chunk_of_repeats"),
-        pytest.param(repeated(65, 100), [64, 1], [64, 35, 1], id="repeats_and_one_more"),
+        pytest.param(repeated(65, 100), [1, 64], [64, 35, 1], id="repeats_and_one_more"),
         # What the last of a chunk shows again belongs to it, though it has its 64 units.
         pytest.param(np.r_[:64, 63, 63], [64], [64, 2], id="the_last_repeats"),
-        pytest.param(np.r_[:64, 63, 64:70], [64, 6], [64, 1, 6], id="a_repeat_opens_no_chunk"),
+        pytest.param(np.r_[:64, 63, 64:70], [6, 64], [64, 1, 6], id="a_repeat_opens_no_chunk"),
     ],
 )
-def test_repeated_ordinals_are_decoded_once(shown, chunk_sizes, encode_sizes):
+def test_repeated_ordinals_are_decoded_once(shown, group_sizes, encode_sizes):
     stages = Recorder(ONE)
     encoded = stages.run(plan := frame_units(shown))
     assert encoded[:, 0].tolist() == shown.tolist()
-    assert [len(chunk) for chunk in stages.decoded] == chunk_sizes
+    assert [len(group) for group in stages.decoded] == group_sizes
     assert stages.all_decoded == plan.decoded_indices.tolist() == np.unique(shown).tolist()
     assert stages.num_units == encode_sizes
-    assert stages.counts["frames_decoded"] == sum(chunk_sizes)
+    assert stages.counts["frames_decoded"] == sum(group_sizes)
     assert stages.counts["vision_frames"] == len(shown)
     assert stages.counts["vision_passes"] == len(encode_sizes)
 
 
 @pytest.mark.parametrize(
-    ("num_source_frames", "chunk_sizes", "encode_sizes"),
+    ("num_source_frames", "group_sizes", "encode_sizes"),
     [
         pytest.param(1, [1], [12], id="one_frame"),
         pytest.param(5, [5], [12], id="less_than_a_segment"),
         pytest.param(41, [41], [12], id="less_than_a_chunk"),
         # The segments that repeat the chunk's last frame belong to it.
         pytest.param(64, [64], [12], id="a_chunk"),
-        pytest.param(65, [64, 1], [8, 4], id="one_more"),
-        pytest.param(200, [64, 32], [8, 4], id="no_repeats"),
+        pytest.param(65, [1, 64], [8, 4], id="one_more"),
+        pytest.param(200, [32, 64], [8, 4], id="no_repeats"),
     ],
 )
-def test_segments_of_eight_frames(num_source_frames, chunk_sizes, encode_sizes):
+def test_segments_of_eight_frames(num_source_frames, group_sizes, encode_sizes):
     stages = Recorder(SEGMENT)
     shown = segments(num_source_frames)
     encoded = stages.run(plan := plan_of(*shown))
     np.testing.assert_array_equal(encoded, shown)
-    assert [len(chunk) for chunk in stages.decoded] == chunk_sizes
+    assert [len(group) for group in stages.decoded] == group_sizes
     assert stages.all_decoded == plan.decoded_indices.tolist()
     assert stages.num_units == encode_sizes
     assert stages.shapes == {(8, 2, 2, 3)}
@@ -151,9 +152,12 @@ def test_segments_that_overlap_by_half_are_decoded_once():
     stages = Recorder(SEGMENT)
     np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
     assert stages.all_decoded == list(range(40 * 4 + 4))
-    sizes = [len(chunk.frame_indices) + chunk.num_kept for chunk in cut_chunks(plan_of(*shown))]
+    chunks = cut_chunks(plan_of(*shown))
     # 15 segments fill a chunk; the next begins with the last four frames of it.
-    assert sizes == [64, 64, 44]
+    assert [chunk.num_frames for chunk in chunks] == [64, 64, 44]
+    # Decoded are 36 frames, then twice 64: with the first chunk all but the last 64.
+    assert [len(chunk.groups) for chunk in chunks] == [2, 1, 0]
+    assert [chunk.num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
 
 
 def test_stream_of_key_frames_has_one_frame_a_unit():
@@ -163,11 +167,60 @@ def test_stream_of_key_frames_has_one_frame_a_unit():
     assert stages.shapes == {(2, 2, 3)}
 
 
-def test_as_many_pixels_as_the_chunks_decode():
-    """A group of pictures from frame 0 on; repeats cost nothing, a second chunk starts anew."""
+def test_as_many_pixels_as_the_groups_decode():
+    """A group of pictures from frame 0 on; repeats cost nothing, a second group starts anew."""
     assert decoded_pixels(frame_units(repeated(5, 100))) == 30 * 20 * 5
     assert decoded_pixels(plan_of(*segments(64))) == 30 * 20 * 64
-    assert decoded_pixels(plan_of(*segments(65))) == 30 * 20 * (64 + 65)
+    assert decoded_pixels(plan_of(*segments(65))) == 30 * 20 * (1 + 65)
+
+
+@pytest.mark.parametrize(
+    ("keys", "frame_indices", "groups"),
+    [
+        pytest.param([0, 40, 80], np.arange(120), [40, 40, 40], id="two_do_not_fit"),
+        pytest.param([0, 32, 64], np.arange(96), [64, 32], id="two_fit_exactly"),
+        pytest.param([0, 33, 65], np.arange(97), [33, 64], id="the_next_two_fit"),
+        pytest.param(np.arange(130), np.arange(130), [64, 64, 2], id="key_frames_only"),
+        pytest.param([0, 199], np.arange(200), [7, 64, 64, 64, 1], id="key_frame_at_the_end"),
+        # 20 + 1 of 65: the head of a long group of pictures has room beside the one before.
+        pytest.param([0, 20], np.arange(85), [21, 64], id="the_head_of_a_long_one"),
+        pytest.param([10, 50], [0, 9, 10, 49, 50], [5], id="before_the_first_key_frame"),
+        pytest.param([], np.arange(65), [1, 64], id="no_key_frame"),
+    ],
+)
+def test_groups_end_at_key_frames(keys, frame_indices, groups):
+    plan = with_keys(frame_units(frame_indices), keys)
+    found = cut_groups(plan)
+    assert [len(group) for group in found] == groups
+    np.testing.assert_array_equal(np.concatenate(found), frame_indices)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chunks_are_the_same_whatever_the_key_frames(seed):
+    """What is encoded follows the units alone, and its frames are the right ones."""
+    random = np.random.default_rng(seed)
+    shown = np.sort(random.choice(1000, size=random.integers(1, 400), replace=False))
+    plan = frame_units(shown)
+    keys = random.choice(shown[-1] + 1, size=min(shown[-1] + 1, random.integers(0, 60)))
+    stages = Recorder(ONE)
+    encoded = stages.run(with_keys(plan, keys))
+    np.testing.assert_array_equal(encoded[:, 0], shown % 256)
+    assert stages.all_decoded == shown.tolist()
+    assert stages.num_units == [len(part) for part in np.split(shown, range(64, len(shown), 64))]
+    assert max(map(len, stages.decoded)) <= CHUNK_FRAMES
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_units_that_share_frames_whatever_the_key_frames(seed):
+    random = np.random.default_rng(seed)
+    length, step = random.integers(2, 40), random.integers(1, 40)
+    shown = np.arange(60)[:, np.newaxis] * min(step, length) + np.arange(length)
+    plan = plan_of(*shown)
+    keys = random.choice(shown.max() + 1, size=random.integers(0, 60))
+    stages = Recorder(FrameStream(name="FRAMES", size=2, frames=tuple(range(length))))
+    np.testing.assert_array_equal(stages.run(with_keys(plan, keys)), shown % 256)
+    assert stages.all_decoded == plan.decoded_indices.tolist()
+    assert max(map(len, stages.decoded)) <= CHUNK_FRAMES
 
 
 @pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
