@@ -4,31 +4,35 @@
 
 The shipped checkpoint is asked about 10 frames, and a given engine directory of profile `cpu` about
 64: one chunk, so that no decoding overlaps any encoding and the parts add up. Nothing is cached.
-Requests go in pairs, in process and through `Client`, each kind first in every other pair; both
-have all cores, and must answer the same bits.
+Each request is made in three ways, in turns that begin with another each time: in process; as one
+call of the ensemble, by Triton's own client; and by `Client`, which calls the ensemble's steps
+itself so that leaving ends them. All have all cores, and must answer the same bits.
 
 Beside the time, the processor seconds of every process that worked on a request are counted: this
 one, which is the client as well, and either the pipeline's media workers or the server with its
 models and theirs; the report tells the latter apart. What a server does once, at the first request
 of each instance of a model, is no part of it: such requests go before the first pair. A stage that
-takes longer under Triton does so because its tensors are copied to
-another process and back, or because the memory they lie in is new to it. What lies outside the
-stages is the upload, the ensemble's scheduling and the copies between its steps.
+takes longer under Triton does so because its tensors are copied to another process and back, or
+because the memory they lie in is new to it. What lies outside the stages is the upload, the
+ensemble's scheduling and the copies between its steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+import tritonclient.grpc
+from numpy.typing import NDArray
 
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
@@ -44,30 +48,46 @@ from python_backend.pipeline import Pipeline
 QUERY = "When is a parked bicycle shown?"
 WARM_UP = FIRST_REQUESTS + 1
 NUM_FRAMES_SHIPPED, NUM_FRAMES_GIVEN = 10, 64
+WAYS = ("pipeline", "ensemble", "client")
+"""In process; one call of Triton's client; groundserve's, a call for each step."""
+
+
+class Answer(NamedTuple):
+    """What a request said, whichever way it went."""
+
+    frame_logits: NDArray[np.float32]
+    """float32 (Q, T)."""
+    timing_ms: dict[str, float]
+    """Of each stage."""
+
+    @classmethod
+    def of(cls, result: ScoreResult) -> Answer:
+        """Take it from groundserve's own result."""
+        return cls(np.stack([query.frame_logits for query in result.queries]), result.timing_ms)
 
 
 @dataclass(frozen=True)
 class Run:
     """One request."""
 
-    result: ScoreResult
+    answer: Answer
     wall_ms: float
     cpu_ms: dict[str, float]
     """Of all processes that worked on it, by what they are."""
 
     @classmethod
-    def of(cls, call: Callable[[], ScoreResult], pids: Iterable[int]) -> Run:
+    def of(cls, call: Callable[[], Answer], pids: Iterable[int]) -> Run:
         """Make the call; `pids` are the processes that work on it."""
         processes = [psutil.Process(pid) for pid in pids]
         before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
-        result = call()
+        answer = call()
         wall = time.perf_counter() - started
         cpu_ms: dict[str, float] = {}
         for process, seconds in zip(processes, before, strict=True):
             name = "this process" if process.pid == os.getpid() else name_of(process)
             spent = 1000 * (cpu_seconds(process) - seconds)
             cpu_ms[name] = cpu_ms.get(name, 0.0) + spent
-        return cls(result, wall_ms=1000 * wall, cpu_ms=cpu_ms)
+        return cls(answer, wall_ms=1000 * wall, cpu_ms=cpu_ms)
 
     @property
     def total_cpu_ms(self) -> float:
@@ -81,75 +101,98 @@ def descendants(pid: int) -> set[int]:
 
 
 def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> dict[str, Any]:
-    """Ask about one video in both ways."""
+    """Ask about one video in all ways."""
     data = video.read_bytes()
-    pairs: list[tuple[Run, Run]] = []
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with (
         Pipeline.open(engines, verify_files=False) as pipeline,
         TritonServer(engines, http_port=0, grpc_port=0, metrics_port=0) as server,
         Client(f"grpc://{server.grpc_address}") as client,
+        tritonclient.grpc.InferenceServerClient(server.grpc_address) as plain,
     ):
         assert server.pid is not None, "it is started"
-
-        def in_process() -> Run:
-            others = {server_pid, *descendants(server_pid)}
-            return Run.of(
-                lambda: pipeline.score(data, QUERY, options),
-                {own_pid} | descendants(own_pid) - others,
-            )
-
-        def through_triton() -> Run:
-            return Run.of(
-                lambda: client.score(data, QUERY, options),
-                {own_pid, server_pid} | descendants(server_pid),
-            )
-
         own_pid, server_pid = os.getpid(), server.pid
+
+        def ask(way: str) -> Run:
+            if way == "pipeline":
+                others = {server_pid, *descendants(server_pid)}
+                return Run.of(
+                    lambda: Answer.of(pipeline.score(data, QUERY, options)),
+                    {own_pid} | descendants(own_pid) - others,
+                )
+            calls: dict[str, Callable[[], Answer]] = {
+                "ensemble": lambda: call_ensemble(plain, data, options),
+                "client": lambda: Answer.of(client.score(data, QUERY, options)),
+            }
+            return Run.of(calls[way], {own_pid, server_pid} | descendants(server_pid))
+
         for repeat in range(WARM_UP + repeats):
-            if repeat % 2:
-                triton, local = through_triton(), in_process()
-            else:
-                local, triton = in_process(), through_triton()
-            for one, other in zip(local.result.queries, triton.result.queries, strict=True):
-                assert np.array_equal(one.frame_logits, other.frame_logits), "the same bits"
+            first = repeat % len(WAYS)
+            asked = {way: ask(way) for way in WAYS[first:] + WAYS[:first]}
+            for way in WAYS[1:]:
+                assert np.array_equal(
+                    asked["pipeline"].answer.frame_logits, asked[way].answer.frame_logits
+                ), "the same bits"
             if repeat >= WARM_UP:
-                pairs.append((local, triton))
+                for way, one in asked.items():
+                    runs[way].append(one)
+    local = runs["pipeline"]
+    num_frames = local[0].answer.frame_logits.shape[1]
     return {
         "model": pipeline.manifest.checkpoint["name"],
         "video_bytes": len(data),
-        "frames": len(local.result.frame_indices),
-        "tokens": len(local.result.frame_indices) * (local.result.grid or 0) ** 2,
-        "pipeline_ms": spread([local.wall_ms for local, _ in pairs]),
-        "triton_ms": spread([triton.wall_ms for _, triton in pairs]),
-        "pipeline_cpu_ms": spread([local.total_cpu_ms for local, _ in pairs]),
-        "triton_cpu_ms": spread([triton.total_cpu_ms for _, triton in pairs]),
-        "added_percent": added_percent(
-            [(local.wall_ms, triton.wall_ms) for local, triton in pairs]
-        ),
-        "added_cpu_percent": added_percent(
-            [(local.total_cpu_ms, triton.total_cpu_ms) for local, triton in pairs]
-        ),
-        "pipeline_cpu_ms_by_process": medians([local.cpu_ms for local, _ in pairs]),
-        "triton_cpu_ms_by_process": medians([triton.cpu_ms for _, triton in pairs]),
-        "added_ms_by_part": added_by_part(pairs),
+        "frames": num_frames,
+        **{f"{way}_ms": spread([one.wall_ms for one in runs[way]]) for way in WAYS},
+        **{f"{way}_cpu_ms": spread([one.total_cpu_ms for one in runs[way]]) for way in WAYS},
+        **{f"{way}_cpu_ms_by_process": medians([one.cpu_ms for one in runs[way]]) for way in WAYS},
+        "added_percent": {
+            way: added_percent([one.wall_ms for one in local], [one.wall_ms for one in runs[way]])
+            for way in WAYS[1:]
+        },
+        "added_cpu_percent": {
+            way: added_percent(
+                [one.total_cpu_ms for one in local], [one.total_cpu_ms for one in runs[way]]
+            )
+            for way in WAYS[1:]
+        },
+        "added_ms_by_part": {way: added_by_part(local, runs[way]) for way in WAYS[1:]},
         "bit_equal": True,
     }
 
 
-def added_percent(pairs: list[tuple[float, float]]) -> float:
+def call_ensemble(
+    server: tritonclient.grpc.InferenceServerClient, data: bytes, options: ScoreOptions
+) -> Answer:
+    """Ask as any client of Triton does."""
+    inputs = []
+    for name, kind, array in (
+        ("VIDEO", "UINT8", np.frombuffer(data, np.uint8)),
+        ("QUERY", "BYTES", np.array([QUERY.encode()], np.object_)),
+        ("OPTIONS", "BYTES", np.array([options.to_json().encode()], np.object_)),
+    ):
+        tensor = tritonclient.grpc.InferInput(name, list(array.shape), kind)
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    answer = server.infer("videoitg", inputs)
+    info = json.loads(answer.as_numpy("INFO")[0])
+    return Answer(answer.as_numpy("FRAME_LOGITS"), info["timing_ms"])
+
+
+def added_percent(first: list[float], second: list[float]) -> float:
     """Return the median over all pairs of what the second takes more than the first."""
-    return float(np.median([100 * (second / first - 1) for first, second in pairs]))
+    pairs = zip(first, second, strict=True)
+    return float(np.median([100 * (after / before - 1) for before, after in pairs]))
 
 
-def added_by_part(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
+def added_by_part(local: list[Run], triton: list[Run]) -> dict[str, float]:
     """Return the median milliseconds that Triton adds to each stage, and outside of them."""
     rows = []
-    for local, triton in pairs:
+    for before, after in zip(local, triton, strict=True):
         added = {
-            stage: triton.result.timing_ms[stage] - local.result.timing_ms.get(stage, 0.0)
-            for stage in triton.result.timing_ms
+            stage: milliseconds - before.answer.timing_ms.get(stage, 0.0)
+            for stage, milliseconds in after.answer.timing_ms.items()
         }
-        added["outside the stages"] = triton.wall_ms - local.wall_ms - sum(added.values())
+        added["outside the stages"] = after.wall_ms - before.wall_ms - sum(added.values())
         rows.append(added)
     return medians(rows)
 
@@ -190,7 +233,7 @@ def main() -> None:
         "overhead of the Triton models over the in-process pipeline",
         results,
         inputs=[describe_video(args.video)],
-        warm_up=f"{WARM_UP} pairs",
+        warm_up=f"{WARM_UP} of each way",
         repeats=args.repeats,
         peaks=peaks,
     )
