@@ -8,10 +8,15 @@ from typing import Any
 
 from groundserve.errors import (
     DeadlineExceededError,
+    GroundserveError,
     InvalidRequestError,
     MediaError,
     UnavailableError,
 )
+
+
+class RunDirectoryError(GroundserveError):
+    """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
 class ErrorKind(StrEnum):
