@@ -1,0 +1,279 @@
+"""A job: what is left goes to the workers, and what they have done is published, by one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from groundserve.batch.cluster import Cluster, ClusterDiedError, Pool, Resources, Wave
+from groundserve.batch.engines import Source
+from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.events import Event, Said, Started, UnitLost
+from groundserve.batch.plan import Group, Plan, Unit, UnitSize
+from groundserve.batch.run_directory import RunDirectory
+from groundserve.batch.watchdog import told_hangs
+from groundserve.batch.worker import DEFAULT_DEADLINE_SECONDS, HANG_SECONDS, Work
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+
+MAX_CLUSTER_DEATHS = 3
+"""How often Ray may break down in a row without a unit done in between."""
+_RESERVED_SHARE = 0.9
+"""Of a worker's cores, what it reserves: the rest is for Ray's own tasks, which would starve."""
+_MIN_WAVE_UNITS = 256
+_UNITS_A_WORKER = 64
+"""Units given to Ray at a time: they lie in memory, and workers start anew with each wave."""
+_START_SECONDS = 1800.0
+"""How long a worker may take to start and open its engines, on a cluster that must first grow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who scores, as the command line says it."""
+
+    count: int | None = None
+    """How many; as many as there are cores, or GPUs where they use those, if None."""
+    cpus_each: float = 1.0
+    """Cores of each, and as many threads."""
+    gpus_each: float = 0.0
+    """GPUs of each; a half lets two share one."""
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise InvalidRequestError(f"--workers must be >= 1, got {self.count}")
+        if not self.cpus_each > 0:
+            raise InvalidRequestError(f"--cpus-per-worker must be > 0, got {self.cpus_each}")
+        if not self.gpus_each >= 0:
+            raise InvalidRequestError(f"--gpus-per-worker must be >= 0, got {self.gpus_each}")
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of each worker's engines."""
+        return max(1, int(self.cpus_each))
+
+    def number(self, resources: Resources) -> int:
+        """Return how many workers there are.
+
+        Raises:
+            InvalidRequestError: Ray was started here, and this machine has no room for one.
+        """
+        ratios = [("cores", resources.num_cpus / self.cpus_each)]
+        if self.gpus_each:
+            ratios.append(("GPUs", resources.num_gpus / self.gpus_each))
+        what, most = min(ratios, key=lambda ratio: ratio[1])
+        if resources.is_local and most < 1:
+            raise InvalidRequestError(
+                f"a worker wants more {what} than this machine has; "
+                "lower --cpus-per-worker or --gpus-per-worker"
+            )
+        return self.count or max(1, int(most))
+
+
+def run_job(
+    plan: Plan,
+    directory: RunDirectory,
+    *,
+    source: Source,
+    engine_id: str,
+    manifest: str,
+    workers: Workers | None = None,
+    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+    hang_seconds: float = HANG_SECONDS,
+    span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+    span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Do all that a plan has left; each unit is published as soon as it is done.
+
+    A unit whose worker died is done once more, each video alone; a video that is lost again is an
+    error of kind WorkerDied, and one that a worker hung in is one of kind Timeout at once. Where
+    Ray itself breaks down it is started again.
+
+    Args:
+        plan: What there is to do.
+        directory: Where answers go; `finish` is left to the caller.
+        source: Opens the scorers.
+        engine_id: Of the engines that the run is bound to.
+        manifest: What the journal calls the manifest.
+        workers: Who scores; as many as there are cores where None.
+        deadline_seconds: Longest time of one call of a scorer.
+        hang_seconds: By how much a call may pass that before its worker is ended.
+        span_threshold: See `groundserve.spans.find_spans`.
+        span_gap_seconds: See there.
+        on_event: Hears of all that happens, in this thread.
+
+    Raises:
+        GroundserveError: The job cannot go on: engines that cannot be opened or are others, servers
+            that are gone, a run directory that cannot be written to, a Ray that does not run. What
+            was published stays.
+    """
+    workers = workers or Workers()
+    counts = plan.counts
+    work = Work(
+        source=source,
+        engine_id=engine_id,
+        staging=directory.staging,
+        num_threads=workers.num_threads,
+        deadline_seconds=deadline_seconds,
+        hang_seconds=hang_seconds,
+        span_threshold=span_threshold,
+        span_gap_seconds=span_gap_seconds,
+    )
+    with _Job(directory, work, workers, on_event) as job:
+        number = job.start() if counts.num_to_do else 0
+        job.tell(
+            Started(
+                num_rows=counts.num_rows,
+                num_done=counts.num_done,
+                num_failed=counts.num_invalid + counts.num_spent,
+                num_to_do=counts.num_to_do,
+                num_groups=counts.num_groups,
+                workers=number,
+                manifest=manifest,
+            )
+        )
+        if not number:
+            return
+        wave_units = max(_MIN_WAVE_UNITS, _UNITS_A_WORKER * number)
+        units = plan.units(UnitSize.for_job(counts.num_groups, workers=number))
+        suspects: list[Unit] = []
+        for wave in _batched(units, wave_units):
+            for unit in job.run(wave):
+                job.tell(_lost(unit, "its worker died"))
+                suspects += job.without_hangs(unit).alone()
+        for wave in _batched(suspects, wave_units):
+            for unit in job.run(wave):
+                left = job.without_hangs(unit)
+                job.fail(left, ErrorKind.WORKER_DIED, "the worker died twice with this video")
+
+
+class _Job:
+    """The Ray of a job, and what is told of it."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        work: Work,
+        workers: Workers,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._directory = directory
+        self._work = work
+        self._workers = workers
+        self._on_event = on_event
+        self._cluster: Cluster | None = None
+        self._pool: Pool | None = None
+
+    def __enter__(self) -> _Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def start(self) -> int:
+        """Start Ray; return the number of workers."""
+        self._cluster = Cluster()
+        resources = self._cluster.resources()
+        number = self._workers.number(resources)
+        cpus_each = self._workers.cpus_each
+        if resources.is_local:  # more workers than cores share them
+            cpus_each = min(cpus_each, resources.num_cpus / number)
+        self._pool = Pool(
+            work=self._work,
+            num_workers=number,
+            cpus_each=_RESERVED_SHARE * cpus_each,
+            gpus_each=self._workers.gpus_each,
+        )
+        return number
+
+    def run(self, units: Sequence[Unit]) -> list[Unit]:
+        """Do units and publish what is done; return those whose worker died."""
+        left = dict(enumerate(units))
+        deaths = 0
+        while True:
+            try:
+                for place in self._done(left):
+                    del left[place]
+                    deaths = 0
+                return list(left.values())
+            except ClusterDiedError as error:
+                deaths += 1
+                if deaths == MAX_CLUSTER_DEATHS:
+                    raise UnavailableError(
+                        f"Ray broke down {deaths} times in a row; it said:\n{error}"
+                    ) from error
+                self.tell(Said(message="Ray broke down; it is started again"))
+                self._end()
+
+    def without_hangs(self, unit: Unit) -> Unit:
+        """Record the groups of a lost unit that a worker hung in; return the unit of the others."""
+        hung = told_hangs(self._work.staging, unit)
+        if hung:
+            seconds = self._work.deadline_seconds + self._work.hang_seconds
+            self.fail(
+                _part(unit, hung),
+                ErrorKind.TIMEOUT,
+                f"it hung for {seconds:g} s where no deadline ends it, so its worker was ended",
+            )
+        return _part(unit, [group for group in unit.groups if group not in hung])
+
+    def fail(self, unit: Unit, kind: ErrorKind, message: str) -> None:
+        """Record that no row of a unit has an answer."""
+        failures = [
+            Failure(id=row.id, row_key=key, kind=kind, message=message)
+            for group in unit.groups
+            for row, key in zip(group.rows, group.keys, strict=True)
+        ]
+        if failures:
+            self._directory.fail(failures)
+            self.tell(_lost(unit, message, is_alone=True))
+
+    def tell(self, event: Event) -> None:
+        """Write an event to the journal and hand it on."""
+        self._directory.write(event)
+        self._on_event(event)
+
+    def _done(self, units: dict[int, Unit]) -> Iterator[int]:
+        """Yield the key of each unit that was done, when it is published."""
+        if self._cluster is None:
+            self.start()
+        assert self._cluster is not None
+        assert self._pool is not None
+        keys = list(units)
+        wave = Wave(
+            units=tuple(units.values()),
+            pool=self._pool,
+            max_seconds=_START_SECONDS + self._longest_seconds(units.values()),
+        )
+        for done in self._cluster.run(wave):
+            self._on_event(self._directory.publish(done.receipt))
+            yield keys[done.place]
+
+    def _longest_seconds(self, units: Iterable[Unit]) -> float:
+        """Return how long a unit may take, all of whose calls take as long as they may."""
+        limits = self._work.limits
+        num_calls = max(
+            sum(1 + sum(1 for _ in group.calls(limits.max_queries)) for group in unit.groups)
+            for unit in units
+        )
+        return num_calls * (self._work.deadline_seconds + self._work.hang_seconds)
+
+    def _end(self) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+
+def _batched(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
+    rest = iter(units)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _part(unit: Unit, groups: Sequence[Group]) -> Unit:
+    return Unit(number=unit.number, groups=tuple(groups), is_alone=unit.is_alone)
+
+
+def _lost(unit: Unit, message: str, *, is_alone: bool = False) -> UnitLost:
+    return UnitLost(unit=unit.number, num_rows=unit.num_rows, is_alone=is_alone, message=message)
