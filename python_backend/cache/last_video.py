@@ -28,7 +28,7 @@ class LastVideo:
 
     def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
         """See `Features.of`."""
-        if self._kept is None or self._kept.keys.index() != keys.index():
+        if self._kept is None or self._kept.keys != keys:
             self._kept = _KeptVideo(keys, self._meter)
         return self._kept
 
