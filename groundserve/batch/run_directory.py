@@ -312,8 +312,10 @@ class _DoneRows:
     """The rows of the shards, in a temporary file: each id once."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="groundserve-done-")
-        self._db = sqlite3.connect(self._file.name, isolation_level=None, check_same_thread=False)
+        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
+        self._db = sqlite3.connect(
+            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
+        )
         self._db.executescript(
             "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
             "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
