@@ -24,8 +24,10 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from groundserve.batch.cluster import Done, Ended, Failed, Heard, Resources, Wave
-from groundserve.batch.worker import UnitScorer, Work
+from groundserve.batch.cluster import Done, Ended, Failed, Resources, Wave
+from groundserve.batch.program import open_connection
+from groundserve.batch.work import Work
+from groundserve.batch.worker import UnitScorer
 from groundserve.cpus import available_cpus
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.limits import MIB
@@ -39,8 +41,7 @@ _IN_FLIGHT = 2
 
 def main() -> None:
     """Serve waves until the other side closes the connection."""
-    fd, folder = sys.argv[1:]
-    connection: Connection[Heard, Wave] = Connection(int(fd))
+    connection, (folder,) = open_connection(sys.argv)
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
     try:
         connection.send(_start(folder))
@@ -73,9 +74,7 @@ def _start(folder: str) -> Resources:
     )
 
 
-def _listen(
-    connection: Connection[Heard, Wave], waves: queue.SimpleQueue[Wave], folder: str
-) -> None:
+def _listen(connection: Connection[Any, Any], waves: queue.SimpleQueue[Wave], folder: str) -> None:
     """Hand waves on; when the other side is gone, end everything."""
     try:
         while True:
@@ -88,7 +87,7 @@ def _listen(
         os._exit(0)
 
 
-def _run(wave: Wave, connection: Connection[Heard, Wave]) -> None:
+def _run(wave: Wave, connection: Connection[Any, Any]) -> None:
     pool = wave.pool
     ray.data.DataContext.get_current().execution_no_progress_timeout_s = wave.max_seconds
     tasks = [{"place": place, "unit": pickle.dumps(unit)} for place, unit in enumerate(wave.units)]

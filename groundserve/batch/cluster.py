@@ -10,21 +10,19 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from groundserve.batch.plan import Unit
+from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
 from groundserve.batch.shards import Receipt
-from groundserve.batch.worker import Work
+from groundserve.batch.units import Unit
+from groundserve.batch.work import Work
 from groundserve.errors import GroundserveError, MissingExtraError, UnavailableError
 
 _PROGRAM = "groundserve.batch._cluster_program"
@@ -32,8 +30,14 @@ _START_SECONDS = 300.0
 """Ray's own start takes 5 s on two cores, and a minute where many jobs start at once."""
 _END_SECONDS = 15.0
 """How long Ray may take to end what it started before that is killed."""
-_POLL_SECONDS = 1.0
 _TAIL_LINES = 12
+_ENVIRONMENT = {
+    # Told nobody, and quiet: what the job says comes from its receipts.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 _MAX_FOLDER_CHARACTERS = 40
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 
@@ -122,16 +126,9 @@ class Cluster:
             raise MissingExtraError("batch", "ray")
         self._folder = _short_folder()
         self._log = self._folder / "ray.log"
-        self._connection, theirs = Pipe()
-        with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno()), str(self._folder)],
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C in a terminal is for the driver
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(os.environ),
+        with self._log.open("wb") as log:
+            self._program = Program(
+                _PROGRAM, str(self._folder), log=log, environment=_ENVIRONMENT, is_session=True
             )
 
     def resources(self) -> Resources:
@@ -157,8 +154,8 @@ class Cluster:
             GroundserveError: The job cannot go on.
         """
         try:
-            self._connection.send(wave)
-        except OSError as error:
+            self._program.tell(wave)
+        except ProgramDiedError as error:
             raise ClusterDiedError(self._last_words()) from error
         while True:
             heard = self._hear(wave.max_seconds)
@@ -171,11 +168,8 @@ class Cluster:
 
     def close(self) -> None:
         """End Ray and every process that it started here."""
-        self._connection.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
-        _kill_session(self._process.pid)
-        self._process.wait()
+        self._program.end(_END_SECONDS)
+        _kill_session(self._program.pid)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -190,15 +184,12 @@ class Cluster:
         self.close()
 
     def _hear(self, seconds: float) -> Heard:
-        give_up = time.monotonic() + seconds
         try:
-            # In turns: an interrupt that comes just as a wait begins would not end it.
-            while not self._connection.poll(_POLL_SECONDS):
-                if time.monotonic() > give_up:
-                    raise ClusterDiedError(f"nothing was heard of it for {seconds:.0f} s")
-            heard: Heard = self._connection.recv()
-        except (EOFError, OSError) as error:
+            heard: Heard = self._program.hear(seconds)
+        except ProgramDiedError as error:
             raise ClusterDiedError(self._last_words()) from error
+        except SilentProgramError as error:
+            raise ClusterDiedError(f"nothing was heard of it for {seconds:.0f} s") from error
         return heard
 
     def _last_words(self) -> str:
@@ -212,19 +203,6 @@ def _short_folder() -> Path:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp")
     return Path(folder)
-
-
-def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        # Told nobody, and quiet: what the job says comes from its receipts.
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        **environment,
-        # The same modules as here, also in the workers.
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
-    }
 
 
 def _kill_session(session: int) -> None:

@@ -10,10 +10,10 @@ from groundserve.batch.cluster import Cluster, ClusterDiedError, Pool, Resources
 from groundserve.batch.engines import Source
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.events import Event, Said, Started, UnitLost
-from groundserve.batch.plan import Group, Plan, Unit, UnitSize
+from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
-from groundserve.batch.watchdog import told_hangs
-from groundserve.batch.worker import DEFAULT_DEADLINE_SECONDS, HANG_SECONDS, Work
+from groundserve.batch.units import Unit, UnitSize
+from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS, HANG_SECONDS, Work
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
@@ -86,9 +86,9 @@ def run_job(
 ) -> None:
     """Do all that a plan has left; each unit is published as soon as it is done.
 
-    A unit whose worker died is done once more, each video alone; a video that is lost again is an
-    error of kind WorkerDied, and one that a worker hung in is one of kind Timeout at once. Where
-    Ray itself breaks down it is started again.
+    A unit whose worker died, which no video should be able to bring about (`UnitScorer`), is done
+    once more, each video alone; one that is lost again is an error of kind WorkerDied. Where Ray
+    itself breaks down it is started again.
 
     Args:
         plan: What there is to do.
@@ -126,7 +126,7 @@ def run_job(
             Started(
                 num_rows=counts.num_rows,
                 num_done=counts.num_done,
-                num_failed=counts.num_invalid + counts.num_spent,
+                num_failed=counts.num_failed,
                 num_to_do=counts.num_to_do,
                 num_groups=counts.num_groups,
                 workers=number,
@@ -141,11 +141,10 @@ def run_job(
         for wave in _batched(units, wave_units):
             for unit in job.run(wave):
                 job.tell(_lost(unit, "its worker died"))
-                suspects += job.without_hangs(unit).alone()
+                suspects += unit.alone()
         for wave in _batched(suspects, wave_units):
             for unit in job.run(wave):
-                left = job.without_hangs(unit)
-                job.fail(left, ErrorKind.WORKER_DIED, "the worker died twice with this video")
+                job.fail(unit, "the worker died twice with this video, at last with it alone")
 
 
 class _Job:
@@ -206,28 +205,15 @@ class _Job:
                 self.tell(Said(message="Ray broke down; it is started again"))
                 self._end()
 
-    def without_hangs(self, unit: Unit) -> Unit:
-        """Record the groups of a lost unit that a worker hung in; return the unit of the others."""
-        hung = told_hangs(self._work.staging, unit)
-        if hung:
-            seconds = self._work.deadline_seconds + self._work.hang_seconds
-            self.fail(
-                _part(unit, hung),
-                ErrorKind.TIMEOUT,
-                f"it hung for {seconds:g} s where no deadline ends it, so its worker was ended",
-            )
-        return _part(unit, [group for group in unit.groups if group not in hung])
-
-    def fail(self, unit: Unit, kind: ErrorKind, message: str) -> None:
-        """Record that no row of a unit has an answer."""
+    def fail(self, unit: Unit, message: str) -> None:
+        """Record that no row of a unit has an answer, for its worker died."""
         failures = [
-            Failure(id=row.id, row_key=key, kind=kind, message=message)
+            Failure(id=row.id, row_key=key, kind=ErrorKind.WORKER_DIED, message=message)
             for group in unit.groups
             for row, key in zip(group.rows, group.keys, strict=True)
         ]
-        if failures:
-            self._directory.fail(failures)
-            self.tell(_lost(unit, message, is_alone=True))
+        self._directory.fail(failures)
+        self.tell(_lost(unit, message))
 
     def tell(self, event: Event) -> None:
         """Write an event to the journal and hand it on."""
@@ -257,7 +243,7 @@ class _Job:
             sum(1 + sum(1 for _ in group.calls(limits.max_queries)) for group in unit.groups)
             for unit in units
         )
-        return num_calls * (self._work.deadline_seconds + self._work.hang_seconds)
+        return num_calls * self._work.silence_seconds
 
     def _end(self) -> None:
         if self._cluster is not None:
@@ -271,9 +257,7 @@ def _batched(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
         yield batch
 
 
-def _part(unit: Unit, groups: Sequence[Group]) -> Unit:
-    return Unit(number=unit.number, groups=tuple(groups), is_alone=unit.is_alone)
-
-
-def _lost(unit: Unit, message: str, *, is_alone: bool = False) -> UnitLost:
-    return UnitLost(unit=unit.number, num_rows=unit.num_rows, is_alone=is_alone, message=message)
+def _lost(unit: Unit, message: str) -> UnitLost:
+    return UnitLost(
+        unit=unit.number, num_rows=unit.num_rows, is_alone=unit.is_alone, message=message
+    )

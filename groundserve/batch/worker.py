@@ -1,212 +1,137 @@
-"""What a worker does with a unit: score its videos one after another, and stage one shard.
+"""What a worker does with a unit: have its videos scored one after another, and stage one shard.
 
-A `Scorer` is all that it knows of engines, and a receipt is all that it hands back.
+The scorer is in a process of its own, which a video may kill, and which is ended when it hangs: the
+worker sees which video that was, and goes on with the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from groundserve.batch.engines import Source
-from groundserve.batch.errors import ErrorKind, kind_of
-from groundserve.batch.fetch import FetchError, local_file
-from groundserve.batch.plan import Group, Unit
-from groundserve.batch.shards import Receipt, ShardWriter, Staging
-from groundserve.batch.watchdog import tell_hang, watched
-from groundserve.deadline import Deadline
-from groundserve.errors import (
-    GroundserveError,
-    InvalidRequestError,
-    MediaError,
-    UnavailableError,
-)
-from groundserve.limits import Limits
-from groundserve.options import ScoreOptions
-from groundserve.results import ScoreResult
-from groundserve.scorer import Scorer
-from groundserve.triton_messages import is_decoder_death
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.group_scorer import Answered, Broken, Ready, Step, Unanswered
+from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
+from groundserve.batch.shards import Receipt, ShardWriter
+from groundserve.batch.units import Group, Unit
+from groundserve.batch.work import JobError, Work
 
-DEFAULT_DEADLINE_SECONDS = 600.0
-"""Longest time of one call of the scorer, and of copying one video."""
-HANG_SECONDS = 30.0
-"""By how much a call may pass its deadline before its process is ended."""
 MAX_UNAVAILABLE = 3
 """Videos in a row that no server took before a job stops: the servers are gone, not the videos."""
-
-
-class JobError(GroundserveError):
-    """No row's fault: the job cannot go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What all units of a job have in common; small, so that it travels to the workers."""
-
-    source: Source
-    """Opens the scorer."""
-    engine_id: str
-    """Of the engines that the run directory is bound to."""
-    staging: Staging
-    """Where shards are written."""
-    num_threads: int
-    """Of each worker."""
-    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
-    """See `DEFAULT_DEADLINE_SECONDS`."""
-    hang_seconds: float = HANG_SECONDS
-    """See `HANG_SECONDS`."""
-    span_threshold: float
-    """See `groundserve.spans.find_spans`."""
-    span_gap_seconds: float
-    """See there."""
-
-    @property
-    def limits(self) -> Limits:
-        """Ceilings on a call in this process."""
-        usual = Limits()
-        return Limits(max_request_seconds=max(usual.max_request_seconds, self.deadline_seconds))
+_PROGRAM = "groundserve.batch._scorer_program"
+_OPEN_SECONDS = 1800.0
+"""How long engines may take to open; tens of GB come from a slow store in less."""
+_END_SECONDS = 5.0
+_MAX_TRIES = 2
+"""Of a video whose process died."""
 
 
 class UnitScorer:
-    """Scores units in one process; it opens its scorer at the first one."""
+    """Scores units; its scorer is opened at the first one, and again after it died."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._limits = work.limits
-        self._scorer: Scorer | None = None
+        self._program: Program | None = None
         self._num_unavailable = 0
 
     def score(self, unit: Unit) -> Receipt:
         """Score every row of a unit, as far as it can be, and stage the answers.
 
         Raises:
-            GroundserveError: The job cannot go on: the scorer cannot be opened, it has other
-                engines than the run, no server has answered for long, or the shard cannot be
-                written.
+            JobError: The job cannot go on: the scorer cannot be opened, it has other engines than
+                the run, or no server has answered for long.
+            RunDirectoryError: The shard cannot be written.
         """
         writer = ShardWriter(unit)
         for group in unit.groups:
-            kind, message = self._score_group(group, writer)
-            if kind is not None:
-                writer.fail(group, kind, message)
-            self._count_unavailable(kind, message)
+            self._score_group(group, writer)
         return writer.write(self._work.staging)
 
     def close(self) -> None:
-        """Close the scorer."""
-        if self._scorer is not None:
-            self._scorer.close()
-            self._scorer = None
+        """End the scorer's process."""
+        if self._program is not None:
+            self._program.end(_END_SECONDS)
+            self._program = None
 
-    def _score_group(self, group: Group, writer: ShardWriter) -> tuple[ErrorKind | None, str]:
-        """Ask all that a group asks; return why the rest of it has no answer, if so."""
-        with ExitStack() as stack:
+    def _score_group(self, group: Group, writer: ShardWriter) -> None:
+        for tries_left in reversed(range(_MAX_TRIES)):
             try:
-                with self._watched(group):
-                    path = stack.enter_context(
-                        local_file(
-                            group.place,
-                            limits=self._limits,
-                            deadline=Deadline.after(self._work.deadline_seconds),
+                for outcome in self._outcomes(group):
+                    if isinstance(outcome, Answered):
+                        writer.add(group, outcome.options, outcome.result)
+                        self._num_unavailable = 0
+                    else:
+                        writer.fail(
+                            group,
+                            outcome.kind,
+                            outcome.message,
+                            options=outcome.options,
+                            queries=outcome.queries,
                         )
-                    )
-                for options, queries in group.calls(self._limits.max_queries):
-                    self._ask(group, writer, path, options, queries)
-            except FetchError as error:
-                return error.kind, str(error)
-            except JobError:
-                raise
-            except GroundserveError as error:
-                kind = kind_of(error)
-                if isinstance(error, UnavailableError) and is_decoder_death(error):
-                    kind = ErrorKind.WORKER_DIED
-                return kind, _message(error, path, group)
-            except Exception as error:  # noqa: BLE001 - one row's failure, whatever it is
-                # Nobody knows in which state it left the scorer.
-                self.close()
-                return ErrorKind.INTERNAL, f"{type(error).__name__}: {error}"
-        return None, ""
-
-    def _ask(
-        self,
-        group: Group,
-        writer: ShardWriter,
-        path: str,
-        options: ScoreOptions,
-        queries: Sequence[str],
-    ) -> None:
-        """Ask some questions; of those that are refused together, the good ones by themselves.
-
-        A question is refused before anything is decoded, so halving costs next to nothing; the
-        video is encoded once for all parts, see `EngineSource.open`.
-        """
-        try:
-            result = self._call(group, path, options, queries)
-        except MediaError:  # the video's fault, not a question's
-            raise
-        except InvalidRequestError as error:
-            if len(queries) == 1:
-                writer.fail(group, kind_of(error), _message(error, path, group), options, queries)
+                        self._count_unavailable(outcome)
                 return
-            middle = len(queries) // 2
-            self._ask(group, writer, path, options, queries[:middle])
-            self._ask(group, writer, path, options, queries[middle:])
-        else:
-            writer.add(group, options, result)
-
-    def _call(
-        self, group: Group, path: str, options: ScoreOptions, queries: Sequence[str]
-    ) -> ScoreResult:
-        """Call the scorer, a second time where the video ended its decoder."""
-        for is_last in (False, True):
-            scorer = self._opened()
-            try:
-                with self._watched(group):
-                    result = scorer.score(
-                        path,
-                        list(queries),
-                        options,
-                        span_threshold=self._work.span_threshold,
-                        span_gap_seconds=self._work.span_gap_seconds,
-                        timeout_seconds=self._work.deadline_seconds,
-                    )
-            except UnavailableError as error:
-                if is_last or not is_decoder_death(error):
-                    raise
-                continue
-            if result.info.engine.get("id") != self._work.engine_id:
-                raise JobError(
-                    f"a scorer has the engines {result.info.engine.get('id')}, this run is of "
-                    f"{self._work.engine_id}: resume it with those, or begin another run"
+            except SilentProgramError:
+                self._kill()
+                message = (
+                    f"it hung for {self._work.silence_seconds:g} s where no deadline ends it, so "
+                    "its process was ended"
                 )
-            return result
-        raise AssertionError("the last try returns or raises")
+                writer.fail(group, ErrorKind.TIMEOUT, message)
+                return
+            except ProgramDiedError:
+                self._kill()
+                if not tries_left:
+                    message = f"the process that scored it died, {_MAX_TRIES} times in a row"
+                    writer.fail(group, ErrorKind.WORKER_DIED, message)
 
-    def _opened(self) -> Scorer:
-        if self._scorer is None:
-            try:
-                self._scorer = self._work.source.open(
-                    num_threads=self._work.num_threads, limits=self._limits
-                )
-            except GroundserveError as error:
-                raise JobError(f"a worker cannot open its engines: {error}") from error
-        return self._scorer
+    def _outcomes(self, group: Group) -> Iterator[Answered | Unanswered]:
+        """Yield what becomes of a group.
 
-    def _watched(self, group: Group) -> AbstractContextManager[None]:
-        work = self._work
-        return watched(
-            work.deadline_seconds + work.hang_seconds,
-            lambda: tell_hang(work.staging, group),
-        )
+        Raises:
+            ProgramDiedError, SilentProgramError: The scorer's process died or hangs.
+            JobError: See `score`.
+        """
+        if self._program is None:
+            self._program = self._opened()
+        self._program.tell(group)
+        while True:
+            match self._program.hear(self._work.silence_seconds):
+                case Ready():
+                    return
+                case Broken(message=message):
+                    self._kill()
+                    yield Unanswered(kind=ErrorKind.INTERNAL, message=message)
+                    return
+                case JobError() as error:
+                    raise error
+                case Step():
+                    continue
+                case outcome:
+                    yield outcome
 
-    def _count_unavailable(self, kind: ErrorKind | None, message: str) -> None:
-        is_away = kind is ErrorKind.UNAVAILABLE and self._work.source.is_shared
-        self._num_unavailable = self._num_unavailable + 1 if is_away else 0
+    def _opened(self) -> Program:
+        program = Program(_PROGRAM)
+        try:
+            program.tell(self._work)
+            heard = program.hear(_OPEN_SECONDS)
+        except (ProgramDiedError, SilentProgramError) as error:
+            program.kill()
+            raise JobError(
+                "the process that opens a worker's engines died, or hung; Ray's log of the worker "
+                "may say why, and the kernel's, whether memory ran out"
+            ) from error
+        if isinstance(heard, JobError):
+            program.end(_END_SECONDS)
+            raise heard
+        return program
+
+    def _kill(self) -> None:
+        if self._program is not None:
+            self._program.kill()
+            self._program = None
+
+    def _count_unavailable(self, outcome: Unanswered) -> None:
+        if outcome.kind is not ErrorKind.UNAVAILABLE or not self._work.source.is_shared:
+            return
+        self._num_unavailable += 1
         if self._num_unavailable == MAX_UNAVAILABLE:
-            raise JobError(f"no server took {MAX_UNAVAILABLE} videos in a row: {message}")
-
-
-def _message(error: Exception, path: str, group: Group) -> str:
-    """Return what an error says, without the name of a copy, which is another one each time."""
-    return str(error).replace(path, group.place)
+            raise JobError(f"no server took {MAX_UNAVAILABLE} videos in a row: {outcome.message}")
