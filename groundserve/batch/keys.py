@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from groundserve._version import __version__
@@ -20,6 +20,9 @@ from groundserve.strict_json import shown
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
 
+_PLAIN = ScoreOptions()
+_AFTERWARDS = ("top_k", "selector")
+"""Options that decide nothing before there are scores."""
 _CONTENT = "sha256 "
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
@@ -157,9 +160,18 @@ def require_unchanged(place: str, identity: str) -> None:
         raise MediaError(f"the video at {shown(place)} has changed since the run was planned")
 
 
+@lru_cache(maxsize=1024)
 def options_json(options: ScoreOptions) -> str:
     """Return the options as one text, the same for equal ones."""
-    return json.dumps(json.loads(options.to_json()), sort_keys=True)
+    # A rate may be 1 or 1.0, which are equal and have two texts.
+    fixed = replace(options, sample_fps=float(options.sample_fps))
+    return json.dumps(json.loads(fixed.to_json()), sort_keys=True)
+
+
+@lru_cache(maxsize=1024)
+def sampling_json(options: ScoreOptions) -> str:
+    """Return, as one text, the options that decide which frames are decoded and encoded."""
+    return options_json(replace(options, **{name: getattr(_PLAIN, name) for name in _AFTERWARDS}))
 
 
 def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:

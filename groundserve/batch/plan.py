@@ -27,6 +27,7 @@ from groundserve.batch.keys import (
     options_json,
     request_hash,
     row_key,
+    sampling_json,
 )
 from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
@@ -39,8 +40,6 @@ from groundserve.strict_json import shown
 _BATCH_ROWS = 1024
 _NUM_THREADS = 16
 """That look at videos: waiting for an object store is most of it, or hashing."""
-_SAMPLING = ("num_frames", "sample_fps", "sampling", "seek")
-"""Options that decide which frames are decoded and encoded."""
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -246,7 +245,6 @@ class Plan:
         self.close()
 
     def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint, limits: Limits) -> None:
-        texts = lru_cache(maxsize=1024)(options_json)
         source = iter(rows)
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             while batch := list(itertools.islice(source, _BATCH_ROWS)):
@@ -260,7 +258,7 @@ class Plan:
                     if isinstance(row, BadRow):
                         self._add_bad(row)
                     else:
-                        self._add_row(row, texts(row.options), fingerprint)
+                        self._add_row(row, options_json(row.options), fingerprint)
 
     def _look_at(
         self, places: set[str], threads: ThreadPoolExecutor, *, hash_content: bool, limits: Limits
@@ -317,7 +315,7 @@ class Plan:
         )
 
     def _group(self, row: Row, identity: str, num_bytes: int) -> int:
-        sampling = str([getattr(row.options, name) for name in _SAMPLING])
+        sampling = sampling_json(row.options)
         self._db.execute(
             "INSERT INTO groups (identity, sampling, place, num_bytes) VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
