@@ -24,12 +24,12 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from groundserve.batch.cluster import Done, Ended, Failed, Resources, Wave
+from groundserve.batch.cluster import RAY_ADDRESS_VARIABLE, Done, Ended, Failed, Resources, Wave
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
 from groundserve.cpus import available_cpus
-from groundserve.errors import GroundserveError, UnavailableError
+from groundserve.errors import GroundserveError
 from groundserve.limits import MIB
 
 _OBJECT_STORE_BYTES = 128 * MIB
@@ -43,11 +43,7 @@ def main() -> None:
     """Serve waves until the other side closes the connection."""
     connection, (folder,) = open_connection(sys.argv)
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
-    try:
-        connection.send(_start(folder))
-    except Exception as error:
-        connection.send(Failed(error=UnavailableError(f"Ray did not start: {error}")))
-        raise
+    connection.send(_start(folder))
     threading.Thread(target=_listen, args=(connection, waves, folder), daemon=True).start()
     # What Ray raises ends this process; the other side starts it again.
     while True:
@@ -56,7 +52,7 @@ def main() -> None:
 
 def _start(folder: str) -> Resources:
     """Start Ray, or connect to what RAY_ADDRESS names."""
-    is_local = "RAY_ADDRESS" not in os.environ
+    is_local = RAY_ADDRESS_VARIABLE not in os.environ
     here: dict[str, Any] = {
         "address": "local",
         "num_cpus": available_cpus(),

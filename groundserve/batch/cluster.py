@@ -23,8 +23,10 @@ from groundserve.batch.program import Program, ProgramDiedError, SilentProgramEr
 from groundserve.batch.shards import Receipt
 from groundserve.batch.units import Unit
 from groundserve.batch.work import Work
-from groundserve.errors import GroundserveError, MissingExtraError, UnavailableError
+from groundserve.errors import GroundserveError, MissingExtraError
 
+RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""Environment variable, Ray's own, with the address of a Ray that runs already."""
 _PROGRAM = "groundserve.batch._cluster_program"
 _START_SECONDS = 300.0
 """Ray's own start takes 5 s on two cores, and a minute where many jobs start at once."""
@@ -135,14 +137,9 @@ class Cluster:
         """Wait until Ray is ready.
 
         Raises:
-            UnavailableError: It did not start.
+            ClusterDiedError: It did not start.
         """
-        try:
-            heard = self._hear(_START_SECONDS)
-        except ClusterDiedError as error:
-            raise UnavailableError(f"Ray did not start: {error}") from error
-        if isinstance(heard, Failed):
-            raise heard.error
+        heard = self._hear(_START_SECONDS)
         assert isinstance(heard, Resources)
         return heard
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from groundserve.batch.cluster import Cluster, ClusterDiedError, Pool, Resources, Wave
+from groundserve.batch.cluster import (
+    RAY_ADDRESS_VARIABLE,
+    Cluster,
+    ClusterDiedError,
+    Pool,
+    Resources,
+    Wave,
+)
 from groundserve.batch.engines import Source
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.events import Event, Said, Started, UnitLost
@@ -171,9 +179,12 @@ class _Job:
         self._end()
 
     def start(self) -> int:
-        """Start Ray; return the number of workers."""
-        self._cluster = Cluster()
-        resources = self._cluster.resources()
+        """Start Ray; return the number of workers.
+
+        Raises:
+            UnavailableError: It does not start; where it is another's, at the first try.
+        """
+        resources = self._started()
         number = self._workers.number(resources)
         cpus_each = self._workers.cpus_each
         if resources.is_local:  # more workers than cores share them
@@ -185,6 +196,18 @@ class _Job:
             gpus_each=self._workers.gpus_each,
         )
         return number
+
+    def _started(self) -> Resources:
+        tries = 1 if RAY_ADDRESS_VARIABLE in os.environ else MAX_CLUSTER_DEATHS
+        for tries_left in reversed(range(tries)):
+            self._cluster = Cluster()
+            try:
+                return self._cluster.resources()
+            except ClusterDiedError as error:
+                self._end()
+                if not tries_left:
+                    raise UnavailableError(f"Ray did not start; it said:\n{error}") from error
+        raise AssertionError("the last try returns or raises")
 
     def run(self, units: Sequence[Unit]) -> list[Unit]:
         """Do units and publish what is done; return those whose worker died."""

@@ -1,6 +1,6 @@
 """A driver as a program of its own, for tests that kill it.
 
-python -m tests.batch.drive MANIFEST OUT [--engines] [--seconds S] [--resume]
+python -m tests.batch.drive MANIFEST OUT [--engines DIR] [--seconds S] [--resume]
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--engines", action="store_true", help="the shipped checkpoint's")
+    parser.add_argument("--engines", type=Path, help="an engine directory; scripted if left out")
     parser.add_argument("--seconds", type=float, default=0.0, help="of a scripted video")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     if args.engines:
-        source = EngineSource()
-        job = Job(
-            manifest=args.manifest, out=args.out, source=source, identity=source.identity()
-        )
+        source = EngineSource(engines=args.engines)
+        job = Job(manifest=args.manifest, out=args.out, source=source, identity=source.identity())
     else:
-        job = Job(
-            manifest=args.manifest, out=args.out, source=ScriptedSource(seconds=args.seconds)
-        )
+        job = Job(manifest=args.manifest, out=args.out, source=ScriptedSource(seconds=args.seconds))
     job.run(resume=args.resume)
 
 

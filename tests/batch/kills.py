@@ -58,6 +58,7 @@ class Killed:
         self.out = out
         self.kills: list[Kill] = []
         self.num_starts = 0
+        self._log = out.with_name(f"{out.name}.log")
         self._command = [sys.executable, "-m", "tests.batch.drive", str(manifest), str(out)]
         self._command += options
 
@@ -81,7 +82,7 @@ class Killed:
                 if left.pop(0) == "driver":
                     driver = self._start()
             for _ in range(_MAX_RESUMES):
-                assert driver.wait(_GIVE_UP_SECONDS) == 0
+                assert driver.wait(_GIVE_UP_SECONDS) == 0, self._log.read_text()
                 status = read_status(str(self.out))
                 # What was killed twice with the same video is an error that a resume mends.
                 if status.num_failed == 0:
@@ -95,7 +96,8 @@ class Killed:
     def _start(self) -> subprocess.Popen[bytes]:
         self.num_starts += 1
         self._started = time.monotonic()
-        return subprocess.Popen([*self._command, "--resume"], stderr=subprocess.DEVNULL)
+        with self._log.open("ab") as log:
+            return subprocess.Popen([*self._command, "--resume"], stderr=log)
 
     def _kill(self, driver: subprocess.Popen[bytes], kind: str, seconds: float) -> bool:
         """Kill a process of a kind so much later; return whether there was one by then."""

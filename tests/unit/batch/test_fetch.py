@@ -63,9 +63,7 @@ def test_no_more_is_copied_than_a_video_may_have(store, tmp_path):
 
 def test_copying_ends_with_its_time(store):
     with pytest.raises(DeadlineExceededError):
-        local_file(
-            "memory://videos/a.mp4", limits=Limits(), deadline=Deadline.after(0)
-        ).__enter__()
+        local_file("memory://videos/a.mp4", limits=Limits(), deadline=Deadline.after(0)).__enter__()
 
 
 class Flaky:

@@ -28,6 +28,7 @@ class Clusters:
         self.loses = lambda unit: False
         self.dies_before = lambda unit: False
         self.error = None
+        self.does_start = lambda: True
 
     def __call__(self):
         self.num_started += 1
@@ -39,6 +40,8 @@ class FakeCluster:
         self.clusters = clusters
 
     def resources(self):
+        if not self.clusters.does_start():
+            raise ClusterDiedError("no port is free")
         return Resources(num_cpus=2.0, num_gpus=0.0, is_local=True)
 
     def run(self, wave):
@@ -87,9 +90,7 @@ def run(tmp_path):
 
 
 def errors(run):
-    return {
-        row["video"]: row["error_kind"] for row in run.final().to_pylist() if row["error_kind"]
-    }
+    return {row["video"]: row["error_kind"] for row in run.final().to_pylist() if row["error_kind"]}
 
 
 def of(events, kind):
@@ -151,13 +152,30 @@ def test_ray_that_breaks_down_is_started_again_for_the_rest(clusters, run):
 
 def test_ray_that_breaks_down_again_and_again_ends_the_job(clusters, run):
     clusters.dies_before = lambda unit: unit.number == 1
-    with pytest.raises(UnavailableError, match="broke down 3 times in a row.*\nits last words"):
+    with pytest.raises(UnavailableError, match=r"broke down 3 times in a row.*\nits last words"):
         run.run()
     # The first one had done a unit before it.
     assert clusters.num_started == clusters.num_closed == MAX_CLUSTER_DEATHS
     clusters.dies_before = lambda unit: False
     run.run(resume=True)
     assert run.final().num_rows == 2 * NUM_VIDEOS
+
+
+def test_ray_that_does_not_start_at_once_is_started_again(clusters, run):
+    clusters.does_start = lambda: clusters.num_started == MAX_CLUSTER_DEATHS
+    run.run()
+    assert clusters.num_closed == MAX_CLUSTER_DEATHS
+    assert run.final().num_rows == 2 * NUM_VIDEOS
+
+
+@pytest.mark.parametrize(("address", "num_tries"), [(None, MAX_CLUSTER_DEATHS), ("host:6379", 1)])
+def test_ray_that_does_not_start_ends_the_job(clusters, run, monkeypatch, address, num_tries):
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    clusters.does_start = lambda: False
+    with pytest.raises(UnavailableError, match=r"Ray did not start; it said:\nno port is free"):
+        run.run()
+    assert clusters.num_started == clusters.num_closed == num_tries
 
 
 @pytest.mark.parametrize("error", [JobError("no engines"), KeyboardInterrupt()])

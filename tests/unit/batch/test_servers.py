@@ -83,8 +83,8 @@ def test_a_server_that_is_away_is_left_alone_and_found_again(pool, servers, cloc
     servers[home].error = UnavailableError("nobody answers")
     for _ in range(10):
         assert pool.score("a.mp4", ["When?"]).video == "a.mp4"
-    # Not before 0, 0.5, 1, 2 and 4 s after the failure before: of the calls, which begin at 0, 2, 4,
-    # 6, 8, 9, 11, 12, 13 and 14 s, all but four.
+    # Not before 0, 0.5, 1, 2 and 4 s after the failure before: of the calls, which begin at 0, 2,
+    # 4, 6, 8, 9, 11, 12, 13 and 14 s, all but four.
     assert len(servers[home].asked) == 6
     assert len(servers[second].asked) == 10
     servers[home].error = None
