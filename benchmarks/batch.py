@@ -1,7 +1,7 @@
 """What do Ray and a second worker give and cost, against a plain loop over `Pipeline`?
 
 python -m benchmarks.batch [--videos 100] [--queries 5] [--repeats 2] [--engines DIR] [--corpus DIR]
-                           [--memory-rows 100 1000 10000] [--out JSON]
+                           [--parts ways poison memory] [--memory-rows 100 1000 10000] [--out JSON]
 
 Scores the same corpus of generated videos, all questions of a video together, in three ways: in a
 loop over one `Pipeline` with all cores, as a batch run with one worker of all cores, and as one
@@ -53,6 +53,7 @@ from tests.batch.jobs import write_manifest as write_scripted
 from tests.batch.kills import KINDS
 from tests.batch.scripted import ScriptedSource
 
+PARTS = ("ways", "poison", "memory")
 _SAMPLE_SECONDS = 0.2
 _ROWS_A_VIDEO = 5
 _SCRIPTED_VIDEOS = 100
@@ -269,6 +270,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=2)
     parser.add_argument("--engines", type=Path, help="the shipped checkpoint's if left out")
     parser.add_argument("--corpus", type=Path, help="folder that keeps the videos")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--memory-rows", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -278,21 +280,21 @@ def main() -> None:
         corpus = args.corpus or folder / "corpus"
         corpus.mkdir(parents=True, exist_ok=True)
         manifest = make_corpus(corpus, num_videos=args.videos, queries=args.queries)
-        ways = measure_ways(manifest, engines, folder, args.repeats)
-        poison = measure_poison(folder / "poison")
-        memory = [measure_memory(rows, folder / f"rows-{rows}") for rows in args.memory_rows]
+        results: dict[str, Any] = {"cores": available_cpus()}
+        if "ways" in args.parts:
+            ways = measure_ways(manifest, engines, folder, args.repeats)
+            results |= {"rows": args.videos * args.queries, "videos": args.videos, "ways": ways}
+            results["against_the_loop"] = compared(ways)
+        if "poison" in args.parts:
+            results["poison"] = measure_poison(folder / "poison")
+        if "memory" in args.parts:
+            results["memory"] = [
+                measure_memory(rows, folder / f"rows-{rows}") for rows in args.memory_rows
+            ]
     write_report(
         args.out,
         "batch runs against a loop over Pipeline: rows a second, processor time, memory",
-        {
-            "videos": args.videos,
-            "rows": args.videos * args.queries,
-            "cores": available_cpus(),
-            "ways": ways,
-            "against_the_loop": compared(ways),
-            "poison": poison,
-            "memory": memory,
-        },
+        results,
         repeats=args.repeats,
     )
 
