@@ -213,12 +213,12 @@ class _Job:
         """Do units and publish what is done; return those whose worker died."""
         left = dict(enumerate(units))
         deaths = 0
-        while True:
+        while left:
             try:
                 for place in self._done(left):
                     del left[place]
                     deaths = 0
-                return list(left.values())
+                break
             except ClusterDiedError as error:
                 deaths += 1
                 if deaths == MAX_CLUSTER_DEATHS:
@@ -227,6 +227,7 @@ class _Job:
                     ) from error
                 self.tell(Said(message="Ray broke down; it is started again"))
                 self._end()
+        return list(left.values())
 
     def fail(self, unit: Unit, message: str) -> None:
         """Record that no row of a unit has an answer, for its worker died."""

@@ -29,6 +29,7 @@ class Clusters:
         self.dies_before = lambda unit: False
         self.error = None
         self.does_start = lambda: True
+        self.dies_at_the_end = False
 
     def __call__(self):
         self.num_started += 1
@@ -53,6 +54,8 @@ class FakeCluster:
                 raise ClusterDiedError("its last words")
             if not self.clusters.loses(unit):
                 yield Done(place=place, receipt=self.done(unit, wave.pool.work))
+        if self.clusters.dies_at_the_end:
+            raise ClusterDiedError("its last words")
 
     def done(self, unit, work):
         writer = ShardWriter(unit)
@@ -148,6 +151,13 @@ def test_ray_that_breaks_down_is_started_again_for_the_rest(clusters, run):
     assert [len(wave.units) for wave in clusters.waves] == [3, 2, 2]
     assert (clusters.num_started, clusters.num_closed) == (3, 3)
     assert len(of(events, Said)) == 2
+
+
+def test_ray_that_breaks_down_when_all_is_done_is_not_missed(clusters, run):
+    clusters.dies_at_the_end = True
+    run.run()
+    assert run.final().num_rows == 2 * NUM_VIDEOS
+    assert (clusters.num_started, clusters.num_closed) == (1, 1)
 
 
 def test_ray_that_breaks_down_again_and_again_ends_the_job(clusters, run):
