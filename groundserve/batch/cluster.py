@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -33,13 +34,6 @@ _START_SECONDS = 300.0
 _END_SECONDS = 15.0
 """How long Ray may take to end what it started before that is killed."""
 _TAIL_LINES = 12
-_ENVIRONMENT = {
-    # Told nobody, and quiet: what the job says comes from its receipts.
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 _MAX_FOLDER_CHARACTERS = 40
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 
@@ -130,7 +124,7 @@ class Cluster:
         self._log = self._folder / "ray.log"
         with self._log.open("wb") as log:
             self._program = Program(
-                _PROGRAM, str(self._folder), log=log, environment=_ENVIRONMENT, is_session=True
+                _PROGRAM, str(self._folder), log=log, environment=_environment(), is_session=True
             )
 
     def resources(self) -> Resources:
@@ -200,6 +194,22 @@ def _short_folder() -> Path:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp")
     return Path(folder)
+
+
+def _environment() -> dict[str, str]:
+    """Return Ray's settings, those that the user has not set."""
+    settings = {
+        # Told nobody, and quiet: what the job says comes from its receipts.
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    if RAY_ADDRESS_VARIABLE not in os.environ:
+        # Ray listens on all interfaces and runs what it is sent. Without a token of our own it
+        # would write one into the user's home.
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {name: value for name, value in settings.items() if name not in os.environ}
 
 
 def _kill_session(session: int) -> None:

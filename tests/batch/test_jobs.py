@@ -83,8 +83,10 @@ def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray)
 
 
 def test_engines_answer_as_a_pipeline_does_and_encode_once(
-    tmp_path, digit_videos, engines_of, ray_is_gone
+    tmp_path, digit_videos, engines_of, monkeypatch, ray_is_gone
 ):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     videos = [os.path.relpath(path, tmp_path) for path in digit_videos]
     rows = [(video, f"When is the digit {n} shown?") for video in videos for n in range(3)]
     rows += [(videos[0], f"When does the digit {n} move?") for n in range(40)]  # over one call's
@@ -99,6 +101,7 @@ def test_engines_answer_as_a_pipeline_does_and_encode_once(
         workers=Workers(count=2),
     )
     events = job.run()
+    assert not (tmp_path / "home" / ".ray").exists()  # where Ray puts its token, if it may
     done = [event for event in events if isinstance(event, UnitDone)]
     assert sum(event.num_decoded for event in done) == len(videos)
     assert sum(event.num_calls for event in done) == len(videos) + 1
