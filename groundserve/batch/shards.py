@@ -177,12 +177,13 @@ class ShardWriter:
         options: ScoreOptions | None = None,
         queries: Sequence[str] | None = None,
     ) -> None:
-        """Note that rows have no answer: those of one call, or all of the group that have none."""
+        """Note that rows have no answer: those of one call, or all of a group, not told of yet."""
         for row, key in zip(group.rows, group.keys, strict=True):
             if (
                 (options is None or row.options == options)
                 and (queries is None or row.query in queries)
                 and row.position not in self._rows
+                and row.position not in self._failures
             ):
                 self._failures[row.position] = Failure(
                     id=row.id, row_key=key, kind=kind, message=as_unicode(message)
