@@ -31,7 +31,7 @@ from groundserve.batch.keys import (
 )
 from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.records.reading import as_read
@@ -149,6 +149,7 @@ class Plan:
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
                 or was edited, or its video has changed.
+            GroundserveError: There is no room for the temporary file.
         """
         if max_attempts < 1:
             raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
@@ -159,6 +160,12 @@ class Plan:
             plan._mark_done(done)
             plan._mark_failures(failures, max_attempts)
             plan._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            plan.close()
+            raise GroundserveError(
+                f"cannot keep the plan in {plan._folder.name}: {error}; TMPDIR names a place with "
+                "more room"
+            ) from error
         except BaseException:
             plan.close()
             raise
@@ -188,8 +195,8 @@ class Plan:
     def mark_failed(self, failures: Iterable[Failure]) -> None:
         """Note why rows have no answer in this attempt, for `errors`."""
         self._db.executemany(
-            "UPDATE rows SET kind = ?, message = ? WHERE id = ? AND state = 'todo'",
-            ((str(it.kind), it.message, it.id) for it in failures),
+            "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
+            ((str(it.kind), it.message, _name(it.id)) for it in failures),
         )
 
     def errors(self) -> Iterator[ErrorRow]:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from groundserve.batch import plan
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.keys import options_json, request_hash, row_key
 from groundserve.batch.plan import Counts, DoneRow, Plan
 from groundserve.batch.rows import BadRow
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
@@ -30,16 +31,16 @@ def plan_of(rows, **options):
     return Plan.make(rows, fingerprint=options.pop("fingerprint", FINGERPRINT), **options)
 
 
-def groups_of(plan):
-    return [group for unit in plan.units(UnitSize()) for group in unit.groups]
+def groups_of(made):
+    return [group for unit in made.units(UnitSize()) for group in unit.groups]
 
 
 def done_of(rows):
     """What a finished run has of them."""
-    with plan_of(rows) as plan:
+    with plan_of(rows) as made:
         return [
             DoneRow(row.id, key, request_hash(row.video, row.query, options_json(row.options)))
-            for group in groups_of(plan)
+            for group in groups_of(made)
             for row, key in zip(group.rows, group.keys, strict=True)
         ]
 
@@ -53,8 +54,8 @@ def failures_of(rows, times=1):
 
 
 def test_rows_of_a_video_stand_together(rows):
-    with plan_of(rows) as plan:
-        assert plan.counts == Counts(
+    with plan_of(rows) as made:
+        assert made.counts == Counts(
             num_rows=6,
             num_done=0,
             num_invalid=0,
@@ -63,7 +64,7 @@ def test_rows_of_a_video_stand_together(rows):
             num_groups=3,
             num_repeated=0,
         )
-        groups = groups_of(plan)
+        groups = groups_of(made)
     assert [[row.id for row in group.rows] for group in groups] == [
         ["q0/0", "q1/0"],
         ["q0/1", "q1/1"],
@@ -85,8 +86,8 @@ def test_what_is_selected_afterwards_needs_no_second_decoding(tmp_path):
         make_row(video, "p", position=2, top_k=2, sample_fps=1),
         make_row(video, "q", position=3, top_k=2, sample_fps=2.0),
     ]
-    with plan_of(rows) as plan:
-        first, second = groups_of(plan)
+    with plan_of(rows) as made:
+        first, second = groups_of(made)
     assert [row.position for row in first.rows] == [0, 1, 2]
     assert [row.position for row in second.rows] == [3]
     assert list(first.calls(32)) == [
@@ -104,8 +105,8 @@ def test_equal_keys_are_asked_once(tmp_path):
         make_row(tmp_path / name, "q", id=id, position=position)
         for position, (name, id) in enumerate([("a.mp4", "1"), ("b.mp4", "2"), ("a.mp4", "3")])
     ]
-    with plan_of(rows, fingerprint=BY_CONTENT) as plan:
-        (group,) = groups_of(plan)
+    with plan_of(rows, fingerprint=BY_CONTENT) as made:
+        (group,) = groups_of(made)
     assert len(set(group.keys)) == 1
     assert [(row.id, row.video) for row in group.rows] == [
         ("1", "a.mp4"),
@@ -113,22 +114,22 @@ def test_equal_keys_are_asked_once(tmp_path):
         ("3", "a.mp4"),
     ]
     assert list(group.calls(32)) == [(ScoreOptions(), ("q",))]
-    with plan_of(rows) as plan:
-        assert [len(group.rows) for group in groups_of(plan)] == [2, 1]
+    with plan_of(rows) as made:
+        assert [len(group.rows) for group in groups_of(made)] == [2, 1]
 
 
 def test_a_row_without_id_gets_its_key(tmp_path):
     video = tmp_path / "a.mp4"
     video.touch()
     rows = [make_row(video, query, position=i) for i, query in enumerate(["q", "p", "q"])]
-    with plan_of(rows) as plan:
-        (group,) = groups_of(plan)
-        assert plan.counts.num_repeated == 1
-        assert plan.counts.num_rows == 2
+    with plan_of(rows) as made:
+        (group,) = groups_of(made)
+        assert made.counts.num_repeated == 1
+        assert made.counts.num_rows == 2
         assert [row.id for row in group.rows] == list(group.keys)
-        assert plan.position(group.keys[1]) == 1
+        assert made.position(group.keys[1]) == 1
         with pytest.raises(KeyError):
-            plan.position("none")
+            made.position("none")
 
 
 @pytest.mark.parametrize(
@@ -158,11 +159,11 @@ def test_rows_that_are_not_tried(rows, tmp_path):
     with open(rows[2].place, "wb") as file:
         file.truncate(100)
     bad = BadRow(id="", video="v", query="q", message="top_k must be >= 1", position=6)
-    with plan_of([*rows, bad], limits=Limits(max_file_bytes=99)) as plan:
-        assert plan.counts.num_invalid == plan.counts.num_failed == 5
-        assert plan.counts.num_to_do == 2
-        errors = list(plan.errors())
-        by_kind = plan.failures_by_kind()
+    with plan_of([*rows, bad], limits=Limits(max_file_bytes=99)) as made:
+        assert made.counts.num_invalid == made.counts.num_failed == 5
+        assert made.counts.num_to_do == 2
+        errors = list(made.errors())
+        by_kind = made.failures_by_kind()
     assert by_kind == {"InvalidRow": 1, "Missing": 2, "TooLarge": 2}
     assert [str(error.kind) for error in errors] == [
         *("Missing", "TooLarge", "Missing", "TooLarge", "InvalidRow")
@@ -178,19 +179,19 @@ def test_two_broken_lines_are_two_rows():
     lines = [
         BadRow(id="", video="", query="", message="broken", position=number) for number in (0, 1)
     ]
-    with plan_of(lines) as plan:
-        assert len({error.id for error in plan.errors()}) == 2
+    with plan_of(lines) as made:
+        assert len({error.id for error in made.errors()}) == 2
 
 
 def test_what_is_done_is_not_planned(rows):
     done = done_of(rows)
-    with plan_of(rows, done=done[:3]) as plan:
-        assert (plan.counts.num_done, plan.counts.num_to_do) == (3, 3)
-        left = [row.id for group in groups_of(plan) for row in group.rows]
+    with plan_of(rows, done=done[:3]) as made:
+        assert (made.counts.num_done, made.counts.num_to_do) == (3, 3)
+        left = [row.id for group in groups_of(made) for row in group.rows]
     assert sorted(left) == sorted(row.id for row in done[3:])
-    with plan_of(rows, done=done) as plan:
-        assert groups_of(plan) == []
-        assert plan.counts.num_groups == 0
+    with plan_of(rows, done=done) as made:
+        assert groups_of(made) == []
+        assert made.counts.num_groups == 0
 
 
 @pytest.mark.parametrize(
@@ -232,10 +233,10 @@ def test_the_answer_of_a_video_that_was_removed_stays(rows, id):
     rows = [dataclasses.replace(rows[0], id=id)]
     done = done_of(rows)
     os.remove(rows[0].place)
-    with plan_of(rows, done=done) as plan:
-        assert (plan.counts.num_done, plan.counts.num_invalid) == (1, 0)
-        assert not list(plan.errors())
-        assert plan.position(done[0].id) == 0
+    with plan_of(rows, done=done) as made:
+        assert (made.counts.num_done, made.counts.num_invalid) == (1, 0)
+        assert not list(made.errors())
+        assert made.position(done[0].id) == 0
     edited = [dataclasses.replace(rows[0], query="other")]
     with pytest.raises(InvalidRequestError, match=r"asks something else|no longer in the manifest"):
         plan_of(edited, done=done)
@@ -244,16 +245,16 @@ def test_the_answer_of_a_video_that_was_removed_stays(rows, id):
 def test_a_manifest_may_grow_and_be_put_in_another_order(rows):
     done = done_of(rows[:2])
     moved = [dataclasses.replace(row, position=9 - row.position) for row in reversed(rows)]
-    with plan_of(moved, done=done) as plan:
-        assert plan.counts.num_to_do == 4
+    with plan_of(moved, done=done) as made:
+        assert made.counts.num_to_do == 4
 
 
 def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
     for times, spent in ((2, 0), (3, 2), (4, 2)):
-        with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as plan:
-            assert plan.counts.num_spent == plan.counts.num_failed == spent
-            assert plan.counts.num_to_do == 6 - spent
-            messages = [error.message for error in plan.errors()]
+        with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as made:
+            assert made.counts.num_spent == made.counts.num_failed == spent
+            assert made.counts.num_to_do == 6 - spent
+            messages = [error.message for error in made.errors()]
             assert messages == [f"try {times - 1}"] * spent
     with pytest.raises(InvalidRequestError, match="max_attempts must be >= 1"):
         plan_of(rows, max_attempts=0)
@@ -262,15 +263,15 @@ def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
 def test_failures_of_another_file_do_not_count(rows):
     failures = failures_of(rows[:1], 3)
     os.utime(rows[0].place, ns=(0, 1))
-    with plan_of(rows, failures=failures) as plan:
-        assert plan.counts.num_spent == 0
+    with plan_of(rows, failures=failures) as made:
+        assert made.counts.num_spent == 0
 
 
 def test_failures_of_this_attempt_are_errors(rows):
-    with plan_of(rows) as plan:
-        plan.mark_failed(failures_of(rows[2:4]))
-        assert [error.id for error in plan.errors()] == [row.id for row in rows[2:4]]
-        assert plan.failures_by_kind() == {"Timeout": 2}
+    with plan_of(rows) as made:
+        made.mark_failed(failures_of(rows[2:4]))
+        assert [error.id for error in made.errors()] == [row.id for row in rows[2:4]]
+        assert made.failures_by_kind() == {"Timeout": 2}
 
 
 def test_memory_does_not_grow_with_rows(tmp_path):
@@ -282,9 +283,9 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         tracemalloc.start()
         with plan_of(
             make_row(video, f"{number}", position=number) for number in range(num_rows)
-        ) as plan:
+        ) as made:
             size = UnitSize(max_rows=100)
-            assert sum(unit.num_rows for unit in plan.units(size)) == num_rows
+            assert sum(unit.num_rows for unit in made.units(size)) == num_rows
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -304,6 +305,13 @@ def test_the_temporary_file_goes(rows, tmp_path):
     with pytest.raises(InvalidRequestError):
         plan_of([*rows, *rows], folder=str(folder))
     assert not list(folder.iterdir())
+
+
+def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_SCHEMA", plan._SCHEMA + "PRAGMA max_page_count = 12;")
+    many = (make_row(tmp_path / "a", "q" * 999, id=f"{i}", position=i) for i in range(100))
+    with pytest.raises(GroundserveError, match=r"cannot keep the plan in .* is full; TMPDIR"):
+        plan_of(many)
 
 
 def group(number, num_rows, num_bytes=1):
@@ -359,9 +367,9 @@ def test_a_plan_has_each_row_once(tmp_path, asked, size, num_done):
         for position, (video, query, fps, is_named) in enumerate(asked)
     ]
     done = done_of(rows)[:num_done]
-    with plan_of(rows, done=done) as plan:
-        units = list(plan.units(size))
-        counts = plan.counts
+    with plan_of(rows, done=done) as made:
+        units = list(made.units(size))
+        counts = made.counts
     planned = [row for unit in units for one in unit.groups for row in one.rows]
     positions = sorted(row.position for row in planned)
     assert len(set(positions)) == len(positions) == counts.num_to_do

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 import tracemalloc
 
 import fsspec
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundserve.batch.rows import MAX_LINE_BYTES, BadRow, Row, read_manifest, rows_of_folder
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 
@@ -205,6 +206,17 @@ def test_a_manifest_that_is_missing(tmp_path):
         read_manifest(str(tmp_path / "m.csv"), defaults=DEFAULTS)
     with pytest.raises(InvalidRequestError, match=r"cannot read memory://none/m.jsonl"):
         read_manifest("memory://none/m.jsonl", defaults=DEFAULTS)
+
+
+def test_packages_are_of_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    for place, package in (("m.parquet", "pyarrow"), ("s3://b/m.csv", "fsspec")):
+        with pytest.raises(MissingExtraError, match=rf"{package} .*'groundserve\[batch\]'"):
+            read_manifest(place, defaults=DEFAULTS)
+    (tmp_path / "a.mp4").touch()
+    path = jsonl(tmp_path, {"video": "a.mp4", "query": "q"})
+    assert isinstance(only(read(path)), Row)  # which need none of them
 
 
 def test_parquet_that_breaks_off(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from groundserve.errors import (
     EngineMismatchError,
     InvalidRequestError,
     MediaError,
+    MissingExtraError,
     UnavailableError,
     UnsupportedError,
 )
@@ -146,6 +149,31 @@ def test_rows_without_an_answer(unit, staging):
         "r3": ("Refused", "no"),
     }
     assert [row["id"] for row in table_of(staging, receipt).to_pylist()] == ["r1", "r4"]
+
+
+def test_a_video_that_is_tried_again(unit, staging):
+    writer = ShardWriter(unit)
+    first, second = unit.groups
+    writer.fail(first, ErrorKind.TIMEOUT, "slow")
+    writer.fail(second, ErrorKind.TIMEOUT, "slow")
+    for options, queries in second.calls(32):
+        writer.add(second, options, score(b"a", queries, options))
+    writer.fail(second, ErrorKind.WORKER_DIED, "dead")
+    receipt = writer.write(staging)
+    assert receipt.num_rows == 4
+    assert [failure.id for failure in receipt.failures] == ["r0"]
+
+
+def test_units_and_receipts_travel(unit, staging):
+    receipt = written(unit, staging)
+    assert pickle.loads(pickle.dumps((unit, receipt, staging))) == (unit, receipt, staging)
+
+
+def test_pyarrow_is_of_an_extra(monkeypatch):
+    schema.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pyarrow .*'groundserve\[batch\]'"):
+        schema()
 
 
 def test_a_unit_without_any_answer_has_no_file(unit, staging):

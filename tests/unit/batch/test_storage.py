@@ -158,6 +158,39 @@ def test_the_newest_of_two_drivers_wins_in_a_store(tmp_path):
     assert rows_in(place) == sorted(row.id for row in rows)
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_killed_before_each_call_of_a_store(tmp_path, monkeypatch):
+    """A copy and a removal in place of a renaming: each row is there once at most all the same."""
+    rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=1)
+    calls = {"left": 10**6}
+    for name in ("pipe_file", "cp_file", "rm_file", "put_file", "rm"):
+        real = getattr(type(fsspec.filesystem("memory")), name)
+
+        def counted(self, *args, real=real, **options):
+            if calls["left"] == 0:
+                raise Killed
+            calls["left"] -= 1
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), name, counted)
+    run(f"memory:/{tmp_path}/whole", rows)
+    num_calls = 10**6 - calls["left"]
+    assert num_calls > 10
+    for number in range(num_calls):
+        place = f"memory:/{tmp_path}/{number}"
+        calls["left"] = number
+        with pytest.raises(Killed):
+            run(place, rows)
+        calls["left"] = 10**6
+        found = rows_in(place)
+        assert len(set(found)) == len(found)
+        run(place, rows)
+        assert rows_in(place) == ["q0/0", "q0/1"]
+
+
 def test_a_store_that_refuses_is_named(tmp_path, monkeypatch):
     def refuse(self, *args, **options):
         raise PermissionError(13, "Access Denied")
