@@ -2,8 +2,8 @@
 
 On a local disk a file is written under another name, flushed, renamed, and its folder flushed. An
 object store puts whole objects by itself; there a move is a copy on the server and a removal, an
-exclusive creation is what the store's own client makes of it (S3 and Google's refuse the second),
-and there is no lock.
+exclusive creation is what the store's client makes of it (s3fs, gcsfs and adlfs have the store
+refuse the second), and there is no lock.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ class RemoteStorage:
         """See `Storage`."""
         path = self._at(folder)
         try:
-            with _typed("read", self.place, folder):
+            with _answered("read", self.place, folder):
                 # Listings are kept by some clients; another driver may have written meanwhile.
                 self._fs.invalidate_cache(path)
                 found = self._fs.ls(path, detail=False)
@@ -295,37 +295,41 @@ class RemoteStorage:
 
     def size(self, name: str) -> int:
         """See `Storage`."""
-        self._fs.invalidate_cache(self._at(os.path.dirname(name)))
-        return int(self._fs.info(self._at(name))["size"])
+        with _answered("read", self.place, name):
+            self._fs.invalidate_cache(self._at(os.path.dirname(name)))
+            return int(self._fs.info(self._at(name))["size"])
 
     def read(self, name: str) -> bytes:
         """See `Storage`."""
-        with _typed("read", self.place, name):
+        with _answered("read", self.place, name):
             return bytes(self._fs.cat_file(self._at(name)))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """See `Storage`."""
-        with _typed("read", self.place, name), self._fs.open(self._at(name), "rb") as file:
+        with _answered("read", self.place, name):
+            file = self._fs.open(self._at(name), "rb")
+        with file:
             yield from file
 
     def write(self, name: str, data: bytes) -> None:
         """See `Storage`."""
-        with _typed("write", self.place, name):
+        with _answered("write", self.place, name):
             self._make_parent(name)
             self._fs.pipe_file(self._at(name), data)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """See `Storage`."""
-        with _typed("write", self.place, name), tempfile.NamedTemporaryFile() as file:
+        with tempfile.NamedTemporaryFile() as file:
             yield file
             file.flush()
-            self._make_parent(name)
-            self._fs.put_file(file.name, self._at(name))
+            with _answered("write", self.place, name):
+                self._make_parent(name)
+                self._fs.put_file(file.name, self._at(name))
 
     def create(self, name: str, data: bytes) -> None:
         """See `Storage`."""
-        with _typed("write", self.place, name):
+        with _answered("write", self.place, name):
             self._make_parent(name)
             self._fs.pipe_file(self._at(name), data, mode="create")
 
@@ -335,14 +339,14 @@ class RemoteStorage:
 
     def move(self, source: str, target: str) -> None:
         """See `Storage`."""
-        with _typed("write", self.place, target):
+        with _answered("write", self.place, target):
             self._make_parent(target)
             self._fs.cp_file(self._at(source), self._at(target))
             self._fs.rm_file(self._at(source))
 
     def delete(self, name: str) -> None:
         """See `Storage`."""
-        with _typed("write", self.place, name), suppress(FileNotFoundError):
+        with _answered("write", self.place, name), suppress(FileNotFoundError):
             self._fs.rm(self._at(name), recursive=True)
 
     def make(self) -> None:
@@ -378,8 +382,20 @@ def _typed(verb: str, place: str, name: str) -> Iterator[None]:
         raise _broken(verb, place, name, error) from error
 
 
-def _broken(verb: str, place: str, name: str, error: OSError) -> RunDirectoryError:
-    return RunDirectoryError(f"cannot {verb} {place}/{name}: {error.strerror or error}")
+@contextmanager
+def _answered(verb: str, place: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    # The client of each store has errors of its own.
+    except Exception as error:
+        raise _broken(verb, place, name, error) from error
+
+
+def _broken(verb: str, place: str, name: str, error: Exception) -> RunDirectoryError:
+    reason = getattr(error, "strerror", None) or error
+    return RunDirectoryError(f"cannot {verb} {place}/{name}: {reason}")
 
 
 def _flush_names(folder: Path) -> None:
