@@ -233,13 +233,31 @@ def _read_parquet(place: str, parse: _Parse) -> Iterator[Row | BadRow | None]:
                 position = itertools.count()
                 columns = [name for name in COLUMNS if name in names]
                 for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-                    for values in batch.to_pylist():
+                    for values in _rows_of(batch):
                         given = values.get("options")
                         if isinstance(given, dict):  # a struct has all its fields in each row
                             given = {k: v for k, v in given.items() if v is not None}
                         yield parse({**values, "options": given}, next(position))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InvalidRequestError(f"cannot read {place} as Parquet: {error}") from error
+
+
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
+    try:
+        return cast("list[dict[str, Any]]", batch.to_pylist())
+    except UnicodeDecodeError:  # of one text; its row shall say so, and the others go on
+        columns = [_texts_of(column) for column in batch.columns]
+        names = batch.schema.names
+        return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _texts_of(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return cast("list[Any]", column.to_pylist())
+    cells = column.cast(pa.large_binary()).to_pylist()
+    return [cell if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
 
 
 def _opened(place: str) -> IO[bytes]:
