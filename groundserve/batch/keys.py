@@ -11,8 +11,8 @@ from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from groundserve._version import __version__
-from groundserve.batch.rows import Row
-from groundserve.batch.storage import split_place
+from groundserve.batch.places import split_place
+from groundserve.batch.row import Row
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,

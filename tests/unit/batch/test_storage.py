@@ -7,11 +7,13 @@ import fsspec
 import pytest
 
 from groundserve.batch.errors import RunDirectoryError
+from groundserve.batch.local_storage import LocalStorage
 from groundserve.batch.plan import Plan
+from groundserve.batch.remote_storage import RemoteStorage
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import LocalStorage, RemoteStorage, open_storage
+from groundserve.batch.storage import open_storage
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError
 from tests.unit.batch.making import FINGERPRINT, make_corpus, run, work
