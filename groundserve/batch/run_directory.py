@@ -3,7 +3,7 @@
 DIR/run.json                 the fingerprint, in plain words
 DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
 DIR/scores/part-*.parquet    rows with an answer
-DIR/errors/part-*.parquet    rows without, from the end of an attempt to the beginning of the next
+DIR/errors/part-*.parquet    rows without, from the end of an attempt to the first answer of the next
 DIR/staging/0001/            what workers of an attempt have written; the driver moves it
 DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
 DIR/records.jsonl            see `groundserve.batch.records`
@@ -65,11 +65,12 @@ class RunDirectory:
         ...         directory.finish(plan)
     """
 
-    def __init__(self, storage: Storage, fingerprint: Fingerprint, manifest: str) -> None:
+    def __init__(self, storage: Storage, manifest: str) -> None:
         """Claim an attempt in a folder that is held; see `create` and `resume`."""
         self._storage = storage
         self._started = time.time()
         self._num_published = 0
+        self._has_taken_back = False
         self.attempt = claim_attempt(storage, manifest=manifest, started=self._started)
         self._journal = Journal(storage, self.attempt)
         self._said: list[str] = []
@@ -95,8 +96,8 @@ class RunDirectory:
     def resume(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
         """Go on with a run, or begin it where the folder is empty or missing.
 
-        Files that are damaged are set aside, so that their rows are computed anew, and error rows
-        are taken back; `said` tells of both.
+        Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
+        them. Error rows stay until the first answer is published.
 
         Raises:
             InvalidRequestError: Its fingerprint is another one (the message says what differs);
@@ -116,7 +117,7 @@ class RunDirectory:
             if is_new:
                 text = json.dumps({"fingerprint": fingerprint.to_json(), "manifest": manifest})
                 storage.write(RUN_NAME, text.encode())
-            directory = cls(storage, fingerprint, manifest)
+            directory = cls(storage, manifest)
         except BaseException:
             storage.unlock()
             raise
@@ -170,6 +171,7 @@ class RunDirectory:
         self._require_newest()
         name = None
         if receipt.staged is not None:
+            self._take_back_errors()
             name = shard_name(SCORES, receipt.sha256)
             try:
                 num_bytes = self._storage.size(receipt.staged)
@@ -230,6 +232,7 @@ class RunDirectory:
                 "an error; resume the run"
             )
         self._require_newest()
+        self._take_back_errors()
         write_records(self._storage, plan)
         self._write_errors(plan)
         finished = Finished(
@@ -265,8 +268,6 @@ class RunDirectory:
 
     def _take_over(self) -> None:
         """Bring what earlier attempts left into the state that this one starts from."""
-        for name in _finals(self._storage, ERRORS):
-            self._storage.move(name, name + RETRIED)
         for name in _finals(self._storage, SCORES):
             if problem := self._done.add(self._storage, name):
                 self._storage.move(name, name + DAMAGED)
@@ -274,6 +275,13 @@ class RunDirectory:
         for left in self._storage.names(STAGING):
             self._storage.delete(f"{STAGING}/{left}")
         self._clear("", PARTIAL_SUFFIX)
+
+    def _take_back_errors(self) -> None:
+        """Let no error row count any more, before one of the rows has an answer."""
+        if not self._has_taken_back:
+            for name in _finals(self._storage, ERRORS):
+                self._storage.move(name, name + RETRIED)
+            self._has_taken_back = True
 
     def _say(self, message: str) -> None:
         self._said.append(message)
