@@ -3,7 +3,7 @@
 DIR/run.json                 the fingerprint, in plain words
 DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
 DIR/scores/part-*.parquet    rows with an answer
-DIR/errors/part-*.parquet    rows without, from the end of an attempt to the first answer of the next
+DIR/errors/part-*.parquet    rows without; a resume takes them back before its first answer
 DIR/staging/0001/            what workers of an attempt have written; the driver moves it
 DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
 DIR/records.jsonl            see `groundserve.batch.records`
