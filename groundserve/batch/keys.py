@@ -11,11 +11,15 @@ from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from groundserve._version import __version__
-from groundserve.batch.rows import Row
-from groundserve.batch.storage import split_place
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.batch.places import split_place
+from groundserve.batch.row import Row
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MediaError,
+    UnavailableError,
+)
 from groundserve.options import ScoreOptions
-from groundserve.strict_json import shown
 
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
@@ -135,12 +139,15 @@ def find_video(place: str, *, hash_content: bool) -> VideoFile:
             return _find_local(path, hash_content=hash_content)
         return _find_remote(filesystem, path, place, hash_content=hash_content)
     except FileNotFoundError:
-        raise MediaError(f"there is no video at {shown(place)}") from None
+        raise MediaError(f"there is no video at {place!r}") from None
+    except GroundserveError:
+        raise
     except (PermissionError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-        raise MediaError(f"cannot read the video at {shown(place)}: {_reason(error)}") from None
-    except OSError as error:
+        raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
+    # The client of each store has errors of its own.
+    except Exception as error:
         raise UnavailableError(
-            f"cannot look at the video at {shown(place)}: {_reason(error)}"
+            f"cannot look at the video at {place!r}: {_reason(error)}"
         ) from error
 
 
@@ -157,7 +164,7 @@ def require_unchanged(place: str, identity: str) -> None:
     """
     hash_content = identity.startswith(_CONTENT)
     if find_video(place, hash_content=hash_content).identity != identity:
-        raise MediaError(f"the video at {shown(place)} has changed since the run was planned")
+        raise MediaError(f"the video at {place!r} has changed since the run was planned")
 
 
 @lru_cache(maxsize=1024)
@@ -207,7 +214,7 @@ def _hash(*parts: str | float) -> str:
 def _find_local(path: str, *, hash_content: bool) -> VideoFile:
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
-        raise MediaError(f"the video {shown(path)} is not a regular file")
+        raise MediaError(f"the video {path!r} is not a regular file")
     if not os.access(path, os.R_OK):
         raise PermissionError("it may not be read")
     if hash_content:
@@ -220,7 +227,7 @@ def _find_local(path: str, *, hash_content: bool) -> VideoFile:
 def _find_remote(filesystem: Any, path: str, place: str, *, hash_content: bool) -> VideoFile:
     facts = filesystem.info(path)
     if facts["type"] != "file":
-        raise MediaError(f"the video {shown(place)} is not a file")
+        raise MediaError(f"the video {place!r} is not a file")
     if hash_content:
         with filesystem.open(path, "rb") as file:
             return VideoFile(identity=_content(file), num_bytes=int(facts["size"]))
