@@ -42,7 +42,8 @@ from benchmarks._usage import measured, peak_rss_mib, tree_cpu_seconds
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.events import Event, UnitDone
 from groundserve.batch.job import Workers
-from groundserve.batch.rows import Row, read_manifest
+from groundserve.batch.row import Row
+from groundserve.batch.rows import read_manifest
 from groundserve.cpus import available_cpus
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from groundserve.batch.cluster import (
@@ -22,7 +21,8 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.units import Unit, UnitSize
 from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS, HANG_SECONDS, Work
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.batch.workers import Workers as Workers  # for who runs a job, too
+from groundserve.errors import UnavailableError
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
 MAX_CLUSTER_DEATHS = 3
@@ -34,48 +34,6 @@ _UNITS_A_WORKER = 64
 """Units given to Ray at a time: they lie in memory, and workers start anew with each wave."""
 _START_SECONDS = 1800.0
 """How long a worker may take to start and open its engines, on a cluster that must first grow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """Who scores, as the command line says it."""
-
-    count: int | None = None
-    """How many; as many as there are cores, or GPUs where they use those, if None."""
-    cpus_each: float = 1.0
-    """Cores of each, and as many threads."""
-    gpus_each: float = 0.0
-    """GPUs of each; a half lets two share one."""
-
-    def __post_init__(self) -> None:
-        if self.count is not None and self.count < 1:
-            raise InvalidRequestError(f"--workers must be >= 1, got {self.count}")
-        if not self.cpus_each > 0:
-            raise InvalidRequestError(f"--cpus-per-worker must be > 0, got {self.cpus_each}")
-        if not self.gpus_each >= 0:
-            raise InvalidRequestError(f"--gpus-per-worker must be >= 0, got {self.gpus_each}")
-
-    @property
-    def num_threads(self) -> int:
-        """Threads of each worker's engines."""
-        return max(1, int(self.cpus_each))
-
-    def number(self, resources: Resources) -> int:
-        """Return how many workers there are.
-
-        Raises:
-            InvalidRequestError: Ray was started here, and this machine has no room for one.
-        """
-        ratios = [("cores", resources.num_cpus / self.cpus_each)]
-        if self.gpus_each:
-            ratios.append(("GPUs", resources.num_gpus / self.gpus_each))
-        what, most = min(ratios, key=lambda ratio: ratio[1])
-        if resources.is_local and most < 1:
-            raise InvalidRequestError(
-                f"a worker wants more {what} than this machine has; "
-                "lower --cpus-per-worker or --gpus-per-worker"
-            )
-        return self.count or max(1, int(most))
 
 
 def run_job(

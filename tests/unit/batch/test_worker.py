@@ -10,7 +10,7 @@ import pytest
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.keys import find_video
-from groundserve.batch.rows import Row
+from groundserve.batch.row import Row
 from groundserve.batch.shards import Receipt, Staging
 from groundserve.batch.units import Group, Unit
 from groundserve.batch.work import JobError, Work
