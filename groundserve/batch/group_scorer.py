@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from groundserve.batch.errors import ErrorKind, kind_of
+from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
+from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
 from groundserve.batch.keys import require_unchanged
 from groundserve.batch.units import Group
 from groundserve.batch.work import JobError, Work
@@ -83,8 +84,10 @@ def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
         yield Step()
         deadline = Deadline.after(work.deadline_seconds)
         with local_file(group.place, limits=work.limits, deadline=deadline) as path:
-            for options, queries in group.calls(work.limits.max_queries):
-                yield from _ask(scorer, group, path, options, queries, work)
+            outcomes = _ask_all(scorer, group, path, work)
+            if work.frames is not None:
+                outcomes = _with_frames(outcomes, work.frames, group, path, work)
+            yield from outcomes
     except FetchError as error:
         yield Unanswered(kind=error.kind, message=str(error))
     except JobError:
@@ -93,6 +96,48 @@ def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
         is_poison = isinstance(error, UnavailableError) and is_decoder_death(error)
         kind = ErrorKind.WORKER_DIED if is_poison else kind_of(error)
         yield Unanswered(kind=kind, message=_message(error, path, group))
+
+
+def _ask_all(scorer: Scorer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
+    for options, queries in group.calls(work.limits.max_queries):
+        yield from _ask(scorer, group, path, options, queries, work)
+
+
+def _with_frames(
+    outcomes: Iterator[Outcome], frames: FrameOutput, group: Group, path: str, work: Work
+) -> Iterator[Outcome]:
+    """Hold answers back until the images of all of them are written.
+
+    So the video is decoded once for them, and a row that is published has its images.
+    """
+    answers: list[Answered] = []
+    failure: GroundserveError | None = None
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Answered):
+                answers.append(outcome)
+            else:
+                yield outcome
+    except JobError:
+        raise
+    except GroundserveError as error:  # what was answered before it stays
+        failure = error
+    rows = [
+        RowFrames.of(row.id, row.video, query, answer.result.frame_indices)
+        for answer in answers
+        for query in answer.result.queries
+        for row in group.rows
+        if (row.options, row.query) == (answer.options, query.query)
+    ]
+    if rows:
+        yield Step()
+        try:
+            write_row_frames(frames, path, rows, timeout_seconds=work.deadline_seconds)
+        except RunDirectoryError as error:
+            raise JobError(f"a worker cannot write frames: {error}") from error
+    yield from answers
+    if failure is not None:
+        raise failure
 
 
 def _ask(

@@ -17,6 +17,7 @@ from groundserve.batch.cluster import (
 from groundserve.batch.engines import Source
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.events import Event, Said, Started, UnitLost
+from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.units import Unit, UnitSize
@@ -48,6 +49,7 @@ def run_job(
     hang_seconds: float = HANG_SECONDS,
     span_threshold: float = DEFAULT_SPAN_THRESHOLD,
     span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+    frames: FrameOutput | None = None,
     on_event: Callable[[Event], None],
 ) -> None:
     """Do all that a plan has left; each unit is published as soon as it is done.
@@ -67,6 +69,7 @@ def run_job(
         hang_seconds: By how much a call may pass that before its worker is ended.
         span_threshold: See `groundserve.spans.find_spans`.
         span_gap_seconds: See there.
+        frames: Where selected frames are written as images; None: nowhere.
         on_event: Hears of all that happens, in this thread.
 
     Raises:
@@ -85,6 +88,7 @@ def run_job(
         hang_seconds=hang_seconds,
         span_threshold=span_threshold,
         span_gap_seconds=span_gap_seconds,
+        frames=frames,
     )
     with _Job(directory, work, workers, on_event) as job:
         number = job.start() if counts.num_to_do else 0

@@ -36,6 +36,7 @@ _NAMES = {
     "span_threshold": "--span-threshold",
     "span_gap_seconds": "--span-gap-seconds",
     "hash_content": "--hash-content",
+    "frames": "--frames",
     "version": "version of groundserve",
     "schema_version": "version of the run directory",
 }
@@ -71,6 +72,9 @@ class Fingerprint:
     """See `groundserve.spans.find_spans`."""
     hash_content: bool = False
     """Whether videos are told by their content, not by path, size and time."""
+    frames: str = ""
+    """Where the selected frames go as images, and as what, in words; "" where they do not. No
+    result follows from it, but a run has the images of all of its rows, or none."""
     version: str = __version__
     """Of groundserve: decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
@@ -104,7 +108,7 @@ class Fingerprint:
             for one in (self, other)
         )
         return [
-            f"{_NAMES.get(name, name)}: {before[name]} before, {now[name]} now"
+            f"{_NAMES.get(name, name)}: {_said(before[name])} before, {_said(now[name])} now"
             for name in before
             if name != "defaults" and before[name] != now[name]
         ]
@@ -120,6 +124,10 @@ class Fingerprint:
             float(self.span_gap_seconds),
             self.version,
         )
+
+
+def _said(value: object) -> str:
+    return "none" if value == "" else str(value)
 
 
 def find_video(place: str, *, hash_content: bool) -> VideoFile:

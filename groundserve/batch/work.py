@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundserve.batch.engines import Source
+from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.shards import Staging
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
@@ -39,6 +40,8 @@ class Work:
     """See `groundserve.spans.find_spans`."""
     span_gap_seconds: float
     """See there."""
+    frames: FrameOutput | None = None
+    """Where selected frames are written as images; None: nowhere."""
 
     @property
     def limits(self) -> Limits:
