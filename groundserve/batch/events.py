@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,19 @@ class Started:
     """Processes that score."""
     manifest: str
     """Its place."""
+
+
+class VideoTime(NamedTuple):
+    """How long a video took."""
+
+    video: str
+    """As the manifest names it."""
+    seconds: float
+    """For all of its rows in the unit."""
+    num_rows: int
+    """How many those are."""
+    video_seconds: float
+    """Its duration; 0 where no row has an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +75,12 @@ class UnitDone:
     """Of the shard."""
     sha256: str
     """Of the shard."""
+    slowest: tuple[VideoTime, ...] = ()
+    """The videos that took longest, the slowest first; a few."""
+
+    def __post_init__(self) -> None:
+        slowest = tuple(VideoTime(*one) for one in self.slowest)  # JSON has lists
+        object.__setattr__(self, "slowest", slowest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,7 @@ class RunDirectory:
             shard=name,
             num_bytes=receipt.num_bytes,
             sha256=receipt.sha256,
+            slowest=receipt.slowest,
         )
         self._journal.write(*map(_as_event, receipt.failures), event)
         return event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.events import VideoTime
 from groundserve.batch.keys import options_json
 from groundserve.batch.storage import Storage, open_storage
 from groundserve.batch.units import Group, Unit
@@ -33,6 +35,8 @@ SCORES, ERRORS, STAGING = "scores", "errors", "staging"
 SUFFIX = ".parquet"
 """Of the final set: all and only the files with this ending."""
 
+_NUM_SLOWEST = 3
+"""Videos of a unit that its receipt names: the slowest of a run are among them."""
 _REQUEST_COLUMNS = ("id", "row_key", "video", "query", "options")
 
 
@@ -85,6 +89,8 @@ class Receipt:
     """Where."""
     pid: int = 0
     """Of the worker."""
+    slowest: tuple[VideoTime, ...] = ()
+    """The videos that took longest, the slowest first."""
 
 
 @cache
@@ -151,7 +157,8 @@ class ShardWriter:
         self._durations: dict[str, float] = {}  # place -> seconds
         self._stage_ms: Counter[str] = Counter()
         self._started = time.time()
-        self._clock = time.perf_counter()
+        self._clock = self._told = time.perf_counter()
+        self._times: dict[int, VideoTime] = {}  # position of a group's first row
 
     def add(self, group: Group, options: ScoreOptions, result: ScoreResult) -> None:
         """Take the answer of one call, for every row of the group that asked this.
@@ -172,6 +179,7 @@ class ShardWriter:
         self._num_decoded += not result.info.cache_hit
         self._durations[group.place] = result.duration_seconds
         self._stage_ms.update(result.timing_ms)
+        self._spend(group)
 
     def fail(
         self,
@@ -182,6 +190,7 @@ class ShardWriter:
         queries: Sequence[str] | None = None,
     ) -> None:
         """Note that rows have no answer: those of one call, or all of a group, not told of yet."""
+        self._spend(group)
         for row, key in zip(group.rows, group.keys, strict=True):
             if (
                 (options is None or row.options == options)
@@ -225,7 +234,22 @@ class ShardWriter:
             wall_seconds=time.perf_counter() - self._clock,
             host=socket.gethostname(),
             pid=os.getpid(),
+            slowest=tuple(
+                heapq.nlargest(_NUM_SLOWEST, self._times.values(), key=lambda it: it.seconds)
+            ),
         )
+
+    def _spend(self, group: Group) -> None:
+        """Charge a group with the time since the last word of any."""
+        now = time.perf_counter()
+        before = self._times.get(group.rows[0].position)
+        self._times[group.rows[0].position] = VideoTime(
+            video=as_unicode(group.rows[0].video),
+            seconds=(before.seconds if before else 0.0) + now - self._told,
+            num_rows=len(group.rows),
+            video_seconds=self._durations.get(group.place, 0.0),
+        )
+        self._told = now
 
 
 def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
