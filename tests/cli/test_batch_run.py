@@ -22,6 +22,7 @@ from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.shards import ShardWriter
 from groundserve.batch.units import UnitSize
 from groundserve.batch.work import Work
+from groundserve.errors import MediaError
 from groundserve.frames import iterate_frames
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps, without_steps
@@ -245,6 +246,22 @@ def test_full_disk_under_the_frames_stops_the_run(batch, tmp_path, monkeypatch):
     code, out, err = batch("--frames", tmp_path / "frames")
     assert (code, out) == (1, "")
     assert_one_error(err, "a worker cannot write frames: cannot write frames/a.jpg: No space left")
+
+
+def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_path, monkeypatch):
+    def broken(output, video, rows, **_):
+        if video.endswith("vfr.mp4"):
+            raise MediaError("frame 3 of the video: it does not decode")
+        return frame_output.write_row_frames(output, video, rows)
+
+    monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", broken)
+    code, out, err = batch("--frames", tmp_path / "frames", "--json")
+    assert code == 0, err
+    assert json.loads(out)["failures"] == {"Missing": 2, "Unreadable": 4}
+    rows = rows_of(tmp_path / "run")
+    assert rows["1/0"]["error_message"] == "frame 3 of the video: it does not decode"
+    lines = (tmp_path / "frames" / "index.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(line)["id"] for line in lines} == {"0/0", "0/1"}
 
 
 def test_tables_and_status_and_the_report_again(batch, tmp_path):
