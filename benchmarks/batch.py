@@ -67,40 +67,49 @@ POISON = ("corrupt", "missing", "oversized", "hang", "die")
 """Of equally many videos."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Moment:
+    """When a receipt came."""
+
+    seconds: float
+    """Wall clock."""
+    cpu_seconds: float
+    """Spent until then by all processes that live, and by those that were waited for."""
+    num_rows: int
+    """Done until then."""
+
+
 class Steady:
     """A batch run between its first and its last receipt."""
 
-    num_rows: int = 0
-    num_decoded: int = 0
-    first: tuple[float, float] | None = None
-    last: tuple[float, float] | None = None
+    def __init__(self) -> None:
+        self.num_decoded = 0
+        self._moments: list[Moment] = []
 
     def hear(self, event: Event) -> None:
         """Note when a unit was done, and what had been spent by then."""
         if not isinstance(event, UnitDone):
             return
-        self.last = (time.perf_counter(), tree_cpu_seconds(os.getpid()))
         self.num_decoded += event.num_decoded
-        if self.first is None:  # its own rows are the start's
-            self.first = self.last
-        else:
-            self.num_rows += event.num_rows
+        before = self._moments[-1].num_rows if self._moments else 0
+        cpu = tree_cpu_seconds(os.getpid())
+        self._moments.append(Moment(time.perf_counter(), cpu, before + event.num_rows))
 
     def to_dict(self) -> dict[str, float]:
         """Return what a report holds."""
-        assert self.first is not None
-        assert self.last is not None
-        wall = self.last[0] - self.first[0]
-        cpu = self.last[1] - self.first[1]
-        rows_per_second = self.num_rows / wall
-        cpu_per_row = cpu / self.num_rows
+        first = self._moments[0]
+        # Ray ends a worker that has nothing left, whose seconds are then nowhere: up to there.
+        last = max(self._moments, key=lambda moment: moment.cpu_seconds)
+        wall = last.seconds - first.seconds
+        num_rows = last.num_rows - first.num_rows
+        cpu_per_row = (last.cpu_seconds - first.cpu_seconds) / num_rows
         return {
-            "rows": self.num_rows,
+            "rows": num_rows,
             "wall_seconds": wall,
-            "rows_per_second": rows_per_second,
+            "rows_per_second": num_rows / wall,
             "cpu_seconds_per_row": cpu_per_row,
-            "share_of_cores": rows_per_second * cpu_per_row / available_cpus(),
+            # 1 where all cores work on the job all the time.
+            "share_of_cores": num_rows / wall * cpu_per_row / available_cpus(),
         }
 
 

@@ -202,6 +202,8 @@ def _environment() -> dict[str, str]:
         # Told nobody, and quiet: what the job says comes from its receipts.
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        # Else workers are niced by 15: whoever wants a job to stand back says so (nice).
+        "RAY_worker_niceness": "0",
         # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
