@@ -10,10 +10,15 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo test test-unit train-digits check format clean
+.PHONY: demo demo-batch test test-unit train-digits check format clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
+
+# A corpus scored as a run that is killed and resumed; its report is demo-batch/run/report.html.
+demo-batch: $(STAMP)
+	rm -rf demo-batch
+	$(BIN)/python scripts/demo_batch.py --out demo-batch
 
 test: check
 	$(PYTEST)
@@ -36,7 +41,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo runs build dist
+	rm -rf $(VENV) demo demo-batch runs build dist
 
 # What builds the package is pinned as well: pip before 25.3 reads the first variable in its isolated
 # build, later ones the second.
@@ -47,6 +52,6 @@ $(STAMP): export PIP_BUILD_CONSTRAINT := constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,build,train,tensorrt,dali,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,build,train,batch,tensorrt,dali,dev]'
 	$(BIN)/python scripts/fetch_clips.py $(VENV)/clips
 	touch $(STAMP)

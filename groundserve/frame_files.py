@@ -30,12 +30,14 @@ from groundserve.selection import best_first
 
 ImageFormat = Literal["png", "jpeg"]
 
-_SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg"}
+SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg"}
 _SAVE_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
     # Lossless at any level; at 1 a frame of 1080p takes a quarter of the time that 6 takes.
     "png": {"compress_level": 1},
-    "jpeg": {"quality": 95, "subsampling": "4:4:4"},
+    "jpeg": {"subsampling": "4:4:4"},
 }
+DEFAULT_QUALITY = 95
+"""Of a JPEG, as Pillow counts it."""
 _MAX_STEM_BYTES = 100
 """Of a video's name in a file's: file systems allow 255 bytes for all of it."""
 
@@ -155,7 +157,7 @@ class FrameFiles:
         return [
             FrameEntry(
                 file=f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
-                f"{_clock(seconds, second_digits)}{_SUFFIXES[self._format]}",
+                f"{clock_text(seconds, second_digits)}{SUFFIXES[self._format]}",
                 video=result.video,
                 question=question,
                 query=query.query,
@@ -165,7 +167,7 @@ class FrameFiles:
                 score=score,
             )
             for question, query in enumerate(queries, start=1)
-            for rank, ordinal, seconds, score in _ranked(query, result.frame_indices)
+            for rank, ordinal, seconds, score in ranked_frames(query, result.frame_indices)
         ]
 
     def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
@@ -182,7 +184,7 @@ class FrameFiles:
         )
         with closing(frames):
             for ordinal, frame in zip(frame_indices, frames, strict=True):
-                image = _encode(frame, self._format)
+                image = encode_image(frame, self._format)
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
@@ -217,17 +219,29 @@ def file_prefix(video: Path) -> str:
     script, `-` and `_` are kept. The eight are of the SHA-256 of its absolute path, links resolved:
     the same for the same file however it is named, other for its namesakes in other folders.
     """
-    words = re.sub(r"[^\w-]+", "_", video.stem)  # nor surrogates: bytes that are not UTF-8
-    # A leading hyphen would be an option to whoever is given the name.
-    stem = words.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip("_-") or "video"
     path = os.fsencode(os.path.realpath(video))
-    return f"{stem}-{hashlib.sha256(path).hexdigest()[:8]}"
+    return f"{readable_name(video.stem) or 'video'}-{hashlib.sha256(path).hexdigest()[:8]}"
 
 
-def _ranked(
+def readable_name(text: str) -> str:
+    """Return what a file's name may hold of a text, at most 100 bytes of it; may be empty.
+
+    Letters and digits of any script, `-` and `_` are kept; all else becomes `_`.
+    """
+    words = re.sub(r"[^\w-]+", "_", text)  # nor surrogates: bytes that are not UTF-8
+    # A leading hyphen would be an option to whoever is given the name.
+    return words.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip("_-")
+
+
+def ranked_frames(
     query: QueryResult, frame_indices: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, float, float]]:
-    """Yield rank, ordinal, seconds and score of each selected frame, in time order."""
+    """Yield rank, ordinal, seconds and score of each selected frame, in time order.
+
+    Args:
+        query: The answer to one question.
+        frame_indices: int64 (T,), ordinals of all sampled frames, increasing.
+    """
     positions = np.searchsorted(frame_indices, query.selected_frames)
     ranks = np.empty(len(positions), np.int64)
     ranks[best_first(query.frame_logits[positions])] = np.arange(1, len(positions) + 1)
@@ -240,15 +254,28 @@ def _ranked(
     )
 
 
-def _clock(seconds: float, digits: int) -> str:
+def clock_text(seconds: float, digits: int) -> str:
+    """Return a moment as a file's name has it: `0041s250`, the seconds with so many digits."""
     # No point: some readers take what follows a name's first one for its ending.
     whole, milliseconds = divmod(max(0, round(seconds * 1000)), 1000)
     return f"{whole:0{digits}d}s{milliseconds:03d}"
 
 
-def _encode(frame: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
+def encode_image(
+    frame: NDArray[np.uint8], image_format: ImageFormat, *, quality: int = DEFAULT_QUALITY
+) -> bytes:
+    """Return a picture's file.
+
+    Args:
+        frame: uint8 (H, W, 3), RGB.
+        image_format: "png" is lossless, "jpeg" does not subsample colour.
+        quality: Of a JPEG, from 1 to 100.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, image_format.upper(), **_SAVE_OPTIONS[image_format])
+    options = {**_SAVE_OPTIONS[image_format]}
+    if image_format == "jpeg":
+        options["quality"] = quality
+    Image.fromarray(frame).save(buffer, image_format.upper(), **options)
     return buffer.getvalue()

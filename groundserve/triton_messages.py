@@ -48,6 +48,9 @@ OTHER_ENGINES = "another server with other engines took over; ask for the featur
 SEATS_TAKEN = "the server works on as many costly videos as it may"
 """What is said of a costly video too many; `Client` asks again until its time is over."""
 
+DECODER_DIED = "the decoder process died while reading this video"
+"""Begins what is said of a video that ended the process which decoded it."""
+
 _Passing = UnavailableError | DeadlineExceededError
 # Parts of texts of 2.51, some of which it sends as an internal or the caller's error.
 _PASSES: dict[str, tuple[type[_Passing], str]] = {
@@ -84,3 +87,8 @@ def passing_failure(message: str) -> _Passing | None:
 def ran_out_of_time(message: str) -> bool:
     """Tell whether a message of ours is about a deadline."""
     return _ALLOW_MORE_TIME in message
+
+
+def is_decoder_death(error: UnavailableError) -> bool:
+    """Tell whether a video ended its decoder process: another server will fare no better."""
+    return str(error).startswith(DECODER_DIED)

@@ -19,7 +19,7 @@ from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import ScoreOptions
 from groundserve.results import VideoInfo
 from python_backend.arrays import Array
-from python_backend.cache import CacheKeys, FeatureCache, VideoCache
+from python_backend.cache import CacheKeys, Features, VideoCache
 from python_backend.chunks import (
     ChunkRunner,
     DecodeFunction,
@@ -61,7 +61,7 @@ class FeatureExtractor:
     """Of the engine that encodes."""
     limits: Limits
     """Ceilings on a request."""
-    cache: FeatureCache | None
+    cache: Features | None
     """Features of earlier requests, None to compute always."""
     meter: Meter
     """Where work is counted."""

@@ -35,7 +35,7 @@ from groundserve.profiles import Device
 from groundserve.results import ScoreResult, build_score_result
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
-from python_backend.cache import FeatureCache
+from python_backend.cache import Features
 from python_backend.checkpoint import CheckpointStages
 from python_backend.decode import DecodedFrames, FrameDecoder
 from python_backend.encode import VisionEncoder
@@ -89,7 +89,7 @@ class Pipeline:
         limits: Limits | None = None,
         num_threads: int | None = None,
         verify_files: bool = True,
-        cache: FeatureCache | None = None,
+        cache: Features | None = None,
         meter: Meter | None = None,
     ) -> Pipeline:
         """Load an engine directory.
@@ -97,8 +97,8 @@ class Pipeline:
         Args:
             engine_dir: As `groundserve build` writes it.
             limits: Defaults where None.
-            num_threads: Threads of each engine, of PyTorch's together; all cores that this process
-                may use where None.
+            num_threads: Threads of each engine, of PyTorch's together, and at most of FFmpeg's; all
+                cores that this process may use where None.
             verify_files: Hash every file first.
             cache: Where features of earlier videos are kept; nowhere where None.
             meter: Where work is counted; nowhere where None.
@@ -121,7 +121,7 @@ class Pipeline:
         device: Device | None = None,
         limits: Limits | None = None,
         num_threads: int | None = None,
-        cache: FeatureCache | None = None,
+        cache: Features | None = None,
         meter: Meter | None = None,
     ) -> Pipeline:
         """Load a checkpoint as it is, profile `torch`, without an engine directory.
@@ -150,7 +150,7 @@ class Pipeline:
         *,
         limits: Limits | None,
         num_threads: int | None,
-        cache: FeatureCache | None,
+        cache: Features | None,
         meter: Meter | None,
     ) -> Pipeline:
         limits = limits or Limits()
@@ -158,11 +158,11 @@ class Pipeline:
         num_threads = available_cpus() if num_threads is None else num_threads
         encoder = stages.open_encoder(num_threads=num_threads)
         grounder = stages.open_grounder(num_threads=num_threads)
-        decoders = MediaWorkers(limits=limits)
+        decoders = MediaWorkers(limits=limits, num_cpus=num_threads)
         return cls(
             manifest=stages.manifest,
             extractor=FeatureExtractor(
-                workers=MediaWorkers(limits=limits),
+                workers=MediaWorkers(limits=limits, num_cpus=num_threads),
                 manifest=stages.manifest,
                 limits=limits,
                 cache=cache,

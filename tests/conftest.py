@@ -19,14 +19,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 _SERVER_FOLDERS = [REPOSITORY / "tests" / name for name in ("triton", "hostile", "families")]
+_RAY_FOLDER = REPOSITORY / "tests" / "batch"
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give what shares servers to one process, first, and any other file to whoever is free."""
+    """Give what shares servers to one process, first, and any other file to whoever is free.
+
+    What starts Ray is one group, too: two of them at a time would wait for each other's cores.
+    """
     items.sort(key=lambda item: not _shares_servers(item))  # stable: files stay whole
     for item in items:
         group = "servers" if _shares_servers(item) else str(item.path)
+        if item.path.parent == _RAY_FOLDER:
+            group = "ray"
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -111,7 +111,7 @@ def _run() -> int:
 def _app() -> Typer:
     import typer
 
-    from groundserve.cli import build, compare, doctor, eval, score, serve, train
+    from groundserve.cli import batch, build, compare, doctor, eval, score, serve, train
     from groundserve.cli._speech import begin, offer_speech
 
     begin()
@@ -126,7 +126,7 @@ def _app() -> Typer:
     )
     for module in (score, build, serve, doctor, compare):
         app.command(module.NAME)(module.command)
-    for group in (eval, train):
+    for group in (batch, eval, train):
         app.add_typer(group.app, name=group.NAME)
 
     @app.callback()

@@ -25,6 +25,7 @@ from groundserve.errors import (
 from groundserve.limits import MIB, Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
+from groundserve.triton_messages import DECODER_DIED
 
 # A worker answers with these two only: what else goes wrong with a video it words as MediaError,
 # and what goes wrong with itself ends it.
@@ -110,10 +111,7 @@ class WorkerProcess:
                 ) from None
             except WireError:
                 self._end()
-                raise UnavailableError(
-                    "the decoder process died while reading this video; "
-                    "the next request gets a new one"
-                ) from None
+                raise UnavailableError(f"{DECODER_DIED}; the next request gets a new one") from None
         if error is not None:
             raise error
         return answer

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from groundserve.arguments import check_url
 from groundserve.checkpoint_place import find_checkpoint
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.gpu import current_gpu_arch
+from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.profiles import get_profile
 from groundserve.scorer import Scorer
 from groundserve.scoring.shipped import shipped_engine_dir
+
+if TYPE_CHECKING:
+    from python_backend.cache import Features
 
 
 def open_scorer(
@@ -22,6 +27,9 @@ def open_scorer(
     *,
     vision_tower: str | None = None,
     device: str | None = None,
+    limits: Limits | None = None,
+    num_threads: int | None = None,
+    cache: Features | None = None,
 ) -> Scorer:
     """Open what the options name: a `Pipeline` or a `Client`, to be used as a context.
 
@@ -31,6 +39,9 @@ def open_scorer(
         server: `--server`. With none of the three, the shipped checkpoint's engines.
         vision_tower: `--vision-tower`, which goes with a checkpoint.
         device: `--device`, which goes with a checkpoint.
+        limits: As `Pipeline.open` takes it; a server has its own. So are all others.
+        num_threads: See there.
+        cache: See there.
 
     Raises:
         InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer`.
@@ -48,8 +59,13 @@ def open_scorer(
             checkpoint,
             vision_tower=vision_tower,
             device=device,  # type: ignore[arg-type]  # checked by the profile
+            limits=limits,
+            num_threads=num_threads,
+            cache=cache,
         )
-    return Pipeline.open(engines or shipped_engine_dir())
+    return Pipeline.open(
+        engines or shipped_engine_dir(), limits=limits, num_threads=num_threads, cache=cache
+    )
 
 
 def check_scorer(

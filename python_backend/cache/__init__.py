@@ -13,8 +13,9 @@ reads the entry, or after a restart.
 """
 
 from python_backend.cache.config import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig
-from python_backend.cache.features import FeatureCache, VideoCache
+from python_backend.cache.features import FeatureCache, Features, VideoCache
 from python_backend.cache.keys import CacheKeys
+from python_backend.cache.last_video import LastVideo
 
 __all__ = [
     "CACHE_BYTES_VARIABLE",
@@ -22,5 +23,7 @@ __all__ = [
     "CacheConfig",
     "CacheKeys",
     "FeatureCache",
+    "Features",
+    "LastVideo",
     "VideoCache",
 ]

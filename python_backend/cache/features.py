@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,14 @@ from python_backend.cache.store import EntryStore
 from python_backend.encoded import EncodedVideo
 from python_backend.meter import Meter
 from python_backend.stopwatch import Stopwatch
+
+
+class Features(Protocol):
+    """Where features of earlier videos are kept: `FeatureCache` or `LastVideo`."""
+
+    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
+        """Return what is kept of one video; time is booked under "cache" and "wait"."""
+        ...
 
 
 class FeatureCache:

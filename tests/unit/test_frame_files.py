@@ -143,7 +143,7 @@ def test_names_sort_by_question_rank_and_time(tmp_path, monkeypatch):
     [(0.0, "0s000"), (-0.02, "0s000"), (59.9996, "60s000"), (7.25, "7s250")],
 )
 def test_seconds_in_names(seconds, expected):
-    assert frame_files._clock(seconds, 1) == expected
+    assert frame_files.clock_text(seconds, 1) == expected
 
 
 @pytest.mark.parametrize(

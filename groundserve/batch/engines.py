@@ -1,0 +1,153 @@
+"""What a job scores with: engines that each worker opens, or servers that all workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from groundserve.arguments import check_url
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.scorer import Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineIdentity:
+    """Which engines answer."""
+
+    engine_id: str
+    """Content hash, as `Manifest.engine_id`."""
+    model: str
+    """What people call the checkpoint."""
+    family: str
+    """Model family."""
+    precision: str
+    """Arithmetic."""
+
+    @classmethod
+    def of(cls, identity: dict[str, Any]) -> Self:
+        """Read `Manifest.identity`, which each answer has as `VideoInfo.engine`."""
+        return cls(
+            engine_id=str(identity["id"]),
+            model=str(identity["checkpoint"]),
+            family=str(identity["family"]),
+            precision=str(identity["precision"]),
+        )
+
+
+class Source(Protocol):
+    """Opens scorers; small, so that it travels to the workers."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the scorers are elsewhere: one that does not answer is no sign of a bad video."""
+        ...
+
+    def open(self, *, num_threads: int, limits: Limits) -> Scorer:
+        """Open a scorer, to be used as a context.
+
+        Args:
+            num_threads: The worker's share of the cores.
+            limits: Ceilings on a call.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSource:
+    """Engines as the command line names them; with none of the three, the shipped checkpoint's.
+
+    On a cluster, checkpoints and engine directories must lie where every node finds them.
+    """
+
+    checkpoint: str | None = None
+    """`--checkpoint`, scored by PyTorch."""
+    engines: Path | None = None
+    """`--engines`."""
+    servers: tuple[str, ...] = ()
+    """`--server`, one or several, all with the same engines."""
+    vision_tower: str | None = None
+    """`--vision-tower`, which goes with a checkpoint."""
+    device: str | None = None
+    """`--device`, which goes with a checkpoint."""
+
+    @property
+    def is_shared(self) -> bool:
+        """See `Source.is_shared`."""
+        return bool(self.servers)
+
+    def check(self) -> None:
+        """Refuse what could not be opened, without loading or connecting to anything.
+
+        Raises:
+            InvalidRequestError, UnsupportedError, EngineMismatchError: As
+                `groundserve.scoring.opener.check_scorer`; or a server is named twice.
+        """
+        from groundserve.scoring.opener import check_scorer
+
+        check_scorer(
+            self.checkpoint,
+            self.engines,
+            self.servers[0] if self.servers else None,
+            vision_tower=self.vision_tower,
+            device=self.device,
+        )
+        addresses = [check_url("--server", url) for url in self.servers]
+        if twice := {one for one in addresses if addresses.count(one) > 1}:
+            raise InvalidRequestError(f"--server {min(twice)} is given twice; give each once")
+
+    def identity(self) -> EngineIdentity:
+        """Tell which engines these are; servers are asked, each that answers.
+
+        Raises:
+            As `check`.
+            UnavailableError: No server answers.
+            EngineMismatchError: Two servers have different engines.
+        """
+        self.check()
+        if self.servers:
+            from groundserve.batch.servers import common_engine
+
+            return EngineIdentity.of(common_engine(self.servers))
+        if self.checkpoint is not None:
+            from python_backend.checkpoint import CheckpointStages
+
+            stages = CheckpointStages.open(
+                self.checkpoint,
+                vision_tower=self.vision_tower,
+                device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
+            )
+            return EngineIdentity.of(stages.manifest.identity)
+        from groundserve.manifest import Manifest
+        from groundserve.scoring.shipped import shipped_engine_dir
+
+        return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
+
+    def open(self, *, num_threads: int, limits: Limits) -> Scorer:
+        """Open engines in this process, or connect to the servers; see `Source.open`.
+
+        A video that takes several calls is decoded and encoded in the first of them; see
+        `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
+
+        Raises:
+            As `groundserve.scoring.opener.open_scorer`.
+        """
+        if self.servers:
+            from groundserve.batch.servers import ServerPool
+
+            return ServerPool(self.servers)
+        from groundserve.scoring.opener import open_scorer
+        from python_backend.cache import LastVideo
+        from python_backend.meter import Counts
+
+        return open_scorer(
+            self.checkpoint,
+            self.engines,
+            None,
+            vision_tower=self.vision_tower,
+            device=self.device,
+            limits=limits,
+            num_threads=num_threads,
+            cache=LastVideo(meter=Counts()),
+        )

@@ -1,0 +1,158 @@
+"""What happens in a run, as the journal, the progress bar and the report hear of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """An attempt has planned its work."""
+
+    num_rows: int
+    """In the manifest."""
+    num_done: int
+    """Rows answered before."""
+    num_failed: int
+    """Rows that will not be tried: broken, missing, too large, or tried often enough."""
+    num_to_do: int
+    """Rows left."""
+    num_groups: int
+    """Videos left."""
+    workers: int
+    """Processes that score."""
+    manifest: str
+    """Its place."""
+
+
+class VideoTime(NamedTuple):
+    """How long a video took."""
+
+    video: str
+    """As the manifest names it."""
+    seconds: float
+    """For all of its rows in the unit."""
+    num_rows: int
+    """How many those are."""
+    video_seconds: float
+    """Its duration; 0 where no row has an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitDone:
+    """A unit's answers were published."""
+
+    unit: int
+    """`Unit.number`."""
+    num_rows: int
+    """Rows with an answer."""
+    failures: Mapping[str, int]
+    """Rows without, by kind."""
+    num_videos: int
+    """Groups worked on."""
+    num_decoded: int
+    """Calls that decoded and encoded; the others had their features from the cache."""
+    num_calls: int
+    """Calls that answered."""
+    video_seconds: float
+    """Durations of the videos answered."""
+    stage_seconds: Mapping[str, float]
+    """Wall seconds by stage, summed over calls."""
+    started: float
+    """Seconds since the epoch."""
+    wall_seconds: float
+    """That the unit took its worker."""
+    host: str
+    """Of the worker."""
+    pid: int
+    """Of the worker."""
+    shard: str | None
+    """Name below the run directory; None where no row has an answer."""
+    num_bytes: int
+    """Of the shard."""
+    sha256: str
+    """Of the shard."""
+    slowest: tuple[VideoTime, ...] = ()
+    """The videos that took longest, the slowest first; a few."""
+
+    def __post_init__(self) -> None:
+        slowest = tuple(VideoTime(*one) for one in self.slowest)  # JSON has lists
+        object.__setattr__(self, "slowest", slowest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitLost:
+    """A worker died, or its node, while it had a unit."""
+
+    unit: int
+    """`Unit.number`."""
+    num_rows: int
+    """Rows in it."""
+    is_alone: bool
+    """Whether it was the second time, the video alone: its rows have failed then."""
+    message: str
+    """What was seen of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFailed:
+    """A row has no answer in this attempt."""
+
+    id: str
+    """Of the row."""
+    row_key: str
+    """Of the row."""
+    kind: str
+    """An `ErrorKind`."""
+    message: str
+    """What the error said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Something the user should know, such as a shard that was damaged."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An attempt has ended by itself."""
+
+    num_done: int
+    """Rows with an answer, of all attempts."""
+    num_failed: int
+    """Rows with an error."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Those by kind."""
+    wall_seconds: float = 0.0
+    """Of this attempt."""
+
+
+Event: TypeAlias = Started | UnitDone | UnitLost | RowFailed | Said | Finished
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Return a plain object: {"event": "unit_done", ...fields}."""
+    return {"event": _name(type(event)), **asdict(event)}
+
+
+def from_json(values: Mapping[str, Any]) -> Event | None:
+    """Read it back; None for a kind that this version does not know."""
+    kind = _KINDS.get(str(values.get("event")))
+    if kind is None:
+        return None
+    try:
+        return kind(**{it.name: values[it.name] for it in fields(kind) if it.name in values})
+    except TypeError:  # another version's, without a field that this one needs
+        return None
+
+
+def _name(kind: type) -> str:
+    return re.sub("(?<!^)([A-Z])", r"_\1", kind.__name__).lower()
+
+
+_KINDS: Mapping[str, type[Event]] = {_name(kind): kind for kind in get_args(Event)}

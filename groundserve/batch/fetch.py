@@ -1,0 +1,92 @@
+"""A video as a local file: itself, or a copy of what lies in an object store."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.places import split_place
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError
+from groundserve.limits import MIB, Limits
+
+_TRIES = 3
+_FIRST_WAIT_SECONDS = 0.5
+
+
+class FetchError(Exception):
+    """A video that cannot be had."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextmanager
+def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[str]:
+    """Yield the path of a video; a copy lasts as long as the block.
+
+    A copy takes the disk of the temporary folder (TMPDIR), at most `limits.max_file_bytes`.
+
+    Args:
+        place: Path, or an fsspec URL.
+        limits: Ceilings on a video.
+        deadline: Until when it may be copied.
+
+    Raises:
+        FetchError: It is missing, may not be read, is too large, or the store does not answer.
+        DeadlineExceededError: Copying took too long.
+    """
+    filesystem, path = split_place(place)
+    if filesystem is None:
+        if not os.path.exists(path):
+            raise _gone(place)
+        yield path
+        return
+    # Its ending tells nobody anything: what a file is, is seen from its content.
+    with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                _copy(filesystem, path, place, file, limits=limits, deadline=deadline)
+                break
+            except FileNotFoundError:
+                raise FetchError(
+                    ErrorKind.MISSING, f"there is no file {place!r} any more"
+                ) from None
+            except PermissionError:
+                raise FetchError(ErrorKind.MISSING, f"{place!r} may not be read") from None
+            except (FetchError, DeadlineExceededError):
+                raise
+            except Exception as error:  # each store has classes of its own
+                if not tries_left:
+                    message = f"{place!r} cannot be read: {type(error).__name__}: {error}"
+                    raise FetchError(ErrorKind.UNAVAILABLE, message) from error
+                time.sleep(_FIRST_WAIT_SECONDS * 2 ** (_TRIES - 1 - tries_left))
+        yield file.name
+
+
+def _copy(
+    filesystem: Any, path: str, place: str, file: IO[bytes], *, limits: Limits, deadline: Deadline
+) -> None:
+    file.seek(0)
+    file.truncate()
+    # Read once from front to back: a cache of blocks would only hold memory.
+    with filesystem.open(path, "rb", cache_type="none") as source:
+        while block := source.read(4 * MIB):
+            deadline.check()
+            if file.tell() + len(block) > limits.max_file_bytes:
+                raise FetchError(
+                    ErrorKind.TOO_LARGE,
+                    f"{place!r} has more than {limits.max_file_bytes} bytes (max_file_bytes)",
+                )
+            file.write(block)
+    file.flush()
+
+
+def _gone(place: str) -> FetchError:
+    return FetchError(ErrorKind.MISSING, f"there is no file {place!r} any more")

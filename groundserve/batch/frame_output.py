@@ -1,0 +1,215 @@
+"""The selected frames of a batch's rows as image files, a folder for each row.
+
+FRAMES/3f/talk_1-3fc88da1a4e02b77/r02_0041s250.jpg    row talk/1, second best frame, at 41.250 s
+FRAMES/index.jsonl                                    a line for each image; written at the end
+
+Every name follows from the row's answer, so that a run that was killed is completed by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.batch.local_storage import PARTIAL_SUFFIX
+from groundserve.batch.storage import Storage, open_storage
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError
+from groundserve.frame_files import (
+    DEFAULT_QUALITY,
+    SUFFIXES,
+    ImageFormat,
+    clock_text,
+    encode_image,
+    ranked_frames,
+    readable_name,
+)
+from groundserve.frames import iterate_frames
+from groundserve.limits import Limits
+from groundserve.results import QueryResult
+
+INDEX_NAME = "index.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOutput:
+    """Where the images of a batch go, and as what."""
+
+    directory: str
+    """A folder, or an fsspec URL, that all workers reach under this name."""
+    image_format: ImageFormat = "jpeg"
+    """"jpeg" or "png"."""
+    quality: int | None = None
+    """Of a JPEG, from 1 to 100; None: 95."""
+    longest_side: int | None = None
+    """Images whose longer side has more pixels are shrunk to it; None: as they are."""
+
+    def __post_init__(self) -> None:
+        if self.image_format not in get_args(ImageFormat):
+            raise InvalidRequestError(
+                f"the format of frames must be one of {', '.join(get_args(ImageFormat))}, "
+                f"got {self.image_format!r}"
+            )
+        if self.quality is not None and self.image_format != "jpeg":
+            raise InvalidRequestError("a quality goes with frames as jpeg; png is lossless")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InvalidRequestError(
+                f"the quality of frames must be from 1 to 100, got {self.quality}"
+            )
+        if self.longest_side is not None and self.longest_side < 1:
+            raise InvalidRequestError(
+                f"the longest side of frames must be >= 1 pixel, got {self.longest_side}"
+            )
+
+    @property
+    def description(self) -> str:
+        """Say it in words: a run that is resumed must have the same."""
+        quality = f" of quality {self._quality}" if self.image_format == "jpeg" else ""
+        side = "" if self.longest_side is None else f", longest side {self.longest_side}"
+        return f"{self.image_format}{quality}{side} in {open_storage(self.directory).place}"
+
+    @property
+    def _quality(self) -> int:
+        return DEFAULT_QUALITY if self.quality is None else self.quality
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameEntry:
+    """One image: a line of the index."""
+
+    file: str
+    """Path from the folder that the index is in."""
+    id: str
+    """Of the row."""
+    video: str
+    """The video as the manifest names it."""
+    query: str
+    """The question as asked."""
+    rank: int
+    """1 is the row's best frame by score; of equal scores the earlier is better."""
+    frame_index: int
+    """0-based ordinal in the video."""
+    seconds: float
+    """When the frame is shown."""
+    score: float
+    """In [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowFrames:
+    """The frames that one row selected, in time order; K' of them."""
+
+    id: str
+    """Of the row."""
+    video: str
+    """The video as the manifest names it."""
+    query: str
+    """The question as asked."""
+    frames: tuple[tuple[int, int, float, float], ...]
+    """Of each frame: its rank from 1, ordinal, seconds and score."""
+
+    @classmethod
+    def of(
+        cls, row_id: str, video: str, query: QueryResult, frame_indices: NDArray[np.int64]
+    ) -> Self:
+        """Take what a row selected from the answer to its question.
+
+        Args:
+            row_id: Of the row.
+            video: The video as the manifest names it.
+            query: The answer.
+            frame_indices: int64 (T,), ordinals of all sampled frames, increasing.
+        """
+        frames = tuple(ranked_frames(query, frame_indices))
+        return cls(id=row_id, video=video, query=query.query, frames=frames)
+
+    def entries(self, output: FrameOutput) -> list[FrameEntry]:
+        """Return the lines of the index, and so the images' places."""
+        rank_digits = len(str(len(self.frames)))
+        last_seconds = max((seconds for _, _, seconds, _ in self.frames), default=0.0)
+        second_digits = len(str(int(max(0.0, last_seconds))))
+        folder = row_folder(self.id)
+        suffix = SUFFIXES[output.image_format]
+        return [
+            FrameEntry(
+                file=f"{folder}/r{rank:0{rank_digits}d}_{clock_text(seconds, second_digits)}"
+                f"{suffix}",
+                id=self.id,
+                video=self.video,
+                query=self.query,
+                rank=rank,
+                frame_index=ordinal,
+                seconds=seconds,
+                score=score,
+            )
+            for rank, ordinal, seconds, score in self.frames
+        ]
+
+
+def row_folder(row_id: str) -> str:
+    """Return the folder of a row's images, a name that is safe for any id.
+
+    A readable part of the id, then 16 characters of its SHA-256, which tell ids apart that look
+    alike; below one of 256 folders by the first two, since a folder with a million is slow.
+    """
+    digest = hashlib.sha256(row_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{digest[:2]}/{readable_name(row_id) or 'row'}-{digest}"
+
+
+def write_row_frames(
+    output: FrameOutput,
+    video: str,
+    rows: Sequence[RowFrames],
+    *,
+    timeout_seconds: float | None = None,
+) -> None:
+    """Write the images of all rows of one video, which is decoded once for them.
+
+    Each image appears as a whole, or not at all. Those that a killed run left are replaced by the
+    same ones.
+
+    Args:
+        output: Where, and as what.
+        video: Path of the video on this machine.
+        rows: Its rows.
+        timeout_seconds: Longest time for all; `Limits.max_request_seconds` for each frame if None.
+
+    Raises:
+        RunDirectoryError: The disk is full, or the folder can no longer be written to.
+        GroundserveError: See `read_frames` for what is wrong with the video.
+    """
+    storage = open_storage(output.directory)
+    places: dict[int, list[str]] = {}
+    for row in rows:
+        _clear_partial(storage, row_folder(row.id))
+        for entry in row.entries(output):
+            places.setdefault(entry.frame_index, []).append(entry.file)
+    limits = Limits()
+    frame_indices = sorted(places)
+    if timeout_seconds is None:
+        timeout_seconds = limits.max_request_seconds * len(frame_indices)
+    frames = iterate_frames(
+        video,
+        frame_indices,
+        longest_side=output.longest_side,
+        limits=limits,
+        deadline=Deadline.after(timeout_seconds),
+    )
+    with closing(frames):
+        for ordinal, frame in zip(frame_indices, frames, strict=True):
+            image = encode_image(frame, output.image_format, quality=output._quality)
+            for name in places[ordinal]:
+                storage.write(name, image)
+
+
+def _clear_partial(storage: Storage, folder: str) -> None:
+    """Remove what a killed process was writing in a row's folder."""
+    for name in storage.names(folder):
+        if name.endswith(PARTIAL_SUFFIX):
+            storage.delete(f"{folder}/{name}")

@@ -1,0 +1,205 @@
+"""Everything that is asked of one video: copied, decoded and encoded once, its faults told apart.
+
+A `Scorer` is all that is known of engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
+from groundserve.batch.fetch import FetchError, local_file
+from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
+from groundserve.batch.keys import require_unchanged
+from groundserve.batch.units import Group
+from groundserve.batch.work import JobError, Work
+from groundserve.deadline import Deadline
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MediaError,
+    UnavailableError,
+)
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult
+from groundserve.scorer import Scorer
+from groundserve.triton_messages import is_decoder_death
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """The scorer is open; or it has said all that it could of a group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """The scorer failed in a way that nobody foresaw, and its process ends."""
+
+    message: str
+    """What it raised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Something that takes time begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One call was answered."""
+
+    options: ScoreOptions
+    """That were asked with."""
+    result: ScoreResult
+    """The answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """Rows have no answer."""
+
+    kind: ErrorKind
+    """Why."""
+    message: str
+    """What the error said."""
+    options: ScoreOptions | None = None
+    """Of the call; None: all rows of the group that have no answer."""
+    queries: tuple[str, ...] | None = None
+    """Of the call."""
+
+
+Outcome = Step | Answered | Unanswered
+
+
+def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
+    """Ask all that the rows of a group ask.
+
+    Raises:
+        JobError: The scorer has other engines than the run is of.
+        Exception: A fault of the scorer's, which is not to be used any more.
+    """
+    path = group.place
+    try:
+        yield Step()
+        deadline = Deadline.after(work.deadline_seconds)
+        with local_file(group.place, limits=work.limits, deadline=deadline) as path:
+            outcomes = _ask_all(scorer, group, path, work)
+            if work.frames is not None:
+                outcomes = _with_frames(outcomes, work.frames, group, path, work)
+            yield from outcomes
+    except FetchError as error:
+        yield Unanswered(kind=error.kind, message=str(error))
+    except JobError:
+        raise
+    except GroundserveError as error:
+        is_poison = isinstance(error, UnavailableError) and is_decoder_death(error)
+        kind = ErrorKind.WORKER_DIED if is_poison else kind_of(error)
+        yield Unanswered(kind=kind, message=_message(error, path, group))
+
+
+def _ask_all(scorer: Scorer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
+    for options, queries in group.calls(work.limits.max_queries):
+        yield from _ask(scorer, group, path, options, queries, work)
+
+
+def _with_frames(
+    outcomes: Iterator[Outcome], frames: FrameOutput, group: Group, path: str, work: Work
+) -> Iterator[Outcome]:
+    """Hold answers back until the images of all of them are written.
+
+    So the video is decoded once for them, and a row that is published has its images.
+    """
+    answers: list[Answered] = []
+    failure: GroundserveError | None = None
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Answered):
+                answers.append(outcome)
+            else:
+                yield outcome
+    except JobError:
+        raise
+    except GroundserveError as error:  # what was answered before it stays
+        failure = error
+    rows = [
+        RowFrames.of(row.id, row.video, query, answer.result.frame_indices)
+        for answer in answers
+        for query in answer.result.queries
+        for row in group.rows
+        if (row.options, row.query) == (answer.options, query.query)
+    ]
+    if rows:
+        yield Step()
+        try:
+            write_row_frames(frames, path, rows, timeout_seconds=work.deadline_seconds)
+        except RunDirectoryError as error:
+            raise JobError(f"a worker cannot write frames: {error}") from error
+    yield from answers
+    if failure is not None:
+        raise failure
+
+
+def _ask(
+    scorer: Scorer,
+    group: Group,
+    path: str,
+    options: ScoreOptions,
+    queries: Sequence[str],
+    work: Work,
+) -> Iterator[Outcome]:
+    """Ask some questions; of those that are refused together, the good ones by themselves.
+
+    A question is refused before anything is decoded, so halving costs next to nothing; the video is
+    encoded once for all parts, see `EngineSource.open`.
+    """
+    try:
+        yield Step()
+        result = _call(scorer, path, options, queries, work)
+        # What was read may not be what the rows' keys say.
+        require_unchanged(group.place, group.identity)
+        yield Answered(options=options, result=result)
+    except MediaError:  # the video's fault, not a question's
+        raise
+    except InvalidRequestError as error:
+        if len(queries) == 1:
+            yield Unanswered(
+                kind=kind_of(error), message=str(error), options=options, queries=tuple(queries)
+            )
+            return
+        middle = len(queries) // 2
+        yield from _ask(scorer, group, path, options, queries[:middle], work)
+        yield from _ask(scorer, group, path, options, queries[middle:], work)
+
+
+def _call(
+    scorer: Scorer, path: str, options: ScoreOptions, queries: Sequence[str], work: Work
+) -> ScoreResult:
+    def call() -> ScoreResult:
+        return scorer.score(
+            path,
+            list(queries),
+            options,
+            span_threshold=work.span_threshold,
+            span_gap_seconds=work.span_gap_seconds,
+            timeout_seconds=work.deadline_seconds,
+        )
+
+    try:
+        result = call()
+    except UnavailableError as error:
+        if not is_decoder_death(error):
+            raise
+        result = call()  # by a fresh decoder: memory may have run out for all
+    engine_id = result.info.engine.get("id")
+    if engine_id != work.engine_id:
+        raise JobError(
+            f"a scorer has the engines {engine_id}, and the run is of {work.engine_id}; resume it "
+            "with those, or begin another run"
+        )
+    return result
+
+
+def _message(error: GroundserveError, path: str, group: Group) -> str:
+    """Return what an error says, without the name of a copy, which is another one each time."""
+    return str(error).replace(path, group.place)

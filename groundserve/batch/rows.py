@@ -1,0 +1,256 @@
+"""The rows of a manifest (JSON Lines, Parquet, CSV), read as a stream, or a folder's videos."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, cast
+
+from groundserve.batch.places import LOCAL_PROTOCOLS, scheme_of, split_place
+from groundserve.batch.row import (
+    COLUMNS,
+    BadRow,
+    Parse,
+    Row,
+    bad_row,
+    check_no_option,
+    check_text,
+    make_parse,
+)
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from groundserve.strict_json import parse_object, shown
+
+__all__ = ["COLUMNS", "VIDEO_SUFFIXES", "BadRow", "Row", "read_manifest", "rows_of_folder"]
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm"),
+    *(".avi", ".ts", ".mts", ".m2ts"),
+)
+"""Of the containers that are read."""
+MAX_LINE_BYTES = 2**20
+"""Of a line of JSON Lines; a file that is none may be one line of gigabytes."""
+
+_BATCH_ROWS = 1024
+
+
+def read_manifest(
+    place: str, *, defaults: ScoreOptions, limits: Limits | None = None
+) -> Iterator[Row | BadRow]:
+    """Yield the rows of a manifest in its order; memory is that of one batch of lines.
+
+    Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
+    `options` (an object or its JSON text, fields of `ScoreOptions`). Others are left out, except
+    those with the name of an option, which belong into `options`. Relative videos start from the
+    manifest's folder.
+
+    Args:
+        place: Path or fsspec URL ending in .jsonl, .parquet or .csv.
+        defaults: Options where a row has none of its own.
+        limits: Ceilings that a row must keep; the defaults where None.
+
+    Raises:
+        InvalidRequestError: At once: it cannot be read, has another ending, or lacks a column. Or
+            later: it broke off while it was read.
+        MissingExtraError: pyarrow or fsspec is not installed.
+    """
+    readers = {".jsonl": _read_jsonl, ".parquet": _read_parquet, ".csv": _read_csv}
+    ending = posixpath.splitext(place)[1].lower()
+    if ending not in readers:
+        raise InvalidRequestError(
+            f"a manifest must end in {', '.join(readers)}, got {shown(place)}; for a folder of "
+            "videos give questions as well (--query)"
+        )
+    parse = make_parse(_folder_of(place), defaults, limits or Limits())
+    rows = readers[ending](place, parse)
+    # Each reader checks the file as a whole before it yields this.
+    next(rows)
+    return cast("Iterator[Row | BadRow]", rows)
+
+
+def rows_of_folder(
+    folder: str, queries: Sequence[str], *, defaults: ScoreOptions
+) -> Iterator[Row | BadRow]:
+    """Yield each video file below a folder with each question, in an order that never changes.
+
+    Args:
+        folder: Path or fsspec URL. Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and
+            those of hidden folders do not. Rows name them by their path below it.
+        queries: At least one, each once.
+        defaults: Options of all rows.
+
+    Raises:
+        InvalidRequestError: It is no folder, or has no video; or a question is blank, not Unicode,
+            or given twice.
+    """
+    if len(set(queries)) != len(queries) or not queries:
+        raise InvalidRequestError("give one question or several, each once")
+    for query in queries:
+        check_text("query", query)
+    filesystem, path = split_place(folder)
+    parse = make_parse(path if filesystem is None else folder.rstrip("/"), defaults, Limits())
+    names = _video_names(folder)
+    first = next(names, None)
+    if first is None:
+        raise InvalidRequestError(
+            f"{folder} has no video (a file that ends in {', '.join(VIDEO_SUFFIXES)})"
+        )
+    asked = ((name, query) for name in itertools.chain([first], names) for query in queries)
+    return (
+        parse({"video": name, "query": query}, position)
+        for position, (name, query) in enumerate(asked)
+    )
+
+
+def _video_names(folder: str) -> Iterator[str]:
+    filesystem, path = split_place(folder)
+    if filesystem is None:
+        if not os.path.isdir(path):
+            raise InvalidRequestError(f"{folder} is no folder")
+        yield from _local_names(path)
+        return
+    prefix = path.rstrip("/") + "/"
+    for found in sorted(filesystem.find(path)):
+        name = found.removeprefix(prefix)
+        if name.lower().endswith(VIDEO_SUFFIXES) and not any(
+            part.startswith(".") for part in name.split("/")
+        ):
+            yield name
+
+
+def _local_names(path: str) -> Iterator[str]:
+    for parent, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
+                yield os.path.relpath(os.path.join(parent, name), path)
+
+
+def _read_jsonl(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+    with _opened(place) as file:
+        yield None
+        for position in itertools.count():
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)
+                yield bad_row({}, position, f"a line must be at most {MAX_LINE_BYTES} bytes")
+                continue
+            if position == 0:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+            if not line.strip():
+                continue
+            try:
+                values = parse_object(line, "a line")
+            except InvalidRequestError as error:
+                yield bad_row({}, position, str(error))
+                continue
+            yield parse(values, position)
+
+
+def _read_csv(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+    with (
+        _opened(place) as binary,
+        # What is not UTF-8 becomes lone surrogates, which no row may have.
+        io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="") as file,
+    ):
+        lines = csv.reader(file)
+        try:
+            header = next(lines, [])
+        except csv.Error as error:
+            raise InvalidRequestError(f"{place} is not CSV: {error}") from error
+        _check_columns(place, header)
+        yield None
+        for position in itertools.count():
+            try:
+                cells = next(lines, None)
+            except csv.Error as error:
+                yield bad_row({}, position, f"not CSV: {error}")
+                continue
+            if cells is None:
+                return
+            if not cells:
+                continue
+            values = dict(zip(header, cells, strict=False))
+            if len(cells) != len(header):
+                message = f"a line must have {len(header)} cells as the first, got {len(cells)}"
+                yield bad_row(values, position, message)
+                continue
+            # CSV has no null: an empty cell is one.
+            yield parse({name: cell or None for name, cell in values.items()}, position)
+
+
+def _read_parquet(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError("batch", "pyarrow") from error
+    with _opened(place) as file:
+        try:
+            with pq.ParquetFile(file) as source:
+                names = source.schema_arrow.names
+                _check_columns(place, names)
+                yield None
+                position = itertools.count()
+                columns = [name for name in COLUMNS if name in names]
+                for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                    for values in _rows_of(batch):
+                        given = values.get("options")
+                        if isinstance(given, dict):  # a struct has all its fields in each row
+                            given = {k: v for k, v in given.items() if v is not None}
+                        yield parse({**values, "options": given}, next(position))
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidRequestError(f"cannot read {place} as Parquet: {error}") from error
+
+
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
+    try:
+        return cast("list[dict[str, Any]]", batch.to_pylist())
+    except UnicodeDecodeError:  # of one text; its row shall say so, and the others go on
+        columns = [_texts_of(column) for column in batch.columns]
+        names = batch.schema.names
+        return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _texts_of(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return cast("list[Any]", column.to_pylist())
+    cells = column.cast(pa.large_binary()).to_pylist()
+    return [cell if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
+
+
+def _opened(place: str) -> IO[bytes]:
+    filesystem, path = split_place(place)
+    try:
+        if filesystem is None:
+            return open(path, "rb")  # the caller's `with`
+        return cast("IO[bytes]", filesystem.open(path, "rb"))
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {place}: {error.strerror or error}") from error
+
+
+def _check_columns(place: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise InvalidRequestError(f"{place} has two columns of one name")
+    for name in ("video", "query"):
+        if name not in names:
+            raise InvalidRequestError(
+                f"{place} must have the columns video and query, got {', '.join(names) or 'none'}"
+            )
+    check_no_option(names)
+
+
+def _folder_of(place: str) -> str:
+    if scheme_of(place) in (None, *LOCAL_PROTOCOLS):
+        return os.path.dirname(split_place(place)[1])
+    return posixpath.dirname(place)

@@ -1,0 +1,384 @@
+"""A directory that holds a run: what it is of, what is done, and who may publish into it.
+
+DIR/run.json                 the fingerprint, in plain words
+DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
+DIR/scores/part-*.parquet    rows with an answer
+DIR/errors/part-*.parquet    rows without; a resume takes them back before its first answer
+DIR/staging/0001/            what workers of an attempt have written; the driver moves it
+DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
+DIR/records.jsonl            see `groundserve.batch.records`
+
+An id is never in two files that end in .parquet: one process publishes, of each row one answer, and
+errors come when all answers are there and go before another may come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from groundserve.batch.attempts import claim_attempt, newest_attempt
+from groundserve.batch.done_rows import DoneRows
+from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
+from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
+from groundserve.batch.journal import Journal, read_journal
+from groundserve.batch.keys import Fingerprint
+from groundserve.batch.local_storage import LOCK_NAME, PARTIAL_SUFFIX
+from groundserve.batch.plan import Plan
+from groundserve.batch.planned import DoneRow
+from groundserve.batch.records import write_records
+from groundserve.batch.shards import (
+    ERRORS,
+    SCORES,
+    STAGING,
+    SUFFIX,
+    Receipt,
+    Staging,
+    encode_errors,
+    shard_name,
+)
+from groundserve.batch.storage import Storage, open_storage
+from groundserve.errors import InvalidRequestError
+
+RUN_NAME = "run.json"
+"""What makes a folder a run directory."""
+RETRIED, DAMAGED = ".retried", ".damaged"
+"""What follows .parquet in the name of a file that no longer counts."""
+
+_ERRORS_PER_FILE = 50_000
+
+
+class RunDirectory:
+    """A run, held by one driver. Use `create` or `resume`, then a `with` block.
+
+    Example:
+        >>> with RunDirectory.create(place, fingerprint, manifest=manifest) as directory:
+        ...     with Plan.make(rows, fingerprint=fingerprint, done=directory.done(), ...) as plan:
+        ...         for receipt in ...:
+        ...             event = directory.publish(receipt)
+        ...         directory.finish(plan)
+    """
+
+    def __init__(self, storage: Storage, manifest: str) -> None:
+        """Claim an attempt in a folder that is held; see `create` and `resume`."""
+        self._storage = storage
+        self._started = time.time()
+        self._num_published = 0
+        self._has_taken_back = False
+        self.attempt = claim_attempt(storage, manifest=manifest, started=self._started)
+        self._journal = Journal(storage, self.attempt)
+        self._said: list[str] = []
+        self._done = DoneRows()
+
+    @classmethod
+    def create(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
+        """Begin a run in a folder that is empty or missing.
+
+        Args:
+            place: Path or fsspec URL.
+            fingerprint: Of the run.
+            manifest: Where its rows come from, for people.
+
+        Raises:
+            InvalidRequestError: There is a run already (go on with --resume), or something else;
+                or the folder cannot be made or written to.
+            UnavailableError: Another driver works on it.
+        """
+        return cls._open(place, fingerprint, manifest, is_resume=False)
+
+    @classmethod
+    def resume(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
+        """Go on with a run, or begin it where the folder is empty or missing.
+
+        Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
+        them. Error rows stay until the first answer is published.
+
+        Raises:
+            InvalidRequestError: Its fingerprint is another one (the message says what differs);
+                something else is in the folder; or it cannot be written to.
+            UnavailableError: Another driver works on it.
+        """
+        return cls._open(place, fingerprint, manifest, is_resume=True)
+
+    @classmethod
+    def _open(cls, place: str, fingerprint: Fingerprint, manifest: str, *, is_resume: bool) -> Self:
+        storage = open_storage(place)
+        storage.make()
+        _check_run(storage, fingerprint, is_resume=is_resume)  # nothing is left in another's folder
+        storage.lock()
+        try:
+            is_new = _check_run(storage, fingerprint, is_resume=is_resume)
+            if is_new:
+                text = json.dumps({"fingerprint": fingerprint.to_json(), "manifest": manifest})
+                storage.write(RUN_NAME, text.encode())
+            directory = cls(storage, manifest)
+        except BaseException:
+            storage.unlock()
+            raise
+        try:
+            if not is_new:
+                directory._take_over()
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    @property
+    def place(self) -> str:
+        """Absolute path, or URL."""
+        return self._storage.place
+
+    @property
+    def staging(self) -> Staging:
+        """Where the workers of this attempt write."""
+        return Staging(place=self.place, attempt=self.attempt)
+
+    @property
+    def said(self) -> Sequence[str]:
+        """What a resume found and mended, a sentence each."""
+        return self._said
+
+    def done(self) -> Iterator[DoneRow]:
+        """Yield the rows that had an answer when this attempt began."""
+        return iter(self._done)
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield what failed in earlier attempts, oldest first."""
+        for attempt in range(1, self.attempt):
+            yield from _failures(self._storage, attempt)
+
+    def write(self, event: Event) -> None:
+        """Add a line to the journal: `Started`, `UnitLost`, `Said`. The others come by themselves.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self._journal.write(event)
+
+    def publish(self, receipt: Receipt) -> UnitDone:
+        """Make a staged shard part of the final set, and note the rows that failed.
+
+        Raises:
+            RunDirectoryError: A later attempt has begun; the staged file is gone, or another one;
+                or the disk is full.
+        """
+        self._require_newest()
+        name = None
+        if receipt.staged is not None:
+            self._take_back_errors()
+            name = shard_name(SCORES, receipt.sha256)
+            try:
+                num_bytes = self._storage.size(receipt.staged)
+                if num_bytes != receipt.num_bytes:
+                    raise RunDirectoryError(
+                        f"{self.place}/{receipt.staged} must have {receipt.num_bytes} bytes, got "
+                        f"{num_bytes}"
+                    )
+                self._storage.move(receipt.staged, name)
+            except FileNotFoundError:
+                raise RunDirectoryError(
+                    f"{self.place}/{receipt.staged} is gone; it must be a folder that all workers "
+                    "share"
+                ) from None
+        self._num_published += receipt.num_rows
+        event = UnitDone(
+            unit=receipt.unit,
+            num_rows=receipt.num_rows,
+            failures=dict(Counter(str(failure.kind) for failure in receipt.failures)),
+            num_videos=receipt.num_videos,
+            num_decoded=receipt.num_decoded,
+            num_calls=receipt.num_calls,
+            video_seconds=receipt.video_seconds,
+            stage_seconds=receipt.stage_seconds,
+            started=receipt.started,
+            wall_seconds=receipt.wall_seconds,
+            host=receipt.host,
+            pid=receipt.pid,
+            shard=name,
+            num_bytes=receipt.num_bytes,
+            sha256=receipt.sha256,
+            slowest=receipt.slowest,
+        )
+        self._journal.write(*map(_as_event, receipt.failures), event)
+        return event
+
+    def fail(self, failures: Sequence[Failure]) -> None:
+        """Note rows that failed without a receipt: their worker died.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self._journal.write(*map(_as_event, failures))
+
+    def finish(self, plan: Plan) -> Finished:
+        """Write the error rows and `records.jsonl`, and the last line of the journal.
+
+        Raises:
+            RunDirectoryError: As `publish`; or a row was neither published nor said to have failed.
+        """
+        self._journal.flush()
+        plan.mark_failed(_failures(self._storage, self.attempt))
+        failures = plan.failures_by_kind()
+        counts = plan.counts
+        num_done, num_failed = counts.num_done + self._num_published, sum(failures.values())
+        if num_done + num_failed != counts.num_rows:
+            raise RunDirectoryError(
+                f"{counts.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
+                "an error; resume the run"
+            )
+        self._require_newest()
+        self._take_back_errors()
+        write_records(self._storage, plan)
+        self._write_errors(plan)
+        finished = Finished(
+            num_done=num_done,
+            num_failed=num_failed,
+            failures=failures,
+            wall_seconds=time.time() - self._started,
+        )
+        self._journal.write(finished)
+        self._journal.flush()
+        self._clear(ERRORS, RETRIED)
+        self._storage.delete(STAGING)
+        return finished
+
+    def close(self) -> None:
+        """Let the directory go; without `finish`, as a run that was cut short."""
+        try:
+            self._journal.close()
+        finally:
+            self._done.close()
+            self._storage.unlock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take_over(self) -> None:
+        """Bring what earlier attempts left into the state that this one starts from."""
+        for name in _finals(self._storage, SCORES):
+            if problem := self._done.add(self._storage, name):
+                self._storage.move(name, name + DAMAGED)
+                self._say(f"{name} was set aside, its rows are computed anew: {problem}")
+        for left in self._storage.names(STAGING):
+            self._storage.delete(f"{STAGING}/{left}")
+        self._clear("", PARTIAL_SUFFIX)
+
+    def _take_back_errors(self) -> None:
+        """Let no error row count any more, before one of the rows has an answer."""
+        if not self._has_taken_back:
+            for name in _finals(self._storage, ERRORS):
+                self._storage.move(name, name + RETRIED)
+            self._has_taken_back = True
+
+    def _say(self, message: str) -> None:
+        self._said.append(message)
+        self._journal.write(Said(message=message))
+
+    def _write_errors(self, plan: Plan) -> None:
+        errors = plan.errors()
+        while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
+            data = encode_errors(part)
+            sha256 = hashlib.sha256(data).hexdigest()
+            staged = f"{self.staging.folder}/errors-{sha256[:16]}.staged"
+            self._storage.write(staged, data)
+            self._storage.move(staged, shard_name(ERRORS, sha256))
+
+    def _clear(self, folder: str, ending: str) -> None:
+        for name in self._storage.names(folder):
+            if name.endswith(ending):
+                self._storage.delete(f"{folder}/{name}".lstrip("/"))
+
+    def _require_newest(self) -> None:
+        newest = newest_attempt(self._storage)
+        if newest != self.attempt:
+            raise RunDirectoryError(
+                f"attempt {newest} has begun in {self.place}; this one, {self.attempt}, must not "
+                "publish any more"
+            )
+
+
+def read_run(storage: Storage) -> dict[str, Any] | None:
+    """Return what run.json holds; None where it is missing.
+
+    Raises:
+        InvalidRequestError: It is none of ours.
+    """
+    try:
+        values = json.loads(storage.read(RUN_NAME))
+        Fingerprint.from_json(values["fingerprint"])
+    except FileNotFoundError:
+        return None
+    except InvalidRequestError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidRequestError(
+            f"{storage.place}/{RUN_NAME} is not of a run of groundserve; name another folder"
+        ) from error
+    return dict(values)
+
+
+def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
+    """Return whether the run is a new one.
+
+    Raises:
+        InvalidRequestError: See `RunDirectory.create` and `resume`.
+    """
+    run = read_run(storage)
+    if run is None:
+        found = [
+            name
+            for name in storage.names()
+            if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
+        ]
+        if found:
+            raise InvalidRequestError(
+                f"{storage.place} has no run of groundserve and is not empty ({found[0]} is in "
+                "it); name another folder"
+            )
+        return True
+    if not is_resume:
+        raise InvalidRequestError(
+            f"{storage.place} has a run; go on with --resume, or name another folder"
+        )
+    if differences := Fingerprint.from_json(run["fingerprint"]).differences(fingerprint):
+        raise InvalidRequestError(
+            f"{storage.place} has another run, and answers of two must not be mixed: "
+            f"{'; '.join(differences)}. Undo that, or name another folder"
+        )
+    return False
+
+
+def _finals(storage: Storage, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
+
+
+def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
+    for entry in read_journal(storage, attempt):
+        event = entry.event
+        if isinstance(event, RowFailed):
+            yield Failure(
+                id=event.id,
+                row_key=event.row_key,
+                kind=ErrorKind(event.kind),
+                message=event.message,
+            )
+
+
+def _as_event(failure: Failure) -> RowFailed:
+    return RowFailed(
+        id=failure.id, row_key=failure.row_key, kind=str(failure.kind), message=failure.message
+    )

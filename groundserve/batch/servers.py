@@ -1,0 +1,213 @@
+"""Several servers as one scorer: a video goes to the same one each time, past any that is away."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import Video
+from groundserve.client import Client
+from groundserve.errors import (
+    DeadlineExceededError,
+    EngineMismatchError,
+    MissingExtraError,
+    UnavailableError,
+)
+from groundserve.options import ScoreOptions
+from groundserve.results import ScoreResult
+from groundserve.scorer import Scorer
+from groundserve.serving.backoff import Backoff
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.triton_messages import is_decoder_death
+
+if TYPE_CHECKING:
+    from groundserve.frames import FrameIndices
+
+PATIENCE_SECONDS = 120.0
+"""How long a call goes on while no server takes it. A server that is restarted is back by then."""
+_TIMEOUT_SECONDS = 600.0
+_PROBE_SECONDS = 60.0
+
+
+class ServerPool:
+    """Sends each video to the server that its name hashes to, which has its features cached then.
+
+    A server that is overloaded or away is left alone for a while (`Backoff`), longer each time, and
+    meanwhile its videos go to the next one of their own order; the others' stay where they are. For
+    one thread at a time.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        connect: Callable[[str], Scorer] = Client,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Connect lazily.
+
+        Args:
+            urls: At least one `grpc://HOST:PORT`.
+            patience_seconds: How long a call goes on while no server takes it.
+            connect: Makes the client of a server.
+            clock: Seconds that never go back.
+            sleep: Lets seconds pass.
+
+        Raises:
+            InvalidRequestError: An address has another form.
+            MissingExtraError: tritonclient is not installed.
+        """
+        self._servers = {url: connect(url) for url in urls}
+        self._backoffs = {url: Backoff() for url in urls}
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._sleep = sleep
+
+    def score(
+        self,
+        video: Video,
+        queries: str | Sequence[str],
+        options: ScoreOptions | None = None,
+        *,
+        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
+        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        timeout_seconds: float | None = None,
+    ) -> ScoreResult:
+        """See `Scorer.score`.
+
+        Raises:
+            UnavailableError: No server took the call within the pool's patience; or the video ended
+                a decoder process, see `is_decoder_death`.
+            GroundserveError: As `Client.score`.
+        """
+        order = rank(video, self._servers)
+        begun = self._clock()
+        deadline = begun + (_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
+        give_up = min(deadline, begun + self._patience_seconds)
+        failure = UnavailableError("it was not asked, for it did not answer before")
+        while True:
+            for url in order:
+                remaining = deadline - self._clock()
+                if remaining <= 0:
+                    raise DeadlineExceededError(
+                        f"no server answered within {deadline - begun:.6g} s; allow more time"
+                    )
+                due = self._backoffs[url].due
+                if due is not None and due > self._clock():
+                    continue
+                try:
+                    result = self._servers[url].score(
+                        video,
+                        queries,
+                        options,
+                        span_threshold=span_threshold,
+                        span_gap_seconds=span_gap_seconds,
+                        timeout_seconds=remaining,
+                    )
+                except UnavailableError as error:
+                    if is_decoder_death(error):  # by the video, which no other server would survive
+                        raise
+                    self._backoffs[url].fail(self._clock())
+                    failure = error
+                else:
+                    self._backoffs[url].succeed(self._clock())
+                    return result
+            now = self._clock()
+            if now >= give_up:
+                raise UnavailableError(
+                    f"no server took the video for {self._patience_seconds:g} s; "
+                    f"the last one said: {failure}"
+                )
+            dues = [one.due for one in self._backoffs.values() if one.due is not None]
+            self._sleep(max(0.0, min(*dues, give_up) - now))
+
+    def frames(
+        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
+    ) -> NDArray[np.uint8]:
+        """See `Scorer.frames`; no server is asked."""
+        first = next(iter(self._servers.values()))
+        return first.frames(video, frame_indices, longest_side=longest_side)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for server in self._servers.values():
+            server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def rank(video: Video, urls: Iterable[str]) -> list[str]:
+    """Return the servers in the order in which a video tries them.
+
+    Rendezvous hashing: without one server, only its own videos move.
+
+    Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998.
+    """
+    name = video if isinstance(video, bytes) else os.fsencode(video)
+
+    def weight(url: str) -> bytes:
+        return hashlib.sha256(url.encode() + b"\0" + name).digest()
+
+    return sorted(urls, key=weight, reverse=True)
+
+
+def common_engine(urls: Sequence[str]) -> dict[str, Any]:
+    """Return the identity of the engines that all servers have that answer.
+
+    Each scores one small video: what a server answers with is the only word of its engines that
+    counts.
+
+    Raises:
+        UnavailableError: None answers.
+        EngineMismatchError: They have different ones.
+    """
+    video, options = _small_video(), ScoreOptions(num_frames=1, top_k=1)
+    found: dict[str, dict[str, Any]] = {}
+    silent = UnavailableError("no server is given")
+    for url in urls:
+        with Client(url, timeout_seconds=_PROBE_SECONDS, retries=2) as client:
+            try:
+                found[url] = client.score(video, "Which engines?", options).info.engine
+            except (UnavailableError, DeadlineExceededError) as error:
+                silent = UnavailableError(f"no server answers; {url} said: {error}")
+    if not found:
+        raise silent
+    if len({str(engine["id"]) for engine in found.values()}) > 1:
+        said = ", ".join(f"{url} has {engine['id']}" for url, engine in found.items())
+        raise EngineMismatchError(f"the servers have different engines: {said}; give all the same")
+    return next(iter(found.values()))
+
+
+def _small_video() -> bytes:
+    """Return a video of two grey frames."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("serve", "av") from error
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=1, width=64, height=64, pix_fmt="yuv420p")
+        frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 128, np.uint8), format="rgb24")
+        for _ in range(2):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()

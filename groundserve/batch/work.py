@@ -1,0 +1,55 @@
+"""What all units of a job have in common, and the error that ends one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from groundserve.batch.engines import Source
+from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.shards import Staging
+from groundserve.errors import GroundserveError
+from groundserve.limits import Limits
+
+DEFAULT_DEADLINE_SECONDS = 600.0
+"""Longest time of one call of the scorer, and of copying one video."""
+HANG_SECONDS = 30.0
+"""By how much either may pass its deadline before its process is ended."""
+
+
+class JobError(GroundserveError):
+    """No row's fault: the job cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Small, so that it travels to the workers."""
+
+    source: Source
+    """Opens the scorer."""
+    engine_id: str
+    """Of the engines that the run directory is bound to."""
+    staging: Staging
+    """Where shards are written."""
+    num_threads: int
+    """Of each worker."""
+    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    """See `DEFAULT_DEADLINE_SECONDS`."""
+    hang_seconds: float = HANG_SECONDS
+    """See `HANG_SECONDS`."""
+    span_threshold: float
+    """See `groundserve.spans.find_spans`."""
+    span_gap_seconds: float
+    """See there."""
+    frames: FrameOutput | None = None
+    """Where selected frames are written as images; None: nowhere."""
+
+    @property
+    def limits(self) -> Limits:
+        """Ceilings on a call in this process."""
+        usual = Limits()
+        return Limits(max_request_seconds=max(usual.max_request_seconds, self.deadline_seconds))
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long a step may take before its process is ended."""
+        return self.deadline_seconds + self.hang_seconds

@@ -1,0 +1,227 @@
+"""`groundserve batch`: score a corpus, with a form of its own to look at a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from typer.core import TyperGroup
+
+from groundserve.batch.engines import EngineSource
+from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.storage import open_storage
+from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS
+from groundserve.batch.workers import Workers
+from groundserve.cli import batch_status
+from groundserve.cli.batch_job import BatchJob
+from groundserve.cli.batch_run import run_batch
+from groundserve.errors import InvalidRequestError
+from groundserve.frame_files import DEFAULT_QUALITY
+from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+
+NAME = "batch"
+_RUN = "run"
+_DEFAULTS = ScoreOptions()
+_SPEECH = ("--quiet", "--verbose")
+
+
+class _TwoForms(TyperGroup):
+    """`batch MANIFEST ...`, and `batch status ...` where the first word is that."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        first = next((word for word in args if word not in _SPEECH), None)
+        if first == batch_status.NAME:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.commands[_RUN].make_context(info_name, args, parent, **extra)
+
+
+app = typer.Typer(
+    cls=_TwoForms,
+    rich_markup_mode="rich",
+    help="Score a corpus, as a run that resumes; batch status DIR: how far one is.",
+)
+app.command(batch_status.NAME)(batch_status.command)
+
+
+@app.command(_RUN)
+def command(
+    ctx: typer.Context,
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            metavar="MANIFEST",
+            help="Rows of video, query, and maybe id and options: .jsonl, .parquet or .csv; or a "
+            "folder of videos, with --query.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(help="Run directory: an empty or new folder, or a URL such as s3://...")
+    ],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="Question about each video of a folder; may be given several times."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out: what is missing or failed."),
+    ] = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
+    ] = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
+    ] = None,
+    engines: Annotated[
+        Path | None, typer.Option(help="Score in the workers with an engine directory.")
+    ] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score on a running server, grpc://HOST:PORT; may be given several times, for "
+            "servers with the same engines."
+        ),
+    ] = None,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Most frames to score; else {DEFAULT_NUM_FRAMES}, or as many as the checkpoint "
+            "takes. A row's own options come before this and the next five."
+        ),
+    ] = _DEFAULTS.num_frames,
+    sample_fps: Annotated[
+        float, typer.Option(help="Frames per second to aim at.")
+    ] = _DEFAULTS.sample_fps,
+    sampling: Annotated[
+        str, typer.Option(help=f"Sampling rule: {', '.join(get_args(Sampling))}.")
+    ] = _DEFAULTS.sampling,
+    seek: Annotated[
+        str, typer.Option(help=f"Frames to decode: {', '.join(get_args(Seek))}.")
+    ] = _DEFAULTS.seek,
+    top_k: Annotated[int, typer.Option(help="Frames to select.")] = _DEFAULTS.top_k,
+    selector: Annotated[
+        str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
+    ] = _DEFAULTS.selector,
+    span_threshold: Annotated[
+        float, typer.Option(help="Lowest score inside a span.")
+    ] = DEFAULT_SPAN_THRESHOLD,
+    span_gap_seconds: Annotated[
+        float, typer.Option(help="Longest gap inside a span.")
+    ] = DEFAULT_SPAN_GAP_SECONDS,
+    hash_content: Annotated[
+        bool,
+        typer.Option(
+            "--hash-content",
+            help="Tell videos by their content, not by path, size and time: reads each file.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that score.", show_default="as many as there are CPUs, or GPUs, for"
+        ),
+    ] = None,
+    cpus_per_worker: Annotated[
+        float, typer.Option(help="CPUs of each worker, and threads of its engines.")
+    ] = 1.0,
+    gpus_per_worker: Annotated[
+        float, typer.Option(help="GPUs of each worker; 0.5 puts two on one.")
+    ] = 0.0,
+    timeout_seconds: Annotated[
+        float, typer.Option(help="Longest time for a video with its questions (32 at a time).")
+    ] = DEFAULT_DEADLINE_SECONDS,
+    max_attempts: Annotated[
+        int, typer.Option(help="How often a row is tried at most, all runs with --resume counted.")
+    ] = 3,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Folder or URL for the selected frames as images, with an index."),
+    ] = None,
+    frames_format: Annotated[
+        str | None, typer.Option(help="Images of --frames: jpeg (default) or png.")
+    ] = None,
+    frames_quality: Annotated[
+        int | None,
+        typer.Option(help="Of jpeg, from 1 to 100.", show_default=str(DEFAULT_QUALITY)),
+    ] = None,
+    frames_side: Annotated[
+        int | None,
+        typer.Option(help="Most pixels of an image's longer side.", show_default="the video's"),
+    ] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Of all machines together, in any currency: the report has the cost."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a corpus of videos and questions, as a run that resumes.
+
+    Without --checkpoint, --engines or --server, the small checkpoint that
+    comes with groundserve scores. Needs the extra batch. Where RAY_ADDRESS is
+    set the workers run on that Ray cluster. A row that cannot be scored is a
+    row with an error, and the command still ends with 0. docs/batch.md
+
+    Example: [bold]groundserve batch manifest.jsonl --out run --workers 4[/bold]
+
+    Example: [bold]groundserve batch videos --query "When does a goal fall?" --out run[/bold]
+
+    How far a run is: [bold]groundserve batch status run[/bold] (a manifest of
+    the name status is ./status)
+    """
+    job = BatchJob(
+        manifest=manifest,
+        out=out,
+        queries=tuple(query or ()),
+        is_resumed=resume,
+        source=EngineSource(
+            checkpoint=checkpoint,
+            engines=engines,
+            servers=tuple(server or ()),
+            vision_tower=vision_tower,
+            device=device,
+        ),
+        options=ScoreOptions(
+            num_frames=num_frames,
+            sample_fps=sample_fps,
+            sampling=sampling,  # type: ignore[arg-type] # checked by ScoreOptions
+            seek=seek,  # type: ignore[arg-type]
+            top_k=top_k,
+            selector=selector,  # type: ignore[arg-type]
+        ),
+        span_threshold=span_threshold,
+        span_gap_seconds=span_gap_seconds,
+        hash_content=hash_content,
+        workers=Workers(count=workers, cpus_each=cpus_per_worker, gpus_each=gpus_per_worker),
+        timeout_seconds=timeout_seconds,
+        max_attempts=max_attempts,
+        frames=_frame_output(frames, frames_format, frames_quality, frames_side),
+        price_per_hour=price_per_hour,
+    )
+    rows = job.check()
+    run_batch(job, rows, as_json=as_json)
+
+
+def _frame_output(
+    directory: str | None, image_format: str | None, quality: int | None, side: int | None
+) -> FrameOutput | None:
+    given = {"--frames-format": image_format, "--frames-quality": quality, "--frames-side": side}
+    if directory is None:
+        for option, value in given.items():
+            if value is not None:
+                raise InvalidRequestError(f"{option} goes with --frames")
+        return None
+    if directory == "-":
+        raise InvalidRequestError("--frames must name a folder, got -")
+    return FrameOutput(
+        directory=open_storage(directory).place,  # workers may start in another folder
+        image_format=image_format or "jpeg",  # type: ignore[arg-type]  # checked there
+        quality=quality,
+        longest_side=side,
+    )

@@ -1,0 +1,138 @@
+"""What `groundserve batch` is asked to do, and what is refused of it before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from groundserve.batch.engines import EngineSource
+from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.places import split_place
+from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.status import read_status
+from groundserve.batch.storage import open_storage
+from groundserve.batch.workers import Workers
+from groundserve.cli.batch_status import check_price
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from groundserve.spans import check_span_options
+
+MAX_TIMEOUT_SECONDS = 7 * 86_400.0
+"""More than any video takes; clocks overflow far above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
+    """One call of the command; see its help for each field."""
+
+    manifest: str
+    out: str
+    queries: tuple[str, ...]
+    is_resumed: bool
+    source: EngineSource
+    options: ScoreOptions
+    span_threshold: float
+    span_gap_seconds: float
+    hash_content: bool
+    workers: Workers
+    timeout_seconds: float
+    max_attempts: int
+    frames: FrameOutput | None
+    price_per_hour: float | None
+
+    def check(self) -> Iterator[Row | BadRow]:
+        """Refuse what can be seen to be wrong before anything is loaded or started.
+
+        Returns:
+            The rows to score.
+
+        Raises:
+            InvalidRequestError: A value is out of range, two do not go together, the manifest
+                cannot be read, or a place for results cannot be written to or is taken.
+            GroundserveError: See `EngineSource.check`.
+            MissingExtraError: The extra `batch` is not installed.
+        """
+        self._check_values()
+        self.source.check()
+        _check_extra()
+        rows = self._rows()
+        self._check_places()
+        return rows
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the manifest is a folder of videos."""
+        filesystem, path = split_place(self.manifest)
+        return bool(os.path.isdir(path) if filesystem is None else filesystem.isdir(path))
+
+    def _rows(self) -> Iterator[Row | BadRow]:
+        if self.is_folder:
+            return rows_of_folder(self.manifest, self.queries, defaults=self.options)
+        return read_manifest(self.manifest, defaults=self.options)
+
+    def _check_places(self) -> None:
+        _check_folder("--out", self.out)
+        try:
+            is_run = read_status(self.out).state != "empty"
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{error}; --out must be empty, new, or a run") from error
+        if is_run and not self.is_resumed:
+            raise InvalidRequestError(
+                f"{self.out} holds a run already; go on with it by --resume, or name another folder"
+            )
+        if self.frames is not None:
+            _check_folder("--frames", self.frames.directory)
+            if open_storage(self.frames.directory).names() and not self.is_resumed:
+                raise InvalidRequestError(
+                    f"--frames must name an empty or new folder, {self.frames.directory} holds "
+                    "files; a run that wrote them goes on by --resume"
+                )
+
+    def _check_values(self) -> None:
+        if not self.source.servers:  # which have limits of their own
+            self.options.check(Limits())
+        check_span_options(self.span_threshold, self.span_gap_seconds)
+        if self.max_attempts < 1:
+            raise InvalidRequestError(f"--max-attempts must be >= 1, got {self.max_attempts}")
+        if not 0 < self.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+            raise InvalidRequestError(
+                f"--timeout-seconds must be > 0 and at most {MAX_TIMEOUT_SECONDS:g}, got "
+                f"{self.timeout_seconds:g}"
+            )
+        if self.price_per_hour is not None:
+            check_price(self.price_per_hour)
+        if self.is_folder and not self.queries:
+            raise InvalidRequestError(
+                f"{self.manifest} is a folder: say with --query what to ask about its videos"
+            )
+        if self.queries and not self.is_folder:
+            raise InvalidRequestError(
+                "--query goes with a folder of videos; a manifest has its own queries, and "
+                f"{self.manifest} is no folder"
+            )
+        if self.out == "-":
+            raise InvalidRequestError("--out must name a folder, got -")
+
+
+def _check_folder(option: str, place: str) -> None:
+    """Refuse a folder of this machine that cannot be written to, or made; nothing is left in it."""
+    if not (storage := open_storage(place)).is_local:
+        return
+    folder = Path(storage.place)
+    try:
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        with TemporaryFile(dir=there):  # nothing of it is left, also after a kill
+            pass
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write to {option} {place}: {error.strerror}") from error
+
+
+def _check_extra() -> None:
+    for module in ("ray", "pyarrow", "fsspec"):
+        if find_spec(module) is None:
+            raise MissingExtraError("batch", module)

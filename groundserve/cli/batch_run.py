@@ -1,0 +1,176 @@
+"""A checked `groundserve batch`: planned, run, stopped in order, and what came of it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+
+from groundserve.batch.events import Event, Said
+from groundserve.batch.frame_index import rows_with_frames, write_index
+from groundserve.batch.job import run_job
+from groundserve.batch.keys import Fingerprint
+from groundserve.batch.plan import Plan
+from groundserve.batch.progress import Tally
+from groundserve.batch.records import RECORDS_NAME
+from groundserve.batch.report_log import write_report
+from groundserve.batch.rows import BadRow, Row
+from groundserve.batch.run_directory import RunDirectory
+from groundserve.batch.status import Status, read_status
+from groundserve.batch.storage import open_storage
+from groundserve.cli._output import print_json, print_line, say_error
+from groundserve.cli.batch_job import BatchJob
+from groundserve.cli.batch_progress import batch_progress
+from groundserve.cli.batch_status import print_counts
+
+
+def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> None:
+    """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it.
+
+    Raises:
+        typer.Exit: It was stopped: 130 or 143.
+        GroundserveError: It cannot go on.
+    """
+    tally = Tally()
+    started = time.monotonic()
+    with _signals_caught() as caught:
+        try:
+            with batch_progress(tally) as on_event:
+                _run(job, rows, tally, on_event)
+            places = _finish(job)
+        except KeyboardInterrupt:
+            say_error(f"groundserve: {_how_to_go_on(job)}")
+            raise typer.Exit(128 + caught.number) from None
+    status = read_status(job.out)
+    if as_json:
+        seconds = time.monotonic() - started
+        print_json(_answer(status, tally, seconds=seconds) | places)
+        return
+    print_counts(status)
+    for name, place in places.items():
+        print_line(f"{name:9} {place}")
+
+
+def _how_to_go_on(job: BatchJob) -> str:
+    status = read_status(job.out)
+    if status.state == "empty":
+        return "stopped before the run began; nothing was written"
+    counts = "" if status.num_rows is None else f" of {status.num_rows}"
+    return (
+        f"stopped: {status.num_done}{counts} rows are done; the same command with --resume goes on"
+    )
+
+
+def _finish(job: BatchJob) -> dict[str, str]:
+    """Write what is made of all rows together; returns result -> place."""
+    storage = open_storage(job.out)
+    places = {"out": storage.place, "records": f"{storage.place}/{RECORDS_NAME}"}
+    if job.frames is not None:
+        places["frames"] = write_index(job.frames, rows_with_frames(storage))
+    return places | {"report": write_report(job.out, price_per_hour=job.price_per_hour)}
+
+
+def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
+    return {
+        "num_rows": status.num_rows,
+        "num_done": status.num_done,
+        "num_failed": status.num_failed,
+        "failures": dict(status.failures),
+        "attempt": status.attempt,
+        "seconds": round(seconds, 3),
+        "num_rows_this_attempt": tally.num_answered,
+        "rows_per_second": round(tally.num_answered / seconds, 3),
+        "video_hours": round(tally.video_seconds / 3600, 6),
+    }
+
+
+def _run(
+    job: BatchJob,
+    rows: Iterable[Row | BadRow],
+    tally: Tally,
+    on_event: Callable[[Event], None],
+) -> None:
+    tally.step = "looking at the engines"
+    engine = job.source.identity()
+    fingerprint = Fingerprint(
+        engine_id=engine.engine_id,
+        model=engine.model,
+        family=engine.family,
+        precision=engine.precision,
+        defaults=job.options,
+        span_threshold=job.span_threshold,
+        span_gap_seconds=job.span_gap_seconds,
+        hash_content=job.hash_content,
+        frames="" if job.frames is None else job.frames.description,
+    )
+    with ExitStack() as stack:
+        directory = None
+        tally.step = "looking at the videos"
+        if job.is_resumed:
+            directory = RunDirectory.resume(job.out, fingerprint, manifest=job.manifest)
+            stack.enter_context(directory)
+            for message in directory.said:
+                on_event(Said(message=message))
+        plan = Plan.make(
+            rows,
+            fingerprint=fingerprint,
+            done=directory.done() if directory else (),
+            failures=directory.failures() if directory else (),
+            max_attempts=job.max_attempts,
+        )
+        stack.enter_context(plan)
+        if num_repeated := plan.counts.num_repeated:
+            on_event(
+                Said(
+                    message=f"{num_repeated} rows without an id ask what an earlier row asks of "
+                    "the same video; they are left out"
+                )
+            )
+        if directory is None:  # only now: a manifest that is refused leaves nothing behind
+            directory = RunDirectory.create(job.out, fingerprint, manifest=job.manifest)
+            stack.enter_context(directory)
+        tally.step = "starting the workers"
+        run_job(
+            plan,
+            directory,
+            source=job.source,
+            engine_id=engine.engine_id,
+            manifest=job.manifest,
+            workers=job.workers,
+            deadline_seconds=job.timeout_seconds,
+            span_threshold=job.span_threshold,
+            span_gap_seconds=job.span_gap_seconds,
+            frames=job.frames,
+            on_event=on_event,
+        )
+        on_event(directory.finish(plan))
+
+
+class _Caught:
+    """What stopped the command."""
+
+    def __init__(self) -> None:
+        self.number: int = signal.SIGINT
+
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """Have the main thread stop in order, as Ctrl-C does."""
+        self.number = number
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _signals_caught() -> Iterator[_Caught]:
+    caught = _Caught()
+    previous = {
+        number: signal.signal(number, caught.stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,145 @@
+"""What `make demo-batch` runs: a corpus of drawn videos, some bad; the run is killed and resumed.
+
+Every step is the command a user would type; the script prints each before it runs it. It ends with
+1 where the final set is not complete, or an id is in it twice.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from groundserve.batch.status import read_status
+
+# The environment that runs this need not be activated.
+BIN = Path(sys.executable).parent
+SEED = 7
+NUM_FRAMES = 24
+NUM_QUESTIONS = 2
+"""Of each video."""
+BAD = {"cut short": "Unreadable", "no video": "Unreadable", "missing": "Missing"}
+"""What is wrong with the last three videos -> the kind of error that their rows must have."""
+PATIENCE_SECONDS = 120.0
+
+
+def run(*args: str) -> str:
+    """Run one command and return what it printed."""
+    print(f"\n$ {shlex.join(args)}", flush=True)
+    command = [str(BIN / args[0]), *args[1:]]
+    # stderr passes through: progress and errors are printed there.
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    print(finished.stdout, end="", flush=True)
+    return finished.stdout
+
+
+def write_corpus(out: Path, num_videos: int) -> tuple[Path, dict[str, str]]:
+    """Draw videos, harm three of them, and write the manifest.
+
+    Returns:
+        The manifest, and of each row that must fail the kind of its error.
+    """
+    shown = ["-m", "train.digits.dataset", "--out", str(out), "--split", "test"]
+    shown += ["--seed", str(SEED), "--num-videos", str(num_videos)]
+    records = run("python", *shown, "--num-frames", str(NUM_FRAMES)).strip()
+    videos = sorted((out / "videos").iterdir())
+    truncated, text, missing = videos[-len(BAD) :]
+    os.truncate(truncated, truncated.stat().st_size // 2)
+    text.write_text("This is no video.\n")
+    missing.unlink()
+    kinds = {
+        f"videos/{path.name}": kind for path, kind in zip(videos[-3:], BAD.values(), strict=True)
+    }
+    asked: Counter[str] = Counter()
+    failing = {}
+    manifest = out / "manifest.jsonl"
+    with manifest.open("w", encoding="utf-8") as file:
+        for record in json.loads(Path(records).read_text("utf-8")):
+            video = record["video"]
+            asked[video] += 1
+            if asked[video] <= NUM_QUESTIONS:
+                query = record["question"].removeprefix("<image>\n")
+                file.write(json.dumps({"id": record["id"], "video": video, "query": query}) + "\n")
+                if video in kinds:
+                    failing[record["id"]] = kinds[video]
+    return manifest, failing
+
+
+def run_and_kill(command: list[str], directory: Path, *, num_done: int) -> None:
+    """Run a command until some rows are done, then kill it and all processes of its group."""
+    print(f"\n$ {shlex.join(command)} &", flush=True)
+    process = subprocess.Popen([BIN / command[0], *command[1:]], start_new_session=True)
+    end = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while read_status(str(directory)).num_done < num_done:
+            if process.poll() is not None:
+                sys.exit(f"the run ended by itself with {process.returncode} before it was killed")
+            if time.monotonic() > end:
+                sys.exit(f"the run has not done {num_done} rows within {PATIENCE_SECONDS:g} s")
+            time.sleep(0.1)
+    finally:
+        if process.poll() is None:
+            print(f"\n$ kill -9 -{process.pid}", flush=True)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def check(directory: Path, manifest: Path, failing: dict[str, str]) -> list[str]:
+    """Read all and only the files ending in .parquet; return what is wrong with them."""
+    columns = ["id", "error_kind", "frame_scores"]
+    found = [
+        row
+        for path in sorted(directory.rglob("*.parquet"))
+        for row in pq.read_table(path, columns=columns).to_pylist()
+    ]
+    wanted = [json.loads(line)["id"] for line in manifest.read_text("utf-8").splitlines()]
+    times = Counter(row["id"] for row in found)
+    wrong = [f"{row_id} is there {times[row_id]} times" for row_id in wanted if times[row_id] != 1]
+    wrong += [f"{row_id} is not in the manifest" for row_id in times.keys() - set(wanted)]
+    for row in found:
+        if row["error_kind"] != failing.get(row["id"]):
+            wrong.append(f"{row['id']} has the error {row['error_kind']}")
+        elif row["error_kind"] is None and len(row["frame_scores"] or ()) != NUM_FRAMES:
+            wrong.append(f"{row['id']} has {len(row['frame_scores'] or ())} scores")
+    print(f"\n{len(found)} rows for {len(wanted)} ids, {len(failing)} of them with their error")
+    return wrong
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="new folder for all of it")
+    parser.add_argument("--num-videos", type=int, default=30, help="three of them are bad")
+    parser.add_argument("--engines", help="engine directory; the shipped checkpoint's if left out")
+    arguments = parser.parse_args()
+    if arguments.num_videos <= 2 * len(BAD):
+        parser.error(f"--num-videos must be > {2 * len(BAD)}")
+    started = time.perf_counter()
+    arguments.out.mkdir(parents=True)
+    manifest, failing = write_corpus(arguments.out / "corpus", arguments.num_videos)
+    directory = arguments.out / "run"
+    batch = ["groundserve", "batch", str(manifest), "--out", str(directory)]
+    batch += ["--workers", "2", "--top-k", "4", "--price-per-hour", "0.1"]
+    batch += ["--engines", arguments.engines] if arguments.engines else []
+    num_rows = arguments.num_videos * NUM_QUESTIONS
+    run_and_kill(batch, directory, num_done=num_rows // 4)
+    run("groundserve", "batch", "status", str(directory))
+    run(*batch, "--resume")
+    wrong = check(directory, manifest, failing)
+    for line in wrong:
+        print(f"WRONG: {line}", file=sys.stderr)
+    print(f"{time.perf_counter() - started:.1f} s in all")
+    if wrong:
+        sys.exit(1)
+    print(f"open {(directory / 'report.html').resolve().as_uri()}")
+
+
+if __name__ == "__main__":
+    main()

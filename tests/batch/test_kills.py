@@ -1,0 +1,33 @@
+"""A run whose processes are killed and that is resumed ends as one that nobody disturbed.
+
+The long form is `benchmarks/batch_kills.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from tests.batch.jobs import final_set, write_manifest
+from tests.batch.kills import KINDS, Killed
+
+NUM_VIDEOS = 30
+
+
+@pytest.mark.timeout(300)
+def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path):
+    rows = [(f"{video}.mp4", query) for video in range(NUM_VIDEOS) for query in ("one", "two")]
+    manifest = write_manifest(tmp_path, rows)
+    quiet = Killed(manifest, tmp_path / "quiet")
+    assert quiet.run([], random.Random(0), max_seconds=0) == []
+    killed = Killed(manifest, tmp_path / "killed", "--seconds", "0.5")
+    # Last the driver: of what came before, the run goes on by itself.
+    left = killed.run(["worker", "scorer", "driver"], random.Random(1), max_seconds=6)
+    assert not left
+    assert killed.num_starts >= 2
+    assert Counter(kill.kind for kill in killed.kills).keys() <= KINDS.keys()
+    expected = final_set(quiet.out)
+    assert expected["id"].to_pylist() == [f"row-{number:05d}" for number in range(len(rows))]
+    assert final_set(killed.out).equals(expected)

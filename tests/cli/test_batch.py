@@ -1,0 +1,142 @@
+"""`groundserve batch`: its two forms, and what is refused before any work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundserve.batch.engines import EngineIdentity
+from tests.cli.command import run_cli
+from tests.cli.steps import assert_one_error
+
+IDENTITY = EngineIdentity(engine_id="e", model="m", family="videoitg", precision="fp32")
+ROW = {"id": "a", "video": "a.mp4", "query": "When?"}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Call `groundserve batch` in a folder of odd files; nothing may be started."""
+
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("the job was started")
+
+    monkeypatch.setattr("groundserve.cli.batch_run.run_job", started)
+    monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", started)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.jsonl").write_text(json.dumps(ROW) + "\n")
+    (tmp_path / "m.txt").write_text(json.dumps(ROW) + "\n")
+    (tmp_path / "no_video.csv").write_text("id,query\n1,a\n")
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    return lambda *args: run_cli("batch", *args)
+
+
+REFUSED = [
+    ("none.jsonl", "cannot read none.jsonl: No such file or directory"),
+    ("m.txt", "a manifest must end in .jsonl, .parquet, .csv"),
+    ("no_video.csv", "video"),
+    ("status", "Missing argument 'DIR'"),
+    ("./status", "a manifest must end in"),
+    ("videos", "videos is a folder: say with --query what to ask"),
+    ("empty --query a", "empty has no video"),
+    ("videos --query a --query a", "each once"),
+    ("videos --query _", "query"),
+    ("m.jsonl --query a", "--query goes with a folder of videos"),
+    ("m.jsonl --out full", "(something is in it); --out must be empty, new, or a run"),
+    ("m.jsonl --out file", "cannot write to --out file: Not a directory"),
+    ("m.jsonl --out -", "--out must name a folder, got -"),
+    ("m.jsonl --out ftp://a/b", "must be a path or a URL"),
+    ("m.jsonl --engines none", "none is no engine directory"),
+    ("m.jsonl --engines empty --checkpoint digits", "not both"),
+    ("m.jsonl --server a:1 --checkpoint digits", "not both"),
+    ("m.jsonl --server nothing", "--server must be"),
+    ("m.jsonl --server grpc://a:1 --server grpc://a:1", "is given twice"),
+    ("m.jsonl --device cuda", "--device goes with --checkpoint"),
+    ("m.jsonl --num-frames 5000", "num_frames must be <= 1024"),
+    ("m.jsonl --top-k 0", "top_k must be >= 1, got 0"),
+    ("m.jsonl --sampling none", "sampling must be one of eval, infer"),
+    ("m.jsonl --span-threshold 2", "span_threshold must be in [0, 1], got 2.0"),
+    ("m.jsonl --workers 0", "--workers must be >= 1, got 0"),
+    ("m.jsonl --cpus-per-worker 0", "--cpus-per-worker must be > 0, got 0.0"),
+    ("m.jsonl --gpus-per-worker -1", "--gpus-per-worker must be >= 0, got -1.0"),
+    ("m.jsonl --timeout-seconds 0", "--timeout-seconds must be > 0 and at most 604800, got 0"),
+    ("m.jsonl --timeout-seconds nan", "got nan"),
+    ("m.jsonl --max-attempts 0", "--max-attempts must be >= 1, got 0"),
+    ("m.jsonl --price-per-hour 0", "--price-per-hour must be a number > 0, got 0.0"),
+    ("m.jsonl --price-per-hour inf", "--price-per-hour must be a number > 0, got inf"),
+    ("m.jsonl --frames full", "--frames must name an empty or new folder"),
+    ("m.jsonl --frames file", "cannot write to --frames"),
+    ("m.jsonl --frames -", "--frames must name a folder, got -"),
+    ("m.jsonl --frames new --frames-format gif", "must be one of png, jpeg, got 'gif'"),
+    ("m.jsonl --frames new --frames-format png --frames-quality 9", "quality goes with"),
+    ("m.jsonl --frames new --frames-quality 0", "must be from 1 to 100, got 0"),
+    ("m.jsonl --frames new --frames-side 0", "must be >= 1 pixel, got 0"),
+    ("m.jsonl --frames-format png", "--frames-format goes with --frames"),
+    ("m.jsonl --frames-side 64", "--frames-side goes with --frames"),
+    ("status none", "none holds no run"),
+    ("status full", "has no run of groundserve (something is in it)"),
+    ("status none --price-per-hour 1", "--price-per-hour goes with --report"),
+    ("status none --report --price-per-hour -1", "must be a number > 0, got -1.0"),
+    ("status none --workers 2", "No such option"),
+    ("--quiet status none", "none holds no run"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), REFUSED, ids=[args for args, _ in REFUSED])
+def test_refused_at_once_with_one_line_and_2(run, tmp_path, args, message):
+    words = [" " if word == "_" else word for word in args.split()]
+    if "--out" not in words and "status" not in words:
+        words += ["--out", "out"]
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert_one_error(err, message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_error_is_json_too(run):
+    code, out, _ = run("none.jsonl", "--out", "out", "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["type"] == "InvalidRequestError"
+
+
+def test_id_given_twice_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    (tmp_path / "m.jsonl").write_text((json.dumps(ROW) + "\n") * 2)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", lambda _: IDENTITY)
+    code, out, err = run_cli("batch", "m.jsonl", "--out", "out")
+    assert (code, out) == (2, "")
+    assert_one_error(err, 'each row of the manifest must have its own id, got "a" in row 1')
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_extra_is_named_and_1(run, monkeypatch):
+    monkeypatch.setattr(
+        "groundserve.cli.batch_job.find_spec", lambda module: None if module == "ray" else sys
+    )
+    code, out, err = run("m.jsonl", "--out", "out")
+    assert (code, out) == (1, "")
+    assert_one_error(err, "ray is not installed; it comes with: pip install 'groundserve[batch]'")
+
+
+@pytest.mark.parametrize(
+    ("args", "usage"),
+    [
+        (["--help"], "Usage: groundserve batch [OPTIONS] "),
+        (["status", "--help"], "Usage: groundserve batch status [OPTIONS] "),
+        (["--quiet", "status", "--help"], "Usage: groundserve batch status [OPTIONS] "),
+    ],
+)
+def test_help_of_each_form(args, usage):
+    code, out, _ = run_cli("batch", *args)
+    assert code == 0
+    assert usage in out
+    assert "Example: groundserve batch" in out

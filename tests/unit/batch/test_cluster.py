@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from groundserve.batch import cluster
+from groundserve.batch.cluster import Cluster, ClusterDiedError
+from groundserve.errors import MissingExtraError
+
+# In place of the program that starts Ray; it starts a process, too, which outlives it.
+BREAKS_DOWN = "tests.unit.batch.breaking_program"
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"groundserve\[batch\]"):
+        Cluster()
+
+
+def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(cluster, "_PROGRAM", BREAKS_DOWN)
+    monkeypatch.setattr(cluster, "_END_SECONDS", 1.0)
+    with Cluster() as started:
+        with pytest.raises(ClusterDiedError, match=r"^a child is (\d+)\nno room$") as caught:
+            started.resources()
+        folder = started._folder
+        child = psutil.Process(int(str(caught.value).split()[3]))
+        assert child.is_running()
+    assert not folder.exists()
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr(cluster.tempfile, "tempdir", str(long))
+    folder = cluster._short_folder()
+    folder.rmdir()
+    assert len(str(folder)) <= 40
+    assert not list(long.iterdir())
+
+
+@pytest.mark.parametrize("address", [None, "somewhere:6379"])
+def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    settings = cluster._environment()
+    assert ("RAY_AUTH_TOKEN" in settings) == (address is None)
+    assert settings.get("RAY_AUTH_TOKEN") != cluster._environment().get("RAY_AUTH_TOKEN", "none")
+    assert "RAY_USAGE_STATS_ENABLED" not in settings  # the user's own stays
+
+
+def test_no_process_of_a_session_is_left():
+    program = "import os, time; os.fork(); os.fork(); time.sleep(60)"
+    leader = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    while len(cluster._session_pids(leader.pid)) < 4:
+        assert leader.poll() is None
+    cluster._kill_session(leader.pid)
+    leader.wait()
+    assert not cluster._session_pids(leader.pid)

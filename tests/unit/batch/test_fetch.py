@@ -1,0 +1,102 @@
+import io
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from groundserve.batch import fetch
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.fetch import FetchError, local_file
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError
+from groundserve.limits import Limits
+
+SOON = Deadline.after(60)
+CONTENT = bytes(range(256)) * 100
+
+
+@pytest.fixture
+def store():
+    """A store in memory, emptied afterwards: fsspec keeps one for the whole process."""
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file("/videos/a.mp4", CONTENT)
+    yield filesystem
+    filesystem.rm("/videos", recursive=True)
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch, tmp_path):
+    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fetch.tempfile, "tempdir", str(tmp_path / "copies"))
+    (tmp_path / "copies").mkdir()
+
+
+def test_a_local_file_is_taken_as_it_is(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(CONTENT)
+    with local_file(str(video), limits=Limits(), deadline=SOON) as path:
+        assert path == str(video)
+    assert video.exists()
+
+
+def test_a_copy_lasts_as_long_as_its_block(store, tmp_path):
+    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON) as path:
+        assert Path(path).read_bytes() == CONTENT
+        assert Path(path).parent == tmp_path / "copies"
+    assert not list((tmp_path / "copies").iterdir())
+
+
+@pytest.mark.parametrize("place", ["/nowhere/a.mp4", "memory://videos/b.mp4"])
+def test_what_is_gone_is_missing(store, place):
+    with pytest.raises(FetchError, match="any more") as caught:
+        local_file(place, limits=Limits(), deadline=SOON).__enter__()
+    assert caught.value.kind is ErrorKind.MISSING
+
+
+def test_no_more_is_copied_than_a_video_may_have(store, tmp_path):
+    limits = Limits(max_file_bytes=len(CONTENT) - 1)
+    with pytest.raises(FetchError, match="max_file_bytes") as caught:
+        local_file("memory://videos/a.mp4", limits=limits, deadline=SOON).__enter__()
+    assert caught.value.kind is ErrorKind.TOO_LARGE
+    assert not list((tmp_path / "copies").iterdir())
+
+
+def test_copying_ends_with_its_time(store):
+    with pytest.raises(DeadlineExceededError):
+        local_file("memory://videos/a.mp4", limits=Limits(), deadline=Deadline.after(0)).__enter__()
+
+
+class Flaky:
+    """Opens files whose first readings break off halfway."""
+
+    def __init__(self, num_faults):
+        self.num_faults = num_faults
+        self.num_tries = 0
+
+    def __call__(self, path, mode, **options):
+        self.num_tries += 1
+        return io.BytesIO(CONTENT) if self.num_tries > self.num_faults else BrokenFile()
+
+
+class BrokenFile(io.BytesIO):
+    def read(self, size=-1):
+        if self.tell():
+            raise ConnectionResetError("the store hung up")
+        self.seek(1)
+        return CONTENT[:1000]
+
+
+@pytest.mark.parametrize("num_faults", [1, 2])
+def test_a_store_that_breaks_off_is_read_again_from_the_start(store, monkeypatch, num_faults):
+    monkeypatch.setattr(type(store), "open", Flaky(num_faults))
+    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON) as path:
+        assert Path(path).read_bytes() == CONTENT
+
+
+def test_a_store_that_stays_away_is_unavailable(store, monkeypatch):
+    flaky = Flaky(10)
+    monkeypatch.setattr(type(store), "open", flaky)
+    with pytest.raises(FetchError, match="the store hung up") as caught:
+        local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON).__enter__()
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert flaky.num_tries == 3

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from groundserve import frames as frames_module
+from groundserve.batch import frame_output, local_storage, storage
+from groundserve.batch.errors import RunDirectoryError
+from groundserve.batch.frame_index import write_index
+from groundserve.batch.frame_output import (
+    FrameOutput,
+    RowFrames,
+    row_folder,
+    write_row_frames,
+)
+from groundserve.errors import InvalidRequestError, MediaError
+from tests.media_assets.whole_file import decode_whole_file
+from tests.reference import SET_2
+
+CLIP = SET_2 / "rotated.mp4"
+
+
+def row(name: str, ordinals: list[int], **changes: object) -> RowFrames:
+    frames = tuple((rank, o, o / 25, 1 / rank) for rank, o in enumerate(ordinals, start=1))
+    return replace(RowFrames(id=name, video="videos/a.mp4", query="a?", frames=frames), **changes)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> FrameOutput:
+    return FrameOutput(directory=str(tmp_path / "frames"), image_format="png")
+
+
+def files(output: FrameOutput) -> set[str]:
+    root = Path(output.directory)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def entries_of(output: FrameOutput, rows: list[RowFrames]) -> list[dict[str, object]]:
+    lines = Path(write_index(output, rows)).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_video_is_decoded_once_for_all_its_rows(output, monkeypatch):
+    asked = []
+
+    def counted(video, frame_indices, **options):
+        asked.append(list(frame_indices))
+        return frames_module.iterate_frames(video, frame_indices, **options)
+
+    monkeypatch.setattr(frame_output, "iterate_frames", counted)
+    rows = [row("one", [0, 3]), row("two", [3, 5]), row("same as two", [3, 5])]
+    write_row_frames(output, str(CLIP), rows)
+    assert asked == [[0, 3, 5]]
+    entries = entries_of(output, rows)
+    assert {entry["file"] for entry in entries} | {"index.jsonl"} == files(output)
+    assert [(entry["id"], entry["frame_index"], entry["rank"]) for entry in entries] == [
+        *(("one", 0, 1), ("one", 3, 2), ("two", 3, 1), ("two", 5, 2)),
+        *(("same as two", 3, 1), ("same as two", 5, 2)),
+    ]
+    whole = decode_whole_file(CLIP)
+    for entry in entries:
+        with Image.open(Path(output.directory, entry["file"])) as image:
+            np.testing.assert_array_equal(np.asarray(image), whole[entry["frame_index"]])
+        assert entry["video"] == "videos/a.mp4"
+        assert entry["seconds"] == entry["frame_index"] / 25
+
+
+def test_jpeg_has_its_quality_and_side(tmp_path):
+    sizes = {}
+    for quality in (20, None):
+        output = FrameOutput(
+            directory=str(tmp_path / str(quality)), quality=quality, longest_side=40
+        )
+        write_row_frames(output, str(CLIP), [row("a", [0])])
+        (name,) = files(output)
+        assert name.endswith(".jpg")
+        path = Path(output.directory, name)
+        sizes[quality] = path.stat().st_size
+        with Image.open(path) as image:
+            assert image.format == "JPEG"
+            assert max(image.size) == 40
+    assert sizes[20] < sizes[None]
+
+
+def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, monkeypatch):
+    rows = [row("a", [0, 3, 5])]
+    written = []
+
+    class KilledError(BaseException):
+        pass
+
+    def die(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 3:  # two for a file: its bytes, then its name
+            raise KilledError  # as SIGKILL would: nothing below runs
+
+    monkeypatch.setattr(local_storage.os, "fsync", die)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(KilledError):
+        write_row_frames(output, str(CLIP), rows)
+    monkeypatch.undo()
+    left = files(output)
+    pictures = {name for name in left if name.endswith(".png")}
+    assert len(pictures) == 1
+    (part,) = left - pictures
+    assert os.path.basename(part).startswith(".")
+    for name in pictures:
+        with Image.open(Path(output.directory, name)) as image:
+            image.load()
+    write_row_frames(output, str(CLIP), rows)
+    assert files(output) == {entry.file for entry in rows[0].entries(output)}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/b", "", ".", "-rf", "x" * 3000, "é\n\0\udcff", "con", "A b?*"]
+)
+def test_any_id_is_a_safe_folder(name, output):
+    folder = row_folder(name)
+    first, second = folder.split("/")
+    assert len(first) == 2
+    assert not second.startswith((".", "-"))
+    assert len(second.encode()) <= 117
+    assert not set(second) & set("\0\n?*\\: ")
+    write_row_frames(output, str(CLIP), [row(name, [1])])
+    (entry,) = entries_of(output, [row(name, [1])])
+    assert Path(output.directory, entry["file"]).is_file()
+    assert entry["id"] == name
+
+
+def test_ids_that_look_alike_have_folders_of_their_own():
+    names = ["a/b", "a_b", "a b", "A_b", "a_b "]
+    assert len({row_folder(name) for name in names}) == len(names)
+
+
+def test_names_sort_by_rank_and_time_within_a_row(output):
+    many = row("a", list(range(12)))
+    names = [Path(entry.file).name for entry in many.entries(output)]
+    assert names[0] == "r01_0s000.png"
+    assert names[11] == "r12_0s440.png"
+
+
+def test_index_is_replaced_as_a_whole(output):
+    before = entries_of(output, [row("a", [1])])
+
+    def broken():
+        yield row("b", [2])
+        raise ValueError("the shard is gone")
+
+    with pytest.raises(ValueError, match="the shard is gone"):
+        write_index(output, broken())
+    path = Path(output.directory, "index.jsonl")
+    assert [json.loads(line) for line in path.read_text().splitlines()] == before
+    assert files(output) == {"index.jsonl"}
+
+
+def test_an_object_store_takes_images_too():
+    output = FrameOutput(directory="memory://frames", image_format="png")
+    write_row_frames(output, str(CLIP), [row("a", [0, 3])])
+    assert write_index(output, [row("a", [0, 3])]) == "memory://frames/index.jsonl"
+    store = storage.open_storage("memory://frames")
+    entries = [json.loads(line) for line in store.read("index.jsonl").splitlines()]
+    assert [entry["frame_index"] for entry in entries] == [0, 3]
+    with Image.open(BytesIO(store.read(entries[1]["file"]))) as image:
+        np.testing.assert_array_equal(np.asarray(image), decode_whole_file(CLIP)[3])
+    assert output.description == "png in memory://frames"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_format": "gif"}, "must be one of png, jpeg, got 'gif'"),
+        ({"image_format": "png", "quality": 90}, "a quality goes with frames as jpeg"),
+        ({"quality": 0}, "must be from 1 to 100, got 0"),
+        ({"quality": 101}, "must be from 1 to 100, got 101"),
+        ({"longest_side": 0}, "must be >= 1 pixel, got 0"),
+    ],
+)
+def test_wrong_settings_are_refused(options, message, tmp_path):
+    with pytest.raises(InvalidRequestError, match=message):
+        FrameOutput(directory=str(tmp_path), **options)
+
+
+def test_what_is_wrong_with_the_video_or_the_disk_is_said(output, tmp_path, monkeypatch):
+    with pytest.raises(MediaError):
+        write_row_frames(output, str(tmp_path / "none.mp4"), [row("a", [1])])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local_storage.os, "fsync", full)
+    with pytest.raises(RunDirectoryError, match=r"cannot write .*/r1_0s040.png: No space left"):
+        write_row_frames(output, str(CLIP), [row("a", [1])])
+    assert not files(output)

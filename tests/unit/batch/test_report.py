@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from groundserve.batch.report import render_report
+from groundserve.batch.report_charts import Bar, clock, share_chart, ticks, time_ticks
+from groundserve.batch.report_facts import Attempt, Failure, ReportFacts, SlowVideo, Worker
+
+NASTY = "<script>alert(1)</script> \"'&amp; \x1b[31m \0 \udcff \ufffe"
+FACTS = ReportFacts(
+    place="/data/run",
+    state="finished",
+    is_complete=True,
+    num_rows=100,
+    num_scored=97,
+    num_failed=3,
+    video_seconds=7200.0,
+    running_seconds=1800.0,
+    failures=[
+        Failure(kind="Missing", num_rows=3, first=[("a", "a.mp4", "no such file")]),
+    ],
+    attempts=[
+        Attempt(
+            number=number,
+            started="2026-11-23 02:00:11",
+            host="node-1",
+            seconds=900,
+            num_scored=50,
+            num_failed=3,
+            end="finished",
+        )
+        for number in (1, 2)
+    ],
+    bars=[
+        Bar(start_seconds=0, seconds=900, num_scored=50, num_failed=0),
+        Bar(start_seconds=900, seconds=900, num_scored=47, num_failed=3),
+    ],
+    attempt_starts=[(0, "attempt 1"), (900, "attempt 2")],
+    stage_seconds={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
+    workers=[
+        Worker(host="node-1", pid=4711, num_rows=100, video_seconds=7200, busy_seconds=1700),
+    ],
+    slowest=[SlowVideo(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
+    settings={"engine_id": "abc", "defaults": {"top_k": 32, "num_frames": None}},
+)
+
+
+class Page(HTMLParser):
+    """Reads a page that closes all of its elements, and refuses any other."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert len({name for name, _ in attrs}) == len(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert "svg" in self.open  # elsewhere HTML has no such form
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+
+def page(facts: ReportFacts) -> Page:
+    return Page(render_report(facts, made="2026-11-23 02:20:00"))
+
+
+def test_report_says_all_that_is_known():
+    said = page(FACTS).text
+    for text in (
+        *("/data/run", "finished", "97.0%", "3.0%", "no such file", "node-1", "4711"),
+        *("attempt 2", "vision_encoder", "75.0%", "long.mp4", "1:01", "1:00:00"),
+        *("engine_id", "abc", "defaults.top_k", "rows a second", "0.0556", "2 attempts"),
+    ):
+        assert text in said, text
+    assert "cost" not in said
+    assert "select" not in said  # a stage that took no time
+
+
+def test_cost_follows_from_price_time_and_hours():
+    priced = replace(FACTS, price_per_hour=4.0)
+    # Half an hour at 4 for two hours of video.
+    assert priced.cost_per_1000_video_hours == 1000.0
+    assert "at 4 an hour for all machines together" in page(priced).text
+    assert replace(priced, video_seconds=0.0).cost_per_1000_video_hours is None
+
+
+def test_what_others_wrote_cannot_act_in_the_page():
+    facts = replace(
+        FACTS,
+        place=NASTY,
+        state=NASTY,
+        failures=[Failure(kind=NASTY, num_rows=1, first=[(NASTY, NASTY, NASTY)])],
+        attempts=[replace(FACTS.attempts[0], host=NASTY, started=NASTY, end=NASTY)],
+        attempt_starts=[(0, NASTY), (900, NASTY)],
+        stage_seconds={NASTY: 1.0},
+        workers=[replace(FACTS.workers[0], host=NASTY)],
+        slowest=[replace(FACTS.slowest[0], video=NASTY)],
+        settings={NASTY: NASTY, "more": {NASTY: [NASTY]}},
+    )
+    html = render_report(facts, made=NASTY)
+    html.encode("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe]", html)
+    parsed = Page(html)
+    assert set(parsed.tags) == set(page(FACTS).tags)
+    assert "script" not in parsed.tags
+    assert "<script>alert(1)</script> \"'&amp; \\x1b[31m \\x00 \\udcff \\ufffe" in parsed.text
+
+
+def test_page_needs_no_other_file_and_no_network():
+    html = render_report(FACTS, made="now")
+    assert not re.search(r"https?:|//|\b(src|href|srcset|action)=|url\(|@import|<script", html)
+    assert html.startswith("<!DOCTYPE html>\n")
+    assert "prefers-color-scheme: dark" in html
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_rows": 0, "num_scored": 0, "num_failed": 0},
+        {"running_seconds": 0.0, "video_seconds": 0.0, "price_per_hour": 1.0},
+        {"bars": [], "attempts": [], "attempt_starts": []},
+        {"stage_seconds": {}, "workers": [], "slowest": [], "settings": {}, "failures": []},
+        {"bars": [Bar(start_seconds=0, seconds=1, num_scored=0, num_failed=0)]},
+    ],
+)
+def test_report_of_a_run_that_has_hardly_begun(changes):
+    said = page(replace(FACTS, **changes)).text
+    assert "nan" not in said
+    assert "inf" not in said
+
+
+@pytest.mark.parametrize(
+    ("highest", "expected"),
+    [
+        (0, [0]),
+        (1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (11, [0, 5, 10, 15]),
+        (0.07, [0, 0.02, 0.04, 0.06, 0.08]),
+        (1000, [0, 200, 400, 600, 800, 1000]),
+    ],
+)
+def test_ticks_are_round_and_cover_the_highest(highest, expected):
+    assert ticks(highest) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("longest", "expected"),
+    [
+        (0.5, ["0:00", "0:00.1", "0:00.2", "0:00.3", "0:00.4", "0:00.5"]),
+        (50, ["0:00", "0:10", "0:20", "0:30", "0:40", "0:50"]),
+        (200, ["0:00", "0:30", "1:00", "1:30", "2:00", "2:30", "3:00"]),
+        (7200, ["0:00", "30:00", "1:00:00", "1:30:00", "2:00:00"]),
+        (40 * 86_400, ["0:00", "192:00:00", "384:00:00", "576:00:00", "768:00:00", "960:00:00"]),
+    ],
+)
+def test_moments_are_round_on_a_clock(longest, expected):
+    assert [clock(tick) for tick in time_ticks(longest)] == expected
+
+
+def test_shares_fill_the_bar():
+    chart = share_chart({"a": 1.0, "b": 3.0})
+    assert re.findall(r'x="([\d.]+)".*?width="([\d.]+)"', chart) == [
+        ("0.00", "220.00"),
+        ("220.00", "660.00"),
+    ]
+    assert "b: 75.0%" in chart

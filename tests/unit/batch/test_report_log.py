@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from groundserve.batch.events import Finished, RowFailed, Started, UnitLost, VideoTime
+from groundserve.batch.journal import Entry
+from groundserve.batch.report_log import _Bars, _Failures, _Log
+from tests.unit.batch.test_progress import done, started
+
+
+def entries(*timed: tuple[float, object]) -> list[Entry]:
+    return [Entry(time=time, event=event) for time, event in timed]
+
+
+def test_rows_count_for_all_the_time_that_their_unit_took():
+    bars = _Bars()
+    bars.add(1.0, 3.0, 8, 4)
+    facts = bars.as_facts(3.0)
+    assert [(bar.start_seconds, bar.num_scored, bar.num_failed) for bar in facts] == [
+        (0.0, 0, 0),
+        (0.5, 0, 0),
+        *((start, 2.0, 1.0) for start in (1.0, 1.5, 2.0, 2.5)),
+        (3.0, 0.0, 0.0),
+    ]
+
+
+def test_a_long_run_has_few_bars_and_loses_no_row():
+    bars = _Bars()
+    for second in range(100_000):
+        bars.add(float(second), second + 0.9, 1, 1)
+    facts = bars.as_facts(100_000.0)
+    assert 50 < len(facts) <= 120
+    assert sum(bar.num_scored for bar in facts) == pytest.approx(100_000)
+    assert sum(bar.num_failed for bar in facts) == pytest.approx(100_000)
+    ends = [bar.start_seconds + bar.seconds for bar in facts]
+    assert ends[:-1] == [bar.start_seconds for bar in facts[1:]]
+    assert ends[-1] == 100_000
+
+
+def test_a_moment_without_length_counts_once():
+    bars = _Bars()
+    bars.add(2.0, 2.0, 0, 5)
+    assert sum(bar.num_failed for bar in bars.as_facts(2.0)) == 5
+
+
+def test_attempts_follow_each_other_without_the_time_between():
+    log = _Log()
+    unit = replace(
+        done(6, Missing=2, video_seconds=60.0),
+        wall_seconds=4.0,
+        stage_seconds={"decode": 1.0, "encode": 2.0, "total": 2.5},
+        slowest=[["a.mp4", 3.0, 8, 60.0]],
+    )
+    failed = RowFailed(id="r", row_key="k", kind="Missing", message="gone")
+    log.read(1, entries((100, started()), (110, failed), (110, unit)), {"started": 98, "host": "h"})
+    later = (
+        (5000, Started(**{**vars(started()), "num_done": 6})),
+        (5010, replace(unit, pid=2)),
+        (5012, UnitLost(unit=3, num_rows=4, is_alone=True, message="died")),
+        (5020, Finished(num_done=12, num_failed=6)),
+    )
+    log.read(2, entries(*later), {})
+    first, second = (attempt.as_fact() for attempt in log.attempts)
+    assert (first.seconds, first.host, first.end) == (12, "h", "ended before it was done")
+    assert (first.num_scored, first.num_failed) == (6, 2)
+    assert (second.seconds, second.end, second.num_failed) == (20, "finished", 6)
+    assert log.seconds == 32
+    assert log.attempts[1].offset == 12
+    assert log.video_seconds == 120
+    # 8 s of work, 5 of them in calls of the scorer, whose stages overlap.
+    assert log.stages() == {
+        "encode": 4.0,
+        "outside: opening engines, fetching, writing": 3.0,
+        "decode": 2.0,
+    }
+    assert [worker.num_rows for _, worker in log.workers()] == [8, 8]
+    assert log.failures.counts == {}  # what failed in the first attempt was tried again
+    assert unit.slowest == (VideoTime("a.mp4", 3.0, 8, 60.0),)
+    assert [slow.seconds for _, _, slow in log.slowest] == [3.0, 3.0]
+
+
+def test_an_attempt_of_which_nothing_is_known():
+    log = _Log()
+    log.read(1, [], {})
+    assert log.attempts[0].as_fact().seconds == 0
+    assert log.bars.as_facts(0.0) == []
+
+
+def test_first_messages_of_each_kind_and_counts_of_the_status():
+    failures = _Failures()
+    for number in range(9):
+        failures.add(str(number), "a.mp4", "Missing", "gone")
+    kinds = failures.by_kind({"Missing": 9, "Timeout": 20})
+    assert [(one.kind, one.num_rows, len(one.first)) for one in kinds] == [
+        ("Timeout", 20, 0),
+        ("Missing", 9, 5),
+    ]
