@@ -1,0 +1,252 @@
+"""A folder that keeps every answer of a run, so that none is asked for twice.
+
+run.json          what decides the answers, and its fingerprint
+questions.jsonl   key, video, group, right letter and number of options of each question
+answers.jsonl     an `Answer` a line, in the order they came
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.evaluation.qa.arms import Arm
+from groundserve.evaluation.qa.question import Question
+from groundserve.evaluation.qa.reply_stream import Reply, Usage
+from groundserve.strict_json import parse_object, shown
+
+VERSION = 1
+"""Raised whenever a folder of before cannot be gone on with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A question, asked with the frames of one arm, and what came back."""
+
+    key: str
+    """Of the question."""
+    arm: Arm
+    reply: Reply
+    frame_indices: tuple[int, ...]
+    """Ordinals of the frames that were shown, increasing."""
+
+
+class RunFolder:
+    """Takes answers; one process at a time."""
+
+    def __init__(
+        self, folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]
+    ) -> None:
+        """Begin a run, or go on with it: a last line that was cut short is removed.
+
+        Args:
+            folder: New, empty, or of a run with the same parts.
+            parts: What decides the answers, by name; JSON values.
+            questions: Of the set.
+
+        Raises:
+            InvalidRequestError: The folder is another run's, and the message says what differs; or
+                it holds something else.
+            UnavailableError: Another process writes to it.
+        """
+        self._path = folder
+        if (folder / "run.json").exists():
+            _require_same(folder, parts)
+        else:
+            _begin(folder, parts, questions)
+        self._lock = threading.Lock()
+        self._file = (folder / "answers.jsonl").open("ab+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UnavailableError(f"another process answers questions into {folder}") from None
+        self._heal()
+        self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
+        """By question and arm."""
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer; it is on the disk when this returns. Any thread may call it."""
+        reply = answer.reply
+        line = {
+            "key": answer.key,
+            "arm": answer.arm,
+            "reply": reply.text,
+            "is_refused": reply.is_refused,
+            "finish_reason": reply.finish_reason,
+            "usage": asdict(reply.usage) if reply.usage else None,
+            "retries": reply.retries,
+            "frame_indices": answer.frame_indices,
+        }
+        data = json.dumps(line).encode() + b"\n"
+        with self._lock:
+            self._file.write(data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.answers[answer.key, answer.arm] = answer
+
+    def close(self) -> None:
+        """Let another process go on."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _heal(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            self._file.truncate(whole)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a folder holds."""
+
+    parts: dict[str, Any]
+    questions: list[Question]
+    """Without their texts."""
+    answers: list[Answer]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run, finished or not, that another process may be writing.
+
+    Raises:
+        InvalidRequestError: It is no folder of a run.
+    """
+    parts = _read_parts(folder)
+    questions = [
+        Question(
+            key=line["key"],
+            number=number,
+            layout=parts["layout"],
+            video=line["video"],
+            text="",
+            options=(),
+            num_choices=line["num_choices"],
+            answer=line["answer"],
+            group=line["group"],
+        )
+        for number, line in enumerate(_read_lines(folder / "questions.jsonl"))
+    ]
+    return Run(parts=parts, questions=questions, answers=_read_answers(folder))
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what decides the answers."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise InvalidRequestError(
+            f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
+        )
+    lines = [
+        {
+            "key": question.key,
+            "video": question.video,
+            "group": question.group,
+            "answer": question.answer,
+            "num_choices": question.num_choices,
+        }
+        for question in questions
+    ]
+    _write(folder / "questions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    run = {"version": VERSION, "fingerprint": fingerprint(parts), "parts": parts}
+    # Last: a folder without it is no run.
+    _write(folder / "run.json", json.dumps(run, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+
+
+def _read_parts(folder: Path) -> dict[str, Any]:
+    try:
+        text = (folder / "run.json").read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{folder} is no folder of a run: {error.strerror}") from error
+    run = parse_object(text, str(folder / "run.json"))
+    parts = run.get("parts")
+    if run.get("version") != VERSION or not isinstance(parts, dict):
+        raise InvalidRequestError(
+            f"{folder} is a run of version {shown(run.get('version'))}, this is {VERSION}; "
+            "answer into a new folder"
+        )
+    return parts
+
+
+def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
+    there = _read_parts(folder)
+    # As JSON gives it back: a tuple is a list.
+    here = json.loads(json.dumps(parts))
+    if fingerprint(there) == fingerprint(here):
+        return
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    said = "; ".join(
+        f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
+    )
+    raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    data = path.read_bytes() if path.exists() else b""
+    # A last line without its end was cut short, or is being written.
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        lines.append(parse_object(line, f"{path}, line {number}"))
+    return lines
+
+
+def _read_answers(folder: Path) -> list[Answer]:
+    path = folder / "answers.jsonl"
+    answers = {}
+    for number, line in enumerate(_read_lines(path), start=1):
+        try:
+            usage = line["usage"]
+            answer = Answer(
+                key=line["key"],
+                arm=line["arm"],
+                reply=Reply(
+                    text=line["reply"],
+                    is_refused=line["is_refused"],
+                    finish_reason=line["finish_reason"],
+                    usage=None if usage is None else Usage(**usage),
+                    retries=tuple(line["retries"]),
+                ),
+                frame_indices=tuple(line["frame_indices"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidRequestError(f"{path}, line {number}: not an answer of a run") from error
+        if answers.setdefault((answer.key, answer.arm), answer) is not answer:
+            raise InvalidRequestError(
+                f"{path}, line {number}: question {shown(answer.key)} is answered twice from "
+                f"{answer.arm} frames; remove one of the lines"
+            )
+    return list(answers.values())
