@@ -11,9 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.evaluation.qa.question import Seconds
+from groundserve.evaluation.qa.question import Question, Seconds
 
 Arm = Literal["uniform", "selected", "oracle", "none"]
+
+
+def arms_of(question: Question, arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms that a question is for: oracle frames need labelled spans."""
+    return [arm for arm in arms if arm != "oracle" or question.spans]
 
 
 def uniform_frames(num_source_frames: int, num_frames: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from groundserve.limits import MIB
 
@@ -192,10 +192,12 @@ def _first_choice(value: dict[str, Any]) -> dict[str, Any] | None:
 
 def _usage(value: dict[str, Any]) -> Usage | None:
     usage = value.get("usage")
-    counts = [
-        usage.get(name) if isinstance(usage, dict) else None
-        for name in ("prompt_tokens", "completion_tokens")
-    ]
-    if any(type(count) is not int or count < 0 for count in counts):
+    fields = usage if isinstance(usage, dict) else {}
+    prompt, completion = fields.get("prompt_tokens"), fields.get("completion_tokens")
+    if not _is_count(prompt) or not _is_count(completion):
         return None
-    return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
+    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0

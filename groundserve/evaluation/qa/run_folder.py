@@ -1,7 +1,7 @@
 """A folder that keeps every answer of a run, so that none is asked for twice.
 
 run.json          what decides the answers, and its fingerprint
-questions.jsonl   key, video, group, right letter and number of options of each question
+questions.jsonl   of each question all but its texts
 answers.jsonl     an `Answer` a line, in the order they came
 """
 
@@ -11,15 +11,14 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.reply_stream import Reply, Usage
@@ -27,6 +26,9 @@ from groundserve.strict_json import parse_object, shown
 
 VERSION = 1
 """Raised whenever a folder of before cannot be gone on with."""
+_RUN, _QUESTIONS = "run.json", "questions.jsonl"
+_ANSWERS, _SELECTIONS = "answers.jsonl", "selections.jsonl"
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Answer:
 
 
 class RunFolder:
-    """Takes answers; one process at a time."""
+    """Takes answers and selections; one process at a time."""
 
     def __init__(
         self, folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]
@@ -60,20 +62,21 @@ class RunFolder:
             UnavailableError: Another process writes to it.
         """
         self._path = folder
-        if (folder / "run.json").exists():
+        if (folder / _RUN).exists():
             _require_same(folder, parts)
         else:
             _begin(folder, parts, questions)
         self._lock = threading.Lock()
-        self._file = (folder / "answers.jsonl").open("ab+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise UnavailableError(f"another process answers questions into {folder}") from None
-        self._heal()
+        self._answers = _open_lines(folder / _ANSWERS)
+        self._selections = _open_lines(folder / _SELECTIONS)
         self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
         """By question and arm."""
+        self._engine: Any = None
+        self.selections: dict[str, tuple[int, ...]] = {}
+        """Ordinals of the frames selected for a question, increasing."""
+        for line in _read_lines(folder / _SELECTIONS):
+            self._engine = line.get("engine")
+            self.selections[line["key"]] = tuple(line["frame_indices"])
 
     def add(self, answer: Answer) -> None:
         """Keep an answer; it is on the disk when this returns. Any thread may call it."""
@@ -88,16 +91,40 @@ class RunFolder:
             "retries": reply.retries,
             "frame_indices": answer.frame_indices,
         }
-        data = json.dumps(line).encode() + b"\n"
         with self._lock:
-            self._file.write(data)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            _append(self._answers, [line])
             self.answers[answer.key, answer.arm] = answer
+
+    def add_selections(
+        self, selections: Mapping[str, tuple[int, ...]], *, engine: Mapping[str, Any] | None
+    ) -> None:
+        """Keep what was selected, so that it need not be scored again.
+
+        Args:
+            selections: Ordinals by question.
+            engine: Identity of what scored the frames; None where a file of records says them.
+
+        Raises:
+            GroundserveError: Another engine selected frames for this run before.
+        """
+        identity = None if engine is None else json.loads(json.dumps(engine))
+        if self.selections and identity != self._engine:
+            raise GroundserveError(
+                f"another engine selected the frames of {self._path} before; answer into a new "
+                "folder"
+            )
+        self._engine = identity
+        self.selections.update(selections)
+        lines = [
+            {"key": key, "frame_indices": frames, "engine": identity}
+            for key, frames in selections.items()
+        ]
+        _append(self._selections, lines)
 
     def close(self) -> None:
         """Let another process go on."""
-        self._file.close()
+        self._answers.close()
+        self._selections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,13 +136,6 @@ class RunFolder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _heal(self) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            self._file.truncate(whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +166,9 @@ def read_run(folder: Path) -> Run:
             num_choices=line["num_choices"],
             answer=line["answer"],
             group=line["group"],
+            spans=tuple((start, end) for start, end in line["spans"]),
         )
-        for number, line in enumerate(_read_lines(folder / "questions.jsonl"))
+        for number, line in enumerate(_read_lines(folder / _QUESTIONS))
     ]
     return Run(parts=parts, questions=questions, answers=_read_answers(folder))
 
@@ -159,7 +180,9 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    # What a run that was killed as it began leaves is no reason to refuse.
+    left = {_QUESTIONS, _QUESTIONS + _PARTIAL, _RUN + _PARTIAL}
+    if any(path.name not in left for path in folder.iterdir()):
         raise InvalidRequestError(
             f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
         )
@@ -170,29 +193,53 @@ def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]
             "group": question.group,
             "answer": question.answer,
             "num_choices": question.num_choices,
+            "spans": question.spans,
         }
         for question in questions
     ]
-    _write(folder / "questions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    _write(folder / _QUESTIONS, "".join(json.dumps(line) + "\n" for line in lines))
     run = {"version": VERSION, "fingerprint": fingerprint(parts), "parts": parts}
     # Last: a folder without it is no run.
-    _write(folder / "run.json", json.dumps(run, indent=2) + "\n")
+    _write(folder / _RUN, json.dumps(run, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(file.name, path)
+    os.replace(partial, path)
+
+
+def _open_lines(path: Path) -> IO[bytes]:
+    """Open a file to append to, locked, with no part of a line at its end."""
+    file = path.open("ab+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UnavailableError(f"another process answers questions into {path.parent}") from None
+    file.seek(0)
+    data = file.read()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        file.truncate(whole)
+    return file
+
+
+def _append(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
+    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _read_parts(folder: Path) -> dict[str, Any]:
     try:
-        text = (folder / "run.json").read_bytes()
+        text = (folder / _RUN).read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"{folder} is no folder of a run: {error.strerror}") from error
-    run = parse_object(text, str(folder / "run.json"))
+    run = parse_object(text, str(folder / _RUN))
     parts = run.get("parts")
     if run.get("version") != VERSION or not isinstance(parts, dict):
         raise InvalidRequestError(
@@ -225,8 +272,8 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_answers(folder: Path) -> list[Answer]:
-    path = folder / "answers.jsonl"
-    answers = {}
+    path = folder / _ANSWERS
+    answers: dict[tuple[str, Arm], Answer] = {}
     for number, line in enumerate(_read_lines(path), start=1):
         try:
             usage = line["usage"]
