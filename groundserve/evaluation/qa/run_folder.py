@@ -13,6 +13,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,16 +68,14 @@ class RunFolder:
         else:
             _begin(folder, parts, questions)
         self._lock = threading.Lock()
-        self._answers = _open_lines(folder / _ANSWERS)
-        self._selections = _open_lines(folder / _SELECTIONS)
-        self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
-        """By question and arm."""
-        self._engine: Any = None
-        self.selections: dict[str, tuple[int, ...]] = {}
-        """Ordinals of the frames selected for a question, increasing."""
-        for line in _read_lines(folder / _SELECTIONS):
-            self._engine = line.get("engine")
-            self.selections[line["key"]] = tuple(line["frame_indices"])
+        with ExitStack() as files:
+            self._answers = files.enter_context(_open_lines(folder / _ANSWERS))
+            self._selections = files.enter_context(_open_lines(folder / _SELECTIONS))
+            self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
+            """By question and arm."""
+            self.selections, self._engine = _read_selections(folder)
+            """Ordinals of the frames selected for a question, increasing; and by which engine."""
+            self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
         """Keep an answer; it is on the disk when this returns. Any thread may call it."""
@@ -123,8 +122,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process go on."""
-        self._answers.close()
-        self._selections.close()
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +267,19 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         lines.append(parse_object(line, f"{path}, line {number}"))
     return lines
+
+
+def _read_selections(folder: Path) -> tuple[dict[str, tuple[int, ...]], Any]:
+    """Return the ordinals by question, and the engine's identity."""
+    path = folder / _SELECTIONS
+    selections, engine = {}, None
+    for number, line in enumerate(_read_lines(path), start=1):
+        try:
+            selections[line["key"]] = tuple(line["frame_indices"])
+            engine = line["engine"]
+        except (KeyError, TypeError) as error:
+            raise InvalidRequestError(f"{path}, line {number}: no selection of a run") from error
+    return selections, engine
 
 
 def _read_answers(folder: Path) -> list[Answer]:
