@@ -73,8 +73,8 @@ class RunFolder:
             self._selections = files.enter_context(_open_lines(folder / _SELECTIONS))
             self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
             """By question and arm."""
+            # By question the ordinals of the frames selected for it, and what selected them all.
             self.selections, self._engine = _read_selections(folder)
-            """Ordinals of the frames selected for a question, increasing; and by which engine."""
             self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
