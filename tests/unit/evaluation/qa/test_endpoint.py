@@ -88,7 +88,7 @@ def test_fields_of_the_request_are_replaced_added_and_removed():
             Act(body=b'{"choices": [{"message": {"content": 7}}]}'), "broken", id="content_no_text"
         ),
         pytest.param(Act(body=b'{"error": {"message": "cuda"}}'), "server_error", id="error_200"),
-        pytest.param(Act(body=b"9" * (2**20 + 1)), "broken", id="endless"),
+        pytest.param(Act("A" * 2**20, streams=False), "broken", id="endless"),
     ],
 )
 def test_what_may_pass_is_tried_again(bad, kind):
