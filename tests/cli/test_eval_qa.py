@@ -158,6 +158,20 @@ def test_each_arm_shows_its_frames_and_is_measured(run, tmp_path):
     assert kept["105", "selected"]["usage"] == {"prompt_tokens": 100, "completion_tokens": 2}
 
 
+def test_all_arms_show_as_few_frames_as_the_selection_has(run, media, tmp_path):
+    records = [{"doc_id": number, "index": [9, 3]} for number in range(6)]
+    path = tmp_path / "two.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with chat_server(in_turn(RIGHT)) as server:
+        code, out, err = run(
+            server.url, "--json", "--records", path, arms=("uniform", "selected", "oracle")
+        )
+    assert code == 0, err
+    assert {tuple(greys(request)) for request in server.requests} == {(0, 23), (3, 9), (8, 12)}
+    frames = [it["num_frames"] for it in json.loads(out)["report"]["arms"].values()]
+    assert frames == [2.0, 2.0, 2.0]
+
+
 def test_the_table_says_what_json_says(run):
     with chat_server(lambda request: RIGHT if arm_of(request) == "selected" else WRONG) as server:
         code, out, err = run(server.url)
