@@ -315,6 +315,18 @@ def test_an_endpoint_that_is_gone_ends_the_run(run, monkeypatch):
     assert_one_error(err, "4 questions failed one after another, the last: cannot reach")
 
 
+def test_an_endpoint_that_rejects_everything_ends_the_run(run, monkeypatch):
+    monkeypatch.setattr(answering, "MAX_FAILURES_IN_A_ROW", 4)
+    with chat_server(in_turn(Act("no images", status=400))) as server:
+        code, _, err = run(server.url, "--concurrency", 1)
+        assert (code, len(server.requests)) == (1, 4)
+    assert_one_error(err, "the last: the endpoint answered 400: no images")
+    with chat_server(in_turn(RIGHT, Act(status=400))) as server:
+        code, out, _ = run(server.url, "--json", "--concurrency", 1)
+        assert (code, len(server.requests)) == (1, 12)
+    assert json.loads(out)["failures"] == {"rejected": 11}
+
+
 def test_a_key_that_is_refused_ends_the_run(run):
     with chat_server(in_turn(Act("bad key", status=401))) as server:
         code, _, err = run(server.url, "--concurrency", 1)

@@ -23,7 +23,8 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoIndex
 
 MAX_FAILURES_IN_A_ROW = 20
-"""After so many questions that failed, one after another, the endpoint counts as gone."""
+"""After so many questions that failed, one after another, the endpoint counts as gone. A question
+that it rejects counts while it has answered none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,10 @@ class _Asked:
 
     def _fail(self, error: QuestionFailedError) -> None:
         self._outcome.add(error.kind, str(error))
+        # Twenty questions about one long video may be too large; where others were answered, the
+        # endpoint is there and the rest is worth asking.
+        if error.kind == "rejected" and self._run.answers:
+            return
         self._num_failed_in_a_row += 1
         if self._num_failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise UnavailableError(
