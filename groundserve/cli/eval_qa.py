@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import print_json, print_note, progress
+from groundserve.cli.eval_qa_checks import (
+    check_counts,
+    check_set,
+    check_sources,
+    parse_arms,
+    parse_asked,
+    parse_layout,
+    parse_prices,
+    selector_name,
+)
 from groundserve.cli.eval_qa_tables import print_qa_report
-from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qa.answering import Outcome, Setup, answer_questions
-from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions
 from groundserve.evaluation.qa.pictures import PictureOptions
-from groundserve.evaluation.qa.question import BENCHMARKS, Layout
+from groundserve.evaluation.qa.question import BENCHMARKS
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions
 from groundserve.evaluation.qa.report import make_qa_report
 from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import (
-    BATCH_RECORDS,
-    Asked,
     RecordedSelector,
     ScoringSelector,
     Selector,
 )
-from groundserve.evaluation.qa.spending import Budget, Prices
-from groundserve.scoring.opener import check_scorer, open_scorer
+from groundserve.evaluation.qa.spending import Budget
+from groundserve.scoring.opener import open_scorer
 from groundserve.strict_json import parse_object
 
 NAME = "qa"
@@ -121,10 +126,10 @@ def command(
     --engines videoitg-gpu --out qa-videomme[/bold]
     """
     require_seed(seed)
-    arms, known_layout = _arms(arm), _layout(layout)
-    _check_counts(top_k=top_k, concurrency=concurrency)
-    _check_sources(arms, records, checkpoint=checkpoint, engines=engines, server=server)
-    prices = _prices(price_in, price_out)
+    arms, known_layout = parse_arms(arm), parse_layout(layout)
+    check_counts(top_k=top_k, concurrency=concurrency)
+    check_sources(arms, records, checkpoint=checkpoint, engines=engines, server=server)
+    prices = parse_prices(price_in, price_out)
     budget = Budget(max_cost=max_cost, max_tokens=max_tokens, prices=prices)
     pictures = PictureOptions(longest_side=longest_side or None, quality=quality)
     options = EndpointOptions(
@@ -136,16 +141,10 @@ def command(
         max_attempts=max_attempts,
         timeout_seconds=timeout_seconds,
     )
-    what = _asked(asked)
+    what = parse_asked(asked)
     check_input(questions)
     the_set = read_questions(questions, layout=known_layout)
-    if "oracle" in arms and not any(question.spans for question in the_set):
-        raise InvalidRequestError(
-            f"--arm oracle needs labelled spans, and {questions} has none (CG-Bench's "
-            "clue_intervals)"
-        )
-    if subtitles is not None and (known_layout != "cgbench" or not subtitles.is_dir()):
-        raise InvalidRequestError("--subtitles must be a folder, and goes with --layout cgbench")
+    check_set(the_set, arms=arms, layout=known_layout, subtitles=subtitles)
     videos = find_videos(the_set, media_root)
     parts = {
         "layout": known_layout,
@@ -155,7 +154,7 @@ def command(
         "arms": sorted(arms),
         "top_k": top_k,
         "frames": _FRAMES_RULE,
-        "selector": _selector_name(arms, records),
+        "selector": selector_name(arms, records),
         "asked": what,
         "has_subtitles": subtitles is not None,
         "longest_side": longest_side,
@@ -213,69 +212,6 @@ def command(
         print_qa_report(parts, report)
     if report.num_left:
         raise typer.Exit(1)
-
-
-def _arms(names: Sequence[str]) -> list[Arm]:
-    known: tuple[Arm, ...] = get_args(Arm)
-    for name in names:
-        if name not in known:
-            raise InvalidRequestError(f"--arm must be one of {', '.join(known)}, got {name}")
-    return [arm for arm in known if arm in names]
-
-
-def _layout(name: str) -> Layout:
-    for layout in BENCHMARKS:
-        if layout == name:
-            return layout
-    raise InvalidRequestError(f"--layout must be one of {', '.join(BENCHMARKS)}, got {name}")
-
-
-def _asked(name: str) -> Asked:
-    for asked in get_args(Asked):
-        if asked == name:
-            return asked  # type: ignore[no-any-return]  # one of the literals
-    raise InvalidRequestError(f"--asked must be one of {', '.join(get_args(Asked))}, got {name}")
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise InvalidRequestError(f"{name} must be >= 1, got {count}")
-
-
-def _check_sources(arms: Sequence[Arm], records: Path | None, **sources: Any) -> None:
-    given = {name for name, value in sources.items() if value is not None}
-    if records is not None:
-        if given:
-            raise InvalidRequestError(f"give one of --records and --{min(given)}, not both")
-        if not records.is_dir():
-            check_input(records)
-        elif not (records / BATCH_RECORDS).is_file():
-            raise InvalidRequestError(
-                f"--records {records}: no {BATCH_RECORDS} in it; a batch writes it when it ends"
-            )
-        given = {"records"}
-    if given and "selected" not in arms:
-        raise InvalidRequestError(f"--{min(given)} goes with --arm selected")
-    check_scorer(**sources)
-
-
-def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
-    if price_in is None and price_out is None:
-        return None
-    if price_in is None or price_out is None:
-        raise InvalidRequestError("--price-in and --price-out go together")
-    return Prices(prompt=price_in, completion=price_out)
-
-
-def _selector_name(arms: Sequence[Arm], records: Path | None) -> str | None:
-    if "selected" not in arms:
-        return None
-    if records is None:
-        # Which one the folder learns with the first selection.
-        return "scored"
-    place = records / BATCH_RECORDS if records.is_dir() else records
-    return f"records {file_digest(place)}"
 
 
 def _print_notes(outcome: Outcome, num_left: int) -> None:

@@ -13,7 +13,7 @@ from groundserve.cli.eval_qa_tables import print_paper_table
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qa.paper_table import MeasuredRun, make_paper_table
 from groundserve.evaluation.qa.report import make_qa_report
-from groundserve.evaluation.qa.run_folder import read_run
+from groundserve.evaluation.qa.run_files import read_run
 
 NAME = "qa-table"
 

@@ -16,7 +16,8 @@ from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
 from groundserve.evaluation.qa.pictures import PictureOptions, read_index, read_pictures
 from groundserve.evaluation.qa.prompts import NO_SUBTITLES, make_prompt, shown_subtitles
 from groundserve.evaluation.qa.question import Question
-from groundserve.evaluation.qa.run_folder import Answer, RunFolder
+from groundserve.evaluation.qa.run_files import Answer
+from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import Selector
 from groundserve.evaluation.qa.spending import Budget
 from groundserve.limits import Limits

@@ -1,9 +1,4 @@
-"""A folder that keeps every answer of a run, so that none is asked for twice.
-
-run.json          what decides the answers, and its fingerprint
-questions.jsonl   of each question all but its texts
-answers.jsonl     an `Answer` a line, in the order they came
-"""
+"""A folder that keeps every answer of a run, so that none is asked for twice."""
 
 from __future__ import annotations
 
@@ -14,34 +9,27 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
-from groundserve.evaluation.qa.reply_stream import Reply, Usage
-from groundserve.strict_json import parse_object, shown
+from groundserve.evaluation.qa.run_files import (
+    ANSWERS,
+    QUESTIONS,
+    RUN,
+    SELECTIONS,
+    VERSION,
+    Answer,
+    read_answers,
+    read_parts,
+    read_selections,
+)
+from groundserve.strict_json import shown
 
-VERSION = 1
-"""Raised whenever a folder of before cannot be gone on with."""
-_RUN, _QUESTIONS = "run.json", "questions.jsonl"
-_ANSWERS, _SELECTIONS = "answers.jsonl", "selections.jsonl"
 _PARTIAL = ".partial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A question, asked with the frames of one arm, and what came back."""
-
-    key: str
-    """Of the question."""
-    arm: Arm
-    reply: Reply
-    frame_indices: tuple[int, ...]
-    """Ordinals of the frames that were shown, increasing."""
 
 
 class RunFolder:
@@ -63,18 +51,18 @@ class RunFolder:
             UnavailableError: Another process writes to it.
         """
         self._path = folder
-        if (folder / _RUN).exists():
+        if (folder / RUN).exists():
             _require_same(folder, parts)
         else:
             _begin(folder, parts, questions)
         self._lock = threading.Lock()
         with ExitStack() as files:
-            self._answers = files.enter_context(_open_lines(folder / _ANSWERS))
-            self._selections = files.enter_context(_open_lines(folder / _SELECTIONS))
-            self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
+            self._answers = files.enter_context(_open_lines(folder / ANSWERS))
+            self._selections = files.enter_context(_open_lines(folder / SELECTIONS))
+            self.answers = {(answer.key, answer.arm): answer for answer in read_answers(folder)}
             """By question and arm."""
             # By question the ordinals of the frames selected for it, and what selected them all.
-            self.selections, self._engine = _read_selections(folder)
+            self.selections, self._engine = read_selections(folder)
             self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
@@ -136,41 +124,6 @@ class RunFolder:
         self.close()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a folder holds."""
-
-    parts: dict[str, Any]
-    questions: list[Question]
-    """Without their texts."""
-    answers: list[Answer]
-
-
-def read_run(folder: Path) -> Run:
-    """Read a run, finished or not, that another process may be writing.
-
-    Raises:
-        InvalidRequestError: It is no folder of a run.
-    """
-    parts = _read_parts(folder)
-    questions = [
-        Question(
-            key=line["key"],
-            number=number,
-            layout=parts["layout"],
-            video=line["video"],
-            text="",
-            options=(),
-            num_choices=line["num_choices"],
-            answer=line["answer"],
-            group=line["group"],
-            spans=tuple((start, end) for start, end in line["spans"]),
-        )
-        for number, line in enumerate(_read_lines(folder / _QUESTIONS))
-    ]
-    return Run(parts=parts, questions=questions, answers=_read_answers(folder))
-
-
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what decides the answers."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -179,7 +132,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # What a run that was killed as it began leaves is no reason to refuse.
-    left = {_QUESTIONS, _QUESTIONS + _PARTIAL, _RUN + _PARTIAL}
+    left = {QUESTIONS, QUESTIONS + _PARTIAL, RUN + _PARTIAL}
     if any(path.name not in left for path in folder.iterdir()):
         raise InvalidRequestError(
             f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
@@ -195,10 +148,23 @@ def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]
         }
         for question in questions
     ]
-    _write(folder / _QUESTIONS, "".join(json.dumps(line) + "\n" for line in lines))
+    _write(folder / QUESTIONS, "".join(json.dumps(line) + "\n" for line in lines))
     run = {"version": VERSION, "fingerprint": fingerprint(parts), "parts": parts}
     # Last: a folder without it is no run.
-    _write(folder / _RUN, json.dumps(run, indent=2) + "\n")
+    _write(folder / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
+    there = read_parts(folder)
+    # As JSON gives it back: a tuple is a list.
+    here = json.loads(json.dumps(parts))
+    if fingerprint(there) == fingerprint(here):
+        return
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    said = "; ".join(
+        f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
+    )
+    raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
 
 
 def _write(path: Path, text: str) -> None:
@@ -230,81 +196,3 @@ def _append(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
     file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     file.flush()
     os.fsync(file.fileno())
-
-
-def _read_parts(folder: Path) -> dict[str, Any]:
-    try:
-        text = (folder / _RUN).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"{folder} is no folder of a run: {error.strerror}") from error
-    run = parse_object(text, str(folder / _RUN))
-    parts = run.get("parts")
-    if run.get("version") != VERSION or not isinstance(parts, dict):
-        raise InvalidRequestError(
-            f"{folder} is a run of version {shown(run.get('version'))}, this is {VERSION}; "
-            "answer into a new folder"
-        )
-    return parts
-
-
-def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
-    there = _read_parts(folder)
-    # As JSON gives it back: a tuple is a list.
-    here = json.loads(json.dumps(parts))
-    if fingerprint(there) == fingerprint(here):
-        return
-    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-    said = "; ".join(
-        f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
-    )
-    raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    data = path.read_bytes() if path.exists() else b""
-    # A last line without its end was cut short, or is being written.
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-        lines.append(parse_object(line, f"{path}, line {number}"))
-    return lines
-
-
-def _read_selections(folder: Path) -> tuple[dict[str, tuple[int, ...]], Any]:
-    """Return the ordinals by question, and the engine's identity."""
-    path = folder / _SELECTIONS
-    selections, engine = {}, None
-    for number, line in enumerate(_read_lines(path), start=1):
-        try:
-            selections[line["key"]] = tuple(line["frame_indices"])
-            engine = line["engine"]
-        except (KeyError, TypeError) as error:
-            raise InvalidRequestError(f"{path}, line {number}: no selection of a run") from error
-    return selections, engine
-
-
-def _read_answers(folder: Path) -> list[Answer]:
-    path = folder / _ANSWERS
-    answers: dict[tuple[str, Arm], Answer] = {}
-    for number, line in enumerate(_read_lines(path), start=1):
-        try:
-            usage = line["usage"]
-            answer = Answer(
-                key=line["key"],
-                arm=line["arm"],
-                reply=Reply(
-                    text=line["reply"],
-                    is_refused=line["is_refused"],
-                    finish_reason=line["finish_reason"],
-                    usage=None if usage is None else Usage(**usage),
-                    retries=tuple(line["retries"]),
-                ),
-                frame_indices=tuple(line["frame_indices"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise InvalidRequestError(f"{path}, line {number}: not an answer of a run") from error
-        if answers.setdefault((answer.key, answer.arm), answer) is not answer:
-            raise InvalidRequestError(
-                f"{path}, line {number}: question {shown(answer.key)} is answered twice from "
-                f"{answer.arm} frames; remove one of the lines"
-            )
-    return list(answers.values())
