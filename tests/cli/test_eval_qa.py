@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -418,6 +422,29 @@ def test_oracle_frames_need_labels(run, media, tmp_path):
     )
     assert code == 2
     assert_one_error(err, "--arm oracle needs labelled spans")
+
+
+def test_ctrl_c_keeps_what_came_and_waits_for_nothing(media, tmp_path):
+    """A process of its own: one answer, then an endpoint that takes a minute."""
+    with chat_server(in_turn(RIGHT, Act("B", seconds=60))) as server:
+        command = (
+            *(sys.executable, "-m", "groundserve", "eval", "qa", media / "set.json"),
+            *("--layout", "cgbench", "--media-root", media, "--out", tmp_path / "run"),
+            *("--endpoint", server.url, "--model", "m", "--arm", "uniform", "--top-k", "2"),
+        )
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
+        try:
+            until = time.monotonic() + 60
+            # The first one's connection serves the last: all six questions were sent.
+            while len(server.requests) < 6 and time.monotonic() < until:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert len(server.requests) == 6
+    assert len(lines(tmp_path / "run" / "answers.jsonl")) == 1
 
 
 def test_runs_make_the_papers_table(run, tmp_path):

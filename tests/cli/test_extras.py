@@ -7,6 +7,7 @@ import sys
 def test_every_extra_imports_in_one_process():
     modules = [
         "av",
+        "httpx2",
         "matplotlib",
         "nvidia.dali",
         "onnx",

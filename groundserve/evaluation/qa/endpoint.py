@@ -6,15 +6,18 @@ What it may do wrong, and what follows, stands in docs/evaluation.md.
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from groundserve.errors import (
     GroundserveError,
@@ -138,6 +141,7 @@ class Endpoint:
             limits=httpx2.Limits(max_connections=max_connections),
         )
         self._closed = threading.Event()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def ask(self, content: Sequence[Mapping[str, Any]]) -> Reply:
         """Return the reply to one message.
@@ -169,6 +173,9 @@ class Endpoint:
     def close(self) -> None:
         """End what is under way, in all threads."""
         self._closed.set()
+        # Closing a socket does not wake a thread that reads it, shutting it down does.
+        for one in list(self._sockets):
+            _shut_down(one)
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -187,7 +194,9 @@ class Endpoint:
 
         until = time.monotonic() + self._options.timeout_seconds
         try:
-            with self._client.stream("POST", self._url, json=request) as response:
+            with self._client.stream(
+                "POST", self._url, json=request, extensions={"trace": self._trace}
+            ) as response:
                 if response.status_code == httpx2.codes.OK:
                     reply = read_reply(response, until=until)
                     return replace(reply, text=self._without_key(reply.text))
@@ -199,6 +208,14 @@ class Endpoint:
         except (httpx2.TransportError, RuntimeError) as error:
             # RuntimeError: of a client that was closed meanwhile.
             raise BadReplyError("connection", f"cannot reach the endpoint: {error}") from None
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Learn of each socket as it is made."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            made = info["return_value"].get_extra_info("socket")
+            self._sockets.add(made)
+            if self._closed.is_set():  # meanwhile
+                _shut_down(made)
 
     def _read_error(self, response: httpx2.Response, *, until: float) -> Reply:
         """Return what a status other than 200 says of the question, or raise."""
@@ -229,6 +246,11 @@ class Endpoint:
         """Return a text from the endpoint without the key, which errors may repeat."""
         key = self._options.api_key
         return text.replace(key, "***") if key else text
+
+
+def _shut_down(one: socket.socket) -> None:
+    with suppress(OSError):  # closed, or handed on to TLS
+        one.shutdown(socket.SHUT_RDWR)
 
 
 def _wait_seconds(retry_after: float | None, num_retries: int) -> float:

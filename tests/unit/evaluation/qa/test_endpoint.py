@@ -1,6 +1,7 @@
 """A chat endpoint that misbehaves, over real connections: what comes out, how often it is asked."""
 
 import json
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,12 @@ from email.utils import format_datetime
 
 import pytest
 
-from groundserve.errors import GroundserveError, InvalidRequestError, RequestCancelledError
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MissingExtraError,
+    RequestCancelledError,
+)
 from groundserve.evaluation.qa import endpoint as module
 from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions, QuestionFailedError
 from groundserve.evaluation.qa.reply_stream import Usage
@@ -224,26 +230,41 @@ def test_the_key_is_sent_and_never_said():
     assert key not in repr(options)
 
 
-def test_closing_ends_a_wait_and_a_read(monkeypatch):
+@pytest.mark.parametrize("act", [Act(status=500), Act("A", seconds=5)], ids=["wait", "read"])
+def test_closing_ends_a_wait_and_a_read(monkeypatch, act):
     monkeypatch.setattr(module, "_wait_seconds", lambda *_: 60.0)
-    with chat_server(in_turn(Act(status=500))) as server:
+    ended = []
+
+    def work(endpoint):
+        with pytest.raises(RequestCancelledError):
+            endpoint.ask(CONTENT)
+        ended.append(server.num_at_once)
+
+    with chat_server(in_turn(act)) as server:
         options = EndpointOptions(url=server.url, model="m", max_tokens=1)
         endpoint = Endpoint(options, max_connections=1)
-        ended = []
-
-        def work():
-            with pytest.raises(RequestCancelledError):
-                endpoint.ask(CONTENT)
-            ended.append(True)
-
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, args=(endpoint,))
         thread.start()
-        until = time.monotonic() + 10
-        while not server.requests and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for(lambda: server.requests)
+        if act.status == 500:
+            wait_for(lambda: not server.num_at_once)  # between two tries
         endpoint.close()
-        thread.join(10)
-        assert ended == [True]
+        thread.join(30)
+    # Of what is read the server is still at work: nobody waited for it.
+    assert ended == [0 if act.status == 500 else 1]
+
+
+def wait_for(is_so):
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_without_httpx2_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(MissingExtraError, match=r"httpx2 is not installed.*groundserve\[serve\]"):
+        Endpoint(EndpointOptions(url="http://h/v1", model="m", max_tokens=1), max_connections=1)
 
 
 @pytest.mark.parametrize(
