@@ -23,7 +23,7 @@ from groundserve.cli.eval_qa_checks import (
 )
 from groundserve.cli.eval_qa_tables import print_qa_report
 from groundserve.evaluation.bootstrap import require_seed
-from groundserve.evaluation.qa.answering import Outcome, Setup, answer_questions
+from groundserve.evaluation.qa.answering import Outcome, answer_questions
 from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions
 from groundserve.evaluation.qa.pictures import PictureOptions
 from groundserve.evaluation.qa.question import BENCHMARKS
@@ -36,6 +36,7 @@ from groundserve.evaluation.qa.selections import (
     Selector,
 )
 from groundserve.evaluation.qa.spending import Budget
+from groundserve.evaluation.qa.tasks import Setup
 from groundserve.scoring.opener import open_scorer
 from groundserve.strict_json import parse_object
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.evaluation.qa import answering, endpoint
+from groundserve.evaluation.qa import answering, endpoint, tasks
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, without_steps
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, images_of, in_turn, text_of
@@ -67,7 +67,7 @@ def media(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
-    monkeypatch.setattr(endpoint, "_wait_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(endpoint, "wait_seconds", lambda *_: 0.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -193,14 +193,14 @@ def test_the_table_says_what_json_says(run):
 
 def test_frames_of_a_video_are_decoded_once(run, monkeypatch):
     decoded = []
-    real = answering.read_pictures
+    real = tasks.read_pictures
 
     def counted(path, frame_indices, options):
         ordinals = list(frame_indices)
         decoded.append((path.name, sorted(set(ordinals))))
         return real(path, ordinals, options)
 
-    monkeypatch.setattr(answering, "read_pictures", counted)
+    monkeypatch.setattr(tasks, "read_pictures", counted)
     with chat_server(in_turn(RIGHT)) as server:
         assert run(server.url).code == 0
     assert decoded == [(name, [0, 3, 9, 11, 20, 23]) for name in ("v0.mp4", "v1.mp4")]

@@ -5,15 +5,12 @@ What it may do wrong, and what follows, stands in docs/evaluation.md.
 
 from __future__ import annotations
 
-import random
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -32,13 +29,11 @@ from groundserve.evaluation.qa.reply_stream import (
     read_body,
     read_reply,
 )
+from groundserve.evaluation.qa.waits import parse_retry_after, wait_seconds
 
 if TYPE_CHECKING:
     import httpx2
 
-MAX_WAIT_SECONDS = 120.0
-"""Longest wait between two tries, whatever `Retry-After` says."""
-_FIRST_WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
 _RETRIED = {408, 409, 425, 429}
 """Beside all of 5xx."""
@@ -167,7 +162,7 @@ class Endpoint:
                 if not error.is_retryable or len(retries) + 1 >= self._options.max_attempts:
                     raise QuestionFailedError(error.kind, message, tuple(retries)) from None
                 retries.append(error.kind)
-                if self._closed.wait(_wait_seconds(error.retry_after, len(retries))):
+                if self._closed.wait(wait_seconds(error.retry_after, len(retries))):
                     raise RequestCancelledError("the endpoint is closed") from None
 
     def close(self) -> None:
@@ -235,7 +230,7 @@ class Endpoint:
         if status in _RETRIED or status >= 500:
             kind = "rate_limited" if status == 429 else "server_error"
             raise BadReplyError(
-                kind, said, retry_after=_retry_after(response.headers.get("retry-after"))
+                kind, said, retry_after=parse_retry_after(response.headers.get("retry-after"))
             )
         raise BadReplyError("rejected", said, is_retryable=False)
 
@@ -251,26 +246,3 @@ class Endpoint:
 def _shut_down(one: socket.socket) -> None:
     with suppress(OSError):  # closed, or handed on to TLS
         one.shutdown(socket.SHUT_RDWR)
-
-
-def _wait_seconds(retry_after: float | None, num_retries: int) -> float:
-    if retry_after is not None:
-        return min(retry_after, MAX_WAIT_SECONDS)
-    longest = min(_FIRST_WAIT_SECONDS * 2 ** (num_retries - 1), MAX_WAIT_SECONDS)
-    # Drawn from the upper half, so that those who were refused together do not come together.
-    return random.uniform(longest / 2, longest)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a header asks to wait: a number of them, or a date."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-            seconds = (when - datetime.now(when.tzinfo)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return max(seconds, 0.0) if seconds < float("inf") else None

@@ -18,6 +18,7 @@ from groundserve.errors import (
 from groundserve.evaluation.qa import endpoint as module
 from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions, QuestionFailedError
 from groundserve.evaluation.qa.reply_stream import Usage
+from groundserve.evaluation.qa.waits import MAX_WAIT_SECONDS
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
 
 CONTENT = [{"type": "text", "text": "Which?"}]
@@ -28,13 +29,13 @@ GOOD = Act("(B) two")
 def waits(monkeypatch):
     """No wait between tries takes time; what it would have been is kept."""
     kept = []
-    real = module._wait_seconds
+    real = module.wait_seconds
 
     def no_wait(retry_after, num_retries):
         kept.append(real(retry_after, num_retries))
         return 0.0
 
-    monkeypatch.setattr(module, "_wait_seconds", no_wait)
+    monkeypatch.setattr(module, "wait_seconds", no_wait)
     return kept
 
 
@@ -215,7 +216,7 @@ def test_waits_grow_and_retry_after_rules(waits):
         assert longest / 2 <= waits[place] <= longest
     assert waits[3] == 7.5
     assert 35 <= waits[4] <= 40
-    assert waits[6] == module.MAX_WAIT_SECONDS
+    assert waits[6] == MAX_WAIT_SECONDS
 
 
 def test_the_key_is_sent_and_never_said():
@@ -232,7 +233,7 @@ def test_the_key_is_sent_and_never_said():
 
 @pytest.mark.parametrize("act", [Act(status=500), Act("A", seconds=5)], ids=["wait", "read"])
 def test_closing_ends_a_wait_and_a_read(monkeypatch, act):
-    monkeypatch.setattr(module, "_wait_seconds", lambda *_: 60.0)
+    monkeypatch.setattr(module, "wait_seconds", lambda *_: 60.0)
     ended = []
 
     def work(endpoint):
