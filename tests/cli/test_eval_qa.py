@@ -424,13 +424,14 @@ def test_oracle_frames_need_labels(run, media, tmp_path):
     assert_one_error(err, "--arm oracle needs labelled spans")
 
 
-def test_ctrl_c_keeps_what_came_and_waits_for_nothing(media, tmp_path):
-    """A process of its own: one answer, then an endpoint that takes a minute."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_what_came_before_an_end_is_kept(run, media, tmp_path, number, code):
+    """A process of its own: one answer, then an endpoint that takes a minute; nobody waits."""
     with chat_server(in_turn(RIGHT, Act("B", seconds=60))) as server:
         command = (
             *(sys.executable, "-m", "groundserve", "eval", "qa", media / "set.json"),
             *("--layout", "cgbench", "--media-root", media, "--out", tmp_path / "run"),
-            *("--endpoint", server.url, "--model", "m", "--arm", "uniform", "--top-k", "2"),
+            *("--endpoint", server.url, "--model", "m", "--arm", "uniform", "--top-k", "3"),
         )
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
         try:
@@ -438,13 +439,19 @@ def test_ctrl_c_keeps_what_came_and_waits_for_nothing(media, tmp_path):
             # The first one's connection serves the last: all six questions were sent.
             while len(server.requests) < 6 and time.monotonic() < until:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, err = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert len(server.requests) == 6
-    assert len(lines(tmp_path / "run" / "answers.jsonl")) == 1
+    path = tmp_path / "run" / "answers.jsonl"
+    (first,) = lines(path)
+    with chat_server(in_turn(RIGHT)) as server:
+        assert run(server.url, arms=("uniform",)).code == 0
+        assert len(server.requests) == 5
+    assert lines(path)[0] == first
+    assert len({line["key"] for line in lines(path)}) == len(lines(path)) == 6
 
 
 def test_runs_make_the_papers_table(run, tmp_path):
