@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from groundserve.evaluation.qa.arms import Arm, arms_of, oracle_frames, uniform_frames
 from groundserve.evaluation.qa.pictures import PictureOptions, read_index, read_pictures
 from groundserve.evaluation.qa.prompts import NO_SUBTITLES, make_prompt, shown_subtitles
@@ -16,6 +16,8 @@ from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import Selector
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoIndex
+
+_MAX_UNAVAILABLE_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,13 @@ def open_tasks(
             "video", what is wrong, and how many answers that leaves out.
 
     Raises:
+        UnavailableError: Three videos, one after another, could not be read or scored now.
         GroundserveError: As `Scorer.score`, but for what is wrong with a single video.
     """
     by_video: dict[str, list[Question]] = {}
     for question in setup.questions:
         by_video.setdefault(question.video, []).append(question)
+    num_unavailable = 0
     with MediaWorkers(limits=Limits()) as workers:
         for number, (name, questions) in enumerate(by_video.items(), start=1):
             open_arms: dict[str, list[Arm]] = {question.key: [] for question in questions}
@@ -84,10 +88,15 @@ def open_tasks(
             try:
                 tasks = _tasks_of_video(setup, run, workers, setup.videos[name], left, open_arms)
             # What is wrong with one video, or with a question about it, is not wrong with others.
-            except InvalidRequestError as error:
+            except (InvalidRequestError, DeadlineExceededError, UnavailableError) as error:
                 on_failure("video", f"{name}: {error}", sum(map(len, open_arms.values())))
-                continue
-            yield from tasks
+                # One video may end the process that reads it; with several it is not the videos.
+                num_unavailable = num_unavailable + 1 if isinstance(error, UnavailableError) else 0
+                if num_unavailable == _MAX_UNAVAILABLE_IN_A_ROW:
+                    raise
+            else:
+                num_unavailable = 0
+                yield from tasks
 
 
 def _tasks_of_video(
