@@ -123,7 +123,7 @@ def command(
     docs/evaluation.md has the rules and the layouts.
 
     Example: [bold]groundserve eval qa test.parquet --layout videomme --media-root videos
-    --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-VL-8B-Instruct
+    --endpoint http://127.0.0.1:8000/v1 --model my-video-llm
     --engines videoitg-gpu --out qa-videomme[/bold]
     """
     require_seed(seed)

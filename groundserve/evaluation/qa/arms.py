@@ -31,7 +31,7 @@ def uniform_frames(num_source_frames: int, num_frames: int) -> NDArray[np.int64]
     Returns:
         int64 (n,), increasing.
 
-    Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/qwen3_vl.py`: what its wrappers show without
+    Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/eagle2_5.py`: what its wrappers show without
     a selection.
     """
     return np.linspace(0, num_source_frames - 1, num_frames, dtype=np.int64)

@@ -1,8 +1,10 @@
 """What is asked: the texts of the reference's tasks, to the character, for selector and answerer.
 
-Source: NVlabs/VideoITG fab8b54, `doc_to_text` of `lmms_eval/tasks/{videomme,mlvu,longvideobench,
-cgbench}/utils.py` with the arguments of `videomme.yaml`, `mlvu.yaml`, `longvideobench_val_v.yaml`
-and `cgbench_subtitles.yaml`.
+Source: NVlabs/VideoITG fab8b54, `lmms_eval/tasks/videomme/utils.py::videomme_doc_to_text`,
+`lmms_eval/tasks/mlvu/utils.py::mlvu_doc_to_text`,
+`lmms_eval/tasks/longvideobench/utils.py::longvideobench_doc_to_text` and
+`lmms_eval/tasks/cgbench/utils.py::cgbench_doc_to_text_subtitle`, with the default arguments of the
+tasks videomme, mlvu, longvideobench_val_v and cgbench_subtitles.
 """
 
 from __future__ import annotations

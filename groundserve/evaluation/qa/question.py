@@ -16,7 +16,7 @@ Seconds = tuple[float, float]
 class Benchmark:
     """What a layout fixes beside the fields of its records.
 
-    Source: NVlabs/VideoITG fab8b54, `lmms_eval/tasks/*/*.yaml` and `utils.py`.
+    Source: the tasks of NVlabs/VideoITG fab8b54, whose files `layouts` and `replies` name.
     """
 
     title: str

@@ -36,8 +36,9 @@ def first_letter(reply: str, layout: Layout) -> str | None:
         reply: The Video-LLM's text.
         layout: Whose rule.
 
-    Source: NVlabs/VideoITG fab8b54, `extract_characters_regex` of `lmms_eval/tasks/{videomme,mlvu,
-    cgbench}/utils.py`, `parse_multi_choice_response` of `longvideobench/utils.py`.
+    Source: NVlabs/VideoITG fab8b54,
+    `lmms_eval/tasks/videomme/utils.py::extract_characters_regex` (in mlvu and cgbench alike) and
+    `lmms_eval/tasks/longvideobench/utils.py::parse_multi_choice_response`.
     """
     for prefix in _PREFIXES[layout]:
         reply = reply.replace(prefix, "")
