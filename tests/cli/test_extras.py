@@ -8,6 +8,7 @@ def test_every_extra_imports_in_one_process():
     modules = [
         "av",
         "fsspec",
+        "httpx2",
         "matplotlib",
         "nvidia.dali",
         "onnx",

@@ -140,9 +140,11 @@ def test_import_groundserve_needs_numpy_alone():
 
 
 def test_evaluation_needs_numpy_alone():
-    names = [path.stem for path in (REPOSITORY / "groundserve/evaluation").glob("[!_]*.py")]
-    assert {"report", "comparison", "bootstrap"} <= set(names)
-    imports = "\n".join(f"import groundserve.evaluation.{name}" for name in names)
+    paths = (REPOSITORY / "groundserve/evaluation").rglob("[!_]*.py")
+    names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in paths]
+    package = "groundserve.evaluation"
+    assert {f"{package}.report", f"{package}.bootstrap", f"{package}.qa.endpoint"} <= set(names)
+    imports = "\n".join(f"import {name}" for name in names)
     run = subprocess.run(
         [sys.executable, "-c", NUMPY_ONLY + imports],
         capture_output=True,

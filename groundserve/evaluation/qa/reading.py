@@ -1,0 +1,122 @@
+"""Files of records, JSON, JSON Lines or Parquet, and the videos that they name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.evaluation.qa.layouts import parse_question
+from groundserve.evaluation.qa.question import Layout, Question
+from groundserve.strict_json import shown
+
+_VIDEO_SUFFIXES = ("", ".mp4", ".MP4", ".mkv")
+"""What the reference tries of a video that is named without its ending."""
+
+
+def read_questions(path: Path, *, layout: Layout) -> list[Question]:
+    """Read a set of questions.
+
+    Args:
+        path: A JSON list or JSON Lines of objects, or a `.parquet` file.
+        layout: Whose records they are.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, holds no record, a record lacks what its
+            layout needs, or two have one id; the message names the record.
+        MissingExtraError: It is Parquet, and pyarrow is not installed.
+    """
+    questions: list[Question] = []
+    places: dict[str, int] = {}
+    for number, record in enumerate(_rows(path)):
+        try:
+            question = parse_question(record, number, layout=layout)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{path}, record {number}: {error}") from error
+        first = places.setdefault(question.key, number)
+        if first != number:
+            raise InvalidRequestError(
+                f"{path}, record {number}: its id {shown(question.key)} is that of record {first} "
+                "too; each answer is kept by its question's id"
+            )
+        questions.append(question)
+    if not questions:
+        raise InvalidRequestError(f"{path} holds no records")
+    return questions
+
+
+def find_videos(questions: Iterable[Question], media_root: Path) -> dict[str, Path]:
+    """Return the file of each video that a question names.
+
+    Raises:
+        InvalidRequestError: The media root is no folder, or a video is missing.
+    """
+    if not media_root.is_dir():
+        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
+    names = dict.fromkeys(question.video for question in questions)
+    found, missing = {}, []
+    for name in names:
+        places = (media_root / f"{name}{suffix}" for suffix in _VIDEO_SUFFIXES)
+        place = next((path for path in places if path.is_file()), None)
+        if place is None:
+            missing.append(name)
+        else:
+            found[name] = place
+    if missing:
+        raise InvalidRequestError(
+            f"{len(missing)} of {len(names)} videos are missing, the first is "
+            f"{media_root / missing[0]}; --media-root is the folder that the records' videos "
+            "start from"
+        )
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        InvalidRequestError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _rows(path: Path) -> list[Any]:
+    if path.suffix == ".parquet":
+        return _parquet_rows(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"{path} must be UTF-8") from error
+    try:
+        # JSON Lines: each line is an object of its own, so the file as a whole is no JSON but
+        # where it has one line.
+        if text.lstrip().startswith("{"):
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{path} must be a JSON list or JSON Lines") from error
+    if not isinstance(values, list):
+        raise InvalidRequestError(f"{path} must be a JSON list or JSON Lines of records")
+    return values
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("train", "pyarrow") from error
+    try:
+        rows: list[Any] = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidRequestError(f"cannot read {path} as Parquet") from error
+    return rows

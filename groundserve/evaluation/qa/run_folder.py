@@ -1,0 +1,198 @@
+"""A folder that keeps every answer of a run, so that none is asked for twice."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.evaluation.qa.question import Question
+from groundserve.evaluation.qa.run_files import (
+    ANSWERS,
+    QUESTIONS,
+    RUN,
+    SELECTIONS,
+    VERSION,
+    Answer,
+    read_answers,
+    read_parts,
+    read_selections,
+)
+from groundserve.strict_json import shown
+
+_PARTIAL = ".partial"
+
+
+class RunFolder:
+    """Takes answers and selections; one process at a time."""
+
+    def __init__(
+        self, folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]
+    ) -> None:
+        """Begin a run, or go on with it: a last line that was cut short is removed.
+
+        Args:
+            folder: New, empty, or of a run with the same parts.
+            parts: What decides the answers, by name; JSON values.
+            questions: Of the set.
+
+        Raises:
+            InvalidRequestError: The folder is another run's, and the message says what differs; or
+                it holds something else.
+            UnavailableError: Another process writes to it.
+        """
+        self._path = folder
+        if (folder / RUN).exists():
+            _require_same(folder, parts)
+        else:
+            _begin(folder, parts, questions)
+        self._lock = threading.Lock()
+        with ExitStack() as files:
+            self._answers = files.enter_context(_open_lines(folder / ANSWERS))
+            self._selections = files.enter_context(_open_lines(folder / SELECTIONS))
+            self.answers = {(answer.key, answer.arm): answer for answer in read_answers(folder)}
+            """By question and arm."""
+            # By question the ordinals of the frames selected for it, and what selected them all.
+            self.selections, self._engine = read_selections(folder)
+            self._files = files.pop_all()
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer; it is on the disk when this returns. Any thread may call it."""
+        reply = answer.reply
+        line = {
+            "key": answer.key,
+            "arm": answer.arm,
+            "reply": reply.text,
+            "is_refused": reply.is_refused,
+            "finish_reason": reply.finish_reason,
+            "usage": asdict(reply.usage) if reply.usage else None,
+            "retries": reply.retries,
+            "frame_indices": answer.frame_indices,
+        }
+        with self._lock:
+            _append(self._answers, [line])
+            self.answers[answer.key, answer.arm] = answer
+
+    def add_selections(
+        self, selections: Mapping[str, tuple[int, ...]], *, engine: Mapping[str, Any] | None
+    ) -> None:
+        """Keep what was selected, so that it need not be scored again.
+
+        Args:
+            selections: Ordinals by question.
+            engine: Identity of what scored the frames; None where a file of records says them.
+
+        Raises:
+            GroundserveError: Another engine selected frames for this run before.
+        """
+        identity = None if engine is None else json.loads(json.dumps(engine))
+        if self.selections and identity != self._engine:
+            raise GroundserveError(
+                f"another engine selected the frames of {self._path} before; answer into a new "
+                "folder"
+            )
+        self._engine = identity
+        self.selections.update(selections)
+        lines = [
+            {"key": key, "frame_indices": frames, "engine": identity}
+            for key, frames in selections.items()
+        ]
+        _append(self._selections, lines)
+
+    def close(self) -> None:
+        """Let another process go on."""
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what decides the answers."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # What a run that was killed as it began leaves is no reason to refuse.
+    left = {QUESTIONS, QUESTIONS + _PARTIAL, RUN + _PARTIAL}
+    if any(path.name not in left for path in folder.iterdir()):
+        raise InvalidRequestError(
+            f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
+        )
+    lines = [
+        {
+            "key": question.key,
+            "video": question.video,
+            "group": question.group,
+            "answer": question.answer,
+            "num_choices": question.num_choices,
+            "spans": question.spans,
+        }
+        for question in questions
+    ]
+    _write(folder / QUESTIONS, "".join(json.dumps(line) + "\n" for line in lines))
+    run = {"version": VERSION, "fingerprint": fingerprint(parts), "parts": parts}
+    # Last: a folder without it is no run.
+    _write(folder / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
+    there = read_parts(folder)
+    # As JSON gives it back: a tuple is a list.
+    here = json.loads(json.dumps(parts))
+    if fingerprint(there) == fingerprint(here):
+        return
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    said = "; ".join(
+        f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
+    )
+    raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _open_lines(path: Path) -> IO[bytes]:
+    """Open a file to append to, locked, with no part of a line at its end."""
+    file = path.open("ab+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UnavailableError(f"another process answers questions into {path.parent}") from None
+    file.seek(0)
+    data = file.read()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        file.truncate(whole)
+    return file
+
+
+def _append(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
+    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,160 @@
+"""Which frames are shown as selected: scored now, or as records of earlier runs say."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.qa.question import Question
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from groundserve.records.reading import Line, opened
+from groundserve.scorer import Scorer
+from groundserve.strict_json import shown
+
+Asked = Literal["prompt", "question"]
+"""What frames are scored for: all that the Video-LLM is asked, as the reference does, or the
+question alone."""
+
+BATCH_RECORDS = "records.jsonl"
+"""Of a folder that `groundserve batch` wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Frames selected for questions about one video."""
+
+    frame_indices: dict[str, tuple[int, ...]]
+    """Ordinals by question, increasing: at most as many as were asked for."""
+    engine: dict[str, Any] | None
+    """Identity of what scored them; None where a file of records says them."""
+
+
+class Selector(Protocol):
+    """Whoever selects frames."""
+
+    def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
+        """Select frames of a video.
+
+        Args:
+            video: The file.
+            prompts: By question, what the Video-LLM is asked.
+
+        Raises:
+            InvalidRequestError: The video cannot be read, or a question not scored.
+            GroundserveError: As `Scorer.score`.
+        """
+
+
+class ScoringSelector:
+    """Selects the frames that a scorer ranks highest."""
+
+    def __init__(
+        self, scorer: Scorer, questions: Sequence[Question], *, num_selected: int, asked: Asked
+    ) -> None:
+        """Score nothing yet.
+
+        Args:
+            scorer: Whose ranking.
+            questions: Of the set.
+            num_selected: K >= 1.
+            asked: What frames are scored for.
+        """
+        self._scorer = scorer
+        self._texts = {question.key: question.text for question in questions}
+        self._asked = asked
+        # Rule B at most 512 frames: what the published numbers come from.
+        self._options = ScoreOptions(top_k=num_selected)
+
+    def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
+        """See `Selector`; the video is decoded once for every 32 questions or so."""
+        queries = {
+            key: prompt if self._asked == "prompt" else self._texts[key]
+            for key, prompt in prompts.items()
+        }
+        # Questions that read the same are scored once.
+        different = iter(dict.fromkeys(queries.values()))
+        found: dict[str, tuple[int, ...]] = {}
+        engine = None
+        while batch := list(itertools.islice(different, Limits().max_queries)):
+            result = self._scorer.score(video, batch, self._options)
+            engine = result.engine
+            for query, answer in zip(batch, result.queries, strict=True):
+                found[query] = tuple(answer.selected_frames.tolist())
+        return Selection(
+            frame_indices={key: found[query] for key, query in queries.items()}, engine=engine
+        )
+
+
+class RecordedSelector:
+    """Reads the reference's records, of this program or another."""
+
+    def __init__(self, path: Path, questions: Sequence[Question], *, num_selected: int) -> None:
+        """Read all of them.
+
+        A record is a question's whose place in the file, from 0, is its `doc_id` (as the
+        reference's harness counts), or else whose own id. Where it says what was asked (`contexts`)
+        that must hold the question.
+
+        Args:
+            path: A file of records, or a folder that `groundserve batch` wrote.
+            questions: Of the set.
+            num_selected: K >= 1: the first K of each `index` count, which is best first.
+
+        Raises:
+            InvalidRequestError: The file cannot be read, a question has no record, or an `index`
+                of more than K frames is in time order, of which the first K are no selection.
+        """
+        place = path / BATCH_RECORDS if path.is_dir() else path
+        by_number = {question.number: question for question in questions}
+        by_key = {question.key: question for question in questions}
+        self._found: dict[str, tuple[int, ...]] = {}
+        with opened(place) as lines:
+            for line in lines:
+                question = _question_of(line, by_number, by_key)
+                # The first of a `doc_id` counts, as for all readers.
+                if question is not None and question.key not in self._found:
+                    self._found[question.key] = _first(line, num_selected, place)
+        missing = [question for question in questions if question.key not in self._found]
+        if missing:
+            raise InvalidRequestError(
+                f"{place} has no record of {len(missing)} of {len(questions)} questions, the first "
+                f"is number {missing[0].number}, id {shown(missing[0].key)}; a doc_id counts "
+                "questions from 0, or is their id, and `contexts` holds the question"
+            )
+
+    def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
+        """See `Selector`."""
+        return Selection(frame_indices={key: self._found[key] for key in prompts}, engine=None)
+
+
+def _question_of(
+    line: Line, by_number: Mapping[int, Question], by_key: Mapping[str, Question]
+) -> Question | None:
+    places = [by_key.get(str(line.doc_id))]
+    if isinstance(line.doc_id, int):
+        places.insert(0, by_number.get(line.doc_id))
+    asked = line.fields.get("contexts")
+    for question in places:
+        if question is not None and (not isinstance(asked, str) or question.text in asked):
+            return question
+    return None
+
+
+def _first(line: Line, num_selected: int, path: Path) -> tuple[int, ...]:
+    index = line.index
+    if not index or min(index) < 0 or len(set(index)) != len(index):
+        raise InvalidRequestError(
+            f"{path}, line {line.number}: index must hold different ordinals, at least one"
+        )
+    if len(index) > num_selected and all(a < b for a, b in itertools.pairwise(index)):
+        raise InvalidRequestError(
+            f"{path}, line {line.number}: index has {len(index)} frames in time order, of which "
+            f"the first {num_selected} (--top-k) are only the earliest; give records best first, "
+            "or of exactly that many frames"
+        )
+    return tuple(sorted(index[:num_selected]))

@@ -1,0 +1,173 @@
+"""What there is to ask: each question from the frames of each arm, a video at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.evaluation.qa.arms import Arm, arms_of, oracle_frames, uniform_frames
+from groundserve.evaluation.qa.pictures import PictureOptions, read_index, read_pictures
+from groundserve.evaluation.qa.prompts import NO_SUBTITLES, make_prompt, shown_subtitles
+from groundserve.evaluation.qa.question import Question
+from groundserve.evaluation.qa.run_folder import RunFolder
+from groundserve.evaluation.qa.selections import Selector
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoIndex
+
+_MAX_UNAVAILABLE_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is asked, and from which frames."""
+
+    questions: Sequence[Question]
+    videos: Mapping[str, Path]
+    """File of each video that a question names."""
+    arms: Sequence[Arm]
+    """Each once."""
+    num_frames: int
+    """K, the most frames that are shown."""
+    pictures: PictureOptions
+    selector: Selector | None
+    """None where nothing is to be selected that the folder does not know."""
+    subtitles: Path | None = None
+    """Folder of `VIDEO.srt` files, for CG-Bench's prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A question to ask from the frames of one arm."""
+
+    question: Question
+    arm: Arm
+    frame_indices: tuple[int, ...]
+    """Ordinals, increasing."""
+    content: list[dict[str, Any]]
+    """The message's parts: pictures, then the prompt."""
+
+
+def open_tasks(
+    setup: Setup,
+    run: RunFolder,
+    *,
+    on_video: Callable[[int, int], None],
+    on_failure: Callable[[str, str, int], None],
+) -> Generator[Task, None, None]:
+    """Yield what has no answer yet, video by video.
+
+    Args:
+        setup: What is asked.
+        run: Whose answers there are; it takes selections that are made now.
+        on_video: Called with the number of a video, from 1, and how many there are.
+        on_failure: Called where a video, or a question about it, cannot be read or scored: with
+            "video", what is wrong, and how many answers that leaves out.
+
+    Raises:
+        UnavailableError: Three videos, one after another, could not be read or scored now.
+        GroundserveError: As `Scorer.score`, but for what is wrong with a single video.
+    """
+    by_video: dict[str, list[Question]] = {}
+    for question in setup.questions:
+        by_video.setdefault(question.video, []).append(question)
+    num_unavailable = 0
+    with MediaWorkers(limits=Limits()) as workers:
+        for number, (name, questions) in enumerate(by_video.items(), start=1):
+            open_arms: dict[str, list[Arm]] = {question.key: [] for question in questions}
+            for question in questions:
+                for arm in arms_of(question, setup.arms):
+                    if (question.key, arm) not in run.answers:
+                        open_arms[question.key].append(arm)
+            left = [question for question in questions if open_arms[question.key]]
+            if not left:
+                continue
+            on_video(number, len(by_video))
+            try:
+                tasks = _tasks_of_video(setup, run, workers, setup.videos[name], left, open_arms)
+            # What is wrong with one video, or with a question about it, is not wrong with others.
+            except (InvalidRequestError, DeadlineExceededError, UnavailableError) as error:
+                on_failure("video", f"{name}: {error}", sum(map(len, open_arms.values())))
+                # One video may end the process that reads it; with several it is not the videos.
+                num_unavailable = num_unavailable + 1 if isinstance(error, UnavailableError) else 0
+                if num_unavailable == _MAX_UNAVAILABLE_IN_A_ROW:
+                    raise
+            else:
+                num_unavailable = 0
+                yield from tasks
+
+
+def _tasks_of_video(
+    setup: Setup,
+    run: RunFolder,
+    workers: MediaWorkers,
+    path: Path,
+    questions: Sequence[Question],
+    open_arms: Mapping[str, Sequence[Arm]],
+) -> list[Task]:
+    index = read_index(workers, path)
+    prompts = {question.key: _prompt(question, setup, index) for question in questions}
+    if "selected" in setup.arms:
+        missing = {key: text for key, text in prompts.items() if key not in run.selections}
+        if missing:
+            assert setup.selector is not None
+            selection = setup.selector.select(path, missing)
+            run.add_selections(selection.frame_indices, engine=selection.engine)
+    frames = {
+        (question.key, arm): _frames(arm, question, setup, run, index)
+        for question in questions
+        for arm in open_arms[question.key]
+    }
+    # Every frame that any question shows is decoded, and encoded, once.
+    shown = (ordinal for ordinals in frames.values() for ordinal in ordinals)
+    pictures = read_pictures(path, shown, setup.pictures)
+    return [
+        Task(
+            question=question,
+            arm=arm,
+            frame_indices=frames[question.key, arm],
+            content=[
+                *(
+                    {"type": "image_url", "image_url": {"url": pictures[ordinal]}}
+                    for ordinal in frames[question.key, arm]
+                ),
+                {"type": "text", "text": prompts[question.key]},
+            ],
+        )
+        for question in questions
+        for arm in open_arms[question.key]
+    ]
+
+
+def _prompt(question: Question, setup: Setup, index: VideoIndex) -> str:
+    if setup.subtitles is None:
+        return make_prompt(question, subtitles=NO_SUBTITLES)
+    path = setup.subtitles / f"{question.video}.srt"
+    subtitles = shown_subtitles(
+        path, num_source_frames=index.num_source_frames, fps=index.average_fps
+    )
+    return make_prompt(question, subtitles=subtitles)
+
+
+def _frames(
+    arm: Arm, question: Question, setup: Setup, run: RunFolder, index: VideoIndex
+) -> tuple[int, ...]:
+    if arm == "none":
+        return ()
+    num_shown = min(setup.num_frames, index.num_source_frames)
+    if "selected" in setup.arms:
+        selected = run.selections[question.key]
+        if selected[-1] >= index.num_source_frames:
+            raise InvalidRequestError(
+                f"frame {selected[-1]} is selected, and the video has "
+                f"{index.num_source_frames} frames"
+            )
+        # A short video gives fewer frames to select from than it has.
+        num_shown = min(num_shown, len(selected))
+        if arm == "selected":
+            return selected
+    if arm == "oracle":
+        return tuple(oracle_frames(index.pts_seconds, question.spans, num_shown).tolist())
+    return tuple(uniform_frames(index.num_source_frames, num_shown).tolist())

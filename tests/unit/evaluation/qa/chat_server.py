@@ -1,0 +1,198 @@
+"""A chat endpoint on loopback that answers as a script says, and misbehaves where it says so."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Act:
+    """What is done with one request."""
+
+    text: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    """Sent as it is, in place of a reply in the chat format."""
+    usage: tuple[int, int] | None = (100, 2)
+    refusal: str | None = None
+    finish_reason: str | None = "stop"
+    streams: bool = True
+    cut: str | None = None
+    """"stream": ends after the first event, cleanly; "chunk": inside a chunk; "close": says
+    nothing and closes; "body": promises more bytes than it sends."""
+    seconds: float = 0.0
+    """Waits so long before it answers."""
+    gap_seconds: float = 0.0
+    """Waits so long after each event of a stream."""
+
+
+Script = Callable[[Request], Act]
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away, as one does whose reply was cut."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class ChatServer:
+    """The server; `requests` has all that came, in order."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.requests: list[Request] = []
+        self.keys: list[str | None] = []
+        self.num_at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+        chat = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                size = int(self.headers["Content-Length"])
+                request = json.loads(self.rfile.read(size))
+                with chat._lock:
+                    chat.requests.append(request)
+                    chat.keys.append(self.headers["Authorization"])
+                    chat.num_at_once += 1
+                    chat.most_at_once = max(chat.most_at_once, chat.num_at_once)
+                try:
+                    chat._act(self, request)
+                except OSError:  # who asked has gone away
+                    self.close_connection = True
+                finally:
+                    with chat._lock:
+                        chat.num_at_once -= 1
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def _act(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+        act = self.script(request) if handler.path == "/v1/chat/completions" else Act(status=404)
+        time.sleep(act.seconds)
+        if act.cut == "close":
+            handler.close_connection = True
+        elif act.status != 200 or act.body is not None:
+            body = act.body if act.body is not None else json.dumps(_error(act)).encode()
+            _send(handler, act, body, "application/json")
+        elif act.streams:
+            self._stream(handler, act)
+        else:
+            _send(handler, act, json.dumps(_whole(act)).encode(), "application/json")
+
+    def _stream(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        events = [f"data: {json.dumps(event)}\n\n".encode() for event in _events(act)]
+        events.append(b"data: [DONE]\n\n")
+        if act.cut == "stream":
+            events = events[:1]
+        for event in events:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            time.sleep(act.gap_seconds)
+            if act.cut == "chunk":
+                handler.wfile.write(b"ff\r\ndata: {")
+                handler.close_connection = True
+                return
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def __enter__(self) -> ChatServer:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def chat_server(script: Script) -> Iterator[ChatServer]:
+    with ChatServer(script) as server:
+        yield server
+
+
+def text_of(request: Request) -> str:
+    """What a request asks."""
+    parts: list[str] = [
+        part["text"] for part in request["messages"][0]["content"] if part["type"] == "text"
+    ]
+    (text,) = parts
+    return text
+
+
+def images_of(request: Request) -> list[str]:
+    """Its pictures' URLs."""
+    content = request["messages"][0]["content"]
+    return [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+
+
+def in_turn(*acts: Act) -> Script:
+    """Do one after another, and the last for ever."""
+    left = list(acts)
+    lock = threading.Lock()
+
+    def script(request: Request) -> Act:
+        with lock:
+            return left.pop(0) if len(left) > 1 else left[0]
+
+    return script
+
+
+def _send(handler: BaseHTTPRequestHandler, act: Act, body: bytes, kind: str) -> None:
+    handler.send_response(act.status)
+    for name, value in {"Content-Type": kind, **act.headers}.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(body) + (10 if act.cut == "body" else 0)))
+    handler.end_headers()
+    handler.wfile.write(body)
+    if act.cut == "body":
+        handler.close_connection = True
+
+
+def _error(act: Act) -> dict[str, Any]:
+    return {"error": {"message": act.text or f"status {act.status}", "code": None}}
+
+
+def _usage(act: Act) -> dict[str, int] | None:
+    if act.usage is None:
+        return None
+    return {"prompt_tokens": act.usage[0], "completion_tokens": act.usage[1]}
+
+
+def _whole(act: Act) -> dict[str, Any]:
+    message = {"role": "assistant", "content": act.text, "refusal": act.refusal}
+    choice = {"index": 0, "message": message, "finish_reason": act.finish_reason}
+    return {"choices": [choice], "usage": _usage(act)}
+
+
+def _events(act: Act) -> list[dict[str, Any]]:
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+    events = [chunk({"role": "assistant", "content": ""})]
+    events += [chunk({"content": letter}) for letter in act.text]
+    if act.refusal is not None:
+        events.append(chunk({"refusal": act.refusal}))
+    events.append(chunk({}, act.finish_reason))
+    events.append({"choices": [], "usage": _usage(act)})
+    return events

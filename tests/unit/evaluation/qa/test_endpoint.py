@@ -1,0 +1,287 @@
+"""A chat endpoint that misbehaves, over real connections: what comes out, how often it is asked."""
+
+import json
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MissingExtraError,
+    RequestCancelledError,
+)
+from groundserve.evaluation.qa import endpoint as module
+from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions, QuestionFailedError
+from groundserve.evaluation.qa.reply_stream import Usage
+from groundserve.evaluation.qa.waits import MAX_WAIT_SECONDS
+from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
+
+CONTENT = [{"type": "text", "text": "Which?"}]
+GOOD = Act("(B) two")
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """No wait between tries takes time; what it would have been is kept."""
+    kept = []
+    real = module.wait_seconds
+
+    def no_wait(retry_after, num_retries):
+        kept.append(real(retry_after, num_retries))
+        return 0.0
+
+    monkeypatch.setattr(module, "wait_seconds", no_wait)
+    return kept
+
+
+def ask(script, **options):
+    """Return the reply, or the error, and the server that gave it."""
+    with chat_server(script) as server:
+        settings = {"model": "m", "max_tokens": 16, "timeout_seconds": 5, **options}
+        with Endpoint(EndpointOptions(url=server.url, **settings), max_connections=2) as endpoint:
+            try:
+                return endpoint.ask(CONTENT), server
+            except GroundserveError as error:
+                return error, server
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_reply_is_read_streamed_or_whole(streams):
+    reply, server = ask(in_turn(Act("(B) two", streams=streams, usage=(812, 5))))
+    assert reply.text == "(B) two"
+    assert reply.usage == Usage(prompt_tokens=812, completion_tokens=5)
+    assert (reply.is_refused, reply.finish_reason, reply.retries) == (False, "stop", ())
+    assert server.requests == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": CONTENT}],
+            "max_tokens": 16,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+    assert server.keys == [None]
+
+
+def test_fields_of_the_request_are_replaced_added_and_removed():
+    body = {"max_tokens": None, "max_completion_tokens": 300, "temperature": 1, "seed": 3}
+    _, server = ask(in_turn(GOOD), body=body)
+    (request,) = server.requests
+    assert "max_tokens" not in request
+    assert request["max_completion_tokens"] == 300
+    assert (request["temperature"], request["seed"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        pytest.param(Act(status=429), "rate_limited", id="429"),
+        pytest.param(Act(status=500), "server_error", id="500"),
+        pytest.param(Act(status=503, body=b"<html>no</html>"), "server_error", id="503_html"),
+        pytest.param(Act("x", cut="close"), "truncated", id="closes"),
+        pytest.param(Act("(B) two", cut="stream"), "truncated", id="stream_ends_early"),
+        pytest.param(Act("(B) two", cut="chunk"), "truncated", id="chunk_cut"),
+        pytest.param(Act(body=b'{"cho', cut="body"), "truncated", id="body_cut"),
+        pytest.param(Act(body=b'{"choices": [{'), "broken", id="broken_json"),
+        pytest.param(Act(body=b"[1]"), "broken", id="no_object"),
+        pytest.param(Act(body=b'{"choices": []}'), "broken", id="no_choice"),
+        pytest.param(
+            Act(body=b'{"choices": [{"message": {"content": 7}}]}'), "broken", id="content_no_text"
+        ),
+        pytest.param(Act(body=b'{"error": {"message": "cuda"}}'), "server_error", id="error_200"),
+        pytest.param(Act("A" * 2**20, streams=False), "broken", id="endless"),
+    ],
+)
+def test_what_may_pass_is_tried_again(bad, kind):
+    reply, server = ask(in_turn(bad, bad, GOOD))
+    assert reply.text == "(B) two"
+    assert reply.retries == (kind, kind)
+    assert len(server.requests) == 3
+
+
+def test_a_slow_try_is_given_up():
+    reply, server = ask(in_turn(Act("A", seconds=1.5), GOOD), timeout_seconds=0.5)
+    assert (reply.text, reply.retries) == ("(B) two", ("timeout",))
+    assert len(server.requests) == 2
+
+
+def test_a_reply_that_drips_is_given_up():
+    """Each byte comes soon enough, and the reply does not."""
+    drip = Act("A" * 40, gap_seconds=0.1)
+    reply, _ = ask(in_turn(drip, GOOD), timeout_seconds=0.5)
+    assert (reply.text, reply.retries) == ("(B) two", ("timeout",))
+
+
+def test_nobody_listens():
+    options = EndpointOptions(url="http://127.0.0.1:9/v1", model="m", max_tokens=1, max_attempts=3)
+    with (
+        Endpoint(options, max_connections=1) as endpoint,
+        pytest.raises(QuestionFailedError, match="cannot reach the endpoint") as failed,
+    ):
+        endpoint.ask(CONTENT)
+    assert (failed.value.kind, failed.value.retries) == ("connection", ("connection",) * 2)
+
+
+def test_tries_are_counted_out():
+    error, server = ask(in_turn(Act("busy", status=503)), max_attempts=4)
+    assert isinstance(error, QuestionFailedError)
+    assert str(error) == "the endpoint answered 503: busy"
+    assert (error.kind, error.retries) == ("server_error", ("server_error",) * 3)
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 301])
+def test_a_question_that_is_rejected_is_not_asked_again(status):
+    error, server = ask(in_turn(Act("too long", status=status)))
+    assert isinstance(error, QuestionFailedError)
+    assert (error.kind, error.retries, len(server.requests)) == ("rejected", (), 1)
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "message"),
+    [
+        pytest.param(Act("no", status=401), InvalidRequestError, "API key", id="key"),
+        pytest.param(Act("no", status=403), InvalidRequestError, "API key", id="forbidden"),
+        pytest.param(Act("no model m", status=404), InvalidRequestError, "--model", id="model"),
+        pytest.param(
+            Act(status=429, body=b'{"error": {"message": "", "code": "insufficient_quota"}}'),
+            GroundserveError,
+            "money",
+            id="quota",
+        ),
+    ],
+)
+def test_what_is_wrong_with_every_question_is_no_failure_of_one(act, kind, message):
+    error, server = ask(in_turn(act))
+    assert type(error) is kind
+    assert message in str(error)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(Act(refusal="I will not.", text=""), id="field"),
+        pytest.param(Act(refusal="I will not.", streams=False), id="field_whole"),
+        pytest.param(Act("", finish_reason="content_filter"), id="finish_reason"),
+        pytest.param(
+            Act(status=400, body=b'{"error": {"code": "content_filter", "message": "hm"}}'),
+            id="azure",
+        ),
+    ],
+)
+def test_refusals_are_replies(act):
+    reply, server = ask(in_turn(act))
+    assert reply.is_refused
+    assert len(server.requests) == 1
+
+
+def test_a_stream_without_its_last_line_is_whole_where_a_reason_to_finish_came():
+    event = {"choices": [{"delta": {"content": "C"}, "finish_reason": "length"}]}
+    body = f"data: {json.dumps(event)}\r\n\r\n".encode()
+    act = Act(body=body, headers={"Content-Type": "text/event-stream"})
+    reply, _ = ask(in_turn(act))
+    assert (reply.text, reply.finish_reason, reply.usage) == ("C", "length", None)
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": -1, "completion_tokens": 1}, [1]])
+def test_usage_that_is_none_is_unknown(usage):
+    body = {"choices": [{"message": {"content": "A"}}], "usage": usage}
+    reply, _ = ask(in_turn(Act(body=json.dumps(body).encode())))
+    assert reply.text == "A"
+    assert reply.usage is None
+
+
+def test_waits_grow_and_retry_after_rules(waits):
+    http_date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    acts = [
+        Act(status=500),
+        Act(status=500),
+        Act(status=500),
+        Act(status=429, headers={"Retry-After": "7.5"}),
+        Act(status=429, headers={"Retry-After": http_date}),
+        Act(status=429, headers={"Retry-After": "soon"}),
+        Act(status=429, headers={"Retry-After": "86400"}),
+        GOOD,
+    ]
+    reply, _ = ask(in_turn(*acts), max_attempts=9)
+    assert len(reply.retries) == 7
+    for place, longest in ((0, 1), (1, 2), (2, 4), (5, 32)):
+        assert longest / 2 <= waits[place] <= longest
+    assert waits[3] == 7.5
+    assert 35 <= waits[4] <= 40
+    assert waits[6] == MAX_WAIT_SECONDS
+
+
+def test_the_key_is_sent_and_never_said():
+    key = "sk-very-secret"
+    echo = Act(f"your key {key} is bad", status=500)
+    error, server = ask(in_turn(echo), api_key=key, max_attempts=1)
+    assert server.keys == [f"Bearer {key}"]
+    assert str(error) == "the endpoint answered 500: your key *** is bad"
+    reply, _ = ask(in_turn(Act(f"{key} B")), api_key=key)
+    assert reply.text == "*** B"
+    options = EndpointOptions(url="http://h/v1", model="m", max_tokens=1, api_key=key)
+    assert key not in repr(options)
+
+
+@pytest.mark.parametrize("act", [Act(status=500), Act("A", seconds=5)], ids=["wait", "read"])
+def test_closing_ends_a_wait_and_a_read(monkeypatch, act):
+    monkeypatch.setattr(module, "wait_seconds", lambda *_: 60.0)
+    ended = []
+
+    def work(endpoint):
+        with pytest.raises(RequestCancelledError):
+            endpoint.ask(CONTENT)
+        ended.append(server.num_at_once)
+
+    with chat_server(in_turn(act)) as server:
+        options = EndpointOptions(url=server.url, model="m", max_tokens=1)
+        endpoint = Endpoint(options, max_connections=1)
+        thread = threading.Thread(target=work, args=(endpoint,))
+        thread.start()
+        wait_for(lambda: server.requests)
+        if act.status == 500:
+            wait_for(lambda: not server.num_at_once)  # between two tries
+        endpoint.close()
+        thread.join(30)
+    # Of what is read the server is still at work: nobody waited for it.
+    assert ended == [0 if act.status == 500 else 1]
+
+
+def wait_for(is_so):
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_without_httpx2_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(MissingExtraError, match=r"httpx2 is not installed.*groundserve\[serve\]"):
+        Endpoint(EndpointOptions(url="http://h/v1", model="m", max_tokens=1), max_connections=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"url": "ftp://h/v1"}, "endpoint must be http"),
+        ({"url": "http:///v1"}, "endpoint must be http"),
+        ({"url": "http://me:sesame@h/v1"}, "no user, query or fragment"),
+        ({"url": "http://h/v1?key=sesame"}, "no user, query or fragment"),
+        ({"model": ""}, "model must not be empty"),
+        ({"max_attempts": 0}, "max_attempts must be >= 1, got 0"),
+        ({"timeout_seconds": 0.0}, "timeout_seconds must be > 0 and finite, got 0.0"),
+    ],
+)
+def test_options_are_checked(change, message):
+    given = {"url": "http://h/v1", "model": "m", "max_tokens": 1, **change}
+    with pytest.raises(InvalidRequestError, match=message) as refused:
+        EndpointOptions(**given)
+    assert "sesame" not in str(refused.value)
