@@ -31,6 +31,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
+    ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """

@@ -1,0 +1,266 @@
+"""Scored questions as the file that a Video-LLM's harness reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.exports.conversations import llava_line, openai_line
+from groundserve.exports.images import DecodedPictures, Pictures, all_frames, open_pictures
+from groundserve.exports.lmms_eval import BENCHMARK_SAMPLING, is_benchmark_sampled, lmms_eval_line
+from groundserve.exports.numbering import Numbering
+from groundserve.exports.options import PICTURED, ExportFormat, ExportOptions, check_options
+from groundserve.exports.qvhighlights import qvhighlights_line, rank_windows
+from groundserve.exports.rows import ExportRow, FailedRow, ScoredFrames, choose_frames, seconds_of
+from groundserve.exports.sources import KIND_NAMES, Row, Source, SourceKind, open_source
+from groundserve.exports.writing import SortedLines, check_output, new_lines, write_lines
+from groundserve.records.record import DocId
+
+_NEEDS_TIMES: tuple[ExportFormat, ...] = ("qvhighlights", "openai")
+_ROWS_TOGETHER = 8
+"""Questions on one video whose frames are decoded in one go: at K = 32 up to 256 JPEGs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written, and what was not."""
+
+    num_rows: int
+    """Questions in the file."""
+    failures: Mapping[str, int]
+    """Questions without an answer, by kind of error; they are left out."""
+    num_otherwise_sampled: int = 0
+    """lmms-eval: of `num_rows`, those whose frames are not the benchmarks'; records do not say."""
+    num_gaps: int = 0
+    """lmms-eval: numbers from 0 to the largest that no line has."""
+    most_frames: int = 0
+    """lmms-eval in time order: frames of the longest line; a reader must take as many."""
+    num_unused_ids: int = 0
+    """Entries of `doc_ids` that no question had."""
+    num_below_threshold: int = 0
+    """qvhighlights: questions without a span, whose best frames stand for one."""
+
+
+def export(
+    source: str | PathLike[str],
+    out: str | PathLike[str],
+    export_format: ExportFormat,
+    options: ExportOptions | None = None,
+    *,
+    replace: bool = False,
+) -> Exported:
+    """Write the scored questions of a source as the file that a harness reads.
+
+    Questions without an answer are left out and counted. Lines are in the order of their ids,
+    numbers before texts, so the same questions give the same bytes.
+
+    Args:
+        source: See `open_source`.
+        out: File to write; it appears when it is whole.
+        export_format: "lmms-eval", "qvhighlights" and "openai" are JSON Lines, "llava" is one JSON
+            list.
+        options: Defaults where None.
+        replace: Whether `out` may exist.
+
+    Raises:
+        InvalidRequestError: An option, the source, one of its rows or a video is not what it should
+            be; nothing is written then.
+        UnsupportedError: The source does not hold what the format needs.
+        MissingExtraError: pyarrow (a batch's folder), or PyAV or Pillow (pictures) is missing.
+        OSError: The disk is full, or fails.
+    """
+    options = options or ExportOptions()
+    check_options(export_format, options)
+    out = Path(out)
+    check_output(out, replace=replace)
+    found = open_source(source)
+    _require_needs(found, export_format, options)
+    with ExitStack() as stack:
+        lines = stack.enter_context(new_lines(out))
+        job = _Export(export_format, options, lines, kind=found.kind)
+        pictures = None
+        if export_format in PICTURED:
+            pictures = open_pictures(
+                options.frames, media_root=options.media_root, longest_side=options.frames_side
+            )
+        rows = job.answered(found.rows())
+        if pictures is None:
+            for row in rows:
+                job.add(row)
+        elif isinstance(pictures, DecodedPictures):
+            # The folder appears before the file that names what is in it.
+            with pictures:
+                job.add_pictured(rows, pictures)
+        else:
+            job.add_pictured(rows, pictures)
+        exported = job.summary(found)
+        write_lines(out, lines, is_list=export_format == "llava", replace=replace)
+    return exported
+
+
+class _Export:
+    """Turns rows into lines, and counts what there is to say about them."""
+
+    def __init__(
+        self,
+        export_format: ExportFormat,
+        options: ExportOptions,
+        lines: SortedLines,
+        *,
+        kind: SourceKind,
+    ) -> None:
+        self._format = export_format
+        self._options = options
+        self._lines = lines
+        self._kind = kind
+        self._numbering = Numbering(
+            first=options.doc_id,
+            by_id=options.doc_ids,
+            must_be_numbers=export_format == "lmms-eval",
+        )
+        self._failures: Counter[str] = Counter()
+        self._num_otherwise_sampled = 0
+        self._most_frames = 0
+        self._num_below_threshold = 0
+
+    def answered(self, rows: Iterable[Row]) -> Iterator[ExportRow]:
+        """Yield the rows that have an answer; count the others."""
+        for row in rows:
+            if isinstance(row, FailedRow):
+                self._failures[row.kind] += 1
+                if self._kind == "answers" and self._options.doc_id is not None:
+                    # How many questions the failed call asked nobody knows.
+                    raise InvalidRequestError(
+                        "an answer of the source is an error, so the numbers of the questions "
+                        "after it are not known; export the answers before and after it on "
+                        "their own"
+                    )
+            else:
+                yield row
+
+    def add(self, row: ExportRow) -> None:
+        """Add the line of a row that needs no picture."""
+        row_id = self._numbering.id_of(row)
+        if self._format == "lmms-eval":
+            line = self._lmms_eval(row, row_id)
+        else:
+            line = self._qvhighlights(row, _scored(row), row_id)
+        self._lines.add(row_id, line, place=row.place)
+
+    def add_pictured(self, rows: Iterable[ExportRow], pictures: Pictures) -> None:
+        """Add the lines of rows that show pictures; neighbours on one video share them."""
+        for group in _by_video(rows):
+            choices = [
+                choose_frames(row, top_k=self._options.top_k, selector=self._options.selector)
+                for row in group
+            ]
+            found = pictures.of_video(group[0].video, all_frames(choices))
+            for row, frames in zip(group, choices, strict=True):
+                row_id = self._numbering.id_of(row)
+                shown = [found[ordinal] for ordinal in frames.tolist()]
+                if self._format == "llava":
+                    line = llava_line(row_id, row, shown)
+                else:
+                    scored = _scored(row)
+                    line = openai_line(
+                        row_id,
+                        row,
+                        scored,
+                        shown,
+                        seconds_of(scored, frames),
+                        image_form=self._options.image_form,
+                    )
+                self._lines.add(row_id, line, place=row.place)
+
+    def summary(self, source: Source) -> Exported:
+        """Say what was collected.
+
+        Raises:
+            InvalidRequestError: There is nothing to write.
+        """
+        if not len(self._lines):
+            failed = self._failures.total()
+            why = f"all of its {failed} rows failed" if failed else "it holds no rows"
+            raise InvalidRequestError(f"nothing to export from {source.path}: {why}")
+        numbers = [it for it in self._lines.ids() if isinstance(it, int)]
+        is_lmms_eval = self._format == "lmms-eval"
+        return Exported(
+            num_rows=len(self._lines),
+            failures=dict(sorted(self._failures.items())),
+            num_otherwise_sampled=self._num_otherwise_sampled,
+            num_gaps=numbers[-1] + 1 - len(numbers) if is_lmms_eval else 0,
+            most_frames=self._most_frames,
+            num_unused_ids=self._numbering.num_unused,
+            num_below_threshold=self._num_below_threshold,
+        )
+
+    def _lmms_eval(self, row: ExportRow, row_id: DocId) -> str:
+        if row.scored is not None and not is_benchmark_sampled(row.scored):
+            if self._options.is_benchmark:
+                raise InvalidRequestError(
+                    f"{row.place}: its frames were not sampled as benchmarks are "
+                    f"({BENCHMARK_SAMPLING}), so figures would not compare with published ones; "
+                    'score it again with sampling "eval", sample_fps 1 and num_frames 512'
+                )
+            self._num_otherwise_sampled += 1
+        if self._options.order == "score":
+            return lmms_eval_line(row_id, row.ranking)
+        frames = choose_frames(row, top_k=self._options.top_k, selector=self._options.selector)
+        self._most_frames = max(self._most_frames, len(frames))
+        return lmms_eval_line(row_id, frames)
+
+    def _qvhighlights(self, row: ExportRow, scored: ScoredFrames, row_id: DocId) -> str:
+        windows = rank_windows(scored)
+        self._num_below_threshold += windows.is_below_threshold
+        return qvhighlights_line(
+            row_id, video=row.video, query=row.query, scored=scored, windows=windows
+        )
+
+
+def _require_needs(source: Source, export_format: str, options: ExportOptions) -> None:
+    if source.kind != "records":
+        return
+    others = f"{KIND_NAMES['batch']} or {KIND_NAMES['answers']}"
+    if export_format in _NEEDS_TIMES:
+        raise UnsupportedError(
+            f"{source.path} holds records, which say nothing of times; {export_format} takes "
+            f"{others}"
+        )
+    if options.is_benchmark:
+        raise UnsupportedError(
+            f"{source.path} holds records, which do not say how frames were sampled, so they "
+            f"cannot be checked for a benchmark; give {others}"
+        )
+    is_ranking = export_format == "lmms-eval" and options.order == "score"
+    if not is_ranking and options.top_k is None:
+        raise InvalidRequestError(
+            f"{source.path} holds records, which rank all frames and select none; say how many to "
+            "take (top_k)"
+        )
+    if options.selector not in (None, "topk"):
+        raise UnsupportedError(
+            f"{source.path} holds records, whose scores are rounded; the selector "
+            f"{options.selector} takes {others}"
+        )
+
+
+def _scored(row: ExportRow) -> ScoredFrames:
+    assert row.scored is not None, "records were refused"
+    return row.scored
+
+
+def _by_video(rows: Iterable[ExportRow]) -> Iterator[list[ExportRow]]:
+    """Yield neighbouring rows on one video together, a few at most."""
+    group: list[ExportRow] = []
+    for row in rows:
+        if group and (row.video != group[0].video or len(group) == _ROWS_TOGETHER):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
