@@ -54,7 +54,7 @@ def command(
     selector: Annotated[
         str | None,
         typer.Option(
-            help=f"How, with --top-k: topk (default), {', '.join(get_args(Selector)[1:])}."
+            help=f"How, with --top-k: {', '.join(get_args(Selector))}.", show_default="topk"
         ),
     ] = None,
     benchmark: Annotated[

@@ -3,8 +3,9 @@
 Their readers keep the first line of a `doc_id`, take the first K entries of `index`, and sort them;
 where they find no line they sample uniformly, most of them without a word.
 
-Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/{internvl2,internvl3_5,qwen3_vl,eagle2_5,
-llava_onevision,qwen2_vl}.py`.
+Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/internvl2.py`,
+`lmms_eval/models/internvl3_5.py`, `lmms_eval/models/qwen3_vl.py`, `lmms_eval/models/eagle2_5.py`,
+`lmms_eval/models/llava_onevision.py`, `lmms_eval/models/qwen2_vl.py`.
 """
 
 from __future__ import annotations

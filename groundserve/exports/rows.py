@@ -130,4 +130,7 @@ def choose_frames(
 def seconds_of(scored: ScoredFrames, frames: NDArray[np.int64]) -> list[float]:
     """Return when each of some sampled frames is shown."""
     # `frame_indices` increases and holds them all, so the search finds each exactly.
-    return scored.pts_seconds[np.searchsorted(scored.frame_indices, frames)].tolist()
+    seconds: list[float] = scored.pts_seconds[
+        np.searchsorted(scored.frame_indices, frames)
+    ].tolist()
+    return seconds
