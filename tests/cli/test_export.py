@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, without_steps
+from tests.results import make_result
 from tests.unit.exports.made import (
     BIKES,
     FAILED,
@@ -109,12 +111,20 @@ def test_what_is_wrong_is_one_line(args, message, run, tmp_path):
     assert not (tmp_path / "f.jsonl").exists()
 
 
-def test_scored_here_and_handed_over(clips, tmp_path):
-    """From a real video to messages: the frames of `score --frames` are the ones that are named."""
+class Scorer:
+    """Answers with frames 25 and 50 of any video."""
+
+    def score(self, video, queries, options, **spans):
+        """As `Pipeline.score`."""
+        return make_result(str(video), queries, top_k=options.top_k)
+
+
+def test_scored_here_and_handed_over(clips, tmp_path, monkeypatch):
+    """The images that `score --frames` wrote are those that the messages name."""
+    monkeypatch.setattr("groundserve.cli.score.open_scorer", lambda *_, **__: nullcontext(Scorer()))
     run = partial(run_cli, cwd=tmp_path)
-    video = clips["carphone_pristine"]
-    args = ("score", video, "--query", "When?", "--num-frames", 8, "--top-k", 2)
-    code, answer, err = run(*args, "--json", "--frames", "frames")
+    score = ("score", clips["bikes"], "--query", "When?", "--top-k", 2, "--json")
+    code, answer, err = run(*score, "--frames", "frames")
     assert code == 0, err
     (tmp_path / "answer.json").write_text(answer, "utf-8")
     args = ("export", "answer.json", "--format", "openai", "--images", "file")
@@ -122,7 +132,8 @@ def test_scored_here_and_handed_over(clips, tmp_path):
     assert code == 0, err
     content = json.loads((tmp_path / "m.jsonl").read_text("utf-8"))["messages"][0]["content"]
     urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
-    index = next((tmp_path / "frames").glob("*_index.jsonl")).read_text("utf-8").splitlines()
-    assert urls == [(tmp_path / "frames" / json.loads(it)["file"]).as_uri() for it in index]
-    seconds = json.loads(answer)["queries"][0]["selected_seconds"]
-    assert [part["text"] for part in content[1:-1:2]] == [f"{it:.2f} s:" for it in seconds]
+    (index,) = (tmp_path / "frames").glob("*_index.jsonl")
+    entries = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    assert [entry["frame_index"] for entry in entries] == [25, 50]
+    assert urls == [(tmp_path / "frames" / entry["file"]).as_uri() for entry in entries]
+    assert [part["text"] for part in content[1:-1:2]] == ["1.00 s:", "2.00 s:"]

@@ -24,7 +24,8 @@ def asked(video, **changed):
 
 
 def opened(content):
-    return np.asarray(Image.open(io.BytesIO(content)))
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
 
 
 @pytest.fixture
@@ -45,10 +46,8 @@ def test_frames_are_those_of_the_video(clips, scored, tmp_path):
     for line in out.read_text("utf-8").splitlines():
         content = json.loads(line)["messages"][0]["content"]
         urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
-        got = [
-            opened(base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))) for url in urls
-        ]
-        for picture, frame in zip(got, expected, strict=True):
+        for url, frame in zip(urls, expected, strict=True):
+            picture = opened(base64.b64decode(url.removeprefix("data:image/jpeg;base64,")))
             assert picture.shape == frame.shape
             assert max(picture.shape) == 160
             # JPEG loses a little; another frame of the clip differs by far more.
@@ -79,7 +78,8 @@ def test_a_folder_is_made_and_found_again(clips, scored, tmp_path):
     assert sorted(item["image"] + ["index.jsonl"]) == sorted(it.name for it in frames.iterdir())
     index = [json.loads(line) for line in (frames / "index.jsonl").read_text().splitlines()]
     assert [entry["frame_index"] for entry in index] == FRAMES
-    assert {max(Image.open(frames / name).size) for name in item["image"]} == {64}
+    pictures = [opened((frames / name).read_bytes()) for name in item["image"]]
+    assert [max(picture.shape) for picture in pictures] == [64, 64]
     # The second export takes them from there: the video is not needed any more.
     again = ExportOptions(frames=frames, image_form="file")
     export(scored, tmp_path / "messages.jsonl", "openai", again)
