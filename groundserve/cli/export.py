@@ -140,10 +140,14 @@ def command(
 def _notes(exported: Exported, export_format: str) -> list[str]:
     """Return what who reads the file may trip over."""
     notes = []
+    if exported.is_unfinished:
+        notes.append("the batch has not come to its end, so questions may be missing")
     if exported.failures:
         kinds = ", ".join(f"{kind} {count}" for kind, count in exported.failures.items())
+        num_failed = sum(exported.failures.values())
         notes.append(
-            f"{sum(exported.failures.values())} questions have no answer and are left out ({kinds})"
+            f"{num_failed} of {exported.num_rows + num_failed} questions have no answer and are "
+            f"left out ({kinds})"
             + ("; readers sample uniformly there" if export_format == "lmms-eval" else "")
         )
     if exported.num_gaps:

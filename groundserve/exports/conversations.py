@@ -68,7 +68,7 @@ def openai_line(
 def llava_line(row_id: DocId, row: ExportRow, pictures: Sequence[Picture]) -> str:
     """Return one question as an element of LLaVA's JSON list.
 
-    `image` names the pictures' files in their folder; the human's turn has `<image>` for each, in
+    `image` has the pictures' paths from their folder; the human's turn has `<image>` for each, in
     time order, and the question. There is no second turn: what is right is not known here.
 
     Source: LLaVA-VL/LLaVA-NeXT df17966, `llava/train/train.py::LazySupervisedDataset`, which joins
@@ -85,7 +85,7 @@ def llava_line(row_id: DocId, row: ExportRow, pictures: Sequence[Picture]) -> st
     asked = f"{LLAVA_IMAGE}\n" * len(pictures) + row.query
     fields = {
         "id": row_id,
-        "image": [picture.path.name for picture in pictures if picture.path is not None],
+        "image": [picture.name for picture in pictures],
         "conversations": [{"from": "human", "value": asked}],
     }
     return json.dumps(fields, ensure_ascii=False)

@@ -34,6 +34,8 @@ class Exported:
     """Questions in the file."""
     failures: Mapping[str, int]
     """Questions without an answer, by kind of error; they are left out."""
+    is_unfinished: bool = False
+    """Whether the batch has not come to its end, so that questions may be missing."""
     num_otherwise_sampled: int = 0
     """lmms-eval: of `num_rows`, those whose frames are not the benchmarks'; records do not say."""
     num_gaps: int = 0
@@ -93,6 +95,9 @@ def export(
             for row in rows:
                 job.add(row)
         elif isinstance(pictures, DecodedPictures):
+            for row in found.rows():
+                if isinstance(row, ExportRow):
+                    pictures.require(row.video, place=row.place)
             # The folder appears before the file that names what is in it.
             with pictures:
                 job.add_pictured(rows, pictures)
@@ -192,6 +197,7 @@ class _Export:
         return Exported(
             num_rows=len(self._lines),
             failures=dict(sorted(self._failures.items())),
+            is_unfinished=source.is_unfinished,
             num_otherwise_sampled=self._num_otherwise_sampled,
             num_gaps=numbers[-1] + 1 - len(numbers) if is_lmms_eval else 0,
             most_frames=self._most_frames,

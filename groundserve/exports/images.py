@@ -30,8 +30,6 @@ DEFAULT_LONGEST_SIDE = 768
 JPEG_QUALITY = 90
 INDEX_NAME = "index.jsonl"
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
-_ORDINAL_KEYS = ("frame_index", "ordinal")
-"""Of an index's line: `score --frames` and `export --frames`; `batch --frames`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +37,8 @@ class Picture:
     """One frame as a file, as its bytes, or both."""
 
     media_type: str
+    name: str = ""
+    """Path of the file from the folder that it lies in."""
     path: Path | None = None
     """Where the file is, or will be when the export is done."""
     content: bytes | None = None
@@ -76,13 +76,16 @@ class Pictures(Protocol):
 
 
 class FolderPictures:
-    """Pictures that lie in a folder, found by its indices (`*.jsonl`)."""
+    """Pictures that lie in a folder, found by its indices (`*.jsonl`).
+
+    Of each image some 300 bytes are in memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read the indices.
 
         Raises:
-            InvalidRequestError: There is none, a line of one is not an entry, or a file is missing.
+            InvalidRequestError: There is none, or a line of one is not an entry.
         """
         self._folder = folder.absolute()
         self._names: dict[tuple[str, int], str] = {}
@@ -106,7 +109,11 @@ class FolderPictures:
                     "that were written there, or name a new folder to have them decoded"
                 )
             path = self._folder / name
-            found[ordinal] = Picture(media_type=_MEDIA_TYPES[path.suffix.lower()], path=path)
+            # What an index names is read, and sent to a model: never a file of another folder.
+            if not path.resolve().is_relative_to(self._folder.resolve()) or not path.is_file():
+                raise InvalidRequestError(f"{self._folder} has no file {shown(name)} of its index")
+            media_type = _MEDIA_TYPES[path.suffix.lower()]
+            found[ordinal] = Picture(media_type=media_type, name=name, path=path)
         return found
 
     def _read(self, index: Path) -> None:
@@ -120,24 +127,19 @@ class FolderPictures:
             try:
                 fields: Any = json.loads(line)
                 name, video = fields["file"], fields["video"]
-                ordinal = next(fields[key] for key in _ORDINAL_KEYS if key in fields)
+                ordinal = fields["frame_index"]
                 if type(ordinal) is not int or not isinstance(video, str):
                     raise TypeError
-            except (ValueError, KeyError, TypeError, StopIteration) as error:
+                if not isinstance(name, str):
+                    raise TypeError
+            except (ValueError, KeyError, TypeError) as error:
                 raise InvalidRequestError(
                     f"{index}, line {number}: not an image's entry with file, video and frame_index"
                 ) from error
-            # What an index names is read, and sent to a model: never a file of another folder.
-            if not isinstance(name, str) or Path(name).name != name:
-                raise InvalidRequestError(
-                    f"{index}, line {number}: file must be a name in this folder, got {shown(name)}"
-                )
             if Path(name).suffix.lower() not in _MEDIA_TYPES:
                 raise InvalidRequestError(
                     f"{index}, line {number}: file must be PNG or JPEG, got {shown(name)}"
                 )
-            if not (self._folder / name).is_file():
-                raise InvalidRequestError(f"{index}, line {number}: no such file: {name}")
             self._names.setdefault((video, ordinal), name)
 
 
@@ -206,6 +208,18 @@ class DecodedPictures:
         finally:
             shutil.rmtree(self._hidden, ignore_errors=True)  # nothing is left where it was renamed
 
+    def require(self, video: str, *, place: str) -> None:
+        """See that a video is there, before the first of many is decoded.
+
+        Raises:
+            InvalidRequestError: It is not; `place` is who names it.
+        """
+        path = self._media_root / video
+        if not path.is_file():
+            raise InvalidRequestError(
+                f"{place}: no video file {path}; relative names start from media_root"
+            )
+
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
         """See `Pictures`."""
         path = self._media_root / video
@@ -230,7 +244,9 @@ class DecodedPictures:
                 f"cannot write frames to {self._folder}: {error.strerror}"
             ) from error
         self._index[name] = {"file": name, "video": video, "frame_index": ordinal}
-        return Picture(media_type="image/jpeg", path=self._folder / name, content=content)
+        return Picture(
+            media_type="image/jpeg", name=name, path=self._folder / name, content=content
+        )
 
 
 def open_pictures(

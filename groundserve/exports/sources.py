@@ -35,6 +35,12 @@ class Source:
     path: Path
     kind: SourceKind
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is the folder of a batch that has not come to its end."""
+        # Its records are the last that a run writes.
+        return (self.path / "run.json").exists() and not (self.path / "records.jsonl").exists()
+
     def rows(self) -> Iterator[Row]:
         """Yield the rows, some at a time in memory.
 
@@ -80,7 +86,7 @@ def open_source(place: str | PathLike[str]) -> Source:
         # An answer that was laid out over several lines begins so. Of all else the records'
         # reader tells the line that is wrong.
         fields = {"queries": None} if first.strip() == b"{" else {}
-    is_answer = isinstance(fields, dict) and not fields.keys().isdisjoint(("queries", "error"))
+    is_answer = isinstance(fields, dict) and ("queries" in fields or fields.keys() == {"error"})
     return Source(path=path, kind="answers" if is_answer else "records")
 
 

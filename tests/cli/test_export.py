@@ -35,8 +35,8 @@ def test_a_batch_becomes_a_file(run, tmp_path):
     code, out, err = run("scored", "--format", "lmms-eval", "--benchmark", "--out", "frames.jsonl")
     assert (code, out) == (0, "frames.jsonl: 2 questions\n")
     assert without_steps(err).splitlines() == [
-        "note: 1 questions have no answer and are left out (Missing 1); readers sample uniformly "
-        "there",
+        "note: 1 of 3 questions have no answer and are left out (Missing 1); readers sample "
+        "uniformly there",
         "note: 6 numbers below the largest have no line; readers sample uniformly there",
     ]
     assert (tmp_path / "frames.jsonl").read_text() == SCORE_ORDER
@@ -54,6 +54,7 @@ def test_json_has_all_counts(run):
             "format": "lmms-eval",
             "num_rows": 2,
             "failures": {"Missing": 1},
+            "is_unfinished": False,
             "num_otherwise_sampled": 0,
             "num_gaps": 6,
             "most_frames": 3,

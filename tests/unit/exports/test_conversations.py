@@ -33,7 +33,9 @@ def frames(tmp_path):
             name = row["video"].removeprefix("videos/").split()[0].removesuffix(".mp4")
             file = f"{name}_{ordinal}{suffix}"
             (folder / file).write_text(f"{name}{ordinal}")
-            lines.append({"id": row["id"], "video": row["video"], "file": file, "ordinal": ordinal})
+            lines.append(
+                {"id": row["id"], "video": row["video"], "file": file, "frame_index": ordinal}
+            )
     index = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (folder / "index.jsonl").write_text(index, "utf-8")
     return folder
@@ -160,12 +162,10 @@ def test_a_frame_without_an_image_is_refused(scored, frames, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"file": "../secret.png", "video": "a", "ordinal": 1}', "must be a name in this folder"),
-        ('{"file": "/etc/passwd", "video": "a", "ordinal": 1}', "must be a name in this folder"),
-        ('{"file": "notes.txt", "video": "a", "ordinal": 1}', "file must be PNG or JPEG"),
-        ('{"file": "gone.png", "video": "a", "ordinal": 1}', "no such file: gone"),
+        ('{"file": "notes.txt", "video": "a", "frame_index": 1}', "file must be PNG or JPEG"),
+        ('{"file": 5, "video": "a", "frame_index": 1}', "not an image's entry"),
         ('{"file": "talk_30.jpg", "video": "a"}', "not an image's entry"),
-        ('{"file": "talk_30.jpg", "video": "a", "ordinal": "1"}', "not an image's entry"),
+        ('{"file": "talk_30.jpg", "video": "a", "frame_index": "1"}', "not an image's entry"),
         ("no JSON", "not an image's entry"),
     ],
 )
@@ -173,6 +173,33 @@ def test_an_index_that_is_wrong_is_refused(line, message, scored, frames, tmp_pa
     (frames / "more_index.jsonl").write_text(line + "\n")
     with pytest.raises(InvalidRequestError, match=rf"more_index\.jsonl, line 1: .*{message}"):
         export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
+
+
+@pytest.mark.parametrize("file", ["../secret.png", "{root}/secret.png", "link.png", "gone.png"])
+def test_no_file_of_another_folder_is_read(file, scored, frames, tmp_path):
+    (tmp_path / "secret.png").write_text("secret")
+    (frames / "link.png").symlink_to(tmp_path / "secret.png")
+    file = file.format(root=tmp_path)
+    for row in (BIKES, TALK):
+        for ordinal in row["selected_frames"]:
+            entry = {"file": file, "video": row["video"], "frame_index": ordinal}
+            # The index that is read first counts.
+            with (frames / "a_index.jsonl").open("a") as index:
+                index.write(json.dumps(entry) + "\n")
+    with pytest.raises(InvalidRequestError, match=r"has no file .* of its index"):
+        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
+
+
+def test_images_may_lie_in_folders_below(frames, tmp_path):
+    """As `batch --frames` writes them, a folder a row."""
+    (frames / "3f").mkdir()
+    (frames / "talk_30.jpg").rename(frames / "3f" / "r1.jpg")
+    entry = {"file": "3f/r1.jpg", "video": TALK["video"], "frame_index": 30}
+    (frames / "index.jsonl").write_text(json.dumps(entry) + "\n")
+    run = write_batch(tmp_path / "run", TALK | {"selected_frames": [30]})
+    out = tmp_path / "llava.json"
+    export(run, out, "llava", ExportOptions(frames=frames))
+    assert read_as_llava(out, frames) == [(2, "\n" + TALK["query"], ["talk30"])]
 
 
 def test_a_folder_without_an_index_is_refused(scored, tmp_path):

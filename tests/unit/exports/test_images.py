@@ -97,6 +97,14 @@ def test_a_video_that_cannot_be_read_leaves_nothing(clips, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "iterate_frames", None)
+    run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked("gone.mp4", id="9"))
+    options = ExportOptions(media_root=tmp_path)
+    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: no video file .*gone"):
+        export(run, tmp_path / "out.jsonl", "openai", options)
+
+
 def test_a_frame_past_the_end_is_refused(clips, tmp_path):
     last = 10**6
     row = asked(clips["bikes"], frame_indices=[3, 30, 40, last], selected_frames=[last])

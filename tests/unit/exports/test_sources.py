@@ -136,6 +136,15 @@ def test_half_a_shard_is_refused_by_name(tmp_path, out):
     assert not out.exists()
 
 
+def test_a_run_that_has_not_ended_is_said(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES)
+    assert not export(run, out, "lmms-eval").is_unfinished  # some rows, copied elsewhere
+    (run / "run.json").write_text("{}")
+    assert export(run, out, "lmms-eval", replace=True).is_unfinished
+    (run / "records.jsonl").write_text("")
+    assert not export(run, out, "lmms-eval", replace=True).is_unfinished
+
+
 def test_parquet_of_something_else_is_refused(tmp_path, out):
     import pyarrow
     import pyarrow.parquet
