@@ -95,9 +95,9 @@ def export(
             for row in rows:
                 job.add(row)
         elif isinstance(pictures, DecodedPictures):
-            for row in found.rows():
-                if isinstance(row, ExportRow):
-                    pictures.require(row.video, place=row.place)
+            for it in found.rows():
+                if isinstance(it, ExportRow):
+                    pictures.require(it.video, place=it.place)
             # The folder appears before the file that names what is in it.
             with pictures:
                 job.add_pictured(rows, pictures)

@@ -55,7 +55,7 @@ def rank_windows(scored: ScoredFrames) -> Windows:
     """Return a question's spans, best first, and never none.
 
     The benchmark's evaluator takes the first window of each query, and raises where a list is empty
-    (jayleicn/moment_detr 2fa9e32, `standalone_eval/eval.py::compute_mr_r1`); its mAP leaves such
+    (jayleicn/moment_detr b7e553a, `standalone_eval/eval.py::compute_mr_r1`); its mAP leaves such
     queries out of the mean. So where no frame reaches the threshold, the stretches of the frames
     with the best score stand in.
     """
