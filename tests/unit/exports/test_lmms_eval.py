@@ -76,7 +76,7 @@ def test_every_wrapper_shows_the_best_k(order, name, k, scored, out):
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_every_wrapper_shows_what_a_selector_chose(name, tmp_path, out):
-    """ "spread" takes the best of each half: 25 of 0 and 25, 75 of 50 and 75; the best are 0, 25."""
+    """The best of each half: 25 of 0 and 25, 75 of 50 and 75; the best two are 0 and 25."""
     run = write_batch(tmp_path / "run", BIKES | {"frame_logits": [2.0, 3.0, 0.0, 1.0]})
     export(run, out, "lmms-eval", ExportOptions(order="time", top_k=2, selector="spread"))
     assert WRAPPERS[name].shown(out, 7, k=2, num_source_frames=100) == [25, 75]
