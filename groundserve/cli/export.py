@@ -152,8 +152,8 @@ def _notes(exported: Exported, export_format: str) -> list[str]:
         )
     if exported.num_gaps:
         notes.append(
-            f"{exported.num_gaps} numbers below the largest have no line; readers sample uniformly "
-            "there"
+            f"{exported.num_gaps} of the numbers below the largest have no line; readers sample "
+            "uniformly there"
         )
     if exported.num_otherwise_sampled:
         notes.append(

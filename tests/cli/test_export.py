@@ -37,7 +37,7 @@ def test_a_batch_becomes_a_file(run, tmp_path):
     assert without_steps(err).splitlines() == [
         "note: 1 of 3 questions have no answer and are left out (Missing 1); readers sample "
         "uniformly there",
-        "note: 6 numbers below the largest have no line; readers sample uniformly there",
+        "note: 6 of the numbers below the largest have no line; readers sample uniformly there",
     ]
     assert (tmp_path / "frames.jsonl").read_text() == SCORE_ORDER
 

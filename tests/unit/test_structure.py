@@ -140,10 +140,17 @@ def test_import_groundserve_needs_numpy_alone():
     assert imported == "Pipeline"
 
 
-def test_evaluation_needs_numpy_alone():
-    names = [path.stem for path in (REPOSITORY / "groundserve/evaluation").glob("[!_]*.py")]
-    assert {"report", "comparison", "bootstrap"} <= set(names)
-    imports = "\n".join(f"import groundserve.evaluation.{name}" for name in names)
+@pytest.mark.parametrize(
+    ("package", "some"),
+    [
+        ("evaluation", {"report", "comparison", "bootstrap"}),
+        ("exports", {"export", "batch_rows", "images"}),
+    ],
+)
+def test_importing_needs_numpy_alone(package, some):
+    names = {path.stem for path in (REPOSITORY / "groundserve" / package).glob("[!_]*.py")}
+    assert some <= names
+    imports = "\n".join(f"import groundserve.{package}.{name}" for name in sorted(names))
     run = subprocess.run(
         [sys.executable, "-c", NUMPY_ONLY + imports],
         capture_output=True,
