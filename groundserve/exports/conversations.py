@@ -65,23 +65,28 @@ def openai_line(
     return json.dumps({"id": row_id, "messages": messages}, ensure_ascii=False)
 
 
-def llava_line(row_id: DocId, row: ExportRow, pictures: Sequence[Picture]) -> str:
-    """Return one question as an element of LLaVA's JSON list.
-
-    `image` has the pictures' paths from their folder; the human's turn has `<image>` for each, in
-    time order, and the question. There is no second turn: what is right is not known here.
-
-    Source: LLaVA-VL/LLaVA-NeXT df17966, `llava/train/train.py::LazySupervisedDataset`, which joins
-    each name to its `image_folder`. Of a `video` it samples frames itself, so none is named.
+def check_llava(row: ExportRow) -> None:
+    """Refuse a question that holds `<image>`, for which there would be no picture.
 
     Raises:
-        InvalidRequestError: The question holds `<image>`, for which there would be no picture.
+        InvalidRequestError: It does.
     """
     if LLAVA_IMAGE in row.query:
         raise InvalidRequestError(
             f"{row.place}: the question holds {LLAVA_IMAGE}, which readers would replace by a "
             "picture; change it"
         )
+
+
+def llava_line(row_id: DocId, row: ExportRow, pictures: Sequence[Picture]) -> str:
+    """Return one question, which `check_llava` has passed, as an element of LLaVA's JSON list.
+
+    `image` has the pictures' paths from their folder; the human's turn has `<image>` for each, in
+    time order, and the question. There is no second turn: what is right is not known here.
+
+    Source: LLaVA-VL/LLaVA-NeXT df17966, `llava/train/train.py::LazySupervisedDataset`, which joins
+    each name to its `image_folder`. Of a `video` it samples frames itself, so none is named.
+    """
     asked = f"{LLAVA_IMAGE}\n" * len(pictures) + row.query
     fields = {
         "id": row_id,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.exports.conversations import llava_line, openai_line
-from groundserve.exports.images import DecodedPictures, Pictures, all_frames, open_pictures
+from groundserve.exports.conversations import check_llava, llava_line, openai_line
+from groundserve.exports.images import Pictures, all_frames, open_pictures
 from groundserve.exports.lmms_eval import BENCHMARK_SAMPLING, is_benchmark_sampled, lmms_eval_line
 from groundserve.exports.numbering import Numbering
 from groundserve.exports.options import PICTURED, ExportFormat, ExportOptions, check_options
 from groundserve.exports.qvhighlights import qvhighlights_line, rank_windows
 from groundserve.exports.rows import ExportRow, FailedRow, ScoredFrames, choose_frames, seconds_of
 from groundserve.exports.sources import KIND_NAMES, Row, Source, SourceKind, open_source
-from groundserve.exports.writing import SortedLines, check_output, new_lines, write_lines
+from groundserve.exports.writing import (
+    SortedLines,
+    check_output,
+    new_lines,
+    repeated_id,
+    write_lines,
+)
 from groundserve.records.record import DocId
 
 _NEEDS_TIMES: tuple[ExportFormat, ...] = ("qvhighlights", "openai")
@@ -82,28 +87,19 @@ def export(
     check_output(out, replace=replace)
     found = open_source(source)
     _require_needs(found, export_format, options)
-    with ExitStack() as stack:
-        lines = stack.enter_context(new_lines(out))
+    with new_lines(out) as lines:
         job = _Export(export_format, options, lines, kind=found.kind)
-        pictures = None
         if export_format in PICTURED:
-            pictures = open_pictures(
+            # A folder that is made appears, at the end, before the file that names what is in it.
+            with open_pictures(
                 options.frames, media_root=options.media_root, longest_side=options.frames_side
-            )
-        rows = job.answered(found.rows())
-        if pictures is None:
-            for row in rows:
-                job.add(row)
-        elif isinstance(pictures, DecodedPictures):
-            for it in found.rows():
-                if isinstance(it, ExportRow):
-                    pictures.require(it.video, place=it.place)
-            # The folder appears before the file that names what is in it.
-            with pictures:
-                job.add_pictured(rows, pictures)
+            ) as pictures:
+                job.check_pictured(found.rows(), pictures)
+                job.add_pictured(found.rows(), pictures)
+                exported = job.summary(found)
         else:
-            job.add_pictured(rows, pictures)
-        exported = job.summary(found)
+            job.add(found.rows())
+            exported = job.summary(found)
         write_lines(out, lines, is_list=export_format == "llava", replace=replace)
     return exported
 
@@ -133,7 +129,7 @@ class _Export:
         self._most_frames = 0
         self._num_below_threshold = 0
 
-    def answered(self, rows: Iterable[Row]) -> Iterator[ExportRow]:
+    def _answered(self, rows: Iterable[Row]) -> Iterator[ExportRow]:
         """Yield the rows that have an answer; count the others."""
         for row in rows:
             if isinstance(row, FailedRow):
@@ -148,18 +144,33 @@ class _Export:
             else:
                 yield row
 
-    def add(self, row: ExportRow) -> None:
-        """Add the line of a row that needs no picture."""
-        row_id = self._numbering.id_of(row)
-        if self._format == "lmms-eval":
-            line = self._lmms_eval(row, row_id)
-        else:
-            line = self._qvhighlights(row, _scored(row), row_id)
-        self._lines.add(row_id, line, place=row.place)
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add the lines of rows that need no picture."""
+        for row in self._answered(rows):
+            row_id = self._numbering.id_of(row)
+            if self._format == "lmms-eval":
+                line = self._lmms_eval(row, row_id)
+            else:
+                line = self._qvhighlights(row, _scored(row), row_id)
+            self._lines.add(row_id, line, place=row.place)
 
-    def add_pictured(self, rows: Iterable[ExportRow], pictures: Pictures) -> None:
+    def check_pictured(self, rows: Iterable[Row], pictures: Pictures) -> None:
+        """Refuse rows before the first video is decoded, which may be hours before the last."""
+        places: dict[DocId, str] = {}
+        for row in rows:
+            if isinstance(row, FailedRow):
+                continue
+            row_id = self._numbering.id_of(row)
+            if row_id in places:
+                raise repeated_id(row_id, row.place, places[row_id])
+            places[row_id] = row.place
+            if self._format == "llava":
+                check_llava(row)
+            pictures.require(row.video, place=row.place)
+
+    def add_pictured(self, rows: Iterable[Row], pictures: Pictures) -> None:
         """Add the lines of rows that show pictures; neighbours on one video share them."""
-        for group in _by_video(rows):
+        for group in _by_video(self._answered(rows)):
             choices = [
                 choose_frames(row, top_k=self._options.top_k, selector=self._options.selector)
                 for row in group

@@ -11,8 +11,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,14 @@ class Picture:
 class Pictures(Protocol):
     """Gives the pictures of a video's frames."""
 
+    def require(self, video: str, *, place: str) -> None:
+        """See that a video is there where it will be decoded, before the first of many is.
+
+        Raises:
+            InvalidRequestError: It is not; `place` is who names it.
+        """
+        ...
+
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
         """Return a picture of each ordinal.
 
@@ -97,6 +105,9 @@ class FolderPictures:
             )
         for index in indices:
             self._read(index)
+
+    def require(self, video: str, *, place: str) -> None:
+        """Nothing is decoded: the video may be gone."""
 
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
         """See `Pictures`."""
@@ -209,11 +220,7 @@ class DecodedPictures:
             shutil.rmtree(self._hidden, ignore_errors=True)  # nothing is left where it was renamed
 
     def require(self, video: str, *, place: str) -> None:
-        """See that a video is there, before the first of many is decoded.
-
-        Raises:
-            InvalidRequestError: It is not; `place` is who names it.
-        """
+        """See `Pictures`."""
         path = self._media_root / video
         if not path.is_file():
             raise InvalidRequestError(
@@ -249,17 +256,22 @@ class DecodedPictures:
         )
 
 
+@contextmanager
 def open_pictures(
     folder: Path | None, *, media_root: Path, longest_side: int
-) -> FolderPictures | DecodedPictures:
+) -> Iterator[Pictures]:
     """Take the pictures of a folder that exists; decode them where it is to be made, or None.
 
     Raises:
         InvalidRequestError: See the two classes.
     """
     if folder is not None and os.path.lexists(folder):
-        return FolderPictures(folder)
-    return DecodedPictures(media_root=media_root, longest_side=longest_side, folder=folder)
+        yield FolderPictures(folder)
+        return
+    with DecodedPictures(
+        media_root=media_root, longest_side=longest_side, folder=folder
+    ) as pictures:
+        yield pictures
 
 
 def all_frames(choices: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

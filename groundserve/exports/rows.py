@@ -84,7 +84,10 @@ def scored_row(
         )
     if (np.diff(scored.frame_indices) <= 0).any() or not np.isfinite(scored.frame_logits).all():
         raise InvalidRequestError(f"{place}: frames must increase, and their logits be finite")
-    if not np.isin(scored.selected_frames, scored.frame_indices).all():
+    selected = scored.selected_frames
+    if not len(selected) or (np.diff(selected) <= 0).any():
+        raise InvalidRequestError(f"{place}: selected_frames must be at least one, and increase")
+    if not np.isin(selected, scored.frame_indices).all():
         raise InvalidRequestError(f"{place}: selected_frames must be frames that were scored")
     return ExportRow(
         place=place,

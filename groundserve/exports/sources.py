@@ -98,7 +98,7 @@ def _read_records(path: Path) -> Iterator[ExportRow]:
 
 def _record_row(line: Line, place: str) -> ExportRow:
     fields = line.fields
-    if len(line.index) != len(set(line.index)) or not line.index:
+    if len(line.index) != len(set(line.index)) or min(line.index, default=-1) < 0:
         raise InvalidRequestError(f"{place}: index must hold frames, each once")
     scores = fields.get("logits")
     if not isinstance(scores, list) or len(scores) != len(line.index):

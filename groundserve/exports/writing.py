@@ -62,10 +62,7 @@ class SortedLines:
             InvalidRequestError: There is one with this id, of which readers would see one alone.
         """
         if line_id in self._kept:
-            raise InvalidRequestError(
-                f"{place}: {shown(line_id)} is the id of {self._kept[line_id][0]} too; readers "
-                "take the first line of an id, so each question must have its own"
-            )
+            raise repeated_id(line_id, place, self._kept[line_id][0])
         # A video's name need not be UTF-8; escaped, it is JSON still.
         raw = line.encode("utf-8", "backslashreplace")
         self._spool.seek(self._end)
@@ -113,6 +110,14 @@ def write_lines(path: Path, lines: SortedLines, *, is_list: bool, replace: bool)
             _rename_new(partial, real)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:
+    """Return the error of two questions, named by their places, that have one id."""
+    return InvalidRequestError(
+        f"{place}: {shown(line_id)} is the id of {other} too; readers take the first line of an "
+        "id, so each question must have its own"
+    )
 
 
 def _as_list(lines: SortedLines) -> Iterator[bytes]:

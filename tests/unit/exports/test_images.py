@@ -13,7 +13,7 @@ from groundserve.exports import ExportOptions, export
 from groundserve.exports import images as images_module
 from groundserve.exports.images import DecodedPictures
 from groundserve.frames import read_frames
-from tests.unit.exports.made import BIKES, write_batch
+from tests.unit.exports.made import BIKES, FAILED, write_batch
 
 FRAMES = [3, 40]
 
@@ -103,6 +103,20 @@ def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, mo
     options = ExportOptions(media_root=tmp_path)
     with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: no video file .*gone"):
         export(run, tmp_path / "out.jsonl", "openai", options)
+
+
+def test_two_rows_of_one_id_are_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "iterate_frames", None)
+    run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked(clips["bikes"]))
+    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: 7 is the id of .*0000"):
+        export(run, tmp_path / "out.jsonl", "openai")
+
+
+def test_a_run_of_failures_makes_no_folder(tmp_path):
+    run = write_batch(tmp_path / "run", FAILED)
+    with pytest.raises(InvalidRequestError, match="all of its 1 rows failed"):
+        export(run, tmp_path / "out.json", "llava", ExportOptions(frames=tmp_path / "frames"))
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_a_frame_past_the_end_is_refused(clips, tmp_path):
