@@ -29,6 +29,14 @@ _COLUMNS = (
     "spans",
     "error_kind",
 )
+_PLAIN = {
+    "id": str,
+    "video": str,
+    "query": str,
+    "num_source_frames": int,
+    "fps": float,
+    "duration_seconds": float,
+}
 _ROWS_TOGETHER = 64
 """At 512 frames a row some 800 kB."""
 
@@ -80,6 +88,10 @@ def _row(values: dict[str, Any], place: str) -> ExportRow | FailedRow:
             f"{place}: the row has no frame scores, as of a family that answers in text; an export "
             "hands frames over"
         )
+    for name, kind in _PLAIN.items():
+        value = values[name].as_py()
+        if not isinstance(value, kind):
+            raise InvalidRequestError(f"{place}: {name} must be {kind.__name__}, got {value!r}")
     scored = ScoredFrames(
         num_source_frames=values["num_source_frames"].as_py(),
         fps=values["fps"].as_py(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +27,10 @@ KIND_NAMES: dict[SourceKind, str] = {
     "records": "a file of records",
     "answers": "answers of score --json",
 }
+
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+"""With one slash: a path has lost the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +72,10 @@ def open_source(place: str | PathLike[str]) -> Source:
         InvalidRequestError: It cannot be read, or is none of these.
     """
     path = Path(place)
-    if "://" in str(place):
+    if uri := _URI.match(str(place)):
+        # The rest is not repeated: it may hold a secret.
         raise InvalidRequestError(
-            f"the source must be a local folder or file, got {shown(str(place))}; copy it here"
+            f"the source must be a local folder or file, got a URI ({uri[1]}:); copy it here"
         )
     if path.is_dir():
         return Source(path=path, kind="batch")
@@ -145,6 +151,9 @@ def _answer_rows(answer: dict[str, Any], place: str) -> Iterator[Row]:
     try:
         for number, query in enumerate(answer["queries"], start=1):
             logits = np.array(query["frame_logits"], np.float32)
+            video, text = answer["video"], query["query"]
+            if not isinstance(video, str) or not isinstance(text, str):
+                raise TypeError("video and query must be text")
             indices = np.array(answer["frame_indices"], np.int64)
             scored = ScoredFrames(
                 num_source_frames=int(answer["num_source_frames"]),
@@ -161,8 +170,8 @@ def _answer_rows(answer: dict[str, Any], place: str) -> Iterator[Row]:
                 scored,
                 place=f"{place}, question {number}",
                 id=None,
-                video=str(answer["video"]),
-                query=str(query["query"]),
+                video=video,
+                query=text,
             )
     except InvalidRequestError:  # a ValueError too
         raise

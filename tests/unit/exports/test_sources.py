@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,8 @@ def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
         ({"frame_scores": None}, "of one length >= 1, got 4, 4, 4, 0"),
         ({"frame_indices": [0, 25, 25, 75]}, "frames must increase"),
         ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "logits be finite"),
+        ({"query": None}, "query must be str, got None"),
+        ({"fps": None}, "fps must be float, got None"),
         ({"selected_frames": None}, "selected_frames must be at least one"),
         ({"selected_frames": [50, 25]}, "selected_frames must be at least one, and increase"),
         ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
@@ -123,9 +126,12 @@ def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path
     assert not out.exists()
 
 
-def test_an_answer_of_another_program_is_refused(tmp_path, out):
+@pytest.mark.parametrize(
+    "answer", [{"queries": [{"query": "When?"}]}, answer_of(BIKES | {"query": None})]
+)
+def test_an_answer_of_another_program_is_refused(answer, tmp_path, out):
     path = tmp_path / "answer.json"
-    path.write_text('{"queries": [{"query": "When?"}]}\n')
+    path.write_text(json.dumps(answer))
     with pytest.raises(InvalidRequestError, match="line 1: not an answer of score --json"):
         export(path, out, "lmms-eval", ExportOptions(doc_id=0))
 
@@ -175,9 +181,10 @@ def test_nothing_to_export_is_an_error(tmp_path, out):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/run", "memory://run"])
+@pytest.mark.parametrize("place", ["s3://key@bucket/run", Path("s3://key@bucket/run")])
 def test_a_place_elsewhere_is_refused(place, out):
-    with pytest.raises(InvalidRequestError, match="must be a local folder or file"):
+    message = r"must be a local folder or file, got a URI \(s3:\); copy"
+    with pytest.raises(InvalidRequestError, match=message):
         export(place, out, "lmms-eval")
 
 
