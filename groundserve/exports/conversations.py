@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
-from groundserve.exports.images import Picture
+from groundserve.exports.pictures import Picture
 from groundserve.exports.rows import ExportRow, ScoredFrames
 from groundserve.limits import MIB
 from groundserve.records.record import DocId

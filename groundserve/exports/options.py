@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from groundserve.errors import InvalidRequestError
 from groundserve.exports.conversations import ImageForm
-from groundserve.exports.images import DEFAULT_LONGEST_SIDE
+from groundserve.exports.decoded_pictures import DEFAULT_LONGEST_SIDE
 from groundserve.exports.lmms_eval import Order
 from groundserve.options import Selector
 from groundserve.records.record import DocId

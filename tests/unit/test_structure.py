@@ -144,7 +144,7 @@ def test_import_groundserve_needs_numpy_alone():
     ("package", "some"),
     [
         ("evaluation", {"report", "comparison", "bootstrap"}),
-        ("exports", {"export", "batch_rows", "images"}),
+        ("exports", {"export", "batch_rows", "pictures"}),
     ],
 )
 def test_importing_needs_numpy_alone(package, some):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.exports import ExportOptions, export
-from groundserve.exports import images as images_module
-from groundserve.exports.images import DecodedPictures
+from groundserve.exports import decoded_pictures as pictures_module
+from groundserve.exports.decoded_pictures import DecodedPictures
 from groundserve.frames import read_frames
 from tests.unit.exports.made import BIKES, FAILED, write_batch
 
@@ -57,13 +57,13 @@ def test_frames_are_those_of_the_video(clips, scored, tmp_path):
 
 def test_frames_are_decoded_once_for_neighbours(clips, scored, tmp_path, monkeypatch):
     calls = []
-    decode = images_module.iterate_frames
+    decode = pictures_module.iterate_frames
 
     def counted(video, frames, **options):
         calls.append(frames.tolist())
         return decode(video, frames, **options)
 
-    monkeypatch.setattr(images_module, "iterate_frames", counted)
+    monkeypatch.setattr(pictures_module, "iterate_frames", counted)
     options = ExportOptions(media_root=clips["bikes"].parent, frames_side=64)
     export(scored, tmp_path / "out.jsonl", "openai", options)
     assert calls == [FRAMES]
@@ -98,7 +98,7 @@ def test_a_video_that_cannot_be_read_leaves_nothing(clips, tmp_path):
 
 
 def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(images_module, "iterate_frames", None)
+    monkeypatch.setattr(pictures_module, "iterate_frames", None)
     run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked("gone.mp4", id="9"))
     options = ExportOptions(media_root=tmp_path)
     with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: no video file .*gone"):
@@ -106,7 +106,7 @@ def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, mo
 
 
 def test_two_rows_of_one_id_are_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(images_module, "iterate_frames", None)
+    monkeypatch.setattr(pictures_module, "iterate_frames", None)
     run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked(clips["bikes"]))
     with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: 7 is the id of .*0000"):
         export(run, tmp_path / "out.jsonl", "openai")
