@@ -48,6 +48,8 @@ def export(
     out = Path(out)
     check_output(out, replace=replace)
     found = open_source(source)
+    if out.exists() and out.samefile(found.path):
+        raise InvalidRequestError(f"out must not be the source, got {out} for both")
     _require_needs(found, export_format, options)
     with new_lines(out) as lines:
         job = Assembly(export_format, options, lines, kind=found.kind)

@@ -9,7 +9,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.exports import ExportOptions, check_options, export
 from groundserve.exports import writing as writing_module
 from groundserve.exports.writing import new_lines, write_lines
-from tests.unit.exports.made import BIKES, TALK, write_batch
+from tests.unit.exports.made import BIKES, TALK, write_batch, write_records
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def test_a_file_that_exists_is_kept(scored, tmp_path):
     with pytest.raises(InvalidRequestError, match=r"out\.jsonl exists; .*--replace"):
         export(scored, out, "lmms-eval")
     assert out.read_text() == "mine"
+
+
+def test_the_source_is_never_written_over(tmp_path):
+    records = write_records(tmp_path / "records.jsonl", BIKES)
+    before = records.read_bytes()
+    with pytest.raises(InvalidRequestError, match="out must not be the source"):
+        export(records, records, "lmms-eval", replace=True)
+    assert records.read_bytes() == before
 
 
 def test_replaced_files_keep_their_permissions(scored, tmp_path):
