@@ -31,6 +31,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
+    ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
@@ -139,12 +140,20 @@ def test_import_groundserve_needs_numpy_alone():
     assert imported == "Pipeline"
 
 
-def test_evaluation_needs_numpy_alone():
-    paths = (REPOSITORY / "groundserve/evaluation").rglob("[!_]*.py")
-    names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in paths]
-    package = "groundserve.evaluation"
-    assert {f"{package}.report", f"{package}.bootstrap", f"{package}.qa.endpoint"} <= set(names)
-    imports = "\n".join(f"import {name}" for name in names)
+@pytest.mark.parametrize(
+    ("package", "some"),
+    [
+        ("evaluation", {"report", "comparison", "bootstrap", "qa.endpoint"}),
+        ("exports", {"export", "batch_rows", "pictures"}),
+    ],
+)
+def test_importing_needs_numpy_alone(package, some):
+    folder = REPOSITORY / "groundserve" / package
+    paths = folder.rglob("[!_]*.py")
+    names = {".".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
+    assert some <= names
+    imports = "
+".join(f"import groundserve.{package}.{name}" for name in sorted(names))
     run = subprocess.run(
         [sys.executable, "-c", NUMPY_ONLY + imports],
         capture_output=True,

@@ -1,0 +1,175 @@
+"""`groundserve export`: scored questions as the file that a Video-LLM's harness reads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from groundserve.cli._output import print_json, print_line, print_note, progress
+from groundserve.exports import (
+    Exported,
+    ExportFormat,
+    ExportOptions,
+    check_options,
+    export,
+    read_numbers,
+)
+from groundserve.exports.conversations import ImageForm
+from groundserve.exports.lmms_eval import BENCHMARK_SAMPLING, Order
+from groundserve.options import Selector
+
+NAME = "export"
+_DEFAULTS = ExportOptions()
+
+
+def command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of groundserve batch; or a file of records (score --jsonl), or of answers "
+            "(score --json, one a line)."
+        ),
+    ],
+    export_format: Annotated[
+        str, typer.Option("--format", help=f"What to write: {', '.join(get_args(ExportFormat))}.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    order: Annotated[
+        str,
+        typer.Option(
+            help=f"lmms-eval: {', '.join(get_args(Order))}. score has all frames, best first, of "
+            "which a reader takes its K; time has exactly those to be shown, in time order."
+        ),
+    ] = _DEFAULTS.order,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames to choose anew from the scores.",
+            show_default="those selected when the question was scored",
+        ),
+    ] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How, with --top-k: {', '.join(get_args(Selector))}.", show_default="topk"
+        ),
+    ] = None,
+    benchmark: Annotated[
+        bool,
+        typer.Option(
+            "--benchmark",
+            help=f"lmms-eval: refuse frames not sampled as the published numbers' are "
+            f"({BENCHMARK_SAMPLING}).",
+        ),
+    ] = False,
+    doc_id: Annotated[
+        int | None,
+        typer.Option(
+            help="lmms-eval, qvhighlights: number of the first question in its benchmark, where "
+            "the source is answers of score --json."
+        ),
+    ] = None,
+    doc_ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="lmms-eval, qvhighlights: JSON object of ids and their numbers in the benchmark."
+        ),
+    ] = None,
+    images: Annotated[
+        str,
+        typer.Option(
+            help=f"openai: {', '.join(get_args(ImageForm))}. data puts the pictures into the file, "
+            "in base64; file names the files of --frames."
+        ),
+    ] = _DEFAULTS.image_form,
+    frames: Annotated[
+        Path | None,
+        typer.Option(
+            help="openai, llava: folder of the frames as images: one of batch --frames or score "
+            "--frames, or one to be made."
+        ),
+    ] = None,
+    frames_side: Annotated[
+        int, typer.Option(help="openai, llava: most pixels a side of frames that are decoded here.")
+    ] = _DEFAULTS.frames_side,
+    media_root: Annotated[
+        Path, typer.Option(help="openai, llava: folder that relative names of videos start from.")
+    ] = _DEFAULTS.media_root,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Hand the frames of scored questions over to a Video-LLM.
+
+    Questions without an answer are left out, and counted on stderr.
+
+    Example: [bold]groundserve export scored --format lmms-eval --benchmark
+    --out frames.jsonl[/bold]
+    """
+    options = ExportOptions(
+        order=order,  # type: ignore[arg-type]  # checked by check_options
+        top_k=top_k,
+        selector=selector,  # type: ignore[arg-type]
+        is_benchmark=benchmark,
+        doc_id=doc_id,
+        doc_ids=read_numbers(doc_ids) if doc_ids is not None else None,
+        image_form=images,  # type: ignore[arg-type]
+        frames=frames,
+        frames_side=frames_side,
+        media_root=media_root,
+    )
+    check_options(export_format, options)
+    with progress("exporting"):
+        exported = export(
+            source,
+            out,
+            export_format,  # type: ignore[arg-type]  # checked
+            options,
+            replace=replace,
+        )
+    for note in _notes(exported, export_format):
+        print_note(note)
+    if as_json:
+        print_json({"out": str(out), "format": export_format, **asdict(exported)})
+    else:
+        print_line(f"{out}: {exported.num_rows} questions")
+
+
+def _notes(exported: Exported, export_format: str) -> list[str]:
+    """Return what who reads the file may trip over."""
+    notes = []
+    if exported.is_unfinished:
+        notes.append("the batch has not come to its end, so questions may be missing")
+    if exported.failures:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in exported.failures.items())
+        num_failed = sum(exported.failures.values())
+        notes.append(
+            f"{num_failed} of {exported.num_rows + num_failed} questions have no answer and are "
+            f"left out ({kinds})"
+            + ("; readers sample uniformly there" if export_format == "lmms-eval" else "")
+        )
+    if exported.num_gaps:
+        notes.append(
+            f"{exported.num_gaps} of the numbers below the largest have no line; readers sample "
+            "uniformly there"
+        )
+    if exported.num_otherwise_sampled:
+        notes.append(
+            f"the frames of {exported.num_otherwise_sampled} questions were not sampled as "
+            f"benchmarks are ({BENCHMARK_SAMPLING}): figures do not compare with published ones"
+        )
+    if exported.most_frames:
+        notes.append(
+            f"let the reader take at least {exported.most_frames} frames: of fewer it takes the "
+            "earliest, not the best"
+        )
+    if exported.num_unused_ids:
+        notes.append(f"{exported.num_unused_ids} ids of --doc-ids have no answered question")
+    if exported.num_below_threshold:
+        notes.append(
+            f"{exported.num_below_threshold} questions have no span above the threshold; the "
+            "stretch of their best frames stands for it"
+        )
+    return notes

@@ -1,0 +1,95 @@
+"""Scored questions as the file that a Video-LLM's harness reads."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.exports.assembly import Assembly, Exported
+from groundserve.exports.decoded_pictures import open_pictures
+from groundserve.exports.options import PICTURED, ExportFormat, ExportOptions, check_options
+from groundserve.exports.sources import KIND_NAMES, Source, open_source
+from groundserve.exports.writing import check_output, new_lines, write_lines
+
+_NEEDS_TIMES: tuple[ExportFormat, ...] = ("qvhighlights", "openai")
+
+
+def export(
+    source: str | PathLike[str],
+    out: str | PathLike[str],
+    export_format: ExportFormat,
+    options: ExportOptions | None = None,
+    *,
+    replace: bool = False,
+) -> Exported:
+    """Write the scored questions of a source as the file that a harness reads.
+
+    Questions without an answer are left out and counted. Lines are in the order of their ids,
+    numbers before texts, so the same questions give the same bytes.
+
+    Args:
+        source: See `open_source`.
+        out: File to write; it appears when it is whole.
+        export_format: "lmms-eval", "qvhighlights" and "openai" are JSON Lines, "llava" is one JSON
+            list.
+        options: Defaults where None.
+        replace: Whether `out` may exist.
+
+    Raises:
+        InvalidRequestError: An option, the source, one of its rows or a video is not what it should
+            be; nothing is written then.
+        UnsupportedError: The source does not hold what the format needs.
+        MissingExtraError: pyarrow (a batch's folder), or PyAV or Pillow (pictures) is missing.
+        OSError: The disk is full, or fails.
+    """
+    options = options or ExportOptions()
+    check_options(export_format, options)
+    out = Path(out)
+    check_output(out, replace=replace)
+    found = open_source(source)
+    if out.exists() and out.samefile(found.path):
+        raise InvalidRequestError(f"out must not be the source, got {out} for both")
+    _require_needs(found, export_format, options)
+    with new_lines(out) as lines:
+        job = Assembly(export_format, options, lines, kind=found.kind)
+        if export_format in PICTURED:
+            # A folder that is made appears, at the end, before the file that names what is in it.
+            with open_pictures(
+                options.frames, media_root=options.media_root, longest_side=options.frames_side
+            ) as pictures:
+                job.check_pictured(found.rows(), pictures)
+                job.add_pictured(found.rows(), pictures)
+                exported = job.summary(found)
+        else:
+            job.add(found.rows())
+            exported = job.summary(found)
+        write_lines(out, lines, is_list=export_format == "llava", replace=replace)
+    return exported
+
+
+def _require_needs(source: Source, export_format: str, options: ExportOptions) -> None:
+    if source.kind != "records":
+        return
+    others = f"{KIND_NAMES['batch']} or {KIND_NAMES['answers']}"
+    if export_format in _NEEDS_TIMES:
+        raise UnsupportedError(
+            f"{source.path} holds records, which say nothing of times; {export_format} takes "
+            f"{others}"
+        )
+    if options.is_benchmark:
+        raise UnsupportedError(
+            f"{source.path} holds records, which do not say how frames were sampled, so they "
+            f"cannot be checked for a benchmark; give {others}"
+        )
+    is_ranking = export_format == "lmms-eval" and options.order == "score"
+    if not is_ranking and options.top_k is None:
+        raise InvalidRequestError(
+            f"{source.path} holds records, which rank all frames and select none; say how many to "
+            "take (top_k)"
+        )
+    if options.selector not in (None, "topk"):
+        raise UnsupportedError(
+            f"{source.path} holds records, whose scores are rounded; the selector "
+            f"{options.selector} takes {others}"
+        )

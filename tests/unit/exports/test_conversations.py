@@ -1,0 +1,207 @@
+"""Messages for OpenAI-compatible servers and lists for LLaVA, read by their readers' rules."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.exports import ExportOptions, export
+from groundserve.exports import conversations as conversations_module
+from tests.unit.exports.made import BIKES, FAILED, TALK, write_answers, write_batch, write_records
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture
+def scored(tmp_path):
+    return write_batch(tmp_path / "scored", BIKES, FAILED, TALK)
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A folder of images as `batch --frames` leaves it; their content is their name."""
+    folder = tmp_path / "frames ü"
+    folder.mkdir()
+    lines = []
+    for row, suffixes in ((TALK, (".jpg", ".png")), (BIKES, (".jpg", ".png"))):
+        for ordinal, suffix in zip(row["selected_frames"], suffixes, strict=True):
+            name = row["video"].removeprefix("videos/").split()[0].removesuffix(".mp4")
+            file = f"{name}_{ordinal}{suffix}"
+            (folder / file).write_text(f"{name}{ordinal}")
+            lines.append(
+                {"id": row["id"], "video": row["video"], "file": file, "frame_index": ordinal}
+            )
+    index = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "index.jsonl").write_text(index, "utf-8")
+    return folder
+
+
+def read_as_vllm(url, allowed):
+    """Return the bytes behind a URL, as a server of vLLM takes them.
+
+    Facts of vllm-project/vllm 02ba96d, `vllm/multimodal/media/connector.py`: of `data:` all before
+    the first comma must end in `;base64`; a file must lie below the allowed folder.
+    """
+    if url.startswith("data:"):
+        spec, comma, content = url[5:].partition(",")
+        media_type, _, encoding = spec.rpartition(";")
+        assert comma
+        assert encoding == "base64"
+        assert media_type in ("image/jpeg", "image/png")
+        return base64.b64decode(content, validate=True)
+    parts = urlsplit(url)
+    assert parts.scheme == "file"
+    path = Path(url2pathname(parts.netloc + parts.path))
+    assert allowed.resolve() in path.resolve().parents
+    return path.read_bytes()
+
+
+def read_as_llava(path, image_folder):
+    """Return (text pieces, images) of each conversation: each `<image>` takes the next picture.
+
+    Facts of LLaVA-VL/LLaVA-NeXT df17966, `llava/train/train.py`: one JSON list; `image` is a name
+    or a list of names in the image folder, and has precedence over `video`.
+    """
+    found = []
+    for item in json.loads(path.read_text("utf-8")):
+        names = item["image"] if isinstance(item["image"], list) else [item["image"]]
+        pieces = item["conversations"][0]["value"].split("<image>")
+        assert len(pieces) - 1 == len(names)
+        assert [turn["from"] for turn in item["conversations"]] == ["human"]
+        found.append((item["id"], pieces[-1], [(image_folder / it).read_text() for it in names]))
+    return found
+
+
+def test_messages_with_their_pictures_are_as_by_hand(scored, frames, tmp_path):
+    out = tmp_path / "messages.jsonl"
+    exported = export(scored, out, "openai", ExportOptions(frames=frames))
+    assert out.read_bytes() == (GOLDENS / "openai_data.jsonl").read_bytes()
+    assert (exported.num_rows, exported.failures) == (2, {"Missing": 1})
+
+
+@pytest.mark.parametrize("image_form", ["data", "file"])
+def test_a_server_sees_the_frames_behind_their_times(image_form, scored, frames, tmp_path):
+    out = tmp_path / "messages.jsonl"
+    export(scored, out, "openai", ExportOptions(frames=frames, image_form=image_form))
+    line = json.loads(out.read_text("utf-8").splitlines()[1])
+    assert line["id"] == 7
+    (message,) = line["messages"]
+    assert message["role"] == "user"
+    said = [
+        part["text"] if part["type"] == "text" else read_as_vllm(part["image_url"]["url"], frames)
+        for part in message["content"]
+    ]
+    assert said[1:] == ["1.00 s:", b"bikes25", "2.00 s:", b"bikes50", BIKES["query"]]
+    assert said[0].startswith("2 frames of a video of 4.00 s")
+
+
+def test_chosen_anew_there_may_be_one(scored, frames, tmp_path):
+    out = tmp_path / "messages.jsonl"
+    export(scored, out, "openai", ExportOptions(frames=frames, top_k=1))
+    content = json.loads(out.read_text("utf-8").splitlines()[1])["messages"][0]["content"]
+    assert content[0]["text"].startswith("1 frame of a video")
+    assert [part["text"] for part in content[1::2]] == ["1.00 s:", BIKES["query"]]
+
+
+def test_a_list_for_llava_is_as_by_hand(scored, frames, tmp_path):
+    out = tmp_path / "llava.json"
+    export(scored, out, "llava", ExportOptions(frames=frames))
+    assert out.read_bytes() == (GOLDENS / "llava.json").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["batch", "records", "answers"])
+def test_llava_takes_a_picture_for_each_mark(kind, scored, frames, tmp_path):
+    out = tmp_path / "llava.json"
+    options = ExportOptions(frames=frames, top_k=2 if kind == "records" else None)
+    source = {
+        "batch": lambda: scored,
+        "records": lambda: write_records(tmp_path / "r.jsonl", BIKES, TALK),
+        "answers": lambda: write_answers(tmp_path / "a.jsonl", BIKES, TALK),
+    }[kind]()
+    export(source, out, "llava", options)
+    read = {text.strip(): images for _, text, images in read_as_llava(out, frames)}
+    assert read == {
+        TALK["query"]: ["talk30", "talk120"],
+        BIKES["query"]: ["bikes25", "bikes50"],
+    }
+
+
+def test_answers_get_ids_of_text(frames, tmp_path):
+    out = tmp_path / "llava.json"
+    answers = write_answers(tmp_path / "a.jsonl", BIKES)
+    export(answers, out, "llava", ExportOptions(frames=frames))
+    (item,) = json.loads(out.read_text("utf-8"))
+    assert re.fullmatch(r"bikes-[0-9a-f]{12}", item["id"])
+
+
+def test_a_question_that_holds_the_mark_is_refused(frames, tmp_path):
+    run = write_batch(tmp_path / "run", BIKES | {"query": "What is <image>?"})
+    with pytest.raises(InvalidRequestError, match=r"row 1: the question holds <image>"):
+        export(run, tmp_path / "llava.json", "llava", ExportOptions(frames=frames))
+    export(run, tmp_path / "openai.jsonl", "openai", ExportOptions(frames=frames))
+
+
+def test_a_message_that_is_too_large_is_refused(scored, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversations_module, "MAX_LINE_BYTES", 60)
+    with pytest.raises(InvalidRequestError, match=r"row 1: 2 pictures take more than 60 bytes"):
+        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
+
+
+def test_a_frame_without_an_image_is_refused(scored, frames, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(InvalidRequestError, match=r"no image of frame 0 of videos/bikes\.mp4"):
+        export(scored, out, "openai", ExportOptions(frames=frames, top_k=3))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file": "notes.txt", "video": "a", "frame_index": 1}', "file must be PNG or JPEG"),
+        ('{"file": 5, "video": "a", "frame_index": 1}', "not an image's entry"),
+        ('{"file": "talk_30.jpg", "video": "a"}', "not an image's entry"),
+        ('{"file": "talk_30.jpg", "video": "a", "frame_index": "1"}', "not an image's entry"),
+        ("no JSON", "not an image's entry"),
+    ],
+)
+def test_an_index_that_is_wrong_is_refused(line, message, scored, frames, tmp_path):
+    (frames / "more_index.jsonl").write_text(line + "\n")
+    with pytest.raises(InvalidRequestError, match=rf"more_index\.jsonl, line 1: .*{message}"):
+        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
+
+
+@pytest.mark.parametrize("file", ["../secret.png", "{root}/secret.png", "link.png", "gone.png"])
+def test_no_file_of_another_folder_is_read(file, scored, frames, tmp_path):
+    (tmp_path / "secret.png").write_text("secret")
+    (frames / "link.png").symlink_to(tmp_path / "secret.png")
+    file = file.format(root=tmp_path)
+    for row in (BIKES, TALK):
+        for ordinal in row["selected_frames"]:
+            entry = {"file": file, "video": row["video"], "frame_index": ordinal}
+            # The index that is read first counts.
+            with (frames / "a_index.jsonl").open("a") as index:
+                index.write(json.dumps(entry) + "\n")
+    with pytest.raises(InvalidRequestError, match=r"has no file .* of its index"):
+        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
+
+
+def test_images_may_lie_in_folders_below(frames, tmp_path):
+    """As `batch --frames` writes them, a folder a row."""
+    (frames / "3f").mkdir()
+    (frames / "talk_30.jpg").rename(frames / "3f" / "r1.jpg")
+    entry = {"file": "3f/r1.jpg", "video": TALK["video"], "frame_index": 30}
+    (frames / "index.jsonl").write_text(json.dumps(entry) + "\n")
+    run = write_batch(tmp_path / "run", TALK | {"selected_frames": [30]})
+    out = tmp_path / "llava.json"
+    export(run, out, "llava", ExportOptions(frames=frames))
+    assert read_as_llava(out, frames) == [(2, "\n" + TALK["query"], ["talk30"])]
+
+
+def test_a_folder_without_an_index_is_refused(scored, tmp_path):
+    with pytest.raises(InvalidRequestError, match="holds no index of frames"):
+        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=scored))

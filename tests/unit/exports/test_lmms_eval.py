@@ -1,0 +1,266 @@
+"""Files for the forks of lmms-eval, read by each wrapper's rules."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.exports import ExportOptions, export, read_numbers
+from tests.unit.exports.made import (
+    BIKES,
+    FAILED,
+    TALK,
+    write_answers,
+    write_batch,
+    write_records,
+    write_shard,
+)
+from tests.unit.exports.readers import WRAPPERS, read_indices
+
+GOLDENS = Path(__file__).parent / "goldens"
+TIME = ExportOptions(order="time")
+# Best first, by hand: of equal logits the earlier.
+RANKING = {7: [25, 50, 0, 75], 2: [120, 30, 0, 60, 90]}
+NUM_FRAMES = {7: 100, 2: 150}
+
+
+@pytest.fixture
+def scored(tmp_path):
+    return write_batch(tmp_path / "scored", BIKES, TALK)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "frames.jsonl"
+
+
+def test_score_order_is_as_by_hand(scored, out):
+    assert export(scored, out, "lmms-eval").num_rows == 2
+    assert out.read_bytes() == (GOLDENS / "score_order.jsonl").read_bytes()
+
+
+def test_time_order_is_as_by_hand(scored, out):
+    exported = export(scored, out, "lmms-eval", TIME)
+    assert out.read_bytes() == (GOLDENS / "time_order.jsonl").read_bytes()
+    assert exported.most_frames == 2
+
+
+@pytest.mark.parametrize("kind", ["records", "answers"])
+def test_each_source_gives_the_same_file(kind, tmp_path, out):
+    if kind == "records":
+        source, options = write_records(tmp_path / "r.jsonl", BIKES, TALK), ExportOptions()
+    else:
+        # Without ids the questions are counted: here from 2, and the next is 3.
+        source = write_answers(tmp_path / "a.jsonl", TALK, BIKES)
+        options = ExportOptions(doc_id=2)
+    export(source, out, "lmms-eval", options)
+    numbers = [2, 7] if kind == "records" else [2, 3]
+    assert read_indices(out) == {numbers[0]: RANKING[2], numbers[1]: RANKING[7]}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 6, 32])
+@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("order", ["score", "time"])
+def test_every_wrapper_shows_the_best_k(order, name, k, scored, out):
+    """K below, equal to and above T, which is 4 and 5."""
+    options = ExportOptions() if order == "score" else ExportOptions(order="time", top_k=k)
+    export(scored, out, "lmms-eval", options)
+    for number, ranking in RANKING.items():
+        best = sorted(ranking[:k])
+        if name == "qwen2_vl" and len(best) % 2:
+            best.append(best[-1])
+        shown = WRAPPERS[name].shown(out, number, k=k, num_source_frames=NUM_FRAMES[number])
+        assert shown == best
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_every_wrapper_shows_what_a_selector_chose(name, tmp_path, out):
+    """The best of each half: 25 of 0 and 25, 75 of 50 and 75; the best two are 0 and 25."""
+    run = write_batch(tmp_path / "run", BIKES | {"frame_logits": [2.0, 3.0, 0.0, 1.0]})
+    export(run, out, "lmms-eval", ExportOptions(order="time", top_k=2, selector="spread"))
+    assert WRAPPERS[name].shown(out, 7, k=2, num_source_frames=100) == [25, 75]
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_of_time_order_a_wrapper_with_fewer_takes_the_earliest(name, scored, out):
+    """Why `most_frames` is said."""
+    assert export(scored, out, "lmms-eval", TIME).most_frames == 2
+    shown = WRAPPERS[name].shown(out, 2, k=1, num_source_frames=150)
+    assert set(shown) == {30}  # the best is 120
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_what_is_left_out_is_shown_uniformly(name, tmp_path, out):
+    """Why failures and gaps are counted."""
+    exported = export(write_batch(tmp_path / "run", BIKES, FAILED), out, "lmms-eval")
+    assert (exported.num_rows, exported.failures) == (1, {"Missing": 1})
+    assert exported.num_gaps == 7  # 0 to 6
+    wrapper = WRAPPERS[name]
+    uniform = wrapper.shown(tmp_path / "no such file", 4, k=8, num_source_frames=90)
+    assert wrapper.shown(out, 4, k=8, num_source_frames=90) == uniform
+    assert len(uniform) == 8
+
+
+def test_readers_keep_the_first_line_and_pass_over_what_they_cannot_read(tmp_path):
+    """What our file must not leave to them."""
+    path = tmp_path / "frames.jsonl"
+    path.write_text(
+        '{"doc_id": 1, "index": [5]}\nno JSON\n\n[1]\n{"doc_id": "talk-1", "index": [6]}\n'
+        '{"doc_id": 1, "index": [7]}\n{"doc_id": "2", "index": [8]}\n{"doc_id": 3, "index": 9}\n'
+    )
+    assert read_indices(path) == {1: [5], 2: [8]}
+
+
+def test_the_same_rows_give_the_same_bytes_however_they_lie(tmp_path, out):
+    export(write_batch(tmp_path / "one", BIKES, TALK), out, "lmms-eval")
+    run = tmp_path / "other"
+    write_shard(run / "scores" / "part-0.parquet", TALK, BIKES)
+    other = tmp_path / "other.jsonl"
+    export(run, other, "lmms-eval")
+    assert other.read_bytes() == out.read_bytes()
+
+
+def test_an_id_of_text_is_refused_with_its_row(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES | {"id": "bikes-82990a5c3116"})
+    with pytest.raises(InvalidRequestError, match=r'row 1: the id must be .*"bikes-82990a5c3116"'):
+        export(run, out, "lmms-eval")
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_negative_numbers_are_no_ids(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES | {"id": "-1"})
+    with pytest.raises(InvalidRequestError, match=r"whole number >= 0, got -1"):
+        export(run, out, "lmms-eval")
+
+
+def test_a_file_gives_numbers_to_ids(tmp_path, out):
+    numbers = tmp_path / "numbers.json"
+    numbers.write_text('{"bikes": 11, "talk": 3, "2": 5, "never asked": 8}')
+    run = write_batch(tmp_path / "run", BIKES | {"id": "bikes"}, TALK)
+    options = ExportOptions(doc_ids=read_numbers(numbers))
+    exported = export(run, out, "lmms-eval", options)
+    assert read_indices(out) == {11: RANKING[7], 5: RANKING[2]}
+    assert exported.num_unused_ids == 2
+
+
+def test_an_id_that_the_file_lacks_is_refused(tmp_path, scored, out):
+    numbers = tmp_path / "numbers.json"
+    numbers.write_text('{"7": 1}')
+    with pytest.raises(InvalidRequestError, match="doc_ids has no number for 2"):
+        export(scored, out, "lmms-eval", ExportOptions(doc_ids=read_numbers(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "b": 1}', '"a" and "b" have the same number 1'),
+        ('{"a": 1, "a": 2}', "each key once"),
+        ('{"a": "1"}', 'the number of "a" must be a whole number >= 0, got "1"'),
+        ('{"a": true}', "whole number"),
+        ('{"a": -1}', "whole number"),
+        ("[1]", "one JSON object"),
+    ],
+)
+def test_numbers_that_are_wrong_are_refused(text, message, tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match=message):
+        read_numbers(path)
+
+
+def test_two_rows_of_one_number_are_refused(tmp_path, out):
+    """Also "07", which readers take for 7."""
+    run = write_batch(tmp_path / "run", BIKES, TALK | {"id": "07"})
+    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: 7 is the id of .*0000"):
+        export(run, out, "lmms-eval")
+    assert not out.exists()
+
+
+def test_records_of_one_number_are_refused(tmp_path, out):
+    records = write_records(tmp_path / "r.jsonl", BIKES, TALK, BIKES)
+    with pytest.raises(InvalidRequestError, match=r"line 3: 7 is the id of .*line 1"):
+        export(records, out, "lmms-eval")
+
+
+def test_answers_need_the_first_number(tmp_path, out):
+    answers = write_answers(tmp_path / "a.jsonl", BIKES)
+    with pytest.raises(InvalidRequestError, match=r"line 1, question 1: answers .* have no ids"):
+        export(answers, out, "lmms-eval")
+
+
+def test_a_batch_has_ids_of_its_own(scored, out):
+    with pytest.raises(InvalidRequestError, match="the row has the id 7; doc_id is for answers"):
+        export(scored, out, "lmms-eval", ExportOptions(doc_id=0))
+
+
+def test_after_an_error_among_answers_numbers_are_not_known(tmp_path, out):
+    answers = write_answers(tmp_path / "a.jsonl", BIKES)
+    answers.write_text('{"error": {"type": "MediaError"}}\n' + answers.read_text("utf-8"), "utf-8")
+    with pytest.raises(InvalidRequestError, match="numbers of the questions after it"):
+        export(answers, out, "lmms-eval", ExportOptions(doc_id=0))
+
+
+def sampled(**changed):
+    """Return `BIKES` as a video of 30,000 frames sampled otherwise."""
+    indices = changed["frame_indices"]
+    scores = np.linspace(0, 1, len(indices)).tolist()
+    return (
+        BIKES
+        | changed
+        | {
+            "num_source_frames": 30_000,
+            "pts_seconds": [i / 25 for i in indices],
+            "frame_logits": scores,
+            "frame_scores": scores,
+            "selected_frames": indices[-1:],
+        }
+    )
+
+
+# Rule B: every 25th of 30,000 are 1,200 candidates, of which int(i * 1200 / 512) are taken.
+RULE_B = [25 * int(i * 1200 / 512) for i in range(512)]
+
+
+def test_a_benchmark_takes_rule_b_at_512(tmp_path, out):
+    run = write_batch(tmp_path / "run", sampled(frame_indices=RULE_B), TALK)
+    exported = export(run, out, "lmms-eval", ExportOptions(is_benchmark=True))
+    assert (exported.num_rows, exported.num_otherwise_sampled) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        pytest.param(RULE_B[:-1], id="511"),
+        pytest.param(list(range(0, 30_000, 25))[:512], id="the first 512 seconds"),
+        # Rule A: round((i + 1) * 1200 / 512 - 1), which ends on the last candidate.
+        pytest.param([25 * round((i + 1) * 1200 / 512 - 1) for i in range(512)], id="rule A"),
+    ],
+)
+def test_a_benchmark_refuses_all_else(indices, tmp_path, out):
+    run = write_batch(tmp_path / "run", TALK, sampled(frame_indices=indices))
+    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: its frames were not"):
+        export(run, out, "lmms-eval", ExportOptions(is_benchmark=True))
+    assert not out.exists()
+    assert export(run, out, "lmms-eval").num_otherwise_sampled == 1
+
+
+def test_a_video_that_rule_b_cannot_sample_is_no_benchmark(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES | {"fps": 0.4})
+    assert export(run, out, "lmms-eval").num_otherwise_sampled == 1
+
+
+def test_records_cannot_be_checked_for_a_benchmark(tmp_path, out):
+    records = write_records(tmp_path / "r.jsonl", BIKES)
+    with pytest.raises(UnsupportedError, match="do not say how frames were sampled"):
+        export(records, out, "lmms-eval", ExportOptions(is_benchmark=True))
+
+
+def test_records_select_nothing(tmp_path, out):
+    records = write_records(tmp_path / "r.jsonl", BIKES)
+    with pytest.raises(InvalidRequestError, match="say how many to take"):
+        export(records, out, "lmms-eval", TIME)
+    with pytest.raises(UnsupportedError, match="the selector spread takes a batch's folder"):
+        export(records, out, "lmms-eval", ExportOptions(order="time", top_k=2, selector="spread"))
+    export(records, out, "lmms-eval", ExportOptions(order="time", top_k=3))
+    assert read_indices(out) == {7: [0, 25, 50]}

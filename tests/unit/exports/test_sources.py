@@ -1,0 +1,210 @@
+"""The three places that scored questions are read from, and what is wrong with them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, MissingExtraError, UnsupportedError
+from groundserve.exports import ExportOptions, export
+from groundserve.exports.rows import FailedRow
+from groundserve.exports.sources import open_source
+from tests.unit.exports.made import (
+    BIKES,
+    FAILED,
+    TALK,
+    answer_of,
+    write_answers,
+    write_batch,
+    write_records,
+    write_shard,
+)
+from tests.unit.exports.readers import read_indices
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "frames.jsonl"
+
+
+def rows_of(path):
+    return list(open_source(path).rows())
+
+
+def test_all_parquet_below_the_folder_is_read_and_nothing_else(tmp_path):
+    run = write_batch(tmp_path / "run", BIKES, FAILED)
+    write_shard(run / "staging" / "0001" / "unit.partial", TALK)
+    (run / "records.jsonl").write_text("{}")
+    bikes, failed = sorted(rows_of(run), key=lambda row: isinstance(row, FailedRow))
+    assert (bikes.id, bikes.video, bikes.query) == (7, BIKES["video"], BIKES["query"])
+    assert bikes.ranking.tolist() == [25, 50, 0, 75]
+    assert failed == FailedRow(kind="Missing")
+
+
+@pytest.mark.parametrize("kind", ["batch", "answers"])
+def test_what_was_scored_is_read_whole(kind, tmp_path):
+    path = tmp_path / "source"
+    row, other = rows_of((write_batch if kind == "batch" else write_answers)(path, TALK, BIKES))
+    assert other.query == BIKES["query"]
+    assert row.scored is not None
+    for name in ("num_source_frames", "fps", "duration_seconds"):
+        assert getattr(row.scored, name) == TALK[name]
+    for name in ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames"):
+        assert getattr(row.scored, name).tolist() == TALK[name]
+    assert row.scored.spans == [(0.0, 2.0, 0.75), (4.0, 5.0, 0.9375)]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_answer_may_have_several_questions_and_lines(indent, tmp_path):
+    path = tmp_path / "answer.json"
+    path.write_text(json.dumps(answer_of(BIKES, BIKES | {"query": "When?"}), indent=indent))
+    assert [row.query for row in rows_of(path)] == [BIKES["query"], "When?"]
+
+
+def test_an_error_among_answers_is_counted(tmp_path, out):
+    path = write_answers(tmp_path / "answers.jsonl", BIKES)
+    with path.open("a") as file:
+        file.write('\n{"error": {"type": "MediaError", "message": "no video"}}\n')
+    exported = export(path, out, "qvhighlights")
+    assert (exported.num_rows, exported.failures) == (1, {"MediaError": 1})
+
+
+def test_records_are_ranked_as_they_stand(tmp_path):
+    """Their scores are rounded, so the order of `index` alone counts."""
+    path = tmp_path / "records.jsonl"
+    path.write_text(
+        '{"index": [9, 3, 6], "logits": [1.0, 1.0, 1.0], "num_frames": 1, "contexts": "When?", '
+        '"video_path": "a.mp4", "doc_id": "12"}\n'
+    )
+    (row,) = rows_of(path)
+    assert (row.id, row.ranking.tolist(), row.scored) == (12, [9, 3, 6], None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"doc_id": 1, "index": [1, 2]}', "line 2: not a ranking: it has no logits"),
+        ("no JSON", "line 2: not JSON"),
+        ('{"doc_id": 1}', "line 2: not a record with doc_id and index"),
+        ('{"doc_id": 1, "index": [2, 2], "logits": [1, 1]}', "line 2: index must hold frames"),
+        ('{"doc_id": 1, "index": [-1], "logits": [1]}', "line 2: index must hold frames"),
+        ('{"doc_id": 1, "index": [], "logits": []}', "line 2: index must hold frames"),
+        ('{"doc_id": 1, "index": [2], "logits": [1], "contexts": "?"}', "video_path must be text"),
+        ('{"doc_id": 1, "index": [2], "logits": [1], "contexts": 5}', "contexts must be text"),
+    ],
+)
+def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
+    path = write_records(tmp_path / "records.jsonl", BIKES)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InvalidRequestError, match=message):
+        export(path, out, "lmms-eval")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"frame_logits": [1.0]}, "of one length >= 1, got 4, 4, 1, 4"),
+        ({"frame_scores": None}, "of one length >= 1, got 4, 4, 4, 0"),
+        ({"frame_indices": [0, 25, 25, 75]}, "frames must increase"),
+        ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "logits be finite"),
+        ({"query": None}, "query must be str, got None"),
+        ({"fps": None}, "fps must be float, got None"),
+        ({"selected_frames": None}, "selected_frames must be at least one"),
+        ({"selected_frames": [50, 25]}, "selected_frames must be at least one, and increase"),
+        ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
+        ({"frame_logits": None, "answer": "from 0 to 3"}, "a family that answers in text"),
+        ({"frame_logits": [], "frame_indices": []}, "a family that answers in text"),
+    ],
+)
+def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path, out):
+    run = write_batch(tmp_path / "run", TALK, BIKES | changed)
+    with pytest.raises(InvalidRequestError, match=rf"0001\.parquet, row 1: .*{message}"):
+        export(run, out, "lmms-eval")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "answer", [{"queries": [{"query": "When?"}]}, answer_of(BIKES | {"query": None})]
+)
+def test_an_answer_of_another_program_is_refused(answer, tmp_path, out):
+    path = tmp_path / "answer.json"
+    path.write_text(json.dumps(answer))
+    with pytest.raises(InvalidRequestError, match="line 1: not an answer of score --json"):
+        export(path, out, "lmms-eval", ExportOptions(doc_id=0))
+
+
+def test_half_a_shard_is_refused_by_name(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES, TALK)
+    shard = next(run.rglob("*1.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*0001\.parquet: "):
+        export(run, out, "lmms-eval")
+    assert not out.exists()
+
+
+def test_a_run_that_has_not_ended_is_said(tmp_path, out):
+    run = write_batch(tmp_path / "run", BIKES)
+    assert not export(run, out, "lmms-eval").is_unfinished  # some rows, copied elsewhere
+    (run / "run.json").write_text("{}")
+    assert export(run, out, "lmms-eval", replace=True).is_unfinished
+    (run / "records.jsonl").write_text("")
+    assert not export(run, out, "lmms-eval", replace=True).is_unfinished
+
+
+def test_parquet_of_something_else_is_refused(tmp_path, out):
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "run").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["1"]}), tmp_path / "run" / "a.parquet")
+    with pytest.raises(InvalidRequestError, match="not the output of a batch, it has no column"):
+        export(tmp_path / "run", out, "lmms-eval")
+
+
+def test_nothing_to_export_is_an_error(tmp_path, out):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InvalidRequestError, match=r"holds no \*\.parquet"):
+        export(empty, out, "lmms-eval")
+    write_shard(empty / "scores" / "part-0.parquet")
+    with pytest.raises(InvalidRequestError, match=r"nothing to export .*: it holds no rows"):
+        export(empty, out, "lmms-eval")
+    write_shard(empty / "errors" / "part-1.parquet", FAILED)
+    with pytest.raises(InvalidRequestError, match="all of its 1 rows failed"):
+        export(empty, out, "lmms-eval")
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    with pytest.raises(InvalidRequestError, match="is empty"):
+        export(tmp_path / "empty.jsonl", out, "lmms-eval")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["s3://key@bucket/run", Path("s3://key@bucket/run")])
+def test_a_place_elsewhere_is_refused(place, out):
+    message = r"must be a local folder or file, got a URI \(s3:\); copy"
+    with pytest.raises(InvalidRequestError, match=message):
+        export(place, out, "lmms-eval")
+
+
+def test_a_missing_source_is_refused(tmp_path, out):
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*: No such file"):
+        export(tmp_path / "gone", out, "lmms-eval")
+
+
+@pytest.mark.parametrize("export_format", ["qvhighlights", "openai"])
+def test_formats_with_times_refuse_records(export_format, tmp_path, out):
+    records = write_records(tmp_path / "records.jsonl", BIKES)
+    with pytest.raises(UnsupportedError, match="holds records, which say nothing of times"):
+        export(records, out, export_format)
+
+
+def test_a_batch_needs_its_extra(tmp_path, out, monkeypatch):
+    run = write_batch(tmp_path / "run", BIKES)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"groundserve\[batch\]"):
+        export(run, out, "lmms-eval")
+    records = write_records(tmp_path / "records.jsonl", BIKES)
+    export(records, out, "lmms-eval")
+    assert read_indices(out) == {7: [25, 50, 0, 75]}

@@ -1,0 +1,128 @@
+"""The file appears whole, or not at all; options that are of no use are refused."""
+
+import os
+import stat
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.exports import ExportOptions, check_options, export
+from groundserve.exports import writing as writing_module
+from groundserve.exports.writing import new_lines, write_lines
+from tests.unit.exports.made import BIKES, TALK, write_batch, write_records
+
+
+@pytest.fixture
+def scored(tmp_path):
+    return write_batch(tmp_path / "scored", BIKES, TALK)
+
+
+def test_a_file_that_exists_is_kept(scored, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    with pytest.raises(InvalidRequestError, match=r"out\.jsonl exists; .*--replace"):
+        export(scored, out, "lmms-eval")
+    assert out.read_text() == "mine"
+
+
+def test_the_source_is_never_written_over(tmp_path):
+    records = write_records(tmp_path / "records.jsonl", BIKES)
+    before = records.read_bytes()
+    with pytest.raises(InvalidRequestError, match="out must not be the source"):
+        export(records, records, "lmms-eval", replace=True)
+    assert records.read_bytes() == before
+
+
+def test_replaced_files_keep_their_permissions(scored, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    out.chmod(0o640)
+    export(scored, out, "lmms-eval", replace=True)
+    assert out.read_text().startswith('{"doc_id": 2')
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert sorted(tmp_path.iterdir()) == [out, scored]
+
+
+def test_a_link_stays_a_link(scored, tmp_path):
+    (tmp_path / "real.jsonl").write_text("mine")
+    out = tmp_path / "out.jsonl"
+    out.symlink_to("real.jsonl")
+    export(scored, out, "lmms-eval", replace=True)
+    assert out.is_symlink()
+    assert (tmp_path / "real.jsonl").read_text().startswith('{"doc_id": 2')
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "out.jsonl"
+    with new_lines(out) as lines:
+        lines.add(1, "{}", place="here")
+        out.write_text("theirs")
+        with pytest.raises(InvalidRequestError, match="exists"):
+            write_lines(out, lines, is_list=False, replace=False)
+    assert out.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_where_there_are_no_links_the_file_is_renamed(tmp_path, monkeypatch):
+    def no_links(*places):
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(writing_module.os, "link", no_links)
+    out = tmp_path / "out.jsonl"
+    with new_lines(out) as lines:
+        lines.add(1, "{}", place="here")
+        write_lines(out, lines, is_list=True, replace=False)
+    assert out.read_text() == "[\n{}\n]\n"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_full_disk_leaves_the_old_file(scored, tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+
+    def full(descriptor):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(writing_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(scored, out, "lmms-eval", replace=True)
+    assert out.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [out, scored]
+
+
+@pytest.mark.parametrize("name", ["no/such/out.jsonl", "scored"])
+def test_a_place_that_cannot_be_written_is_refused_first(name, scored, tmp_path):
+    with pytest.raises(InvalidRequestError, match="cannot write"):
+        export(tmp_path / "no source either", tmp_path / name, "lmms-eval")
+
+
+def test_lines_are_sorted_numbers_first(tmp_path):
+    with new_lines(tmp_path / "out") as lines:
+        for name in ("b", 10, "a", 9):
+            lines.add(name, f'"{name} 🚲"', place="here")
+        assert lines.ids() == [9, 10, "a", "b"]
+        assert [line.decode() for line in lines.read()] == ['"9 🚲"', '"10 🚲"', '"a 🚲"', '"b 🚲"']
+
+
+@pytest.mark.parametrize(
+    ("export_format", "options", "message"),
+    [
+        ("csv", {}, "the format must be one of lmms-eval, .*, got csv"),
+        ("lmms-eval", {"order": "rank"}, "order must be one of score, time, got rank"),
+        ("lmms-eval", {"top_k": 8}, 'top_k goes with order "time"'),
+        ("lmms-eval", {"order": "time", "top_k": 0}, "top_k must be >= 1, got 0"),
+        ("lmms-eval", {"order": "time", "selector": "spread"}, "selector goes with top_k"),
+        ("lmms-eval", {"frames_side": 9}, "frames_side is for openai, llava, not lmms-eval"),
+        ("qvhighlights", {"top_k": 8}, "top_k is for lmms-eval, openai, llava"),
+        ("qvhighlights", {"is_benchmark": True}, "is_benchmark is for lmms-eval"),
+        ("openai", {"doc_id": 1}, "doc_id is for lmms-eval, qvhighlights"),
+        ("openai", {"top_k": 8, "selector": "best"}, "selector must be one of topk"),
+        ("openai", {"image_form": "url"}, "images must be one of data, file, got url"),
+        ("openai", {"image_form": "file"}, "pictures as files need a folder"),
+        ("llava", {}, "pictures as files need a folder"),
+        ("llava", {"image_form": "file"}, "image_form is for openai"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(export_format, options, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        check_options(export_format, ExportOptions(**options))
