@@ -25,6 +25,7 @@ _EXTRAS = {
     "serve": ("av", "matplotlib", "onnxruntime", "PIL", "pytriton", "rich", "tokenizers"),
     "build": ("huggingface_hub", "onnx", "onnxscript", "safetensors", "torch", "transformers"),
     "train": ("av", "PIL", "pyarrow", "sklearn", "tensorboard", "torch", "transformers"),
+    "batch": ("fsspec", "pyarrow", "ray"),
 }
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")

@@ -7,6 +7,7 @@ import sys
 def test_every_extra_imports_in_one_process():
     modules = [
         "av",
+        "fsspec",
         "matplotlib",
         "nvidia.dali",
         "onnx",
@@ -15,6 +16,7 @@ def test_every_extra_imports_in_one_process():
         "PIL",
         "pyarrow.parquet",
         "pytriton",
+        "ray.data",
         "rich",
         "safetensors",
         "sklearn",
