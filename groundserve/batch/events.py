@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeAlias, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,17 @@ class UnitDone:
     """A unit's answers were published."""
 
     unit: int
+    """`Unit.number`."""
     num_rows: int
     """Rows with an answer."""
     failures: Mapping[str, int]
     """Rows without, by kind."""
     num_videos: int
+    """Groups worked on."""
     num_decoded: int
     """Calls that decoded and encoded; the others had their features from the cache."""
     num_calls: int
+    """Calls that answered."""
     video_seconds: float
     """Durations of the videos answered."""
     stage_seconds: Mapping[str, float]
@@ -47,12 +51,17 @@ class UnitDone:
     started: float
     """Seconds since the epoch."""
     wall_seconds: float
+    """That the unit took its worker."""
     host: str
+    """Of the worker."""
     pid: int
+    """Of the worker."""
     shard: str | None
     """Name below the run directory; None where no row has an answer."""
     num_bytes: int
+    """Of the shard."""
     sha256: str
+    """Of the shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,9 @@ class UnitLost:
     """A worker died, or its node, while it had a unit."""
 
     unit: int
+    """`Unit.number`."""
     num_rows: int
+    """Rows in it."""
     is_alone: bool
     """Whether it was the second time, the video alone: its rows have failed then."""
     message: str
@@ -72,9 +83,13 @@ class RowFailed:
     """A row has no answer in this attempt."""
 
     id: str
+    """Of the row."""
     row_key: str
+    """Of the row."""
     kind: str
+    """An `ErrorKind`."""
     message: str
+    """What the error said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +116,24 @@ class Finished:
 Event: TypeAlias = Started | UnitDone | UnitLost | RowFailed | Said | Finished
 
 
-def to_json(event: Event, *, time: float) -> dict[str, Any]:
-    """Return a line of the journal: {"event": "unit_done", "time": seconds, ...fields}."""
-    raise NotImplementedError
+def to_json(event: Event) -> dict[str, Any]:
+    """Return a plain object: {"event": "unit_done", ...fields}."""
+    return {"event": _name(type(event)), **asdict(event)}
 
 
-def from_json(values: dict[str, Any]) -> Event | None:
-    """Read a line back; None for one of another version."""
-    raise NotImplementedError
+def from_json(values: Mapping[str, Any]) -> Event | None:
+    """Read it back; None for a kind that this version does not know."""
+    kind = _KINDS.get(str(values.get("event")))
+    if kind is None:
+        return None
+    try:
+        return kind(**{it.name: values[it.name] for it in fields(kind) if it.name in values})
+    except TypeError:  # another version's, without a field that this one needs
+        return None
+
+
+def _name(kind: type) -> str:
+    return re.sub("(?<!^)([A-Z])", r"_\1", kind.__name__).lower()
+
+
+_KINDS: Mapping[str, type[Event]] = {_name(kind): kind for kind in get_args(Event)}

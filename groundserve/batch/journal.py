@@ -1,18 +1,29 @@
-"""DIR/log: what happened, one JSON object a line, in the order in which it happened."""
+"""DIR/log: what happened in each attempt, one JSON object a line, in the order it happened.
+
+On a local disk a line is handed to the system as it is written, so a killed process loses none. An
+object store has no appending: lines are gathered there and put as one more object each minute.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from groundserve.batch import events
+from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Event
+from groundserve.batch.storage import Storage
 
-if TYPE_CHECKING:
-    from groundserve.batch.storage import Storage
-
+LOG = "log"
+"""Folder of a run directory."""
 HEARTBEAT_SECONDS = 10.0
-"""Longest silence of a journal whose driver lives, on a local disk."""
+"""Longest silence of a journal whose driver lives."""
+REMOTE_HEARTBEAT_SECONDS = 60.0
+"""The same in an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +32,83 @@ class Entry:
 
     time: float
     """Seconds since the epoch."""
-    attempt: int
     event: Event | None
     """None: a heartbeat, or a line of another version."""
 
 
 class Journal:
-    """Writes the log of one attempt."""
+    """Writes the log of one attempt, and a heartbeat while nothing happens."""
 
     def __init__(self, storage: Storage, attempt: int) -> None:
-        raise NotImplementedError
+        self._storage = storage
+        self._stem = f"{LOG}/attempt-{attempt:04d}"
+        self._lines: list[bytes] = []
+        self._num_parts = 0
+        self._lock = threading.Lock()
+        self._is_closed = threading.Event()
+        self._last = time.monotonic()
+        self._period = HEARTBEAT_SECONDS if storage.is_local else REMOTE_HEARTBEAT_SECONDS
+        self._thread = threading.Thread(target=self._beat, name="journal", daemon=True)
+        self._thread.start()
 
-    def write(self, event: Event) -> None:
-        """Add a line, and hand it to the system at once."""
-        raise NotImplementedError
+    def write(self, *happened: Event) -> None:
+        """Add lines, on a local disk at once and in one piece.
+
+        Raises:
+            RunDirectoryError: They cannot be written.
+        """
+        self._add([events.to_json(event) for event in happened], is_urgent=False)
+
+    def flush(self) -> None:
+        """Write what was gathered.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self._add([], is_urgent=True)
 
     def close(self) -> None:
         """Write what is left, and end the heartbeat."""
-        raise NotImplementedError
+        self._is_closed.set()
+        self._thread.join()
+        self.flush()
+
+    def _add(self, objects: list[dict[str, object]], *, is_urgent: bool) -> None:
+        now = time.time()
+        lines = [json.dumps({"time": now, **one}).encode() + b"\n" for one in objects]
+        with self._lock:
+            self._lines += lines
+            if not self._lines or not (is_urgent or self._storage.is_local):
+                return
+            data = b"".join(self._lines)
+            # Also where this fails: half of it may be there, and a failure counts once.
+            self._lines.clear()
+            self._last = time.monotonic()
+            if self._storage.is_local:
+                self._storage.append(f"{self._stem}.jsonl", data)
+            else:
+                self._storage.write(f"{self._stem}-{self._num_parts:06d}.jsonl", data)
+                self._num_parts += 1
+
+    def _beat(self) -> None:
+        while not self._is_closed.wait(min(1.0, self._period)):
+            if time.monotonic() - self._last >= self._period:
+                with suppress(RunDirectoryError):  # the next event says so
+                    self._add([{"event": "heartbeat"}], is_urgent=True)
 
 
 def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
-    """Yield the lines of an attempt; a last one that was cut short is left out."""
-    raise NotImplementedError
+    """Yield the lines of an attempt; one that was cut short is left out."""
+    stem = f"attempt-{attempt:04d}"
+    for name in storage.names(LOG):
+        if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
+            yield from _read_lines(storage.lines(f"{LOG}/{name}"))
+
+
+def _read_lines(lines: Iterable[bytes]) -> Iterator[Entry]:
+    for line in lines:
+        try:
+            values = json.loads(line)
+            yield Entry(time=float(values["time"]), event=events.from_json(values))
+        except (ValueError, TypeError, KeyError):
+            continue

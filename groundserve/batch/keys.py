@@ -1,16 +1,37 @@
-"""What decides a row's result, as hashes: the video's identity, the row's key, the run's settings."""
+"""What decides a row's result: its video's identity, its key, and the settings of the whole run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 from groundserve._version import __version__
 from groundserve.batch.rows import Row
+from groundserve.batch.storage import split_place
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.options import ScoreOptions
+from groundserve.strict_json import shown
 
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
+
+_CONTENT = "sha256 "
+_ETAGS = ("ETag", "etag")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
+# What `Fingerprint.differences` calls its fields.
+_NAMES = {
+    "engine_id": "engines",
+    "span_threshold": "--span-threshold",
+    "span_gap_seconds": "--span-gap-seconds",
+    "hash_content": "--hash-content",
+    "version": "version of groundserve",
+    "schema_version": "version of the run directory",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,34 +71,95 @@ class Fingerprint:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""
-        raise NotImplementedError
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, values: object) -> Self:
+    def from_json(cls, values: Any) -> Self:
         """Read it back.
 
         Raises:
             InvalidRequestError: It is none.
         """
-        raise NotImplementedError
+        try:
+            return cls(**{**values, "defaults": ScoreOptions(**values["defaults"])})
+        except (TypeError, KeyError) as error:
+            raise InvalidRequestError(
+                "the run's fingerprint is of another version of groundserve; use that one"
+            ) from error
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Say in plain words what differs, such as "precision: fp32 before, now int8"."""
-        raise NotImplementedError
+        """Say in plain words what differs, such as "precision: fp32 before, int8 now"."""
+        before, now = (
+            {
+                **{field.name: getattr(one, field.name) for field in fields(one)},
+                **{f"default {name}": value for name, value in asdict(one.defaults).items()},
+            }
+            for one in (self, other)
+        )
+        return [
+            f"{_NAMES.get(name, name)}: {before[name]} before, {now[name]} now"
+            for name in before
+            if name != "defaults" and before[name] != now[name]
+        ]
+
+    @cached_property
+    def result_parts(self) -> tuple[str | float, ...]:
+        """What of it decides the result of a row whose options and video are known."""
+        return (
+            self.engine_id,
+            self.family,
+            self.precision,
+            float(self.span_threshold),
+            float(self.span_gap_seconds),
+            self.version,
+        )
 
 
 def find_video(place: str, *, hash_content: bool) -> VideoFile:
     """Look at a video without decoding it.
 
-    The identity is "sha256 HEX" with `hash_content`. Without it: of a local file, its absolute path,
-    size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where the
-    store has none, its URL, size and time of modification.
+    The identity is "sha256 HEX" with `hash_content`. Without it: of a local file, its absolute
+    path, size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where
+    the store has none, its URL, size and time of modification.
 
     Raises:
         MediaError: It is missing, no file, or may not be read.
         UnavailableError: The store does not answer.
     """
-    raise NotImplementedError
+    filesystem, path = split_place(place)
+    try:
+        if filesystem is None:
+            return _find_local(path, hash_content=hash_content)
+        return _find_remote(filesystem, path, place, hash_content=hash_content)
+    except FileNotFoundError:
+        raise MediaError(f"there is no video at {shown(place)}") from None
+    except (PermissionError, NotADirectoryError, IsADirectoryError, ValueError) as error:
+        raise MediaError(f"cannot read the video at {shown(place)}: {_reason(error)}") from None
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot look at the video at {shown(place)}: {_reason(error)}"
+        ) from error
+
+
+def require_unchanged(place: str, identity: str) -> None:
+    """Refuse a video that is not the one that was planned: its answer would be of two files.
+
+    Args:
+        place: Of the video.
+        identity: As `find_video` gave it.
+
+    Raises:
+        MediaError: It has changed, or is gone.
+        UnavailableError: The store does not answer.
+    """
+    hash_content = identity.startswith(_CONTENT)
+    if find_video(place, hash_content=hash_content).identity != identity:
+        raise MediaError(f"the video at {shown(place)} has changed since the run was planned")
+
+
+def options_json(options: ScoreOptions) -> str:
+    """Return the options as one text, the same for equal ones."""
+    return json.dumps(json.loads(options.to_json()), sort_keys=True)
 
 
 def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:
@@ -86,4 +168,63 @@ def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:
     That is the video's identity, the question, the row's options, the engines with their
     precision, the rules of spans and the version. Rows of equal keys have one result.
     """
-    raise NotImplementedError
+    return _hash("row", identity, row.query, options_json(row.options), *fingerprint.result_parts)
+
+
+def request_hash(video: str, query: str, options: str) -> str:
+    """Return a hash of what a row asks, whatever its video file holds.
+
+    Args:
+        video: `Row.video`.
+        query: `Row.query`.
+        options: `options_json` of the row's.
+    """
+    return _hash("request", video, query, options)
+
+
+def line_id(position: int, *texts: str) -> str:
+    """Return the id of a broken line that has none."""
+    return _hash("line", position, *texts)
+
+
+def _hash(*parts: str | float) -> str:
+    # JSON keeps the parts apart: no two lists of them have one text.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _find_local(path: str, *, hash_content: bool) -> VideoFile:
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise MediaError(f"the video {shown(path)} is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise PermissionError("it may not be read")
+    if hash_content:
+        with open(path, "rb") as file:
+            return VideoFile(identity=_content(file), num_bytes=facts.st_size)
+    identity = _join(path, facts.st_size, facts.st_mtime_ns)
+    return VideoFile(identity=identity, num_bytes=facts.st_size)
+
+
+def _find_remote(filesystem: Any, path: str, place: str, *, hash_content: bool) -> VideoFile:
+    facts = filesystem.info(path)
+    if facts["type"] != "file":
+        raise MediaError(f"the video {shown(place)} is not a file")
+    if hash_content:
+        with filesystem.open(path, "rb") as file:
+            return VideoFile(identity=_content(file), num_bytes=int(facts["size"]))
+    etag = next((facts[name] for name in _ETAGS if facts.get(name)), None)
+    changed = next((facts[name] for name in _TIMES if facts.get(name)), None)
+    identity = _join(place, etag) if etag else _join(place, facts["size"], changed)
+    return VideoFile(identity=identity, num_bytes=int(facts["size"]))
+
+
+def _join(*parts: object) -> str:
+    return json.dumps([part if isinstance(part, int) else str(part) for part in parts])
+
+
+def _content(file: Any) -> str:
+    return f"{_CONTENT}{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _reason(error: BaseException) -> object:
+    return getattr(error, "strerror", None) or error

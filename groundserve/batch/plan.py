@@ -1,109 +1,128 @@
-"""What is left to do: the manifest's rows against what is done, grouped by video, cut into units.
+"""What is left to do: the manifest's rows against what is done.
 
-The rows lie in a temporary SQLite file, so memory does not grow with them.
+The rows lie in a temporary SQLite file, some 500 bytes and the texts of each, so that memory does
+not grow with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from groundserve.batch.errors import Failure
-from groundserve.batch.keys import Fingerprint
+from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.keys import (
+    Fingerprint,
+    VideoFile,
+    find_video,
+    line_id,
+    options_json,
+    request_hash,
+    row_key,
+)
 from groundserve.batch.rows import BadRow, Row
+from groundserve.batch.units import Group, Unit, UnitSize, cut_units
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
+from groundserve.records.reading import as_read
+from groundserve.strict_json import shown
+
+_BATCH_ROWS = 1024
+_NUM_THREADS = 16
+"""That look at videos: waiting for an object store is most of it, or hashing."""
+_SAMPLING = ("num_frames", "sample_fps", "sampling", "seek")
+"""Options that decide which frames are decoded and encoded."""
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -65536;
+CREATE TABLE videos (place TEXT PRIMARY KEY, identity TEXT, num_bytes INTEGER, kind TEXT,
+                     message TEXT) WITHOUT ROWID;
+CREATE TABLE groups (number INTEGER PRIMARY KEY, identity TEXT, sampling TEXT, place TEXT,
+                     num_bytes INTEGER, UNIQUE (identity, sampling));
+CREATE TABLE rows (position INTEGER PRIMARY KEY, id TEXT, name TEXT UNIQUE, is_named INTEGER,
+                   row_key TEXT, video TEXT, place TEXT, query TEXT, options TEXT,
+                   group_number INTEGER, state TEXT, tries INTEGER DEFAULT 0, kind TEXT,
+                   message TEXT);
+CREATE INDEX rows_by_group ON rows (group_number, position) WHERE group_number IS NOT NULL;
+"""
+
+
+class DoneRow(NamedTuple):
+    """A row that has an answer."""
+
+    id: str
+    row_key: str
+    request: str
+    """See `groundserve.batch.keys.request_hash`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
-    """Rows of one video with equal sampling options: decoded and encoded once."""
+class ErrorRow:
+    """A row without an answer, as the files of errors have it."""
 
-    place: str
-    """Where the video is: a path or an fsspec URL."""
-    identity: str
-    """See `groundserve.batch.keys.find_video`."""
-    num_bytes: int
-    """Of the file."""
-    rows: tuple[Row, ...]
-    """In the manifest's order; `top_k` and `selector` may differ."""
-    keys: tuple[str, ...]
-    """Of each row. Rows of equal keys are scored once."""
-
-    def calls(self, max_queries: int) -> Iterator[tuple[ScoreOptions, tuple[str, ...]]]:
-        """Yield what to ask a scorer: options and at most `max_queries` distinct questions each."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unit:
-    """What one task computes, and one shard holds."""
-
-    number: int
-    """From 0 within an attempt."""
-    groups: tuple[Group, ...]
-    """At least one."""
-    is_alone: bool = False
-    """Whether it is one group of a unit that was lost."""
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all groups."""
-        return sum(len(group.rows) for group in self.groups)
-
-    def alone(self) -> list[Unit]:
-        """Return a unit of each group, to find the one that kills its worker."""
-        return [Unit(number=self.number, groups=(group,), is_alone=True) for group in self.groups]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitSize:
-    """Where a unit ends."""
-
-    max_groups: int = 64
-    """Videos."""
-    max_rows: int = 2048
-    """Rows; a video with more has several groups."""
-    max_bytes: int = 4 * 2**30
-    """Of video files; a larger one is a unit by itself."""
-
-    @classmethod
-    def for_job(cls, num_groups: int, *, workers: int) -> Self:
-        """Return a size that gives each worker 16 units or more, where there are so many videos."""
-        raise NotImplementedError
-
-
-def cut_units(groups: Iterable[Group], size: UnitSize) -> Iterator[Unit]:
-    """Join groups, in order, into units no larger than `size`."""
-    raise NotImplementedError
+    id: str
+    row_key: str | None
+    """None where there is no video to tell it by."""
+    video: str
+    query: str
+    options: str | None
+    """None of a line that could not be read."""
+    kind: ErrorKind
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Rows of a plan, each in one of four."""
+    """Rows of a plan: `num_rows` is the sum of the four below it."""
 
     num_rows: int
-    """All."""
+    """All, each with an id of its own."""
     num_done: int
     """Have an answer from an earlier attempt."""
     num_invalid: int
-    """Will not be tried: broken lines, missing videos, files past the limit."""
+    """Are not tried: broken lines, missing videos, files past the limit."""
     num_spent: int
     """Failed as often as they may."""
     num_to_do: int
     """Left."""
     num_groups: int
-    """Videos (with options) of those."""
+    """Videos of those, each with its sampling options."""
     num_repeated: int
-    """Rows without id that equal an earlier one in all; they are not among `num_rows`."""
+    """Rows without id that equal an earlier one in all that decides the result; they are left out.
+    """
+
+    @property
+    def num_failed(self) -> int:
+        """Rows that are not tried and have no answer."""
+        return self.num_invalid + self.num_spent
 
 
 class Plan:
-    """The manifest's rows in a temporary file, with what is known of each.
+    """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
-    Args of `make` in short: rows in, `counts`, `units` and `errors` out.
-    """
+    def __init__(self, *, folder: str | None = None) -> None:
+        """Make an empty one.
+
+        Args:
+            folder: Where the temporary file is; the system's place for such files where None.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-plan-", dir=folder)
+        # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
+        self._db = sqlite3.connect(
+            os.path.join(self._folder.name, "plan"), isolation_level=None, check_same_thread=False
+        )
+        self._db.executescript(_SCHEMA)
+        self._num_repeated = 0
 
     @classmethod
     def make(
@@ -111,37 +130,109 @@ class Plan:
         rows: Iterable[Row | BadRow],
         *,
         fingerprint: Fingerprint,
-        done: Iterable[tuple[str, str]] = (),
+        done: Iterable[DoneRow] = (),
         failures: Iterable[Failure] = (),
         max_attempts: int = 3,
+        limits: Limits | None = None,
+        folder: str | None = None,
     ) -> Self:
         """Read the rows, look at each video once, and match them with what is done.
 
         Args:
             rows: Of the manifest.
             fingerprint: Of the run.
-            done: (id, row_key) of each row that has an answer; see `RunDirectory.done`.
+            done: Rows that have an answer; see `RunDirectory.done`.
             failures: Of earlier attempts, in order; see `RunDirectory.failures`.
             max_attempts: How often a row is tried, at least 1, over all attempts.
+            limits: Of which `max_file_bytes` counts; the defaults where None.
+            folder: See `__init__`.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
                 or was edited, or its video has changed.
         """
-        raise NotImplementedError
+        if max_attempts < 1:
+            raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
+        plan = cls(folder=folder)
+        try:
+            plan._db.execute("BEGIN")
+            plan._add(rows, fingerprint, limits or Limits())
+            plan._mark_done(done)
+            plan._mark_failures(failures, max_attempts)
+            plan._db.execute("COMMIT")
+        except BaseException:
+            plan.close()
+            raise
+        return plan
 
     @property
     def counts(self) -> Counts:
         """How many rows are in which state."""
-        raise NotImplementedError
+        by_state = dict(self._db.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+        (num_groups,) = self._db.execute(
+            "SELECT count(DISTINCT group_number) FROM rows WHERE state = 'todo'"
+        ).fetchone()
+        return Counts(
+            num_rows=sum(by_state.values()),
+            num_done=by_state.get("done", 0),
+            num_invalid=by_state.get("invalid", 0),
+            num_spent=by_state.get("spent", 0),
+            num_to_do=by_state.get("todo", 0),
+            num_groups=num_groups,
+            num_repeated=self._num_repeated,
+        )
 
     def units(self, size: UnitSize) -> Iterator[Unit]:
         """Yield what is to be done, videos in the order in which the manifest has them first."""
-        raise NotImplementedError
+        return cut_units(self._groups(size.max_rows), size)
+
+    def mark_failed(self, failures: Iterable[Failure]) -> None:
+        """Note why rows have no answer in this attempt, for `errors`."""
+        self._db.executemany(
+            "UPDATE rows SET kind = ?, message = ? WHERE id = ? AND state = 'todo'",
+            ((str(it.kind), it.message, it.id) for it in failures),
+        )
+
+    def errors(self) -> Iterator[ErrorRow]:
+        """Yield the rows that are known to have no answer, in the manifest's order."""
+        for row_id, key, video, query, options, kind, message in self._db.execute(
+            "SELECT id, row_key, video, query, options, kind, message FROM rows "
+            "WHERE kind IS NOT NULL AND state != 'done' ORDER BY position"
+        ):
+            yield ErrorRow(
+                id=row_id,
+                row_key=key,
+                video=video,
+                query=query,
+                options=options,
+                kind=ErrorKind(kind),
+                message=message,
+            )
+
+    def failures_by_kind(self) -> Mapping[str, int]:
+        """Count `errors`."""
+        return dict(
+            self._db.execute(
+                "SELECT kind, count(*) FROM rows WHERE kind IS NOT NULL AND state != 'done' "
+                "GROUP BY kind ORDER BY kind"
+            )
+        )
+
+    def position(self, row_id: str) -> int:
+        """Return where a row stands in the manifest.
+
+        Raises:
+            KeyError: It has no such row.
+        """
+        found = self._db.execute("SELECT position FROM rows WHERE name = ?", (_name(row_id),))
+        for (position,) in found:
+            return int(position)
+        raise KeyError(row_id)
 
     def close(self) -> None:
         """Delete the temporary file."""
-        raise NotImplementedError
+        self._db.close()
+        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -153,3 +244,214 @@ class Plan:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint, limits: Limits) -> None:
+        texts = lru_cache(maxsize=1024)(options_json)
+        source = iter(rows)
+        with ThreadPoolExecutor(_NUM_THREADS) as threads:
+            while batch := list(itertools.islice(source, _BATCH_ROWS)):
+                self._look_at(
+                    {row.place for row in batch if isinstance(row, Row)},
+                    threads,
+                    hash_content=fingerprint.hash_content,
+                    limits=limits,
+                )
+                for row in batch:
+                    if isinstance(row, BadRow):
+                        self._add_bad(row)
+                    else:
+                        self._add_row(row, texts(row.options), fingerprint)
+
+    def _look_at(
+        self, places: set[str], threads: ThreadPoolExecutor, *, hash_content: bool, limits: Limits
+    ) -> None:
+        known = "SELECT 1 FROM videos WHERE place = ?"
+        new = sorted(it for it in places if not self._db.execute(known, (it,)).fetchone())
+
+        def look(place: str) -> tuple[str | int | None, ...]:
+            try:
+                video = find_video(place, hash_content=hash_content)
+            except (MediaError, UnavailableError) as error:
+                is_missing = isinstance(error, MediaError)
+                kind = ErrorKind.MISSING if is_missing else ErrorKind.UNAVAILABLE
+                return place, None, None, str(kind), str(error)
+            return (place, video.identity, video.num_bytes, *_fault(video, limits))
+
+        self._db.executemany("INSERT INTO videos VALUES (?, ?, ?, ?, ?)", threads.map(look, new))
+
+    def _add_bad(self, row: BadRow) -> None:
+        row_id = row.id or line_id(row.position, row.video, row.query)
+        self._insert(
+            position=row.position,
+            id=row_id,
+            is_named=bool(row.id),
+            video=row.video,
+            query=row.query,
+            state="invalid",
+            kind=str(ErrorKind.INVALID_ROW),
+            message=row.message,
+        )
+
+    def _add_row(self, row: Row, options: str, fingerprint: Fingerprint) -> None:
+        identity, num_bytes, kind, message = self._db.execute(
+            "SELECT identity, num_bytes, kind, message FROM videos WHERE place = ?", (row.place,)
+        ).fetchone()
+        key = group = None
+        if identity is not None:
+            key = row_key(identity, row, fingerprint=fingerprint)
+        if kind is None:
+            group = self._group(row, identity, num_bytes)
+        self._insert(
+            position=row.position,
+            id=row.id or key or request_hash(row.video, row.query, options),
+            is_named=bool(row.id),
+            row_key=key,
+            video=row.video,
+            place=row.place,
+            query=row.query,
+            options=options,
+            group_number=group,
+            state="todo" if kind is None else "invalid",
+            kind=kind,
+            message=message,
+        )
+
+    def _group(self, row: Row, identity: str, num_bytes: int) -> int:
+        sampling = str([getattr(row.options, name) for name in _SAMPLING])
+        self._db.execute(
+            "INSERT INTO groups (identity, sampling, place, num_bytes) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (identity, sampling, row.place, num_bytes),
+        )
+        (number,) = self._db.execute(
+            "SELECT number FROM groups WHERE identity = ? AND sampling = ?", (identity, sampling)
+        ).fetchone()
+        return int(number)
+
+    def _insert(self, **values: str | int | None) -> None:
+        values["name"] = name = _name(str(values["id"]))
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        command = f"INSERT INTO rows ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+        if self._db.execute(command, [*values.values()]).rowcount:
+            return
+        other, other_id, is_named = self._db.execute(
+            "SELECT position, id, is_named FROM rows WHERE name = ?", (name,)
+        ).fetchone()
+        if not (values["is_named"] or is_named):
+            self._num_repeated += 1
+            return
+        ids = " and ".join(sorted({shown(values["id"]), shown(other_id)}))
+        alike = "" if other_id == values["id"] else " (readers of records take them for one)"
+        raise InvalidRequestError(
+            f"each row of the manifest must have its own id, got {ids}{alike} in row "
+            f"{other + 1} and in row {int(values['position'] or 0) + 1}"
+        )
+
+    def _mark_done(self, done: Iterable[DoneRow]) -> None:
+        for row in done:
+            marked = self._db.execute(
+                "UPDATE rows SET state = 'done', kind = NULL, message = NULL "
+                "WHERE name = ? AND id = ? AND row_key = ?",
+                (_name(row.id), row.id, row.row_key),
+            )
+            if not marked.rowcount and not self._is_done_and_video_gone(row):
+                raise InvalidRequestError(self._why_not_done(row))
+
+    def _is_done_and_video_gone(self, row: DoneRow) -> bool:
+        """Keep the answer of a video that was removed, or cannot be looked at now."""
+        for name in (_name(row.id), _name(row.request)):  # see `_add_row`
+            for position, *request in self._db.execute(
+                "SELECT position, video, query, options FROM rows "
+                "WHERE name = ? AND row_key IS NULL AND options IS NOT NULL",
+                (name,),
+            ).fetchall():
+                if request_hash(*request) == row.request:
+                    self._db.execute(
+                        "UPDATE rows SET state = 'done', id = ?, name = ?, row_key = ?, "
+                        "kind = NULL, message = NULL WHERE position = ?",
+                        (row.id, _name(row.id), row.row_key, position),
+                    )
+                    return True
+        return False
+
+    def _why_not_done(self, row: DoneRow) -> str:
+        advice = "undo that, or score into another folder"
+        asked = "SELECT position, video, query, options, kind, message FROM rows WHERE "
+        named = self._db.execute(asked + "name = ?", (_name(row.id),)).fetchone()
+        if named is None:
+            # Its id may have been its key, which follows from the video.
+            for position, *request, kind, message in self._db.execute(
+                asked + "NOT is_named AND options IS NOT NULL"
+            ):
+                if request_hash(*request) == row.request:
+                    named = (position, *request, kind, message)
+                    break
+        if named is None:
+            return f"the row {shown(row.id)} was scored and is no longer in the manifest; {advice}"
+        position, *request, kind, message = named
+        where = f"the row {shown(row.id)} (row {position + 1} of the manifest) was scored"
+        if None in request or request_hash(*request) != row.request:
+            return f"{where} and now asks something else: another video, query or options; {advice}"
+        if kind is not None:
+            return f"{where}, and now: {message}; {advice}"
+        return (
+            f"{where}, and its video {shown(request[0])} is another file since (its path, size, "
+            f"time of modification, or content); {advice}"
+        )
+
+    def _mark_failures(self, failures: Iterable[Failure], max_attempts: int) -> None:
+        # A row whose video has changed since has another key, and has not been tried.
+        self._db.executemany(
+            "UPDATE rows SET tries = tries + 1, kind = ?, message = ? "
+            "WHERE name = ? AND row_key = ? AND state = 'todo'",
+            ((str(it.kind), it.message, _name(it.id), it.row_key) for it in failures),
+        )
+        self._db.execute(
+            "UPDATE rows SET state = 'spent' WHERE state = 'todo' AND tries >= ?", (max_attempts,)
+        )
+        self._db.execute("UPDATE rows SET kind = NULL, message = NULL WHERE state = 'todo'")
+
+    def _groups(self, max_rows: int) -> Iterator[Group]:
+        read = lru_cache(maxsize=1024)(_read_options)
+        found = self._db.execute(
+            "SELECT number, groups.place, identity, num_bytes, id, row_key, video, rows.place, "
+            "query, options, position FROM rows JOIN groups ON number = group_number "
+            "WHERE state = 'todo' ORDER BY group_number, position"
+        )
+        for (_, place, identity, num_bytes), members in itertools.groupby(found, lambda it: it[:4]):
+            while part := list(itertools.islice(members, max_rows)):
+                yield Group(
+                    place=place,
+                    identity=identity,
+                    num_bytes=num_bytes,
+                    rows=tuple(
+                        Row(
+                            id=row_id,
+                            video=video,
+                            place=own_place,
+                            query=query,
+                            options=read(options),
+                            position=position,
+                        )
+                        for *_, row_id, _, video, own_place, query, options, position in part
+                    ),
+                    keys=tuple(it[5] for it in part),
+                )
+
+
+def _fault(video: VideoFile, limits: Limits) -> tuple[str | None, str | None]:
+    if video.num_bytes <= limits.max_file_bytes:
+        return None, None
+    return (
+        str(ErrorKind.TOO_LARGE),
+        f"the video must have at most {limits.max_file_bytes} bytes, got {video.num_bytes}",
+    )
+
+
+def _name(row_id: str) -> str:
+    """Return an id as readers of records take it: "012" is 12 to them."""
+    return str(as_read(row_id))
+
+
+def _read_options(text: str) -> ScoreOptions:
+    return ScoreOptions(**json.loads(text))

@@ -1,21 +1,63 @@
-"""A directory that holds a run: what it is of, what is done, and who may publish into it."""
+"""A directory that holds a run: what it is of, what is done, and who may publish into it.
+
+DIR/run.json                 the fingerprint, in plain words
+DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
+DIR/scores/part-*.parquet    rows with an answer
+DIR/errors/part-*.parquet    rows without, from the end of an attempt to the beginning of the next
+DIR/staging/0001/            what workers of an attempt have written; the driver moves it
+DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
+DIR/records.jsonl            see `groundserve.batch.records`
+
+An id is never in two files that end in .parquet: one process publishes, of each row one answer, and
+errors come when all answers are there and go before another may come.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import socket
+import sqlite3
+import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from groundserve.batch.errors import Failure
-from groundserve.batch.events import Event, UnitDone
-from groundserve.batch.keys import Fingerprint
-from groundserve.batch.plan import Plan
-from groundserve.batch.shards import Receipt, Staging
-from groundserve.errors import GroundserveError
+from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
+from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
+from groundserve.batch.journal import Journal, read_journal
+from groundserve.batch.keys import Fingerprint, request_hash
+from groundserve.batch.plan import DoneRow, Plan
+from groundserve.batch.records import write_records
+from groundserve.batch.shards import (
+    ERRORS,
+    SCORES,
+    STAGING,
+    SUFFIX,
+    Receipt,
+    Staging,
+    encode_errors,
+    read_shard,
+    shard_name,
+)
+from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
+from groundserve.errors import InvalidRequestError
 
+RUN_NAME = "run.json"
+"""What makes a folder a run directory."""
+ATTEMPTS = "attempts"
+"""Folder of who worked on it."""
+RETRIED, DAMAGED = ".retried", ".damaged"
+"""What follows .parquet in the name of a file that no longer counts."""
 
-class RunDirectoryError(GroundserveError):
-    """The run directory cannot be written to, or no longer belongs to this driver."""
+_ERRORS_PER_FILE = 50_000
+_ATTEMPT = re.compile(r"(\d{4,})\.json")
 
 
 class RunDirectory:
@@ -29,77 +71,192 @@ class RunDirectory:
         ...         directory.finish(plan)
     """
 
-    place: str
-    """Path or fsspec URL."""
-    attempt: int
-    """1, 2, ...: the one this driver has claimed."""
-    staging: Staging
-    """For the workers."""
+    def __init__(self, storage: Storage, fingerprint: Fingerprint, manifest: str) -> None:
+        """Claim an attempt in a folder that is held; see `create` and `resume`."""
+        self._storage = storage
+        self._started = time.time()
+        self._num_published = 0
+        self.attempt = _claim(storage, manifest, self._started)
+        self._journal = Journal(storage, self.attempt)
+        self._said: list[str] = []
+        self._done = _DoneRows()
 
     @classmethod
     def create(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
         """Begin a run in a folder that is empty or missing.
 
+        Args:
+            place: Path or fsspec URL.
+            fingerprint: Of the run.
+            manifest: Where its rows come from, for people.
+
         Raises:
-            InvalidRequestError: There is a run already (name `--resume`), something else, or no
-                folder can be made or written to.
+            InvalidRequestError: There is a run already (go on with --resume), or something else;
+                or the folder cannot be made or written to.
+            UnavailableError: Another driver works on it.
         """
-        raise NotImplementedError
+        return cls._open(place, fingerprint, manifest, is_resume=False)
 
     @classmethod
     def resume(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
         """Go on with a run, or begin it where the folder is empty or missing.
 
-        Shards that are damaged are set aside, and error rows taken back; `said` names them.
+        Files that are damaged are set aside, so that their rows are computed anew, and error rows
+        are taken back; `said` tells of both.
 
         Raises:
-            InvalidRequestError: Its fingerprint is another one (the message says what differs),
-                something else is in the folder, or it cannot be written to.
+            InvalidRequestError: Its fingerprint is another one (the message says what differs);
+                something else is in the folder; or it cannot be written to.
             UnavailableError: Another driver works on it.
         """
-        raise NotImplementedError
+        return cls._open(place, fingerprint, manifest, is_resume=True)
+
+    @classmethod
+    def _open(cls, place: str, fingerprint: Fingerprint, manifest: str, *, is_resume: bool) -> Self:
+        storage = open_storage(place)
+        storage.make()
+        _check_run(storage, fingerprint, is_resume=is_resume)  # nothing is left in another's folder
+        storage.lock()
+        try:
+            is_new = _check_run(storage, fingerprint, is_resume=is_resume)
+            if is_new:
+                text = json.dumps({"fingerprint": fingerprint.to_json(), "manifest": manifest})
+                storage.write(RUN_NAME, text.encode())
+            directory = cls(storage, fingerprint, manifest)
+        except BaseException:
+            storage.unlock()
+            raise
+        try:
+            if not is_new:
+                directory._take_over()
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    @property
+    def place(self) -> str:
+        """Absolute path, or URL."""
+        return self._storage.place
+
+    @property
+    def staging(self) -> Staging:
+        """Where the workers of this attempt write."""
+        return Staging(place=self.place, attempt=self.attempt)
 
     @property
     def said(self) -> Sequence[str]:
         """What a resume found and mended, a sentence each."""
-        raise NotImplementedError
+        return self._said
 
-    def done(self) -> Iterator[tuple[str, str]]:
-        """Yield (id, row_key) of each row that has an answer."""
-        raise NotImplementedError
+    def done(self) -> Iterator[DoneRow]:
+        """Yield the rows that had an answer when this attempt began."""
+        return iter(self._done)
 
     def failures(self) -> Iterator[Failure]:
         """Yield what failed in earlier attempts, oldest first."""
-        raise NotImplementedError
+        for attempt in range(1, self.attempt):
+            yield from _failures(self._storage, attempt)
 
     def write(self, event: Event) -> None:
-        """Add a line to the journal (`Started`, `UnitLost`, `Said`; the others come by themselves)."""
-        raise NotImplementedError
+        """Add a line to the journal: `Started`, `UnitLost`, `Said`. The others come by themselves.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self._journal.write(event)
 
     def publish(self, receipt: Receipt) -> UnitDone:
         """Make a staged shard part of the final set, and note the rows that failed.
 
         Raises:
-            RunDirectoryError: A later attempt has begun; the staged file is gone or another one; or
-                the disk is full.
+            RunDirectoryError: A later attempt has begun; the staged file is gone, or another one;
+                or the disk is full.
         """
-        raise NotImplementedError
+        self._require_newest()
+        name = None
+        if receipt.staged is not None:
+            name = shard_name(SCORES, receipt.sha256)
+            try:
+                num_bytes = self._storage.size(receipt.staged)
+                if num_bytes != receipt.num_bytes:
+                    raise RunDirectoryError(
+                        f"{self.place}/{receipt.staged} must have {receipt.num_bytes} bytes, got "
+                        f"{num_bytes}"
+                    )
+                self._storage.move(receipt.staged, name)
+            except FileNotFoundError:
+                raise RunDirectoryError(
+                    f"{self.place}/{receipt.staged} is gone; it must be a folder that all workers "
+                    "share"
+                ) from None
+        self._num_published += receipt.num_rows
+        event = UnitDone(
+            unit=receipt.unit,
+            num_rows=receipt.num_rows,
+            failures=dict(Counter(str(failure.kind) for failure in receipt.failures)),
+            num_videos=receipt.num_videos,
+            num_decoded=receipt.num_decoded,
+            num_calls=receipt.num_calls,
+            video_seconds=receipt.video_seconds,
+            stage_seconds=receipt.stage_seconds,
+            started=receipt.started,
+            wall_seconds=receipt.wall_seconds,
+            host=receipt.host,
+            pid=receipt.pid,
+            shard=name,
+            num_bytes=receipt.num_bytes,
+            sha256=receipt.sha256,
+        )
+        self._journal.write(*map(_as_event, receipt.failures), event)
+        return event
 
     def fail(self, failures: Sequence[Failure]) -> None:
-        """Note rows that failed without a receipt: their worker died."""
-        raise NotImplementedError
+        """Note rows that failed without a receipt: their worker died.
 
-    def finish(self, plan: Plan) -> None:
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self._journal.write(*map(_as_event, failures))
+
+    def finish(self, plan: Plan) -> Finished:
         """Write the error rows and `records.jsonl`, and the last line of the journal.
 
         Raises:
-            RunDirectoryError: As `publish`.
+            RunDirectoryError: As `publish`; or a row was neither published nor said to have failed.
         """
-        raise NotImplementedError
+        self._journal.flush()
+        plan.mark_failed(_failures(self._storage, self.attempt))
+        failures = plan.failures_by_kind()
+        counts = plan.counts
+        num_done, num_failed = counts.num_done + self._num_published, sum(failures.values())
+        if num_done + num_failed != counts.num_rows:
+            raise RunDirectoryError(
+                f"{counts.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
+                "an error; resume the run"
+            )
+        self._require_newest()
+        write_records(self._storage, plan)
+        self._write_errors(plan)
+        finished = Finished(
+            num_done=num_done,
+            num_failed=num_failed,
+            failures=failures,
+            wall_seconds=time.time() - self._started,
+        )
+        self._journal.write(finished)
+        self._journal.flush()
+        self._clear(ERRORS, RETRIED)
+        self._storage.delete(STAGING)
+        return finished
 
     def close(self) -> None:
         """Let the directory go; without `finish`, as a run that was cut short."""
-        raise NotImplementedError
+        try:
+            self._journal.close()
+        finally:
+            self._done.close()
+            self._storage.unlock()
 
     def __enter__(self) -> Self:
         return self
@@ -111,3 +268,211 @@ class RunDirectory:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _take_over(self) -> None:
+        """Bring what earlier attempts left into the state that this one starts from."""
+        for name in _finals(self._storage, ERRORS):
+            self._storage.move(name, name + RETRIED)
+        for name in _finals(self._storage, SCORES):
+            if problem := self._done.add(self._storage, name):
+                self._storage.move(name, name + DAMAGED)
+                self._say(f"{name} was set aside, its rows are computed anew: {problem}")
+        for left in self._storage.names(STAGING):
+            self._storage.delete(f"{STAGING}/{left}")
+        self._clear("", PARTIAL_SUFFIX)
+
+    def _say(self, message: str) -> None:
+        self._said.append(message)
+        self._journal.write(Said(message=message))
+
+    def _write_errors(self, plan: Plan) -> None:
+        errors = plan.errors()
+        while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
+            data = encode_errors(part)
+            sha256 = hashlib.sha256(data).hexdigest()
+            staged = f"{self.staging.folder}/errors-{sha256[:16]}.staged"
+            self._storage.write(staged, data)
+            self._storage.move(staged, shard_name(ERRORS, sha256))
+
+    def _clear(self, folder: str, ending: str) -> None:
+        for name in self._storage.names(folder):
+            if name.endswith(ending):
+                self._storage.delete(f"{folder}/{name}".lstrip("/"))
+
+    def _require_newest(self) -> None:
+        newest = _newest_attempt(self._storage)
+        if newest != self.attempt:
+            raise RunDirectoryError(
+                f"attempt {newest} has begun in {self.place}; this one, {self.attempt}, must not "
+                "publish any more"
+            )
+
+
+class _DoneRows:
+    """The rows of the shards, in a temporary file: each id once."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
+        self._db = sqlite3.connect(
+            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
+        )
+        self._db.executescript(
+            "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
+            "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
+        )
+
+    def add(self, storage: Storage, name: str) -> str | None:
+        """Take a shard's rows; return what is wrong where they cannot be used."""
+        try:
+            columns = ("id", "row_key", "video", "query", "options")
+            rows = read_shard(storage, name, columns).to_pylist()
+            done = [
+                (
+                    row["id"],
+                    row["row_key"],
+                    request_hash(row["video"], row["query"], row["options"]),
+                )
+                for row in rows
+            ]
+            with self._db:
+                self._db.execute("BEGIN")
+                self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", done)
+        except ValueError as error:
+            return str(error)
+        except sqlite3.IntegrityError:
+            return "rows of it are in another file, too"
+        return None
+
+    def __iter__(self) -> Iterator[DoneRow]:
+        return map(DoneRow._make, self._db.execute("SELECT id, row_key, request FROM done"))
+
+    def close(self) -> None:
+        self._db.close()
+        self._folder.cleanup()
+
+
+def read_run(storage: Storage) -> dict[str, Any] | None:
+    """Return what run.json holds; None where it is missing.
+
+    Raises:
+        InvalidRequestError: It is none of ours.
+    """
+    try:
+        values = json.loads(storage.read(RUN_NAME))
+        Fingerprint.from_json(values["fingerprint"])
+    except FileNotFoundError:
+        return None
+    except InvalidRequestError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidRequestError(
+            f"{storage.place}/{RUN_NAME} is not of a run of groundserve; name another folder"
+        ) from error
+    return dict(values)
+
+
+def read_attempts(storage: Storage) -> dict[int, dict[str, Any]]:
+    """Return what each attempt's file holds, by number; {} of one that was cut short."""
+    attempts: dict[int, dict[str, Any]] = {}
+    for number in _attempts(storage):
+        attempts[number] = {}
+        with contextlib.suppress(ValueError, TypeError):
+            attempts[number] = dict(json.loads(storage.read(_attempt_name(number))))
+    return attempts
+
+
+def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
+    """Return whether the run is a new one.
+
+    Raises:
+        InvalidRequestError: See `RunDirectory.create` and `resume`.
+    """
+    run = read_run(storage)
+    if run is None:
+        found = [
+            name
+            for name in storage.names()
+            if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
+        ]
+        if found:
+            raise InvalidRequestError(
+                f"{storage.place} has no run of groundserve and is not empty ({found[0]} is in "
+                "it); name another folder"
+            )
+        return True
+    if not is_resume:
+        raise InvalidRequestError(
+            f"{storage.place} has a run; go on with --resume, or name another folder"
+        )
+    if differences := Fingerprint.from_json(run["fingerprint"]).differences(fingerprint):
+        raise InvalidRequestError(
+            f"{storage.place} has another run, and answers of two must not be mixed: "
+            f"{'; '.join(differences)}. Undo that, or name another folder"
+        )
+    return False
+
+
+def _claim(storage: Storage, manifest: str, started: float) -> int:
+    text = json.dumps(
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process": process_mark(os.getpid()),
+            "started": started,
+            "manifest": manifest,
+        }
+    )
+    while True:
+        number = _newest_attempt(storage) + 1
+        try:
+            storage.create(_attempt_name(number), text.encode())
+        except FileExistsError:  # another driver was faster
+            continue
+        return number
+
+
+def process_mark(pid: int) -> str | None:
+    """Return what tells a process from a later one of its number; None where it does not live."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            # The name, in brackets, may hold anything; the start is the 20th field behind it.
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else f"{boot.read().strip()} {fields[19]}"
+    except (OSError, IndexError):
+        return None
+
+
+def _attempts(storage: Storage) -> list[int]:
+    matches = (_ATTEMPT.fullmatch(name) for name in storage.names(ATTEMPTS))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _newest_attempt(storage: Storage) -> int:
+    return max(_attempts(storage), default=0)
+
+
+def _attempt_name(number: int) -> str:
+    return f"{ATTEMPTS}/{number:04d}.json"
+
+
+def _finals(storage: Storage, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
+
+
+def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
+    for entry in read_journal(storage, attempt):
+        event = entry.event
+        if isinstance(event, RowFailed):
+            yield Failure(
+                id=event.id,
+                row_key=event.row_key,
+                kind=ErrorKind(event.kind),
+                message=event.message,
+            )
+
+
+def _as_event(failure: Failure) -> RowFailed:
+    return RowFailed(
+        id=failure.id, row_key=failure.row_key, kind=str(failure.kind), message=failure.message
+    )

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import io
+import json
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.plan import Group, Unit
+from groundserve.batch.keys import options_json
+from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.units import Group, Unit
+from groundserve.errors import MissingExtraError
 from groundserve.options import ScoreOptions
-from groundserve.results import ScoreResult
+from groundserve.results import QueryResult, ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from groundserve.batch.plan import ErrorRow
+
+SCORES, ERRORS, STAGING = "scores", "errors", "staging"
+"""Folders of a run directory."""
+SUFFIX = ".parquet"
+"""Of the final set: all and only the files with this ending."""
+
+_REQUEST_COLUMNS = ("id", "row_key", "video", "query", "options")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +44,11 @@ class Staging:
     """The run directory: path or fsspec URL."""
     attempt: int
     """Number of the attempt."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder below the run directory."""
+        return f"{STAGING}/{self.attempt:04d}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +70,7 @@ class Receipt:
     num_videos: int
     """Groups worked on."""
     num_decoded: int
-    """Calls whose answer did not come from the feature cache: decoded and encoded."""
+    """Calls whose features did not come from a cache: decoded and encoded."""
     num_calls: int
     """Calls of the scorer that answered."""
     video_seconds: float
@@ -61,9 +87,46 @@ class Receipt:
     """Of the worker."""
 
 
+@cache
 def schema() -> pa.Schema:
-    """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
-    raise NotImplementedError
+    """Return the columns of every Parquet file of a run; docs/batch.md explains each.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise MissingExtraError("batch", "pyarrow") from error
+    span = [
+        ("start_seconds", pa.float64()),
+        ("end_seconds", pa.float64()),
+        ("score", pa.float64()),
+    ]
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            ("row_key", pa.string()),
+            ("video", pa.string()),
+            ("query", pa.string()),
+            ("options", pa.string()),
+            ("num_source_frames", pa.int64()),
+            ("fps", pa.float64()),
+            ("duration_seconds", pa.float64()),
+            ("frame_indices", pa.list_(pa.int64())),
+            ("pts_seconds", pa.list_(pa.float64())),
+            ("frame_logits", pa.list_(pa.float32())),
+            ("frame_scores", pa.list_(pa.float32())),
+            ("selected_frames", pa.list_(pa.int64())),
+            ("selected_seconds", pa.list_(pa.float64())),
+            ("spans", pa.list_(pa.struct(span))),
+            ("engine", pa.string()),
+            ("answer", pa.string()),
+            ("moments", pa.list_(pa.struct([*span, ("text", pa.string())]))),
+            ("error_kind", pa.string()),
+            ("error_message", pa.string()),
+        ]
+    )
 
 
 class ShardWriter:
@@ -81,11 +144,30 @@ class ShardWriter:
     """
 
     def __init__(self, unit: Unit) -> None:
-        raise NotImplementedError
+        self._unit = unit
+        self._rows: dict[int, dict[str, Any]] = {}  # position -> columns
+        self._failures: dict[int, Failure] = {}
+        self._num_calls = self._num_decoded = 0
+        self._durations: dict[str, float] = {}  # place -> seconds
+        self._stage_ms: Counter[str] = Counter()
+        self._started = time.time()
+        self._clock = time.perf_counter()
 
     def add(self, group: Group, options: ScoreOptions, result: ScoreResult) -> None:
         """Take the answer of one call, for every row of the group that asked this."""
-        raise NotImplementedError
+        answers = {query.query: query for query in result.queries}
+        text = options_json(options)
+        engine = json.dumps(result.engine, sort_keys=True)
+        for row, key in zip(group.rows, group.keys, strict=True):
+            if row.options == options and row.query in answers:
+                request = (row.id, key, row.video, row.query, text)
+                columns = dict(zip(_REQUEST_COLUMNS, request, strict=True))
+                answer = _answer_columns(result, answers[row.query])
+                self._rows[row.position] = {**columns, **answer, "engine": engine}
+        self._num_calls += 1
+        self._num_decoded += not result.info.cache_hit
+        self._durations[group.place] = result.duration_seconds
+        self._stage_ms.update(result.timing_ms)
 
     def fail(
         self,
@@ -96,12 +178,113 @@ class ShardWriter:
         queries: Sequence[str] | None = None,
     ) -> None:
         """Note that rows have no answer: those of one call, or all of the group that have none."""
-        raise NotImplementedError
+        for row, key in zip(group.rows, group.keys, strict=True):
+            if (
+                (options is None or row.options == options)
+                and (queries is None or row.query in queries)
+                and row.position not in self._rows
+            ):
+                self._failures[row.position] = Failure(
+                    id=row.id, row_key=key, kind=kind, message=as_unicode(message)
+                )
 
     def write(self, staging: Staging) -> Receipt:
         """Write the rows under a name that does not end in .parquet, to the disk.
 
         Raises:
             RunDirectoryError: The disk is full, or cannot be written to.
+            RuntimeError: A row has neither an answer nor a failure.
         """
-        raise NotImplementedError
+        num_told = len(self._rows) + len(self._failures)
+        if num_told != self._unit.num_rows:
+            raise RuntimeError(f"{num_told} of {self._unit.num_rows} rows of the unit were told of")
+        staged, data = None, b""
+        if self._rows:
+            data = encode_rows([self._rows[position] for position in sorted(self._rows)])
+            # Another name each time: of a unit that is run twice no file is mixed with another.
+            staged = f"{staging.folder}/unit-{self._unit.number:06d}-{secrets.token_hex(8)}.staged"
+            open_storage(staging.place).write(staged, data)
+        return Receipt(
+            unit=self._unit.number,
+            num_rows=len(self._rows),
+            staged=staged,
+            sha256=hashlib.sha256(data).hexdigest() if staged else "",
+            num_bytes=len(data),
+            failures=tuple(self._failures[position] for position in sorted(self._failures)),
+            num_videos=len(self._unit.groups),
+            num_decoded=self._num_decoded,
+            num_calls=self._num_calls,
+            video_seconds=sum(self._durations.values()),
+            stage_seconds={name: ms / 1000 for name, ms in sorted(self._stage_ms.items())},
+            started=self._started,
+            wall_seconds=time.perf_counter() - self._clock,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+
+
+def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as a Parquet file; columns that a row lacks are null in it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    table = pa.Table.from_pylist(list(rows), schema=schema())
+    # Checksums, so that a reader finds what a disk has broken since.
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    return file.getvalue()
+
+
+def encode_errors(errors: Iterable[ErrorRow]) -> bytes:
+    """Return rows without an answer as a Parquet file."""
+    return encode_rows(
+        {
+            **{name: getattr(error, name) for name in _REQUEST_COLUMNS},
+            "error_kind": str(error.kind),
+            "error_message": error.message,
+        }
+        for error in errors
+    )
+
+
+def shard_name(folder: str, sha256: str) -> str:
+    """Return the name of a file of the final set, which tells whether its bytes are still those."""
+    return f"{folder}/part-{sha256[:16]}{SUFFIX}"
+
+
+def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a file of the final set, after a look at all of its bytes.
+
+    Raises:
+        ValueError: It is damaged: other bytes than its name says, or no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = storage.read(name)
+    if not name.endswith(shard_name("", hashlib.sha256(data).hexdigest())):
+        raise ValueError(f"its {len(data)} bytes are not those that were written")
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
+def as_unicode(text: str) -> str:
+    """Return a text as Parquet can hold it: what is no Unicode is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _answer_columns(result: ScoreResult, query: QueryResult) -> dict[str, Any]:
+    return {
+        "num_source_frames": result.num_source_frames,
+        "fps": result.fps,
+        "duration_seconds": result.duration_seconds,
+        "frame_indices": result.frame_indices,
+        "pts_seconds": result.pts_seconds,
+        "frame_logits": query.frame_logits,
+        "frame_scores": query.frame_scores,
+        "selected_frames": query.selected_frames,
+        "selected_seconds": query.selected_seconds,
+        "spans": [span._asdict() for span in query.spans],
+    }

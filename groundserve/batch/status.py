@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import socket
+import time
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-State = Literal["empty", "running", "stalled", "stopped", "finished"]
+from groundserve.batch.events import Finished, RowFailed, Started, UnitDone
+from groundserve.batch.journal import (
+    HEARTBEAT_SECONDS,
+    REMOTE_HEARTBEAT_SECONDS,
+    read_journal,
+)
+from groundserve.batch.run_directory import process_mark, read_attempts, read_run
+from groundserve.batch.shards import SCORES, SUFFIX
+from groundserve.batch.storage import LOCK_NAME, Storage, open_storage
+from groundserve.errors import InvalidRequestError
+
+State = Literal["empty", "running", "silent", "stopped", "finished"]
+
+_RATE_SECONDS = 300.0
+"""Over which `rows_per_second` is taken."""
+_SILENT_PERIODS = 6
+"""Heartbeats that a driver on another machine may miss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,43 +35,178 @@ class Status:
     """A run as its directory shows it."""
 
     place: str
+    """Of the directory."""
     state: State
-    """"empty": no run was begun. "running": the driver lives, or wrote lately. "stalled": it runs
-    on another machine and has been silent for long. "stopped": it has ended without finishing.
+    """"empty": no run was begun. "running": the driver lives, or wrote lately. "silent": it is on
+    another machine and wrote nothing for long. "stopped": it has ended before its work was done.
     "finished": each row has an answer or an error."""
-    attempt: int
+    attempt: int = 0
     """The newest, 0 where there is none."""
-    host: str | None
-    pid: int | None
-    started: float | None
+    host: str | None = None
+    """Of the newest attempt's driver."""
+    pid: int | None = None
+    """Of the newest attempt's driver."""
+    started: float | None = None
     """Of the newest attempt, seconds since the epoch."""
-    last_heartbeat: float | None
-    """Seconds since the epoch."""
-    num_rows: int | None
+    last_heartbeat: float | None = None
+    """When the newest attempt last wrote, seconds since the epoch."""
+    num_rows: int | None = None
     """None until an attempt has planned its work."""
-    num_done: int
-    num_failed: int
-    """Rows with an error: at rest, or of the attempt under way."""
-    num_left: int | None
-    failures: Mapping[str, int]
-    """Those by kind."""
-    rows_per_second: float | None
+    num_done: int = 0
+    """Rows with an answer."""
+    num_failed: int = 0
+    """Rows with an error, in the newest attempt."""
+    num_left: int | None = None
+    """Rows with neither."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Those of the newest attempt by kind; without rows that it did not try, until it finishes."""
+    rows_per_second: float | None = None
     """Of the newest attempt, over its last minutes; None before its first unit."""
-    video_hours: float
+    video_hours: float = 0.0
     """Answered in the newest attempt."""
-    eta_seconds: float | None
-    manifest: str | None
-    fingerprint: Mapping[str, Any] | None
+    eta_seconds: float | None = None
+    """Until nothing is left, at this rate; None where nothing runs."""
+    manifest: str | None = None
+    """Where the newest attempt has its rows from."""
+    fingerprint: Mapping[str, Any] | None = None
+    """See `groundserve.batch.keys.Fingerprint`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""
-        raise NotImplementedError
+        return asdict(self)
 
 
 def read_status(place: str) -> Status:
     """Read a run directory: of a run that goes on, is dead, is finished or was never begun.
 
     Raises:
-        InvalidRequestError: There is something else, or nothing can be read.
+        InvalidRequestError: There is something else, or nothing at all.
+        RunDirectoryError: It cannot be read.
     """
-    raise NotImplementedError
+    storage = open_storage(place)
+    run = read_run(storage)
+    if run is None:
+        found = [name for name in storage.names() if name != LOCK_NAME]
+        if found:
+            raise InvalidRequestError(
+                f"{storage.place} has no run of groundserve ({found[0]} is in it)"
+            )
+        return Status(place=storage.place, state="empty")
+    attempts = read_attempts(storage)
+    if not attempts:
+        return Status(
+            place=storage.place,
+            state="stopped",
+            manifest=run.get("manifest"),
+            fingerprint=run["fingerprint"],
+        )
+    newest = max(attempts)
+    return _status(storage, run, newest, attempts[newest], known=_shard_sizes(storage, attempts))
+
+
+def _status(
+    storage: Storage,
+    run: Mapping[str, Any],
+    attempt: int,
+    driver: Mapping[str, Any],
+    *,
+    known: Mapping[str, int],
+) -> Status:
+    started: Started | None = None
+    finished: Finished | None = None
+    failures: Counter[str] = Counter()
+    units: deque[tuple[float, int]] = deque()
+    video_seconds = 0.0
+    last = None
+    for entry in read_journal(storage, attempt):
+        last = entry.time
+        match entry.event:
+            case Started():
+                started = entry.event
+            case RowFailed():
+                failures[entry.event.kind] += 1
+            case Finished():
+                finished = entry.event
+            case UnitDone():
+                video_seconds += entry.event.video_seconds
+                units.append((entry.time, entry.event.num_rows))
+                while units[0][0] < entry.time - _RATE_SECONDS:
+                    units.popleft()
+    state = "finished" if finished else _state(storage, driver, last)
+    num_done = sum(known.values())
+    num_rows = started.num_rows if started else None
+    if finished:
+        num_rows, num_failed = finished.num_done + finished.num_failed, finished.num_failed
+        failures = Counter(finished.failures)
+    else:
+        num_failed = failures.total() + (started.num_failed if started else 0)
+    num_left = None if num_rows is None else max(num_rows - num_done - num_failed, 0)
+    rate = _rate(units, float(driver.get("started") or 0.0))
+    return Status(
+        place=storage.place,
+        state=state,
+        attempt=attempt,
+        host=driver.get("host"),
+        pid=driver.get("pid"),
+        started=driver.get("started"),
+        last_heartbeat=last,
+        num_rows=num_rows,
+        num_done=num_done,
+        num_failed=num_failed,
+        num_left=num_left,
+        failures=dict(sorted(failures.items())),
+        rows_per_second=rate,
+        video_hours=video_seconds / 3600,
+        eta_seconds=num_left / rate if num_left and rate and state == "running" else None,
+        manifest=driver.get("manifest", run.get("manifest")),
+        fingerprint=run["fingerprint"],
+    )
+
+
+def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> State:
+    if driver.get("host") == socket.gethostname():
+        mark = process_mark(driver["pid"])
+        return "running" if mark is not None and mark == driver.get("process") else "stopped"
+    period = HEARTBEAT_SECONDS if storage.is_local else REMOTE_HEARTBEAT_SECONDS
+    since = time.time() - (last or float(driver.get("started") or 0.0))
+    return "running" if since < _SILENT_PERIODS * period else "silent"
+
+
+def _rate(units: deque[tuple[float, int]], started: float) -> float | None:
+    """Return rows a second since the unit before the first of these, or the start."""
+    if not units:
+        return None
+    begin = max(started, units[-1][0] - _RATE_SECONDS)
+    seconds = units[-1][0] - begin
+    return sum(num_rows for _, num_rows in units) / seconds if seconds > 0 else None
+
+
+def _shard_sizes(storage: Storage, attempts: Mapping[int, object]) -> dict[str, int]:
+    """Return the number of rows of each shard: as the journals say, else as its footer does."""
+    told = {
+        entry.event.shard: entry.event.num_rows
+        for attempt in attempts
+        for entry in read_journal(storage, attempt)
+        if isinstance(entry.event, UnitDone)
+    }
+    sizes = {}
+    for file in storage.names(SCORES):
+        name = f"{SCORES}/{file}"
+        if not name.endswith(SUFFIX):
+            continue
+        if name in told:
+            sizes[name] = told[name]
+        else:
+            with contextlib.suppress(FileNotFoundError):  # set aside meanwhile
+                sizes[name] = _num_rows(storage.read(name))
+    return sizes
+
+
+def _num_rows(data: bytes) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(io.BytesIO(data)).num_rows)
+    except pa.ArrowException:
+        return 0  # damaged; the next attempt says so

@@ -47,6 +47,9 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """Return a file's content; FileNotFoundError where it is missing."""
 
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file as they are read."""
+
     def write(self, name: str, data: bytes) -> None:
         """Put a file there as a whole, in the place of one of that name."""
 
@@ -111,7 +114,7 @@ def split_place(place: str) -> tuple[Any | None, str]:
     except ImportError as error:
         raise MissingExtraError("batch", "fsspec") from error
     if scheme in LOCAL_PROTOCOLS:
-        filesystem, path = fsspec.core.url_to_fs(place)
+        _, path = fsspec.core.url_to_fs(place)
         return None, os.path.abspath(path)
     try:
         return fsspec.core.url_to_fs(place)  # type: ignore[no-any-return]
@@ -152,6 +155,11 @@ class LocalStorage:
         """See `Storage`."""
         with _typed("read", self.place, name):
             return (self._folder / name).read_bytes()
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """See `Storage`."""
+        with _typed("read", self.place, name), (self._folder / name).open("rb") as file:
+            yield from file
 
     def write(self, name: str, data: bytes) -> None:
         """See `Storage`."""
@@ -283,6 +291,11 @@ class RemoteStorage:
         """See `Storage`."""
         with _typed("read", self.place, name):
             return bytes(self._fs.cat_file(self._at(name)))
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """See `Storage`."""
+        with _typed("read", self.place, name), self._fs.open(self._at(name), "rb") as file:
+            yield from file
 
     def write(self, name: str, data: bytes) -> None:
         """See `Storage`."""

@@ -12,6 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from groundserve.errors import InvalidRequestError
 from groundserve.results import QueryResult, ScoreResult
 from groundserve.selection import best_first
@@ -80,12 +83,36 @@ def make_record(result: ScoreResult, query: QueryResult, *, doc_id: DocId) -> Fr
     Raises:
         InvalidRequestError: `doc_id` is neither a whole number nor text.
     """
-    order = best_first(query.frame_logits)
+    return rank_frames(
+        query.frame_logits,
+        query.frame_scores,
+        result.frame_indices,
+        query=query.query,
+        video=result.video,
+        doc_id=doc_id,
+    )
+
+
+def rank_frames(
+    frame_logits: NDArray[np.float32],
+    frame_scores: NDArray[np.float32],
+    frame_indices: NDArray[np.int64],
+    *,
+    query: str,
+    video: str,
+    doc_id: DocId,
+) -> FrameRecord:
+    """Make a record of an answer's arrays, each (T,); see `make_record`.
+
+    Raises:
+        InvalidRequestError: `doc_id` is neither a whole number nor text.
+    """
+    order = best_first(frame_logits)
     return FrameRecord(
-        index=result.frame_indices[order].tolist(),
-        logits=[round(float(score), 2) for score in query.frame_scores[order]],
-        contexts=query.query,
-        video_path=result.video,
+        index=frame_indices[order].tolist(),
+        logits=[round(float(score), 2) for score in frame_scores[order]],
+        contexts=query,
+        video_path=video,
         doc_id=doc_id if isinstance(doc_id, str) else _number(doc_id, "a whole number or text"),
     )
 
