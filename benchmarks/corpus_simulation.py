@@ -1,0 +1,276 @@
+"""How long does a corpus take on a cluster where things go wrong, and what is done twice?
+
+    python -m benchmarks.corpus_simulation --out benchmarks/results/corpus_simulated_DATE.json
+
+Nothing is decoded. Durations are drawn from a lognormal distribution with a seed, the planner of
+`groundserve batch` cuts a sample of such videos into units, and the units of the corpus are drawn
+from those; `benchmarks._cost` says what a GPU needs for a video of each duration, from published
+figures or a report of `benchmarks.gpu_check`. A run is then played through unit by unit
+(`benchmarks._corpus`). Corpus and cluster are shared out over as many run directories as are asked
+for; they are alike, so only some are played, and mean, least and most of those are told.
+
+What a plan takes is measured with the real one on generated rows, half of them done; the time that
+a store takes to say something of a video is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from benchmarks._command import run
+from benchmarks._corpus import MAX_SECONDS, SECONDS_AN_HOUR, Corpus, Floats, plan_units
+from benchmarks._corpus_run import Conditions, Outcome, simulate
+from benchmarks._cost import Cluster, Figure, Rates, Request, Video, stage_seconds
+from benchmarks._report import write_report
+from benchmarks.scale import RELEASED, read_gpu_rates
+from groundserve.batch.keys import Fingerprint, options_json, request_hash
+from groundserve.batch.plan import DoneRow, Plan
+from groundserve.batch.rows import Row
+from groundserve.batch.units import UnitSize
+from groundserve.options import ScoreOptions
+
+CORPUS_HOURS = 10e6
+NUM_NODES = 32
+NUM_RUNS = 16
+NUM_PLAYED = 8
+SPLITS = {1: 1, 4: 2, 16: 8, 32: 16}
+"""Run directories for the whole cluster, and how many of them are played."""
+SAMPLE_VIDEOS = 200_000
+PLANNED_ROWS = 10_000
+LOOK_SECONDS = 0.02
+"""Of an object store, to tell size and version of one object."""
+LOOK_THREADS = 16
+"""As `groundserve.batch.plan` has."""
+HARDWARE_LOSS_HOURS = 54 * 24 * 2048 / 419
+"""Of a node of 8 GPUs: 419 unexpected interruptions in 54 days on 16,384 GPUs. Source: The Llama 3
+Herd of Models, arXiv 2407.21783, section 3.3.4."""
+DAY = 24 * SECONDS_AN_HOUR
+
+
+def scenarios(plan_seconds_a_row: float) -> dict[str, Conditions]:
+    """Return what is played, each with what the one before has and more."""
+    calm = Conditions(num_nodes=NUM_NODES // NUM_RUNS, plan_seconds_a_row=plan_seconds_a_row)
+    faults = replace(
+        calm,
+        slow_share=0.02,
+        node_loss_seconds=HARDWARE_LOSS_HOURS * SECONDS_AN_HOUR,
+        poison_share=1e-5,
+    )
+    spot = replace(faults, node_loss_seconds=DAY)
+    killed = replace(spot, driver_kill_seconds=DAY)
+    return {
+        "nothing happens": calm,
+        "slow nodes, faults of hardware, poison": faults,
+        "and a node preempted once a day": spot,
+        "and the driver killed once a day": killed,
+    }
+
+
+def gpu_seconds(corpus: Corpus, rates: Rates) -> Callable[[Floats], Floats]:
+    """Return what one GPU needs for videos of given durations, decoding beside the networks.
+
+    Between 200 durations on a logarithmic scale it is drawn straight.
+    """
+    gpu = Cluster(
+        node_units=8,
+        has_decoders=True,
+        busy_share=1.0,
+        storage_bytes_per_second=1.0,
+        publish_seconds=1.0,
+        node_price=0.0,
+    )
+    durations = np.geomspace(1.0, MAX_SECONDS, 200)
+    seconds = [
+        gpu.unit_seconds(
+            stage_seconds(
+                Video(
+                    duration_seconds=duration,
+                    fps=30.0,
+                    gop=250,
+                    bytes_per_second=corpus.bytes_per_second,
+                ),
+                Request(),
+                rates,
+                RELEASED,
+            )
+        )
+        for duration in durations.tolist()
+    ]
+    return lambda wanted: np.interp(wanted, durations, seconds)
+
+
+def measure_planning(num_rows: int) -> Figure:
+    """Time the real plan of a resume: local files, half of the rows done."""
+    fingerprint = Fingerprint(
+        engine_id="0" * 64,
+        model="none",
+        family="videoitg",
+        precision="fp32",
+        defaults=ScoreOptions(),
+        span_threshold=0.5,
+        span_gap_seconds=1.0,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = []
+        for position in range(num_rows):
+            path = folder / f"{position}.mp4"
+            path.write_bytes(b"0")
+            rows.append(
+                Row(
+                    id=str(position),
+                    video=path.name,
+                    place=str(path),
+                    query="When does it happen?",
+                    options=ScoreOptions(),
+                    position=position,
+                )
+            )
+        with Plan.make(rows, fingerprint=fingerprint, folder=name) as plan:
+            keys = {
+                row.id: key
+                for unit in plan.units(UnitSize())
+                for group in unit.groups
+                for row, key in zip(group.rows, group.keys, strict=True)
+            }
+        done = done_rows(rows[::2], keys)
+        started = time.perf_counter()
+        with Plan.make(rows, fingerprint=fingerprint, done=done, folder=name) as plan:
+            for _ in plan.units(UnitSize()):
+                pass
+        seconds = time.perf_counter() - started
+    return Figure(
+        value=seconds / num_rows,
+        unit="seconds a row",
+        origin="measured",
+        source=f"groundserve.batch.plan, {num_rows} rows, half of them done, on this machine",
+    )
+
+
+def done_rows(rows: list[Row], keys: dict[str, str]) -> list[DoneRow]:
+    """Return the rows as a run directory gives those that have an answer."""
+    return [
+        DoneRow(row.id, keys[row.id], request_hash(row.video, row.query, options_json(row.options)))
+        for row in rows
+    ]
+
+
+def tell(outcomes: list[Outcome], conditions: Conditions, num_runs: int) -> dict[str, Any]:
+    """Return what the runs that were played say of all."""
+    held = [one.seconds * conditions.num_workers for one in outcomes]
+    ratios = [time / one.needed for time, one in zip(held, outcomes, strict=True)]
+
+    def share(part: Callable[[Outcome], float]) -> float:
+        return sum(map(part, outcomes)) / sum(held)
+
+    needed, twice = share(lambda one: one.needed), share(lambda one: one.done_twice)
+    planning = share(lambda one: one.planning)
+    per_run: dict[str, Callable[[Outcome], float]] = {
+        "units": lambda one: one.num_units,
+        "attempts": lambda one: one.num_attempts,
+        "units_lost": lambda one: one.num_lost_units,
+        "poison_videos": lambda one: one.num_poison,
+        "healthy_videos_lost_twice": lambda one: one.num_lost_twice,
+    }
+    return {
+        "days": max(one.seconds for one in outcomes) / DAY,
+        "gpu_hours": mean(held) * num_runs / SECONDS_AN_HOUR,
+        "held_over_needed": {"mean": mean(ratios), "min": min(ratios), "max": max(ratios)},
+        "shares": {
+            "needed": needed,
+            "done_again": twice,
+            "planning": planning,
+            "waiting": 1 - needed - twice - planning,
+        },
+        "a_run": {name: mean(map(count, outcomes)) for name, count in per_run.items()},
+        "publish_lag_seconds": max(one.publish_lag_seconds for one in outcomes),
+        "conditions": asdict(conditions),
+        "origin": "simulated",
+    }
+
+
+def main() -> None:
+    """Play every scenario."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hours", type=float, default=CORPUS_HOURS, help="of video")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    corpus, rates = Corpus(), read_gpu_rates()
+    planning = measure_planning(PLANNED_ROWS)
+    a_row = planning.value + LOOK_SECONDS / LOOK_THREADS
+    rng = np.random.default_rng(args.seed)
+    units = plan_units(
+        corpus,
+        gpu_seconds(corpus, rates),
+        num_videos=SAMPLE_VIDEOS,
+        size=UnitSize.for_job(10**6, workers=NUM_NODES),
+        rng=rng,
+    )
+    num_units = round(args.hours / units.hours.mean())
+    started = time.perf_counter()
+
+    def play(conditions: Conditions, *, num_runs: int, num_played: int) -> dict[str, Any]:
+        outcomes = [
+            simulate(
+                units,
+                num_units=num_units // num_runs,
+                conditions=conditions,
+                rng=np.random.default_rng([args.seed, number]),
+            )
+            for number in range(num_played)
+        ]
+        return tell(outcomes, conditions, num_runs)
+
+    played = {
+        name: play(conditions, num_runs=NUM_RUNS, num_played=NUM_PLAYED)
+        for name, conditions in scenarios(a_row).items()
+    }
+    last = list(scenarios(a_row).values())[-1]
+    splits = {
+        str(num_runs): play(
+            replace(last, num_nodes=NUM_NODES // num_runs), num_runs=num_runs, num_played=num_played
+        )
+        for num_runs, num_played in SPLITS.items()
+    }
+    videos = np.array([len(one) for one in units.videos])
+    results = {
+        "seed": args.seed,
+        "corpus": {
+            "hours": args.hours,
+            **asdict(corpus),
+            "videos": float(num_units * videos.mean()),
+            "mean_seconds": float(units.hours.sum() * SECONDS_AN_HOUR / videos.sum()),
+        },
+        "units": {
+            "number": num_units,
+            "videos": float(videos.mean()),
+            "video_hours": float(units.hours.mean()),
+            "gpu_seconds": float(units.seconds.mean()),
+        },
+        "rates": rates.to_dict(),
+        "gpus": NUM_NODES * 8,
+        "runs": NUM_RUNS,
+        "runs_played": NUM_PLAYED,
+        "planning": planning.to_dict(),
+        "look_seconds": LOOK_SECONDS,
+        "scenarios": played,
+        "runs_of_the_last": splits,
+        "simulated_in_seconds": time.perf_counter() - started,
+    }
+    write_report(args.out, "a corpus of 10 million hours, simulated", results)
+
+
+if __name__ == "__main__":
+    run(main)
