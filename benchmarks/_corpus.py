@@ -1,4 +1,4 @@
-"""A corpus as it is planned: durations that are drawn, and the units that the real planner makes."""
+"""A corpus as it is planned: durations drawn at random, and units made by the real planner."""
 
 from __future__ import annotations
 

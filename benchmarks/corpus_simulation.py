@@ -6,8 +6,7 @@ Nothing is decoded. Durations are drawn from a lognormal distribution with a see
 `groundserve batch` cuts a sample of such videos into units, and the units of the corpus are drawn
 from those; `benchmarks._cost` says what a GPU needs for a video of each duration, from published
 figures or a report of `benchmarks.gpu_check`. A run is then played through unit by unit
-(`benchmarks._corpus`). Corpus and cluster are shared out over as many run directories as are asked
-for; they are alike, so only some are played, and mean, least and most of those are told.
+(`benchmarks._corpus_run`). Corpus and cluster are shared out evenly over some run directories.
 
 What a plan takes is measured with the real one on generated rows, half of them done; the time that
 a store takes to say something of a video is given.
@@ -41,9 +40,10 @@ from groundserve.options import ScoreOptions
 CORPUS_HOURS = 10e6
 NUM_NODES = 32
 NUM_RUNS = 16
-NUM_PLAYED = 8
-SPLITS = {1: 1, 4: 2, 16: 8, 32: 16}
-"""Run directories for the whole cluster, and how many of them are played."""
+SPLITS = (1, 4, 16, 32)
+"""Run directories for the whole cluster."""
+GPU_PRICE = 3.0
+"""Of an hour of a GPU: given, as in `benchmarks.scale`."""
 SAMPLE_VIDEOS = 200_000
 PLANNED_ROWS = 10_000
 LOOK_SECONDS = 0.02
@@ -164,8 +164,8 @@ def done_rows(rows: list[Row], keys: dict[str, str]) -> list[DoneRow]:
     ]
 
 
-def tell(outcomes: list[Outcome], conditions: Conditions, num_runs: int) -> dict[str, Any]:
-    """Return what the runs that were played say of all."""
+def tell(outcomes: list[Outcome], conditions: Conditions) -> dict[str, Any]:
+    """Return how all runs of a corpus went."""
     held = [one.seconds * conditions.num_workers for one in outcomes]
     ratios = [time / one.needed for time, one in zip(held, outcomes, strict=True)]
 
@@ -174,16 +174,18 @@ def tell(outcomes: list[Outcome], conditions: Conditions, num_runs: int) -> dict
 
     needed, twice = share(lambda one: one.needed), share(lambda one: one.done_twice)
     planning = share(lambda one: one.planning)
-    per_run: dict[str, Callable[[Outcome], float]] = {
+    counts: dict[str, Callable[[Outcome], int]] = {
         "units": lambda one: one.num_units,
         "attempts": lambda one: one.num_attempts,
         "units_lost": lambda one: one.num_lost_units,
         "poison_videos": lambda one: one.num_poison,
         "healthy_videos_lost_twice": lambda one: one.num_lost_twice,
     }
+    gpu_hours = sum(held) / SECONDS_AN_HOUR
     return {
         "days": max(one.seconds for one in outcomes) / DAY,
-        "gpu_hours": mean(held) * num_runs / SECONDS_AN_HOUR,
+        "gpu_hours": gpu_hours,
+        "price": gpu_hours * GPU_PRICE,
         "held_over_needed": {"mean": mean(ratios), "min": min(ratios), "max": max(ratios)},
         "shares": {
             "needed": needed,
@@ -191,7 +193,7 @@ def tell(outcomes: list[Outcome], conditions: Conditions, num_runs: int) -> dict
             "planning": planning,
             "waiting": 1 - needed - twice - planning,
         },
-        "a_run": {name: mean(map(count, outcomes)) for name, count in per_run.items()},
+        "counts": {name: sum(map(count, outcomes)) for name, count in counts.items()},
         "publish_lag_seconds": max(one.publish_lag_seconds for one in outcomes),
         "conditions": asdict(conditions),
         "origin": "simulated",
@@ -221,7 +223,7 @@ def main() -> None:
     num_units = round(args.hours / units.hours.mean())
     started = time.perf_counter()
 
-    def play(conditions: Conditions, *, num_runs: int, num_played: int) -> dict[str, Any]:
+    def play(conditions: Conditions, *, num_runs: int) -> dict[str, Any]:
         outcomes = [
             simulate(
                 units,
@@ -229,20 +231,17 @@ def main() -> None:
                 conditions=conditions,
                 rng=np.random.default_rng([args.seed, number]),
             )
-            for number in range(num_played)
+            for number in range(num_runs)
         ]
-        return tell(outcomes, conditions, num_runs)
+        return tell(outcomes, conditions)
 
     played = {
-        name: play(conditions, num_runs=NUM_RUNS, num_played=NUM_PLAYED)
-        for name, conditions in scenarios(a_row).items()
+        name: play(conditions, num_runs=NUM_RUNS) for name, conditions in scenarios(a_row).items()
     }
     last = list(scenarios(a_row).values())[-1]
     splits = {
-        str(num_runs): play(
-            replace(last, num_nodes=NUM_NODES // num_runs), num_runs=num_runs, num_played=num_played
-        )
-        for num_runs, num_played in SPLITS.items()
+        str(num_runs): play(replace(last, num_nodes=NUM_NODES // num_runs), num_runs=num_runs)
+        for num_runs in SPLITS
     }
     videos = np.array([len(one) for one in units.videos])
     results = {
@@ -262,7 +261,7 @@ def main() -> None:
         "rates": rates.to_dict(),
         "gpus": NUM_NODES * 8,
         "runs": NUM_RUNS,
-        "runs_played": NUM_PLAYED,
+        "gpu_price": GPU_PRICE,
         "planning": planning.to_dict(),
         "look_seconds": LOOK_SECONDS,
         "scenarios": played,

@@ -49,6 +49,7 @@ NUM_TEXT_TOKENS = 20
 RELEASED = replace(FULL, num_text_tokens=NUM_TEXT_TOKENS)
 DURATIONS = {"1 minute": 60, "10 minutes": 600, "1 hour": 3600, "2 hours": 7200}
 FRAMES = (64, 128, 256, 512, 1024)
+"""Those that the model takes."""
 QUESTIONS = (1, 4, 16, 32)
 QUERY_RATES = (1, 10, 100)
 NODES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -251,7 +252,9 @@ def main() -> None:
             for name, seconds in DURATIONS.items()
         },
         "by_frames": {
-            str(number): grown(video, replace(request, num_frames=number)) for number in FRAMES
+            str(number): grown(video, replace(request, num_frames=number))
+            for number in FRAMES
+            if number <= size.checkpoint.vision_token_num
         },
         "by_questions": {
             str(number): grown(video, replace(request, num_questions=number))
