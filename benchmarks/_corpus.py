@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 SECONDS_AN_HOUR = 3600.0
 MAX_SECONDS = 6 * SECONDS_AN_HOUR
 """Of a video, as `Limits` has it."""
+_PICKLED_UNITS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Units:
     """Of each unit, the worker's seconds of each video."""
     hours: Floats
     """Of video, of each unit."""
+    pickled_bytes: float = 0.0
+    """What one is on its way to a worker, on average."""
 
     @property
     def seconds(self) -> Floats:
@@ -73,10 +77,18 @@ def plan_units(
         example_group(number, round(duration * corpus.bytes_per_second))
         for number, duration in enumerate(durations.tolist())
     )
-    counts = [len(unit.groups) for unit in cut_units(groups, size)]
+    counts, sizes = [], []
+    for unit in cut_units(groups, size):
+        counts.append(len(unit.groups))
+        if len(sizes) < _PICKLED_UNITS:
+            sizes.append(len(pickle.dumps(unit)))
     bounds = np.cumsum(counts)[:-1]
     hours = [part.sum() / SECONDS_AN_HOUR for part in np.split(durations, bounds)]
-    return Units(videos=tuple(np.split(seconds, bounds)), hours=np.array(hours))
+    return Units(
+        videos=tuple(np.split(seconds, bounds)),
+        hours=np.array(hours),
+        pickled_bytes=float(np.mean(sizes)),
+    )
 
 
 def example_group(number: int, num_bytes: int) -> Group:

@@ -30,7 +30,7 @@ from benchmarks._corpus import MAX_SECONDS, SECONDS_AN_HOUR, Corpus, Floats, pla
 from benchmarks._corpus_run import Conditions, Outcome, simulate
 from benchmarks._cost import Cluster, Figure, Rates, Request, Video, stage_seconds
 from benchmarks._report import write_report
-from benchmarks.scale import RELEASED, read_gpu_rates
+from benchmarks.scale import RELEASED, ROW_BYTES, read_gpu_rates
 from groundserve.batch.keys import Fingerprint, options_json, request_hash
 from groundserve.batch.plan import DoneRow, Plan
 from groundserve.batch.rows import Row
@@ -257,7 +257,10 @@ def main() -> None:
             "videos": float(videos.mean()),
             "video_hours": float(units.hours.mean()),
             "gpu_seconds": float(units.seconds.mean()),
+            "pickled_bytes": units.pickled_bytes,
+            "wave_bytes": units.pickled_bytes * last.wave_units * NUM_NODES * last.node_workers,
         },
+        "final_set_bytes": float(num_units * videos.mean() * ROW_BYTES),
         "rates": rates.to_dict(),
         "gpus": NUM_NODES * 8,
         "runs": NUM_RUNS,

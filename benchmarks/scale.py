@@ -55,8 +55,9 @@ QUERY_RATES = (1, 10, 100)
 NODES = (1, 4, 16, 64, 256, 1024, 4096)
 CORPUS_HOURS = 10e6
 _PUBLISHES = 200
-_SHARD_BYTES = 12_288 * 64
-"""Two int64, two float32 of each of 512 frames; 64 videos of one question."""
+ROW_BYTES = 512 * (8 + 8 + 4 + 4)
+"""Of an answer at 512 frames, before compression: ordinal, time, logit and score of each."""
+_SHARD_BYTES = 64 * ROW_BYTES
 
 
 def newest(pattern: str) -> Path | None:
