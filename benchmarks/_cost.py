@@ -7,7 +7,7 @@ kept, operations. What that leaves out are constants of a call, which batches of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
@@ -282,17 +282,26 @@ def gpu_rates(check: Mapping[str, Any] | None, *, source: str) -> Rates:
             )
             for stage in ("encode", "ground_is_repeat")
         )
+    decode = Figure(
+        value=1 / (NUM_NVDEC * NVDEC_FPS),
+        unit="GPU seconds a picture",
+        origin="computed",
+        source=f"{NUM_NVDEC} engines (facebookresearch/spdl, docs) at {NVDEC_FPS:g} pictures a "
+        "second of 1080p H.264 (jlennox/NvEncSharp #4, isaac_ros_benchmark: other cards)",
+    )
+    media = None if check is None else _part(check, "decode")
+    decoded = [
+        row["frames_per_second"]
+        for name, row in (media or {}).items()
+        if name.startswith("h264") and ": decode," in name and "frames_per_second" in row
+    ]
+    if decoded:
+        decode = replace(decode, value=1 / max(decoded), origin="measured", source=source)
     none = Figure(value=0.0, unit="GPU seconds", origin="given", source="not measured: left out")
     return Rates(
         probe_packet=none,
         cut_picture=none,
-        decode_picture=Figure(
-            value=1 / (NUM_NVDEC * NVDEC_FPS),
-            unit="GPU seconds a picture",
-            origin="computed",
-            source=f"{NUM_NVDEC} engines (facebookresearch/spdl, docs) at {NVDEC_FPS:g} pictures a "
-            "second of 1080p H.264 (jlennox/NvEncSharp #4, isaac_ros_benchmark: other cards)",
-        ),
+        decode_picture=decode,
         pixels_frame=none,
         encode_flop=encode,
         ground_flop=ground,

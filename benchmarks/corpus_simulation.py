@@ -61,17 +61,17 @@ def scenarios(plan_seconds_a_row: float) -> dict[str, Conditions]:
     calm = Conditions(num_nodes=NUM_NODES // NUM_RUNS, plan_seconds_a_row=plan_seconds_a_row)
     faults = replace(
         calm,
-        slow_share=0.02,
+        slow_share=0.05,
         node_loss_seconds=HARDWARE_LOSS_HOURS * SECONDS_AN_HOUR,
         poison_share=1e-5,
     )
     spot = replace(faults, node_loss_seconds=DAY)
     killed = replace(spot, driver_kill_seconds=DAY)
     return {
-        "nothing happens": calm,
-        "slow nodes, faults of hardware, poison": faults,
-        "and a node preempted once a day": spot,
-        "and the driver killed once a day": killed,
+        "no faults": calm,
+        "slow nodes, faults, poison": faults,
+        "and nodes preempted daily": spot,
+        "and drivers killed daily": killed,
     }
 
 

@@ -131,4 +131,4 @@ def test_a_small_corpus_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert row["held_over_needed"]["mean"] >= 1
         assert row["shares"]["waiting"] >= 0
     ideal = results["units"]["gpu_seconds"] * results["units"]["number"] / 3600
-    assert results["scenarios"]["nothing happens"]["gpu_hours"] >= 0.9 * ideal
+    assert results["scenarios"]["no faults"]["gpu_hours"] >= 0.9 * ideal

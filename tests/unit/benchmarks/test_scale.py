@@ -115,16 +115,31 @@ def test_published_figures_stand_in_for_a_gpu():
         (FULL.name, "cuda:0", "failed", "computed"),
     ],
 )
-def test_a_gpu_check_fills_the_networks(size, device, status, origin):
+def test_a_gpu_check_fills_what_it_measured(size, device, status, origin):
     results = {"encode": {"tflops": 400.0}, "ground_is_repeat": {"tflops": 800.0}}
-    part = {"part": "main request", "status": status, "results": results}
-    check = {"size": size, "machine": {"device": device}, "parts": [part]}
+    media = {
+        "h264_1080p.mp4: decode, 1 side by side": {"frames_per_second": 900.0},
+        "h264_1080p.mp4: decode, 8 side by side": {"frames_per_second": 5000.0},
+        "h264_1080p.mp4: decode and resize, 8 side by side": {"frames_per_second": 9000.0},
+        "h264_480p.mp4: decode, 8 side by side": {"not run": "why"},
+        "vp9_480p.webm: decode, 8 side by side": {"frames_per_second": 9000.0},
+    }
+    parts = {"main request": results, "decode": media}
+    check = {
+        "size": size,
+        "machine": {"device": device},
+        "parts": [
+            {"part": name, "status": status, "results": found} for name, found in parts.items()
+        ],
+    }
     rates = gpu_rates(check, source="gpu_check.json")
-    assert rates.encode_flop.origin == rates.ground_flop.origin == origin
+    figures = (rates.encode_flop, rates.ground_flop, rates.decode_picture)
+    assert {one.origin for one in figures} == {origin}
     if origin == "measured":
         assert rates.encode_flop.value == pytest.approx(1 / 400e12)
         assert rates.ground_flop.value == pytest.approx(1 / 800e12)
-        assert rates.encode_flop.source == "gpu_check.json"
+        assert rates.decode_picture.value == pytest.approx(1 / 5000)
+        assert {one.source for one in figures} == {"gpu_check.json"}
 
 
 @pytest.mark.parametrize(
