@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from groundserve._version import __version__
@@ -15,11 +15,13 @@ from groundserve.batch.rows import Row
 from groundserve.batch.storage import split_place
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.options import ScoreOptions
-from groundserve.strict_json import shown
 
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
 
+_PLAIN = ScoreOptions()
+_AFTERWARDS = ("top_k", "selector")
+"""Options that decide nothing before there are scores."""
 _CONTENT = "sha256 "
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
@@ -132,12 +134,12 @@ def find_video(place: str, *, hash_content: bool) -> VideoFile:
             return _find_local(path, hash_content=hash_content)
         return _find_remote(filesystem, path, place, hash_content=hash_content)
     except FileNotFoundError:
-        raise MediaError(f"there is no video at {shown(place)}") from None
+        raise MediaError(f"there is no video at {place!r}") from None
     except (PermissionError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-        raise MediaError(f"cannot read the video at {shown(place)}: {_reason(error)}") from None
+        raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
     except OSError as error:
         raise UnavailableError(
-            f"cannot look at the video at {shown(place)}: {_reason(error)}"
+            f"cannot look at the video at {place!r}: {_reason(error)}"
         ) from error
 
 
@@ -154,12 +156,21 @@ def require_unchanged(place: str, identity: str) -> None:
     """
     hash_content = identity.startswith(_CONTENT)
     if find_video(place, hash_content=hash_content).identity != identity:
-        raise MediaError(f"the video at {shown(place)} has changed since the run was planned")
+        raise MediaError(f"the video at {place!r} has changed since the run was planned")
 
 
+@lru_cache(maxsize=1024)
 def options_json(options: ScoreOptions) -> str:
     """Return the options as one text, the same for equal ones."""
-    return json.dumps(json.loads(options.to_json()), sort_keys=True)
+    # A rate may be 1 or 1.0, which are equal and have two texts.
+    fixed = replace(options, sample_fps=float(options.sample_fps))
+    return json.dumps(json.loads(fixed.to_json()), sort_keys=True)
+
+
+@lru_cache(maxsize=1024)
+def sampling_json(options: ScoreOptions) -> str:
+    """Return, as one text, the options that decide which frames are decoded and encoded."""
+    return options_json(replace(options, **{name: getattr(_PLAIN, name) for name in _AFTERWARDS}))
 
 
 def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:
@@ -195,7 +206,7 @@ def _hash(*parts: str | float) -> str:
 def _find_local(path: str, *, hash_content: bool) -> VideoFile:
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
-        raise MediaError(f"the video {shown(path)} is not a regular file")
+        raise MediaError(f"the video {path!r} is not a regular file")
     if not os.access(path, os.R_OK):
         raise PermissionError("it may not be read")
     if hash_content:
@@ -208,7 +219,7 @@ def _find_local(path: str, *, hash_content: bool) -> VideoFile:
 def _find_remote(filesystem: Any, path: str, place: str, *, hash_content: bool) -> VideoFile:
     facts = filesystem.info(path)
     if facts["type"] != "file":
-        raise MediaError(f"the video {shown(place)} is not a file")
+        raise MediaError(f"the video {place!r} is not a file")
     if hash_content:
         with filesystem.open(path, "rb") as file:
             return VideoFile(identity=_content(file), num_bytes=int(facts["size"]))

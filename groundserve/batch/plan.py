@@ -27,10 +27,11 @@ from groundserve.batch.keys import (
     options_json,
     request_hash,
     row_key,
+    sampling_json,
 )
 from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.records.reading import as_read
@@ -39,8 +40,6 @@ from groundserve.strict_json import shown
 _BATCH_ROWS = 1024
 _NUM_THREADS = 16
 """That look at videos: waiting for an object store is most of it, or hashing."""
-_SAMPLING = ("num_frames", "sample_fps", "sampling", "seek")
-"""Options that decide which frames are decoded and encoded."""
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -150,6 +149,7 @@ class Plan:
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
                 or was edited, or its video has changed.
+            GroundserveError: There is no room for the temporary file.
         """
         if max_attempts < 1:
             raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
@@ -160,6 +160,12 @@ class Plan:
             plan._mark_done(done)
             plan._mark_failures(failures, max_attempts)
             plan._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            plan.close()
+            raise GroundserveError(
+                f"cannot keep the plan in {plan._folder.name}: {error}; TMPDIR names a place with "
+                "more room"
+            ) from error
         except BaseException:
             plan.close()
             raise
@@ -189,8 +195,8 @@ class Plan:
     def mark_failed(self, failures: Iterable[Failure]) -> None:
         """Note why rows have no answer in this attempt, for `errors`."""
         self._db.executemany(
-            "UPDATE rows SET kind = ?, message = ? WHERE id = ? AND state = 'todo'",
-            ((str(it.kind), it.message, it.id) for it in failures),
+            "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
+            ((str(it.kind), it.message, _name(it.id)) for it in failures),
         )
 
     def errors(self) -> Iterator[ErrorRow]:
@@ -246,7 +252,6 @@ class Plan:
         self.close()
 
     def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint, limits: Limits) -> None:
-        texts = lru_cache(maxsize=1024)(options_json)
         source = iter(rows)
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             while batch := list(itertools.islice(source, _BATCH_ROWS)):
@@ -260,7 +265,7 @@ class Plan:
                     if isinstance(row, BadRow):
                         self._add_bad(row)
                     else:
-                        self._add_row(row, texts(row.options), fingerprint)
+                        self._add_row(row, options_json(row.options), fingerprint)
 
     def _look_at(
         self, places: set[str], threads: ThreadPoolExecutor, *, hash_content: bool, limits: Limits
@@ -317,7 +322,7 @@ class Plan:
         )
 
     def _group(self, row: Row, identity: str, num_bytes: int) -> int:
-        sampling = str([getattr(row.options, name) for name in _SAMPLING])
+        sampling = sampling_json(row.options)
         self._db.execute(
             "INSERT INTO groups (identity, sampling, place, num_bytes) VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import IO, Any, cast
 
-from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
+from groundserve.batch.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions, parse_options
@@ -274,6 +274,7 @@ def _check_no_option(names: Sequence[str]) -> None:
 
 def _make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> _Parse:
     """Return what makes rows of fields; a row's options are made once for each text of them."""
+    _check_unicode("the folder that videos start from", base)
     own = {name: value for name, value in asdict(defaults).items() if value is not None}
 
     @lru_cache(maxsize=1024)
@@ -367,11 +368,10 @@ def _check_unicode(name: str, value: str) -> None:
 def _resolve(video: str, base: str) -> str:
     if "\0" in video:
         raise InvalidRequestError("video must be a path without a zero byte")
-    scheme = scheme_of(video)
+    scheme = check_scheme(video)
     if scheme in LOCAL_PROTOCOLS:
         return split_place(video)[1]
     if scheme is not None:
-        split_place(video)  # the scheme must be known
         return video
     if scheme_of(base) is None:
         return os.path.abspath(os.path.join(base, video))

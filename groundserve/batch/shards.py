@@ -154,7 +154,10 @@ class ShardWriter:
         self._clock = time.perf_counter()
 
     def add(self, group: Group, options: ScoreOptions, result: ScoreResult) -> None:
-        """Take the answer of one call, for every row of the group that asked this."""
+        """Take the answer of one call, for every row of the group that asked this.
+
+        It replaces what `fail` said of them, as where a video is tried again.
+        """
         answers = {query.query: query for query in result.queries}
         text = options_json(options)
         engine = json.dumps(result.engine, sort_keys=True)
@@ -164,6 +167,7 @@ class ShardWriter:
                 columns = dict(zip(_REQUEST_COLUMNS, request, strict=True))
                 answer = _answer_columns(result, answers[row.query])
                 self._rows[row.position] = {**columns, **answer, "engine": engine}
+                self._failures.pop(row.position, None)
         self._num_calls += 1
         self._num_decoded += not result.info.cache_hit
         self._durations[group.place] = result.duration_seconds
@@ -177,12 +181,13 @@ class ShardWriter:
         options: ScoreOptions | None = None,
         queries: Sequence[str] | None = None,
     ) -> None:
-        """Note that rows have no answer: those of one call, or all of the group that have none."""
+        """Note that rows have no answer: those of one call, or all of a group, not told of yet."""
         for row, key in zip(group.rows, group.keys, strict=True):
             if (
                 (options is None or row.options == options)
                 and (queries is None or row.query in queries)
                 and row.position not in self._rows
+                and row.position not in self._failures
             ):
                 self._failures[row.position] = Failure(
                     id=row.id, row_key=key, kind=kind, message=as_unicode(message)

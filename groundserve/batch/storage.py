@@ -101,14 +101,9 @@ def split_place(place: str) -> tuple[Any | None, str]:
         InvalidRequestError: The URL's scheme is unknown, or its package is not installed.
         MissingExtraError: fsspec is not installed.
     """
-    scheme = scheme_of(place)
+    scheme = check_scheme(place)
     if scheme is None:
         return None, os.path.abspath(place)
-    if scheme not in (*LOCAL_PROTOCOLS, *REMOTE_PROTOCOLS):
-        raise InvalidRequestError(
-            f"the place {shown(place)} must be a path or a URL of file, "
-            f"{', '.join(REMOTE_PROTOCOLS)}; download what is elsewhere first"
-        )
     try:
         import fsspec
     except ImportError as error:
@@ -120,6 +115,22 @@ def split_place(place: str) -> tuple[Any | None, str]:
         return fsspec.core.url_to_fs(place)  # type: ignore[no-any-return]
     except ImportError as error:  # its message names the package
         raise InvalidRequestError(f"cannot reach {scheme}:// places: {error}") from error
+
+
+def check_scheme(place: str) -> str | None:
+    """Return the scheme of a URL whose files can be read; None for a path.
+
+    Raises:
+        InvalidRequestError: It is another one.
+    """
+    scheme = scheme_of(place)
+    if scheme not in (None, *LOCAL_PROTOCOLS, *REMOTE_PROTOCOLS):
+        without_query = place.partition("?")[0]  # it may hold a secret
+        raise InvalidRequestError(
+            f"the place {shown(without_query)} must be a path or a URL of file, "
+            f"{', '.join(REMOTE_PROTOCOLS)}; download what is elsewhere first"
+        )
+    return scheme
 
 
 def scheme_of(place: str) -> str | None:

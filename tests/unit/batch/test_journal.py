@@ -1,0 +1,139 @@
+"""What happened, written down and read back."""
+
+import json
+import time
+
+import pytest
+
+from groundserve.batch import events, journal
+from groundserve.batch.events import Finished, RowFailed, Said, Started, UnitDone, UnitLost
+from groundserve.batch.journal import Journal, read_journal
+from groundserve.batch.storage import open_storage
+
+EVENTS = [
+    Started(
+        num_rows=9,
+        num_done=1,
+        num_failed=2,
+        num_to_do=6,
+        num_groups=3,
+        workers=2,
+        manifest="m.jsonl",
+    ),
+    RowFailed(id="a\ud800\0", row_key="k", kind="Timeout", message="zu spät\n"),
+    UnitDone(
+        unit=0,
+        num_rows=2,
+        failures={"Timeout": 1},
+        num_videos=2,
+        num_decoded=1,
+        num_calls=3,
+        video_seconds=5.5,
+        stage_seconds={"decode": 0.25},
+        started=1.5,
+        wall_seconds=2.0,
+        host="h",
+        pid=3,
+        shard="scores/part-0.parquet",
+        num_bytes=7,
+        sha256="0",
+    ),
+    UnitLost(unit=1, num_rows=2, is_alone=True, message="killed"),
+    Said(message="a shard was damaged"),
+    Finished(num_done=3, num_failed=6, failures={"Timeout": 6}, wall_seconds=1.0),
+]
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return open_storage(str(tmp_path))
+
+
+def happened(storage, attempt=1):
+    return [entry.event for entry in read_journal(storage, attempt)]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_is_read_back(event):
+    values = json.loads(json.dumps(events.to_json(event)))
+    assert events.from_json(values) == event
+
+
+def test_names_of_events():
+    names = [events.to_json(event)["event"] for event in EVENTS]
+    assert names == ["started", "row_failed", "unit_done", "unit_lost", "said", "finished"]
+
+
+def test_another_versions_events_are_left_out():
+    newer = {**events.to_json(EVENTS[4]), "more": 1}
+    assert events.from_json(newer) == EVENTS[4]
+    assert events.from_json({"event": "said"}) is None
+    assert events.from_json({"event": "unheard_of"}) is None
+    assert events.from_json({}) is None
+
+
+def test_lines_are_there_at_once(storage):
+    before = time.time()
+    log = Journal(storage, 1)
+    try:
+        for event in EVENTS:
+            log.write(event)
+            assert happened(storage)[-1] == event
+        log.write(EVENTS[0], EVENTS[1])
+        assert happened(storage) == [*EVENTS, *EVENTS[:2]]
+        assert all(before <= entry.time <= time.time() for entry in read_journal(storage, 1))
+    finally:
+        log.close()
+    assert happened(storage, 2) == []
+    assert storage.names("log") == ["attempt-0001.jsonl"]
+
+
+def test_a_line_that_was_cut_short_is_left_out(storage):
+    log = Journal(storage, 12)
+    log.write(*EVENTS)
+    log.close()
+    (name,) = storage.names("log")
+    data = storage.read(f"log/{name}")
+    storage.write(f"log/{name}", data[:-20])
+    assert happened(storage, 12) == EVENTS[:-1]
+    storage.append(f"log/{name}", b"\xff\n[]\n{}\n" + data)
+    assert happened(storage, 12) == [*EVENTS[:-1], *EVENTS]
+
+
+def test_silence_is_broken_by_a_heartbeat(storage, monkeypatch):
+    monkeypatch.setattr(journal, "HEARTBEAT_SECONDS", 0.01)
+    log = Journal(storage, 1)
+    try:
+        for _ in range(1000):
+            if storage.names("log") and happened(storage):
+                break
+            time.sleep(0.01)
+    finally:
+        log.close()
+    assert set(happened(storage)) == {None}
+
+
+def test_a_store_gets_one_more_object_at_a_time(tmp_path, monkeypatch):
+    storage = open_storage(f"memory:/{tmp_path}")
+    log = Journal(storage, 1)
+    log.write(EVENTS[0])
+    log.write(EVENTS[1])
+    assert storage.names("log") == []
+    log.flush()
+    log.write(EVENTS[2])
+    log.close()
+    assert storage.names("log") == ["attempt-0001-000000.jsonl", "attempt-0001-000001.jsonl"]
+    assert happened(storage) == EVENTS[:3]
+
+
+def test_what_could_not_be_written_is_not_written_twice(storage, monkeypatch):
+    log = Journal(storage, 1)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(storage), "append", lambda *args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                log.write(EVENTS[1])
+        log.write(EVENTS[4])
+    finally:
+        log.close()
+    assert happened(storage) == [EVENTS[4]]

@@ -1,0 +1,217 @@
+"""Keys change where, and only where, something changes that decides a result."""
+
+import dataclasses
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundserve.batch.keys import (
+    Fingerprint,
+    find_video,
+    options_json,
+    request_hash,
+    require_unchanged,
+    row_key,
+    sampling_json,
+)
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.options import ScoreOptions
+from tests.unit.batch.making import FINGERPRINT, make_row
+
+VIDEO = Path("/videos/v.mp4")
+TEXTS = st.text(st.characters(codec="utf-8"))
+OPTIONS = st.builds(
+    ScoreOptions,
+    num_frames=st.none() | st.integers(1, 4),
+    sample_fps=st.sampled_from([1, 1.0, 0.5, 2]),
+    sampling=st.sampled_from(["eval", "infer"]),
+    seek=st.sampled_from(["exact", "keyframe"]),
+    top_k=st.integers(1, 3),
+    selector=st.sampled_from(["topk", "spread"]),
+)
+DECIDES = st.tuples(
+    st.sampled_from(["sha256 1", "sha256 2", '["/a", 1, 2]']),  # identity
+    TEXTS,  # query
+    OPTIONS,
+    st.sampled_from(["e1", "e2"]),  # engine
+    st.sampled_from(["fp32", "int8"]),
+    st.sampled_from([0, 0.0, 0.5]),  # span_threshold
+    st.sampled_from([0.0, 1.0]),  # span_gap_seconds
+    st.sampled_from(["0.1.0", "0.2.0"]),
+)
+REST = st.tuples(TEXTS, TEXTS, TEXTS, st.integers(0), st.booleans(), OPTIONS)
+
+
+def key_of(decides, rest):
+    identity, query, options, engine, precision, threshold, gap, version = decides
+    id, video, model, position, hash_content, defaults = rest
+    row = dataclasses.replace(
+        make_row(VIDEO, query, id=id, position=position), options=options, video=video
+    )
+    fingerprint = dataclasses.replace(
+        FINGERPRINT,
+        engine_id=engine,
+        precision=precision,
+        span_threshold=threshold,
+        span_gap_seconds=gap,
+        version=version,
+        model=model,
+        hash_content=hash_content,
+        defaults=defaults,
+    )
+    return row_key(identity, row, fingerprint=fingerprint)
+
+
+@given(first=DECIDES, second=DECIDES, rests=st.tuples(REST, REST))
+def test_keys_are_equal_where_all_that_decides_is(first, second, rests):
+    keys = [key_of(one, rest) for one, rest in zip((first, second), rests, strict=True)]
+    assert (keys[0] == keys[1]) == (first == second)
+    assert all(len(key) == 64 for key in keys)
+
+
+@given(first=DECIDES, rests=st.tuples(REST, REST))
+def test_what_decides_nothing_changes_no_key(first, rests):
+    assert key_of(first, rests[0]) == key_of(first, rests[1])
+
+
+@given(first=OPTIONS, second=OPTIONS)
+def test_options_have_one_text(first, second):
+    assert (options_json(first) == options_json(second)) == (first == second)
+    plain = [dataclasses.replace(it, top_k=1, selector="topk") for it in (first, second)]
+    assert (sampling_json(first) == sampling_json(second)) == (plain[0] == plain[1])
+
+
+@given(first=st.tuples(TEXTS, TEXTS, TEXTS), second=st.tuples(TEXTS, TEXTS, TEXTS))
+def test_requests_are_told_apart(first, second):
+    assert (request_hash(*first) == request_hash(*second)) == (first == second)
+
+
+def test_keys_stay_the_same_from_release_to_release():
+    """A change here makes every run of before unfit to be resumed: let it be on purpose."""
+    row = make_row(VIDEO, "Wo?", top_k=8)
+    fingerprint = dataclasses.replace(FINGERPRINT, version="0.1.0")
+    options = (
+        r"{\"sample_fps\": 1.0, \"sampling\": \"eval\", \"seek\": \"exact\", "
+        r"\"selector\": \"topk\", \"top_k\": 8}"
+    )
+    text = (
+        f'["row", "sha256 0", "Wo?", "{options}", "{"e" * 64}", "videoitg", "fp32", 0.5, 0.0, '
+        '"0.1.0"]'
+    )
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert row_key("sha256 0", row, fingerprint=fingerprint) == expected
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"abc")
+    return path
+
+
+def identity(place, *, hash_content=False):
+    return find_video(str(place), hash_content=hash_content).identity
+
+
+def test_a_local_file_is_told_by_path_size_and_time(video):
+    first = identity(video)
+    assert find_video(str(video), hash_content=False).num_bytes == 3
+    assert identity(video.parent / "." / "a.mp4") == first == identity(f"file://{video}")
+    os.utime(video, ns=(0, 1))
+    assert identity(video) != first
+    other = video.with_name("b.mp4")
+    other.write_bytes(b"abc")
+    os.utime(other, ns=(0, 1))
+    assert identity(other) != identity(video)
+
+
+def test_content_is_told_by_itself(video):
+    first = identity(video, hash_content=True)
+    other = video.with_name("b.mp4")
+    other.write_bytes(b"abc")
+    assert identity(other, hash_content=True) == first
+    fsspec.filesystem("memory").pipe("/c.mp4", b"abc")
+    assert identity("memory://c.mp4", hash_content=True) == first
+    video.write_bytes(b"abd")
+    assert identity(video, hash_content=True) != first
+
+
+def test_a_remote_file_without_etag_is_told_by_size_and_time():
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/a.mp4", b"abc")
+    first = identity("memory://a.mp4")
+    assert identity("memory://a.mp4") == first
+    memory.pipe("/a.mp4", b"abc")
+    assert identity("memory://a.mp4") != first
+
+
+def test_a_remote_file_is_told_by_its_etag(monkeypatch):
+    memory = fsspec.filesystem("memory")
+    facts = {"type": "file", "size": 3, "ETag": '"1"', "LastModified": "today"}
+    monkeypatch.setattr(type(memory), "info", lambda self, path: facts)
+    first = find_video("memory://a.mp4", hash_content=False)
+    assert first.num_bytes == 3
+    facts["LastModified"] = "tomorrow"
+    assert identity("memory://a.mp4") == first.identity
+    facts["ETag"] = '"2"'
+    assert identity("memory://a.mp4") != first.identity
+
+
+def test_a_video_that_is_not_there(tmp_path):
+    for place in (f"{tmp_path}/none.mp4", "memory://none.mp4"):
+        with pytest.raises(MediaError, match="there is no video at"):
+            identity(place)
+    with pytest.raises(MediaError, match="not a regular file"):
+        identity(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="cannot read the video"):
+        identity(tmp_path / "file" / "below")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(MediaError, match="not a regular file"):
+        identity(tmp_path / "fifo")
+
+
+def test_a_store_that_does_not_answer(monkeypatch):
+    def fail(self, path):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", fail)
+    with pytest.raises(UnavailableError, match="no route to host"):
+        identity("memory://a.mp4")
+
+
+def test_a_store_whose_package_is_missing():
+    with pytest.raises(InvalidRequestError, match=r"cannot reach gs:// places: .*gcsfs"):
+        identity("gs://bucket/a.mp4")
+
+
+@pytest.mark.parametrize("hash_content", [True, False])
+def test_a_video_that_changed_is_refused(video, hash_content):
+    before = identity(video, hash_content=hash_content)
+    require_unchanged(str(video), before)
+    video.write_bytes(b"abcd")
+    with pytest.raises(MediaError, match="has changed since the run was planned"):
+        require_unchanged(str(video), before)
+
+
+def test_a_fingerprint_is_read_back():
+    fingerprint = dataclasses.replace(FINGERPRINT, defaults=ScoreOptions(num_frames=9, top_k=3))
+    assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
+    assert pickle.loads(pickle.dumps(fingerprint)) == fingerprint
+    assert fingerprint.differences(fingerprint) == []
+    assert FINGERPRINT.differences(fingerprint) == [
+        "default num_frames: None before, 9 now",
+        "default top_k: 32 before, 3 now",
+    ]
+
+
+@pytest.mark.parametrize("values", [None, [], {}, {"defaults": {}}, {"defaults": {"k": 1}}])
+def test_another_versions_fingerprint(values):
+    with pytest.raises(InvalidRequestError, match="another version"):
+        Fingerprint.from_json(values)

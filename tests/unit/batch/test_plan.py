@@ -1,0 +1,398 @@
+"""A plan has each row of the manifest once, with what is known of it."""
+
+import dataclasses
+import os
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from groundserve.batch import plan
+from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.keys import options_json, request_hash, row_key
+from groundserve.batch.plan import Counts, DoneRow, Plan
+from groundserve.batch.rows import BadRow
+from groundserve.batch.units import Group, Unit, UnitSize, cut_units
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
+from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
+
+BY_CONTENT = dataclasses.replace(FINGERPRINT, hash_content=True)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return make_corpus(tmp_path / "videos", num_videos=3, num_queries=2)
+
+
+def plan_of(rows, **options):
+    return Plan.make(rows, fingerprint=options.pop("fingerprint", FINGERPRINT), **options)
+
+
+def groups_of(made):
+    return [group for unit in made.units(UnitSize()) for group in unit.groups]
+
+
+def done_of(rows):
+    """What a finished run has of them."""
+    with plan_of(rows) as made:
+        return [
+            DoneRow(row.id, key, request_hash(row.video, row.query, options_json(row.options)))
+            for group in groups_of(made)
+            for row, key in zip(group.rows, group.keys, strict=True)
+        ]
+
+
+def failures_of(rows, times=1):
+    return [
+        Failure(id=row.id, row_key=row.row_key, kind=ErrorKind.TIMEOUT, message=f"try {number}")
+        for number in range(times)
+        for row in done_of(rows)
+    ]
+
+
+def test_rows_of_a_video_stand_together(rows):
+    with plan_of(rows) as made:
+        assert made.counts == Counts(
+            num_rows=6,
+            num_done=0,
+            num_invalid=0,
+            num_spent=0,
+            num_to_do=6,
+            num_groups=3,
+            num_repeated=0,
+        )
+        groups = groups_of(made)
+    assert [[row.id for row in group.rows] for group in groups] == [
+        ["q0/0", "q1/0"],
+        ["q0/1", "q1/1"],
+        ["q0/2", "q1/2"],
+    ]
+    assert all(row in rows for group in groups for row in group.rows)
+    assert [group.place for group in groups] == [row.place for row in rows[:3]]
+    for group in groups:
+        keys = [row_key(group.identity, row, fingerprint=FINGERPRINT) for row in group.rows]
+        assert list(group.keys) == keys
+
+
+def test_what_is_selected_afterwards_needs_no_second_decoding(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.touch()
+    rows = [
+        make_row(video, "q", position=0, top_k=2),
+        make_row(video, "q", position=1, top_k=3, selector="spread"),
+        make_row(video, "p", position=2, top_k=2, sample_fps=1),
+        make_row(video, "q", position=3, top_k=2, sample_fps=2.0),
+    ]
+    with plan_of(rows) as made:
+        first, second = groups_of(made)
+    assert [row.position for row in first.rows] == [0, 1, 2]
+    assert [row.position for row in second.rows] == [3]
+    assert list(first.calls(32)) == [
+        (ScoreOptions(top_k=2), ("q", "p")),
+        (ScoreOptions(top_k=3, selector="spread"), ("q",)),
+    ]
+    assert [queries for _, queries in first.calls(1)] == [("q",), ("p",), ("q",)]
+
+
+def test_equal_keys_are_asked_once(tmp_path):
+    """The same file under two paths, told by its content; and a question that is there twice."""
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"same")
+    rows = [
+        make_row(tmp_path / name, "q", id=id, position=position)
+        for position, (name, id) in enumerate([("a.mp4", "1"), ("b.mp4", "2"), ("a.mp4", "3")])
+    ]
+    with plan_of(rows, fingerprint=BY_CONTENT) as made:
+        (group,) = groups_of(made)
+    assert len(set(group.keys)) == 1
+    assert [(row.id, row.video) for row in group.rows] == [
+        ("1", "a.mp4"),
+        ("2", "b.mp4"),
+        ("3", "a.mp4"),
+    ]
+    assert list(group.calls(32)) == [(ScoreOptions(), ("q",))]
+    with plan_of(rows) as made:
+        assert [len(group.rows) for group in groups_of(made)] == [2, 1]
+
+
+def test_a_row_without_id_gets_its_key(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.touch()
+    rows = [make_row(video, query, position=i) for i, query in enumerate(["q", "p", "q"])]
+    with plan_of(rows) as made:
+        (group,) = groups_of(made)
+        assert made.counts.num_repeated == 1
+        assert made.counts.num_rows == 2
+        assert [row.id for row in group.rows] == list(group.keys)
+        assert made.position(group.keys[1]) == 1
+        with pytest.raises(KeyError):
+            made.position("none")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("a", "a", 'its own id, got "a" in row 1 and in row 2'),
+        ("12", "012", 'got "012" and "12" (readers of records take them for one) in row 1 and'),
+    ],
+)
+def test_an_id_that_is_there_twice(rows, first, second, message):
+    twice = [
+        dataclasses.replace(row, id=id) for row, id in zip(rows, (first, second), strict=False)
+    ]
+    with pytest.raises(InvalidRequestError) as caught:
+        plan_of(twice)
+    assert message in str(caught.value)
+
+
+def test_an_id_of_a_broken_line_counts(rows):
+    bad = BadRow(id=rows[0].id, video="", query="", message="broken", position=9)
+    with pytest.raises(InvalidRequestError, match=r"in row 1 and in row 10"):
+        plan_of([rows[0], bad])
+
+
+def test_rows_that_are_not_tried(rows, tmp_path):
+    os.remove(rows[1].place)
+    with open(rows[2].place, "wb") as file:
+        file.truncate(100)
+    bad = BadRow(id="", video="v", query="q", message="top_k must be >= 1", position=6)
+    with plan_of([*rows, bad], limits=Limits(max_file_bytes=99)) as made:
+        assert made.counts.num_invalid == made.counts.num_failed == 5
+        assert made.counts.num_to_do == 2
+        errors = list(made.errors())
+        by_kind = made.failures_by_kind()
+    assert by_kind == {"InvalidRow": 1, "Missing": 2, "TooLarge": 2}
+    assert [str(error.kind) for error in errors] == [
+        *("Missing", "TooLarge", "Missing", "TooLarge", "InvalidRow")
+    ]
+    assert errors[0].row_key is None
+    assert errors[0].message == f"there is no video at '{rows[1].place}'"
+    assert errors[1].message == "the video must have at most 99 bytes, got 100"
+    assert errors[-1].options is None
+    assert len(errors[-1].id) == 64
+
+
+def test_two_broken_lines_are_two_rows():
+    lines = [
+        BadRow(id="", video="", query="", message="broken", position=number) for number in (0, 1)
+    ]
+    with plan_of(lines) as made:
+        assert len({error.id for error in made.errors()}) == 2
+
+
+def test_what_is_done_is_not_planned(rows):
+    done = done_of(rows)
+    with plan_of(rows, done=done[:3]) as made:
+        assert (made.counts.num_done, made.counts.num_to_do) == (3, 3)
+        left = [row.id for group in groups_of(made) for row in group.rows]
+    assert sorted(left) == sorted(row.id for row in done[3:])
+    with plan_of(rows, done=done) as made:
+        assert groups_of(made) == []
+        assert made.counts.num_groups == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": "other"}, "now asks something else: another video, query or options"),
+        ({"options": ScoreOptions(top_k=9)}, "now asks something else"),
+        ({"video": "./0.mp4", "query": "other"}, "now asks something else"),
+        ({"id": "new"}, 'the row "q0/0" was scored and is no longer in the manifest'),
+    ],
+)
+def test_a_row_that_was_edited_after_it_was_scored(rows, change, message):
+    done = done_of(rows)
+    edited = [dataclasses.replace(rows[0], **change), *rows[1:]]
+    with pytest.raises(InvalidRequestError) as caught:
+        plan_of(edited, done=done)
+    assert message in str(caught.value)
+    assert '"q0/0"' in str(caught.value)
+    assert "undo that, or score into another folder" in str(caught.value)
+
+
+def test_a_row_that_is_gone(rows):
+    done = done_of(rows)
+    with pytest.raises(InvalidRequestError, match=r'"q0/0" was scored and is no longer'):
+        plan_of(rows[1:], done=done)
+
+
+@pytest.mark.parametrize("id", ["", "mine"])
+def test_a_video_that_changed_after_it_was_scored(rows, id):
+    rows = [dataclasses.replace(rows[0], id=id)]
+    done = done_of(rows)
+    os.utime(rows[0].place, ns=(0, 1))
+    with pytest.raises(InvalidRequestError, match=r'its video "0.mp4" is another file since'):
+        plan_of(rows, done=done)
+
+
+@pytest.mark.parametrize("id", ["", "mine"])
+def test_the_answer_of_a_video_that_was_removed_stays(rows, id):
+    rows = [dataclasses.replace(rows[0], id=id)]
+    done = done_of(rows)
+    os.remove(rows[0].place)
+    with plan_of(rows, done=done) as made:
+        assert (made.counts.num_done, made.counts.num_invalid) == (1, 0)
+        assert not list(made.errors())
+        assert made.position(done[0].id) == 0
+    edited = [dataclasses.replace(rows[0], query="other")]
+    with pytest.raises(InvalidRequestError, match=r"asks something else|no longer in the manifest"):
+        plan_of(edited, done=done)
+
+
+def test_a_manifest_may_grow_and_be_put_in_another_order(rows):
+    done = done_of(rows[:2])
+    moved = [dataclasses.replace(row, position=9 - row.position) for row in reversed(rows)]
+    with plan_of(moved, done=done) as made:
+        assert made.counts.num_to_do == 4
+
+
+def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
+    for times, spent in ((2, 0), (3, 2), (4, 2)):
+        with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as made:
+            assert made.counts.num_spent == made.counts.num_failed == spent
+            assert made.counts.num_to_do == 6 - spent
+            messages = [error.message for error in made.errors()]
+            assert messages == [f"try {times - 1}"] * spent
+    with pytest.raises(InvalidRequestError, match="max_attempts must be >= 1"):
+        plan_of(rows, max_attempts=0)
+
+
+def test_failures_of_another_file_do_not_count(rows):
+    failures = failures_of(rows[:1], 3)
+    os.utime(rows[0].place, ns=(0, 1))
+    with plan_of(rows, failures=failures) as made:
+        assert made.counts.num_spent == 0
+
+
+def test_failures_of_this_attempt_are_errors(rows):
+    with plan_of(rows) as made:
+        made.mark_failed(failures_of(rows[2:4]))
+        assert [error.id for error in made.errors()] == [row.id for row in rows[2:4]]
+        assert made.failures_by_kind() == {"Timeout": 2}
+
+
+def test_memory_does_not_grow_with_rows(tmp_path):
+    """tracemalloc sees Python's objects; SQLite's own memory is bounded by its cache."""
+    video = tmp_path / "a.mp4"
+    video.touch()
+
+    def peak(num_rows):
+        tracemalloc.start()
+        with plan_of(
+            make_row(video, f"{number}", position=number) for number in range(num_rows)
+        ) as made:
+            size = UnitSize(max_rows=100)
+            assert sum(unit.num_rows for unit in made.units(size)) == num_rows
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(100)  # what is imported and made once
+    few, many = peak(2_000), peak(10_000)
+    # Five times as much if they were held.
+    assert many < 2 * few
+
+
+def test_the_temporary_file_goes(rows, tmp_path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with plan_of(rows, folder=str(folder)):
+        assert list(folder.iterdir())
+    assert not list(folder.iterdir())
+    with pytest.raises(InvalidRequestError):
+        plan_of([*rows, *rows], folder=str(folder))
+    assert not list(folder.iterdir())
+
+
+def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_SCHEMA", plan._SCHEMA + "PRAGMA max_page_count = 12;")
+    many = (make_row(tmp_path / "a", "q" * 999, id=f"{i}", position=i) for i in range(100))
+    with pytest.raises(GroundserveError, match=r"cannot keep the plan in .* is full; TMPDIR"):
+        plan_of(many)
+
+
+def group(number, num_rows, num_bytes=1):
+    return Group(
+        place=f"{number}", identity="", num_bytes=num_bytes, rows=(None,) * num_rows, keys=()
+    )
+
+
+SIZES = st.builds(
+    UnitSize,
+    max_groups=st.integers(1, 5),
+    max_rows=st.integers(1, 10),
+    max_bytes=st.integers(1, 100),
+)
+
+
+@given(made=st.lists(st.tuples(st.integers(1, 12), st.integers(0, 120)), max_size=30), size=SIZES)
+def test_units_have_each_group_once_and_keep_their_size(made, size):
+    groups = [group(number, *one) for number, one in enumerate(made)]
+    units = list(cut_units(groups, size))
+    assert [one for unit in units for one in unit.groups] == groups
+    assert [unit.number for unit in units] == list(range(len(units)))
+    for unit in units:
+        assert 1 <= len(unit.groups) <= size.max_groups
+        if len(unit.groups) > 1:
+            assert unit.num_rows <= size.max_rows
+            assert sum(one.num_bytes for one in unit.groups) <= size.max_bytes
+
+
+ASKED = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from([1.0, 2.0]), st.booleans()),
+    max_size=40,
+    unique=True,
+)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(asked=ASKED, size=SIZES, num_done=st.integers(0, 40))
+def test_a_plan_has_each_row_once(tmp_path, asked, size, num_done):
+    videos = [tmp_path / f"{number}.mp4" for number in range(4)]
+    for video in videos:
+        video.touch()
+    rows = [
+        make_row(
+            videos[video],
+            f"q{query}",
+            id=f"row {position}" if is_named else "",
+            position=position,
+            sample_fps=fps,
+        )
+        for position, (video, query, fps, is_named) in enumerate(asked)
+    ]
+    done = done_of(rows)[:num_done]
+    with plan_of(rows, done=done) as made:
+        units = list(made.units(size))
+        counts = made.counts
+    planned = [row for unit in units for one in unit.groups for row in one.rows]
+    positions = sorted(row.position for row in planned)
+    assert len(set(positions)) == len(positions) == counts.num_to_do
+    assert counts.num_done == len(done)
+    assert counts.num_rows + counts.num_repeated == len(rows)
+    assert {row.id for row in planned}.isdisjoint(row.id for row in done)
+    for unit in units:
+        for one in unit.groups:
+            assert len(one.rows) <= size.max_rows
+            assert len({(row.place, row.options.sample_fps) for row in one.rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "workers", "expected"),
+    [(0, 2, 1), (30, 2, 1), (100, 2, 4), (320, 2, 10), (10**6, 8, 64)],
+)
+def test_units_are_many_for_few_videos_and_large_for_many(num_groups, workers, expected):
+    assert UnitSize.for_job(num_groups, workers=workers).max_groups == expected
+
+
+def test_a_lost_units_groups_are_tried_alone():
+    unit = Unit(number=3, groups=(group(0, 1), group(1, 2)))
+    assert [(one.number, one.is_alone, one.groups) for one in unit.alone()] == [
+        (3, True, (unit.groups[0],)),
+        (3, True, (unit.groups[1],)),
+    ]

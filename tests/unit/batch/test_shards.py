@@ -1,0 +1,225 @@
+"""Shards: their columns, and that nothing of how a run went is in them."""
+
+import json
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from groundserve.batch.errors import ErrorKind, kind_of
+from groundserve.batch.plan import ErrorRow, Plan
+from groundserve.batch.shards import (
+    Receipt,
+    ShardWriter,
+    Staging,
+    encode_errors,
+    read_shard,
+    schema,
+    shard_name,
+)
+from groundserve.batch.storage import open_storage
+from groundserve.batch.units import UnitSize
+from groundserve.errors import (
+    DeadlineExceededError,
+    EngineMismatchError,
+    InvalidRequestError,
+    MediaError,
+    MissingExtraError,
+    UnavailableError,
+    UnsupportedError,
+)
+from groundserve.options import ScoreOptions
+from groundserve.spans import Span
+from tests.unit.batch.making import ENGINE, FINGERPRINT, NUM_FRAMES, make_row, score
+
+
+@pytest.fixture
+def unit(tmp_path):
+    """Two videos; of the first, rows that differ in what is selected, and one asked twice."""
+    rows = []
+    asked = [("b", "q", 2), ("a", "q", 2), ("a", "q", 9), ("a", "p", 2), ("a", "q", 2)]
+    for position, (name, query, top_k) in enumerate(asked):
+        video = tmp_path / f"{name}.mp4"
+        video.write_bytes(name.encode())
+        rows.append(make_row(video, query, id=f"r{position}", position=position, top_k=top_k))
+    with Plan.make(rows, fingerprint=FINGERPRINT) as plan:
+        (unit,) = plan.units(UnitSize())
+    return unit
+
+
+@pytest.fixture
+def staging(tmp_path):
+    return Staging(place=str(tmp_path / "out"), attempt=3)
+
+
+def table_of(staging, receipt):
+    storage = open_storage(staging.place)
+    name = shard_name("scores", receipt.sha256)
+    storage.move(receipt.staged, name)
+    return read_shard(storage, name, schema().names)
+
+
+def written(unit, staging, **info):
+    writer = ShardWriter(unit)
+    for group in unit.groups:
+        for options, queries in group.calls(32):
+            content = Path(group.place).read_bytes()
+            writer.add(group, options, score(content, queries, options, **info))
+    return writer.write(staging)
+
+
+def test_each_row_has_its_answer(unit, staging):
+    receipt = written(unit, staging)
+    table = table_of(staging, receipt)
+    assert table.schema.equals(schema())
+    rows = table.to_pylist()
+    assert [row["id"] for row in rows] == ["r0", "r1", "r2", "r3", "r4"]
+    assert [len(row["selected_frames"]) for row in rows] == [2, 2, NUM_FRAMES, 2, 2]
+    assert {**rows[1], "id": "r4"} == rows[4]
+    for row, name in zip(rows, "baaaa", strict=True):
+        expected = score(name.encode(), [row["query"]], ScoreOptions(**json.loads(row["options"])))
+        (query,) = expected.queries
+        assert row["video"] == f"{name}.mp4"
+        assert row["frame_indices"] == expected.frame_indices.tolist()
+        assert row["pts_seconds"] == expected.pts_seconds.tolist()
+        # Bit by bit: 32-bit numbers are kept as such.
+        assert np.array_equal(np.float32(row["frame_logits"]), query.frame_logits)
+        assert np.array_equal(np.float32(row["frame_scores"]), query.frame_scores)
+        assert row["selected_frames"] == query.selected_frames.tolist()
+        assert row["selected_seconds"] == query.selected_seconds.tolist()
+        assert [Span(**span) for span in row["spans"]] == query.spans
+        assert json.loads(row["engine"]) == ENGINE
+        assert (row["num_source_frames"], row["fps"], row["duration_seconds"]) == (50, 10.0, 5.0)
+        nulls = ("answer", "moments", "error_kind", "error_message")
+        assert [row[name] for name in nulls] == [None] * 4
+
+
+def test_how_the_run_went_is_not_in_it(unit, staging):
+    other = {
+        "timing_ms": {"decode": 99.0},
+        "cache_hit": True,
+        "decoders": ["dali"],
+        "video_bytes": 7,
+    }
+    first, second = written(unit, staging), written(unit, staging, **other)
+    assert first.sha256 == second.sha256
+    assert table_of(staging, first).equals(table_of(staging, second))
+
+
+def test_a_receipt_counts(unit, staging):
+    before = time.time()
+    receipt = written(unit, staging)
+    assert (receipt.num_rows, receipt.num_videos, receipt.failures) == (5, 2, ())
+    assert (receipt.num_calls, receipt.num_decoded) == (3, 3)
+    assert receipt.video_seconds == 10.0  # each video once
+    # Three calls of 2 ms and 1 ms; sums of binary fractions, so up to a rounding.
+    assert receipt.stage_seconds == pytest.approx({"decode": 0.006, "ground": 0.003})
+    assert before <= receipt.started <= time.time()
+    assert receipt.pid == os.getpid()
+    assert receipt.staged.startswith("staging/0003/unit-000000-")
+    assert not receipt.staged.endswith(".parquet")
+    assert os.path.getsize(f"{staging.place}/{receipt.staged}") == receipt.num_bytes
+    assert written(unit, staging, cache_hit=True).num_decoded == 0
+
+
+def test_a_file_is_never_written_twice_under_one_name(unit, staging):
+    assert written(unit, staging).staged != written(unit, staging).staged
+
+
+def test_rows_without_an_answer(unit, staging):
+    writer = ShardWriter(unit)
+    first, second = unit.groups
+    writer.fail(first, ErrorKind.TIMEOUT, "too \ud800 slow")
+    options = ScoreOptions(top_k=2)
+    writer.add(second, options, score(b"a", ["q"], options))
+    writer.fail(second, ErrorKind.REFUSED, "no", options, ["p"])
+    with pytest.raises(RuntimeError, match="4 of 5 rows of the unit were told of"):
+        writer.write(staging)
+    writer.fail(second, ErrorKind.INTERNAL, "the rest")
+    receipt = writer.write(staging)
+    told = {failure.id: (str(failure.kind), failure.message) for failure in receipt.failures}
+    assert told == {
+        "r0": ("Timeout", r"too \ud800 slow"),
+        "r2": ("Internal", "the rest"),
+        "r3": ("Refused", "no"),
+    }
+    assert [row["id"] for row in table_of(staging, receipt).to_pylist()] == ["r1", "r4"]
+
+
+def test_a_video_that_is_tried_again(unit, staging):
+    writer = ShardWriter(unit)
+    first, second = unit.groups
+    writer.fail(first, ErrorKind.TIMEOUT, "slow")
+    writer.fail(second, ErrorKind.TIMEOUT, "slow")
+    for options, queries in second.calls(32):
+        writer.add(second, options, score(b"a", queries, options))
+    writer.fail(second, ErrorKind.WORKER_DIED, "dead")
+    receipt = writer.write(staging)
+    assert receipt.num_rows == 4
+    assert [failure.id for failure in receipt.failures] == ["r0"]
+
+
+def test_units_and_receipts_travel(unit, staging):
+    receipt = written(unit, staging)
+    assert pickle.loads(pickle.dumps((unit, receipt, staging))) == (unit, receipt, staging)
+
+
+def test_pyarrow_is_of_an_extra(monkeypatch):
+    schema.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pyarrow .*'groundserve\[batch\]'"):
+        schema()
+
+
+def test_a_unit_without_any_answer_has_no_file(unit, staging):
+    writer = ShardWriter(unit)
+    for group in unit.groups:
+        writer.fail(group, ErrorKind.UNREADABLE, "corrupt")
+    receipt = writer.write(staging)
+    assert (receipt.staged, receipt.sha256, receipt.num_bytes) == (None, "", 0)
+    assert len(receipt.failures) == 5
+    assert isinstance(receipt, Receipt)
+    assert not os.path.exists(f"{staging.place}/staging")
+
+
+def test_errors_have_the_same_columns(staging):
+    error = ErrorRow(
+        id="a\0b",
+        row_key=None,
+        video="v",
+        query="q",
+        options=None,
+        kind=ErrorKind.MISSING,
+        message="none",
+    )
+    table = pa.parquet.read_table(pa.BufferReader(encode_errors([error])))
+    assert table.schema.equals(schema())
+    (row,) = table.to_pylist()
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "id": "a\0b",
+        "video": "v",
+        "query": "q",
+        "error_kind": "Missing",
+        "error_message": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MediaError("x"), "Unreadable"),
+        (UnsupportedError("x"), "Refused"),
+        (InvalidRequestError("x"), "Refused"),
+        (DeadlineExceededError("x"), "Timeout"),
+        (UnavailableError("x"), "Unavailable"),
+        (EngineMismatchError("x"), "Internal"),
+        (ZeroDivisionError("x"), "Internal"),
+    ],
+)
+def test_errors_have_kinds(error, kind):
+    assert kind_of(error) == kind

@@ -1,0 +1,201 @@
+"""Two file systems, one behaviour: a folder of this machine, and a store through fsspec."""
+
+import os
+import threading
+
+import fsspec
+import pytest
+
+from groundserve.batch.errors import RunDirectoryError
+from groundserve.batch.plan import Plan
+from groundserve.batch.run_directory import RunDirectory
+from groundserve.batch.shards import SCORES, read_shard
+from groundserve.batch.status import read_status
+from groundserve.batch.storage import LocalStorage, RemoteStorage, open_storage
+from groundserve.batch.units import UnitSize
+from groundserve.errors import InvalidRequestError
+from tests.unit.batch.making import FINGERPRINT, make_corpus, run, work
+
+
+@pytest.fixture(params=["local", "remote"])
+def storage(request, tmp_path):
+    place = str(tmp_path / "run")
+    if request.param == "remote":
+        place = f"memory:/{tmp_path}"
+    storage = open_storage(place)
+    storage.make()
+    yield storage
+    storage.delete("")
+
+
+def test_a_place_is_opened_by_its_scheme(tmp_path):
+    assert isinstance(open_storage("memory://a/b"), RemoteStorage)
+    for place in (str(tmp_path), f"file://{tmp_path}"):
+        found = open_storage(place)
+        assert isinstance(found, LocalStorage)
+        assert found.place == str(tmp_path)
+    with pytest.raises(InvalidRequestError, match=r'"https://h/out" must be a path or a URL of'):
+        open_storage("https://h/out?signature=secret")
+    with pytest.raises(InvalidRequestError, match=r"cannot reach abfs:// places: "):
+        open_storage("abfs://c/out")
+
+
+def test_files_come_and_go(storage):
+    assert storage.names() == storage.names("none") == []
+    storage.write("a/b", b"1\n2")
+    storage.write("a/c", b"")
+    storage.write("a/b", b"3\n4")
+    assert storage.names() == ["a"]
+    assert storage.names("a") == ["b", "c"]
+    assert storage.read("a/b") == b"3\n4"
+    assert list(storage.lines("a/b")) == [b"3\n", b"4"]
+    assert storage.size("a/b") == 3
+    storage.move("a/b", "x/y/d")
+    assert (storage.names("a"), storage.names("x/y")) == (["c"], ["d"])
+    storage.delete("x")
+    storage.delete("a/c")
+    storage.delete("none")
+    assert storage.names("x/y") == []
+    for missing in (storage.read, storage.size, lambda name: list(storage.lines(name))):
+        with pytest.raises(FileNotFoundError):
+            missing("none")
+    with pytest.raises(FileNotFoundError):
+        storage.move("none", "a")
+
+
+def test_a_file_is_made_once(storage):
+    storage.create("attempts/1", b"a")
+    with pytest.raises(FileExistsError):
+        storage.create("attempts/1", b"b")
+    assert storage.read("attempts/1") == b"a"
+
+
+def test_a_file_that_is_written_appears_at_the_end(storage):
+    with storage.writing("log/a") as file:
+        file.write(b"1")
+        file.flush()
+        assert "a" not in storage.names("log")
+    assert storage.read("log/a") == b"1"
+    with pytest.raises(ZeroDivisionError), storage.writing("log/b") as file:
+        file.write(b"%d" % (1 / len([])))
+    assert storage.names("log") == ["a"]
+
+
+def test_a_faulty_disk_is_named(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path))
+    (tmp_path / "file").touch()
+    for fault in (
+        lambda: storage.write("file/a", b""),
+        lambda: storage.create("file/a", b""),
+        lambda: storage.append("file/a", b""),
+        lambda: storage.names("file"),
+        lambda: storage.read(""),
+    ):
+        with pytest.raises((RunDirectoryError, FileExistsError)) as caught:
+            fault()
+        assert "file" in str(caught.value) or "directory" in str(caught.value)
+
+
+def test_lines_are_added_in_one_piece(tmp_path):
+    storage = open_storage(str(tmp_path))
+    line = b"x" * 5000 + b"\n"
+    threads = [
+        threading.Thread(target=lambda: [storage.append("a", line) for _ in range(20)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(storage.lines("a")) == [line] * 80
+
+
+def rows_in(place):
+    storage = open_storage(place)
+    return sorted(
+        row["id"]
+        for name in storage.names(SCORES)
+        if name.endswith(".parquet")
+        for row in read_shard(storage, f"{SCORES}/{name}", ["id"]).to_pylist()
+    )
+
+
+def test_a_run_in_a_store(tmp_path):
+    """All of it: published, resumed, errors taken back, and the journal in pieces."""
+    rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=2)
+    place = f"memory:/{tmp_path}/run"
+    storage = open_storage(place)
+    run(place, rows, fails=lambda query: query == "q1", is_resume=False)
+    assert rows_in(place) == ["q0/0", "q0/1"]
+    (errors,) = storage.names("errors")
+    assert len(read_shard(storage, f"errors/{errors}", ["id"])) == 2
+    assert storage.names("log") == ["attempt-0001-000000.jsonl", "attempt-0001-000001.jsonl"]
+    status = read_status(place)
+    assert (status.state, status.num_done, status.num_failed) == ("finished", 2, 2)
+    run(place, rows)
+    assert rows_in(place) == sorted(row.id for row in rows)
+    assert storage.names("errors") == []
+    assert storage.names("staging") == []
+    assert storage.read("records.jsonl").count(b"\n") == 4
+    local = tmp_path / "local"
+    run(local, rows)
+    assert storage.read("records.jsonl") == (local / "records.jsonl").read_bytes()
+
+
+def test_the_newest_of_two_drivers_wins_in_a_store(tmp_path):
+    rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=1)
+    place = f"memory:/{tmp_path}/run"
+    with (
+        RunDirectory.resume(place, FINGERPRINT, manifest="m") as old,
+        Plan.make(rows, fingerprint=FINGERPRINT) as plan,
+    ):
+        unit, other = plan.units(UnitSize(max_groups=1))
+        old.publish(work(unit, old.staging))
+        receipt = work(other, old.staging)
+        run(place, rows)
+        with pytest.raises(RunDirectoryError, match=r"attempt 2 has begun in memory://.*"):
+            old.publish(receipt)
+    assert rows_in(place) == sorted(row.id for row in rows)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_before_each_call_of_a_store(tmp_path, monkeypatch):
+    """A copy and a removal in place of a renaming: each row is there once at most all the same."""
+    rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=1)
+    calls = {"left": 10**6}
+    for name in ("pipe_file", "cp_file", "rm_file", "put_file", "rm"):
+        real = getattr(type(fsspec.filesystem("memory")), name)
+
+        def counted(self, *args, real=real, **options):
+            if calls["left"] == 0:
+                raise Killed
+            calls["left"] -= 1
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), name, counted)
+    run(f"memory:/{tmp_path}/whole", rows)
+    num_calls = 10**6 - calls["left"]
+    assert num_calls > 10
+    for number in range(num_calls):
+        place = f"memory:/{tmp_path}/{number}"
+        calls["left"] = number
+        with pytest.raises(Killed):
+            run(place, rows)
+        calls["left"] = 10**6
+        found = rows_in(place)
+        assert len(set(found)) == len(found)
+        run(place, rows)
+        assert rows_in(place) == ["q0/0", "q0/1"]
+
+
+def test_a_store_that_refuses_is_named(tmp_path, monkeypatch):
+    def refuse(self, *args, **options):
+        raise PermissionError(13, "Access Denied")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", refuse)
+    with pytest.raises(InvalidRequestError, match=r"Access Denied; name another folder"):
+        RunDirectory.create(f"memory:/{tmp_path}/run", FINGERPRINT, manifest="m")
+    assert os.listdir(tmp_path) == []
