@@ -42,6 +42,8 @@ NUM_NODES = 32
 NUM_RUNS = 16
 SPLITS = (1, 4, 16, 32)
 """Run directories for the whole cluster."""
+MIN_PLAYED = 4
+"""Runs that are played at least: what happens to a single one is chance."""
 GPU_PRICE = 3.0
 """Of an hour of a GPU: given, as in `benchmarks.scale`."""
 SAMPLE_VIDEOS = 200_000
@@ -164,8 +166,9 @@ def done_rows(rows: list[Row], keys: dict[str, str]) -> list[DoneRow]:
     ]
 
 
-def tell(outcomes: list[Outcome], conditions: Conditions) -> dict[str, Any]:
-    """Return how all runs of a corpus went."""
+def tell(repeats: list[list[Outcome]], conditions: Conditions) -> dict[str, Any]:
+    """Return how all runs of a corpus went, on average over repeats."""
+    outcomes = [one for runs in repeats for one in runs]
     held = [one.seconds * conditions.num_workers for one in outcomes]
     ratios = [time / one.needed for time, one in zip(held, outcomes, strict=True)]
 
@@ -181,9 +184,10 @@ def tell(outcomes: list[Outcome], conditions: Conditions) -> dict[str, Any]:
         "poison_videos": lambda one: one.num_poison,
         "healthy_videos_lost_twice": lambda one: one.num_lost_twice,
     }
-    gpu_hours = sum(held) / SECONDS_AN_HOUR
+    gpu_hours = sum(held) / len(repeats) / SECONDS_AN_HOUR
     return {
-        "days": max(one.seconds for one in outcomes) / DAY,
+        "repeats": len(repeats),
+        "days": mean(max(one.seconds for one in runs) for runs in repeats) / DAY,
         "gpu_hours": gpu_hours,
         "price": gpu_hours * GPU_PRICE,
         "held_over_needed": {"mean": mean(ratios), "min": min(ratios), "max": max(ratios)},
@@ -193,7 +197,9 @@ def tell(outcomes: list[Outcome], conditions: Conditions) -> dict[str, Any]:
             "planning": planning,
             "waiting": 1 - needed - twice - planning,
         },
-        "counts": {name: sum(map(count, outcomes)) for name, count in counts.items()},
+        "counts": {
+            name: sum(map(count, outcomes)) / len(repeats) for name, count in counts.items()
+        },
         "publish_lag_seconds": max(one.publish_lag_seconds for one in outcomes),
         "conditions": asdict(conditions),
         "origin": "simulated",
@@ -224,16 +230,19 @@ def main() -> None:
     started = time.perf_counter()
 
     def play(conditions: Conditions, *, num_runs: int) -> dict[str, Any]:
-        outcomes = [
-            simulate(
-                units,
-                num_units=num_units // num_runs,
-                conditions=conditions,
-                rng=np.random.default_rng([args.seed, number]),
-            )
-            for number in range(num_runs)
+        repeats = [
+            [
+                simulate(
+                    units,
+                    num_units=num_units // num_runs,
+                    conditions=conditions,
+                    rng=np.random.default_rng([args.seed, repeat, number]),
+                )
+                for number in range(num_runs)
+            ]
+            for repeat in range(max(1, MIN_PLAYED // num_runs))
         ]
-        return tell(outcomes, conditions)
+        return tell(repeats, conditions)
 
     played = {
         name: play(conditions, num_runs=NUM_RUNS) for name, conditions in scenarios(a_row).items()
