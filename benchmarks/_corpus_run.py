@@ -24,8 +24,8 @@ class Conditions:
     """Of the run."""
     node_workers: int = 8
     """Workers of a node, which is lost as a whole."""
-    slow_share: float = 0.0
-    """Of the nodes that take twice the time for everything."""
+    slow_nodes: int = 0
+    """That take twice the time for everything."""
     node_loss_seconds: float | None = None
     """Mean time until a node is lost; never where None."""
     replace_seconds: float = 600.0
@@ -98,9 +98,8 @@ class _Nodes:
     """Of each node, the times at which it is lost, as far as they were drawn."""
 
     def __post_init__(self) -> None:
-        number = self.conditions.num_nodes
-        is_slow = self.rng.random(number) < self.conditions.slow_share
-        self.slowness = np.where(is_slow, 2.0, 1.0).tolist()
+        number, num_slow = self.conditions.num_nodes, self.conditions.slow_nodes
+        self.slowness = [2.0] * num_slow + [1.0] * (number - num_slow)
         self._losses = [[self._until_loss()] for _ in range(number)]
 
     def loss(self, node: int, place: int) -> float:

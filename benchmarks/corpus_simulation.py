@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -38,7 +38,7 @@ from groundserve.batch.units import UnitSize
 from groundserve.options import ScoreOptions
 
 CORPUS_HOURS = 10e6
-NUM_NODES = 32
+NUM_NODES, SLOW_NODES = 32, 2
 NUM_RUNS = 16
 SPLITS = (1, 4, 16, 32)
 """Run directories for the whole cluster."""
@@ -59,11 +59,11 @@ DAY = 24 * SECONDS_AN_HOUR
 
 
 def scenarios(plan_seconds_a_row: float) -> dict[str, Conditions]:
-    """Return what is played, each with what the one before has and more."""
-    calm = Conditions(num_nodes=NUM_NODES // NUM_RUNS, plan_seconds_a_row=plan_seconds_a_row)
+    """Return what is played on the whole cluster, each with what the one before has and more."""
+    calm = Conditions(num_nodes=NUM_NODES, plan_seconds_a_row=plan_seconds_a_row)
     faults = replace(
         calm,
-        slow_share=0.05,
+        slow_nodes=SLOW_NODES,
         node_loss_seconds=HARDWARE_LOSS_HOURS * SECONDS_AN_HOUR,
         poison_share=1e-5,
     )
@@ -75,6 +75,16 @@ def scenarios(plan_seconds_a_row: float) -> dict[str, Conditions]:
         "and nodes preempted daily": spot,
         "and drivers killed daily": killed,
     }
+
+
+def deal(
+    conditions: Conditions, num_runs: int, *, rng: np.random.Generator
+) -> Iterator[Conditions]:
+    """Yield the conditions of each run: as many nodes each, and what it has of the slow ones."""
+    num_nodes = conditions.num_nodes // num_runs
+    slow = rng.choice(conditions.num_nodes, conditions.slow_nodes, replace=False) // num_nodes
+    for number in range(num_runs):
+        yield replace(conditions, num_nodes=num_nodes, slow_nodes=int((slow == number).sum()))
 
 
 def gpu_seconds(corpus: Corpus, rates: Rates) -> Callable[[Floats], Floats]:
@@ -167,9 +177,15 @@ def done_rows(rows: list[Row], keys: dict[str, str]) -> list[DoneRow]:
 
 
 def tell(repeats: list[list[Outcome]], conditions: Conditions) -> dict[str, Any]:
-    """Return how all runs of a corpus went, on average over repeats."""
+    """Return how all runs of a corpus went, on average over repeats.
+
+    Args:
+        repeats: The outcomes of all runs, in each repeat.
+        conditions: Of the whole cluster.
+    """
     outcomes = [one for runs in repeats for one in runs]
-    held = [one.seconds * conditions.num_workers for one in outcomes]
+    num_workers = conditions.num_workers // len(repeats[0])
+    held = [one.seconds * num_workers for one in outcomes]
     ratios = [time / one.needed for time, one in zip(held, outcomes, strict=True)]
 
     def share(part: Callable[[Outcome], float]) -> float:
@@ -235,10 +251,12 @@ def main() -> None:
                 simulate(
                     units,
                     num_units=num_units // num_runs,
-                    conditions=conditions,
+                    conditions=share,
                     rng=np.random.default_rng([args.seed, repeat, number]),
                 )
-                for number in range(num_runs)
+                for number, share in enumerate(
+                    deal(conditions, num_runs, rng=np.random.default_rng([args.seed, repeat]))
+                )
             ]
             for repeat in range(max(1, MIN_PLAYED // num_runs))
         ]
@@ -248,10 +266,7 @@ def main() -> None:
         name: play(conditions, num_runs=NUM_RUNS) for name, conditions in scenarios(a_row).items()
     }
     last = list(scenarios(a_row).values())[-1]
-    splits = {
-        str(num_runs): play(replace(last, num_nodes=NUM_NODES // num_runs), num_runs=num_runs)
-        for num_runs in SPLITS
-    }
+    splits = {str(num_runs): play(last, num_runs=num_runs) for num_runs in SPLITS}
     videos = np.array([len(one) for one in units.videos])
     results = {
         "seed": args.seed,

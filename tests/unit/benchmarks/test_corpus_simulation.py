@@ -45,7 +45,7 @@ def test_one_driver_publishes_one_unit_after_another():
 
 
 def test_slow_nodes_take_twice_the_time():
-    assert run(replace(CALM, slow_share=1.0)).seconds == pytest.approx(200.0)
+    assert run(replace(CALM, slow_nodes=1)).seconds == pytest.approx(200.0)
 
 
 def test_poison_is_an_error_and_what_it_took_with_it_is_done_again():
@@ -110,6 +110,15 @@ def test_units_come_from_the_planner():
     corpus = Corpus(bytes_per_second=2.0**30)  # each more than a unit takes
     large = plan_units(corpus, np.array, num_videos=50, size=UnitSize(), rng=rng)
     assert {len(videos) for videos in large.videos} == {1}
+
+
+@pytest.mark.parametrize("num_runs", [1, 4, 16])
+def test_nodes_are_dealt_out_evenly_and_slow_ones_as_they_fall(num_runs):
+    whole = replace(CALM, num_nodes=16, slow_nodes=5)
+    shares = list(corpus_simulation.deal(whole, num_runs, rng=np.random.default_rng(0)))
+    assert [one.num_nodes for one in shares] == [16 // num_runs] * num_runs
+    assert sum(one.slow_nodes for one in shares) == 5
+    assert all(one.slow_nodes <= one.num_nodes for one in shares)
 
 
 def test_the_real_plan_is_timed():
