@@ -119,4 +119,4 @@ def test_workers_and_what_they_reserve_fit_the_nodes():
 def test_ray_is_the_pinned_one():
     version = pins()["ray"][0]
     assert MANIFEST["spec"]["rayClusterSpec"]["rayVersion"] == version
-    assert f"ray[data]=={version}" in DEPLOY_DOCS
+    assert f"ray[data,default]=={version}" in DEPLOY_DOCS
