@@ -31,11 +31,10 @@ from benchmarks._cost import (
     Rates,
     Request,
     Video,
-    gpu_rates,
-    measured_rates,
     num_decoded,
     stage_seconds,
 )
+from benchmarks._cost_rates import gpu_rates, measured_rates
 from benchmarks._floor import checkpoint_size
 from benchmarks._report import write_report
 from benchmarks.gpu.size import FULL, Size

@@ -10,15 +10,13 @@ import pytest
 
 from benchmarks import scale
 from benchmarks._cost import (
-    PEAK_TFLOPS,
     Cluster,
     Request,
     Video,
-    gpu_rates,
-    measured_rates,
     num_decoded,
     stage_seconds,
 )
+from benchmarks._cost_rates import PEAK_TFLOPS, gpu_rates, measured_rates
 from benchmarks.gpu.size import FULL, SMALL
 from groundserve.errors import InvalidRequestError
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
