@@ -11,9 +11,14 @@ from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from groundserve._version import __version__
-from groundserve.batch.rows import Row
-from groundserve.batch.storage import split_place
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.batch.places import split_place
+from groundserve.batch.row import Row
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MediaError,
+    UnavailableError,
+)
 from groundserve.options import ScoreOptions
 
 SCHEMA_VERSION = 1
@@ -135,9 +140,12 @@ def find_video(place: str, *, hash_content: bool) -> VideoFile:
         return _find_remote(filesystem, path, place, hash_content=hash_content)
     except FileNotFoundError:
         raise MediaError(f"there is no video at {place!r}") from None
+    except GroundserveError:
+        raise
     except (PermissionError, NotADirectoryError, IsADirectoryError, ValueError) as error:
         raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
-    except OSError as error:
+    # The client of each store has errors of its own.
+    except Exception as error:
         raise UnavailableError(
             f"cannot look at the video at {place!r}: {_reason(error)}"
         ) from error

@@ -1,6 +1,6 @@
 """What is left to do: the manifest's rows against what is done.
 
-The rows lie in a temporary SQLite file, some 500 bytes and the texts of each, so that memory does
+The rows lie in a temporary SQLite file, some 300 bytes and the texts of each, so that memory does
 not grow with them.
 """
 
@@ -13,10 +13,9 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.keys import (
@@ -29,12 +28,13 @@ from groundserve.batch.keys import (
     row_key,
     sampling_json,
 )
-from groundserve.batch.rows import BadRow, Row
+from groundserve.batch.plan_done import mark_done, name_of
+from groundserve.batch.planned import Counts, DoneRow, ErrorRow
+from groundserve.batch.row import BadRow, Row
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
 from groundserve.errors import GroundserveError, InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
-from groundserve.records.reading import as_read
 from groundserve.strict_json import shown
 
 _BATCH_ROWS = 1024
@@ -54,56 +54,6 @@ CREATE TABLE rows (position INTEGER PRIMARY KEY, id TEXT, name TEXT UNIQUE, is_n
                    message TEXT);
 CREATE INDEX rows_by_group ON rows (group_number, position) WHERE group_number IS NOT NULL;
 """
-
-
-class DoneRow(NamedTuple):
-    """A row that has an answer."""
-
-    id: str
-    row_key: str
-    request: str
-    """See `groundserve.batch.keys.request_hash`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ErrorRow:
-    """A row without an answer, as the files of errors have it."""
-
-    id: str
-    row_key: str | None
-    """None where there is no video to tell it by."""
-    video: str
-    query: str
-    options: str | None
-    """None of a line that could not be read."""
-    kind: ErrorKind
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Rows of a plan: `num_rows` is the sum of the four below it."""
-
-    num_rows: int
-    """All, each with an id of its own."""
-    num_done: int
-    """Have an answer from an earlier attempt."""
-    num_invalid: int
-    """Are not tried: broken lines, missing videos, files past the limit."""
-    num_spent: int
-    """Failed as often as they may."""
-    num_to_do: int
-    """Left."""
-    num_groups: int
-    """Videos of those, each with its sampling options."""
-    num_repeated: int
-    """Rows without id that equal an earlier one in all that decides the result; they are left out.
-    """
-
-    @property
-    def num_failed(self) -> int:
-        """Rows that are not tried and have no answer."""
-        return self.num_invalid + self.num_spent
 
 
 class Plan:
@@ -157,7 +107,7 @@ class Plan:
         try:
             plan._db.execute("BEGIN")
             plan._add(rows, fingerprint, limits or Limits())
-            plan._mark_done(done)
+            mark_done(plan._db, done)
             plan._mark_failures(failures, max_attempts)
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
@@ -196,7 +146,7 @@ class Plan:
         """Note why rows have no answer in this attempt, for `errors`."""
         self._db.executemany(
             "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
-            ((str(it.kind), it.message, _name(it.id)) for it in failures),
+            ((str(it.kind), it.message, name_of(it.id)) for it in failures),
         )
 
     def errors(self) -> Iterator[ErrorRow]:
@@ -230,7 +180,7 @@ class Plan:
         Raises:
             KeyError: It has no such row.
         """
-        found = self._db.execute("SELECT position FROM rows WHERE name = ?", (_name(row_id),))
+        found = self._db.execute("SELECT position FROM rows WHERE name = ?", (name_of(row_id),))
         for (position,) in found:
             return int(position)
         raise KeyError(row_id)
@@ -334,7 +284,7 @@ class Plan:
         return int(number)
 
     def _insert(self, **values: str | int | None) -> None:
-        values["name"] = name = _name(str(values["id"]))
+        values["name"] = name = name_of(str(values["id"]))
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
         command = f"INSERT INTO rows ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"
         if self._db.execute(command, [*values.values()]).rowcount:
@@ -352,64 +302,12 @@ class Plan:
             f"{other + 1} and in row {int(values['position'] or 0) + 1}"
         )
 
-    def _mark_done(self, done: Iterable[DoneRow]) -> None:
-        for row in done:
-            marked = self._db.execute(
-                "UPDATE rows SET state = 'done', kind = NULL, message = NULL "
-                "WHERE name = ? AND id = ? AND row_key = ?",
-                (_name(row.id), row.id, row.row_key),
-            )
-            if not marked.rowcount and not self._is_done_and_video_gone(row):
-                raise InvalidRequestError(self._why_not_done(row))
-
-    def _is_done_and_video_gone(self, row: DoneRow) -> bool:
-        """Keep the answer of a video that was removed, or cannot be looked at now."""
-        for name in (_name(row.id), _name(row.request)):  # see `_add_row`
-            for position, *request in self._db.execute(
-                "SELECT position, video, query, options FROM rows "
-                "WHERE name = ? AND row_key IS NULL AND options IS NOT NULL",
-                (name,),
-            ).fetchall():
-                if request_hash(*request) == row.request:
-                    self._db.execute(
-                        "UPDATE rows SET state = 'done', id = ?, name = ?, row_key = ?, "
-                        "kind = NULL, message = NULL WHERE position = ?",
-                        (row.id, _name(row.id), row.row_key, position),
-                    )
-                    return True
-        return False
-
-    def _why_not_done(self, row: DoneRow) -> str:
-        advice = "undo that, or score into another folder"
-        asked = "SELECT position, video, query, options, kind, message FROM rows WHERE "
-        named = self._db.execute(asked + "name = ?", (_name(row.id),)).fetchone()
-        if named is None:
-            # Its id may have been its key, which follows from the video.
-            for position, *request, kind, message in self._db.execute(
-                asked + "NOT is_named AND options IS NOT NULL"
-            ):
-                if request_hash(*request) == row.request:
-                    named = (position, *request, kind, message)
-                    break
-        if named is None:
-            return f"the row {shown(row.id)} was scored and is no longer in the manifest; {advice}"
-        position, *request, kind, message = named
-        where = f"the row {shown(row.id)} (row {position + 1} of the manifest) was scored"
-        if None in request or request_hash(*request) != row.request:
-            return f"{where} and now asks something else: another video, query or options; {advice}"
-        if kind is not None:
-            return f"{where}, and now: {message}; {advice}"
-        return (
-            f"{where}, and its video {shown(request[0])} is another file since (its path, size, "
-            f"time of modification, or content); {advice}"
-        )
-
     def _mark_failures(self, failures: Iterable[Failure], max_attempts: int) -> None:
         # A row whose video has changed since has another key, and has not been tried.
         self._db.executemany(
             "UPDATE rows SET tries = tries + 1, kind = ?, message = ? "
             "WHERE name = ? AND row_key = ? AND state = 'todo'",
-            ((str(it.kind), it.message, _name(it.id), it.row_key) for it in failures),
+            ((str(it.kind), it.message, name_of(it.id), it.row_key) for it in failures),
         )
         self._db.execute(
             "UPDATE rows SET state = 'spent' WHERE state = 'todo' AND tries >= ?", (max_attempts,)
@@ -451,11 +349,6 @@ def _fault(video: VideoFile, limits: Limits) -> tuple[str | None, str | None]:
         str(ErrorKind.TOO_LARGE),
         f"the video must have at most {limits.max_file_bytes} bytes, got {video.num_bytes}",
     )
-
-
-def _name(row_id: str) -> str:
-    """Return an id as readers of records take it: "012" is 12 to them."""
-    return str(as_read(row_id))
 
 
 def _read_options(text: str) -> ScoreOptions:

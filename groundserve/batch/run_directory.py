@@ -3,7 +3,7 @@
 DIR/run.json                 the fingerprint, in plain words
 DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
 DIR/scores/part-*.parquet    rows with an answer
-DIR/errors/part-*.parquet    rows without, from the end of an attempt to the beginning of the next
+DIR/errors/part-*.parquet    rows without; a resume takes them back before its first answer
 DIR/staging/0001/            what workers of an attempt have written; the driver moves it
 DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
 DIR/records.jsonl            see `groundserve.batch.records`
@@ -14,26 +14,24 @@ errors come when all answers are there and go before another may come.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
-import os
-import re
-import socket
-import sqlite3
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from groundserve.batch.attempts import claim_attempt, newest_attempt
+from groundserve.batch.done_rows import DoneRows
 from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
 from groundserve.batch.journal import Journal, read_journal
-from groundserve.batch.keys import Fingerprint, request_hash
-from groundserve.batch.plan import DoneRow, Plan
+from groundserve.batch.keys import Fingerprint
+from groundserve.batch.local_storage import LOCK_NAME, PARTIAL_SUFFIX
+from groundserve.batch.plan import Plan
+from groundserve.batch.planned import DoneRow
 from groundserve.batch.records import write_records
 from groundserve.batch.shards import (
     ERRORS,
@@ -43,21 +41,17 @@ from groundserve.batch.shards import (
     Receipt,
     Staging,
     encode_errors,
-    read_shard,
     shard_name,
 )
-from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
+from groundserve.batch.storage import Storage, open_storage
 from groundserve.errors import InvalidRequestError
 
 RUN_NAME = "run.json"
 """What makes a folder a run directory."""
-ATTEMPTS = "attempts"
-"""Folder of who worked on it."""
 RETRIED, DAMAGED = ".retried", ".damaged"
 """What follows .parquet in the name of a file that no longer counts."""
 
 _ERRORS_PER_FILE = 50_000
-_ATTEMPT = re.compile(r"(\d{4,})\.json")
 
 
 class RunDirectory:
@@ -71,15 +65,16 @@ class RunDirectory:
         ...         directory.finish(plan)
     """
 
-    def __init__(self, storage: Storage, fingerprint: Fingerprint, manifest: str) -> None:
+    def __init__(self, storage: Storage, manifest: str) -> None:
         """Claim an attempt in a folder that is held; see `create` and `resume`."""
         self._storage = storage
         self._started = time.time()
         self._num_published = 0
-        self.attempt = _claim(storage, manifest, self._started)
+        self._has_taken_back = False
+        self.attempt = claim_attempt(storage, manifest=manifest, started=self._started)
         self._journal = Journal(storage, self.attempt)
         self._said: list[str] = []
-        self._done = _DoneRows()
+        self._done = DoneRows()
 
     @classmethod
     def create(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
@@ -101,8 +96,8 @@ class RunDirectory:
     def resume(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
         """Go on with a run, or begin it where the folder is empty or missing.
 
-        Files that are damaged are set aside, so that their rows are computed anew, and error rows
-        are taken back; `said` tells of both.
+        Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
+        them. Error rows stay until the first answer is published.
 
         Raises:
             InvalidRequestError: Its fingerprint is another one (the message says what differs);
@@ -122,7 +117,7 @@ class RunDirectory:
             if is_new:
                 text = json.dumps({"fingerprint": fingerprint.to_json(), "manifest": manifest})
                 storage.write(RUN_NAME, text.encode())
-            directory = cls(storage, fingerprint, manifest)
+            directory = cls(storage, manifest)
         except BaseException:
             storage.unlock()
             raise
@@ -176,6 +171,7 @@ class RunDirectory:
         self._require_newest()
         name = None
         if receipt.staged is not None:
+            self._take_back_errors()
             name = shard_name(SCORES, receipt.sha256)
             try:
                 num_bytes = self._storage.size(receipt.staged)
@@ -236,6 +232,7 @@ class RunDirectory:
                 "an error; resume the run"
             )
         self._require_newest()
+        self._take_back_errors()
         write_records(self._storage, plan)
         self._write_errors(plan)
         finished = Finished(
@@ -271,8 +268,6 @@ class RunDirectory:
 
     def _take_over(self) -> None:
         """Bring what earlier attempts left into the state that this one starts from."""
-        for name in _finals(self._storage, ERRORS):
-            self._storage.move(name, name + RETRIED)
         for name in _finals(self._storage, SCORES):
             if problem := self._done.add(self._storage, name):
                 self._storage.move(name, name + DAMAGED)
@@ -280,6 +275,13 @@ class RunDirectory:
         for left in self._storage.names(STAGING):
             self._storage.delete(f"{STAGING}/{left}")
         self._clear("", PARTIAL_SUFFIX)
+
+    def _take_back_errors(self) -> None:
+        """Let no error row count any more, before one of the rows has an answer."""
+        if not self._has_taken_back:
+            for name in _finals(self._storage, ERRORS):
+                self._storage.move(name, name + RETRIED)
+            self._has_taken_back = True
 
     def _say(self, message: str) -> None:
         self._said.append(message)
@@ -300,55 +302,12 @@ class RunDirectory:
                 self._storage.delete(f"{folder}/{name}".lstrip("/"))
 
     def _require_newest(self) -> None:
-        newest = _newest_attempt(self._storage)
+        newest = newest_attempt(self._storage)
         if newest != self.attempt:
             raise RunDirectoryError(
                 f"attempt {newest} has begun in {self.place}; this one, {self.attempt}, must not "
                 "publish any more"
             )
-
-
-class _DoneRows:
-    """The rows of the shards, in a temporary file: each id once."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
-        self._db = sqlite3.connect(
-            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
-        )
-        self._db.executescript(
-            "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
-            "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
-        )
-
-    def add(self, storage: Storage, name: str) -> str | None:
-        """Take a shard's rows; return what is wrong where they cannot be used."""
-        try:
-            columns = ("id", "row_key", "video", "query", "options")
-            rows = read_shard(storage, name, columns).to_pylist()
-            done = [
-                (
-                    row["id"],
-                    row["row_key"],
-                    request_hash(row["video"], row["query"], row["options"]),
-                )
-                for row in rows
-            ]
-            with self._db:
-                self._db.execute("BEGIN")
-                self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", done)
-        except ValueError as error:
-            return str(error)
-        except sqlite3.IntegrityError:
-            return "rows of it are in another file, too"
-        return None
-
-    def __iter__(self) -> Iterator[DoneRow]:
-        return map(DoneRow._make, self._db.execute("SELECT id, row_key, request FROM done"))
-
-    def close(self) -> None:
-        self._db.close()
-        self._folder.cleanup()
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:
@@ -369,16 +328,6 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
             f"{storage.place}/{RUN_NAME} is not of a run of groundserve; name another folder"
         ) from error
     return dict(values)
-
-
-def read_attempts(storage: Storage) -> dict[int, dict[str, Any]]:
-    """Return what each attempt's file holds, by number; {} of one that was cut short."""
-    attempts: dict[int, dict[str, Any]] = {}
-    for number in _attempts(storage):
-        attempts[number] = {}
-        with contextlib.suppress(ValueError, TypeError):
-            attempts[number] = dict(json.loads(storage.read(_attempt_name(number))))
-    return attempts
 
 
 def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
@@ -410,50 +359,6 @@ def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -
             f"{'; '.join(differences)}. Undo that, or name another folder"
         )
     return False
-
-
-def _claim(storage: Storage, manifest: str, started: float) -> int:
-    text = json.dumps(
-        {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process": process_mark(os.getpid()),
-            "started": started,
-            "manifest": manifest,
-        }
-    )
-    while True:
-        number = _newest_attempt(storage) + 1
-        try:
-            storage.create(_attempt_name(number), text.encode())
-        except FileExistsError:  # another driver was faster
-            continue
-        return number
-
-
-def process_mark(pid: int) -> str | None:
-    """Return what tells a process from a later one of its number; None where it does not live."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-            # The name, in brackets, may hold anything; the start is the 20th field behind it.
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-            return None if fields[0] in "ZX" else f"{boot.read().strip()} {fields[19]}"
-    except (OSError, IndexError):
-        return None
-
-
-def _attempts(storage: Storage) -> list[int]:
-    matches = (_ATTEMPT.fullmatch(name) for name in storage.names(ATTEMPTS))
-    return sorted(int(match[1]) for match in matches if match)
-
-
-def _newest_attempt(storage: Storage) -> int:
-    return max(_attempts(storage), default=0)
-
-
-def _attempt_name(number: int) -> str:
-    return f"{ATTEMPTS}/{number:04d}.json"
 
 
 def _finals(storage: Storage, folder: str) -> list[str]:

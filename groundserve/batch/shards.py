@@ -26,7 +26,7 @@ from groundserve.results import QueryResult, ScoreResult
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from groundserve.batch.plan import ErrorRow
+    from groundserve.batch.planned import ErrorRow
 
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
 """Folders of a run directory."""

@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from groundserve.batch.attempts import process_mark, read_attempts
 from groundserve.batch.events import Finished, RowFailed, Started, UnitDone
 from groundserve.batch.journal import (
     HEARTBEAT_SECONDS,
     REMOTE_HEARTBEAT_SECONDS,
     read_journal,
 )
-from groundserve.batch.run_directory import process_mark, read_attempts, read_run
+from groundserve.batch.local_storage import LOCK_NAME
+from groundserve.batch.run_directory import read_run
 from groundserve.batch.shards import SCORES, SUFFIX
-from groundserve.batch.storage import LOCK_NAME, Storage, open_storage
+from groundserve.batch.storage import Storage, open_storage
 from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from groundserve.batch.rows import Row
+from groundserve.batch.row import Row
 from groundserve.options import ScoreOptions
 
 _UNITS_PER_WORKER = 16

@@ -177,9 +177,10 @@ def test_a_video_that_is_not_there(tmp_path):
         identity(tmp_path / "fifo")
 
 
-def test_a_store_that_does_not_answer(monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_a_store_that_does_not_answer(monkeypatch, kind):
     def fail(self, path):
-        raise OSError("no route to host")
+        raise kind("no route to host")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", fail)
     with pytest.raises(UnavailableError, match="no route to host"):

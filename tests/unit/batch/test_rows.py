@@ -219,6 +219,17 @@ def test_packages_are_of_an_extra(tmp_path, monkeypatch):
     assert isinstance(only(read(path)), Row)  # which need none of them
 
 
+@pytest.mark.parametrize("kinds", [("binary", "string"), ("large_binary", "large_string")])
+def test_text_of_parquet_that_is_not_utf8(tmp_path, kinds):
+    query = pa.array([b"q", b"\xff", None], kinds[0]).view(kinds[1])
+    table = pa.table({"video": ["a"] * 3, "query": query, "id": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    good, bad, missing = read(tmp_path / "m.parquet")
+    assert isinstance(good, Row)
+    assert (bad.id, bad.message) == ("2", r"query must be Unicode text, got '\udcff' in it")
+    assert missing.message == "query is missing"
+
+
 def test_parquet_that_breaks_off(tmp_path):
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"video": ["a"] * 3000, "query": list(map(str, range(3000)))}), path)

@@ -76,6 +76,29 @@ def test_resumed_run_equals_an_uninterrupted_one(rows, out, tmp_path):
     assert records[0] == records[1]
 
 
+def test_a_resume_that_is_refused_changes_nothing(rows, out):
+    run(out, rows, fails=fails_q1)
+    before = final_rows(out)
+    edited = [dataclasses.replace(rows[0], query="other"), *rows[1:]]
+    with pytest.raises(InvalidRequestError, match="now asks something else"):
+        run(out, edited)
+    assert final_rows(out) == before
+
+
+def test_errors_stay_until_there_is_an_answer(rows, out):
+    run(out, rows, fails=fails_q1)
+    before = final_rows(out)
+    with (
+        open_run(out) as directory,
+        Plan.make(rows, fingerprint=FINGERPRINT, done=directory.done()) as plan,
+    ):
+        failed, other, _ = plan.units(UnitSize(max_groups=1))
+        directory.publish(work(failed, directory.staging, fails_q1))
+        assert final_rows(out) == before
+        directory.publish(work(other, directory.staging))
+        assert len(final_rows(out)) == 3 + 1
+
+
 def test_what_is_done_is_not_done_again(rows, out):
     run(out, rows)
     before = {path: path.stat().st_mtime_ns for path in shards(out)}

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from groundserve.batch.errors import ErrorKind, kind_of
-from groundserve.batch.plan import ErrorRow, Plan
+from groundserve.batch.plan import Plan
+from groundserve.batch.planned import ErrorRow
 from groundserve.batch.shards import (
     Receipt,
     ShardWriter,

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from groundserve.batch.attempts import process_mark
 from groundserve.batch.events import Started
 from groundserve.batch.plan import Plan
-from groundserve.batch.run_directory import RunDirectory, process_mark
+from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError

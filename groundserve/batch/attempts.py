@@ -1,0 +1,82 @@
+"""DIR/attempts: who works, or worked, on a run; the newest alone may publish."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+from typing import Any
+
+from groundserve.batch.storage import Storage
+
+ATTEMPTS = "attempts"
+"""Folder of a run directory."""
+
+_ATTEMPT = re.compile(r"(\d{4,})\.json")
+
+
+def claim_attempt(storage: Storage, *, manifest: str, started: float) -> int:
+    """Make the next attempt this process's own, and return its number.
+
+    Args:
+        storage: Of the run directory.
+        manifest: Where the rows come from, for people.
+        started: When it began, seconds since the epoch.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    text = json.dumps(
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process": process_mark(os.getpid()),
+            "started": started,
+            "manifest": manifest,
+        }
+    )
+    while True:
+        number = newest_attempt(storage) + 1
+        try:
+            storage.create(_attempt_name(number), text.encode())
+        except FileExistsError:  # another driver was faster
+            continue
+        return number
+
+
+def newest_attempt(storage: Storage) -> int:
+    """Return the number of the last attempt that was begun, 0 where there is none."""
+    return max(_attempts(storage), default=0)
+
+
+def read_attempts(storage: Storage) -> dict[int, dict[str, Any]]:
+    """Return what each attempt's file holds, by number; {} of one that was cut short."""
+    attempts: dict[int, dict[str, Any]] = {}
+    for number in _attempts(storage):
+        attempts[number] = {}
+        with contextlib.suppress(ValueError, TypeError):
+            attempts[number] = dict(json.loads(storage.read(_attempt_name(number))))
+    return attempts
+
+
+def process_mark(pid: int) -> str | None:
+    """Return what tells a process from a later one of its number; None where it does not live."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            # The name, in brackets, may hold anything; the start is the 20th field behind it.
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else f"{boot.read().strip()} {fields[19]}"
+    except (OSError, IndexError):
+        return None
+
+
+def _attempts(storage: Storage) -> list[int]:
+    matches = (_ATTEMPT.fullmatch(name) for name in storage.names(ATTEMPTS))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _attempt_name(number: int) -> str:
+    return f"{ATTEMPTS}/{number:04d}.json"

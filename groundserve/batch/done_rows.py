@@ -1,0 +1,57 @@
+"""The rows that have an answer, out of all shards, each id once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+
+from groundserve.batch.keys import request_hash
+from groundserve.batch.planned import DoneRow
+from groundserve.batch.shards import read_shard
+from groundserve.batch.storage import Storage
+
+
+class DoneRows:
+    """Rows in a temporary file, so that memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
+        self._db = sqlite3.connect(
+            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
+        )
+        self._db.executescript(
+            "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
+            "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
+        )
+
+    def add(self, storage: Storage, name: str) -> str | None:
+        """Take a shard's rows; return what is wrong where they cannot be used."""
+        try:
+            columns = ("id", "row_key", "video", "query", "options")
+            rows = read_shard(storage, name, columns).to_pylist()
+            done = [
+                (
+                    row["id"],
+                    row["row_key"],
+                    request_hash(row["video"], row["query"], row["options"]),
+                )
+                for row in rows
+            ]
+            with self._db:
+                self._db.execute("BEGIN")
+                self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", done)
+        except ValueError as error:
+            return str(error)
+        except sqlite3.IntegrityError:
+            return "rows of it are in another file, too"
+        return None
+
+    def __iter__(self) -> Iterator[DoneRow]:
+        return map(DoneRow._make, self._db.execute("SELECT id, row_key, request FROM done"))
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._db.close()
+        self._folder.cleanup()

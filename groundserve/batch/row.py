@@ -1,0 +1,198 @@
+"""One row of a manifest: what its fields may be."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
+
+from groundserve.batch.places import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions, parse_options
+from groundserve.strict_json import parse_object, shown
+
+COLUMNS = ("id", "video", "query", "options")
+"""Of a manifest; the first and the last may be missing."""
+
+_OPTION_NAMES = tuple(field.name for field in fields(ScoreOptions))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One question about one video."""
+
+    id: str
+    """As the manifest gives it; "" where it gives none. A planned row always has one."""
+    video: str
+    """As the manifest names it."""
+    place: str
+    """Where it is: an absolute path, or a URL of fsspec."""
+    query: str
+    """The question."""
+    options: ScoreOptions
+    """The row's own over the command's."""
+    position: int
+    """In the manifest, from 0; broken rows and blank lines count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRow:
+    """A line of a manifest that is no request; it becomes a row of errors."""
+
+    id: str
+    """As `Row.id`."""
+    video: str
+    """As far as it could be read, else ""."""
+    query: str
+    """As far as it could be read, else ""."""
+    message: str
+    """Which rule it breaks."""
+    position: int
+    """As `Row.position`."""
+
+
+Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]
+"""Takes the fields of a line, and its position in the manifest."""
+
+
+def make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> Parse:
+    """Return what makes a row of the fields of a line and its position.
+
+    Args:
+        base: Folder, or URL of one, that relative videos start from.
+        defaults: Options where a row has none of its own.
+        limits: Ceilings that a row must keep.
+
+    Raises:
+        InvalidRequestError: `base` is not Unicode.
+    """
+    _check_unicode("the folder that videos start from", base)
+    own = {name: value for name, value in asdict(defaults).items() if value is not None}
+
+    @lru_cache(maxsize=1024)
+    def merged(text: str) -> ScoreOptions:
+        return parse_options(text, limits=limits)
+
+    def options_of(value: object) -> ScoreOptions:
+        if value is None or value == {}:
+            return defaults
+        if isinstance(value, str):
+            value = parse_object(value, "options")
+        if not isinstance(value, dict):
+            raise InvalidRequestError(f"options must be an object, got {shown(value)}")
+        try:
+            return merged(json.dumps({**own, **value}))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InvalidRequestError):
+                raise
+            raise InvalidRequestError("options must hold texts and numbers") from error
+
+    def parse(values: Mapping[str, Any], position: int) -> Row | BadRow:
+        try:
+            check_no_option(list(values))
+            video, query = values.get("video"), values.get("query")
+            check_text("video", video)
+            check_text("query", query)
+            size = len(cast("str", query).encode())
+            if size > limits.max_query_bytes:
+                raise InvalidRequestError(
+                    f"query must be at most {limits.max_query_bytes} bytes, got {size}"
+                )
+            return Row(
+                id=_id_of(values.get("id")),
+                video=cast("str", video),
+                place=_resolve(cast("str", video), base),
+                query=cast("str", query),
+                options=options_of(values.get("options")),
+                position=position,
+            )
+        except InvalidRequestError as error:
+            return bad_row(values, position, str(error))
+
+    return parse
+
+
+def _id_of(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"id must be a text or a whole number, got {shown(value)}")
+    if not value:
+        raise InvalidRequestError("id must not be empty; leave it out, and the row gets one")
+    _check_unicode("id", value)
+    return value
+
+
+def bad_row(values: Mapping[str, Any], position: int, message: str) -> BadRow:
+    """Return a row with an error, with what can be read of its fields."""
+    try:
+        row_id = _id_of(values.get("id"))
+    except InvalidRequestError:
+        row_id = ""
+    video, query = (_readable(values.get(name)) for name in ("video", "query"))
+    return BadRow(id=row_id, video=video, query=query, message=message, position=position)
+
+
+def _readable(value: object) -> str:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text with a word in it.
+
+    Raises:
+        InvalidRequestError: It is missing, blank, no text, or not Unicode.
+    """
+    if value is None:
+        raise InvalidRequestError(f"{name} is missing")
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name} must be a text, got {shown(value)}")
+    if not value.strip():
+        raise InvalidRequestError(f"{name} must not be empty or blank")
+    _check_unicode(name, value)
+
+
+def _check_unicode(name: str, value: str) -> None:
+    # JSON can spell half a surrogate pair; a name on the disk need not be UTF-8.
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        part = value[error.start : error.start + 1]
+        raise InvalidRequestError(f"{name} must be Unicode text, got {part!r} in it") from None
+
+
+def _resolve(video: str, base: str) -> str:
+    if "\0" in video:
+        raise InvalidRequestError("video must be a path without a zero byte")
+    scheme = check_scheme(video)
+    if scheme in LOCAL_PROTOCOLS:
+        return split_place(video)[1]
+    if scheme is not None:
+        return video
+    if scheme_of(base) is None:
+        return os.path.abspath(os.path.join(base, video))
+    if video.startswith("/"):
+        return video
+    root, _, path = base.partition("://")
+    return f"{root}://{posixpath.normpath(posixpath.join(path, video))}"
+
+
+def check_no_option(names: Sequence[str]) -> None:
+    """Refuse a column that would be taken for an option, and is none.
+
+    Raises:
+        InvalidRequestError: One has the name of an option.
+    """
+    for name in names:
+        if name in _OPTION_NAMES:
+            raise InvalidRequestError(
+                f"{name} is an option; put it into the column options, as "
+                f'{{"{name}": ...}}, or give it to the command for all rows'
+            )
