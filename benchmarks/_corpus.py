@@ -77,7 +77,8 @@ def plan_units(
         example_group(number, round(duration * corpus.bytes_per_second))
         for number, duration in enumerate(durations.tolist())
     )
-    counts, sizes = [], []
+    counts: list[int] = []
+    sizes: list[int] = []
     for unit in cut_units(groups, size):
         counts.append(len(unit.groups))
         if len(sizes) < _PICKLED_UNITS:
