@@ -31,9 +31,9 @@ from benchmarks._corpus_run import Conditions, Outcome, simulate
 from benchmarks._cost import Cluster, Figure, Rates, Request, Video, stage_seconds
 from benchmarks._report import write_report
 from benchmarks.scale import RELEASED, ROW_BYTES, read_gpu_rates
-from groundserve.batch.done_rows import DoneRow
 from groundserve.batch.keys import Fingerprint, options_json, request_hash
 from groundserve.batch.plan import Plan
+from groundserve.batch.planned import DoneRow
 from groundserve.batch.rows import Row
 from groundserve.batch.units import UnitSize
 from groundserve.options import ScoreOptions
