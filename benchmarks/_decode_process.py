@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -54,14 +53,9 @@ class DecoderProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         # Its end of input; a job that is under way ends with the process.
-        self._process.kill() if exc else self._process.communicate()
+        self._process.kill() if exc_type else self._process.communicate()
         self._process.wait()
 
 

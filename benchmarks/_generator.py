@@ -13,6 +13,7 @@ from benchmarks._loops import Measured, Windows, closed_loop, open_loop
 from benchmarks._senders import SCHEMES, Send, Way, connected
 from benchmarks._server_view import Reading, ServerView
 from benchmarks._workload import Workload
+from groundserve.errors import GroundserveError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,17 @@ def run_load(load: Load) -> dict[str, Any]:
         The figures; see `benchmarks._load_summary.summarise`.
 
     Raises:
-        GroundserveError: A first request was not answered.
+        GroundserveError: A first request was not answered, or the server went away.
     """
     view = ServerView(SCHEMES[load.way], load.address, load.server_pid)
     try:
         measured = asyncio.run(_run(load, view))
+    except ExceptionGroup as group:
+        # A loop's tasks end together, but what one error says is all that there is to say.
+        known, others = group.split(GroundserveError)
+        if others is not None or known is None:
+            raise
+        raise known.exceptions[0] from None
     finally:
         view.close()
     num_cores = len(os.sched_getaffinity(0))

@@ -157,13 +157,8 @@ async def open_loop(
 ) -> Measured[R]:
     """Send requests when they arrive, whatever becomes of those before; wait for all answers.
 
-    Args:
-        send: Asks one request.
-        read: Reads the server's counters; called in another thread.
-        arrivals: Seconds from the start, increasing.
-        kinds: For each request whether its video is a known one.
-        windows: How it is measured; all of them.
-        first_number: Of the requests.
+    `arrivals` are seconds from the start, increasing; all windows are measured. The other arguments
+    are those of `closed_loop`.
     """
     recorder = _Recorder(send=send, kinds=kinds, number=first_number)
     started = time.perf_counter()

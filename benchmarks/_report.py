@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -62,16 +62,23 @@ def describe_video(path: Path) -> dict[str, Any]:
         }
 
 
+class About(TypedDict, total=False):
+    """What a report may say of how its figures were got."""
+
+    inputs: Sequence[dict[str, Any]]
+    """What was measured with; see `describe_video`."""
+    warm_up: str | None
+    """What ran before anything was timed."""
+    repeats: int | None
+    """Of each timed piece."""
+    errors: Sequence[str]
+    """What failed, each with its reason."""
+    peaks: Peaks | None
+    """The machine's ceilings, where they were measured."""
+
+
 def write_report(
-    path: Path | None,
-    question: str,
-    results: dict[str, Any],
-    *,
-    inputs: Sequence[dict[str, Any]] = (),
-    warm_up: str | None = None,
-    repeats: int | None = None,
-    errors: Sequence[str] = (),
-    peaks: Peaks | None = None,
+    path: Path | None, question: str, results: dict[str, Any], **about: Unpack[About]
 ) -> None:
     """Print one JSON object and, where a path is given, write it there.
 
@@ -82,40 +89,19 @@ def write_report(
         path: Of the JSON file.
         question: What the results answer, one line.
         results: The figures.
-        inputs: What was measured with; see `describe_video`.
-        warm_up: What ran before anything was timed.
-        repeats: Of each timed piece.
-        errors: What failed, each with its reason.
-        peaks: The machine's ceilings, where they were measured.
+        about: How they were got.
     """
-    report = make_report(
-        question,
-        results,
-        inputs=inputs,
-        warm_up=warm_up,
-        repeats=repeats,
-        errors=errors,
-        peaks=peaks,
-    )
-    text = json.dumps(report, indent=2)
+    text = json.dumps(make_report(question, results, **about), indent=2)
     print(text)
     if path is not None:
         write_text(path, text + "\n")
 
 
-def make_report(
-    question: str,
-    results: dict[str, Any],
-    *,
-    inputs: Sequence[dict[str, Any]] = (),
-    warm_up: str | None = None,
-    repeats: int | None = None,
-    errors: Sequence[str] = (),
-    peaks: Peaks | None = None,
-) -> dict[str, Any]:
+def make_report(question: str, results: dict[str, Any], **about: Unpack[About]) -> dict[str, Any]:
     """Return the object that `write_report` writes, for a runner that writes more than once."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
+    peaks = about.get("peaks")
     return {
         "question": question,
         "command": shlex.join(
@@ -131,9 +117,9 @@ def make_report(
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in _PACKAGES},
         },
-        "inputs": list(inputs),
-        "warm_up": warm_up,
-        "repeats": repeats,
+        "inputs": list(about.get("inputs", ())),
+        "warm_up": about.get("warm_up"),
+        "repeats": about.get("repeats"),
         # Of the whole run, so that a figure within can be held against it.
         "run": {
             "cpu_seconds_self": own.ru_utime + own.ru_stime,
@@ -141,7 +127,7 @@ def make_report(
             "peak_rss_mib_self": own.ru_maxrss / 1024,
             "peak_rss_mib_largest_ended_child": ended.ru_maxrss / 1024,
         },
-        "errors": list(errors),
+        "errors": list(about.get("errors", ())),
         "results": results,
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import tritonclient.grpc
 import tritonclient.http
+from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException
 
 from benchmarks._processes import name_of
@@ -51,10 +52,15 @@ class ServerView:
         self._pid = pid
 
     def read(self) -> Reading:
-        """Read all counters; takes some milliseconds."""
+        """Read all counters; takes some milliseconds.
+
+        Raises:
+            UnavailableError: The server is gone.
+        """
         try:
             answer = self._client.get_inference_statistics(**self._arguments)
-        except InferenceServerException as error:
+        # The latter two are what HTTP's client leaves of a connection that is refused or cut off.
+        except (InferenceServerException, OSError, HTTPParseError) as error:
             # It does not come through a pipe: who waits for a load's process would hear of the
             # end of the process alone.
             raise UnavailableError(f"the server tells no statistics: {error}") from None
@@ -75,9 +81,12 @@ def cpu_seconds_by_kind(pid: int) -> dict[str, float]:
     """Return the processor seconds so far of a process and all below it, by kind of process.
 
     A process that ended, and was waited for, counts to its parent's kind.
+
+    Raises:
+        UnavailableError: The process itself ended.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
-    for process in tree(pid):
+    for process in _server_tree(pid):
         try:
             used, name = cpu_seconds(process), name_of(process)
         except psutil.NoSuchProcess:  # or a zombie, which is one too
@@ -91,8 +100,11 @@ def peak_memory(pid: int) -> dict[str, float]:
 
     The sum counts what processes share once for each, and adds peaks of different moments: no
     moment needed more.
+
+    Raises:
+        UnavailableError: The process itself ended.
     """
-    peaks = tree_peaks_mib(pid)
+    peaks = tree_peaks_mib(_server_tree(pid)[0].pid)
     return {"largest_process_mib": max(peaks), "sum_mib": sum(peaks)}
 
 
@@ -111,6 +123,17 @@ def milliseconds_by_model(first: Reading, last: Reading) -> dict[str, dict[str, 
                 f"{name}_ms": grown[name][1] / requests / 1e6 for name in SPANS
             }
     return found
+
+
+def _server_tree(pid: int) -> list[psutil.Process]:
+    try:
+        processes = tree(pid)
+        # Of a process that ended the kernel may still know who waits for it.
+        if processes[0].status() == psutil.STATUS_ZOMBIE:
+            raise psutil.NoSuchProcess(pid)
+    except psutil.NoSuchProcess:
+        raise UnavailableError(f"the server's process {pid} ended") from None
+    return processes
 
 
 def _spans(model: dict[str, Any]) -> dict[str, tuple[int, int]]:
