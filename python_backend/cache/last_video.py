@@ -1,4 +1,4 @@
-"""The features of one video, kept in memory, for a caller that asks of it several times in a row."""
+"""The features of one video, in memory, for a caller that asks of it several times in a row."""
 
 from __future__ import annotations
 
