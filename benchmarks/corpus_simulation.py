@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks._command import run
-from benchmarks._planned_corpus import MAX_SECONDS, SECONDS_AN_HOUR, Corpus, Floats, plan_units
 from benchmarks._corpus_run import Conditions, Outcome, simulate
 from benchmarks._cost import Cluster, Figure, Rates, Request, Video, stage_seconds
+from benchmarks._planned_corpus import MAX_SECONDS, SECONDS_AN_HOUR, Corpus, Floats, plan_units
 from benchmarks._report import write_report
 from benchmarks.scale import RELEASED, ROW_BYTES, read_gpu_rates
 from groundserve.batch.keys import Fingerprint, options_json, request_hash

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._command import existing_file, run
-from benchmarks._planned_corpus import example_group
 from benchmarks._cost import (
     Cluster,
     Figure,
@@ -36,6 +35,7 @@ from benchmarks._cost import (
 )
 from benchmarks._cost_rates import gpu_rates, measured_rates
 from benchmarks._floor import checkpoint_size
+from benchmarks._planned_corpus import example_group
 from benchmarks._report import write_report
 from benchmarks.gpu.size import FULL, Size
 from groundserve.batch.storage import open_storage

@@ -152,8 +152,7 @@ def test_importing_needs_numpy_alone(package, some):
     paths = folder.rglob("[!_]*.py")
     names = {".".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
     assert some <= names
-    imports = "
-".join(f"import groundserve.{package}.{name}" for name in sorted(names))
+    imports = "\n".join(f"import groundserve.{package}.{name}" for name in sorted(names))
     run = subprocess.run(
         [sys.executable, "-c", NUMPY_ONLY + imports],
         capture_output=True,

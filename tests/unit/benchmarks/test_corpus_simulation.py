@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import corpus_simulation
-from benchmarks._corpus import MAX_SECONDS, Corpus, Units, plan_units
 from benchmarks._corpus_run import Conditions, simulate
+from benchmarks._planned_corpus import MAX_SECONDS, Corpus, Units, plan_units
 from groundserve.batch.units import UnitSize
 
 CALM = Conditions(num_nodes=1, node_workers=2, start_seconds=0.0, publish_seconds=0.0)
