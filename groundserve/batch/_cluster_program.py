@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
@@ -43,7 +43,11 @@ def main() -> None:
     """Serve waves until the other side closes the connection."""
     connection, (folder,) = open_connection(sys.argv)
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
-    connection.send(_start(folder))
+    resources = _start(folder)
+    try:
+        connection.send(resources)
+    except OSError:  # the other side has gone meanwhile
+        _leave(folder)
     threading.Thread(target=_listen, args=(connection, waves, folder), daemon=True).start()
     # What Ray raises ends this process; the other side starts it again.
     while True:
@@ -58,7 +62,8 @@ def _start(folder: str) -> Resources:
         "num_cpus": available_cpus(),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        "_temp_dir": folder,
+        # Ray opens its own folder to everybody; the one around it is this user's.
+        "_temp_dir": os.path.join(folder, "r"),
     }
     ray.init(**(here if is_local else {}), log_to_driver=False)
     context = ray.data.DataContext.get_current()
@@ -76,11 +81,16 @@ def _listen(connection: Connection[Any, Any], waves: queue.SimpleQueue[Wave], fo
         while True:
             waves.put(connection.recv())
     except (EOFError, OSError):
-        # Where Ray hangs, its processes end with this one, which the kernel tells them.
-        threading.Timer(_END_SECONDS, os._exit, (1,)).start()
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(0)
+        _leave(folder)
+
+
+def _leave(folder: str) -> NoReturn:
+    """End Ray, and this process, and leave nothing."""
+    # Where Ray hangs, its processes end with this one, which the kernel tells them.
+    threading.Timer(_END_SECONDS, os._exit, (1,)).start()
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def _run(wave: Wave, connection: Connection[Any, Any]) -> None:

@@ -34,7 +34,7 @@ _START_SECONDS = 300.0
 _END_SECONDS = 15.0
 """How long Ray may take to end what it started before that is killed."""
 _TAIL_LINES = 12
-_MAX_FOLDER_CHARACTERS = 40
+_MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.batch.jobs import final_set, write_manifest
 from tests.batch.kills import KINDS, Killed
 
-NUM_VIDEOS = 30
+NUM_VIDEOS = 24
 
 
 @pytest.mark.timeout(300)

@@ -37,7 +37,7 @@ def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster.tempfile, "tempdir", str(long))
     folder = cluster._short_folder()
     folder.rmdir()
-    assert len(str(folder)) <= 40
+    assert len(str(folder)) <= 34
     assert not list(long.iterdir())
 
 
