@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two processes: one has the tests that share servers (tests/conftest.py), a file of the others goes to
 # whoever is free. WORKERS=0 is one process, which shows prints and takes a debugger.
 WORKERS ?= 2
-SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
 .PHONY: demo demo-batch test test-unit train-digits check format clean

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from groundserve.profiles import Precision
 from tests.reference import REPOSITORY, SET_1, SET_2
@@ -22,22 +24,28 @@ _SERVER_FOLDERS = [REPOSITORY / "tests" / name for name in ("triton", "hostile",
 _RAY_FOLDER = REPOSITORY / "tests" / "batch"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give what shares servers to one process, first, and any other file to whoever is free.
+    """Have what shares servers come first: it takes longest."""
+    items.sort(key=lambda item: item.path.parent not in _SERVER_FOLDERS)  # stable: files stay whole
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Have processes share tests as `_Groups` says."""
+    return _Groups(config, log)
+
+
+class _Groups(LoadScopeScheduling):
+    """Gives what shares servers to one process, and any other file to whoever is free.
 
     What starts Ray is one group, too: two of them at a time would wait for each other's cores.
+    (Groups that are marked, `--dist loadgroup`, do nothing with pytest 9.2 and xdist 3.8.)
     """
-    items.sort(key=lambda item: not _shares_servers(item))  # stable: files stay whole
-    for item in items:
-        group = "servers" if _shares_servers(item) else str(item.path)
-        if item.path.parent == _RAY_FOLDER:
-            group = "ray"
-        item.add_marker(pytest.mark.xdist_group(group))
 
-
-def _shares_servers(item: pytest.Item) -> bool:
-    return item.path.parent in _SERVER_FOLDERS
+    def _split_scope(self, nodeid: str) -> str:
+        path = REPOSITORY / nodeid.partition("::")[0]
+        if path.parent in _SERVER_FOLDERS:
+            return "servers"
+        return "ray" if path.parent == _RAY_FOLDER else str(path)
 
 
 @pytest.fixture(autouse=True)
