@@ -37,12 +37,12 @@ ONE_GOP = Asset(
     name="one_gop.mp4",
     arguments=(
         *("-vf", "scale=1280:720", "-c:v", "libx264", "-preset", "ultrafast"),
-        *("-x264-params", "keyint=1500:min-keyint=1500:scenecut=0", "-frames:v", "1500"),
+        *("-x264-params", "keyint=3000:min-keyint=3000:scenecut=0", "-frames:v", "3000"),
     ),
-    num_frames=1500,
+    num_frames=3000,
 )
-"""Each chunk is decoded from the first frame on."""
-OPTIONS = ScoreOptions(num_frames=150, sampling="infer", sample_fps=2.5)
+"""Each group of frames is decoded from the first frame on."""
+OPTIONS = ScoreOptions(num_frames=150, sampling="infer", sample_fps=1.25)
 # With its timeout a client cancels its call; the server may see that the time is up by itself.
 ENDED_EARLY = [
     f'errors_total{{class="{kind.__name__}"}}'
@@ -52,7 +52,7 @@ ENDED_EARLY = [
 ASK = """
 import sys
 from groundserve import Client, ScoreOptions
-options = ScoreOptions(num_frames=150, sampling="infer", sample_fps=2.5)
+options = ScoreOptions(num_frames=150, sampling="infer", sample_fps=1.25)
 Client(sys.argv[1]).score(sys.argv[2], "When?", options)
 """
 COMMAND = "from groundserve.cli.main import main; main()"
@@ -130,7 +130,7 @@ def test_cancelling_the_task_of_an_async_client(server, video):
 def test_passing_of_the_clients_timeout(server, video):
     with (
         ending_by_cancellation(server),
-        Client(url(server), timeout_seconds=2) as client,
+        Client(url(server), timeout_seconds=1) as client,
         pytest.raises(DeadlineExceededError),
     ):
         client.score(video, "When?", OPTIONS)
@@ -147,7 +147,7 @@ def test_kill_9_of_the_clients_process(server, video):
 
 def test_interrupt_of_the_command(server, video):
     command = [sys.executable, "-c", COMMAND, "score", str(video), "--query", "When?"]
-    command += ["--server", url(server), "--num-frames", "150", "--sample-fps", "2.5"]
+    command += ["--server", url(server), "--num-frames", "150", "--sample-fps", "1.25"]
     command += ["--sampling", "infer"]
     with (
         ending_by_cancellation(server) as chunk_is_decoded,
