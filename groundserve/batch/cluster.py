@@ -38,6 +38,11 @@ _MAX_FOLDER_CHARACTERS = 40
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 
 
+def is_anothers() -> bool:
+    """Tell whether the environment names a Ray that runs already; an empty name is none."""
+    return bool(os.environ.get(RAY_ADDRESS_VARIABLE))
+
+
 class ClusterDiedError(Exception):
     """Ray broke down; units that were given and have no receipt were not done."""
 
@@ -207,7 +212,7 @@ def _environment() -> dict[str, str]:
         # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    if RAY_ADDRESS_VARIABLE not in os.environ:
+    if not is_anothers():
         # Ray listens on all interfaces and runs what it is sent. Without a token of our own it
         # would write one into the user's home.
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

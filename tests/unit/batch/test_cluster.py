@@ -41,7 +41,7 @@ def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
     assert not list(long.iterdir())
 
 
-@pytest.mark.parametrize("address", [None, "somewhere:6379"])
+@pytest.mark.parametrize("address", [None, "", "somewhere:6379"])
 def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -49,7 +49,7 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     settings = cluster._environment()
-    assert ("RAY_AUTH_TOKEN" in settings) == (address is None)
+    assert ("RAY_AUTH_TOKEN" in settings) == (not address)
     assert settings.get("RAY_AUTH_TOKEN") != cluster._environment().get("RAY_AUTH_TOKEN", "none")
     assert "RAY_USAGE_STATS_ENABLED" not in settings  # the user's own stays
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
@@ -243,6 +244,25 @@ def test_a_driver_that_was_overtaken_publishes_nothing_more(rows, out, monkeypat
         with pytest.raises(RunDirectoryError, match=r"rows were planned|attempt 2 has begun"):
             old.finish(plan)
     assert len(final_rows(out)) == len(rows)
+
+
+def test_a_driver_whose_directory_holds_another_run_publishes_nothing_more(rows, out):
+    """Both count their attempts from 1, and the lock went with the folder."""
+    with (
+        open_run(out) as old,
+        Plan.make(rows, fingerprint=FINGERPRINT) as plan,
+    ):
+        unit, *_ = plan.units(UnitSize(max_groups=1))
+        shutil.rmtree(out)
+        staged = work(unit, old.staging)
+        with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
+            old.publish(staged)
+        shutil.rmtree(out)
+        with open_run(out, dataclasses.replace(FINGERPRINT, precision="int8")):
+            staged = work(unit, old.staging)
+            with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
+                old.publish(staged)
+            assert not final_rows(out)
 
 
 def test_a_staged_file_that_is_not_the_workers(rows, out):
