@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 
+from groundserve.batch.errors import no_room
 from groundserve.batch.keys import request_hash
 from groundserve.batch.planned import DoneRow
 from groundserve.batch.shards import read_shard
@@ -27,7 +28,11 @@ class DoneRows:
         )
 
     def add(self, storage: Storage, name: str) -> str | None:
-        """Take a shard's rows; return what is wrong where they cannot be used."""
+        """Take a shard's rows; return what is wrong where they cannot be used.
+
+        Raises:
+            GroundserveError: There is no room for the temporary file.
+        """
         try:
             columns = ("id", "row_key", "video", "query", "options")
             rows = read_shard(storage, name, columns).to_pylist()
@@ -46,6 +51,8 @@ class DoneRows:
             return str(error)
         except sqlite3.IntegrityError:
             return "rows of it are in another file, too"
+        except sqlite3.OperationalError as error:
+            raise no_room("the rows that are done", self._folder.name, error) from error
         return None
 
     def __iter__(self) -> Iterator[DoneRow]:

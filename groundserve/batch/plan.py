@@ -17,7 +17,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
-from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.errors import ErrorKind, Failure, no_room
 from groundserve.batch.keys import (
     Fingerprint,
     VideoFile,
@@ -32,7 +32,7 @@ from groundserve.batch.plan_done import mark_done, name_of
 from groundserve.batch.planned import Counts, DoneRow, ErrorRow
 from groundserve.batch.row import BadRow, Row
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import GroundserveError, InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import shown
@@ -112,10 +112,7 @@ class Plan:
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             plan.close()
-            raise GroundserveError(
-                f"cannot keep the plan in {plan._folder.name}: {error}; TMPDIR names a place with "
-                "more room"
-            ) from error
+            raise no_room("the plan", plan._folder.name, error) from error
         except BaseException:
             plan.close()
             raise
@@ -143,11 +140,18 @@ class Plan:
         return cut_units(self._groups(size.max_rows), size)
 
     def mark_failed(self, failures: Iterable[Failure]) -> None:
-        """Note why rows have no answer in this attempt, for `errors`."""
-        self._db.executemany(
-            "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
-            ((str(it.kind), it.message, name_of(it.id)) for it in failures),
-        )
+        """Note why rows have no answer in this attempt, for `errors`.
+
+        Raises:
+            GroundserveError: There is no room for the temporary file.
+        """
+        try:
+            self._db.executemany(
+                "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
+                ((str(it.kind), it.message, name_of(it.id)) for it in failures),
+            )
+        except sqlite3.OperationalError as error:
+            raise no_room("the plan", self._folder.name, error) from error
 
     def errors(self) -> Iterator[ErrorRow]:
         """Yield the rows that are known to have no answer, in the manifest's order."""
