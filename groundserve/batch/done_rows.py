@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -12,17 +11,14 @@ from groundserve.batch.keys import request_hash
 from groundserve.batch.planned import DoneRow
 from groundserve.batch.shards import read_shard
 from groundserve.batch.storage import Storage
+from groundserve.batch.temporary_database import open_temporary
 
 
 class DoneRows:
     """Rows in a temporary file, so that memory does not grow with them."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
-        self._db = sqlite3.connect(
-            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
-        )
-        self._db.executescript(
+        self._db = open_temporary(
             "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
             "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
         )
@@ -52,7 +48,7 @@ class DoneRows:
         except sqlite3.IntegrityError:
             return "rows of it are in another file, too"
         except sqlite3.OperationalError as error:
-            raise no_room("the rows that are done", self._folder.name, error) from error
+            raise no_room("the rows that are done", tempfile.gettempdir(), error) from error
         return None
 
     def __iter__(self) -> Iterator[DoneRow]:
@@ -61,4 +57,3 @@ class DoneRows:
     def close(self) -> None:
         """Delete the temporary file."""
         self._db.close()
-        self._folder.cleanup()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +30,7 @@ from groundserve.batch.keys import (
 from groundserve.batch.plan_done import mark_done, name_of
 from groundserve.batch.planned import Counts, DoneRow, ErrorRow
 from groundserve.batch.row import BadRow, Row
+from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
@@ -65,12 +65,9 @@ class Plan:
         Args:
             folder: Where the temporary file is; the system's place for such files where None.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-plan-", dir=folder)
+        self._folder = folder or tempfile.gettempdir()
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
-        self._db = sqlite3.connect(
-            os.path.join(self._folder.name, "plan"), isolation_level=None, check_same_thread=False
-        )
-        self._db.executescript(_SCHEMA)
+        self._db = open_temporary(_SCHEMA, folder=folder)
         self._num_repeated = 0
 
     @classmethod
@@ -112,7 +109,7 @@ class Plan:
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             plan.close()
-            raise no_room("the plan", plan._folder.name, error) from error
+            raise no_room("the plan", plan._folder, error) from error
         except BaseException:
             plan.close()
             raise
@@ -151,7 +148,7 @@ class Plan:
                 ((str(it.kind), it.message, name_of(it.id)) for it in failures),
             )
         except sqlite3.OperationalError as error:
-            raise no_room("the plan", self._folder.name, error) from error
+            raise no_room("the plan", self._folder, error) from error
 
     def errors(self) -> Iterator[ErrorRow]:
         """Yield the rows that are known to have no answer, in the manifest's order."""
@@ -192,7 +189,6 @@ class Plan:
     def close(self) -> None:
         """Delete the temporary file."""
         self._db.close()
-        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
