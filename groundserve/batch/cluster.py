@@ -164,9 +164,12 @@ class Cluster:
 
     def close(self) -> None:
         """End Ray and every process that it started here."""
-        self._program.end(_END_SECONDS)
-        _kill_session(self._program.pid)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._program.end(_END_SECONDS)
+        finally:  # with a second Ctrl-C at once
+            self._program.kill()
+            _kill_session(self._program.pid)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
