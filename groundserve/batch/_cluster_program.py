@@ -24,7 +24,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from groundserve.batch.cluster import RAY_ADDRESS_VARIABLE, Done, Ended, Failed, Resources, Wave
+from groundserve.batch.cluster import Done, Ended, Failed, Resources, Wave, is_anothers
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
@@ -56,7 +56,7 @@ def main() -> None:
 
 def _start(folder: str) -> Resources:
     """Start Ray, or connect to what RAY_ADDRESS names."""
-    is_local = RAY_ADDRESS_VARIABLE not in os.environ
+    is_local = not is_anothers()
     here: dict[str, Any] = {
         "address": "local",
         "num_cpus": available_cpus(),

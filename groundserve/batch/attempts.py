@@ -7,8 +7,9 @@ import json
 import os
 import re
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
+from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.storage import Storage
 
 ATTEMPTS = "attempts"
@@ -17,8 +18,17 @@ ATTEMPTS = "attempts"
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 
 
-def claim_attempt(storage: Storage, *, manifest: str, started: float) -> int:
-    """Make the next attempt this process's own, and return its number.
+class Claim(NamedTuple):
+    """An attempt that is this process's own."""
+
+    number: int
+    """From 1."""
+    content: bytes
+    """Of its file: no other process writes the same."""
+
+
+def claim_attempt(storage: Storage, *, manifest: str, started: float) -> Claim:
+    """Make the next attempt this process's own.
 
     Args:
         storage: Of the run directory.
@@ -28,7 +38,7 @@ def claim_attempt(storage: Storage, *, manifest: str, started: float) -> int:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    text = json.dumps(
+    content = json.dumps(
         {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -36,14 +46,37 @@ def claim_attempt(storage: Storage, *, manifest: str, started: float) -> int:
             "started": started,
             "manifest": manifest,
         }
-    )
+    ).encode()
     while True:
         number = newest_attempt(storage) + 1
         try:
-            storage.create(_attempt_name(number), text.encode())
+            storage.create(_attempt_name(number), content)
         except FileExistsError:  # another driver was faster
             continue
-        return number
+        return Claim(number, content)
+
+
+def require_newest(storage: Storage, claim: Claim) -> None:
+    """Refuse to go on where the run is no longer this process's.
+
+    A folder that was removed may hold another run by now, whose attempts are counted from 1, too.
+
+    Raises:
+        RunDirectoryError: A later attempt has begun; or the claim is gone, or another's.
+    """
+    newest = newest_attempt(storage)
+    if newest > claim.number:
+        raise RunDirectoryError(
+            f"attempt {newest} has begun in {storage.place}; this one, {claim.number}, must not "
+            "publish any more"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        if storage.read(_attempt_name(claim.number)) == claim.content:
+            return
+    raise RunDirectoryError(
+        f"{storage.place} was removed or replaced while attempt {claim.number} worked on it, which "
+        "must not publish any more"
+    )
 
 
 def newest_attempt(storage: Storage) -> int:
@@ -52,11 +85,11 @@ def newest_attempt(storage: Storage) -> int:
 
 
 def read_attempts(storage: Storage) -> dict[int, dict[str, Any]]:
-    """Return what each attempt's file holds, by number; {} of one that was cut short."""
+    """Return what each attempt's file holds, by number; {} of one that is cut or gone."""
     attempts: dict[int, dict[str, Any]] = {}
     for number in _attempts(storage):
         attempts[number] = {}
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
             attempts[number] = dict(json.loads(storage.read(_attempt_name(number))))
     return attempts
 

@@ -38,6 +38,11 @@ _MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 
 
+def is_anothers() -> bool:
+    """Tell whether the environment names a Ray that runs already; an empty name is none."""
+    return bool(os.environ.get(RAY_ADDRESS_VARIABLE))
+
+
 class ClusterDiedError(Exception):
     """Ray broke down; units that were given and have no receipt were not done."""
 
@@ -159,9 +164,12 @@ class Cluster:
 
     def close(self) -> None:
         """End Ray and every process that it started here."""
-        self._program.end(_END_SECONDS)
-        _kill_session(self._program.pid)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._program.end(_END_SECONDS)
+        finally:  # with a second Ctrl-C at once
+            self._program.kill()
+            _kill_session(self._program.pid)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +215,7 @@ def _environment() -> dict[str, str]:
         # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    if RAY_ADDRESS_VARIABLE not in os.environ:
+    if not is_anothers():
         # Ray listens on all interfaces and runs what it is sent. Without a token of our own it
         # would write one into the user's home.
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

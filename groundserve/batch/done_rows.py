@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 
+from groundserve.batch.errors import no_room
 from groundserve.batch.keys import request_hash
 from groundserve.batch.planned import DoneRow
 from groundserve.batch.shards import read_shard
 from groundserve.batch.storage import Storage
+from groundserve.batch.temporary_database import open_temporary
 
 
 class DoneRows:
     """Rows in a temporary file, so that memory does not grow with them."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-done-")
-        self._db = sqlite3.connect(
-            os.path.join(self._folder.name, "done"), isolation_level=None, check_same_thread=False
-        )
-        self._db.executescript(
+        self._db = open_temporary(
             "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
             "CREATE TABLE done (id TEXT PRIMARY KEY, row_key TEXT, request TEXT) WITHOUT ROWID;"
         )
 
     def add(self, storage: Storage, name: str) -> str | None:
-        """Take a shard's rows; return what is wrong where they cannot be used."""
+        """Take a shard's rows; return what is wrong where they cannot be used.
+
+        Raises:
+            GroundserveError: There is no room for the temporary file.
+        """
         try:
             columns = ("id", "row_key", "video", "query", "options")
             rows = read_shard(storage, name, columns).to_pylist()
@@ -46,6 +47,8 @@ class DoneRows:
             return str(error)
         except sqlite3.IntegrityError:
             return "rows of it are in another file, too"
+        except sqlite3.OperationalError as error:
+            raise no_room("the rows that are done", tempfile.gettempdir(), error) from error
         return None
 
     def __iter__(self) -> Iterator[DoneRow]:
@@ -54,4 +57,3 @@ class DoneRows:
     def close(self) -> None:
         """Delete the temporary file."""
         self._db.close()
-        self._folder.cleanup()

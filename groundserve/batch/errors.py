@@ -25,6 +25,13 @@ def cannot(verb: str, place: str, name: str, error: Exception) -> RunDirectoryEr
     return RunDirectoryError(f"cannot {verb} {place}/{name}: {reason}")
 
 
+def no_room(what: str, folder: str, error: Exception) -> GroundserveError:
+    """Return what to raise where a temporary file of the driver cannot grow."""
+    return GroundserveError(
+        f"cannot keep {what} in {folder}: {error}; TMPDIR names a place with more room"
+    )
+
+
 class ErrorKind(StrEnum):
     """What `error_kind` of an error row may be."""
 

@@ -67,6 +67,8 @@ class Unanswered:
     """Of the call; None: all rows of the group that have no answer."""
     queries: tuple[str, ...] | None = None
     """Of the call."""
+    is_asked: bool = True
+    """Whether a scorer was asked; False where the video could not be had."""
 
 
 Outcome = Step | Answered | Unanswered
@@ -89,7 +91,7 @@ def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
                 outcomes = _with_frames(outcomes, work.frames, group, path, work)
             yield from outcomes
     except FetchError as error:
-        yield Unanswered(kind=error.kind, message=str(error))
+        yield Unanswered(kind=error.kind, message=str(error), is_asked=False)
     except JobError:
         raise
     except GroundserveError as error:
@@ -135,6 +137,8 @@ def _with_frames(
             write_row_frames(frames, path, rows, timeout_seconds=work.deadline_seconds)
         except RunDirectoryError as error:
             raise JobError(f"a worker cannot write frames: {error}") from error
+        # The images are of a second reading, which may have met with another file.
+        require_unchanged(group.place, group.identity)
     yield from answers
     if failure is not None:
         raise failure

@@ -13,6 +13,7 @@ from groundserve.batch.cluster import (
     Pool,
     Resources,
     Wave,
+    is_anothers,
 )
 from groundserve.batch.engines import Source
 from groundserve.batch.errors import ErrorKind, Failure
@@ -160,7 +161,7 @@ class _Job:
         return number
 
     def _started(self) -> Resources:
-        tries = 1 if RAY_ADDRESS_VARIABLE in os.environ else MAX_CLUSTER_DEATHS
+        tries = 1 if is_anothers() else MAX_CLUSTER_DEATHS
         for tries_left in reversed(range(tries)):
             self._cluster = Cluster()
             try:
@@ -168,7 +169,11 @@ class _Job:
             except ClusterDiedError as error:
                 self._end()
                 if not tries_left:
-                    raise UnavailableError(f"Ray did not start; it said:\n{error}") from error
+                    what = "Ray did not start"
+                    if is_anothers():
+                        address = os.environ[RAY_ADDRESS_VARIABLE]
+                        what = f"no Ray can be used at {RAY_ADDRESS_VARIABLE}={address}"
+                    raise UnavailableError(f"{what}; it said:\n{error}") from error
         raise AssertionError("the last try returns or raises")
 
     def run(self, units: Sequence[Unit]) -> list[Unit]:

@@ -44,6 +44,7 @@ class Journal:
         self._stem = f"{LOG}/attempt-{attempt:04d}"
         self._lines: list[bytes] = []
         self._num_parts = 0
+        self._is_torn = False
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
         self._last = time.monotonic()
@@ -85,7 +86,11 @@ class Journal:
             self._lines.clear()
             self._last = time.monotonic()
             if self._storage.is_local:
+                # What follows half a line begins a line of its own.
+                data = b"\n" * self._is_torn + data
+                self._is_torn = True
                 self._storage.append(f"{self._stem}.jsonl", data)
+                self._is_torn = False
             else:
                 self._storage.write(f"{self._stem}-{self._num_parts:06d}.jsonl", data)
                 self._num_parts += 1
@@ -102,7 +107,8 @@ def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
     stem = f"attempt-{attempt:04d}"
     for name in storage.names(LOG):
         if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
-            yield from _read_lines(storage.lines(f"{LOG}/{name}"))
+            with suppress(FileNotFoundError):  # the directory is being removed
+                yield from _read_lines(storage.lines(f"{LOG}/{name}"))
 
 
 def _read_lines(lines: Iterable[bytes]) -> Iterator[Entry]:

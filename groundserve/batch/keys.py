@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,8 @@ _AFTERWARDS = ("top_k", "selector")
 _CONTENT = "sha256 "
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
+_NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What a path that no video can be at is refused with; it does not help to try again."""
 # What `Fingerprint.differences` calls its fields.
 _NAMES = {
     "engine_id": "engines",
@@ -154,6 +157,8 @@ def find_video(place: str, *, hash_content: bool) -> VideoFile:
         raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
     # The client of each store has errors of its own.
     except Exception as error:
+        if getattr(error, "errno", None) in _NO_PATHS:
+            raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
         raise UnavailableError(
             f"cannot look at the video at {place!r}: {_reason(error)}"
         ) from error

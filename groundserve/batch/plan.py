@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
-from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.errors import ErrorKind, Failure, no_room
 from groundserve.batch.keys import (
     Fingerprint,
     VideoFile,
@@ -31,8 +30,9 @@ from groundserve.batch.keys import (
 from groundserve.batch.plan_done import mark_done, name_of
 from groundserve.batch.planned import Counts, DoneRow, ErrorRow
 from groundserve.batch.row import BadRow, Row
+from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import GroundserveError, InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import shown
@@ -65,12 +65,9 @@ class Plan:
         Args:
             folder: Where the temporary file is; the system's place for such files where None.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="groundserve-plan-", dir=folder)
+        self._folder = folder or tempfile.gettempdir()
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
-        self._db = sqlite3.connect(
-            os.path.join(self._folder.name, "plan"), isolation_level=None, check_same_thread=False
-        )
-        self._db.executescript(_SCHEMA)
+        self._db = open_temporary(_SCHEMA, folder=folder)
         self._num_repeated = 0
 
     @classmethod
@@ -112,10 +109,7 @@ class Plan:
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             plan.close()
-            raise GroundserveError(
-                f"cannot keep the plan in {plan._folder.name}: {error}; TMPDIR names a place with "
-                "more room"
-            ) from error
+            raise no_room("the plan", plan._folder, error) from error
         except BaseException:
             plan.close()
             raise
@@ -143,11 +137,18 @@ class Plan:
         return cut_units(self._groups(size.max_rows), size)
 
     def mark_failed(self, failures: Iterable[Failure]) -> None:
-        """Note why rows have no answer in this attempt, for `errors`."""
-        self._db.executemany(
-            "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
-            ((str(it.kind), it.message, name_of(it.id)) for it in failures),
-        )
+        """Note why rows have no answer in this attempt, for `errors`.
+
+        Raises:
+            GroundserveError: There is no room for the temporary file.
+        """
+        try:
+            self._db.executemany(
+                "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
+                ((str(it.kind), it.message, name_of(it.id)) for it in failures),
+            )
+        except sqlite3.OperationalError as error:
+            raise no_room("the plan", self._folder, error) from error
 
     def errors(self) -> Iterator[ErrorRow]:
         """Yield the rows that are known to have no answer, in the manifest's order."""
@@ -188,7 +189,6 @@ class Plan:
     def close(self) -> None:
         """Delete the temporary file."""
         self._db.close()
-        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self

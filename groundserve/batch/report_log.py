@@ -293,7 +293,11 @@ def _error_rows(storage: Storage) -> Iterator[tuple[str, str, str, str]]:
     for name in storage.names("errors"):
         if not name.endswith(".parquet"):
             continue
-        table = pq.read_table(pa.BufferReader(storage.read(f"errors/{name}")), columns=columns)
+        try:
+            data = storage.read(f"errors/{name}")
+        except FileNotFoundError:  # taken back meanwhile
+            continue
+        table = pq.read_table(pa.BufferReader(data), columns=columns)
         for row in table.to_pylist():
             yield tuple(str(row[column] or "") for column in columns)  # type: ignore[misc]  # four
 

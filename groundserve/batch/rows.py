@@ -169,10 +169,13 @@ def _read_csv(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
         _check_columns(place, header)
         yield None
         for position in itertools.count():
+            first = lines.line_num + 1
             try:
                 cells = next(lines, None)
             except csv.Error as error:
-                yield bad_row({}, position, f"not CSV: {error}")
+                # A quote that nothing closes takes the lines behind it, too.
+                where = f"lines {first} to {lines.line_num} of the file"
+                yield bad_row({}, position, f"not CSV: {error}; {where}")
                 continue
             if cells is None:
                 return
@@ -207,7 +210,7 @@ def _read_parquet(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
                         if isinstance(given, dict):  # a struct has all its fields in each row
                             given = {k: v for k, v in given.items() if v is not None}
                         yield parse({**values, "options": given}, next(position))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidRequestError(f"cannot read {place} as Parquet: {error}") from error
 
 

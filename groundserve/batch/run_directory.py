@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from groundserve.batch.attempts import claim_attempt, newest_attempt
+from groundserve.batch.attempts import claim_attempt, require_newest
 from groundserve.batch.done_rows import DoneRows
 from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
@@ -71,7 +71,8 @@ class RunDirectory:
         self._started = time.time()
         self._num_published = 0
         self._has_taken_back = False
-        self.attempt = claim_attempt(storage, manifest=manifest, started=self._started)
+        self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
+        self.attempt = self._claim.number
         self._journal = Journal(storage, self.attempt)
         self._said: list[str] = []
         self._done = DoneRows()
@@ -165,10 +166,10 @@ class RunDirectory:
         """Make a staged shard part of the final set, and note the rows that failed.
 
         Raises:
-            RunDirectoryError: A later attempt has begun; the staged file is gone, or another one;
-                or the disk is full.
+            RunDirectoryError: A later attempt has begun, or the directory was replaced; the staged
+                file is gone, or another one; or the disk is full.
         """
-        self._require_newest()
+        require_newest(self._storage, self._claim)
         name = None
         if receipt.staged is not None:
             self._take_back_errors()
@@ -232,7 +233,7 @@ class RunDirectory:
                 f"{counts.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
                 "an error; resume the run"
             )
-        self._require_newest()
+        require_newest(self._storage, self._claim)
         self._take_back_errors()
         write_records(self._storage, plan)
         self._write_errors(plan)
@@ -301,14 +302,6 @@ class RunDirectory:
         for name in self._storage.names(folder):
             if name.endswith(ending):
                 self._storage.delete(f"{folder}/{name}".lstrip("/"))
-
-    def _require_newest(self) -> None:
-        newest = newest_attempt(self._storage)
-        if newest != self.attempt:
-            raise RunDirectoryError(
-                f"attempt {newest} has begun in {self.place}; this one, {self.attempt}, must not "
-                "publish any more"
-            )
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:

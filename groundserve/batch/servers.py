@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 120.0
 """How long a call goes on while no server takes it. A server that is restarted is back by then."""
+_LATE_FACTOR = 10.0
+"""How many times as long as it was waited for a server comes after the others."""
 _TIMEOUT_SECONDS = 600.0
 _PROBE_SECONDS = 60.0
 
@@ -41,8 +43,9 @@ class ServerPool:
     """Sends each video to the server that its name hashes to, which has its features cached then.
 
     A server that is overloaded or away is left alone for a while (`Backoff`), longer each time, and
-    meanwhile its videos go to the next one of their own order; the others' stay where they are. For
-    one thread at a time.
+    meanwhile its videos go to the next one of their own order; the others' stay where they are. One
+    that let a call run out of time, as one that hangs does, is asked after the others for a while.
+    For one thread at a time.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ServerPool:
         """
         self._servers = {url: connect(url) for url in urls}
         self._backoffs = {url: Backoff() for url in urls}
+        self._late_until = dict.fromkeys(self._servers, 0.0)
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._sleep = sleep
@@ -90,8 +94,8 @@ class ServerPool:
                 a decoder process, see `is_decoder_death`.
             GroundserveError: As `Client.score`.
         """
-        order = rank(video, self._servers)
         begun = self._clock()
+        order = sorted(rank(video, self._servers), key=lambda url: self._late_until[url] > begun)
         deadline = begun + (_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
         give_up = min(deadline, begun + self._patience_seconds)
         failure = UnavailableError("it was not asked, for it did not answer before")
@@ -105,6 +109,7 @@ class ServerPool:
                 due = self._backoffs[url].due
                 if due is not None and due > self._clock():
                     continue
+                asked = self._clock()
                 try:
                     result = self._servers[url].score(
                         video,
@@ -119,7 +124,12 @@ class ServerPool:
                         raise
                     self._backoffs[url].fail(self._clock())
                     failure = error
+                except DeadlineExceededError:  # the video's fault, or the server's
+                    now = self._clock()
+                    self._late_until[url] = now + _LATE_FACTOR * (now - asked)
+                    raise
                 else:
+                    self._late_until[url] = 0.0
                     self._backoffs[url].succeed(self._clock())
                     return result
             now = self._clock()

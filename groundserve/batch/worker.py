@@ -130,7 +130,8 @@ class UnitScorer:
             self._program = None
 
     def _count_unavailable(self, outcome: Unanswered) -> None:
-        if outcome.kind is not ErrorKind.UNAVAILABLE or not self._work.source.is_shared:
+        is_servers = self._work.source.is_shared and outcome.is_asked
+        if outcome.kind is not ErrorKind.UNAVAILABLE or not is_servers:
             return
         self._num_unavailable += 1
         if self._num_unavailable == MAX_UNAVAILABLE:

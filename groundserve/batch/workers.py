@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from groundserve.batch.cluster import Resources
@@ -22,10 +23,14 @@ class Workers:
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise InvalidRequestError(f"--workers must be >= 1, got {self.count}")
-        if not self.cpus_each > 0:
-            raise InvalidRequestError(f"--cpus-per-worker must be > 0, got {self.cpus_each}")
-        if not self.gpus_each >= 0:
-            raise InvalidRequestError(f"--gpus-per-worker must be >= 0, got {self.gpus_each}")
+        if not 0 < self.cpus_each < math.inf:
+            raise InvalidRequestError(
+                f"--cpus-per-worker must be a number > 0, got {self.cpus_each}"
+            )
+        if not 0 <= self.gpus_each < math.inf:
+            raise InvalidRequestError(
+                f"--gpus-per-worker must be a number >= 0, got {self.gpus_each}"
+            )
 
     @property
     def num_threads(self) -> int:

@@ -9,10 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from groundserve.batch.attempts import ATTEMPTS
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.journal import LOG
 from groundserve.batch.places import split_place
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
 from groundserve.batch.workers import Workers
@@ -87,6 +90,7 @@ class BatchJob:
             )
         if self.frames is not None:
             _check_folder("--frames", self.frames.directory)
+            _check_apart(self.out, self.frames.directory)
             if open_storage(self.frames.directory).names() and not self.is_resumed:
                 raise InvalidRequestError(
                     f"--frames must name an empty or new folder, {self.frames.directory} holds "
@@ -130,6 +134,19 @@ def _check_folder(option: str, place: str) -> None:
             pass
     except OSError as error:
         raise InvalidRequestError(f"cannot write to {option} {place}: {error.strerror}") from error
+
+
+def _check_apart(out: str, frames: str) -> None:
+    """Refuse images among a run's own files, some of which a run removes."""
+    outer, inner = (
+        os.path.realpath(storage.place) if storage.is_local else storage.place
+        for storage in map(open_storage, (out, frames))
+    )
+    own = [f"{outer}/{name}/" for name in (ATTEMPTS, ERRORS, LOG, SCORES, STAGING)]
+    if inner == outer or f"{inner}/".startswith(tuple(own)):
+        raise InvalidRequestError(
+            f"--frames {frames} is where the run keeps files of its own; name another folder"
+        )
 
 
 def _check_extra() -> None:

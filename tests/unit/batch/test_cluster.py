@@ -31,6 +31,27 @@ def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monke
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_second_interrupt_ends_all_at_once(monkeypatch):
+    monkeypatch.setattr(cluster, "_PROGRAM", BREAKS_DOWN)
+    started = Cluster()
+    with pytest.raises(ClusterDiedError, match="a child is") as caught:
+        started.resources()
+    child = psutil.Process(int(str(caught.value).split()[3]))
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(started._program, "end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            started.close()
+    is_gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    has_folder = started._folder.exists()
+    started.close()
+    assert is_gone
+    assert not has_folder
+
+
 def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
     long = tmp_path / ("x" * 60)
     long.mkdir()
@@ -41,7 +62,7 @@ def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
     assert not list(long.iterdir())
 
 
-@pytest.mark.parametrize("address", [None, "somewhere:6379"])
+@pytest.mark.parametrize("address", [None, "", "somewhere:6379"])
 def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -49,7 +70,7 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     settings = cluster._environment()
-    assert ("RAY_AUTH_TOKEN" in settings) == (address is None)
+    assert ("RAY_AUTH_TOKEN" in settings) == (not address)
     assert settings.get("RAY_AUTH_TOKEN") != cluster._environment().get("RAY_AUTH_TOKEN", "none")
     assert "RAY_USAGE_STATS_ENABLED" not in settings  # the user's own stays
 

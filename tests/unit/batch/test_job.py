@@ -178,12 +178,21 @@ def test_ray_that_does_not_start_at_once_is_started_again(clusters, run):
     assert run.final().num_rows == 2 * NUM_VIDEOS
 
 
-@pytest.mark.parametrize(("address", "num_tries"), [(None, MAX_CLUSTER_DEATHS), ("host:6379", 1)])
-def test_ray_that_does_not_start_ends_the_job(clusters, run, monkeypatch, address, num_tries):
+@pytest.mark.parametrize(
+    ("address", "num_tries", "message"),
+    [
+        (None, MAX_CLUSTER_DEATHS, "Ray did not start"),
+        ("", MAX_CLUSTER_DEATHS, "Ray did not start"),
+        ("host:6379", 1, "no Ray can be used at RAY_ADDRESS=host:6379"),
+    ],
+)
+def test_ray_that_does_not_start_ends_the_job(
+    clusters, run, monkeypatch, address, num_tries, message
+):
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     clusters.does_start = lambda: False
-    with pytest.raises(UnavailableError, match=r"Ray did not start; it said:\nno port is free"):
+    with pytest.raises(UnavailableError, match=rf"{message}; it said:\nno port is free"):
         run.run()
     assert clusters.num_started == clusters.num_closed == num_tries
 
@@ -236,9 +245,10 @@ def test_how_many_workers_there_are(workers, resources, number):
     ("arguments", "message"),
     [
         ({"count": 0}, "--workers must be >= 1, got 0"),
-        ({"cpus_each": 0}, "--cpus-per-worker must be > 0, got 0"),
-        ({"cpus_each": float("nan")}, "--cpus-per-worker must be > 0, got nan"),
-        ({"gpus_each": -1}, "--gpus-per-worker must be >= 0, got -1"),
+        ({"cpus_each": 0}, "--cpus-per-worker must be a number > 0, got 0"),
+        ({"cpus_each": float("nan")}, "--cpus-per-worker must be a number > 0, got nan"),
+        ({"cpus_each": float("inf")}, "--cpus-per-worker must be a number > 0, got inf"),
+        ({"gpus_each": -1}, "--gpus-per-worker must be a number >= 0, got -1"),
     ],
 )
 def test_workers_that_cannot_be(arguments, message):

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from groundserve.batch import events, journal
+from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Finished, RowFailed, Said, Started, UnitDone, UnitLost
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.storage import open_storage
@@ -137,3 +138,28 @@ def test_what_could_not_be_written_is_not_written_twice(storage, monkeypatch):
     finally:
         log.close()
     assert happened(storage) == [EVENTS[4]]
+
+
+def test_what_follows_half_a_line_is_read(storage, monkeypatch):
+    log = Journal(storage, 1)
+    append = type(storage).append
+
+    def fill_the_disk(self, name, data):
+        append(self, name, data[:20])
+        raise RunDirectoryError("No space left on device")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(storage), "append", fill_the_disk)
+            with pytest.raises(RunDirectoryError):
+                log.write(EVENTS[1])
+        log.write(EVENTS[4])
+    finally:
+        log.close()
+    assert happened(storage) == [EVENTS[4]]
+
+
+def test_a_log_that_is_removed_meanwhile_is_none(storage, monkeypatch):
+    Journal(storage, 1).close()
+    monkeypatch.setattr(storage, "names", lambda folder: ["attempt-0001.jsonl"])
+    assert list(read_journal(storage, 1)) == []

@@ -175,6 +175,10 @@ def test_a_video_that_is_not_there(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(MediaError, match="not a regular file"):
         identity(tmp_path / "fifo")
+    (tmp_path / "circle").symlink_to("circle")
+    for place in (tmp_path / ("x" * 5000), tmp_path / "circle"):
+        with pytest.raises(MediaError, match="cannot read the video"):
+            identity(place)
 
 
 @pytest.mark.parametrize("kind", [OSError, RuntimeError])

@@ -297,15 +297,12 @@ def test_memory_does_not_grow_with_rows(tmp_path):
     assert many < 2 * few
 
 
-def test_the_temporary_file_goes(rows, tmp_path):
+def test_a_plan_leaves_no_file_behind_however_its_process_ends(rows, tmp_path):
     folder = tmp_path / "temporary"
     folder.mkdir()
-    with plan_of(rows, folder=str(folder)):
-        assert list(folder.iterdir())
-    assert not list(folder.iterdir())
-    with pytest.raises(InvalidRequestError):
-        plan_of([*rows, *rows], folder=str(folder))
-    assert not list(folder.iterdir())
+    with Plan.make(rows, fingerprint=FINGERPRINT, folder=str(folder)) as plan:
+        assert not list(folder.iterdir())
+        assert sum(unit.num_rows for unit in plan.units(UnitSize())) == len(rows)
 
 
 def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):

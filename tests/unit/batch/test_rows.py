@@ -230,6 +230,24 @@ def test_text_of_parquet_that_is_not_utf8(tmp_path, kinds):
     assert missing.message == "query is missing"
 
 
+def test_parquet_with_options_that_are_no_text_is_refused_as_a_whole(tmp_path):
+    names = pa.array([b"\xff", b"topk"], "binary").view("string")
+    options = pa.StructArray.from_arrays([names], ["selector"])
+    table = pa.table({"video": ["a", "b"], "query": ["q", "q"], "options": options})
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(InvalidRequestError, match="as Parquet"):
+        read(tmp_path / "m.parquet")
+
+
+def test_a_quote_that_nothing_closes_tells_which_lines_it_took(tmp_path):
+    lines = ["video,query", '"a,q', *["b,q"] * 50_000]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    bad, *others = read(tmp_path / "m.csv")
+    last = len(lines) - len(others)
+    assert last > 2
+    assert bad.message.endswith(f"; lines 2 to {last} of the file")
+
+
 def test_parquet_that_breaks_off(tmp_path):
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"video": ["a"] * 3000, "query": list(map(str, range(3000)))}), path)

@@ -4,15 +4,17 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
+from groundserve.batch.done_rows import DoneRows
 from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import Staging
 from groundserve.batch.units import UnitSize
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, run, work
 
@@ -243,6 +245,51 @@ def test_a_driver_that_was_overtaken_publishes_nothing_more(rows, out, monkeypat
         with pytest.raises(RunDirectoryError, match=r"rows were planned|attempt 2 has begun"):
             old.finish(plan)
     assert len(final_rows(out)) == len(rows)
+
+
+def test_a_driver_whose_directory_holds_another_run_publishes_nothing_more(rows, out):
+    """Both count their attempts from 1, and the lock went with the folder."""
+    with (
+        open_run(out) as old,
+        Plan.make(rows, fingerprint=FINGERPRINT) as plan,
+    ):
+        unit, *_ = plan.units(UnitSize(max_groups=1))
+        shutil.rmtree(out)
+        staged = work(unit, old.staging)
+        with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
+            old.publish(staged)
+        shutil.rmtree(out)
+        with open_run(out, dataclasses.replace(FINGERPRINT, precision="int8")):
+            staged = work(unit, old.staging)
+            with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
+                old.publish(staged)
+            assert not final_rows(out)
+
+
+def test_no_room_for_what_is_done(rows, out, monkeypatch):
+    rows = [dataclasses.replace(rows[0], id="x" * 9999)]
+    run(out, rows)
+    limited = DoneRows.__init__
+
+    def limit(self):
+        limited(self)
+        self._db.execute("PRAGMA max_page_count = 1")
+
+    monkeypatch.setattr(DoneRows, "__init__", limit)
+    with pytest.raises(GroundserveError, match=r"cannot keep the rows that are done in .*TMPDIR"):
+        open_run(out)
+    monkeypatch.undo()
+    run(out, rows)
+
+
+def test_no_room_for_why_rows_failed(rows):
+    with Plan.make(rows, fingerprint=FINGERPRINT) as plan:
+        plan._db.execute("PRAGMA max_page_count = 1")
+        why = Failure(
+            id=rows[0].id, row_key="", kind=ErrorKind.UNREADABLE, message="because " * 9999
+        )
+        with pytest.raises(GroundserveError, match=r"cannot keep the plan in .*TMPDIR"):
+            plan.mark_failed([why])
 
 
 def test_a_staged_file_that_is_not_the_workers(rows, out):

@@ -93,6 +93,20 @@ def test_a_server_that_is_away_is_left_alone_and_found_again(pool, servers, cloc
     assert len(servers[second].asked) == 10
 
 
+def test_a_server_that_hangs_costs_one_video_and_is_found_again(pool, servers, clock):
+    home, second, *_ = rank("a.mp4", URLS)
+    servers[home].error = DeadlineExceededError("no answer within the timeout")
+    with pytest.raises(DeadlineExceededError):
+        pool.score("a.mp4", ["When?"])
+    for _ in range(3):
+        pool.score("a.mp4", ["When?"])
+    assert (len(servers[home].asked), len(servers[second].asked)) == (1, 3)
+    servers[home].error = None
+    clock.sleep(10)
+    pool.score("a.mp4", ["When?"])
+    assert len(servers[home].asked) == 2
+
+
 def test_when_all_are_away_it_waits_for_the_first_to_come_back(pool, servers, clock):
     for server in servers.values():
         server.error = UnavailableError("nobody answers")

@@ -6,12 +6,15 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from groundserve.batch.attempts import process_mark
 from groundserve.batch.events import Started
+from groundserve.batch.local_storage import LocalStorage
 from groundserve.batch.plan import Plan
+from groundserve.batch.report_log import write_report
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
@@ -155,6 +158,32 @@ def test_an_attempt_file_that_was_cut_short(rows, out):
     (out / "attempts" / "0002.json").touch()
     status = read_status(str(out))
     assert (status.state, status.host, status.num_done) == ("silent", None, 6)
+
+
+def test_an_attempt_file_that_is_removed_meanwhile(rows, out, monkeypatch):
+    run(out, rows)
+    read = LocalStorage.read
+
+    def remove_first(self, name):
+        if name.startswith("attempts/"):
+            (out / name).unlink()
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStorage, "read", remove_first)
+    assert read_status(str(out)).num_done == 6
+
+
+def test_a_report_while_a_resume_takes_errors_back(rows, out, monkeypatch):
+    run(out, rows, fails=lambda query: query == "q1")
+    read = LocalStorage.read
+
+    def take_back_first(self, name):
+        if name.startswith("errors/"):
+            (out / name).rename(out / f"{name}.retried")
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStorage, "read", take_back_first)
+    assert "cannot answer q1" in Path(write_report(str(out))).read_text()
 
 
 def test_shards_that_no_journal_knows_are_counted(rows, out):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from groundserve.batch.errors import ErrorKind
+from groundserve.batch.group_scorer import Unanswered
 from groundserve.batch.keys import find_video
 from groundserve.batch.row import Row
 from groundserve.batch.shards import Receipt, Staging
@@ -171,6 +172,16 @@ def test_servers_that_are_gone_end_the_job(bench):
     bench.score(*groups[:2], bench.group("a.mp4"), groups[2], work=work)
     with pytest.raises(JobError, match="no server took 3 videos in a row: nobody answers"):
         bench.score(*groups, work=work)
+
+
+def test_a_store_that_is_gone_is_no_server(bench, monkeypatch):
+    def not_had(self, group):
+        yield Unanswered(kind=ErrorKind.UNAVAILABLE, message="the store is away", is_asked=False)
+
+    monkeypatch.setattr(UnitScorer, "_outcomes", not_had)
+    work = replace(bench.work, source=ScriptedSource(is_shared=True))
+    groups = [bench.group(f"{number}.mp4") for number in range(4)]
+    assert set(kinds(bench.score(*groups, work=work)).values()) == {ErrorKind.UNAVAILABLE}
 
 
 class NoSource(ScriptedSource):
