@@ -5,6 +5,7 @@ import json
 import pytest
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.evaluation.qa import run_folder as module
 from groundserve.evaluation.qa.reply_stream import Reply, Usage
 from groundserve.evaluation.qa.run_files import Answer, read_run
 from groundserve.evaluation.qa.run_folder import RunFolder
@@ -123,6 +124,33 @@ def test_a_run_that_was_killed_as_it_began_begins_again(tmp_path):
     (tmp_path / "run.json.partial").write_text("{")
     RunFolder(tmp_path, PARTS, QUESTIONS).close()
     assert len(read_run(tmp_path).questions) == 2
+
+
+def test_of_two_that_begin_at_once_one_answers(tmp_path, monkeypatch):
+    """The other finds out while it writes, and leaves the folder as the first has made it."""
+    real = module._require_new
+
+    def overtaken(folder):
+        real(folder)
+        monkeypatch.setattr(module, "_require_new", real)
+        first.append(RunFolder(folder, PARTS, QUESTIONS))
+
+    first = []
+    monkeypatch.setattr(module, "_require_new", overtaken)
+    with pytest.raises(UnavailableError, match="another process answers questions into"):
+        RunFolder(tmp_path, {**PARTS, "model": "other"}, QUESTIONS)
+    first[0].close()
+    assert read_run(tmp_path).parts["model"] == "m"
+    first.clear()
+    (tmp_path / "run.json").unlink()
+
+    def overtaken_and_done(folder):
+        overtaken(folder)
+        first[0].close()
+
+    monkeypatch.setattr(module, "_require_new", overtaken_and_done)
+    with pytest.raises(InvalidRequestError, match='model was "m", is "other"'):
+        RunFolder(tmp_path, {**PARTS, "model": "other"}, QUESTIONS)
 
 
 def test_a_run_of_another_version(tmp_path):
