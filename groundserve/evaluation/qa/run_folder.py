@@ -41,7 +41,7 @@ class RunFolder:
         """Begin a run, or go on with it: a last line that was cut short is removed.
 
         Args:
-            folder: New, empty, or of a run with the same parts.
+            folder: New, empty, or of a run with the same parts, or without an answer or selection.
             parts: What decides the answers, by name; JSON values.
             questions: Of the set.
 
@@ -52,15 +52,16 @@ class RunFolder:
         """
         self._path = folder
         if (folder / RUN).exists():
-            _require_same(folder, parts)
+            read_parts(folder)
         else:
             _require_new(folder)
         self._lock = threading.Lock()
         with ExitStack() as files:
             self._answers = files.enter_context(_open_lines(folder / ANSWERS))
             self._selections = files.enter_context(_open_lines(folder / SELECTIONS))
-            # Under the lock: another process may have begun a run here meanwhile.
-            if (folder / RUN).exists():
+            # Under the lock: another process may have begun a run here meanwhile. One that has kept
+            # nothing, as of a model's name with a slip in it, binds nobody.
+            if any((folder / name).stat().st_size for name in (ANSWERS, SELECTIONS)):
                 _require_same(folder, parts)
             else:
                 _begin(folder, parts, questions)

@@ -41,8 +41,20 @@ def test_a_run_goes_on_where_it_ended(tmp_path):
     assert kept.questions[0].spans == ((1.0, 2.0),)
 
 
-def test_another_run_says_what_differs(tmp_path):
+def test_a_run_that_has_kept_nothing_binds_nobody(tmp_path):
+    RunFolder(tmp_path, {**PARTS, "model": "a slip"}, QUESTIONS[:1]).close()
     RunFolder(tmp_path, PARTS, QUESTIONS).close()
+    run = read_run(tmp_path)
+    assert (run.parts["model"], len(run.questions)) == ("m", 2)
+
+
+@pytest.mark.parametrize("keeps", ["an answer", "a selection"])
+def test_another_run_says_what_differs(tmp_path, keeps):
+    with RunFolder(tmp_path, PARTS, QUESTIONS) as run:
+        if keeps == "an answer":
+            run.add(answer())
+        else:
+            run.add_selections({"0": (1, 2)}, engine=None)
     other = {**PARTS, "top_k": 8, "new": True}
     with pytest.raises(InvalidRequestError, match="another run's") as refused:
         RunFolder(tmp_path, other, QUESTIONS)
@@ -134,6 +146,7 @@ def test_of_two_that_begin_at_once_one_answers(tmp_path, monkeypatch):
         real(folder)
         monkeypatch.setattr(module, "_require_new", real)
         first.append(RunFolder(folder, PARTS, QUESTIONS))
+        first[0].add(answer())
 
     first = []
     monkeypatch.setattr(module, "_require_new", overtaken)
@@ -142,7 +155,8 @@ def test_of_two_that_begin_at_once_one_answers(tmp_path, monkeypatch):
     first[0].close()
     assert read_run(tmp_path).parts["model"] == "m"
     first.clear()
-    (tmp_path / "run.json").unlink()
+    for path in tmp_path.iterdir():
+        path.unlink()
 
     def overtaken_and_done(folder):
         overtaken(folder)
