@@ -18,12 +18,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks._command import existing_file, run
+from benchmarks._command import existing_file, positive, run
 from benchmarks._cost import (
     Cluster,
     Figure,
@@ -56,6 +57,15 @@ CORPUS_HOURS = 10e6
 _PUBLISHES = 200
 ROW_BYTES = 512 * (8 + 8 + 4 + 4)
 """Of an answer at 512 frames, before compression: ordinal, time, logit and score of each."""
+_ABOVE_0 = (
+    "fps",
+    "gop",
+    "megabits",
+    "num_frames",
+    "busy_share",
+    "storage_gb_per_second",
+    "publish_seconds",
+)
 _SHARD_BYTES = 64 * ROW_BYTES
 
 
@@ -141,6 +151,23 @@ def cluster_rows(
     return rows
 
 
+@contextmanager
+def _read_report(path: Path, runner: str) -> Iterator[Any]:
+    """Give a report of another runner; what it lacks within the block is a typed error.
+
+    Raises:
+        InvalidRequestError: The file is not such a report.
+    """
+    try:
+        yield json.loads(path.read_bytes())
+    except InvalidRequestError:  # a ValueError too
+        raise
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        raise InvalidRequestError(
+            f"{path} is no report of benchmarks.{runner}: {error!r}"
+        ) from error
+
+
 def read_gpu_rates(path: Path | None = None) -> Rates:
     """Return the rates of a report of `benchmarks.gpu_check`, of published figures without one.
 
@@ -148,8 +175,10 @@ def read_gpu_rates(path: Path | None = None) -> Rates:
         path: The report; the newest that is committed where None.
     """
     path = path or newest("gpu_check*.json")
-    check = None if path is None else json.loads(path.read_text("utf-8"))
-    return gpu_rates(check, source="" if path is None else path.name)
+    if path is None:
+        return gpu_rates(None, source="")
+    with _read_report(path, "gpu_check") as check:
+        return gpu_rates(check, source=path.name)
 
 
 def read_basis(args: argparse.Namespace) -> tuple[Rates, Size, str, Video | None]:
@@ -168,14 +197,14 @@ def read_basis(args: argparse.Namespace) -> tuple[Rates, Size, str, Video | None
         )
     if args.checkpoint is None:
         raise InvalidRequestError("profile cpu needs --checkpoint, the one that --stages measured")
-    report = json.loads(path.read_text("utf-8"))
     checkpoint = Checkpoint.open(args.checkpoint)
-    size = checkpoint_size(
-        checkpoint,
-        num_frames=report["results"]["num_frames"],
-        num_text_tokens=NUM_TEXT_TOKENS,
-    )
-    rates, video = measured_rates(report, size, source=path.name)
+    with _read_report(path, "stages") as report:
+        size = checkpoint_size(
+            checkpoint,
+            num_frames=report["results"]["num_frames"],
+            num_text_tokens=NUM_TEXT_TOKENS,
+        )
+        rates, video = measured_rates(report, size, source=path.name)
     return rates, size, args.checkpoint.name, video
 
 
@@ -193,16 +222,20 @@ def parse_arguments() -> argparse.Namespace:
     add("--gop", type=int, default=250, help="pictures from a key frame to the next (x264's 250)")
     add("--megabits", type=float, default=4.0, help="a second of video")
     add("--num-frames", type=int, default=512)
-    add("--node-units", type=int, help="cores of a node (32), or its GPUs (8)")
+    add("--node-units", type=positive, help="cores of a node (32), or its GPUs (8)")
     add("--node-price", type=float, help="of an hour of a node (1.5, or 24)")
     add("--busy-share", type=float, default=0.85, help="of the time in which cores or GPUs work")
     add("--storage-gb-per-second", type=float, default=25.0, help="of the store, to all nodes")
     add("--publish-seconds", type=float, default=0.1, help="of a unit, in an object store")
     add("--out", type=Path)
     args = parser.parse_args()
-    for name in ("fps", "gop", "megabits", "num_frames", "busy_share", "storage_gb_per_second"):
-        if not getattr(args, name) > 0:
-            parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(args, name)}")
+    for name in (*_ABOVE_0, "node_price"):
+        value = getattr(args, name)
+        is_free = name == "node_price" and value in (None, 0)
+        if not is_free and not 0 < value < float("inf"):
+            parser.error(f"--{name.replace('_', '-')} must be above 0 and finite, got {value}")
+    if args.busy_share > 1:
+        parser.error(f"--busy-share must be at most 1, got {args.busy_share}")
     return args
 
 
@@ -217,7 +250,7 @@ def main() -> None:
         busy_share=args.busy_share,
         storage_bytes_per_second=args.storage_gb_per_second * 1e9,
         publish_seconds=args.publish_seconds,
-        node_price=args.node_price or (24.0 if is_gpu else 1.5),
+        node_price=(24.0 if is_gpu else 1.5) if args.node_price is None else args.node_price,
     )
     video = Video(
         duration_seconds=600, fps=args.fps, gop=args.gop, bytes_per_second=args.megabits * 125_000

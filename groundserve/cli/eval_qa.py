@@ -24,7 +24,8 @@ from groundserve.cli.eval_qa_checks import (
 from groundserve.cli.eval_qa_tables import print_qa_report
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qa.answering import Outcome, answer_questions
-from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions
+from groundserve.evaluation.qa.endpoint import Endpoint
+from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.pictures import PictureOptions
 from groundserve.evaluation.qa.question import BENCHMARKS
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions

@@ -37,6 +37,8 @@ _PLAIN = {
     "fps": float,
     "duration_seconds": float,
 }
+_INTEGERS = ("frame_indices", "selected_frames")
+_NUMBERS = ("pts_seconds", "frame_logits", "frame_scores")
 _ROWS_TOGETHER = 64
 """At 512 frames a row some 800 kB."""
 
@@ -67,6 +69,7 @@ def read_batch(folder: Path) -> Iterator[ExportRow | FailedRow]:
                     raise InvalidRequestError(
                         f"{path}: not the output of a batch, it has no column {missing[0]}"
                     )
+                _require_lists(file.schema_arrow, path)
                 number = 0
                 for rows in file.iter_batches(_ROWS_TOGETHER, columns=list(_COLUMNS)):
                     for i in range(rows.num_rows):
@@ -75,6 +78,19 @@ def read_batch(folder: Path) -> Iterator[ExportRow | FailedRow]:
                         yield _row(values, f"{path}, row {number}")
         except (pyarrow.ArrowException, OSError) as error:
             raise InvalidRequestError(f"cannot read {path}: {error}") from error
+
+
+def _require_lists(schema: Any, path: Path) -> None:
+    """Refuse columns that are not lists of numbers, as the file of another program has them."""
+    from pyarrow import types
+
+    for name in (*_INTEGERS, *_NUMBERS):
+        kind = schema.field(name).type
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        is_of = types.is_integer if name in _INTEGERS else types.is_floating
+        if not is_list or not is_of(kind.value_type):
+            what = "whole numbers" if name in _INTEGERS else "floats"
+            raise InvalidRequestError(f"{path}: {name} must hold lists of {what}, is {kind}")
 
 
 def _row(values: dict[str, Any], place: str) -> ExportRow | FailedRow:
@@ -92,6 +108,18 @@ def _row(values: dict[str, Any], place: str) -> ExportRow | FailedRow:
         value = values[name].as_py()
         if not isinstance(value, kind):
             raise InvalidRequestError(f"{place}: {name} must be {kind.__name__}, got {value!r}")
+    for name in (*_INTEGERS, *_NUMBERS):
+        if values[name].is_valid and values[name].values.null_count:
+            raise InvalidRequestError(f"{place}: {name} must have no null among its numbers")
+    try:
+        spans = [
+            Span(float(span["start_seconds"]), float(span["end_seconds"]), float(span["score"]))
+            for span in values["spans"].as_py() or ()
+        ]
+    except (TypeError, KeyError, ValueError):
+        raise InvalidRequestError(
+            f"{place}: spans must have start_seconds, end_seconds and score each"
+        ) from None
     scored = ScoredFrames(
         num_source_frames=values["num_source_frames"].as_py(),
         fps=values["fps"].as_py(),
@@ -101,10 +129,7 @@ def _row(values: dict[str, Any], place: str) -> ExportRow | FailedRow:
         frame_logits=_array(values["frame_logits"], np.float32),
         frame_scores=_array(values["frame_scores"], np.float64),
         selected_frames=_array(values["selected_frames"], np.int64),
-        spans=[
-            Span(span["start_seconds"], span["end_seconds"], span["score"])
-            for span in values["spans"].as_py() or ()
-        ],
+        spans=spans,
     )
     return scored_row(
         scored,

@@ -67,13 +67,18 @@ class FailedRow:
     """Of the error, as the source calls it."""
 
 
+_MAX_SECONDS = 1e7
+"""Of a video, some 100 days: a hand-over has a number for each two seconds."""
+
+
 def scored_row(
     scored: ScoredFrames, *, place: str, id: DocId | None, video: str, query: str
 ) -> ExportRow:
     """Rank the frames of a row that holds scores; of equal logits the earlier frame is better.
 
     Raises:
-        InvalidRequestError: The row has no frames, or its arrays do not belong together.
+        InvalidRequestError: The row has no frames, its arrays do not belong together, or numbers
+            are none that a video or a score can have.
     """
     num_frames = len(scored.frame_indices)
     arrays = (scored.pts_seconds, scored.frame_logits, scored.frame_scores)
@@ -84,6 +89,24 @@ def scored_row(
         )
     if (np.diff(scored.frame_indices) <= 0).any() or not np.isfinite(scored.frame_logits).all():
         raise InvalidRequestError(f"{place}: frames must increase, and their logits be finite")
+    if scored.frame_indices[0] < 0 or scored.frame_indices[-1] >= scored.num_source_frames:
+        raise InvalidRequestError(
+            f"{place}: frame_indices must be 0 to {scored.num_source_frames - 1}, the frames of "
+            f"the file, got {scored.frame_indices[0]} to {scored.frame_indices[-1]}"
+        )
+    times = (*scored.pts_seconds.tolist(), scored.duration_seconds)
+    if not all(-_MAX_SECONDS <= time <= _MAX_SECONDS for time in times):
+        raise InvalidRequestError(
+            f"{place}: pts_seconds and duration_seconds must be finite, at most {_MAX_SECONDS:g}"
+        )
+    if (np.diff(scored.pts_seconds) < 0).any() or not np.isfinite(scored.frame_scores).all():
+        raise InvalidRequestError(
+            f"{place}: pts_seconds must not decrease, and frame_scores be finite"
+        )
+    if any(not np.isfinite(span).all() or span[0] > span[1] for span in scored.spans):
+        raise InvalidRequestError(
+            f"{place}: spans must be finite numbers, their start not after their end"
+        )
     selected = scored.selected_frames
     if not len(selected) or (np.diff(selected) <= 0).any():
         raise InvalidRequestError(f"{place}: selected_frames must be at least one, and increase")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.exports.rows import ExportRow, FailedRow, ScoredFrames, scored_row
@@ -104,10 +105,11 @@ def _read_records(path: Path) -> Iterator[ExportRow]:
 
 def _record_row(line: Line, place: str) -> ExportRow:
     fields = line.fields
-    if len(line.index) != len(set(line.index)) or min(line.index, default=-1) < 0:
+    index = line.index
+    if len(index) != len(set(index)) or not 0 <= min(index, default=-1) <= max(index) < 2**63:
         raise InvalidRequestError(f"{place}: index must hold frames, each once")
     scores = fields.get("logits")
-    if not isinstance(scores, list) or len(scores) != len(line.index):
+    if not isinstance(scores, list) or len(scores) != len(index):
         raise InvalidRequestError(
             f"{place}: not a ranking: it has no logits beside index; a file of selected frames "
             "(doc_id and index alone) is what readers take already"
@@ -122,7 +124,7 @@ def _record_row(line: Line, place: str) -> ExportRow:
         id=line.doc_id,
         video=fields["video_path"],
         query=fields["contexts"],
-        ranking=np.array(line.index, np.int64),
+        ranking=np.array(index, np.int64),
         scored=None,
     )
 
@@ -150,21 +152,19 @@ def _answer_rows(answer: dict[str, Any], place: str) -> Iterator[Row]:
         return
     try:
         for number, query in enumerate(answer["queries"], start=1):
-            logits = np.array(query["frame_logits"], np.float32)
             video, text = answer["video"], query["query"]
             if not isinstance(video, str) or not isinstance(text, str):
                 raise TypeError("video and query must be text")
-            indices = np.array(answer["frame_indices"], np.int64)
             scored = ScoredFrames(
-                num_source_frames=int(answer["num_source_frames"]),
-                fps=float(answer["fps"]),
-                duration_seconds=float(answer["duration_seconds"]),
-                frame_indices=indices,
-                pts_seconds=np.array(answer["pts_seconds"], np.float64),
-                frame_logits=logits,
-                frame_scores=np.array(query["frame_scores"], np.float64),
-                selected_frames=np.array(query["selected_frames"], np.int64),
-                spans=[Span(*map(float, span)) for span in query["spans"]],
+                num_source_frames=_array([answer["num_source_frames"]], np.int64).item(),
+                fps=_array([answer["fps"]], np.float64).item(),
+                duration_seconds=_array([answer["duration_seconds"]], np.float64).item(),
+                frame_indices=_array(answer["frame_indices"], np.int64),
+                pts_seconds=_array(answer["pts_seconds"], np.float64),
+                frame_logits=_array(query["frame_logits"], np.float32),
+                frame_scores=_array(query["frame_scores"], np.float64),
+                selected_frames=_array(query["selected_frames"], np.int64),
+                spans=[Span(*_array(span, np.float64).tolist()) for span in query["spans"]],
             )
             yield scored_row(
                 scored,
@@ -177,3 +177,11 @@ def _answer_rows(answer: dict[str, Any], place: str) -> Iterator[Row]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(f"{place}: not an answer of score --json: {error!r}") from error
+
+
+def _array(values: object, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a list of JSON's numbers; NumPy alone would cut 1.5 to 1, and read text and true."""
+    kinds = {int} if issubclass(dtype, np.integer) else {int, float}
+    if not isinstance(values, list) or not set(map(type, values)) <= kinds:
+        raise TypeError("a list of numbers has something else")
+    return np.array(values, dtype)

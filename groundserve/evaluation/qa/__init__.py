@@ -6,7 +6,8 @@ files (pyarrow), which are imported where they are used. docs/evaluation.md has 
 - `question`, `layouts`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
   asked, and how a reply is read, all as the reference's harness does it.
 - `arms`, `selections`, `pictures`: which frames are shown, and the JPEGs of them.
-- `endpoint`, `reply_stream`, `waits`: an OpenAI-compatible server, however it misbehaves.
+- `endpoint`, `endpoint_options`, `reply_stream`, `waits`: an OpenAI-compatible server, however it
+  misbehaves.
 - `tasks`, `answering`, `run_files`, `run_folder`: answers that are asked for once and kept.
 - `spending`: tokens, prices and ceilings.
 - `report`, `paper_table`: accuracy with intervals, and the paper's table of several runs.

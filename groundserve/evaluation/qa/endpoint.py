@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from groundserve.errors import (
@@ -22,6 +21,7 @@ from groundserve.errors import (
     MissingExtraError,
     RequestCancelledError,
 )
+from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.reply_stream import (
     BadReplyError,
     Reply,
@@ -42,6 +42,8 @@ _NO_MONEY = "insufficient_quota"
 """OpenAI's code of a 429 that no wait ends."""
 _FILTERED = "content_filter"
 """Azure's code of a 400 by which it refuses a question."""
+_MAX_SAID = 300
+"""Letters of what an endpoint says that a message repeats."""
 
 
 class QuestionFailedError(GroundserveError):
@@ -53,58 +55,6 @@ class QuestionFailedError(GroundserveError):
         """As in `Reply.retries`, or "rejected"."""
         self.retries = retries
         """Of the tries before the last."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointOptions:
-    """How an endpoint is asked."""
-
-    url: str
-    """Up to `/v1`; `/chat/completions` is added."""
-    model: str
-    """As the endpoint calls it."""
-    max_tokens: int
-    """Of one reply."""
-    api_key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token, and nowhere else; None sends none."""
-    body: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the request beside, or in place of, ours; null takes one of ours away."""
-    max_attempts: int = 5
-    """Tries for one question, >= 1."""
-    timeout_seconds: float = 120.0
-    """Of one try, > 0; also the longest time without a byte."""
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidRequestError("endpoint must be http://HOST[:PORT]/v1 or https://...")
-        # What is in there may be a secret, so the message does not repeat it.
-        if parts.username is not None or parts.query or parts.fragment:
-            raise InvalidRequestError(
-                "endpoint must have no user, query or fragment; a key is read from an "
-                "environment variable"
-            )
-        if not self.model:
-            raise InvalidRequestError("model must not be empty")
-        if self.max_attempts < 1:
-            raise InvalidRequestError(f"max_attempts must be >= 1, got {self.max_attempts}")
-        if not 0 < self.timeout_seconds < float("inf"):
-            raise InvalidRequestError(
-                f"timeout_seconds must be > 0 and finite, got {self.timeout_seconds}"
-            )
-
-    def request(self, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the body of a request whose one message has these parts."""
-        ours = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": list(content)}],
-            "max_tokens": self.max_tokens,
-            "temperature": 0,
-            # Of a stream it is seen at once that nothing comes any more, and proxies keep it open.
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return {name: value for name, value in {**ours, **self.body}.items() if value is not None}
 
 
 class Endpoint:
@@ -119,6 +69,8 @@ class Endpoint:
 
         Raises:
             MissingExtraError: httpx2 is not installed.
+            InvalidRequestError: The address is none after all, or the environment names a proxy or
+                certificates that cannot be used.
         """
         try:
             import httpx2
@@ -126,15 +78,29 @@ class Endpoint:
             raise MissingExtraError("serve", "httpx2") from error
         self._options = options
         self._url = f"{options.url.rstrip('/')}/chat/completions"
+        try:
+            httpx2.URL(self._url)
+        except httpx2.InvalidURL as error:
+            raise InvalidRequestError(f"endpoint is no URL: {error}") from error
         headers = {"Accept": "text/event-stream, application/json"}
         if options.api_key is not None:
             headers["Authorization"] = f"Bearer {options.api_key}"
         seconds = options.timeout_seconds
-        self._client = httpx2.Client(
-            headers=headers,
-            timeout=httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
-            limits=httpx2.Limits(max_connections=max_connections),
-        )
+        try:
+            self._client = httpx2.Client(
+                headers=headers,
+                timeout=httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
+                # A try has a connection of its own, which can be cut when its time is over.
+                limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=0),
+                # Through a proxy https is a tunnel; of plain http the proxy would read the key.
+                trust_env=options.url.startswith("https:"),
+            )
+        except (ImportError, ValueError, OSError) as error:
+            raise InvalidRequestError(
+                "cannot use the proxy or the certificates that the environment names (ALL_PROXY, "
+                "HTTPS_PROXY, SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE); a SOCKS proxy needs the "
+                "package socksio"
+            ) from error
         self._closed = threading.Event()
         self._sockets: WeakSet[socket.socket] = WeakSet()
 
@@ -158,7 +124,7 @@ class Endpoint:
             except BadReplyError as error:
                 if self._closed.is_set():
                     raise RequestCancelledError("the endpoint is closed") from None
-                message = self._without_key(str(error))
+                message = self._said(str(error))
                 if not error.is_retryable or len(retries) + 1 >= self._options.max_attempts:
                     raise QuestionFailedError(error.kind, message, tuple(retries)) from None
                 retries.append(error.kind)
@@ -187,38 +153,64 @@ class Endpoint:
     def _once(self, request: Mapping[str, Any]) -> Reply:
         import httpx2
 
+        sockets: list[socket.socket] = []
+
+        def trace(event: str, info: Mapping[str, Any]) -> None:
+            """Learn of each socket as it is made."""
+            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+                made = info["return_value"].get_extra_info("socket")
+                sockets.append(made)
+                self._sockets.add(made)
+                if self._closed.is_set():  # meanwhile
+                    _shut_down(made)
+
+        def cut() -> None:
+            for one in sockets:
+                _shut_down(one)
+
         until = time.monotonic() + self._options.timeout_seconds
+        # The library bounds each read: headers that drip would be read for ever.
+        timer = threading.Timer(self._options.timeout_seconds, cut)
+        timer.daemon = True
+        timer.start()
         try:
             with self._client.stream(
-                "POST", self._url, json=request, extensions={"trace": self._trace}
+                "POST", self._url, json=request, extensions={"trace": trace}
             ) as response:
                 if response.status_code == httpx2.codes.OK:
                     reply = read_reply(response, until=until)
-                    return replace(reply, text=self._without_key(reply.text))
+                    return replace(
+                        reply,
+                        text=self._without_key(reply.text),
+                        finish_reason=self._without_key(reply.finish_reason or "") or None,
+                    )
                 return self._read_error(response, until=until)
-        except httpx2.TimeoutException:
-            raise BadReplyError("timeout", self._too_slow()) from None
-        except httpx2.RemoteProtocolError as error:
-            raise BadReplyError("truncated", f"the connection ended too early: {error}") from None
+        except httpx2.DecodingError as error:
+            raise BadReplyError("broken", f"the reply cannot be unpacked: {error}") from None
         except (httpx2.TransportError, RuntimeError) as error:
+            if isinstance(error, httpx2.TimeoutException) or time.monotonic() >= until:
+                raise BadReplyError("timeout", self._too_slow()) from None
+            if isinstance(error, httpx2.RemoteProtocolError):
+                raise BadReplyError(
+                    "truncated", f"the connection ended too early: {error}"
+                ) from None
             # RuntimeError: of a client that was closed meanwhile.
             raise BadReplyError("connection", f"cannot reach the endpoint: {error}") from None
-
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Learn of each socket as it is made."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            made = info["return_value"].get_extra_info("socket")
-            self._sockets.add(made)
-            if self._closed.is_set():  # meanwhile
-                _shut_down(made)
+        finally:
+            timer.cancel()
 
     def _read_error(self, response: httpx2.Response, *, until: float) -> Reply:
         """Return what a status other than 200 says of the question, or raise."""
         status = response.status_code
         code, message = error_of_body(read_body(response, until=until))
-        said = self._without_key(f"the endpoint answered {status}: {message}")
+        said = f"the endpoint answered {status}: {self._said(message)}"
         if status in _KEY_ERRORS:
             raise InvalidRequestError(f"{said}; is the API key in the environment the right one?")
+        if 300 <= status < 400:
+            raise InvalidRequestError(
+                f"{said}; it redirects, which is not followed, as the key would go elsewhere: "
+                "look at --endpoint"
+            )
         if status == 404:
             raise InvalidRequestError(
                 f"{said}; look at --endpoint, which ends before /chat/completions, and at --model"
@@ -236,6 +228,10 @@ class Endpoint:
 
     def _too_slow(self) -> str:
         return f"no reply within {self._options.timeout_seconds:g} s (timeout_seconds)"
+
+    def _said(self, text: str) -> str:
+        """Return as much of a text from the endpoint as a message repeats, without the key."""
+        return self._without_key(text)[:_MAX_SAID]
 
     def _without_key(self, text: str) -> str:
         """Return a text from the endpoint without the key, which errors may repeat."""

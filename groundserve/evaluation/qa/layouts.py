@@ -13,6 +13,7 @@ from groundserve.strict_json import is_finite_number, shown
 
 _OPTION_MARK = re.compile(r"^\s*\(?([A-Z])[).]", re.MULTILINE)
 _ABSENT = "N/A"
+_NUM_LETTERS = 26
 
 
 def parse_question(record: object, number: int, *, layout: Layout) -> Question:
@@ -24,9 +25,20 @@ def parse_question(record: object, number: int, *, layout: Layout) -> Question:
         layout: Whose record it is.
 
     Raises:
-        InvalidRequestError: It lacks what its layout needs, or names a video outside the root.
+        InvalidRequestError: It lacks what its layout needs, names a video outside the root, has
+            more options than its layout has letters, or an answer that is none of them.
     """
-    return _PARSERS[layout](_Fields(record), number)
+    question = _PARSERS[layout](_Fields(record), number)
+    # MLVU's options are inside its text, and its answers may lie past the letters that are read.
+    if layout != "mlvu":
+        letters, num_choices = BENCHMARKS[layout].letters, question.num_choices or 0
+        if not 1 <= num_choices <= len(letters):
+            raise InvalidRequestError(f"options must be 1 to {len(letters)}, got {num_choices}")
+        if question.answer not in letters[:num_choices]:
+            raise InvalidRequestError(
+                f"the answer must be one of the {num_choices} options, got {question.answer}"
+            )
+    return question
 
 
 class _Fields:
@@ -45,6 +57,7 @@ class _Fields:
         for name in names:
             value = self.get(name)
             if isinstance(value, str) and value:
+                _require_unicode(name, value)
                 return value
         raise InvalidRequestError(f"{' or '.join(names)} must be text, got {shown(self.get(name))}")
 
@@ -52,6 +65,8 @@ class _Fields:
         value = self.get(name)
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise InvalidRequestError(f"{name} must be a list of texts, got {shown(value)}")
+        for one in value:
+            _require_unicode(name, one)
         return tuple(value)
 
     def id(self, name: str) -> str:
@@ -104,6 +119,10 @@ def _mlvu(fields: _Fields, number: int) -> Question:
     # were made of them with is not published, "(A) ..." is how later harnesses write them.
     text, answer = fields.text("question"), fields.get("answer")
     candidates = () if fields.get("candidates") is None else fields.texts("candidates")
+    if len(candidates) > _NUM_LETTERS:
+        raise InvalidRequestError(
+            f"candidates must be at most {_NUM_LETTERS}, got {len(candidates)}"
+        )
     if candidates and answer in candidates:
         lines = [f"({_letter(i)}) {candidate}" for i, candidate in enumerate(candidates)]
         text = "\n".join([text, *lines])
@@ -194,6 +213,14 @@ def _spans(value: object) -> tuple[Seconds, ...]:
             )
         spans.append((float(pair[0]), float(pair[1])))
     return tuple(spans)
+
+
+def _require_unicode(name: str, text: str) -> None:
+    # JSON can spell half a surrogate pair, which no request can hold.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{name} must be Unicode, got {shown(text)}") from None
 
 
 def _lettered(options: Iterable[str]) -> tuple[str, ...]:

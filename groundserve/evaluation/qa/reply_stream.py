@@ -70,7 +70,7 @@ def read_reply(response: httpx2.Response, *, until: float) -> Reply:
     Raises:
         BadReplyError: It is cut short, no JSON, too long, late, or an error after all.
     """
-    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return _read_events(response, until=until)
     # Who does not stream answers with one object.
@@ -93,13 +93,16 @@ def read_body(response: httpx2.Response, *, until: float) -> bytes:
 
 
 def error_of_body(body: bytes) -> tuple[str | None, str]:
-    """Return the code and the message of an error, in the chat format or any other."""
+    """Return the code and the message of an error, in the chat format or any other.
+
+    The message is as long as the endpoint made it, and may hold the key.
+    """
     try:
         error = json.loads(body)["error"]
         code, message = error.get("code") or error.get("type"), error["message"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         code, message = None, body.decode("utf-8", "replace").strip() or "nothing"
-    return (code if isinstance(code, str) else None), str(message)[:300]
+    return (code if isinstance(code, str) else None), str(message)
 
 
 class _Parts:
@@ -164,9 +167,14 @@ def _pieces(response: httpx2.Response, *, until: float) -> Iterator[bytes]:
         size += len(piece)
         if size > _MAX_BYTES:
             raise BadReplyError("broken", f"the reply has more than {_MAX_BYTES} bytes")
-        if time.monotonic() > until:
-            raise BadReplyError("timeout", "the reply did not end in time (timeout_seconds)")
+        _require_time(until)
         yield piece
+    _require_time(until)  # a connection that was cut may look like an end
+
+
+def _require_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise BadReplyError("timeout", "the reply did not end in time (timeout_seconds)")
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -200,4 +208,5 @@ def _usage(value: dict[str, Any]) -> Usage | None:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and value >= 0
+    # Above that a float, as which it is priced, does not count by ones.
+    return type(value) is int and 0 <= value <= 2**53

@@ -41,7 +41,7 @@ class RunFolder:
         """Begin a run, or go on with it: a last line that was cut short is removed.
 
         Args:
-            folder: New, empty, or of a run with the same parts.
+            folder: New, empty, or of a run with the same parts, or without an answer or selection.
             parts: What decides the answers, by name; JSON values.
             questions: Of the set.
 
@@ -52,13 +52,19 @@ class RunFolder:
         """
         self._path = folder
         if (folder / RUN).exists():
-            _require_same(folder, parts)
+            read_parts(folder)
         else:
-            _begin(folder, parts, questions)
+            _require_new(folder)
         self._lock = threading.Lock()
         with ExitStack() as files:
             self._answers = files.enter_context(_open_lines(folder / ANSWERS))
             self._selections = files.enter_context(_open_lines(folder / SELECTIONS))
+            # Under the lock: another process may have begun a run here meanwhile. One that has kept
+            # nothing, as of a model's name with a slip in it, binds nobody.
+            if any((folder / name).stat().st_size for name in (ANSWERS, SELECTIONS)):
+                _require_same(folder, parts)
+            else:
+                _begin(folder, parts, questions)
             self.answers = {(answer.key, answer.arm): answer for answer in read_answers(folder)}
             """By question and arm."""
             # By question the ordinals of the frames selected for it, and what selected them all.
@@ -129,14 +135,19 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
+def _require_new(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # What a run that was killed as it began leaves is no reason to refuse.
-    left = {QUESTIONS, QUESTIONS + _PARTIAL, RUN + _PARTIAL}
-    if any(path.name not in left for path in folder.iterdir()):
-        raise InvalidRequestError(
-            f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
-        )
+    left = {QUESTIONS, QUESTIONS + _PARTIAL, RUN, RUN + _PARTIAL}
+    for path in folder.iterdir():
+        is_empty = path.name in (ANSWERS, SELECTIONS) and not path.stat().st_size
+        if path.name not in left and not is_empty:
+            raise InvalidRequestError(
+                f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
+            )
+
+
+def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
     lines = [
         {
             "key": question.key,

@@ -38,6 +38,6 @@ def parse_retry_after(value: str | None) -> float | None:
         try:
             when = parsedate_to_datetime(value)
             seconds = (when - datetime.now(when.tzinfo)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return max(seconds, 0.0) if seconds < float("inf") else None

@@ -204,3 +204,43 @@ def test_without_stages_there_is_one_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["scale.py", "--profile", "cpu"])
     with pytest.raises(InvalidRequestError, match=r"run python -m benchmarks\.stages"):
         scale.main()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"size": "x"}', "\xff"])
+@pytest.mark.parametrize("runner", ["stages", "gpu_check"])
+def test_a_file_that_is_no_report_is_one_error(runner, text, tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    path.write_bytes(text.encode("latin-1"))
+    words = {
+        "stages": ["--profile", "cpu", "--checkpoint", str(SHIPPED_CHECKPOINT)],
+        "gpu_check": ["--profile", "gpu"],
+    }[runner]
+    option = f"--{runner.replace('_', '-')}"
+    monkeypatch.setattr(sys, "argv", ["scale", *words, option, str(path)])
+    with pytest.raises(InvalidRequestError, match=rf"report\.json is no report of .*{runner}"):
+        scale.main()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--fps", "inf"],
+        ["--publish-seconds", "0"],
+        ["--busy-share", "1.5"],
+        ["--node-units", "0"],
+        ["--node-price", "-1"],
+    ],
+)
+def test_arguments_are_checked(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scale", "--profile", "gpu", *words])
+    with pytest.raises(SystemExit):
+        scale.parse_arguments()
+    assert f"{words[0]}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_node_may_cost_nothing(tmp_path, monkeypatch):
+    out = tmp_path / "scale.json"
+    words = ["--profile", "gpu", "--node-price", "0", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["scale", *words])
+    scale.main()
+    assert json.loads(out.read_text())["results"]["given"]["node_price"] == 0

@@ -121,7 +121,12 @@ def test_a_run_of_failures_makes_no_folder(tmp_path):
 
 def test_a_frame_past_the_end_is_refused(clips, tmp_path):
     last = 10**6
-    row = asked(clips["bikes"], frame_indices=[3, 30, 40, last], selected_frames=[last])
+    row = asked(
+        clips["bikes"],
+        num_source_frames=last + 1,
+        frame_indices=[3, 30, 40, last],
+        selected_frames=[last],
+    )
     run = write_batch(tmp_path / "run", row)
     with pytest.raises(InvalidRequestError, match=r"bikes\.mp4: "):
         export(run, tmp_path / "out.jsonl", "openai")

@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from groundserve.errors import InvalidRequestError, MissingExtraError, UnsupportedError
@@ -13,6 +15,7 @@ from groundserve.exports.sources import open_source
 from tests.unit.exports.made import (
     BIKES,
     FAILED,
+    SCHEMA,
     TALK,
     answer_of,
     write_answers,
@@ -115,6 +118,16 @@ def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
         ({"selected_frames": None}, "selected_frames must be at least one"),
         ({"selected_frames": [50, 25]}, "selected_frames must be at least one, and increase"),
         ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
+        ({"frame_indices": [-25, 0, 25, 50]}, "frame_indices must be 0 to 99.*, got -25 to 50"),
+        ({"frame_indices": [0, 25, 50, 100]}, "frame_indices must be 0 to 99.*, got 0 to 100"),
+        ({"frame_indices": [0, 25, None, 75]}, "frame_indices must have no null"),
+        ({"pts_seconds": [0.0, 2.0, 1.0, 3.0]}, "pts_seconds must not decrease"),
+        ({"pts_seconds": [0.0, 1.0, 2.0, float("nan")]}, "pts_seconds and duration_seconds must"),
+        ({"duration_seconds": 1e30}, "duration_seconds must be finite, at most 1e\\+07"),
+        ({"frame_scores": [0.5, float("nan"), 0.5, 0.5]}, "frame_scores be finite"),
+        ({"spans": [BIKES["spans"][0] | {"end_seconds": -1.0}]}, "spans must be finite numbers"),
+        ({"spans": [BIKES["spans"][0] | {"score": None}]}, "spans must have start_seconds, end_"),
+        ({"spans": [None]}, "spans must have start_seconds, end_"),
         ({"frame_logits": None, "answer": "from 0 to 3"}, "a family that answers in text"),
         ({"frame_logits": [], "frame_indices": []}, "a family that answers in text"),
     ],
@@ -127,7 +140,47 @@ def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path
 
 
 @pytest.mark.parametrize(
-    "answer", [{"queries": [{"query": "When?"}]}, answer_of(BIKES | {"query": None})]
+    ("name", "kind", "value", "message"),
+    [
+        (
+            "frame_indices",
+            pyarrow.list_(pyarrow.string()),
+            ["0"],
+            "lists of whole numbers, is list",
+        ),
+        ("selected_frames", pyarrow.list_(pyarrow.float64()), [0.5], "lists of whole numbers"),
+        ("frame_logits", pyarrow.float64(), 0.5, "lists of floats, is double"),
+        ("pts_seconds", pyarrow.string(), "0", "lists of floats, is string"),
+    ],
+)
+def test_a_column_of_another_type_is_refused(name, kind, value, message, tmp_path, out):
+    schema = SCHEMA.set(SCHEMA.get_field_index(name), pyarrow.field(name, kind))
+    (tmp_path / "run").mkdir()
+    table = pyarrow.Table.from_pylist([BIKES | {name: value}], schema)
+    pyarrow.parquet.write_table(table, tmp_path / "run" / "part.parquet")
+    with pytest.raises(InvalidRequestError, match=rf"part\.parquet: {name} must hold {message}"):
+        export(tmp_path / "run", out, "lmms-eval")
+
+
+def test_an_ordinal_that_no_video_has(tmp_path, out):
+    path = write_records(tmp_path / "records.jsonl", BIKES | {"frame_indices": [0, 1, 2, 2**64]})
+    with pytest.raises(InvalidRequestError, match="index must hold frames, each once"):
+        export(path, out, "lmms-eval")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"queries": [{"query": "When?"}]},
+        answer_of(BIKES | {"query": None}),
+        answer_of(BIKES | {"selected_frames": [25.5]}),
+        answer_of(BIKES | {"frame_indices": ["0", "25", "50", "75"]}),
+        answer_of(BIKES | {"frame_indices": [[0], [25], [50], [75]]}),
+        answer_of(BIKES | {"frame_indices": [False, 25, 50, 75]}),
+        answer_of(BIKES | {"pts_seconds": [0, 1, 2, None]}),
+        answer_of(BIKES | {"num_source_frames": "100"}),
+        answer_of(BIKES | {"spans": [{"start": "nan", "end": 1.0, "score": 1.0}]}),
+    ],
 )
 def test_an_answer_of_another_program_is_refused(answer, tmp_path, out):
     path = tmp_path / "answer.json"

@@ -16,7 +16,8 @@ from groundserve.errors import (
     RequestCancelledError,
 )
 from groundserve.evaluation.qa import endpoint as module
-from groundserve.evaluation.qa.endpoint import Endpoint, EndpointOptions, QuestionFailedError
+from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
+from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.reply_stream import Usage
 from groundserve.evaluation.qa.waits import MAX_WAIT_SECONDS
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
@@ -136,7 +137,7 @@ def test_tries_are_counted_out():
     assert len(server.requests) == 4
 
 
-@pytest.mark.parametrize("status", [400, 413, 422, 301])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_question_that_is_rejected_is_not_asked_again(status):
     error, server = ask(in_turn(Act("too long", status=status)))
     assert isinstance(error, QuestionFailedError)
@@ -275,6 +276,17 @@ def test_without_httpx2_its_extra_is_named(monkeypatch):
         ({"url": "http:///v1"}, "endpoint must be http"),
         ({"url": "http://me:sesame@h/v1"}, "no user, query or fragment"),
         ({"url": "http://h/v1?key=sesame"}, "no user, query or fragment"),
+        ({"url": "http://[::1"}, "endpoint must be http"),
+        ({"url": "http://h:99999/v1"}, "endpoint must be http"),
+        ({"url": "http://h:port/v1"}, "endpoint must be http"),
+        ({"url": "http://h/v1\n"}, "endpoint must be http"),
+        ({"url": "http://h h/v1"}, "endpoint must be http"),
+        ({"url": f"http://{'h' * 64}/v1"}, "endpoint must be http"),
+        ({"api_key": "sesame\n"}, "the API key must be ASCII without blanks"),
+        ({"api_key": "sésame"}, "the API key must be ASCII without blanks"),
+        ({"body": {"x": float("nan")}}, "model and body must be Unicode and finite numbers"),
+        ({"body": {"x": "\ud800"}}, "model and body must be Unicode and finite numbers"),
+        ({"model": "\udcff"}, "model and body must be Unicode and finite numbers"),
         ({"model": ""}, "model must not be empty"),
         ({"max_attempts": 0}, "max_attempts must be >= 1, got 0"),
         ({"timeout_seconds": 0.0}, "timeout_seconds must be > 0 and finite, got 0.0"),

@@ -137,6 +137,14 @@ def test_json_lines(tmp_path):
         ("cgbench", {"clue_intervals": [[5, 3]]}, "clue_intervals must be pairs of seconds"),
         ("cgbench", {"clue_intervals": [[float("nan"), 3]]}, "must be pairs of seconds"),
         ("cgbench", {"qid": 7}, 'record 1: its id "7" is that of record 0 too'),
+        ("cgbench", {"choices": ["x"] * 15}, "options must be 1 to 14, got 15"),
+        ("cgbench", {"choices": []}, "options must be 1 to 14, got 0"),
+        ("cgbench", {"right_answer": "N"}, "the answer must be one of the"),
+        ("cgbench", {"choices": ["x", "\ud800"]}, "choices must be Unicode"),
+        ("longvideobench", {"candidates": ["x"] * 6}, "options must be 1 to 5, got 6"),
+        ("videomme", {"options": []}, "options must be 1 to 4, got 0"),
+        ("videomme", {"question": "\ud800?"}, "question must be Unicode"),
+        ("mlvu", {"candidates": ["x"] * 27, "answer": "x"}, "candidates must be at most 26"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named(tmp_path, layout, change, message):

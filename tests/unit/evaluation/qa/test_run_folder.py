@@ -5,6 +5,7 @@ import json
 import pytest
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.evaluation.qa import run_folder as module
 from groundserve.evaluation.qa.reply_stream import Reply, Usage
 from groundserve.evaluation.qa.run_files import Answer, read_run
 from groundserve.evaluation.qa.run_folder import RunFolder
@@ -40,8 +41,20 @@ def test_a_run_goes_on_where_it_ended(tmp_path):
     assert kept.questions[0].spans == ((1.0, 2.0),)
 
 
-def test_another_run_says_what_differs(tmp_path):
+def test_a_run_that_has_kept_nothing_binds_nobody(tmp_path):
+    RunFolder(tmp_path, {**PARTS, "model": "a slip"}, QUESTIONS[:1]).close()
     RunFolder(tmp_path, PARTS, QUESTIONS).close()
+    run = read_run(tmp_path)
+    assert (run.parts["model"], len(run.questions)) == ("m", 2)
+
+
+@pytest.mark.parametrize("keeps", ["an answer", "a selection"])
+def test_another_run_says_what_differs(tmp_path, keeps):
+    with RunFolder(tmp_path, PARTS, QUESTIONS) as run:
+        if keeps == "an answer":
+            run.add(answer())
+        else:
+            run.add_selections({"0": (1, 2)}, engine=None)
     other = {**PARTS, "top_k": 8, "new": True}
     with pytest.raises(InvalidRequestError, match="another run's") as refused:
         RunFolder(tmp_path, other, QUESTIONS)
@@ -123,6 +136,35 @@ def test_a_run_that_was_killed_as_it_began_begins_again(tmp_path):
     (tmp_path / "run.json.partial").write_text("{")
     RunFolder(tmp_path, PARTS, QUESTIONS).close()
     assert len(read_run(tmp_path).questions) == 2
+
+
+def test_of_two_that_begin_at_once_one_answers(tmp_path, monkeypatch):
+    """The other finds out while it writes, and leaves the folder as the first has made it."""
+    real = module._require_new
+
+    def overtaken(folder):
+        real(folder)
+        monkeypatch.setattr(module, "_require_new", real)
+        first.append(RunFolder(folder, PARTS, QUESTIONS))
+        first[0].add(answer())
+
+    first = []
+    monkeypatch.setattr(module, "_require_new", overtaken)
+    with pytest.raises(UnavailableError, match="another process answers questions into"):
+        RunFolder(tmp_path, {**PARTS, "model": "other"}, QUESTIONS)
+    first[0].close()
+    assert read_run(tmp_path).parts["model"] == "m"
+    first.clear()
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+    def overtaken_and_done(folder):
+        overtaken(folder)
+        first[0].close()
+
+    monkeypatch.setattr(module, "_require_new", overtaken_and_done)
+    with pytest.raises(InvalidRequestError, match='model was "m", is "other"'):
+        RunFolder(tmp_path, {**PARTS, "model": "other"}, QUESTIONS)
 
 
 def test_a_run_of_another_version(tmp_path):

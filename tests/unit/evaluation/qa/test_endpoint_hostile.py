@@ -1,0 +1,174 @@
+"""What an endpoint, a proxy or the environment may do on purpose, over real connections."""
+
+import gzip
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
+from groundserve.evaluation.qa.endpoint_options import EndpointOptions
+from groundserve.evaluation.qa.waits import parse_retry_after
+from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
+
+KEY = "sk-very-secret"
+CONTENT = [{"type": "text", "text": "Which?"}]
+CHOICE = {"message": {"content": "(B)"}, "finish_reason": "stop"}
+WHOLE = json.dumps({"choices": [CHOICE]}).encode()
+
+
+def ask(url, **options):
+    """Return the reply to one try."""
+    settings = {"model": "m", "max_tokens": 1, "max_attempts": 1, "timeout_seconds": 20.0}
+    with Endpoint(EndpointOptions(url=url, **settings | options), max_connections=1) as endpoint:
+        return endpoint.ask(CONTENT)
+
+
+@contextmanager
+def raw_server(act):
+    """Take a connection, read all of the request, and do as `act` says with the socket."""
+
+    def serve():
+        with suppress(OSError):
+            one, _ = listening.accept()
+            with one:
+                asked = b""
+                while b"temperature" not in asked:
+                    asked += one.recv(65536)
+                act(one)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        thread.join()
+
+
+def drip(start, piece):
+    """Send something, and then a little more for ever."""
+
+    def act(one):
+        one.sendall(start)
+        while True:
+            one.sendall(piece)
+            time.sleep(0.05)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: 1\r\n", id="headers"),
+        pytest.param(b"", b"HTTP/1.1 102 Processing\r\n\r\n", id="interim_responses"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08" + bytes(6),
+            b"a",
+            id="gzip_that_gives_nothing",
+        ),
+    ],
+)
+def test_what_drips_before_the_reply_is_given_up(start, piece):
+    """No single read takes long, and none gives a byte of the reply."""
+    with (
+        raw_server(drip(start, piece)) as url,
+        pytest.raises(QuestionFailedError) as failed,
+    ):
+        ask(url, timeout_seconds=0.5)
+    assert failed.value.kind == "timeout"
+
+
+def test_http_1_0():
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    with raw_server(lambda one: one.sendall(head + WHOLE)) as url:
+        assert ask(url).text == "(B)"
+
+
+def test_a_packed_reply_is_unpacked_and_a_broken_one_fails_its_question():
+    packed = {"Content-Encoding": "gzip"}
+    with chat_server(in_turn(Act(body=gzip.compress(WHOLE), headers=packed))) as server:
+        assert ask(server.url).text == "(B)"
+    with (
+        chat_server(in_turn(Act(body=WHOLE, headers=packed))) as server,
+        pytest.raises(QuestionFailedError, match="cannot be unpacked") as failed,
+    ):
+        ask(server.url)
+    assert failed.value.kind == "broken"
+
+
+def test_a_redirection_is_not_followed():
+    act = Act(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
+    with (
+        chat_server(in_turn(act)) as server,
+        pytest.raises(InvalidRequestError, match=r"answered 307.*not followed.*--endpoint"),
+    ):
+        ask(server.url, api_key=KEY)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_reads_the_key(monkeypatch, name):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with chat_server(in_turn(Act("A"))) as proxy, chat_server(in_turn(Act("B"))) as server:
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        assert ask(server.url, api_key=KEY).text == "B"
+    assert proxy.keys == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", f"socks://me:{KEY}@h"),
+        ("HTTPS_PROXY", "what://h"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
+)
+def test_an_environment_that_cannot_be_used(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidRequestError, match="the environment names") as refused:
+        ask("https://127.0.0.1:9/v1")
+    assert KEY not in str(refused.value)
+
+
+def test_a_key_is_said_neither_in_part_nor_as_a_reason_to_finish():
+    said = "x" * 290 + KEY
+    with (
+        chat_server(in_turn(Act(said, status=500))) as server,
+        pytest.raises(QuestionFailedError) as failed,
+    ):
+        ask(server.url, api_key=KEY)
+    assert "sk-" not in str(failed.value)
+    with chat_server(in_turn(Act("B", finish_reason=KEY))) as server:
+        assert ask(server.url, api_key=KEY).finish_reason == "***"
+
+
+def test_tokens_that_no_float_counts_are_unknown():
+    usage = {"prompt_tokens": 10**400, "completion_tokens": 1}
+    body = json.dumps({"choices": [CHOICE], "usage": usage}).encode()
+    with chat_server(in_turn(Act(body=body))) as server:
+        assert ask(server.url).usage is None
+
+
+def test_the_type_of_a_stream_is_told_in_any_case():
+    event = {"choices": [{"delta": {"content": "B"}, "finish_reason": "stop"}]}
+    body = b"data: %s\r\n\r\n" % json.dumps(event).encode()
+    act = Act(body=body, headers={"Content-Type": "Text/Event-Stream"})
+    with chat_server(in_turn(act)) as server:
+        assert ask(server.url).text == "B"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nan",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+    ],
+)
+def test_a_time_to_wait_that_is_none(value):
+    assert parse_retry_after(value) is None
