@@ -54,7 +54,7 @@ def throughput_chart(bars: Sequence[Bar], *, attempts: Sequence[tuple[float, str
 
     parts = []
     for tick in y_ticks:
-        parts.append(_line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
+        parts.append(_line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "level"))
         parts.append(_text(_LEFT - 6, y(tick) + 4, f"{tick:g}", "end"))
     parts.append(_text(_LEFT - 6, 10, "rows/s", "end"))
     parts += [_text(x(tick), _HEIGHT - 23, clock(tick), "middle") for tick in x_ticks]

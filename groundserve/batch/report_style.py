@@ -47,7 +47,7 @@ figure + .wide { margin-top: 10px; }
 figcaption { display: flex; gap: 18px; color: var(--soft); font-size: 0.85rem; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 12px; }
-.grid { stroke: var(--line); }
+.level { stroke: var(--line); }
 .axis { stroke: var(--soft); }
 .attempt { stroke: var(--soft); stroke-dasharray: 4 4; }
 .key { display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px;

@@ -11,8 +11,12 @@ from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import Limits
 
-SOON = Deadline.after(60)
 CONTENT = bytes(range(256)) * 100
+
+
+def soon() -> Deadline:
+    """Far enough away; counted from the call, since a whole suite may run before."""
+    return Deadline.after(60)
 
 
 @pytest.fixture
@@ -34,13 +38,13 @@ def no_waits(monkeypatch, tmp_path):
 def test_a_local_file_is_taken_as_it_is(tmp_path):
     video = tmp_path / "a.mp4"
     video.write_bytes(CONTENT)
-    with local_file(str(video), limits=Limits(), deadline=SOON) as path:
+    with local_file(str(video), limits=Limits(), deadline=soon()) as path:
         assert path == str(video)
     assert video.exists()
 
 
 def test_a_copy_lasts_as_long_as_its_block(store, tmp_path):
-    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON) as path:
+    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
         assert Path(path).read_bytes() == CONTENT
         assert Path(path).parent == tmp_path / "copies"
     assert not list((tmp_path / "copies").iterdir())
@@ -49,14 +53,14 @@ def test_a_copy_lasts_as_long_as_its_block(store, tmp_path):
 @pytest.mark.parametrize("place", ["/nowhere/a.mp4", "memory://videos/b.mp4"])
 def test_what_is_gone_is_missing(store, place):
     with pytest.raises(FetchError, match="any more") as caught:
-        local_file(place, limits=Limits(), deadline=SOON).__enter__()
+        local_file(place, limits=Limits(), deadline=soon()).__enter__()
     assert caught.value.kind is ErrorKind.MISSING
 
 
 def test_no_more_is_copied_than_a_video_may_have(store, tmp_path):
     limits = Limits(max_file_bytes=len(CONTENT) - 1)
     with pytest.raises(FetchError, match="max_file_bytes") as caught:
-        local_file("memory://videos/a.mp4", limits=limits, deadline=SOON).__enter__()
+        local_file("memory://videos/a.mp4", limits=limits, deadline=soon()).__enter__()
     assert caught.value.kind is ErrorKind.TOO_LARGE
     assert not list((tmp_path / "copies").iterdir())
 
@@ -89,7 +93,7 @@ class BrokenFile(io.BytesIO):
 @pytest.mark.parametrize("num_faults", [1, 2])
 def test_a_store_that_breaks_off_is_read_again_from_the_start(store, monkeypatch, num_faults):
     monkeypatch.setattr(type(store), "open", Flaky(num_faults))
-    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON) as path:
+    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
         assert Path(path).read_bytes() == CONTENT
 
 
@@ -97,6 +101,6 @@ def test_a_store_that_stays_away_is_unavailable(store, monkeypatch):
     flaky = Flaky(10)
     monkeypatch.setattr(type(store), "open", flaky)
     with pytest.raises(FetchError, match="the store hung up") as caught:
-        local_file("memory://videos/a.mp4", limits=Limits(), deadline=SOON).__enter__()
+        local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()).__enter__()
     assert caught.value.kind is ErrorKind.UNAVAILABLE
     assert flaky.num_tries == 3
