@@ -13,9 +13,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 from groundserve._version import __version__
+from groundserve.cli import batch
 from tests.reference import REPOSITORY
 from tests.unit.test_pins import pins
 
@@ -89,6 +91,16 @@ def test_what_is_misspelled_or_of_another_type_is_found():
     broken["spec"]["entrypointt"] = ""
     broken["spec"]["backoffLimit"] = "3"
     assert problems(broken) == ["spec.backoffLimit is no integer", "spec has no key entrypointt"]
+
+
+def test_the_command_has_the_options_that_it_is_given():
+    program, command, *words = shlex.split(MANIFEST["spec"]["entrypoint"])
+    assert (program, command) == ("groundserve", "batch")
+    run = typer.main.get_command(batch.app).commands["run"]
+    known = {name for parameter in run.params for name in parameter.opts}
+    given = {word for word in words if word.startswith("--")}
+    assert given
+    assert given <= known
 
 
 def test_volumes_are_mounted_and_the_paths_of_the_command_lie_in_them():
