@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ class RemoteStorage:
 
     def append(self, name: str, data: bytes) -> None:
         """See `Storage`."""
-        raise NotImplementedError(f"{self.place} has no appending")
+        raise io.UnsupportedOperation(f"{self.place} is no local folder: nothing can be appended")
 
     def move(self, source: str, target: str) -> None:
         """See `Storage`."""

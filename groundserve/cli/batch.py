@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,11 +14,23 @@ from groundserve.batch.storage import open_storage
 from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS
 from groundserve.batch.workers import Workers
 from groundserve.cli import batch_status
+from groundserve.cli._options import (
+    Checkpoint,
+    DeviceName,
+    SampleFps,
+    SamplingRule,
+    SeekRule,
+    SelectorName,
+    SpanGapSeconds,
+    SpanThreshold,
+    TopK,
+    VisionTower,
+)
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_run import run_batch
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import DEFAULT_QUALITY
-from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
+from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
 NAME = "batch"
@@ -69,16 +81,9 @@ def command(
         bool,
         typer.Option("--resume", help="Go on with the run in --out: what is missing or failed."),
     ] = False,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
-    ] = None,
-    vision_tower: Annotated[
-        str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
-    ] = None,
+    checkpoint: Checkpoint = None,
+    vision_tower: VisionTower = None,
+    device: DeviceName = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in the workers with an engine directory.")
     ] = None,
@@ -96,25 +101,13 @@ def command(
             "takes. A row's own options come before this and the next five."
         ),
     ] = _DEFAULTS.num_frames,
-    sample_fps: Annotated[
-        float, typer.Option(help="Frames per second to aim at.")
-    ] = _DEFAULTS.sample_fps,
-    sampling: Annotated[
-        str, typer.Option(help=f"Sampling rule: {', '.join(get_args(Sampling))}.")
-    ] = _DEFAULTS.sampling,
-    seek: Annotated[
-        str, typer.Option(help=f"Frames to decode: {', '.join(get_args(Seek))}.")
-    ] = _DEFAULTS.seek,
-    top_k: Annotated[int, typer.Option(help="Frames to select.")] = _DEFAULTS.top_k,
-    selector: Annotated[
-        str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
-    ] = _DEFAULTS.selector,
-    span_threshold: Annotated[
-        float, typer.Option(help="Lowest score inside a span.")
-    ] = DEFAULT_SPAN_THRESHOLD,
-    span_gap_seconds: Annotated[
-        float, typer.Option(help="Longest gap inside a span.")
-    ] = DEFAULT_SPAN_GAP_SECONDS,
+    sample_fps: SampleFps = _DEFAULTS.sample_fps,
+    sampling: SamplingRule = _DEFAULTS.sampling,
+    seek: SeekRule = _DEFAULTS.seek,
+    top_k: TopK = _DEFAULTS.top_k,
+    selector: SelectorName = _DEFAULTS.selector,
+    span_threshold: SpanThreshold = DEFAULT_SPAN_THRESHOLD,
+    span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
     hash_content: Annotated[
         bool,
         typer.Option(

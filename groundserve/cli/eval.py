@@ -9,6 +9,7 @@ import typer
 
 from groundserve.cli import eval_moments, eval_qa, eval_qa_table
 from groundserve.cli._checks import check_input, check_outputs
+from groundserve.cli._options import Checkpoint
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_run import evaluate
 from groundserve.cli.eval_source import DigitsSet, Source, open_records
@@ -48,10 +49,7 @@ def command(
     ] = 0,
     num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100,
     num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
-    ] = None,
+    checkpoint: Checkpoint = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in this process with an engine directory.")
     ] = None,

@@ -18,6 +18,18 @@ from groundserve.cli._checks import (
     check_queries,
     check_video,
 )
+from groundserve.cli._options import (
+    Checkpoint,
+    DeviceName,
+    SampleFps,
+    SamplingRule,
+    SeekRule,
+    SelectorName,
+    SpanGapSeconds,
+    SpanThreshold,
+    TopK,
+    VisionTower,
+)
 from groundserve.cli._output import (
     plain_table,
     print_json,
@@ -37,7 +49,7 @@ from groundserve.cli.sheet import draw_contact_sheet
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_frames_family
 from groundserve.limits import Limits
-from groundserve.options import DEFAULT_NUM_FRAMES, Sampling, ScoreOptions, Seek, Selector
+from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
 from groundserve.results import QueryResult, ScoreResult, VideoInfo
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import (
@@ -58,16 +70,9 @@ def command(
     ctx: typer.Context,
     video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
     query: Annotated[list[str], typer.Option(help="Question; may be given several times.")],
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
-    ] = None,
-    vision_tower: Annotated[
-        str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
-    ] = None,
+    checkpoint: Checkpoint = None,
+    vision_tower: VisionTower = None,
+    device: DeviceName = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in this process with an engine directory.")
     ] = None,
@@ -81,25 +86,13 @@ def command(
             "takes."
         ),
     ] = _DEFAULTS.num_frames,
-    sample_fps: Annotated[
-        float, typer.Option(help="Frames per second to aim at.")
-    ] = _DEFAULTS.sample_fps,
-    sampling: Annotated[
-        str, typer.Option(help=f"Sampling rule: {', '.join(get_args(Sampling))}.")
-    ] = _DEFAULTS.sampling,
-    seek: Annotated[
-        str, typer.Option(help=f"Frames to decode: {', '.join(get_args(Seek))}.")
-    ] = _DEFAULTS.seek,
-    top_k: Annotated[int, typer.Option(help="Frames to select.")] = _DEFAULTS.top_k,
-    selector: Annotated[
-        str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
-    ] = _DEFAULTS.selector,
-    span_threshold: Annotated[
-        float, typer.Option(help="Lowest score inside a span.")
-    ] = DEFAULT_SPAN_THRESHOLD,
-    span_gap_seconds: Annotated[
-        float, typer.Option(help="Longest gap inside a span.")
-    ] = DEFAULT_SPAN_GAP_SECONDS,
+    sample_fps: SampleFps = _DEFAULTS.sample_fps,
+    sampling: SamplingRule = _DEFAULTS.sampling,
+    seek: SeekRule = _DEFAULTS.seek,
+    top_k: TopK = _DEFAULTS.top_k,
+    selector: SelectorName = _DEFAULTS.selector,
+    span_threshold: SpanThreshold = DEFAULT_SPAN_THRESHOLD,
+    span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     jsonl: Annotated[
         Path | None, typer.Option(help="Add a record of each question to this file.")

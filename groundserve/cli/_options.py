@@ -1,0 +1,33 @@
+"""Options that several commands have: what scores, how frames are sampled and selected, spans."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, get_args
+
+import typer
+
+from groundserve.options import Sampling, Seek, Selector
+
+Checkpoint: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Score with PyTorch: checkpoint directory, hub id, or digits."),
+]
+VisionTower: TypeAlias = Annotated[
+    str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
+]
+DeviceName: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
+]
+SampleFps: TypeAlias = Annotated[float, typer.Option(help="Frames per second to aim at.")]
+SamplingRule: TypeAlias = Annotated[
+    str, typer.Option(help=f"Sampling rule: {', '.join(get_args(Sampling))}.")
+]
+SeekRule: TypeAlias = Annotated[
+    str, typer.Option(help=f"Frames to decode: {', '.join(get_args(Seek))}.")
+]
+TopK: TypeAlias = Annotated[int, typer.Option(help="Frames to select.")]
+SelectorName: TypeAlias = Annotated[
+    str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
+]
+SpanThreshold: TypeAlias = Annotated[float, typer.Option(help="Lowest score inside a span.")]
+SpanGapSeconds: TypeAlias = Annotated[float, typer.Option(help="Longest gap inside a span.")]
