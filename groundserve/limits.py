@@ -38,6 +38,8 @@ class Limits:
     """UTF-8 bytes of one question."""
     max_text_bytes: int = 24 * 1024
     """UTF-8 bytes of all questions of one request together: a long one and 31 ordinary ones."""
+    max_new_tokens: int = 4096
+    """Tokens of one answer, where a family answers in text."""
     max_options_bytes: int = 4 * 1024
     """UTF-8 bytes of the OPTIONS JSON."""
     max_request_seconds: float = 600.0

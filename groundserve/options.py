@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.limits import Limits
@@ -14,9 +14,13 @@ from groundserve.strict_json import parse_object, shown
 Sampling = Literal["eval", "infer"]
 Seek = Literal["exact", "keyframe"]
 Selector = Literal["topk", "spread", "min_gap", "inverse_transform"]
+Task = Literal["moment", "captions", "highlights", "summary", "question", "referring", "chat"]
 
 DEFAULT_NUM_FRAMES = 512
 """Frames of the reference's published numbers, for who does not say how many to score."""
+
+DEFAULT_NEW_TOKENS = 512
+"""Tokens of an answer, for who does not say how many it may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,7 @@ class ScoreOptions:
             _require_int("num_frames", self.num_frames)
         _require_int("top_k", self.top_k)
         fps = self.sample_fps
-        if isinstance(fps, bool) or not isinstance(fps, int | float):
-            raise InvalidRequestError(f"sample_fps must be a number, got {shown(fps)}")
+        _require_number("sample_fps", fps)
         if not 0 < fps <= sys.float_info.max:  # a whole number may be larger and finite
             raise InvalidRequestError(f"sample_fps must be finite and > 0, got {shown(fps)}")
         _require_choice("sampling", self.sampling, get_args(Sampling))
@@ -81,51 +84,106 @@ class ScoreOptions:
         Raises:
             InvalidRequestError: A number has thousands of digits.
         """
-        # None is left out: absent means the same to every server, of older versions as well.
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        try:
-            return json.dumps(given)
-        except ValueError as error:  # CPython refuses to convert integers of thousands of digits
-            raise InvalidRequestError("the options hold a number that is too long") from error
+        return _to_json(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions:
-    """One request to a family that answers in text, apart from its video and its questions.
+    """One request to a family that answers in text, apart from its video and its questions."""
 
-    None means not given. What a family has no use for it refuses.
-    """
-
+    task: Task = "moment"
+    """What is asked; a family refuses those that it does not know."""
+    raw: bool = False
+    """Ask in the words given, without the wording of the task around them; the rest of the prompt
+    stays."""
     num_frames: int | None = None
     """Ceiling on the sampled frames T, at least 1, where a family does not fix T. A short video
-    gives fewer."""
+    gives fewer. None: not given."""
     clip_seconds: tuple[float, float] | None = None
-    """Start and end of the part of the video that is seen, 0 <= start < end; an end past the
-    video's means to its end. None: all of it."""
+    """Start and end of the part of the video that is seen, 0 <= start < end, where a family can; an
+    end past the video's means to its end. None: all of it."""
+    max_new_tokens: int = DEFAULT_NEW_TOKENS
+    """Most tokens of an answer, its end token among them; at least 1."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time (greedy); above it, tokens are drawn."""
+    top_p: float | None = None
+    """Draw among the likeliest tokens whose probabilities reach this, in (0, 1]; among all where
+    None. Goes with a temperature above 0."""
+    seed: int | None = None
+    """Of the draws, in [0, 2**63); a new one, which the answer says, where None. Goes with a
+    temperature above 0."""
 
     def __post_init__(self) -> None:
+        _require_choice("task", self.task, get_args(Task))
+        if not isinstance(self.raw, bool):
+            raise InvalidRequestError(f"raw must be true or false, got {shown(self.raw)}")
         if self.num_frames is not None:
             _require_int("num_frames", self.num_frames)
         if self.clip_seconds is not None:
             _require_clip("clip_seconds", self.clip_seconds)
+        _require_int("max_new_tokens", self.max_new_tokens)
+        _require_number("temperature", self.temperature)
+        if not 0 <= self.temperature <= sys.float_info.max:
+            raise InvalidRequestError(
+                f"temperature must be finite and >= 0, got {shown(self.temperature)}"
+            )
+        if self.top_p is not None:
+            _require_number("top_p", self.top_p)
+            if not 0 < self.top_p <= 1:
+                raise InvalidRequestError(f"top_p must be in (0, 1], got {shown(self.top_p)}")
+        if self.seed is not None:
+            if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+                raise InvalidRequestError(f"seed must be a whole number, got {shown(self.seed)}")
+            if not 0 <= self.seed < 2**63:
+                raise InvalidRequestError(f"seed must be in [0, 2**63), got {shown(self.seed)}")
+        for name in ("top_p", "seed"):
+            if self.temperature == 0 and getattr(self, name) is not None:
+                raise InvalidRequestError(
+                    f"{name} goes with a temperature above 0; without one nothing is drawn"
+                )
+
+    def check(self, limits: Limits) -> None:
+        """Refuse what is past a server's ceilings.
+
+        Raises:
+            InvalidRequestError: `num_frames` or `max_new_tokens` is above its ceiling.
+        """
+        if self.num_frames is not None and self.num_frames > limits.max_num_frames:
+            raise InvalidRequestError(
+                f"num_frames must be <= {limits.max_num_frames} on this server, "
+                f"got {shown(self.num_frames)}"
+            )
+        if self.max_new_tokens > limits.max_new_tokens:
+            raise InvalidRequestError(
+                f"max_new_tokens must be <= {limits.max_new_tokens} on this server, "
+                f"got {shown(self.max_new_tokens)}"
+            )
 
     def check_known(self, *known: str, family: str) -> None:
         """Refuse what was given and is of no use to a family, so that nothing is ignored.
 
         Args:
-            known: Fields that the family reads.
+            known: Those of `num_frames` and `clip_seconds` that the family reads.
             family: Its name.
 
         Raises:
-            UnsupportedError: Another field has a value.
+            UnsupportedError: The other has a value.
         """
-        for field in fields(self):
-            if field.name not in known and getattr(self, field.name) is not None:
-                raise UnsupportedError(f"{family} has no option {field.name}; leave it out")
+        for name in ("num_frames", "clip_seconds"):
+            if name not in known and getattr(self, name) is not None:
+                raise UnsupportedError(f"{family} has no option {name}; leave it out")
+
+    def to_json(self) -> str:
+        """Return the JSON object that `parse_answer_options` reads back.
+
+        Raises:
+            InvalidRequestError: A number has thousands of digits.
+        """
+        return _to_json(self)
 
 
 def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
-    """Read the OPTIONS tensor: strict JSON, or empty for all defaults.
+    """Read the OPTIONS tensor of head "frames": strict JSON, or empty for all defaults.
 
     Args:
         text: UTF-8 JSON object whose keys are fields of `ScoreOptions`.
@@ -135,25 +193,59 @@ def parse_options(text: str | bytes, *, limits: Limits) -> ScoreOptions:
         InvalidRequestError: Not UTF-8, not JSON, not an object, too long, an unknown or repeated
             key, NaN or Infinity, a wrong type, or a value out of range.
     """
+    options = ScoreOptions(**_given(text, ScoreOptions, limits=limits))
+    options.check(limits)
+    return options
+
+
+def parse_answer_options(text: str | bytes, *, limits: Limits) -> AnswerOptions:
+    """Read the OPTIONS tensor of head "text": strict JSON, or empty for all defaults.
+
+    Args:
+        text: UTF-8 JSON object whose keys are fields of `AnswerOptions`.
+        limits: Ceilings of the server that reads it.
+
+    Raises:
+        InvalidRequestError: As `parse_options`.
+    """
+    given = _given(text, AnswerOptions, limits=limits)
+    if isinstance(given.get("clip_seconds"), list):
+        given["clip_seconds"] = tuple(given["clip_seconds"])
+    options = AnswerOptions(**given)
+    options.check(limits)
+    return options
+
+
+def _given(text: str | bytes, kind: type[Any], *, limits: Limits) -> dict[str, Any]:
+    """Return the values of a JSON object whose keys are fields of a dataclass."""
     raw = text.encode() if isinstance(text, str) else text
     if len(raw) > limits.max_options_bytes:
         raise InvalidRequestError(
             f"OPTIONS must be at most {limits.max_options_bytes} bytes, got {len(raw)}"
         )
     if not raw.strip():
-        return ScoreOptions()
-    value = parse_object(raw, "OPTIONS")
-    known = [field.name for field in fields(ScoreOptions)]
-    unknown = sorted(set(value) - set(known))
+        return {}
+    given = parse_object(raw, "OPTIONS")
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(given) - set(known))
     if unknown:
         raise InvalidRequestError(
             f"unknown option {shown(unknown[0])}; known options: {', '.join(known)}"
         )
-    if value.get("num_frames", 1) is None:  # absent is the default, null a mistake
-        raise InvalidRequestError("num_frames must be a whole number, got null")
-    options = ScoreOptions(**value)
-    options.check(limits)
-    return options
+    # Absent is the default, null a mistake: where a field may be None, its type would let it pass.
+    for field in fields(kind):
+        if field.default is None and given.get(field.name, field) is None:
+            raise InvalidRequestError(f"{field.name} must have a value or be left out, got null")
+    return given
+
+
+def _to_json(options: ScoreOptions | AnswerOptions) -> str:
+    # None is left out: absent means the same to every server, of older versions as well.
+    given = {name: value for name, value in asdict(options).items() if value is not None}
+    try:
+        return json.dumps(given)
+    except ValueError as error:  # CPython refuses to convert integers of thousands of digits
+        raise InvalidRequestError("the options hold a number that is too long") from error
 
 
 def _require_int(name: str, value: object) -> None:
@@ -161,6 +253,11 @@ def _require_int(name: str, value: object) -> None:
         raise InvalidRequestError(f"{name} must be a whole number, got {shown(value)}")
     if value < 1:
         raise InvalidRequestError(f"{name} must be >= 1, got {shown(value)}")
+
+
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequestError(f"{name} must be a number, got {shown(value)}")
 
 
 def _require_clip(name: str, value: object) -> None:

@@ -11,7 +11,7 @@ several. One request goes index -> `plan` -> decode each frame once, resized as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -19,16 +19,24 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import Moment
 from groundserve.errors import UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.resize import ResizeRule
+from groundserve.options import AnswerOptions, Task
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
 
-    from groundserve.families.modules import GroundingFront, GroundingModule, VisionModule
+    from groundserve.families.modules import (
+        FrontModule,
+        GroundingFront,
+        GroundingModule,
+        VisionModule,
+    )
 
 Head = Literal["frames", "text"]
 """What a family answers: one logit a frame, or text."""
@@ -36,6 +44,9 @@ Head = Literal["frames", "text"]
 FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
 """A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will
 not work), what was found."""
+
+VISUAL_TOKEN_ID = -200
+"""In a prompt's ids, the place of the video's block; no vocabulary has it."""
 
 DEFAULT_LIMITS = Limits()
 """Ceilings where a caller names none."""
@@ -79,6 +90,41 @@ class PlanInput:
     def max_bytes(self) -> int:
         """Bytes of the largest there is."""
         return math.prod(self.max_dims) * np.dtype(np.float32).itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenVideo:
+    """What a head of text must know of a video beside its FEATURES; fields as in `VideoPlan`."""
+
+    duration_seconds: float
+    """Of the whole video."""
+    num_visual_tokens: int
+    """Rows of the video's block in the decoder's input."""
+    time_range_seconds: tuple[float, float] | None
+    """What the times in an answer are fractions of."""
+    model_seconds: tuple[float, ...] | None
+    """Of each of the T frames the time that the model is told."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """One question as the decoder reads it."""
+
+    token_ids: NDArray[np.int64]
+    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` once for the video's block."""
+    num_prefix: int
+    """How many of the ids, from the front, are the same whatever is asked about this video with
+    these options: the block is among them, and at least one id follows."""
+
+    @property
+    def prefix_ids(self) -> NDArray[np.int64]:
+        """What is computed once for all questions."""
+        return self.token_ids[: self.num_prefix]
+
+    @property
+    def suffix_ids(self) -> NDArray[np.int64]:
+        """What is computed for this one."""
+        return self.token_ids[self.num_prefix :]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,6 +177,16 @@ class VideoPlan:
     def pts_seconds(self) -> NDArray[np.float64]:
         """float64 (T,), when each frame is shown."""
         return self.index.pts_seconds[self.frame_indices]
+
+    @property
+    def seen(self) -> SeenVideo:
+        """What a head of text must know of it."""
+        return SeenVideo(
+            duration_seconds=self.index.duration_seconds,
+            num_visual_tokens=self.num_visual_tokens,
+            time_range_seconds=self.time_range_seconds,
+            model_seconds=None if self.model_seconds is None else tuple(self.model_seconds),
+        )
 
 
 class ModelSpec(Protocol):
@@ -211,6 +267,75 @@ class FamilyCheckpoint(Protocol):
         """Rows of the embedding table."""
 
 
+class AnswerTokenizer(Protocol):
+    """From a question to a prompt, and from generated tokens to text."""
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer, which has them as its last."""
+
+    def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
+        """Return the prompt of one question, in the wording of its task or raw.
+
+        Raises:
+            InvalidRequestError: The question holds what stands for a video, or the task takes
+                another one: none, or one that is not empty.
+        """
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Return what was generated as the reference does: special tokens left out, stripped."""
+
+
+class TextCheckpoint(Protocol):
+    """An opened checkpoint of head "text"; weights are read when a module is asked for."""
+
+    @property
+    def raw_config(self) -> dict[str, Any]:
+        """config.json of the decoder as parsed."""
+
+    def copy_to(self, directory: Path) -> None:
+        """Write a copy of all its parts to a directory, which `open_checkpoint` opens again.
+
+        Args:
+            directory: Exists and is empty.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest says of it, as `FamilyCheckpoint.describe`."""
+
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return the tokenizer as a fast one, equal on all texts, and its padding id."""
+
+    def model_spec(self, *, pad_token_id: int) -> ModelSpec:
+        """Return what serving must know, a `Family.spec_type`."""
+
+    def findings(self) -> Iterable[FindingRow]:
+        """Return which parts there are, and what decides answers and is easily got wrong."""
+
+    def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
+        """Read the vision stage."""
+
+    def load_front(self, *, dtype: torch.dtype = ..., device: str = ...) -> FrontModule:
+        """Read what makes the video's block of FEATURES."""
+
+    def load_decoder(self, *, dtype: torch.dtype = ..., device: str = ...) -> PreTrainedModel:
+        """Read the causal decoder of transformers, adapters merged in float32.
+
+        `forward(inputs_embeds=, past_key_values=, ...)`; its `get_input_embeddings` is the table of
+        text embeddings.
+        """
+
+    def vision_flop(self) -> float:
+        """Return the arithmetic of the vision stage for one unit; a multiply-add is 2."""
+
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+
+
 SpecT = TypeVar("SpecT", contravariant=True)
 OptionsT = TypeVar("OptionsT", contravariant=True)
 
@@ -226,8 +351,15 @@ class Family(Protocol[SpecT, OptionsT]):
     def head(self) -> Head:
         """What it answers."""
 
+    @property
+    def spec_type(self) -> type[Any]:
+        """The frozen dataclass whose fields `manifest.model` has."""
+
     def streams(self, spec: SpecT) -> tuple[FrameStream, ...]:
         """Return the inputs of the vision stage that are frames."""
+
+    def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
+        """Return the other inputs of the vision stage, which follow its streams."""
 
     def plan(
         self, index: VideoIndex, options: OptionsT, spec: SpecT, limits: Limits = DEFAULT_LIMITS
@@ -247,13 +379,6 @@ class Family(Protocol[SpecT, OptionsT]):
 
 class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
-
-    @property
-    def spec_type(self) -> type[Any]:
-        """The frozen dataclass whose fields `manifest.model` has."""
-
-    def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
-        """Return the other inputs of the vision stage, which follow its streams."""
 
     def check_features(
         self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
@@ -301,6 +426,73 @@ class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
         Raises:
             EngineMismatchError: The file is unreadable or does not hold these tensors.
         """
+
+
+class TextFamily(Family[SpecT, AnswerOptions], Protocol[SpecT]):
+    """A family of head "text": a causal decoder that answers in words, with times."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can be asked."""
+
+    @property
+    def tasks_without_query(self) -> tuple[Task, ...]:
+        """Those of its tasks that take no question, but for `raw` ones."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """What a checkpoint consists of, as `--part` names it."""
+
+    def front_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
+        """Return what `FrontModule` takes beside FEATURES; none where that is all."""
+
+    def front_arrays(self, seen: SeenVideo, spec: SpecT) -> tuple[NDArray[np.float32], ...]:
+        """Return the arrays of `front_inputs` for one video."""
+
+    def check_features(
+        self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check the shape (U, P, D) of FEATURES, which a caller of an inner model may make up.
+
+        Raises:
+            InvalidRequestError: The vision stage never gives such.
+        """
+
+    def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
+        """Open a `tokenizer.json` as `groundserve build` writes it.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
+        """
+
+    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
+        """Read the times of an answer.
+
+        Returns:
+            In the order of the text, times as it says them; () for a task without times; None where
+            it says none that can be read.
+        """
+
+    def recognises(self, directory: Path) -> bool:
+        """Tell whether a directory holds the parts in the layout of the reference."""
+
+    def open_checkpoint(
+        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] = ...
+    ) -> TextCheckpoint:
+        """Find the parts and open their configs; imports PyTorch.
+
+        Args:
+            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
+            parts: Of `part_names` those that are not to be looked for, each with its files or
+                directories in order.
+
+        Raises:
+            InvalidRequestError: A part is missing, there are several, or one cannot be read.
+            UnsupportedError: The model differs from what this code computes.
+        """
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say in a few words what the video becomes: "a token each"."""
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:

@@ -49,3 +49,10 @@ class GroundingModule(nn.Module):
     def layers(self) -> nn.ModuleList:
         """Those that hold attention; none where nothing else is said."""
         return nn.ModuleList()
+
+
+class FrontModule(nn.Module):
+    """FEATURES (U, P, D) and the front's inputs -> (N, H), the video's block before the decoder.
+
+    N is `VideoPlan.num_visual_tokens`, H the decoder's width.
+    """

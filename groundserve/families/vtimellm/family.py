@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, VideoPlan
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.answers import Moment
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.families.base import (
+    DEFAULT_LIMITS,
+    FrameStream,
+    Head,
+    PlanInput,
+    SeenVideo,
+    VideoPlan,
+)
+from groundserve.families.vtimellm.answer import parse_answer
+from groundserve.families.vtimellm.layout import is_layout
 from groundserve.families.vtimellm.plan import plan_video
+from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions
+from groundserve.options import AnswerOptions, Task
+
+if TYPE_CHECKING:
+    from groundserve.families.vtimellm.checkpoint import Checkpoint
 
 
 class VTimeLLM:
-    """See `groundserve.families.base.Family`."""
+    """See `groundserve.families.base.TextFamily`."""
 
     name = "vtimellm"
     head: Head = "text"
+    spec_type = VTimeLLMSpec
+    tasks: tuple[Task, ...] = ("moment", "captions", "chat")
+    tasks_without_query: tuple[Task, ...] = ("captions",)
+    part_names = ("clip", "base", "projector", "adapter", "antialias")
 
     def streams(self, spec: VTimeLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame as decoded.
@@ -22,6 +48,10 @@ class VTimeLLM:
         The reference resizes floats, which overshoot [0, 1] and are not clamped: no uint8 holds it.
         """
         return (FrameStream(name="PIXELS", size=None),)
+
+    def plan_inputs(self, spec: VTimeLLMSpec) -> tuple[PlanInput, ...]:
+        """Return none: pixels are all."""
+        return ()
 
     def plan(
         self,
@@ -32,3 +62,52 @@ class VTimeLLM:
     ) -> VideoPlan:
         """See `plan_video`."""
         return plan_video(index, options, spec, limits)
+
+    def front_inputs(self, spec: VTimeLLMSpec) -> tuple[PlanInput, ...]:
+        """Return none: a frame's vector is projected alone."""
+        return ()
+
+    def front_arrays(
+        self, seen: SeenVideo, spec: VTimeLLMSpec
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Return none."""
+        return ()
+
+    def check_features(
+        self, shape: tuple[int, ...], spec: VTimeLLMSpec, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check FEATURES (T, 1, D).
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        if shape[:2] != (spec.num_frames, 1):
+            raise InvalidRequestError(
+                f"FEATURES must be ({spec.num_frames}, 1, D), a vector a frame, got {shape}"
+            )
+
+    def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
+        """See `VicunaTokenizer.from_file`."""
+        return VicunaTokenizer.from_file(path)
+
+    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
+        """See `parse_answer`."""
+        return parse_answer(text, task, seen)
+
+    def recognises(self, directory: Path) -> bool:
+        """See `is_layout`."""
+        return is_layout(directory)
+
+    def open_checkpoint(
+        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
+    ) -> Checkpoint:
+        """See `Checkpoint.open`."""
+        try:
+            from groundserve.families.vtimellm.checkpoint import Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
+        return Checkpoint.open(path, parts=parts or {})
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say what the video becomes."""
+        return "a token each"

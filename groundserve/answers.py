@@ -1,0 +1,127 @@
+"""What a request to a family of head "text" answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.options import Task
+from groundserve.results import VideoInfo
+
+StopReason = Literal["eos", "length", "deadline"]
+"""Why an answer ends: with its end token, at `max_new_tokens`, or because time ran out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A stretch of the video that an answer speaks of."""
+
+    start_seconds: float
+    """From the start of the video."""
+    end_seconds: float
+    """As the answer says it, which may be before the start."""
+    score: float | None = None
+    """None where the task has none."""
+    text: str = ""
+    """What happens in it, where the task says that."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "start": self.start_seconds,
+            "end": self.end_seconds,
+            "score": self.score,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationInfo:
+    """What INFO says of the answers, beside what it says of the video: the object `generation`."""
+
+    prefix_tokens: int
+    """Positions, the video's block among them, that were computed once for all questions."""
+    prompt_tokens: int
+    """Positions of all prompts behind the prefix."""
+    generated_tokens: int
+    """Tokens of all answers."""
+    seed: int | None
+    """Of the draws; None where nothing was drawn."""
+    time_range_seconds: tuple[float, float] | None
+    """The part of the video that was seen, where times in the answers are fractions of it."""
+    stop_reasons: tuple[StopReason, ...]
+    """Of each answer."""
+    is_read: tuple[bool, ...]
+    """Of each answer whether its times could be read; true where the task has none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """One question's answer."""
+
+    query: str
+    """The question as asked; empty where the task takes none."""
+    task: Task
+    """What was asked."""
+    prompt_token_ids: NDArray[np.int32]
+    """int32 (L,), the whole prompt, -200 for the video's block."""
+    token_ids: NDArray[np.int32]
+    """int32 (n,), what was generated, its end token included."""
+    text: str
+    """The same as text, without special tokens."""
+    moments: tuple[Moment, ...]
+    """What the text says of times; empty where it says nothing that can be read."""
+    stop_reason: StopReason
+    """Why it ends."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and numbers."""
+        return {
+            "query": self.query,
+            "task": self.task,
+            "prompt_token_ids": self.prompt_token_ids.tolist(),
+            "token_ids": self.token_ids.tolist(),
+            "text": self.text,
+            "moments": [moment.to_json() for moment in self.moments],
+            "stop_reason": self.stop_reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswerResult:
+    """The answers to one or more questions about one video."""
+
+    video: str
+    """The video's name as the caller gave it."""
+    info: VideoInfo
+    """What is known of the video, and of how it was answered."""
+    frame_indices: NDArray[np.int64]
+    """int64 (T,), 0-based source ordinals as sampled: never falling, repeats kept."""
+    pts_seconds: NDArray[np.float64]
+    """float64 (T,), when each is shown, in seconds from the start of the stream."""
+    answers: list[Answer]
+    """One entry a question, in the order asked."""
+    generation: GenerationInfo
+    """Of the work on all of them."""
+    request_id: str | None = None
+    """Under which the server's log knows the request; None where no server was asked."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON answer of `groundserve ask --json`."""
+        return {
+            "video": self.video,
+            "family": self.info.engine["family"],
+            **self.info.to_json(),
+            "frame_indices": self.frame_indices.tolist(),
+            "pts_seconds": self.pts_seconds.tolist(),
+            "answers": [answer.to_json() for answer in self.answers],
+            "generation": self.generation.to_json(),
+            "request_id": self.request_id,
+        }

@@ -1,0 +1,1 @@
+"""Stage of the text head: a prompt behind a video's block -> an answer, token by token."""
