@@ -20,7 +20,7 @@ from groundserve.families.base import (
 )
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
-from python_backend.generate import Generated
+from python_backend.generate import Generation
 from python_backend.ground import check_number, check_sizes
 
 
@@ -125,7 +125,7 @@ class Answers:
 def read_answers(
     queries: Prompts,
     prompts: Sequence[Prompt],
-    generated: Sequence[Generated],
+    generation: Generation,
     *,
     family: TextFamily[Any],
     seen: SeenVideo,
@@ -135,14 +135,14 @@ def read_answers(
     Args:
         queries: Q questions.
         prompts: Of each its prompt, as `Prompts.of` returns them.
-        generated: Of each what the decoder gave.
+        generation: Of each what the decoder gave.
         family: Of the model.
         seen: The video.
     """
     options = queries.options
     answers, is_read = [], []
-    for query, prompt, one in zip(queries.queries, prompts, generated, strict=True):
-        text = queries.tokenizer.text(one.token_ids)
+    for query, prompt, one in zip(queries.queries, prompts, generation.answers, strict=True):
+        text = queries.tokenizer.text(one.token_ids.tolist())
         moments = family.parse(text, options.task, seen)
         is_read.append(moments is not None)
         answers.append(
@@ -150,7 +150,7 @@ def read_answers(
                 query=query,
                 task=options.task,
                 prompt_token_ids=prompt.token_ids.astype(np.int32),
-                token_ids=np.array(one.token_ids, np.int32),
+                token_ids=one.token_ids,
                 text=text,
                 moments=moments or (),
                 stop_reason=one.stop_reason,
@@ -159,13 +159,12 @@ def read_answers(
     return Answers(
         answers=answers,
         generation=GenerationInfo(
-            # The placeholder stands for all rows of the video's block.
-            prefix_tokens=prompts[0].num_prefix - 1 + seen.num_visual_tokens,
-            prompt_tokens=sum(len(prompt.suffix_ids) for prompt in prompts),
-            generated_tokens=sum(len(one.token_ids) for one in generated),
-            seed=options.seed,
+            prefix_tokens=generation.prefix_tokens,
+            prompt_tokens=generation.prompt_tokens,
+            generated_tokens=generation.generated_tokens,
+            seed=generation.seed,
             time_range_seconds=seen.time_range_seconds,
-            stop_reasons=tuple(one.stop_reason for one in generated),
+            stop_reasons=tuple(one.stop_reason for one in generation.answers),
             is_read=tuple(is_read),
         ),
     )

@@ -23,9 +23,10 @@ from groundserve.media import MediaWorkers
 from groundserve.profiles import Device, get_profile
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.encode import TorchEncoder
-from python_backend.generate import Generator, TorchDecoder, TorchFront
+from python_backend.generate import TorchDecoder, TorchFront
 from python_backend.ground import TorchGrounder
 from python_backend.meter import Meter
+from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -43,7 +43,7 @@ from python_backend.encode import (
     TensorRTEncoder,
     VisionEncoder,
 )
-from python_backend.generate import Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
+from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -53,6 +53,7 @@ from python_backend.ground import (
     TokenScorer,
 )
 from python_backend.meter import Meter
+from python_backend.stages import Generator
 from python_backend.tensorrt_runtime import PlanRunner
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -22,10 +21,10 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Answers, Prompts, read_answers
 from python_backend.arrays import Array
-from python_backend.generate import Generator, answer_questions
+from python_backend.generate import answer_questions
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
-from python_backend.stages import Stages
+from python_backend.stages import Generator, Stages
 
 
 def open_head(
@@ -123,9 +122,7 @@ class TextHead:
         )
 
     def parse(self, queries: Sequence[str], options: AnswerOptions) -> Prompts:
-        """See `Prompts.parse`; where tokens are drawn and no seed is given, one is chosen."""
-        if options.temperature > 0 and options.seed is None:
-            options = replace(options, seed=secrets.randbelow(2**63))
+        """See `Prompts.parse`."""
         return Prompts.parse(
             queries,
             options,
@@ -156,14 +153,15 @@ class TextHead:
             GroundserveError: The decoder returned logits that are not finite.
         """
         prompts = queries.of(seen)
-        generated = answer_questions(
+        generation = answer_questions(
             features,
+            self.family.front_arrays(seen, self.model),
             prompts,
-            self.generator,
-            front_inputs=self.family.front_arrays(seen, self.model),
-            options=queries.options,
+            queries.options,
+            front=self.generator.front,
+            decoder=self.generator.decoder,
             end_ids=self.tokenizer.end_ids,
             deadline=deadline,
             meter=self.meter,
         )
-        return read_answers(queries, prompts, generated, family=self.family, seen=seen)
+        return read_answers(queries, prompts, generation, family=self.family, seen=seen)

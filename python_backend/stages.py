@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from groundserve.families.base import AnswerTokenizer, QueryTokenizer
@@ -9,9 +10,19 @@ from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
-from python_backend.generate import Generator
+from python_backend.generate import Decoder, Front
 from python_backend.ground import Grounder
 from python_backend.meter import Meter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generator:
+    """The generation stage: a decoder, and what makes its embeddings."""
+
+    front: Front
+    """Before the decoder."""
+    decoder: Decoder
+    """The model's."""
 
 
 class Stages(Protocol):
