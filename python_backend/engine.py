@@ -19,6 +19,7 @@ from groundserve.families.base import (
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     CHECKPOINT_NAME,
+    DECODER_GRAPH_NAME,
     DECODER_NAME,
     EMBEDDINGS_NAME,
     FRONT_ONNX_NAME,
@@ -168,7 +169,9 @@ class EngineDirectory:
                         self.path / TOKEN_EMBEDDINGS_NAME,
                         num_threads=num_threads,
                     )
-                    decoder = OnnxRuntimeDecoder(self.path / DECODER_NAME, num_threads=num_threads)
+                    decoder = OnnxRuntimeDecoder(
+                        self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
+                    )
                     return Generator(front=front, decoder=decoder)
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "
