@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     num_threads = available_cpus()
     torch.set_num_threads(num_threads)
-    cells = []
+    cells: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         opened: dict[tuple[str, str], Engine] = {}
         decoders: dict[str, Any] = {}
@@ -135,18 +135,13 @@ def main() -> None:
                     if kind == "torch"
                     else open_onnx(model, folder, precision="fp32", num_threads=num_threads)
                 )
-            cells.append(
-                {
-                    "decoder": name,
-                    "engine": kind,
-                    **measure(
-                        opened[name, kind],
-                        size,
-                        prefix_tokens=prefix_tokens,
-                        answer_tokens=answer_tokens,
-                        pairs=args.pairs,
-                    ),
-                }
+            label = f"{name}, {kind}, {prefix_tokens:,} in front, {answer_tokens} an answer"
+            cells[label] = measure(
+                opened[name, kind],
+                size,
+                prefix_tokens=prefix_tokens,
+                answer_tokens=answer_tokens,
+                pairs=args.pairs,
             )
     write_report(
         args.out,
