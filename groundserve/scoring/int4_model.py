@@ -1,66 +1,59 @@
-"""A causal decoder rounded to 4 bits, in PyTorch: what an engine in int4 may cost.
+"""A decoder with its layers rounded to 4 bits, in PyTorch: what an engine in int4 may cost.
 
-An implementation of its own, after the definition of ONNX Runtime's `MatMulNBits` with symmetric
-blocks and accuracy level 4: it knows nothing of the engine's graph.
-
-Source: microsoft/onnxruntime, `docs/ContribOperators.md`, `com.microsoft.MatMulNBits`.
+An implementation of its own, after what `engine_build.decoder_export` says of int4: it knows
+nothing of the engine's graph.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-BLOCK = 32
-"""Inputs of an output channel that share a scale."""
+_BLOCK = 32
+"""Values that share a scale, along what a product sums over."""
 
 
-def round_decoder(model: PreTrainedModel, *, inputs: bool = True) -> None:
-    """Round every linear layer in place: its weights to 4 bits, what comes in to 8.
+def round_decoder(model: nn.Module) -> None:
+    """Round the linear layers of a decoder, its head among them.
 
-    Sums are taken in float32.
+    Weights get -8..7 steps, the block's largest magnitude being 8 of them on its side; what comes
+    into a layer, -127..127. Sums are taken in float32.
 
     Args:
-        model: In float32.
-        inputs: Whether what comes in is rounded, too.
+        model: In float32; is changed.
     """
     for layer in [one for one in model.modules() if isinstance(one, nn.Linear)]:
-        layer.weight = nn.Parameter(_round_weight(layer.weight), requires_grad=False)
-        if inputs:
-            layer.register_forward_pre_hook(_round_input)
+        layer.weight = nn.Parameter(_round_weight(layer.weight.detach()), requires_grad=False)
+        layer.register_forward_pre_hook(_round_input)
 
 
 def _round_weight(weight: Tensor) -> Tensor:
-    """Round (out, in) to steps of each block from -8 to 7, of which -8 is its largest value."""
-    blocks = _blocks(weight.detach())
-    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
-    scale = largest / -8
-    return _whole(_steps(blocks, scale).clamp(-8, 7) * scale, weight)
+    blocks = _blocks(weight)
+    place = blocks.abs().argmax(dim=-1, keepdim=True)
+    scale = blocks.gather(-1, place) / -8  # of either sign: -8 is the largest magnitude there is
+    steps = (blocks / _divisor(scale)).round().clamp(-8, 7)
+    return _joined(steps * scale, like=weight)
 
 
 def _round_input(_: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """Round (..., in) to steps of each block from -127 to 127."""
-    (rows,) = args
-    blocks = _blocks(rows)
-    scale = blocks.abs().amax(-1, keepdim=True) / 127
-    return (_whole(_steps(blocks, scale) * scale, rows),)
+    (inputs,) = args
+    blocks = _blocks(inputs)
+    scale = blocks.abs().amax(dim=-1, keepdim=True) / 127
+    return (_joined((blocks / _divisor(scale)).round() * scale, like=inputs),)
 
 
-def _steps(blocks: Tensor, scale: Tensor) -> Tensor:
-    # A block of zeros has no scale.
-    return torch.where(scale == 0, 0, blocks / scale).round()
+def _divisor(scale: Tensor) -> Tensor:
+    """Return the scale, 1 where it is 0, as in a block of zeros."""
+    return torch.where(scale == 0, 1.0, scale)
 
 
-def _blocks(rows: Tensor) -> Tensor:
-    """(..., in) -> (..., blocks, BLOCK), the last filled up with zeros."""
-    return F.pad(rows, (0, -rows.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+def _blocks(values: Tensor) -> Tensor:
+    """Return (..., k) as (..., blocks, 32), filled up with zeros."""
+    return pad(values, (0, -values.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
 
 
-def _whole(blocks: Tensor, like: Tensor) -> Tensor:
+def _joined(blocks: Tensor, *, like: Tensor) -> Tensor:
     return blocks.flatten(-2)[..., : like.shape[-1]]
