@@ -4,9 +4,8 @@
 
 A decoder of more than 100 million random weights, exported in fp32 and int4. Parity: logits of
 each step of two answers, the same tokens given to all, against PyTorch in float32; beside the
-engines PyTorch with the same roundings. Size: of the files.
-Speed: of a prompt and of a token, interleaved. Random weights say nothing of what 4 bits cost a
-trained model.
+engines PyTorch with the same roundings. Size: of the files. Speed: of a prompt and of a token,
+interleaved. Random weights say nothing of what 4 bits cost a trained model.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import numpy_helper
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
