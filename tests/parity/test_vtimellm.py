@@ -14,6 +14,7 @@ from engine_build import build
 from groundserve import AnswerOptions, DeadlineExceededError, InvalidRequestError
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
+from python_backend.arrays import to_host
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
@@ -92,7 +93,8 @@ def test_every_stage_is_the_references(case, way, pipelines, clips):
     assert extracted.info.num_source_frames == recorded["num_source_frames"]
     (key,) = recorded["features"]
     features = np.load(FOLDER / "features" / f"{key}.npy")
-    np.testing.assert_allclose(extracted.features[:, 0], features, atol=FEATURE_ERROR, rtol=0)
+    found = to_host(extracted.features)[:, 0]
+    np.testing.assert_allclose(found, features, atol=FEATURE_ERROR, rtol=0)
 
     logits, bound = first_logits(pipeline, extracted, case), LOGIT_ERROR[way]
     np.testing.assert_allclose(logits, FIRST_LOGITS[case.name], atol=bound, rtol=0)
