@@ -20,7 +20,14 @@ from groundserve.families import (
     get_text_family,
     served_family_names,
 )
-from groundserve.families.base import Family, FramesFamily, Head, ModelSpec, TextFamily
+from groundserve.families.base import (
+    Family,
+    FramesFamily,
+    Head,
+    ModelSpec,
+    ServedFamily,
+    TextFamily,
+)
 from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
@@ -250,14 +257,14 @@ class Manifest:
         return PROFILES[self.profile]
 
     @property
-    def seam(self) -> Family[Any, Any]:
-        """The family itself, which knows what to make of `model`."""
-        return get_family(self.family)
-
-    @property
     def head(self) -> Head:
         """What the family answers."""
-        return self.seam.head
+        return get_family(self.family).head
+
+    @property
+    def seam(self) -> ServedFamily[Any, Any]:
+        """The family itself, which knows what to make of `model`."""
+        return self.text_seam if self.head == "text" else self.frames_seam
 
     @property
     def frames_seam(self) -> FramesFamily[Any, Any]:

@@ -376,6 +376,10 @@ class Family(Protocol[SpecT, OptionsT]):
             InvalidRequestError: Video, options, model and limits do not go together.
         """
 
+
+class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+    """A family that can be served, by whichever head."""
+
     def check_features(
         self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> None:
@@ -386,7 +390,7 @@ class Family(Protocol[SpecT, OptionsT]):
         """
 
 
-class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> QueryTokenizer:
@@ -428,7 +432,7 @@ class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
         """
 
 
-class TextFamily(Family[SpecT, AnswerOptions], Protocol[SpecT]):
+class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
     """A family of head "text": a causal decoder that answers in words, with times."""
 
     @property

@@ -52,7 +52,8 @@ def _divisor(scale: Tensor) -> Tensor:
 
 def _blocks(values: Tensor) -> Tensor:
     """Return (..., k) as (..., blocks, 32), filled up with zeros."""
-    return pad(values, (0, -values.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    filled = pad(values, (0, -values.shape[-1] % _BLOCK))
+    return filled.reshape(*filled.shape[:-1], -1, _BLOCK)
 
 
 def _joined(blocks: Tensor, *, like: Tensor) -> Tensor:
