@@ -171,7 +171,9 @@ class AnsweringFamily(Family):
         return (PlanInput(name="SECONDS", dims=(-1, 3), max_dims=(6, 3)),)
 
     def front_arrays(self, seen, spec):
-        assert seen.num_visual_tokens == 6
+        assert (
+            seen.num_visual_tokens == self.plan(video(9), AnswerOptions(), spec).num_visual_tokens
+        )
         return self.front
 
     def parse(self, text, task, seen): ...
