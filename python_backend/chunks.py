@@ -34,7 +34,7 @@ from groundserve.errors import MediaError
 from groundserve.families.base import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
-from groundserve.media import OpenVideo, Segments
+from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
@@ -73,6 +73,19 @@ def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
     is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
     num_frames = int((targets - starts + 1)[is_last].sum())
     return num_frames * plan.index.width * plan.index.height
+
+
+def check_announced(index: VideoIndex, stream: StreamInfo) -> None:
+    """Check that frames as decoded are no larger than those that chunks were cut for.
+
+    Raises:
+        MediaError: They are: the file announces another size than its first frame has.
+    """
+    if stream.width * stream.height > index.width * index.height:
+        raise MediaError(
+            f"the video's frames differ in size from what it announces: {stream.width} x "
+            f"{stream.height} pixels, announced {index.width} x {index.height}; re-encode it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +248,8 @@ class ChunkRunner:
     def _load_first(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(frame_indices, max_bytes=self.max_segment_bytes)
+        if self.inputs.stream.size is None:
+            check_announced(video.index, segments.stream)
         # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
             if self.turn is not None:
