@@ -75,19 +75,6 @@ def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
     return num_frames * plan.index.width * plan.index.height
 
 
-def check_announced(index: VideoIndex, stream: StreamInfo) -> None:
-    """Check that frames as decoded are no larger than those that chunks were cut for.
-
-    Raises:
-        MediaError: They are: the file announces another size than its first frame has.
-    """
-    if stream.width * stream.height > index.width * index.height:
-        raise MediaError(
-            f"the video's frames differ in size from what it announces: {stream.width} x "
-            f"{stream.height} pixels, announced {index.width} x {index.height}; re-encode it"
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class ChunkRunner:
     """The two stages of one request."""
@@ -249,7 +236,7 @@ class ChunkRunner:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(frame_indices, max_bytes=self.max_segment_bytes)
         if self.inputs.stream.size is None:
-            check_announced(video.index, segments.stream)
+            _check_announced(video.index, segments.stream)
         # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
             if self.turn is not None:
@@ -266,3 +253,16 @@ class ChunkRunner:
     ) -> Array:
         with self.watch.measure("encode"):
             return self.encode(gather_units(frames, units, self.inputs.stream), *plan_inputs)
+
+
+def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:
+    """Check that frames as decoded are no larger than those that chunks were cut for.
+
+    Raises:
+        MediaError: They are: the file announces another size than its first frame has.
+    """
+    if stream.width * stream.height > index.width * index.height:
+        raise MediaError(
+            f"the video's frames differ in size from what it announces: {stream.width} x "
+            f"{stream.height} pixels, announced {index.width} x {index.height}; re-encode it"
+        )
