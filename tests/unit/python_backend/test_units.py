@@ -14,11 +14,11 @@ from groundserve.errors import MediaError
 from groundserve.families.base import FrameStream, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
-from python_backend.chunks import ChunkRunner, decoded_pixels
+from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, cut_groups, gather_units
+from python_backend.units import cut_chunks, cut_groups, decoded_pixels, gather_units
 from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
