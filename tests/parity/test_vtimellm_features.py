@@ -1,0 +1,198 @@
+"""VTimeLLM from a file to features, against what its reference computed of the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from engine_build.onnx_export import export_vision_encoder, export_vision_graph
+from groundserve.deadline import Deadline
+from groundserve.families import get_family
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from groundserve.options import AnswerOptions
+from python_backend.decode import PyAVDecoder
+from python_backend.encode import EncodeFunction, OnnxRuntimeEncoder, TorchEncoder
+from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.meter import Counts
+from tests.reference import REPOSITORY
+
+FOLDER = REPOSITORY / "tests" / "fixtures" / "vtimellm"
+CASES = json.loads((FOLDER / "cases.json").read_text("utf-8"))
+FAMILY = get_family("vtimellm")
+VIDEOS = CASES["videos"]
+# Frames at once, of 1280 x 720 and of any smaller size.
+CHUNKS = {"bigbuckbunny": 48, "bigbuckbunny_1-2.9s": 48}
+
+
+def load_vision() -> Any:
+    return FAMILY.open_checkpoint(FOLDER / "checkpoints").load_vision()
+
+
+@dataclass
+class Extracted:
+    """What one video became, and what that took."""
+
+    result: VideoFeatures
+    counts: Counts
+    work: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def extract(clips: dict[str, Path]):
+    opened = FAMILY.open_checkpoint(FOLDER / "checkpoints")
+    spec = opened.model_spec(pad_token_id=0)
+    manifest = SimpleNamespace(seam=FAMILY, model=spec, identity={})
+    stream = VisionInputs.of(FAMILY, spec).stream
+    paths = {**clips, "portrait_57": FOLDER / "videos" / "portrait_57.mp4"}
+    limits = Limits()
+
+    def extract(key: str, encode: EncodeFunction) -> Extracted:
+        counts, deadline = Counts(), Deadline.after(300)
+        split = VIDEOS[key]["split_seconds"]
+        options = AnswerOptions(clip_seconds=tuple(split) if split else None)
+        # Anew for each video: what it took is counted.
+        with (
+            MediaWorkers(limits=limits) as readers,
+            MediaWorkers(limits=limits) as workers,
+            VideoSource.from_path(paths[VIDEOS[key]["video"]], limits=limits) as source,
+        ):
+            decoder = PyAVDecoder(
+                workers, image_size=stream.size, resize=stream.resize, meter=counts
+            )
+            extractor = FeatureExtractor(
+                workers=readers, manifest=manifest, limits=limits, cache=None, meter=counts
+            )
+            result = extractor.extract(
+                source,
+                options,
+                asked=None,
+                decode=lambda segments: decoder.decode(segments, deadline=deadline),
+                encode=encode,
+                deadline=deadline,
+            )
+            return Extracted(result, counts, workers.work_done())
+
+    return extract
+
+
+@pytest.fixture(scope="module")
+def torch_encoder() -> TorchEncoder:
+    return TorchEncoder(load_vision())
+
+
+@pytest.fixture(scope="module")
+def onnx_encoder(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeEncoder:
+    path = tmp_path_factory.mktemp("vtimellm") / "vision_encoder.onnx"
+    stream = VisionInputs(stream=FAMILY.streams(None)[0], plan_inputs=())
+    export_vision_encoder(load_vision(), path, stream)
+    return OnnxRuntimeEncoder(path, num_threads=2)
+
+
+@pytest.mark.parametrize("key", VIDEOS)
+def test_features_in_pytorch_are_the_recorded_ones(extract, torch_encoder, key):
+    check_features(extract(key, torch_encoder.encode), key)
+
+
+@pytest.mark.parametrize("key", VIDEOS)
+def test_features_of_the_graph_are_the_recorded_ones(extract, onnx_encoder, key):
+    check_features(extract(key, onnx_encoder.encode), key)
+
+
+def check_features(extracted: Extracted, key: str) -> None:
+    video, result = VIDEOS[key], extracted.result
+    assert result.frame_indices.tolist() == video["frame_indices"]
+    assert result.info.num_source_frames == video["num_source_frames"]
+    assert result.seen.num_visual_tokens == 100
+    expected = np.load(FOLDER / video["features"]["file"])
+    # (100, 1, D); the reference has no tokens within a frame.
+    np.testing.assert_allclose(result.features[:, 0], expected, rtol=0, atol=1e-4)
+    # Each frame is decoded and converted once, however often it is shown.
+    num_frames = len(np.unique(video["frame_indices"]))
+    assert extracted.counts["frames_decoded"] == num_frames
+    assert extracted.work["frames_converted"] == num_frames
+    assert extracted.counts["vision_frames"] == 100
+    most = CHUNKS.get(key, 64)
+    assert extracted.counts["vision_passes"] == -(-100 // most)
+
+
+class RecordedPixels:
+    """In the place of an encoder: keeps the pixels in the order they come."""
+
+    def __init__(self, make_pixels: EncodeFunction):
+        self.make_pixels = make_pixels
+        self.parts: list[NDArray[np.float16]] = []
+
+    def encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        for start in range(0, len(frames), 8):
+            pixels = self.make_pixels(frames[start : start + 8])
+            self.parts.append(np.asarray(pixels).astype(np.float16))
+        return np.zeros((len(frames), 1, 32), np.float32)
+
+    @property
+    def pixels(self) -> NDArray[np.float16]:
+        return np.concatenate(self.parts)
+
+
+@pytest.fixture(scope="module")
+def exact_pixels(extract):
+    """Of a video, made once."""
+    made: dict[str, NDArray[np.float16]] = {}
+    module = load_vision().pixel_values
+
+    def make(frames):
+        with torch.inference_mode():
+            return module(torch.from_numpy(frames)).numpy()
+
+    def pixels(key):
+        if key not in made:
+            recorded = RecordedPixels(make)
+            extract(key, recorded.encode)
+            made[key] = recorded.pixels
+        return made[key]
+
+    return pixels
+
+
+@pytest.mark.parametrize("key", VIDEOS)
+def test_pixels_in_pytorch_are_bit_equal(exact_pixels, key):
+    recorded = VIDEOS[key]["pixel_values"]
+    pixels = exact_pixels(key)
+    assert list(pixels.shape) == recorded["shape"]
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == recorded["sha256_float16"]
+
+
+@pytest.fixture(scope="module")
+def onnx_pixels(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeEncoder:
+    path = tmp_path_factory.mktemp("vtimellm") / "pixels.onnx"
+    vision = load_vision()
+    vision.prepare_export()
+    inputs = VisionInputs(stream=FAMILY.streams(None)[0], plan_inputs=())
+    export_vision_graph(vision.pixel_values, path, inputs)
+    return OnnxRuntimeEncoder(path, num_threads=2)
+
+
+@pytest.mark.parametrize("key", VIDEOS)
+def test_pixels_of_the_graph_are_within_one_step_of_float16(
+    extract, exact_pixels, onnx_pixels, key
+):
+    recorded = RecordedPixels(onnx_pixels.encode)
+    extract(key, recorded.encode)
+    steps = np.abs(ordinals(recorded.pixels) - ordinals(exact_pixels(key)))
+    assert steps.max() <= 1
+
+
+def ordinals(values: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Return whole numbers that neighbours of float16 differ in by one."""
+    bits = values.view(np.int16).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFF), bits)
