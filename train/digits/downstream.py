@@ -28,7 +28,7 @@ from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mea
 from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
 from groundserve.evaluation.scored_records import OPTIONS
-from groundserve.families import open_checkpoint
+from groundserve.families import get_frames_family, open_checkpoint
 from groundserve.families.default_video import short_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
@@ -55,7 +55,8 @@ class FrameFeatures:
 
     def __init__(self, checkpoint: str | Path) -> None:
         """Raise GroundserveError where it cannot be opened, or takes no frames of one size."""
-        self._family, opened = open_checkpoint(checkpoint)
+        family, opened = open_checkpoint(checkpoint)
+        self._family = get_frames_family(family.name)
         _, pad_token_id = opened.load_tokenizer()
         self._spec = opened.model_spec(pad_token_id=pad_token_id)
         self._vision = opened.load_vision()

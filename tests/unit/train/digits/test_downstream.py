@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from groundserve.errors import UnsupportedError
 from groundserve.evaluation.report import ScoredQuestion
+from tests.answer_cases import CHECKPOINTS
 from train.digits import downstream
-from train.digits.downstream import answer, downstream_report, named_digits
+from train.digits.downstream import FrameFeatures, answer, downstream_report, named_digits
 
 
 def test_named_digits():
@@ -88,3 +90,8 @@ def test_report_without_such_questions(made_up):
     path, scored = made_up
     others = [q for q in scored if q.type == "semantic"]
     assert downstream_report(path, checkpoint="any", scored=others, num_selected=2, seed=0) is None
+
+
+def test_a_checkpoint_that_answers_in_text_has_no_features_of_frames_to_classify():
+    with pytest.raises(UnsupportedError, match="vtimellm answers in text"):
+        FrameFeatures(CHECKPOINTS)
