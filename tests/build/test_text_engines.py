@@ -14,6 +14,7 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unsuppo
 from groundserve.manifest import Manifest
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
+from groundserve.scoring.tolerances import TOLERANCES
 from python_backend.checkpoint import CheckpointStages
 from python_backend.engine import EngineDirectory
 from python_backend.pipeline import Pipeline
@@ -112,6 +113,20 @@ def test_the_gate_passes_a_good_build_and_keeps_what_it_measured(engine_dir, tmp
     report.save(tmp_path)
     assert GateReport.load(tmp_path) == report
     assert json.loads((tmp_path / "gate.json").read_text())["mask_probe"] is None
+
+
+def test_int4_is_held_to_the_same_roundings_in_pytorch(tmp_path):
+    out = tmp_path / "engines"
+    built = build(CHECKPOINTS, out, precision="int4", parts=STAGE_3)
+    assert built.precision == "int4"
+    features, logits, tokens = check_engines(out, CHECKPOINTS, parts=STAGE_3).checks
+    assert features.bound == TOLERANCES["int4"].feature_error
+    # The decoder is rounded, the vision stage is not.
+    assert features.error < 1e-4
+    assert 1e-3 < logits.error <= logits.bound
+    assert tokens.bound == 2 * logits.bound
+    with Pipeline.open(out) as pipeline:
+        assert pipeline.manifest.identity["precision"] == "int4"
 
 
 @pytest.mark.parametrize("model", ["stage2", "stage2-tuned-projector"])
