@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from groundserve.arguments import check_head
 from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import GroundserveError, UnsupportedError
 from groundserve.families.base import (
@@ -77,10 +78,7 @@ def get_frames_family(name: str) -> FramesFamily[Any, Any]:
         UnsupportedError: There is no such family, it is not served, or it answers in text.
     """
     family = _get_served(name)
-    if family.head != "frames":
-        raise UnsupportedError(
-            f"the family {name} answers in text and scores no frames; ask it with: groundserve ask"
-        )
+    check_head(name, family.head, called="frames")
     frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
     return frames_family
 
@@ -92,11 +90,7 @@ def get_text_family(name: str) -> TextFamily[Any]:
         UnsupportedError: There is no such family, it is not served, or it scores frames.
     """
     family = _get_served(name)
-    if family.head != "text":
-        raise UnsupportedError(
-            f"the family {name} scores frames and answers nothing in text; have it score them "
-            "with: groundserve score"
-        )
+    check_head(name, family.head, called="text")
     text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
     return text_family
 
