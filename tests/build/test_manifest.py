@@ -64,21 +64,21 @@ def test_a_manifest_of_another_kind_is_refused(engine_dir, changes, message):
         Manifest.load(engine_dir)
 
 
-class TextFamily:
-    """One that answers in text."""
+class UnservedFamily:
+    """One whose checkpoints cannot be opened."""
 
     name = "oracle"
     head = "text"
 
 
 @pytest.fixture
-def _text_family(monkeypatch):
-    """Register the family "oracle", which answers in text."""
-    monkeypatch.setitem(sys.modules, "oracle", SimpleNamespace(FAMILY=TextFamily()))
+def _unserved_family(monkeypatch):
+    """Register the family "oracle"."""
+    monkeypatch.setitem(sys.modules, "oracle", SimpleNamespace(FAMILY=UnservedFamily()))
     monkeypatch.setitem(families._MODULES, "oracle", "oracle")
 
 
-FAMILY_RULE = r"manifest\.json: family must be one that .* serves \(videoitg\), got "
+FAMILY_RULE = r"manifest\.json: family must be one that .* serves \(videoitg, vtimellm\), got "
 
 
 @pytest.mark.parametrize("family", ["oracle", "", None, ["videoitg"]])
@@ -88,8 +88,8 @@ def test_a_family_that_is_not_known_is_refused(engine_dir, family):
         Manifest.load(engine_dir)
 
 
-@pytest.mark.usefixtures("_text_family")
-def test_a_family_that_answers_in_text_is_refused(engine_dir):
+@pytest.mark.usefixtures("_unserved_family")
+def test_a_family_that_is_not_served_is_refused(engine_dir):
     edit(engine_dir, family="oracle")
     with pytest.raises(EngineMismatchError, match=FAMILY_RULE + '"oracle"; rebuild'):
         Manifest.load(engine_dir)
