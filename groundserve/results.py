@@ -86,11 +86,11 @@ class VideoInfo:
         try:
             values = parse_object(text, "INFO")
         except InvalidRequestError as error:  # the server's fault, not the caller's
-            raise _foreign_info(str(error)) from error
+            raise foreign_answer(str(error)) from error
         known = {name: values.pop(name, None) for name in _CHECKS}
         for name, (rule, is_valid) in _CHECKS.items():
             if not is_valid(known[name]):
-                raise _foreign_info(f"{name} must be {rule}, got {shown(known[name])}")
+                raise foreign_answer(f"{name} must be {rule}, got {shown(known[name])}")
         facts = {
             name: value
             for name, value in values.items()
@@ -258,6 +258,13 @@ def build_score_result(
     )
 
 
+def foreign_answer(problem: str) -> GroundserveError:
+    """Return the error for what no server of groundserve answers."""
+    return GroundserveError(
+        f"the server does not answer as groundserve does: {problem}; it may be another version's"
+    )
+
+
 def _shapes_shown(result: QueryResult | ScoreResult) -> str:
     """Return a dataclass's `repr` with dtype and shape in place of each array's numbers.
 
@@ -299,11 +306,10 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "timing_ms": ("an object of finite numbers", _is_timing),
 }
 """Of each key of INFO that all families have, what it must hold."""
-_KEYS = {*_CHECKS, "video", "frame_indices", "pts_seconds", "queries", "request_id"}
-"""What all families' answers have in `ScoreResult.to_json`, INFO's keys among them."""
-
-
-def _foreign_info(problem: str) -> GroundserveError:
-    return GroundserveError(
-        f"the server does not answer as groundserve does: {problem}; it may be another version's"
-    )
+_KEYS = {
+    *_CHECKS,
+    *("video", "family", "frame_indices", "pts_seconds", "request_id"),
+    *("queries", "answers", "generation"),
+}
+"""What all answers have in `ScoreResult.to_json` or `AnswerResult.to_json`, INFO's keys among
+them."""
