@@ -67,9 +67,7 @@ class VTimeLLM:
         """Return none: a frame's vector is projected alone."""
         return ()
 
-    def front_arrays(
-        self, seen: SeenVideo, spec: VTimeLLMSpec
-    ) -> tuple[NDArray[np.float32], ...]:
+    def front_arrays(self, seen: SeenVideo, spec: VTimeLLMSpec) -> tuple[NDArray[np.float32], ...]:
         """Return none."""
         return ()
 
@@ -84,6 +82,24 @@ class VTimeLLM:
         if shape[:2] != (spec.num_frames, 1):
             raise InvalidRequestError(
                 f"FEATURES must be ({spec.num_frames}, 1, D), a vector a frame, got {shape}"
+            )
+
+    def check_seen(self, seen: SeenVideo, spec: VTimeLLMSpec) -> None:
+        """Check the tokens of the video, and the range that times are fractions of.
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        if seen.num_visual_tokens != spec.num_frames:
+            raise InvalidRequestError(
+                f"num_visual_tokens must be {spec.num_frames}, a token a frame, "
+                f"got {seen.num_visual_tokens}"
+            )
+        start, end = seen.time_range_seconds or (0.0, -1.0)
+        if not 0 <= start <= end <= seen.duration_seconds:
+            raise InvalidRequestError(
+                "time_range_seconds must be a part of the video, "
+                f"got {seen.time_range_seconds} of {seen.duration_seconds} s"
             )
 
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
