@@ -24,8 +24,8 @@ from groundserve.families import get_family, open_checkpoint, recognise_family
 from groundserve.families.base import Family, Head
 from groundserve.families.contract import check_family
 from groundserve.manifest import (
-    FORMAT_VERSION,
     DECODER_NAME,
+    FORMAT_VERSION,
     GROUNDING_ONNX_NAME,
     MANIFEST_NAME,
     REPOSITORY_NAME,

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import torch
 
-from engine_build.decoder_export import export_decoder, export_front
+from engine_build.decoder_export import export_decoder, export_front, write_token_embeddings
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
+from groundserve.families import get_text_family
 from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
@@ -110,15 +111,16 @@ class EngineWriter:
     ) -> None:
         self.on_step("exporting the decoder")
         decoder = checkpoint.load_decoder()
+        write_token_embeddings(decoder.get_input_embeddings(), directory / TOKEN_EMBEDDINGS_NAME)
+        export_decoder(decoder, directory / DECODER_NAME, precision=self.target.precision)
+        del decoder
+        self.on_step("exporting what stands before the decoder")
         export_front(
             checkpoint.load_front(),
-            decoder.get_input_embeddings(),
-            graph=directory / FRONT_ONNX_NAME,
-            table=directory / TOKEN_EMBEDDINGS_NAME,
-            inputs=self.family.front_inputs(model),
+            directory / FRONT_ONNX_NAME,
             feature_width=model.feature_width,
+            inputs=get_text_family(self.family.name).front_inputs(model),
         )
-        export_decoder(decoder, directory / DECODER_NAME, precision=self.target.precision)
 
     def _copy(self, directory: Path) -> None:
         if self.family.head == "text":

@@ -19,6 +19,7 @@ from groundserve.families.base import (
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     CHECKPOINT_NAME,
+    DECODER_GRAPH_NAME,
     DECODER_NAME,
     EMBEDDINGS_NAME,
     FRONT_ONNX_NAME,
@@ -108,7 +109,6 @@ class EngineDirectory:
         pyav = PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
         if self.manifest.stages.decoder == "pyav":
             return pyav
-        assert stream.size is not None, "VisionInputs refuses frames of no fixed size"
         return DaliDecoder(
             image_size=stream.size,
             resize=stream.resize,
@@ -168,7 +168,9 @@ class EngineDirectory:
                         self.path / TOKEN_EMBEDDINGS_NAME,
                         num_threads=num_threads,
                     )
-                    decoder = OnnxRuntimeDecoder(self.path / DECODER_NAME, num_threads=num_threads)
+                    decoder = OnnxRuntimeDecoder(
+                        self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
+                    )
                     return Generator(front=front, decoder=decoder)
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "

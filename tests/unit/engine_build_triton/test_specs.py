@@ -111,7 +111,11 @@ class TwoSizes:
             r"CLIP \(224\), KEY \(336\)",
             id="several",
         ),
-        pytest.param([FrameStream(name="RAW", size=None)], r"RAW \(any size\)", id="as_decoded"),
+        pytest.param(
+            [FrameStream(name="RAW", size=None, frames=(0, 1))],
+            r"RAW \(any size\)",
+            id="segments_as_decoded",
+        ),
     ],
 )
 def test_streams_that_are_not_served_are_refused(streams, shown):

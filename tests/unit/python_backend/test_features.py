@@ -76,7 +76,7 @@ class Stages:
             return self.extractor.extract(
                 source,
                 options,
-                questions=questions,
+                asked=questions,
                 decode=self.decode,
                 encode=self.encode,
                 deadline=Deadline.after(seconds),
