@@ -71,6 +71,8 @@ class AnswerRequest:
         info = VideoInfo.from_json(answer["INFO"][0])
         generation = GenerationInfo.from_json(answer["INFO"][0])
         num_queries = len(self.queries)
+        if not isinstance(info.engine.get("family"), str):  # which the result is told by
+            raise foreign_answer("engine of INFO has no family")
         found = {len(answer["ANSWER"]), len(generation.stop_reasons)}
         if found != {num_queries}:
             raise foreign_answer(f"{num_queries} questions have {sorted(found)} answers")

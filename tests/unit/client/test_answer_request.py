@@ -6,13 +6,20 @@ import pickle
 import numpy as np
 import pytest
 
-from groundserve import AnswerOptions, GroundserveError, InvalidRequestError, ScoreOptions
+from groundserve import (
+    AnswerOptions,
+    GroundserveError,
+    InvalidRequestError,
+    ScoreOptions,
+    results,
+)
 from groundserve.answers import Answer, GenerationInfo, Moment
 from groundserve.client._answer_request import AnswerRequest
 from python_backend.triton._answer_tensors import answer_tensors
 from tests.results import make_info
 
 QUERIES = ["Où est le vélo ?", "", "When?"]
+INFO = make_info(engine={"family": "vtimellm"})
 GENERATION = GenerationInfo(
     prefix_tokens=135,
     prompt_tokens=42,
@@ -59,7 +66,7 @@ def request(queries=tuple(QUERIES), **changes):
 
 def sent(answers=ANSWERS, generation=GENERATION, **changes):
     """Tensors as gRPC gives them: views of bytes, which nobody may write to."""
-    info = {**make_info().to_json(), "generation": generation.to_json()}
+    info = {**INFO.to_json(), "generation": generation.to_json()}
     arrays = {
         "FRAME_INDICES": np.array([0, 0, 50]),
         "PTS_SECONDS": np.array([0.0, 0.0, 2.0]),
@@ -76,10 +83,12 @@ def test_the_answers_come_out_as_they_went_in():
     result = request().to_result(sent())
     assert [answer.to_json() for answer in result.answers] == [one.to_json() for one in ANSWERS]
     assert result.generation == GENERATION
-    assert result.info == make_info()
+    assert result.info == INFO
     assert result.frame_indices.tolist() == [0, 0, 50]
     assert result.pts_seconds.tolist() == [0.0, 0.0, 2.0]
     assert (result.video, result.request_id) == ("<bytes>", "r-1")
+    # Whatever a family's facts are called, they hide none of these.
+    assert result.to_json().keys() - results._KEYS == set()
 
 
 def test_tensors_have_their_types_where_nothing_is_to_be_told():
@@ -142,7 +151,13 @@ def test_arguments_are_checked_before_anything_is_read(changes, message):
         {"MOMENT_TEXTS": np.array([b"one"], np.object_)},
         {"MOMENT_TEXTS": np.array([b"\xff", b"", b""], np.object_)},
         {"PROMPT_TOKEN_IDS": np.array([1], np.int32)},
-        {"INFO": np.array([json.dumps(make_info().to_json()).encode()], np.object_)},
+        {"INFO": np.array([json.dumps(INFO.to_json()).encode()], np.object_)},
+        {
+            "INFO": np.array(
+                [json.dumps({**make_info().to_json(), "generation": GENERATION.to_json()})],
+                np.object_,
+            )
+        },
         {"INFO": np.array([b"{"], np.object_)},
     ],
     ids=lambda changes: f"{next(iter(changes))}-{next(iter(changes.values())).tolist()!s:.30}",
