@@ -39,8 +39,7 @@ _ATTENTION_NAME = "groundserve_onnxruntime"
 
 
 def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs) -> None:
-    """Write the vision stage; dynamic in the units, in what the plan varies, and in the sides of
-    frames as decoded.
+    """Write the vision stage; dynamic in the units, what the plan varies, and sides as decoded.
 
     Args:
         model: In float32; computes as exported graphs do from here on.

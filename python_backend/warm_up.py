@@ -20,8 +20,9 @@ def warm_up_encoder(encoder: VisionEncoder, manifest: Manifest) -> None:
     """Encode as many units as one call takes, of a usual video."""
     inputs = VisionInputs.of(manifest.seam, manifest.model)
     plan = default_plan(manifest.seam, manifest.model)
-    num_units = inputs.chunk_frames(plan.index.width, plan.index.height)
-    frames = np.zeros(inputs.shape(num_units, plan.index), np.uint8)
+    index = plan.index
+    num_units = inputs.chunk_frames(index.width, index.height)
+    frames = np.zeros(inputs.shape(num_units, index), np.uint8)
     encoder.encode(frames, *inputs.of_plan(plan))
 
 

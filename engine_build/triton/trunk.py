@@ -152,7 +152,7 @@ def vision_encoder(
 
 
 def _warmup(inputs: VisionInputs, usual: VideoPlan) -> WarmupSpec:
-    """A full chunk of a usual video."""
+    """A chunk of a usual video."""
     return WarmupSpec(
         batch_size=inputs.chunk_frames(usual.index.width, usual.index.height),
         dims={
