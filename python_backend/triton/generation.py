@@ -22,6 +22,7 @@ from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
 from python_backend.triton._tensors import Tensors, read_queries
+from python_backend.warm_up import warm_up_text_head
 
 
 class TritonPythonModel:
@@ -39,6 +40,8 @@ class TritonPythonModel:
         self._head = TextHead.open(
             context.engine, limits=self._limits, meter=metrics, num_threads=available_cpus()
         )
+        if self._manifest.device == "cuda":
+            warm_up_text_head(self._head, self._manifest)
         self._observers = [observe_metrics(metrics), observe_log("generation")]
         start_heartbeat()
 
