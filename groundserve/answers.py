@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Task
-from groundserve.results import VideoInfo, foreign_answer
+from groundserve.results import VideoInfo, foreign_answer, shapes_shown
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
 StopReason = Literal["eos", "length", "deadline"]
@@ -105,6 +105,9 @@ class Answer:
     stop_reason: StopReason
     """Why it ends."""
 
+    def __repr__(self) -> str:
+        return shapes_shown(self)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
         return {
@@ -136,6 +139,9 @@ class AnswerResult:
     """Of the work on all of them."""
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
+
+    def __repr__(self) -> str:
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve ask --json`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.spans import Span, find_spans
 from groundserve.strict_json import is_finite_number, parse_object, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PUBLISHED_FACTS = ("grid",)
 """Of `VideoInfo.facts`, those that a result has as an attribute and a server's log as a size."""
@@ -117,7 +120,7 @@ class QueryResult:
     """Stretches of frames with high scores, in time order."""
 
     def __repr__(self) -> str:
-        return _shapes_shown(self)
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -184,7 +187,7 @@ class ScoreResult:
         return self.info.engine
 
     def __repr__(self) -> str:
-        return _shapes_shown(self)
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve score --json`."""
@@ -265,7 +268,7 @@ def foreign_answer(problem: str) -> GroundserveError:
     )
 
 
-def _shapes_shown(result: QueryResult | ScoreResult) -> str:
+def shapes_shown(result: DataclassInstance) -> str:
     """Return a dataclass's `repr` with dtype and shape in place of each array's numbers.
 
     An answer to 32 questions about 512 frames holds 33 thousand scores and logits, which would bury

@@ -83,3 +83,12 @@ def test_page_on_python(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(first_line)
     assert len(lines) == num_lines
+
+
+def test_page_on_python_asks_in_process(answer_engines, folder, monkeypatch, capsys):
+    code = example("ask", "python.md").replace('"engines"', repr(str(answer_engines("stage3"))))
+    monkeypatch.chdir(folder)
+    exec(compile(code, "ask", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("135 (")
+    assert [line.split(" [")[0] for line in lines[1:]] == ["a bicycle is parked", "a car passes"]

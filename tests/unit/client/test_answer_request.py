@@ -195,3 +195,10 @@ def test_generation_of_a_newer_server_is_read():
     unknown = {**GENERATION.to_json(), "seed": None, "time_range_seconds": None}
     read = GenerationInfo.from_json(json.dumps({"generation": unknown}).encode())
     assert (read.seed, read.time_range_seconds) == (None, None)
+
+
+def test_printed_an_array_is_its_dtype_and_shape():
+    text = repr(request().to_result(sent()))
+    assert "frame_indices=int64 (3,)" in text
+    assert "prompt_token_ids=int32 (18,)" in text
+    assert "array(" not in text
