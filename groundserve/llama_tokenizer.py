@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 """Special tokens: for what the vocabulary lacks, in front of a text, behind an answer."""
 
-_SPACE = "\u2581"  # what SentencePiece writes for a space
+SPACE = "\u2581"
+"""What stands for a space in a piece of text."""
+
 _BYTE = re.compile("<0x([0-9A-F]{2})>")  # a piece that stands for a byte
 _UNDECODED = re.compile("[\udc80-\udcff]")  # how "surrogateescape" marks a byte
 
@@ -73,7 +75,7 @@ class LlamaTokenizer:
         if self._legacy:
             return self._encode(text)
         ids: list[int] = []
-        for place, part in enumerate(self._at_special.split(text.replace(_SPACE, " "))):
+        for place, part in enumerate(self._at_special.split(text.replace(SPACE, " "))):
             if place % 2:  # between two stretches of text stands what they were split at
                 ids.append(self._special[part])
             elif part:
@@ -91,7 +93,7 @@ class LlamaTokenizer:
         """
         pieces = [self._piece(i) for i in token_ids if i not in self._special_ids]
         if pieces:
-            pieces[0] = pieces[0].removeprefix(_SPACE)
+            pieces[0] = pieces[0].removeprefix(SPACE)
         text = b"".join(map(_bytes_of, pieces)).decode("utf-8", "surrogateescape")
         return _UNDECODED.sub("\ufffd", text)
 
@@ -104,10 +106,10 @@ class LlamaTokenizer:
 
         The rest of the piece may be none of the vocabulary, which the reference takes as it comes.
         """
-        ids = self._encode(_SPACE + part)
+        ids = self._encode(SPACE + part)
         if is_first or part.startswith(" "):
             return ids
-        rest = self._piece(ids[0]).removeprefix(_SPACE)
+        rest = self._piece(ids[0]).removeprefix(SPACE)
         if not rest:
             return ids[1:]
         rest_id = self._tokenizer.token_to_id(rest)
@@ -125,4 +127,4 @@ class LlamaTokenizer:
 
 def _bytes_of(piece: str) -> bytes:
     byte = _BYTE.fullmatch(piece)
-    return bytes.fromhex(byte[1]) if byte else piece.replace(_SPACE, " ").encode()
+    return bytes.fromhex(byte[1]) if byte else piece.replace(SPACE, " ").encode()

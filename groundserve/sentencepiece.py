@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.llama_tokenizer import BEGIN, END, SPACE, UNKNOWN
 
-_SPACE = "\u2581"  # what SentencePiece writes for a space
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 # Of sentencepiece_model.proto: what a piece is, and the algorithm.
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _BPE = 2
 
 
-def read_llama_tokenizer(directory: Path) -> Any:
-    """Return the tokenizer of a Llama checkpoint as a `tokenizers.Tokenizer`.
+def read_llama_tokenizer(directory: Path) -> Tokenizer:
+    """Return the tokenizer of a Llama checkpoint.
 
     Of two flavours that transformers has, the checkpoint's `legacy` says which: with it, a space
     is put in front of each stretch of text between special tokens, else in front of the first.
@@ -71,7 +74,7 @@ def _read_model(path: Path, where: str) -> Any:
     except DecodeError as error:
         raise InvalidRequestError(f"{where}: {path.name} is damaged; download it again") from error
     training, normalizer = model.trainer_spec, model.normalizer_spec
-    kinds = {piece.type for piece in model.pieces}
+    special = {piece.piece for piece in model.pieces if piece.type in (_UNKNOWN, _CONTROL)}
     rules = {
         "BPE": training.model_type == _BPE,
         "bytes for unknown characters": training.byte_fallback,
@@ -79,7 +82,9 @@ def _read_model(path: Path, where: str) -> Any:
         and not normalizer.remove_extra_whitespaces
         and normalizer.escape_whitespaces,
         "a space in front": normalizer.add_dummy_prefix and not training.treat_whitespace_as_suffix,
-        "no symbols of its user's": kinds <= {_NORMAL, _UNKNOWN, _CONTROL, _BYTE},
+        f"{UNKNOWN}, {BEGIN} and {END}": {UNKNOWN, BEGIN, END} <= special,
+        "no pieces of other kinds": {piece.type for piece in model.pieces}
+        <= {_NORMAL, _UNKNOWN, _CONTROL, _BYTE},
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
@@ -90,24 +95,23 @@ def _read_model(path: Path, where: str) -> Any:
     return model
 
 
-def _convert(model: Any, *, legacy: bool) -> Any:
+def _convert(model: Any, *, legacy: bool) -> Tokenizer:
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
     vocabulary = {piece.piece: i for i, piece in enumerate(model.pieces)}
-    unknown = next(piece.piece for piece in model.pieces if piece.type == _UNKNOWN)
     tokenizer = Tokenizer(
         models.BPE(
-            vocab=vocabulary, merges=_merges(model.pieces), unk_token=unknown, byte_fallback=True
+            vocab=vocabulary, merges=_merges(model.pieces), unk_token=UNKNOWN, byte_fallback=True
         )
     )
     # As transformers marks the two flavours in what it converts.
     if legacy:
         tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
+            [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
         )
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
-            replacement=_SPACE, prepend_scheme="first", split=False
+            replacement=SPACE, prepend_scheme="first", split=False
         )
     tokenizer.add_special_tokens(
         [

@@ -5,7 +5,7 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -38,6 +38,9 @@ _PREFIX_LENGTH = 12
 _SUFFIX_LENGTHS = (9, 21)
 _NUM_STEPS = 8
 """Tokens after each question: the first from the prompt's pass, the others from a token's each."""
+_INT4_FACTOR = 2.0
+"""Error of an engine in int4 over that of the same roundings in PyTorch, at most. A value next to
+the middle between two steps goes either way, and later layers with it."""
 _MAX_SECONDS = 24 * 3600.0
 """A build has no deadline of its own; a decoder's passes want one."""
 _SEED = 20261123
@@ -63,7 +66,7 @@ def measure_text(
     manifest = engine.manifest
     request = _Request.make(manifest, vocab_size=opened.vocab_size)
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, request, manifest)
+    expected = _run_reference(opened, request, manifest, tolerance)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
     features = request.encode(encoder)
@@ -74,7 +77,7 @@ def measure_text(
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
     shortfall = float((wanted.max(-1) - chosen).max() / max(1.0, np.abs(wanted).max()))
-    bound = expected.logit_bound or tolerance.logit_error
+    bound = expected.logit_bound
     shape = request.shape
     return GateReport(
         device=manifest.device,
@@ -118,8 +121,8 @@ class _Expected:
     """(U, P, D): PyTorch's at the request's units, in between what lies between those."""
     logits: NDArray[np.float32]
     """(Q, n, V)."""
-    logit_bound: float | None
-    """Most that logits may differ, where the precision alone does not say."""
+    logit_bound: float
+    """Most that logits may differ."""
 
     @property
     def token_ids(self) -> NDArray[np.int64]:
@@ -227,7 +230,9 @@ class _Request:
         return np.stack(rows)
 
 
-def _run_reference(opened: TextCheckpoint, request: _Request, manifest: Manifest) -> _Expected:
+def _run_reference(
+    opened: TextCheckpoint, request: _Request, manifest: Manifest, tolerance: Tolerance
+) -> _Expected:
     """Run PyTorch in float32."""
     from python_backend.encode import TorchEncoder
     from python_backend.generate import TorchDecoder, TorchFront
@@ -241,4 +246,12 @@ def _run_reference(opened: TextCheckpoint, request: _Request, manifest: Manifest
     front = TorchFront(opened.load_front(), model.get_input_embeddings(), device=device)
     generator = Generator(front=front, decoder=TorchDecoder(model, device=device))
     logits = request.generate(generator, features)
-    return _Expected(features=features, logits=logits, logit_bound=None)
+    expected = _Expected(features=features, logits=logits, logit_bound=tolerance.logit_error)
+    if manifest.precision != "int4":
+        return expected
+    from groundserve.scoring.int4_model import round_decoder
+
+    round_decoder(model)
+    rounded = request.generate(generator, features, forced=expected.token_ids)
+    error = relative_error(rounded, logits, floor=1.0)
+    return replace(expected, logit_bound=_INT4_FACTOR * error + tolerance.logit_error)
