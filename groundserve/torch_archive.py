@@ -143,6 +143,8 @@ class _ModuleUnpickler(pickle.Unpickler):
         """Return a storage as a tensor of one dimension."""
         _, dtype, key, _, num_elements = pid
         stored = self._stored(f"data/{key}")
+        if num_elements < 0:  # which would be all there are
+            raise ValueError(f"data/{key} has {num_elements} elements")
         if num_elements == 0:
             return torch.empty(0, dtype=dtype)
         return torch.frombuffer(stored, dtype=dtype, count=num_elements)
