@@ -15,6 +15,7 @@ import pytest
 
 from groundserve import AnswerOptions, Client, InvalidRequestError, UnsupportedError
 from tests.hostile.judge import INTERNAL, Judge
+from tests.hostile.test_tensors import stream
 from tests.triton.protocol import Arrays, Protocol, RejectedError, texts, upload
 
 OPTIONS = AnswerOptions(task="chat", max_new_tokens=4)
@@ -38,6 +39,10 @@ def options(**changes: object) -> np.ndarray:
 
 def features(*shape: int, fill: float = 0.5) -> np.ndarray:
     return np.full(shape, fill, np.float32)
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return np.zeros((*shape, 3), np.uint8)
 
 
 GENERATION: Arrays = {
@@ -100,6 +105,13 @@ REFUSED_TENSORS = {
         {"STAGE_INFO": info(time_range_seconds=None)},
         "time_range_seconds must be a part of the video",
     ),
+}
+REFUSED_FRAMES = {
+    "no_frames": (pixels(0, 8, 8), "PIXELS must hold at least one frame, got 0"),
+    "no_side": (pixels(1, 0, 8), "sides of PIXELS must be 1 to 8192, got (1, 0, 8, 3)"),
+    "long_side": (pixels(1, 200, 8193), "sides of PIXELS must be 1 to 8192"),
+    "flat": (pixels(1, 1, 65), "must be at most 64 times the shorter one, got 65 x 1"),
+    "large": (pixels(1, 6000, 6000), "must have at most 35651584 pixels, got (1, 6000, 6000, 3)"),
 }
 REFUSED_OPTIONS = {
     "endless": ({"max_new_tokens": 10**9, **ENDLESS}, "max_new_tokens must be <= 4096"),
@@ -173,6 +185,28 @@ def test_generation_refuses_tensors_that_no_step_gives(name, judge):
     assert isinstance(answer, RejectedError), "an answer, not a refusal"
     assert answer.code == "INVALID_ARG"
     assert message in answer.message
+
+
+@pytest.mark.parametrize("name", REFUSED_FRAMES)
+def test_encoder_refuses_frames_of_a_size_that_no_video_has(name, judge):
+    frames, message = REFUSED_FRAMES[name]
+    answer = judge.ask("vision_encoder", {"PIXELS": frames})
+    assert isinstance(answer, RejectedError), "an answer, not a refusal"
+    assert answer.code == "INVALID_ARG"
+    assert message in answer.message
+
+
+def test_decoder_refuses_more_large_frames_than_memory_is_set_aside_for(judge):
+    segment = {
+        "SEGMENTS": upload(b"0123456789"),
+        "SEGMENT_OFFSETS": np.array([0, 10]),
+        "LOCAL_FRAMES": np.array([0, 1], np.int32),
+        "LOCAL_OFFSETS": np.array([0, 2]),
+        "STREAM": stream(width=8192, height=4352),
+    }
+    answer = judge.ask("video_decode", segment)
+    assert isinstance(answer, RejectedError)
+    assert answer.message == "LOCAL_FRAMES must have at most 1 targets of 8192 x 4352 pixels, got 2"
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf, 1e38], ids=str)
