@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Checkpoint:
             InvalidRequestError: A part is missing, or cannot be read, or is of another model.
             UnsupportedError: The model differs from what this code computes.
         """
-        directory = Path(path).expanduser()
+        directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         raw_config = read_json(found.base / "config.json")
         config = _llama_config(raw_config, found.base.name)

@@ -70,7 +70,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         InvalidRequestError: A part is missing, or there are several of which one is to be named.
         UnsupportedError: It is the model with ChatGLM3.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # Path's own raises where a name is too long
         raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
@@ -232,7 +232,7 @@ class _Search:
     def _existing(self, name: str, value: str | Path) -> Path:
         path = Path(os.path.expanduser(value))
         for place in (path, self._directory / path):
-            if place.exists():
+            if os.path.exists(place):
                 return place.resolve()
         raise InvalidRequestError(
             f"{self._where}: the part {name} is {_LOOKS[name]}; there is nothing at {value}"
@@ -252,7 +252,7 @@ def _stages(directory: Path) -> Iterator[tuple[str, int, Path]]:
     """Yield variant, stage and folder of each stage."""
     try:
         paths = sorted(directory.iterdir())
-    except OSError:
+    except (OSError, ValueError):
         return
     for path in paths:
         match = _STAGE.fullmatch(path.name)
