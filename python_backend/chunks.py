@@ -33,8 +33,7 @@ from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.families.base import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES
-from groundserve.media import OpenVideo, Segments
+from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
@@ -43,7 +42,7 @@ from python_backend.fair_share import Turn
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import Chunk, cut_chunks, cut_groups, decode_starts, gather_units
+from python_backend.units import Chunk, cut_chunks, gather_units
 
 T = TypeVar("T")
 
@@ -51,28 +50,6 @@ NUM_SERVED_ENCODES = 2
 """Calls of the model `vision_encoder` that one request of the server has outstanding."""
 
 DecodeFunction = Callable[[Segments], DecodedFrames]
-
-
-def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
-    """Return the pixels that a decoder makes of a plan, before resizing, group by group.
-
-    Each group decodes what its frames need from the key frames before them. Frames of one key frame
-    that are too many for a group are decoded in several, each from the key frame on.
-
-    Args:
-        plan: Of the video.
-        most_frames: Of a group.
-    """
-    groups = cut_groups(plan, most_frames=most_frames)
-    # (n,) each
-    targets = np.concatenate(groups)
-    starts = decode_starts(plan, targets)
-    group_numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    # (n,): targets with the same start share one decode within a group, which runs to the last of
-    # them.
-    is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
-    num_frames = int((targets - starts + 1)[is_last].sum())
-    return num_frames * plan.index.width * plan.index.height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +212,8 @@ class ChunkRunner:
     def _load_first(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(frame_indices, max_bytes=self.max_segment_bytes)
+        if self.inputs.stream.size is None:
+            _check_announced(video.index, segments.stream)
         # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
             if self.turn is not None:
@@ -251,3 +230,16 @@ class ChunkRunner:
     ) -> Array:
         with self.watch.measure("encode"):
             return self.encode(gather_units(frames, units, self.inputs.stream), *plan_inputs)
+
+
+def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:
+    """Check that frames as decoded are no larger than those that chunks were cut for.
+
+    Raises:
+        MediaError: They are: the file announces another size than its first frame has.
+    """
+    if stream.width * stream.height > index.width * index.height:
+        raise MediaError(
+            f"the video's frames differ in size from what it announces: {stream.width} x "
+            f"{stream.height} pixels, announced {index.width} x {index.height}; re-encode it"
+        )

@@ -20,16 +20,13 @@ from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import VideoInfo
 from python_backend.arrays import Array
 from python_backend.cache import CacheKeys, Features, VideoCache
-from python_backend.chunks import (
-    ChunkRunner,
-    DecodeFunction,
-    decoded_pixels,
-)
+from python_backend.chunks import ChunkRunner, DecodeFunction
 from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import FairShare
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
+from python_backend.units import decoded_pixels
 
 
 class Asked(Protocol):

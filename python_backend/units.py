@@ -122,6 +122,28 @@ def decode_starts(plan: VideoPlan, frame_indices: NDArray[np.int64]) -> NDArray[
     return np.append(0, keys)[np.searchsorted(keys, frame_indices, side="right")]
 
 
+def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
+    """Return the pixels that a decoder makes of a plan, before resizing, group by group.
+
+    Each group decodes what its frames need from the key frames before them. Frames of one key frame
+    that are too many for a group are decoded in several, each from the key frame on.
+
+    Args:
+        plan: Of the video.
+        most_frames: Of a group.
+    """
+    groups = cut_groups(plan, most_frames=most_frames)
+    # (n,) each
+    targets = np.concatenate(groups)
+    starts = decode_starts(plan, targets)
+    group_numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    # (n,): targets with the same start share one decode within a group, which runs to the last of
+    # them.
+    is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
+    num_frames = int((targets - starts + 1)[is_last].sum())
+    return num_frames * plan.index.width * plan.index.height
+
+
 def gather_units(frames: Array, units: NDArray[np.int64], stream: FrameStream) -> Array:
     """Return what a stream has of units: uint8 (u, H, W, 3), or (u, F, H, W, 3).
 

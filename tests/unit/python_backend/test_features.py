@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,6 +258,14 @@ def text_stages(monkeypatch, tmp_path):
     manifest = replace(MANIFEST, family="vtimellm", model=spec)
     stages.extractor = replace(stages.extractor, manifest=manifest)
     monkeypatch.setattr(stages, "encode", lambda frames: frames[:, 0, :1].astype(np.float32))
+    # Of such frames the size is looked at.
+    decode = stages.decode
+    monkeypatch.setattr(
+        stages.workers,
+        "cut",
+        lambda wanted, *, max_bytes: SimpleNamespace(wanted=wanted, stream=INDEX),
+    )
+    monkeypatch.setattr(stages, "decode", lambda segments: decode(segments.wanted))
     return stages
 
 

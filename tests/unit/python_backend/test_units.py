@@ -14,12 +14,11 @@ from groundserve.errors import MediaError
 from groundserve.families.base import FrameStream, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
-from groundserve.media import VideoIndex
-from python_backend.chunks import ChunkRunner, decoded_pixels
+from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, cut_groups, gather_units
+from python_backend.units import cut_chunks, cut_groups, decoded_pixels, gather_units
 from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
@@ -255,11 +254,19 @@ class LargeFrames(Recorder):
         super().__init__(FrameStream(name="RAW", size=None))
         self.side = side
 
-    def run(self, plan: VideoPlan) -> np.ndarray:
-        return super().run(replace(plan, index=self.announced(plan)))
+        self.first_side = side
 
-    def announced(self, plan: VideoPlan) -> VideoIndex:
-        return replace(plan.index, width=self.side, height=self.side)
+    def run(self, plan: VideoPlan) -> np.ndarray:
+        index = replace(plan.index, width=self.side, height=self.side)
+        video = SimpleNamespace(cut=self.cut, index=index)
+        return self.runner.run(video, replace(plan, index=index)).features[:, :, 0]
+
+    def cut(self, frame_indices, *, max_bytes):
+        stream = SimpleNamespace(width=self.first_side, height=self.first_side)
+        return SimpleNamespace(frame_indices=frame_indices, stream=stream)
+
+    def decode(self, segments):
+        return super().decode(segments.frame_indices)
 
 
 @pytest.mark.parametrize(
@@ -291,9 +298,9 @@ def test_a_group_of_pictures_in_smaller_groups_costs_as_many_pixels_as_it_takes(
 
 def test_frames_of_two_sizes_are_refused():
     class Growing(LargeFrames):
-        def decode(self, frame_indices):
-            decoded = super().decode(frame_indices)
-            if frame_indices[0] == 0:
+        def decode(self, segments):
+            decoded = super().decode(segments)
+            if segments.frame_indices[0] == 0:
                 return decoded
             return replace(decoded, frames=decoded.frames.repeat(2, axis=2))
 
@@ -301,3 +308,12 @@ def test_frames_of_two_sizes_are_refused():
     with pytest.raises(MediaError, match="frames differ in size, and are wanted as decoded"):
         stages.run(frame_units(np.arange(64)))
     assert stages.num_units in ([], [32])
+
+
+def test_frames_larger_than_announced_are_refused_before_they_are_decoded():
+    """By what is announced there would be room for more of them."""
+    stages = LargeFrames(side=100)
+    stages.first_side = 101
+    with pytest.raises(MediaError, match="101 x 101 pixels, announced 100 x 100; re-encode it"):
+        stages.run(frame_units(np.arange(3)))
+    assert stages.decoded == []
