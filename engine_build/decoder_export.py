@@ -123,7 +123,10 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, dict(_OPTIONS))
         builder.make_model("")
         graph: ir.Model = builder.to_nbits() if precision == "int4" else builder.model
-    _close_head_size(graph, builder.head_size)
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        # The builder leaves the size of a head open, which who sets memory aside asks for.
+        if value.shape is not None and str(value.shape[-1]) == _OPEN_HEAD_SIZE:
+            value.shape = ir.Shape([*value.shape[:-1], builder.head_size])
     graph.graph.sort()
     directory.mkdir()
     ir.save(
@@ -138,13 +141,6 @@ def _example(one: PlanInput) -> Iterator[int]:
     """Yield sizes of an input, as small as may be without being a constant."""
     for dim, most in zip(one.dims, one.max_dims, strict=True):
         yield min(3, most) if dim < 0 else dim
-
-
-def _close_head_size(graph: ir.Model, head_size: int) -> None:
-    """Write the size of a head where the builder leaves it open: who sets memory aside asks."""
-    for value in (*graph.graph.inputs, *graph.graph.outputs):
-        if value.shape is not None and str(value.shape[-1]) == _OPEN_HEAD_SIZE:
-            value.shape[len(value.shape) - 1] = head_size
 
 
 def _import_builders() -> ModuleType:
