@@ -79,7 +79,9 @@ class EngineWriter:
             self.on_step("copying the checkpoint")
             self._copy(directory)
         if self.gpu_family is not None:
-            self._compile(self.gpu_family, directory, inputs, model)
+            # A family of head "text" has no module of the kind.
+            checkpoint = cast(FamilyCheckpoint, self.checkpoint)
+            self._compile(self.gpu_family, checkpoint, directory, inputs, model)
 
     def _export(self, directory: Path, inputs: VisionInputs, model: ModelSpec) -> None:
         self.on_step("exporting the vision encoder")
@@ -130,7 +132,12 @@ class EngineWriter:
             _copy_folders(cast(FamilyCheckpoint, self.checkpoint).folders, directory)
 
     def _compile(
-        self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: ModelSpec
+        self,
+        gpu_family: GpuFamily,
+        checkpoint: FamilyCheckpoint,
+        directory: Path,
+        inputs: VisionInputs,
+        model: ModelSpec,
     ) -> None:
         precision, grounder = self.target.precision, self.target.stages.grounder
         if self.tensorrt is not None:
@@ -138,7 +145,7 @@ class EngineWriter:
 
             plans = PlanBuilder(
                 family=gpu_family,
-                checkpoint=self.checkpoint,
+                checkpoint=checkpoint,
                 directory=directory,
                 model=model,
                 inputs=inputs,
@@ -155,7 +162,7 @@ class EngineWriter:
         if grounder == "tensorrt_llm":
             self.on_step("building the TensorRT-LLM engine")
             build_engine(
-                self.checkpoint,
+                checkpoint,
                 directory / "trtllm",
                 family=gpu_family,
                 model=model,
@@ -163,9 +170,7 @@ class EngineWriter:
                 timing_cache=self.timing_cache,
             )
         self.on_step("writing the embeddings")
-        gpu_family.write_embeddings(
-            self.checkpoint, directory / EMBEDDINGS_NAME, precision=precision
-        )
+        gpu_family.write_embeddings(checkpoint, directory / EMBEDDINGS_NAME, precision=precision)
 
 
 def _example_unit(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:

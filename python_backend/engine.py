@@ -132,6 +132,7 @@ class EngineDirectory:
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
         """See `Stages.open_grounder`."""
+        frames_family = self.manifest.frames_seam
         scorer: TokenScorer
         with self._unchanged():
             match self.manifest.stages.grounder:
@@ -149,7 +150,7 @@ class EngineDirectory:
             # Both scorers take embeddings; projector and table stand before them.
             path = self.path / EMBEDDINGS_NAME
             # Such engines are built of families alone that have it: see `engine_build.families`.
-            family = cast(EngineFamily[Any, Any], self.manifest.seam)
+            family = cast(EngineFamily[Any, Any], frames_family)
             front = family.read_front(path, device=self.manifest.device)
             return EngineGrounder(front, scorer)
 

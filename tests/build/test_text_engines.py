@@ -66,7 +66,8 @@ def test_the_profile_torch_has_a_copy_of_all_parts_that_opens_alone(tmp_path):
     assert opened.manifest.model == built.model
     assert opened.manifest.encoder_identity == built.encoder_identity
     report = check_engines(out, CHECKPOINTS, parts=STAGE_3)
-    assert all(check.error == 0 for check in report.checks)
+    # PyTorch both times, with other threads.
+    assert all(check.error < 1e-5 for check in report.checks)
 
 
 @pytest.mark.parametrize(
