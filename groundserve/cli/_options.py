@@ -1,4 +1,4 @@
-"""Options that several commands have: what scores, how frames are sampled and selected, spans."""
+"""Options that several commands have: what answers, how frames are sampled and selected, spans."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ Checkpoint: TypeAlias = Annotated[
 ]
 VisionTower: TypeAlias = Annotated[
     str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
+]
+FamilyName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--family", help="Model family of --checkpoint, where its files do not tell."),
+]
+PartValues: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=VALUE",
+        help="A part of --checkpoint by hand, such as adapter=DIR; may be given several times, "
+        "adapters in their order. docs/asking.md",
+    ),
 ]
 DeviceName: TypeAlias = Annotated[
     str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
