@@ -140,8 +140,7 @@ def command(
     check_pictures({"--plot": plot})
     parts = parse_parts(part or [], checkpoint=checkpoint)
     known = check_answerer(checkpoint, engines, server, family=family, parts=parts, device=device)
-    if known is not None:
-        _check_asked(known, queries, options)
+    _check_asked(known, queries, options)
     is_stdin = video == STDIN
     video = ctx.with_resource(as_file(video))
     with (

@@ -177,7 +177,8 @@ def test_moments_are_drawn_and_written_as_subtitles(answerer, tmp_path):
     plot, srt = tmp_path / "plot.png", tmp_path / "moments.srt"
     finished = ask("--query", "a man", "--query", "b", "--plot", plot, "--srt", srt)
     assert finished.code == 0, finished.stderr
-    assert Image.open(plot).format == "PNG"
+    with Image.open(plot) as image:
+        assert image.format == "PNG"
     assert srt.read_text() == "1\n00:00:00,800 --> 00:00:02,000\na man\n"
     assert f"note: {srt} lacks moments that end before they start: 1" in finished.stderr
 
