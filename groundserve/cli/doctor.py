@@ -11,12 +11,8 @@ import typer
 from groundserve.cli._checks import check_input, parse_parts
 from groundserve.cli._options import FamilyName, PartValues
 from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
-from groundserve.cli.doctor_checks import (
-    check_checkpoint,
-    check_engines,
-    check_machine,
-    check_records,
-)
+from groundserve.cli.doctor_checkpoint import check_checkpoint
+from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
 from groundserve.errors import InvalidRequestError
 from groundserve.manifest import Manifest
 from groundserve.scoring.checkpoint_family import checkpoint_family
