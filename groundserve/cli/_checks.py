@@ -86,6 +86,23 @@ def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, l
     return parts
 
 
+def parse_clip(text: str | None) -> tuple[float, float] | None:
+    """Return the two seconds of `--clip-seconds START:END`; None where it was not given.
+
+    Raises:
+        InvalidRequestError: It has another form.
+    """
+    if text is None:
+        return None
+    try:
+        start, end = map(float, text.split(":"))
+    except ValueError:
+        raise InvalidRequestError(
+            f"--clip-seconds must be START:END, two numbers such as 0.5:12, got {text!r}"
+        ) from None
+    return start, end
+
+
 def check_video(video: Path, *, command: str = "score") -> None:
     """Refuse what is no file on this machine, as far as can be seen without decoding.
 

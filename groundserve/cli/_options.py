@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias, get_args
 
 import typer
 
-from groundserve.options import Sampling, Seek, Selector
+from groundserve.options import Sampling, Seek, Selector, Task
 
 Checkpoint: TypeAlias = Annotated[
     str | None,
@@ -41,6 +41,28 @@ SeekRule: TypeAlias = Annotated[
 TopK: TypeAlias = Annotated[int, typer.Option(help="Frames to select.")]
 SelectorName: TypeAlias = Annotated[
     str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
+]
+TaskName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--task", help=f"What is asked, as far as a family has it: {', '.join(get_args(Task))}."
+    ),
+]
+Raw: TypeAlias = Annotated[
+    bool, typer.Option("--raw", help="Ask in your own words, without those of the task.")
+]
+ClipSeconds: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--clip-seconds",
+        metavar="START:END",
+        help="Part of the video to look at, in seconds, where a family can; an end past the "
+        "video's means to its end.",
+        show_default="all of it",
+    ),
+]
+MaxNewTokens: TypeAlias = Annotated[
+    int, typer.Option("--max-new-tokens", help="Most tokens of an answer.")
 ]
 SpanThreshold: TypeAlias = Annotated[float, typer.Option(help="Lowest score inside a span.")]
 SpanGapSeconds: TypeAlias = Annotated[float, typer.Option(help="Longest gap inside a span.")]

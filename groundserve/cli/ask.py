@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,19 @@ from groundserve.cli._checks import (
     check_pictures,
     check_queries,
     check_video,
+    parse_clip,
     parse_parts,
 )
-from groundserve.cli._options import Checkpoint, DeviceName, FamilyName, PartValues
+from groundserve.cli._options import (
+    Checkpoint,
+    ClipSeconds,
+    DeviceName,
+    FamilyName,
+    MaxNewTokens,
+    PartValues,
+    Raw,
+    TaskName,
+)
 from groundserve.cli._output import (
     cell,
     plain_table,
@@ -35,7 +45,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import get_text_family
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
-from groundserve.options import AnswerOptions, Task
+from groundserve.options import TASKS_WITHOUT_QUERY, AnswerOptions
 from groundserve.results import VideoInfo
 from groundserve.scoring.opener import check_answerer, open_answerer
 from groundserve.subtitles import save_subtitles
@@ -45,8 +55,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "ask"
 _DEFAULTS = AnswerOptions()
-_TASKS_WITHOUT_QUERY: tuple[Task, ...] = ("captions", "highlights", "summary")
-"""Those that take no question in some family."""
 
 
 def command(
@@ -68,30 +76,13 @@ def command(
     server: Annotated[
         str | None, typer.Option(help="Answer on a running server: grpc://HOST:PORT.")
     ] = None,
-    task: Annotated[
-        str,
-        typer.Option(
-            help=f"What is asked: {', '.join(get_args(Task))}; a family has some of them."
-        ),
-    ] = _DEFAULTS.task,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Ask in your own words, without those of the task.")
-    ] = _DEFAULTS.raw,
+    task: TaskName = _DEFAULTS.task,
+    raw: Raw = _DEFAULTS.raw,
     num_frames: Annotated[
         int | None, typer.Option(help="Most frames to look at, where a family does not fix them.")
     ] = _DEFAULTS.num_frames,
-    clip_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="START:END",
-            help="Part of the video to look at, in seconds, where a family can; an end past the "
-            "video's means to its end.",
-            show_default="all of it",
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Most tokens of an answer.")
-    ] = _DEFAULTS.max_new_tokens,
+    clip_seconds: ClipSeconds = None,
+    max_new_tokens: MaxNewTokens = _DEFAULTS.max_new_tokens,
     temperature: Annotated[
         float, typer.Option(help="0 takes the likeliest token; above it, tokens are drawn.")
     ] = _DEFAULTS.temperature,
@@ -125,7 +116,7 @@ def command(
         task=task,  # type: ignore[arg-type] # checked by AnswerOptions
         raw=raw,
         num_frames=num_frames,
-        clip_seconds=_parse_clip(clip_seconds),
+        clip_seconds=parse_clip(clip_seconds),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -188,18 +179,6 @@ def print_result(result: AnswerResult) -> None:
             print_line("moments: none that can be read in it")
 
 
-def _parse_clip(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        start, end = map(float, text.split(":"))
-    except ValueError:
-        raise InvalidRequestError(
-            f"--clip-seconds must be START:END, two numbers such as 0.5:12, got {text!r}"
-        ) from None
-    return start, end
-
-
 def _check_asked(
     family: TextFamily[Any] | None, queries: Sequence[str], options: AnswerOptions
 ) -> None:
@@ -218,7 +197,7 @@ def _check_asked(
         raise UnsupportedError(
             f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
         )
-    takes_none = _TASKS_WITHOUT_QUERY if family is None else family.tasks_without_query
+    takes_none = TASKS_WITHOUT_QUERY if family is None else family.tasks_without_query
     if options.raw or options.task not in takes_none:
         if not queries:
             what = "--raw" if options.raw else f"--task {options.task}"
