@@ -92,8 +92,8 @@ def rows_of_folder(
     """
     if len(set(queries)) != len(queries) or (not queries and needs_query(defaults)):
         raise InvalidRequestError("give one question or several, each once")
-        for query in queries:
-            check_text("query", query)
+    for query in queries:
+        check_text("query", query)
     filesystem, path = split_place(folder)
     parse = make_parse(path if filesystem is None else folder.rstrip("/"), defaults, Limits())
     names = _video_names(folder)

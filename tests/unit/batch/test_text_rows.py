@@ -96,7 +96,7 @@ def test_a_row_whose_task_takes_no_question_needs_none(tmp_path):
         ({"video": "a", "options": {"task": "captions", "raw": True}}, "query is missing"),
         ({"video": "a", "query": " ", "options": {"task": "captions"}}, "must not be empty or bl"),
         ({"video": "a", "query": "x", "options": {"task": "sing"}}, "task must be one of moment"),
-        ({"video": "a", "query": "x", "options": {"top_k": 3}}, "unknown option 'top_k'"),
+        ({"video": "a", "query": "x", "options": {"top_k": 3}}, 'unknown option "top_k"'),
         ({"video": "a", "query": "x", "options": {"clip_seconds": [3, 1]}}, "0 <= start < end"),
         ({"video": "a", "query": "x", "options": {"temperature": 1}}, "needs a seed in a batch"),
         ({"video": "a", "query": "x", "task": "chat"}, "task is an option; put it into"),
