@@ -9,9 +9,10 @@ from typing import Literal, get_args
 from groundserve.errors import InvalidRequestError, UnsupportedError
 
 ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 """Arithmetic of the engines. `int8`: the vision stage's linear layers in 8 bits, the rest and the
-grounding stage in float32."""
+grounding stage in float32. `int4`, of a family that answers in text: the weights of the decoder's
+linear layers in 4 bits, the rest and the vision stage in float32."""
 Device = Literal["cpu", "cuda"]
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 """Who builds and opens TensorRT plans; the two have formats of their own."""
@@ -74,7 +75,7 @@ PROFILES: dict[str, Profile] = {
         decoder="pyav",
         encoder="onnxruntime",
         grounder="onnxruntime",
-        precisions={"cpu": ("fp32", "int8")},
+        precisions={"cpu": ("fp32", "int8", "int4")},
     ),
     "torch": Profile(
         name="torch",

@@ -11,20 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import EngineMismatchError
 from python_backend.arrays import Array
-
-Embeddings = Any
-"""(S, H), wherever the decoder takes it: numpy's or a tensor of PyTorch's."""
-
-Past = Any
-"""Keys and values of the positions so far: whatever a decoder keeps them in."""
 
 
 class Front(Protocol):
     """What makes embeddings: of text by a table, of a video by a small network."""
 
-    def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Embeddings:
-        """Return (N, H), the video's block.
+    def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Array:
+        """Return (N, H), the video's block, wherever the decoder takes it.
 
         Args:
             features: (U, P, D), as `VisionEncoder.encode` returns them.
@@ -32,27 +27,65 @@ class Front(Protocol):
         """
         ...
 
-    def embed_text(self, token_ids: NDArray[np.int64]) -> Embeddings:
-        """Return (S, H) of int64 (S,), each an id of the vocabulary."""
+    def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
+        """Return (S, H) of int64 (S,), wherever the decoder takes it.
+
+        Raises:
+            EngineMismatchError: An id is none of the table's: the tokenizer is another model's.
+        """
         ...
 
-    def join(self, parts: Sequence[Embeddings]) -> Embeddings:
-        """Return one after another as one."""
+
+class Past(Protocol):
+    """Keys and values of the positions so far, in memory that was set aside for all of them."""
+
+    @property
+    def num_positions(self) -> int:
+        """How many there are."""
+        ...
+
+    def crop(self, num_positions: int) -> None:
+        """Forget all but the first, so that others can follow them.
+
+        Args:
+            num_positions: How many stay, of those there are.
+        """
         ...
 
 
 class Decoder(Protocol):
-    """A causal decoder, one sequence at a time."""
+    """A causal decoder, one sequence at a time; several pasts may be worked on from threads."""
 
-    def extend(self, embeddings: Embeddings, past: Past | None) -> tuple[NDArray[np.float32], Past]:
-        """Compute further positions.
+    def begin(self, max_positions: int) -> Any:
+        """Return a `Past` of this decoder without a position.
 
         Args:
-            embeddings: (S, H), S >= 1.
-            past: Of the positions before, which may be extended again and again: this one is left
-                as it is. None at the beginning.
-
-        Returns:
-            float32 (V,), logits of the last position, and the past with the new ones.
+            max_positions: Room for so many, at most those of the model.
         """
         ...
+
+    def extend(self, embeddings: Array, past: Any) -> NDArray[np.float32]:
+        """Compute further positions, which the past has then, too.
+
+        Args:
+            embeddings: (S, H), S >= 1, as a `Front` returns them.
+            past: Of this decoder, with room for them.
+
+        Returns:
+            float32 (V,), logits of the last position.
+        """
+        ...
+
+
+def check_token_ids(token_ids: NDArray[np.int64], vocab_size: int) -> None:
+    """Refuse ids of which a table of text embeddings has no row.
+
+    Raises:
+        EngineMismatchError: There is one.
+    """
+    wrong = token_ids[(token_ids < 0) | (token_ids >= vocab_size)]
+    if wrong.size:
+        raise EngineMismatchError(
+            f"the tokenizer gave the id {wrong[0]}, and the model has {vocab_size} embeddings; "
+            "build the engine directory of a checkpoint whose tokenizer is the model's"
+        )

@@ -146,7 +146,8 @@ def test_a_timing_cache_that_cannot_be_written_is_refused_first(name, tmp_path):
 
 def test_another_precision_than_the_profiles_is_refused(tmp_path):
     with pytest.raises(
-        UnsupportedError, match="profile cpu computes in fp32, int8 on cpu, got precision bf16"
+        UnsupportedError,
+        match="profile cpu computes in fp32, int8, int4 on cpu, got precision bf16",
     ):
         build(CHECKPOINT, tmp_path / "engines", precision="bf16")
 

@@ -51,7 +51,7 @@ def test_json_goes_there_and_back(engine_dir):
         ({"device": "cuda"}, "profile cpu runs on cpu, got device cuda; rebuild"),
         (
             {"precision": "fp8"},
-            "profile cpu computes in fp32, int8 on cpu, got precision fp8; rebuild",
+            "profile cpu computes in fp32, int8, int4 on cpu, got precision fp8; rebuild",
         ),
         ({"device": []}, "unhashable type"),
         ({"surprise": 1}, r"does not have the expected keys \(surprise\)"),

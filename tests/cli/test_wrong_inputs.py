@@ -224,11 +224,15 @@ TABLE = [
     ((*BUILD, "--profile", "tpu"), 2, "profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"),
     ((*BUILD, "--device", "tpu"), 2, "device must be cpu or cuda, got 'tpu'"),
     ((*BUILD, "--device", "cuda"), 2, "profile cpu runs on cpu, got device cuda"),
-    ((*BUILD, "--precision", "int3"), 2, "precision must be fp32, bf16, fp16 or int8, got 'int3'"),
+    (
+        (*BUILD, "--precision", "int3"),
+        2,
+        "precision must be fp32, bf16, fp16, int8 or int4, got 'int3'",
+    ),
     (
         (*BUILD, "--precision", "bf16"),
         2,
-        "profile cpu computes in fp32, int8 on cpu, got precision ",
+        "profile cpu computes in fp32, int8, int4 on cpu, got precision ",
     ),
     (
         (*BUILD, "--profile", "torch", "--precision", "int8"),

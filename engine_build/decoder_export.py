@@ -1,0 +1,170 @@
+"""Export what stands behind FEATURES of a family that answers in text.
+
+`front.onnx`: FEATURES float32 (U,P,D) and the family's inputs -> VISUAL_EMBEDS float32 (N,H).
+`token_embeddings.npy`: float32 (V,H).
+`decoder/model.onnx`: a causal decoder from embeddings, with past and present.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import Dim
+
+from engine_build.onnx_export import export_graph
+from groundserve.errors import MissingExtraError, UnsupportedError
+from groundserve.families.base import PlanInput
+from groundserve.profiles import Precision
+
+if TYPE_CHECKING:
+    from onnxscript import ir
+    from transformers import PreTrainedModel
+
+    from groundserve.families.modules import FrontModule
+
+DECODER_GRAPH_NAME = "model.onnx"
+"""In the decoder's directory."""
+_BUILDERS = {"LlamaForCausalLM": "LlamaModel"}
+"""Class of transformers -> the builder of onnxruntime-genai that was tried with it."""
+_OPTIONS = {
+    # A video's block stands among the embeddings, so they come from outside.
+    "exclude_embeds": True,
+    # Logits of the last position alone: those of all would be the largest tensor there is.
+    "prune_lm_head": True,
+}
+_OPEN_HEAD_SIZE = "kv_cache_dim"
+"""What the builder writes for the size of a head in the shapes of the past."""
+
+
+def export_front(
+    module: FrontModule, path: Path, *, feature_width: int, inputs: Sequence[PlanInput] = ()
+) -> None:
+    """Write `front.onnx`, for any number of units and of tokens of one.
+
+    Args:
+        module: In float32.
+        path: File to write.
+        feature_width: D.
+        inputs: Of the family's `front_inputs`.
+    """
+    # Sizes that are neither 0 nor 1, which the exporter would take for constants.
+    shapes = [(3, 4, feature_width), *(tuple(_example(one)) for one in inputs)]
+    varying: list[dict[int, Any]] = [{0: Dim("u", min=1), 1: Dim("p", min=1)}]
+    for number, one in enumerate(inputs):
+        varying.append(
+            {
+                axis: Dim(f"d{number}_{axis}", min=1, max=most)
+                for axis, (dim, most) in enumerate(zip(one.dims, one.max_dims, strict=True))
+                if dim < 0
+            }
+        )
+    export_graph(
+        module,
+        tuple(torch.zeros(shape) for shape in shapes),
+        path,
+        inputs=["FEATURES", *(one.name for one in inputs)],
+        output="VISUAL_EMBEDS",
+        dynamic_shapes=tuple(varying),
+    )
+
+
+def write_token_embeddings(embeddings: nn.Embedding, path: Path) -> None:
+    """Write `token_embeddings.npy`, which `OnnxRuntimeFront` maps.
+
+    Args:
+        embeddings: The decoder's `get_input_embeddings()`.
+        path: File to write.
+    """
+    np.save(path, embeddings.weight.detach().to("cpu", torch.float32).numpy())
+
+
+def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precision) -> None:
+    """Write `model.onnx`, which `OnnxRuntimeDecoder` runs, its weights in `model.onnx.data`.
+
+    Args:
+        model: A causal decoder of transformers in float32.
+        directory: Is made.
+        precision: "fp32"; "int4": the weights of linear layers in 4 bits, 32 of an output channel
+            with one scale, and what they are multiplied with in 8 bits; the rest in float32.
+
+    Raises:
+        UnsupportedError: The decoder is of an architecture that is not exported.
+        MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
+    """
+    from onnxscript import ir
+
+    name = type(model).__name__
+    if name not in _BUILDERS:
+        raise UnsupportedError(
+            f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
+        )
+    builders = _import_builders()
+    types = {"fp32": ir.DataType.FLOAT, "int4": ir.DataType.INT4}
+
+    class Builder(getattr(builders, _BUILDERS[name])):  # type: ignore[misc]  # has no types
+        def load_weights(self, _: str) -> PreTrainedModel:
+            return model
+
+    config = copy.deepcopy(model.config)
+    config.architectures = [name]  # None where no file was read
+    with TemporaryDirectory(prefix="groundserve-") as scratch, redirect_stdout(io.StringIO()):
+        builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, dict(_OPTIONS))
+        builder.make_model("")
+        graph: ir.Model = builder.to_nbits() if precision == "int4" else builder.model
+    _close_head_size(graph, builder.head_size)
+    graph.graph.sort()
+    directory.mkdir()
+    ir.save(
+        graph,
+        directory / DECODER_GRAPH_NAME,
+        external_data=f"{DECODER_GRAPH_NAME}.data",
+        size_threshold_bytes=0,
+    )
+
+
+def _example(one: PlanInput) -> Iterator[int]:
+    """Yield sizes of an input, as small as may be without being a constant."""
+    for dim, most in zip(one.dims, one.max_dims, strict=True):
+        yield min(3, most) if dim < 0 else dim
+
+
+def _close_head_size(graph: ir.Model, head_size: int) -> None:
+    """Write the size of a head where the builder leaves it open: who sets memory aside asks."""
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        if value.shape is not None and str(value.shape[-1]) == _OPEN_HEAD_SIZE:
+            value.shape[len(value.shape) - 1] = head_size
+
+
+def _import_builders() -> ModuleType:
+    """Import the builders, which find each other by plain names."""
+    with _contained():
+        try:
+            importlib.import_module("onnxruntime_genai.models")  # makes the names known
+            return importlib.import_module("builders")
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "onnxruntime_genai") from error
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """Undo what an import of them does to a process: to its path, and to its log's settings."""
+    root = logging.getLogger()
+    path, handlers, level = sys.path[:], root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        sys.path[:], root.handlers[:] = path, handlers
+        root.setLevel(level)

@@ -1,0 +1,136 @@
+"""The generation stage with ONNX Runtime: a front, a table, and a decoder with past and present.
+
+Shape letters: S new positions, T positions with them, C positions there is room for, H decoder
+width, H_kv key and value heads, d head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import EngineMismatchError
+from python_backend.arrays import Array, to_host
+from python_backend.generate.base import check_token_ids
+from python_backend.onnx_session import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_EMBEDDINGS, _MASK, _LOGITS = "inputs_embeds", "attention_mask", "logits"
+_PAST, _PRESENT = "past_key_values.", "present."
+
+
+class OnnxRuntimeFront:
+    """Runs `front.onnx` beside `token_embeddings.npy`, which is mapped: a prompt reads few rows."""
+
+    def __init__(self, graph: Path, table: Path, *, num_threads: int) -> None:
+        """Open both.
+
+        Args:
+            graph: `front.onnx`, whose inputs are FEATURES and the family's, in its order.
+            table: float32 (V, H).
+            num_threads: As `open_session`.
+
+        Raises:
+            EngineMismatchError: One of them cannot be read.
+        """
+        self._session = open_session(graph, num_threads=num_threads)
+        self._names = [one.name for one in self._session.get_inputs()]
+        try:
+            self._table: NDArray[np.float32] = np.load(table, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise EngineMismatchError(
+                f"{table.name} is no array; rebuild the engine directory"
+            ) from error
+
+    def embed_video(
+        self, features: Array, inputs: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """See `Front.embed_video`."""
+        arrays = [to_host(one).astype(np.float32, copy=False) for one in (features, *inputs)]
+        block: NDArray[np.float32]
+        (block,) = self._session.run(None, dict(zip(self._names, arrays, strict=True)))
+        return block
+
+    def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Front.embed_text`."""
+        check_token_ids(token_ids, len(self._table))
+        return np.asarray(self._table[token_ids])
+
+
+class OnnxRuntimeDecoder:
+    """Runs `decoder/model.onnx`, in whose past new keys and values are written in place."""
+
+    def __init__(self, path: Path, *, num_threads: int) -> None:
+        """Open the graph.
+
+        Args:
+            path: As `engine_build.decoder_export.export_decoder` has written it.
+            num_threads: As `open_session`.
+
+        Raises:
+            EngineMismatchError: It cannot be run, or is another kind of graph.
+        """
+        self._session = open_session(path, num_threads=num_threads)
+        shapes = {one.name: one.shape for one in self._session.get_inputs()}
+        # Of each input of the past (1, H_kv, C, d), C open.
+        self._past_shapes = {
+            name: (shape[1], shape[3]) for name, shape in shapes.items() if name.startswith(_PAST)
+        }
+        if not self._past_shapes or shapes.keys() != {_EMBEDDINGS, _MASK, *self._past_shapes}:
+            raise EngineMismatchError(
+                f"{path.name} must take {_EMBEDDINGS}, {_MASK} and {_PAST}*, it takes "
+                f"{', '.join(shapes)}; rebuild the engine directory"
+            )
+
+    def begin(self, max_positions: int) -> OnnxRuntimePast:
+        """See `Decoder.begin`."""
+        return OnnxRuntimePast(self._past_shapes, max_positions)
+
+    def extend(self, embeddings: Array, past: OnnxRuntimePast) -> NDArray[np.float32]:
+        """See `Decoder.extend`."""
+        num_positions = past.num_positions + len(embeddings)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
+        binding.bind_cpu_input(_MASK, np.ones((1, num_positions), np.int64))
+        for name, value in past.values.items():
+            binding.bind_ortvalue_input(name, value)
+            # The same memory: the operator sees it and only writes what is new.
+            binding.bind_ortvalue_output(_PRESENT + name.removeprefix(_PAST), value)
+        binding.bind_output(_LOGITS)
+        self._session.run_with_iobinding(binding)
+        past.num_positions = num_positions
+        # (1, S or 1, V): the head may be computed for all positions.
+        logits: NDArray[np.float32] = binding.get_outputs()[-1].numpy()[0, -1]
+        return logits
+
+
+class OnnxRuntimePast:
+    """See `Past`."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
+        """Set memory aside, which the system gives when it is written to.
+
+        Args:
+            shapes: Of each input (H_kv, d).
+            max_positions: C.
+        """
+        import onnxruntime
+
+        self.num_positions = 0
+        self.values: dict[str, onnxruntime.OrtValue] = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(
+                np.empty((1, num_heads, max_positions, head_size), np.float32)
+            )
+            for name, (num_heads, head_size) in shapes.items()
+        }
+
+    def crop(self, num_positions: int) -> None:
+        """See `Past.crop`."""
+        assert num_positions <= self.num_positions, "what is not there cannot stay"
+        self.num_positions = num_positions

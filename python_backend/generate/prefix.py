@@ -1,0 +1,108 @@
+"""What all questions on a video have in front, computed once and followed by each in turn.
+
+Shape letters: S positions, N rows of the video's block, H decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.families.base import VISUAL_TOKEN_ID
+from python_backend.arrays import Array, concatenate
+from python_backend.generate.base import Decoder, Front
+
+CHUNK = 512
+"""Most positions of one pass: what a pass allocates grows with them, and a deadline waits for it.
+
+Chunks are counted from where a prefix or a question begins, so none depends on what else is asked.
+"""
+
+
+class Prefix:
+    """Positions in a decoder's past that stay, whatever follows them."""
+
+    def __init__(self, decoder: Decoder, front: Front, past: Any, *, deadline: Deadline) -> None:
+        """Take what `compute` has computed."""
+        self._decoder = decoder
+        self._front = front
+        self._past = past
+        self._deadline = deadline
+        self.num_positions: int = past.num_positions
+
+    @classmethod
+    def compute(
+        cls, embeddings: Array, *, room: int, decoder: Decoder, front: Front, deadline: Deadline
+    ) -> Self:
+        """Compute a prefix.
+
+        Args:
+            embeddings: (S, H), S >= 1, of `embed_prompt`.
+            room: Most positions that will follow it.
+            decoder: The model's.
+            front: Makes embeddings for it.
+            deadline: Checked before each pass, here and later.
+
+        Raises:
+            DeadlineExceededError: Time ran out.
+            RequestCancelledError: Nobody waits any more.
+        """
+        past = decoder.begin(len(embeddings) + room)
+        _extend(decoder, embeddings, past, deadline)
+        return cls(decoder, front, past, deadline=deadline)
+
+    def follow(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Forget what followed the prefix, and follow it with a question.
+
+        Args:
+            token_ids: int64 (S,), S >= 1, all of text.
+
+        Returns:
+            float32 (V,), logits of its last position.
+
+        Raises:
+            DeadlineExceededError: Time ran out.
+            RequestCancelledError: Nobody waits any more.
+            EngineMismatchError: A token id is none of the model's.
+        """
+        self._past.crop(self.num_positions)
+        return self.extend(token_ids)
+
+    def extend(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Follow what there is with more; as `follow`."""
+        embeddings = self._front.embed_text(token_ids)
+        return _extend(self._decoder, embeddings, self._past, self._deadline)
+
+
+def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: Front) -> Array:
+    """Return (S, H), text as its embeddings and each video as its block.
+
+    Args:
+        token_ids: int64 (L,), L >= 1, with `VISUAL_TOKEN_ID` for each block.
+        blocks: Of each of these places (N, H), in order.
+        front: Makes embeddings of text.
+
+    Raises:
+        EngineMismatchError: A token id is none of the model's.
+    """
+    parts: list[Array] = []
+    start = 0
+    places = np.flatnonzero(token_ids == VISUAL_TOKEN_ID)
+    for place, block in zip(places, blocks, strict=True):
+        parts += [front.embed_text(token_ids[start:place]), block]
+        start = place + 1
+    parts.append(front.embed_text(token_ids[start:]))
+    return concatenate([part for part in parts if len(part)])
+
+
+def _extend(
+    decoder: Decoder, embeddings: Array, past: Any, deadline: Deadline
+) -> NDArray[np.float32]:
+    for start in range(0, len(embeddings), CHUNK):
+        deadline.check()
+        logits = decoder.extend(embeddings[start : start + CHUNK], past)
+    return logits

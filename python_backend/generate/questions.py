@@ -1,0 +1,166 @@
+"""Questions on one video, answered token by token behind one prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.answers import StopReason
+from groundserve.deadline import Deadline
+from groundserve.errors import DeadlineExceededError, GroundserveError
+from groundserve.families.base import Prompt
+from groundserve.options import AnswerOptions
+from python_backend.arrays import Array
+from python_backend.generate.base import Decoder, Front
+from python_backend.generate.prefix import Prefix, embed_prompt
+from python_backend.generate.sampling import choose_seed, open_sampler
+from python_backend.meter import Meter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generated:
+    """One answer as tokens."""
+
+    token_ids: NDArray[np.int32]
+    """int32 (n,), its end token included; none where time ran out before the first."""
+    stop_reason: StopReason
+    """Why it ends."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generation:
+    """The answers to the questions of one request, and what was computed for them."""
+
+    answers: tuple[Generated, ...]
+    """One a question, in the order asked."""
+    prefix_tokens: int
+    """Positions, the video's block among them, that were computed once for all questions."""
+    prompt_tokens: int
+    """Positions of all prompts behind the prefix."""
+    seed: int | None
+    """Of the draws; None where nothing was drawn."""
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(len(answer.token_ids) for answer in self.answers)
+
+
+def answer_questions(
+    features: Array,
+    inputs: Sequence[NDArray[np.float32]],
+    prompts: Sequence[Prompt],
+    options: AnswerOptions,
+    *,
+    front: Front,
+    decoder: Decoder,
+    end_ids: frozenset[int],
+    deadline: Deadline,
+    meter: Meter,
+) -> Generation:
+    """Answer one question after another; what all have in front is computed once.
+
+    An answer is the same, to the bit, whatever else is asked with it.
+
+    Args:
+        features: (U, P, D) of the whole video.
+        inputs: Of the family's `front_arrays`.
+        prompts: Of Q >= 1 questions on this video with these options. Each fits in the model
+            with `max_new_tokens` behind it.
+        options: `max_new_tokens`, and how tokens are picked.
+        front: Makes embeddings for the decoder.
+        decoder: The model's.
+        end_ids: Tokens that end an answer.
+        deadline: Checked before each pass. Once there is an answer's token, time that runs out
+            ends the answers where they are.
+        meter: Counts positions and tokens, also of a request that fails.
+
+    Raises:
+        DeadlineExceededError: Time ran out before the first token.
+        RequestCancelledError: Nobody waits for the answers any more.
+        EngineMismatchError: A token id is none of the model's.
+        GroundserveError: The decoder returned logits that are not finite.
+    """
+    prefix_ids = prompts[0].prefix_ids
+    for prompt in prompts:
+        assert np.array_equal(prompt.prefix_ids, prefix_ids), "questions on one video share it"
+    suffixes = [prompt.suffix_ids for prompt in prompts]
+    seed = choose_seed(options)
+    deadline.check()
+    prefix = Prefix.compute(
+        embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front),
+        # Nothing follows the last token of an answer, so it needs no place.
+        room=max(map(len, suffixes)) + options.max_new_tokens - 1,
+        decoder=decoder,
+        front=front,
+        deadline=deadline,
+    )
+    meter.add("prefix_tokens", prefix.num_positions)
+    answers: list[Generated] = []
+    for suffix_ids in suffixes:
+        try:
+            answers.append(
+                generate(prefix, suffix_ids, options, seed=seed, end_ids=end_ids, meter=meter)
+            )
+        except DeadlineExceededError:
+            if not answers:
+                raise
+            answers.append(Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline"))
+    return Generation(
+        answers=tuple(answers),
+        prefix_tokens=prefix.num_positions,
+        prompt_tokens=sum(map(len, suffixes)),
+        seed=seed,
+    )
+
+
+def generate(
+    prefix: Prefix,
+    suffix_ids: NDArray[np.int64],
+    options: AnswerOptions,
+    *,
+    seed: int | None,
+    end_ids: frozenset[int],
+    meter: Meter,
+) -> Generated:
+    """Answer one question behind a prefix.
+
+    Args:
+        prefix: With room for the question and `max_new_tokens - 1` behind it.
+        suffix_ids: int64 (S,), S >= 1, of the question.
+        options: As `answer_questions`.
+        seed: Of `choose_seed`.
+        end_ids: As `answer_questions`.
+        meter: As `answer_questions`.
+
+    Raises:
+        DeadlineExceededError: Time ran out before the first token.
+        RequestCancelledError: Nobody waits for the answer any more.
+        EngineMismatchError: A token id is none of the model's.
+        GroundserveError: The decoder returned logits that are not finite.
+    """
+    pick = open_sampler(options, seed)
+    logits = prefix.follow(suffix_ids)
+    meter.add("prompt_tokens", len(suffix_ids))
+    token_ids: list[int] = []
+    stop_reason: StopReason = "length"
+    try:
+        while True:
+            # NaN would be picked and look like an answer.
+            if not np.isfinite(logits).all():
+                raise GroundserveError("the decoder returned logits that are not finite")
+            token_ids.append(pick(logits))
+            if token_ids[-1] in end_ids:
+                stop_reason = "eos"
+                break
+            if len(token_ids) == options.max_new_tokens:
+                break
+            logits = prefix.extend(np.array(token_ids[-1:], np.int64))
+    except DeadlineExceededError:
+        stop_reason = "deadline"
+    finally:
+        meter.add("generated_tokens", len(token_ids))
+    return Generated(token_ids=np.array(token_ids, np.int32), stop_reason=stop_reason)

@@ -1,0 +1,89 @@
+"""The generation stage in PyTorch: a family's front and a causal decoder of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from python_backend.arrays import Array, to_torch
+from python_backend.generate.base import check_token_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from groundserve.families.modules import FrontModule
+    from python_backend.generate.torch_past import TorchPast
+
+
+class TorchFront:
+    """Runs a family's `FrontModule` beside the decoder's table of text embeddings."""
+
+    def __init__(
+        self, module: FrontModule, embeddings: nn.Embedding, *, device: str = "cpu"
+    ) -> None:
+        """Move both to where they run.
+
+        Args:
+            module: In the decoder's dtype.
+            embeddings: The decoder's `get_input_embeddings()`.
+            device: `cpu`, `cuda` or `cuda:1`.
+        """
+        self._module = module.to(device)
+        self._embeddings = embeddings.to(device)
+
+    def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
+        """See `Front.embed_video`."""
+        import torch
+
+        weight = self._embeddings.weight
+        arrays = [to_torch(one, weight.device).to(weight.dtype) for one in (features, *inputs)]
+        with torch.inference_mode():
+            block: Tensor = self._module(*arrays)
+        return block
+
+    def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
+        """See `Front.embed_text`."""
+        import torch
+
+        check_token_ids(token_ids, self._embeddings.num_embeddings)
+        with torch.inference_mode():
+            rows: Tensor = self._embeddings(to_torch(token_ids, self._embeddings.weight.device))
+        return rows
+
+
+class TorchDecoder:
+    """Runs a causal model of transformers."""
+
+    def __init__(self, model: PreTrainedModel, *, device: str = "cpu") -> None:
+        """Move the model to where it runs.
+
+        Args:
+            model: In the dtype it computes in; on a CPU float32.
+            device: `cpu`, `cuda` or `cuda:1`.
+        """
+        self._model = model.to(device)
+
+    def begin(self, max_positions: int) -> TorchPast:
+        """See `Decoder.begin`."""
+        from python_backend.generate.torch_past import TorchPast
+
+        return TorchPast(self._model.config.num_hidden_layers, max_positions)
+
+    def extend(self, embeddings: Array, past: TorchPast) -> NDArray[np.float32]:
+        """See `Decoder.extend`."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self._model(
+                inputs_embeds=to_torch(embeddings, self._model.device)[None],
+                past_key_values=past.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+            # (1, 1, V)
+            last: NDArray[np.float32] = logits[0, -1].to(torch.float32).cpu().numpy()
+        return last

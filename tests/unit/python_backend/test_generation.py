@@ -1,0 +1,259 @@
+"""The loop over tokens: one prefix for all questions, why answers end, and what stops them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from groundserve.deadline import Deadline
+from groundserve.errors import (
+    DeadlineExceededError,
+    EngineMismatchError,
+    GroundserveError,
+    RequestCancelledError,
+)
+from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
+from groundserve.options import AnswerOptions
+from python_backend.generate import Prefix, answer_questions, embed_prompt, generate
+from python_backend.generate.base import check_token_ids
+from python_backend.generate.prefix import CHUNK
+from python_backend.meter import Counts
+
+VOCAB_SIZE = 50
+END = 2
+FEATURES = np.zeros((3, 1, 4), np.float32)
+PREFIX = [1, 7, VISUAL_TOKEN_ID]
+BLOCK = [90, 91, 92]  # rows of the video: no token
+NO_END = frozenset[int]()
+
+
+@dataclass
+class FakePast:
+    """The positions themselves; an embedding is one number."""
+
+    max_positions: int
+    rows: list[float] = field(default_factory=list)
+
+    @property
+    def num_positions(self) -> int:
+        return len(self.rows)
+
+    def crop(self, num_positions: int) -> None:
+        assert num_positions <= len(self.rows)
+        del self.rows[num_positions:]
+
+
+class FakeFront:
+    """A token's embedding is its id, the video's are `BLOCK`."""
+
+    def embed_video(self, features, inputs):
+        assert features.shape == FEATURES.shape
+        return np.array(BLOCK, np.float32)[:, None]
+
+    def embed_text(self, token_ids):
+        check_token_ids(token_ids, VOCAB_SIZE)
+        return token_ids.astype(np.float32)[:, None]
+
+
+class FakeDecoder:
+    """Prefers a token that all positions before decide; notes how long each pass was."""
+
+    def __init__(self, logits=None) -> None:
+        self.passes: list[int] = []
+        self.pasts: list[FakePast] = []
+        self._logits = logits
+
+    def begin(self, max_positions):
+        self.pasts.append(FakePast(max_positions))
+        return self.pasts[-1]
+
+    def extend(self, embeddings, past):
+        self.passes.append(len(embeddings))
+        past.rows += embeddings[:, 0].tolist()
+        assert len(past.rows) <= past.max_positions
+        if self._logits is not None:
+            return self._logits(past.rows)
+        return np.eye(VOCAB_SIZE, dtype=np.float32)[next_token(past.rows)]
+
+
+def next_token(rows) -> int:
+    return 3 + int(sum(number * row for number, row in enumerate(rows, start=1))) % 40
+
+
+class AfterChecks(Deadline):
+    """Runs out after so many checks."""
+
+    @classmethod
+    def number(cls, checks: int) -> AfterChecks:
+        deadline = cls.after(1.0)
+        object.__setattr__(deadline, "left", checks)
+        return deadline
+
+    def check(self) -> None:
+        object.__setattr__(self, "left", self.left - 1)
+        if self.left < 0:
+            raise DeadlineExceededError("no time is left")
+
+
+def prompt(*suffix: int) -> Prompt:
+    return Prompt(token_ids=np.array([*PREFIX, *suffix]), num_prefix=len(PREFIX))
+
+
+def ask(*prompts, decoder=None, end_ids=NO_END, deadline=None, meter=None, **options):
+    return answer_questions(
+        FEATURES,
+        (),
+        prompts,
+        AnswerOptions(**options),
+        front=FakeFront(),
+        decoder=decoder or FakeDecoder(),
+        end_ids=end_ids,
+        deadline=deadline or Deadline.after(60.0),
+        meter=meter or Counts(),
+    )
+
+
+def expected(*suffix: int, num_tokens: int) -> list[int]:
+    rows = [*PREFIX[:-1], *BLOCK, *suffix]
+    for _ in range(num_tokens):
+        rows.append(next_token(rows))
+    return rows[-num_tokens:]
+
+
+def test_each_question_follows_the_prefix_alone():
+    found = ask(prompt(4, 5), prompt(6), prompt(4, 5), max_new_tokens=4)
+    wanted = [expected(*suffix, num_tokens=4) for suffix in ((4, 5), (6,), (4, 5))]
+    assert [answer.token_ids.tolist() for answer in found.answers] == wanted
+    assert wanted[0] != wanted[1]
+    assert {answer.token_ids.dtype.name for answer in found.answers} == {"int32"}
+
+
+def test_the_prefix_is_computed_once_and_counted():
+    decoder, meter = FakeDecoder(), Counts()
+    found = ask(prompt(4, 5), prompt(6), decoder=decoder, meter=meter, max_new_tokens=3)
+    assert decoder.passes == [5, 2, 1, 1, 1, 1, 1]  # nothing is computed behind the last token
+    assert (found.prefix_tokens, found.prompt_tokens, found.generated_tokens) == (5, 3, 6)
+    names = ("prefix_tokens", "prompt_tokens", "generated_tokens")
+    assert [meter[name] for name in names] == [5, 3, 6]
+    # Room for the longest, and for all its tokens but the last.
+    assert [past.max_positions for past in decoder.pasts] == [5 + 2 + 2]
+
+
+def test_an_answer_ends_with_its_end_token_which_counts():
+    tokens = expected(4, num_tokens=3)
+    (answer,) = ask(prompt(4), end_ids=frozenset(tokens[2:]), max_new_tokens=3).answers
+    assert (answer.token_ids.tolist(), answer.stop_reason) == (tokens, "eos")
+    (answer,) = ask(prompt(4), max_new_tokens=3).answers
+    assert (answer.token_ids.tolist(), answer.stop_reason) == (tokens, "length")
+    (answer,) = ask(prompt(4), end_ids=frozenset(tokens[:1]), max_new_tokens=3).answers
+    assert (answer.token_ids.tolist(), answer.stop_reason) == (tokens[:1], "eos")
+
+
+def test_endless_generation_ends_at_its_limit():
+    (answer,) = ask(prompt(4), max_new_tokens=700).answers
+    assert (len(answer.token_ids), answer.stop_reason) == (700, "length")
+
+
+def test_long_prompts_are_computed_in_chunks_counted_from_where_they_begin():
+    decoder = FakeDecoder()
+    long = [int(token) for token in np.arange(CHUNK + 3) % VOCAB_SIZE]
+    ask(prompt(*long), prompt(4), decoder=decoder, max_new_tokens=1)
+    assert decoder.passes == [5, CHUNK, 3, 1]
+
+
+# Checks: the request's, the prefix's, the question's, one a token.
+@pytest.mark.parametrize("checks", [0, 1, 2])
+def test_time_that_runs_out_before_the_first_token_fails_the_request(checks):
+    with pytest.raises(DeadlineExceededError):
+        ask(prompt(4), prompt(5), deadline=AfterChecks.number(checks))
+
+
+def test_time_that_runs_out_later_ends_the_answers_where_they_are():
+    meter = Counts()
+    found = ask(prompt(4), prompt(5), deadline=AfterChecks.number(5), meter=meter)
+    (first, second) = found.answers
+    assert (first.token_ids.tolist(), first.stop_reason) == (expected(4, num_tokens=3), "deadline")
+    assert (second.token_ids.tolist(), second.stop_reason) == ([], "deadline")
+    assert (found.generated_tokens, meter["generated_tokens"]) == (3, 3)
+
+
+def test_time_that_runs_out_in_the_second_answer_keeps_both():
+    deadline = AfterChecks.number(2 + 3 + 2)
+    found = ask(prompt(4), prompt(5), deadline=deadline, max_new_tokens=3)
+    assert [len(answer.token_ids) for answer in found.answers] == [3, 2]
+    assert [answer.stop_reason for answer in found.answers] == ["length", "deadline"]
+
+
+def test_a_cancelled_request_has_no_answer_and_its_work_is_counted():
+    meter, asked = Counts(), iter([False] * 5 + [True])
+    with pytest.raises(RequestCancelledError):
+        ask(
+            prompt(4),
+            deadline=Deadline.after(60.0, is_cancelled=lambda: next(asked)),
+            meter=meter,
+        )
+    assert meter["generated_tokens"] == 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_no_answer(bad, temperature):
+    def logits(rows):
+        row = np.zeros(VOCAB_SIZE, np.float32)
+        row[3] = bad if len(rows) > 8 else 0
+        return row
+
+    meter = Counts()
+    with pytest.raises(GroundserveError, match=r"^the decoder returned logits that are not finite"):
+        ask(prompt(4), decoder=FakeDecoder(logits), temperature=temperature, meter=meter)
+    assert meter["generated_tokens"] == 3
+
+
+@pytest.mark.parametrize("token", [-1, VOCAB_SIZE])
+def test_a_token_that_the_model_does_not_have_is_another_models(token):
+    with pytest.raises(
+        EngineMismatchError, match=rf"gave the id {token}, and the model has {VOCAB_SIZE} embed"
+    ):
+        ask(prompt(4, token))
+
+
+def test_draws_depend_on_the_seed_and_not_on_what_else_is_asked():
+    def flat(rows):
+        return np.sin(np.arange(VOCAB_SIZE, dtype=np.float32) * (1 + sum(rows)))
+
+    def drawn(*prompts, seed=3):
+        found = ask(
+            *prompts, decoder=FakeDecoder(flat), temperature=1.5, seed=seed, max_new_tokens=12
+        )
+        assert found.seed == seed
+        return [answer.token_ids.tolist() for answer in found.answers]
+
+    together = drawn(prompt(4), prompt(5))
+    assert together == drawn(prompt(4)) + drawn(prompt(5))
+    assert together != drawn(prompt(4), prompt(5), seed=4)
+    assert ask(prompt(4), max_new_tokens=1).seed is None
+
+
+def test_prompts_may_hold_any_number_of_blocks():
+    blocks = [np.full((2, 1), 90.0, np.float32), np.full((1, 1), 91.0, np.float32)]
+    ids = np.array([VISUAL_TOKEN_ID, 5, 6, VISUAL_TOKEN_ID])
+    assert embed_prompt(ids, blocks, FakeFront())[:, 0].tolist() == [90, 90, 5, 6, 91]
+    assert embed_prompt(ids[1:3], [], FakeFront())[:, 0].tolist() == [5, 6]
+    with pytest.raises(ValueError, match="argument"):  # a block too few is no prompt
+        embed_prompt(ids, blocks[:1], FakeFront())
+
+
+def test_a_prefix_without_a_video_is_followed_alike():
+    prefix = Prefix.compute(
+        embed_prompt(np.array([1, 7]), [], FakeFront()),
+        room=8,
+        decoder=FakeDecoder(),
+        front=FakeFront(),
+        deadline=Deadline.after(60.0),
+    )
+    options = AnswerOptions(max_new_tokens=2)
+    answer = generate(prefix, np.array([4]), options, seed=None, end_ids=NO_END, meter=Counts())
+    first = next_token([1, 7, 4])
+    assert answer.token_ids.tolist() == [first, next_token([1, 7, 4, first])]
