@@ -33,7 +33,7 @@ SIZES = (
 def server_table() -> list[str]:
     """Return what the committed repository for a GPU takes of it, as Markdown."""
     configs = read_configs(REPOSITORIES / "gpu")
-    total = device_memory(configs, VideoTensors.of(FAMILY, REFERENCE_MODEL), Limits())
+    total = device_memory(configs, VideoTensors.of(FAMILY, REFERENCE_MODEL, Limits()), Limits())
     one = memory.decode_memory(
         max_side_pixels=Limits().max_side_pixels,
         image_size=REFERENCE_MODEL.image_size,

@@ -45,8 +45,8 @@ from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import VideoIndex
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving import TritonServer
-from python_backend.chunks import decoded_pixels
 from python_backend.fair_share import LIGHT_PIXELS_VARIABLE
+from python_backend.units import decoded_pixels
 from tests.media_assets import H264, ONE_LARGE_GOP, asset_maker
 
 NUM_ATTACKERS = 4

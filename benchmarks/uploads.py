@@ -109,7 +109,7 @@ def demanded_bytes() -> int:
         engines = Path(folder) / "engines"
         build(SEEDED_CHECKPOINT, engines, profile="cpu")
         manifest = Manifest.load(engines)
-        tensors = VideoTensors.of(manifest.seam, manifest.model)
+        tensors = VideoTensors.of(manifest.seam, manifest.model, Limits())
         return region_sizes(read_configs(engines / REPOSITORY_NAME), tensors, Limits()).total_bytes
 
 

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 OPSET = 20
 _DIM_LETTERS = "ghijk"
 """Names in a graph of the dimensions that the plan varies."""
+_SIDE_NAMES = ("height", "width")
+"""Names in a graph of the sides of frames as decoded."""
+_EXAMPLE_SIDES = (36, 52)
 _ATTENTION_NAME = "groundserve_onnxruntime"
 
 
 def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs) -> None:
-    """Write the vision stage; dynamic in the units and in what the plan varies.
+    """Write the vision stage; dynamic in the units, what the plan varies, and sides as decoded.
 
     Args:
         model: In float32; computes as exported graphs do from here on.
@@ -66,10 +69,17 @@ def export_vision_graph(
         opset: As for `export_graph`.
         weights_apart: As for `export_graph`.
     """
-    # Two units: the exporter would take one for a constant.
-    example = [torch.zeros(inputs.stream.shape(2), dtype=torch.uint8)]
+    # Two units: the exporter would take one for a constant. Sides of frames as decoded differ, or
+    # it would take them for one.
+    sides = iter(_EXAMPLE_SIDES)
+    dims = inputs.unit_dims
+    example = [
+        torch.zeros((2, *(next(sides) if dim < 0 else dim for dim in dims)), dtype=torch.uint8)
+    ]
     units = Dim("n", min=1)
-    dynamic_shapes = [{0: units}]
+    names = iter(_SIDE_NAMES)
+    of_sides = {axis: Dim(next(names), min=1) for axis, dim in enumerate(dims, 1) if dim < 0}
+    dynamic_shapes = [{0: units, **of_sides}]
     letters = iter(_DIM_LETTERS)
     for one in inputs.plan_inputs:
         # As small as may be without being a constant, or one: traced and thrown away.

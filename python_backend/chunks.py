@@ -7,8 +7,9 @@ encode      0 ──────────|
                 1 ──────────────|      two at once: 2 is encoded when 0 is done
                         2 ──────────
 
-Frames held at most, whatever the length of the video, resized: those of `num_encodes` chunks, of
-one that is incomplete, and of one group, each `CHUNK_FRAMES`; and for moments a copy of a chunk.
+Frames held at most, whatever the length of the video: those of `num_encodes` chunks, of one that is
+incomplete, and of one group, each as many as `VisionInputs.chunk_frames` says; and for moments a
+copy of a chunk.
 
 A chunk may have more units than one encode takes, where several show the same frames; then it is
 encoded in pieces. Nothing is encoded before a chunk is complete: on a CPU either stage keeps all
@@ -29,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+from groundserve.errors import MediaError
 from groundserve.families.base import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES
-from groundserve.media import OpenVideo, Segments
+from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
@@ -41,7 +42,7 @@ from python_backend.fair_share import Turn
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import Chunk, cut_chunks, cut_groups, decode_starts, gather_units
+from python_backend.units import Chunk, cut_chunks, gather_units
 
 T = TypeVar("T")
 
@@ -51,24 +52,6 @@ NUM_SERVED_ENCODES = 2
 DecodeFunction = Callable[[Segments], DecodedFrames]
 
 
-def decoded_pixels(plan: VideoPlan) -> int:
-    """Return the pixels that a decoder makes of a plan, before resizing, group by group.
-
-    Each group decodes what its frames need from the key frames before them. Frames of one key frame
-    that are too many for a group are decoded in several, each from the key frame on.
-    """
-    groups = cut_groups(plan)
-    # (n,) each
-    targets = np.concatenate(groups)
-    starts = decode_starts(plan, targets)
-    group_numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    # (n,): targets with the same start share one decode within a group, which runs to the last of
-    # them.
-    is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
-    num_frames = int((targets - starts + 1)[is_last].sum())
-    return num_frames * plan.index.width * plan.index.height
-
-
 @dataclass(frozen=True, kw_only=True)
 class ChunkRunner:
     """The two stages of one request."""
@@ -76,7 +59,7 @@ class ChunkRunner:
     decode: DecodeFunction
     """Segments of one group, or of a part of it -> n frames. Runs in a helper thread."""
     encode: EncodeFunction
-    """At most `CHUNK_FRAMES` units -> their features. Runs in helper threads."""
+    """As many units as a chunk has frames -> their features. Runs in helper threads."""
     inputs: VisionInputs
     """What `encode` takes."""
     num_encodes: int
@@ -103,7 +86,8 @@ class ChunkRunner:
             plan: Of this video.
 
         Raises:
-            InvalidRequestError: A frame does not decode.
+            InvalidRequestError: A frame does not decode, or the frames are as decoded and differ in
+                size.
             DeadlineExceededError: Time ran out.
             RequestCancelledError: Nobody waits for the answer any more.
             UnavailableError: A worker process died.
@@ -111,9 +95,12 @@ class ChunkRunner:
         features: Array | None = None
         decoders: dict[str, None] = {}
         start = 0
+        most_frames = self.inputs.chunk_frames(plan.index.width, plan.index.height)
+        cut = cut_chunks(plan, most_frames=most_frames)
+        plan_inputs = self.inputs.of_plan(plan)
         with (
-            closing(self._decoded_chunks(video, cut_chunks(plan), decoders)) as chunks,
-            closing(self._encoded_pieces(chunks, self.inputs.of_plan(plan))) as encoded_pieces,
+            closing(self._decoded_chunks(video, cut, decoders)) as chunks,
+            closing(self._encoded_pieces(chunks, plan_inputs, most_frames)) as encoded_pieces,
         ):
             for encoded in encoded_pieces:
                 end = start + len(encoded)
@@ -145,9 +132,12 @@ class ChunkRunner:
             decoders: Where what decoded them is noted, as keys.
         """
         buffer = FrameBuffer()
+        # Of a group's frames, as soon as one is decoded.
+        shape: tuple[int, ...] | None = None
         given_up = threading.Event()
 
         def load(groups: Iterable[NDArray[np.int64]]) -> None:
+            nonlocal shape
             for frame_indices in groups:
                 if given_up.is_set():
                     return
@@ -155,6 +145,12 @@ class ChunkRunner:
                 parts: list[Array] = []
                 for decoded in self._load(video, frame_indices):
                     decoders[decoded.decoder] = None
+                    shape = shape or decoded.frames.shape[1:]
+                    if decoded.frames.shape[1:] != shape:
+                        raise MediaError(
+                            "the video's frames differ in size, and are wanted as decoded: "
+                            "re-encode it in one size"
+                        )
                     parts.append(decoded.frames)
                 buffer.put(concatenate(parts))
 
@@ -177,14 +173,21 @@ class ChunkRunner:
         self,
         chunks: Iterator[tuple[Chunk, Array]],
         plan_inputs: Sequence[NDArray[np.float32]],
+        most_units: int,
     ) -> Generator[Array, None, None]:
-        """Yield the features of all units, in order, the next ones being encoded."""
+        """Yield the features of all units, in order, the next ones being encoded.
+
+        Args:
+            chunks: Each with its frames.
+            plan_inputs: Of the plan.
+            most_units: Of one encode.
+        """
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
             pending: deque[Future[Array]] = deque()
             for chunk, frames in chunks:
-                for start in range(0, len(chunk.units), CHUNK_FRAMES):
+                for start in range(0, len(chunk.units), most_units):
                     self.deadline.check()
-                    units = chunk.units[start : start + CHUNK_FRAMES]
+                    units = chunk.units[start : start + most_units]
                     pending.append(encoders.submit(self._encode, frames, units, plan_inputs))
                     if len(pending) == self.num_encodes:
                         self._wait_for_first(pending)
@@ -209,6 +212,8 @@ class ChunkRunner:
     def _load_first(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
         with self.watch.measure("cut"), count_deaths(self.meter):
             segments = video.cut(frame_indices, max_bytes=self.max_segment_bytes)
+        if self.inputs.stream.size is None:
+            _check_announced(video.index, segments.stream)
         # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
             if self.turn is not None:
@@ -225,3 +230,16 @@ class ChunkRunner:
     ) -> Array:
         with self.watch.measure("encode"):
             return self.encode(gather_units(frames, units, self.inputs.stream), *plan_inputs)
+
+
+def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:
+    """Check that frames as decoded are no larger than those that chunks were cut for.
+
+    Raises:
+        MediaError: They are: the file announces another size than its first frame has.
+    """
+    if stream.width * stream.height > index.width * index.height:
+        raise MediaError(
+            f"the video's frames differ in size from what it announces: {stream.width} x "
+            f"{stream.height} pixels, announced {index.width} x {index.height}; re-encode it"
+        )

@@ -91,7 +91,6 @@ class EngineDirectory:
         pyav = PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
         if self.manifest.stages.decoder == "pyav":
             return pyav
-        assert stream.size is not None, "VisionInputs refuses frames of no fixed size"
         return DaliDecoder(
             image_size=stream.size,
             resize=stream.resize,

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.base import VideoPlan
+from groundserve.families.base import SeenVideo, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import VideoInfo
 from python_backend.arrays import Array
 from python_backend.cache import CacheKeys, Features, VideoCache
-from python_backend.chunks import (
-    ChunkRunner,
-    DecodeFunction,
-    decoded_pixels,
-)
+from python_backend.chunks import ChunkRunner, DecodeFunction
 from python_backend.encode import EncodeFunction
+from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import FairShare
-from python_backend.ground import Questions
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
+from python_backend.units import decoded_pixels
+
+
+class Asked(Protocol):
+    """What will be asked about a video, to be held against its plan before anything is decoded."""
+
+    def check_fit(self, plan: VideoPlan) -> None:
+        """Refuse a question for which the video leaves no room.
+
+        Raises:
+            InvalidRequestError: There is one.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,9 +48,11 @@ class VideoFeatures:
     features: Array
     """(U, P, D), units of the plan: float32, or float16 from an engine of 16 bits."""
     frame_indices: NDArray[np.int64]
-    """int64 (T,), source ordinals, increasing."""
+    """int64 (T,), source ordinals, never falling; strictly increasing for a head of frames."""
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each frame is shown."""
+    seen: SeenVideo
+    """What a head of text must know beside the features."""
     info: VideoInfo
     """What the answer says of the video; its timing is that of the stages so far."""
 
@@ -74,9 +85,9 @@ class FeatureExtractor:
     def extract(
         self,
         source: VideoSource,
-        options: ScoreOptions,
+        options: ScoreOptions | AnswerOptions,
         *,
-        questions: Questions | None,
+        asked: Asked | None,
         decode: DecodeFunction,
         encode: EncodeFunction,
         deadline: Deadline,
@@ -89,8 +100,8 @@ class FeatureExtractor:
 
         Args:
             source: The open video, which the caller may read.
-            options: Sampling and seeking; the selector is not used here.
-            questions: What will be asked, to refuse one that does not fit before any decoding.
+            options: Of the family's head; only what decides which frames are seen is used here.
+            asked: What will be asked, to refuse what does not fit before any decoding.
             decode: See `ChunkRunner`.
             encode: See `ChunkRunner`.
             deadline: Checked between chunks.
@@ -103,10 +114,11 @@ class FeatureExtractor:
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
         watch = Stopwatch()
+        inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
         runner = ChunkRunner(
             decode=decode,
             encode=encode,
-            inputs=VisionInputs.of(self.manifest.seam, self.manifest.model),
+            inputs=inputs,
             num_encodes=self.num_encodes,
             # What a decoder's address space is made for: see `groundserve.media._memory`.
             max_segment_bytes=self.limits.max_upload_bytes,
@@ -117,27 +129,26 @@ class FeatureExtractor:
         cached = self._cached(source, watch)
         is_hit = True
         index = cached.load_index()
-        plan = self._plan(index, options, questions) if index else None
+        plan = self._plan(index, inputs, options, asked) if index else None
         encoded = cached.load(plan) if plan else None
         if plan is None or encoded is None:
             with self._open(source, watch, deadline) as video:
                 if plan is None:
                     cached.save_index(video.index)
-                    plan = self._plan(video.index, options, questions)
+                    plan = self._plan(video.index, inputs, options, asked)
                 # Who waits for another's features holds an instance too: the seat comes first.
                 with self._admitted(runner, plan) as runner, cached.locked(plan, deadline):
                     encoded = cached.load(plan)
                     if encoded is None:
                         is_hit = False
                         encoded = runner.run(video, plan)
-                        num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
-                        # What a question must fit beside, told before anything was decoded.
-                        assert num_tokens == plan.num_visual_tokens, "the plan tells the tokens"
+                        self._check_tokens(encoded, plan)
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,
             frame_indices=plan.frame_indices,
             pts_seconds=plan.pts_seconds,
+            seen=plan.seen,
             info=VideoInfo(
                 num_source_frames=plan.index.num_source_frames,
                 fps=plan.index.average_fps,
@@ -162,15 +173,30 @@ class FeatureExtractor:
         return self.cache.of(keys, watch)
 
     def _plan(
-        self, index: VideoIndex, options: ScoreOptions, questions: Questions | None
+        self,
+        index: VideoIndex,
+        inputs: VisionInputs,
+        options: ScoreOptions | AnswerOptions,
+        asked: Asked | None,
     ) -> VideoPlan:
-        model = self.manifest.model
-        plan = self.manifest.seam.plan(index, options, model, self.limits)
-        assert (np.diff(plan.frame_indices) > 0).all(), "a head of frames takes each frame once"
+        family, model = self.manifest.seam, self.manifest.model
+        inputs.check_aspect(index.width, index.height)
+        plan = family.plan(index, options, model, self.limits)
+        if family.head == "frames":
+            assert (np.diff(plan.frame_indices) > 0).all(), "a head of frames takes each frame once"
         assert plan.num_visual_tokens <= model.max_visual_tokens, "memory is set aside for fewer"
-        if questions is not None:
-            questions.check_fit(plan.num_visual_tokens)
+        if asked is not None:
+            asked.check_fit(plan)
         return plan
+
+    def _check_tokens(self, encoded: EncodedVideo, plan: VideoPlan) -> None:
+        """Find a family's bug: what a question must fit beside was told before any decoding."""
+        num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
+        if self.manifest.seam.head == "frames":
+            assert num_tokens == plan.num_visual_tokens, "the plan tells the tokens"
+        # Before a head of text there may be more, which its front pools.
+        most = self.manifest.model.max_visual_tokens
+        assert plan.num_visual_tokens <= num_tokens <= most, "memory is set aside for fewer"
 
     @contextmanager
     def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[ChunkRunner]:
@@ -178,7 +204,10 @@ class FeatureExtractor:
         if self.share is None:
             yield runner
             return
-        with self.share.admit(decoded_pixels(plan), runner.deadline) as turn:
+        index = plan.index
+        most_frames = runner.inputs.chunk_frames(index.width, index.height)
+        num_pixels = decoded_pixels(plan, most_frames=most_frames)
+        with self.share.admit(num_pixels, runner.deadline) as turn:
             yield replace(runner, turn=turn)
 
     @contextmanager

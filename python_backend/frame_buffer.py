@@ -23,7 +23,7 @@ class FrameBuffer:
             self._parts = [copy(concatenate(self._parts))]
 
     def put(self, frames: Array) -> None:
-        """Append a group: uint8 (n, S, S, 3)."""
+        """Append a group: uint8 (n, H, W, 3)."""
         self._parts.append(frames)
 
     def take(self, num_frames: int, *, num_left: int) -> Array:
@@ -34,7 +34,7 @@ class FrameBuffer:
             num_left: So many stay, of all the last ones: at least those beyond.
 
         Returns:
-            uint8 (m, S, S, 3).
+            uint8 (m, H, W, 3).
         """
         *before, last = self._parts
         end = num_frames - sum(map(len, before))

@@ -40,7 +40,7 @@ from python_backend.checkpoint import CheckpointStages
 from python_backend.decode import DecodedFrames, FrameDecoder
 from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
-from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.features import Asked, FeatureExtractor, VideoFeatures
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
@@ -215,7 +215,7 @@ class Pipeline:
         watch = Stopwatch()
         with self._open_for(seconds) as deadline:
             questions = self.parse_questions(texts)
-            extracted = self.features(video, options, questions=questions, deadline=deadline)
+            extracted = self.features(video, options, asked=questions, deadline=deadline)
             with watch.measure("ground"):
                 frame_logits = ground_questions(
                     extracted.features, questions, self.grounder, deadline=deadline
@@ -258,7 +258,7 @@ class Pipeline:
         video: Video,
         options: ScoreOptions,
         *,
-        questions: Questions | None = None,
+        asked: Asked | None = None,
         deadline: Deadline,
     ) -> VideoFeatures:
         """Decode and encode; see `FeatureExtractor.extract`."""
@@ -274,7 +274,7 @@ class Pipeline:
             return self.extractor.extract(
                 source,
                 options,
-                questions=questions,
+                asked=asked,
                 decode=decode,
                 encode=self.encoder.encode,
                 deadline=deadline,

@@ -1,6 +1,7 @@
 """The units of a plan in chunks: what each has of which frames, and which are decoded together.
 
-What is encoded follows the units: a chunk is as many of them as need at most `CHUNK_FRAMES` frames.
+What is encoded follows the units: a chunk is as many of them as need at most `most_frames` frames,
+which is `CHUNK_FRAMES` unless frames are as decoded and large: see `VisionInputs.chunk_frames`.
 What is decoded follows the key frames, for a group of pictures that were cut in two would have its
 first part decoded twice:
 
@@ -9,8 +10,8 @@ encoded  |       0       |       1       | 2 |
 
 Each frame is decoded once, however many units show it.
 
-Shape letters: U units of F frames, n frames of a plan, u units and m frames of one chunk, S side in
-pixels.
+Shape letters: U units of F frames, n frames of a plan, u units and m frames of one chunk, H and W
+sides in pixels.
 """
 
 from __future__ import annotations
@@ -42,9 +43,14 @@ class Chunk:
     """int64 (u, F), the frames of each unit as places in the chunk's m frames."""
 
 
-def cut_chunks(plan: VideoPlan) -> list[Chunk]:
-    """Divide the units of a plan; a unit that shows what the one before did opens no chunk."""
-    groups = cut_groups(plan)
+def cut_chunks(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[Chunk]:
+    """Divide the units of a plan; a unit that shows what the one before did opens no chunk.
+
+    Args:
+        plan: Of the video; its units have at most `most_frames` frames.
+        most_frames: Of a chunk, and of a group.
+    """
+    groups = cut_groups(plan, most_frames=most_frames)
     # Frames that are decoded once so many groups are: 0, then after each.
     num_decoded = [0, *accumulate(map(len, groups))]
     # (U,): rows and columns of `units` never fall, so these are the places of a unit's frames that
@@ -55,8 +61,8 @@ def cut_chunks(plan: VideoPlan) -> list[Chunk]:
     while start < len(plan.units):
         begin = int(first[start])
         # Units that end before the chunk is full.
-        end = int(np.searchsorted(last, begin + CHUNK_FRAMES))
-        assert end > start, "a unit has at most CHUNK_FRAMES frames"
+        end = int(np.searchsorted(last, begin + most_frames))
+        assert end > start, "a unit has at most most_frames frames"
         num_needed = int(last[end - 1]) + 1
         # The fewest groups that have the last frame.
         num_groups_needed = int(np.searchsorted(num_decoded, num_needed))
@@ -73,8 +79,8 @@ def cut_chunks(plan: VideoPlan) -> list[Chunk]:
     return chunks
 
 
-def cut_groups(plan: VideoPlan) -> list[NDArray[np.int64]]:
-    """Divide the frames of a plan at key frames, into groups of at most `CHUNK_FRAMES`.
+def cut_groups(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[NDArray[np.int64]]:
+    """Divide the frames of a plan at key frames, into groups of at most `most_frames`.
 
     Frames that are decoded from one key frame stay together as long as they fit. Of more, each
     group decodes anew from the key frame, so the short one comes first: what ends early costs
@@ -90,11 +96,11 @@ def cut_groups(plan: VideoPlan) -> list[NDArray[np.int64]]:
     groups: list[list[NDArray[np.int64]]] = []
     room = 0
     for run in runs:
-        borders = range(len(run) % CHUNK_FRAMES or CHUNK_FRAMES, len(run), CHUNK_FRAMES)
+        borders = range(len(run) % most_frames or most_frames, len(run), most_frames)
         for piece in np.split(run, borders):
             if len(piece) > room:
                 groups.append([])
-                room = CHUNK_FRAMES
+                room = most_frames
             groups[-1].append(piece)
             room -= len(piece)
     return [np.concatenate(pieces) for pieces in groups]
@@ -116,11 +122,33 @@ def decode_starts(plan: VideoPlan, frame_indices: NDArray[np.int64]) -> NDArray[
     return np.append(0, keys)[np.searchsorted(keys, frame_indices, side="right")]
 
 
-def gather_units(frames: Array, units: NDArray[np.int64], stream: FrameStream) -> Array:
-    """Return what a stream has of units: uint8 (u, S, S, 3), or (u, F, S, S, 3).
+def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
+    """Return the pixels that a decoder makes of a plan, before resizing, group by group.
+
+    Each group decodes what its frames need from the key frames before them. Frames of one key frame
+    that are too many for a group are decoded in several, each from the key frame on.
 
     Args:
-        frames: uint8 (m, S, S, 3). Not copied where each unit is the frame after the last one's.
+        plan: Of the video.
+        most_frames: Of a group.
+    """
+    groups = cut_groups(plan, most_frames=most_frames)
+    # (n,) each
+    targets = np.concatenate(groups)
+    starts = decode_starts(plan, targets)
+    group_numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    # (n,): targets with the same start share one decode within a group, which runs to the last of
+    # them.
+    is_last = np.append((np.diff(starts) != 0) | (np.diff(group_numbers) != 0), True)
+    num_frames = int((targets - starts + 1)[is_last].sum())
+    return num_frames * plan.index.width * plan.index.height
+
+
+def gather_units(frames: Array, units: NDArray[np.int64], stream: FrameStream) -> Array:
+    """Return what a stream has of units: uint8 (u, H, W, 3), or (u, F, H, W, 3).
+
+    Args:
+        frames: uint8 (m, H, W, 3). Not copied where each unit is the frame after the last one's.
         units: int64 (u, F'), the frames of each unit as places in `frames`.
         stream: Which F of a unit's frames it takes.
     """

@@ -9,7 +9,7 @@ import numpy as np
 
 from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES, Manifest
+from groundserve.manifest import Manifest
 from python_backend.encode import VisionEncoder
 from python_backend.ground import Grounder
 
@@ -20,7 +20,9 @@ def warm_up_encoder(encoder: VisionEncoder, manifest: Manifest) -> None:
     """Encode as many units as one call takes, of a usual video."""
     inputs = VisionInputs.of(manifest.seam, manifest.model)
     plan = default_plan(manifest.seam, manifest.model)
-    frames = np.zeros(inputs.stream.shape(CHUNK_FRAMES), np.uint8)
+    index = plan.index
+    num_units = inputs.chunk_frames(index.width, index.height)
+    frames = np.zeros(inputs.shape(num_units, index), np.uint8)
     encoder.encode(frames, *inputs.of_plan(plan))
 
 

@@ -1,6 +1,7 @@
 """The models that every family has: from a video to FEATURES.
 
-T sampled frames, n frames of one chunk, S image side, U units, P tokens of a unit, D feature width.
+T sampled frames, n frames of one chunk, S image side, H and W sides as decoded, U units, P tokens
+of a unit, D feature width.
 
 QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
 decoded, where the head alone would find it after a whole decode. `video_features` may be called
@@ -16,11 +17,7 @@ crossing between two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import (
@@ -95,8 +92,8 @@ def video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMode
 
 
 def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelSpec:
-    """Segments of a video -> frames in the size that the vision stage takes."""
-    frame = inputs.stream.shape(1)[-3:]
+    """Segments of a video -> frames in the size that the vision stage takes, or as decoded."""
+    frame = inputs.unit_dims[-3:]
     parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
     return TritonModelSpec(
         name="video_decode",
@@ -109,7 +106,7 @@ def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelS
             _STREAM,
         ),
         outputs=(
-            TensorSpec(inputs.stream.name, "UINT8", (-1, *frame)),  # (n, S, S, 3)
+            TensorSpec(inputs.stream.name, "UINT8", (-1, *frame)),  # (n, S, S, 3) or (n, H, W, 3)
             _DECODER,
         ),
         device="cuda" if layout.uses_nvdec else "cpu",
@@ -132,7 +129,7 @@ def vision_encoder(
     return TritonModelSpec(
         name="vision_encoder",
         inputs=(
-            TensorSpec(inputs.stream.name, "UINT8", inputs.stream.shape(1)[1:]),
+            TensorSpec(inputs.stream.name, "UINT8", inputs.unit_dims),
             *(TensorSpec(one.name, "FP32", one.dims) for one in inputs.plan_inputs),
         ),
         outputs=(replace(features, dims=features.dims[1:]),),
@@ -143,17 +140,23 @@ def vision_encoder(
         # far longer than its launches take.
         backend="tensorrt" if layout.uses_tensorrt_backend else "python",
         device=layout.target.device,
-        dynamic_batching=DynamicBatchingSpec(max_queue_delay_microseconds=2_000),
-        warmup=_warmup(inputs, usual.inputs) if layout.uses_tensorrt_backend else None,
+        # Frames as decoded are large and encoded few at a time: merged they would be copied, and
+        # nothing gained.
+        dynamic_batching=(
+            DynamicBatchingSpec(max_queue_delay_microseconds=2_000)
+            if inputs.stream.size is not None
+            else None
+        ),
+        warmup=_warmup(inputs, usual) if layout.uses_tensorrt_backend else None,
     )
 
 
-def _warmup(inputs: VisionInputs, usual: Mapping[str, NDArray[np.float32]]) -> WarmupSpec:
-    """A full chunk of a usual video."""
+def _warmup(inputs: VisionInputs, usual: VideoPlan) -> WarmupSpec:
+    """A chunk of a usual video."""
     return WarmupSpec(
-        batch_size=CHUNK_FRAMES,
+        batch_size=inputs.chunk_frames(usual.index.width, usual.index.height),
         dims={
-            inputs.stream.name: inputs.stream.shape(1)[1:],
-            **{one.name: usual[one.name].shape for one in inputs.plan_inputs},
+            inputs.stream.name: inputs.shape(1, usual.index)[1:],
+            **{one.name: usual.inputs[one.name].shape for one in inputs.plan_inputs},
         },
     )

@@ -73,8 +73,9 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
     configs = read_configs(engine_dir / REPOSITORY_NAME)
-    tensors = VideoTensors.of(manifest.seam, manifest.model)
-    memory = device_memory(configs, tensors, Limits.from_environment())
+    limits = Limits.from_environment()
+    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
+    memory = device_memory(configs, tensors, limits)
     yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"
     if memory.num_decode_processes:
         each = f"{memory.decode_process_bytes / GIB:.2f} GiB"
@@ -119,8 +120,9 @@ def _shared_memory_need(repository: Path, manifest: Manifest) -> FindingRow:
     from groundserve.serving.video_tensors import VideoTensors
 
     configs = read_configs(repository)
-    tensors = VideoTensors.of(manifest.seam, manifest.model)
-    needed = region_sizes(configs, tensors, Limits.from_environment()).total_bytes
+    limits = Limits.from_environment()
+    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
+    needed = region_sizes(configs, tensors, limits).total_bytes
     try:
         check_room(needed)
     except UnavailableError as error:

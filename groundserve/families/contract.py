@@ -12,14 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, VideoPlan, units_of
+from groundserve.families.base import (
+    Family,
+    FamilyCheckpoint,
+    FramesFamily,
+    Head,
+    ModelSpec,
+    PlanInput,
+    TextCheckpoint,
+    TextFamily,
+    VideoPlan,
+    units_of,
+)
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.media.index import check_frame_indices
 
 _SHORT_FRAMES = 4
 
+_SEAMS: Mapping[Head, tuple[type, type]] = {
+    "frames": (FramesFamily, FamilyCheckpoint),
+    "text": (TextFamily, TextCheckpoint),
+}
+"""What a family is, and a checkpoint of it."""
 
-def check_family(family: FramesFamily[Any, Any], opened: FamilyCheckpoint, spec: ModelSpec) -> None:
+
+def check_family(
+    family: Family[Any, Any], opened: FamilyCheckpoint | TextCheckpoint, spec: ModelSpec
+) -> None:
     """Check all that needs no weights: members, and the plans of a short video and a long one.
 
     Args:
@@ -30,7 +49,8 @@ def check_family(family: FramesFamily[Any, Any], opened: FamilyCheckpoint, spec:
     Raises:
         GroundserveError: The family does not do what `base` says of it.
     """
-    for seam, one in ((FramesFamily, family), (FamilyCheckpoint, opened), (ModelSpec, spec)):
+    seams = (*_SEAMS[family.head], ModelSpec)
+    for seam, one in zip(seams, (family, opened, spec), strict=True):
         # By the class: a property that computes is not asked.
         missing = [name for name in _members(seam) if not _has(one, name)]
         if missing:
@@ -50,7 +70,7 @@ def check_family(family: FramesFamily[Any, Any], opened: FamilyCheckpoint, spec:
 
 
 def check_features(
-    family: FramesFamily[Any, Any], spec: ModelSpec, features: NDArray[Any], *, num_units: int
+    family: Family[Any, Any], spec: ModelSpec, features: NDArray[Any], *, num_units: int
 ) -> None:
     """Check what the vision stage made in PyTorch of U units.
 
@@ -84,13 +104,34 @@ def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_fr
         raise _fault(family, "the grounding stage gives NaN or infinity in PyTorch")
 
 
-def _check_plan(family: FramesFamily[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
-    try:
-        check_frame_indices(plan.frame_indices, plan.index.num_source_frames)
-    except InvalidRequestError as error:
-        raise _fault(family, f"plan: {error}") from error
-    if not np.array_equal(plan.units, units_of(plan.frame_indices)):
-        raise _fault(family, "plan: units must be units_of(frame_indices), a unit a frame")
+def check_block(family: TextFamily[Any], block: NDArray[Any], plan: VideoPlan) -> None:
+    """Check what the front made in PyTorch of a video's features.
+
+    Raises:
+        GroundserveError: It is not (N, H), or not finite.
+    """
+    if block.ndim != 2 or len(block) != plan.num_visual_tokens:
+        raise _fault(
+            family,
+            f"the front must give (num_visual_tokens, width), ({plan.num_visual_tokens}, H) here, "
+            f"got {block.shape}",
+        )
+    if not np.isfinite(block).all():
+        raise _fault(family, "the front gives NaN or infinity in PyTorch")
+
+
+def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    if family.head == "frames":
+        _check_each_frame_once(family, plan)
+    else:
+        text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
+        declared = text_family.front_inputs(spec)
+        arrays = text_family.front_arrays(plan.seen, spec)
+        if len(arrays) != len(declared):
+            names = [one.name for one in declared]
+            raise _fault(family, f"front_arrays must be those of {names}, got {len(arrays)}")
+        for one, array in zip(declared, arrays, strict=True):
+            _check_input(family, "front_arrays", one, array)
     if plan.num_visual_tokens > spec.max_visual_tokens:
         raise _fault(
             family,
@@ -100,8 +141,17 @@ def _check_plan(family: FramesFamily[Any, Any], spec: ModelSpec, plan: VideoPlan
     _check_inputs(family, spec, plan.inputs)
 
 
+def _check_each_frame_once(family: Family[Any, Any], plan: VideoPlan) -> None:
+    try:
+        check_frame_indices(plan.frame_indices, plan.index.num_source_frames)
+    except InvalidRequestError as error:
+        raise _fault(family, f"plan: {error}") from error
+    if not np.array_equal(plan.units, units_of(plan.frame_indices)):
+        raise _fault(family, "plan: units must be units_of(frame_indices), a unit a frame")
+
+
 def _check_inputs(
-    family: FramesFamily[Any, Any], spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]
+    family: Family[Any, Any], spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]
 ) -> None:
     declared = {one.name: one for one in family.plan_inputs(spec)}
     if inputs.keys() != declared.keys():
@@ -110,17 +160,22 @@ def _check_inputs(
             f"plan: inputs must be those of plan_inputs, {sorted(declared)}, got {sorted(inputs)}",
         )
     for name, one in declared.items():
-        got = inputs[name]
-        fits = len(got.shape) == len(one.dims) and all(
-            1 <= size <= most and dim in (-1, size)
-            for size, dim, most in zip(got.shape, one.dims, one.max_dims, strict=True)
+        _check_input(family, "plan", one, inputs[name])
+
+
+def _check_input(
+    family: Family[Any, Any], of_what: str, declared: PlanInput, got: NDArray[Any]
+) -> None:
+    fits = len(got.shape) == len(declared.dims) and all(
+        1 <= size <= most and dim in (-1, size)
+        for size, dim, most in zip(got.shape, declared.dims, declared.max_dims, strict=True)
+    )
+    if not fits or got.dtype != np.float32:
+        raise _fault(
+            family,
+            f"{of_what}: input {declared.name} must be float32 {declared.dims}, at most "
+            f"{declared.max_dims}, got {got.dtype.name} {got.shape}",
         )
-        if not fits or got.dtype != np.float32:
-            raise _fault(
-                family,
-                f"plan: input {name} must be float32 {one.dims}, at most {one.max_dims}, "
-                f"got {got.dtype.name} {got.shape}",
-            )
 
 
 def _members(seam: type) -> list[str]:
@@ -132,5 +187,5 @@ def _has(one: object, name: str) -> bool:
     return name in getattr(one, "__dict__", ()) or hasattr(type(one), name)
 
 
-def _fault(family: FramesFamily[Any, Any], what: str) -> GroundserveError:
+def _fault(family: Family[Any, Any], what: str) -> GroundserveError:
     return GroundserveError(f"the family {family.name}: {what}; see docs/families.md")

@@ -6,25 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from groundserve.families.base import FramesFamily, ModelSpec, VideoPlan
+from groundserve.families.base import Family, ModelSpec, VideoPlan
 from groundserve.media.index import VideoIndex
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 
 _SECONDS = 3600  # so long that a family samples as many frames as it does of any video
 _FPS = 30
 
 
-def default_plan(family: FramesFamily[Any, Any], spec: ModelSpec) -> VideoPlan:
+def default_plan(family: Family[Any, Any], spec: ModelSpec) -> VideoPlan:
     """Plan an hour of video with default options: the most units that a request without has.
 
     Args:
         family: Whose rules hold.
         spec: Of the model, the family's `spec_type`.
     """
-    return family.plan(_video(_SECONDS * _FPS, fps=_FPS), ScoreOptions(), spec)
+    return _plan(family, _video(_SECONDS * _FPS, fps=_FPS), spec)
 
 
-def short_plan(family: FramesFamily[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:
+def short_plan(family: Family[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:
     """Plan a video of one frame a second with default options, which every family takes.
 
     Args:
@@ -32,7 +32,11 @@ def short_plan(family: FramesFamily[Any, Any], spec: ModelSpec, num_frames: int)
         spec: Of the model, the family's `spec_type`.
         num_frames: Of the video.
     """
-    return family.plan(_video(num_frames, fps=1), ScoreOptions(), spec)
+    return _plan(family, _video(num_frames, fps=1), spec)
+
+
+def _plan(family: Family[Any, Any], video: VideoIndex, spec: ModelSpec) -> VideoPlan:
+    return family.plan(video, ScoreOptions() if family.head == "frames" else AnswerOptions(), spec)
 
 
 def _video(num_frames: int, *, fps: int) -> VideoIndex:
@@ -41,8 +45,9 @@ def _video(num_frames: int, *, fps: int) -> VideoIndex:
         average_fps=float(fps),
         pts_seconds=frames / fps,
         is_key=frames % fps == 0,
-        width=1920,
-        height=1080,
+        # Where frames are as decoded, a stage that resizes them computes by it.
+        width=640,
+        height=360,
         codec_name="h264",
         container_name="mov,mp4,m4a,3gp,3g2,mj2",
     )

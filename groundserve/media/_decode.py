@@ -66,7 +66,7 @@ def decode_segments(
     Args:
         segments: n files with m targets, all of one video.
         image_size: Side S to resize to; None leaves frames as they are, which must then have one
-            size.
+            size and, where there are several, at most the pixels that the file announces.
         resize: How.
         num_threads: Threads that decode.
         limits: Ceilings on a frame's size.
@@ -89,7 +89,9 @@ def decode_segments(
         num_threads,
         max_decoders(num_pixels, limits, num_threads=num_threads),
     )
-    output = _Output(segments.num_frames)
+    # What as many frames as one expects together take is known beforehand. One alone, which is
+    # within the limits, may be larger.
+    output = _Output(segments.num_frames, most_pixels=num_pixels if image_size is None else None)
     # One a thread: each keeps tables from one frame to the next.
     converters: SimpleQueue[Converter] = SimpleQueue()
     for _ in range(num_decoders):
@@ -164,11 +166,12 @@ def decode_all(
 class _Output:
     """The targets of all segments, which threads write in any order."""
 
-    def __init__(self, num_targets: int) -> None:
+    def __init__(self, num_targets: int, *, most_pixels: int | None) -> None:
         self._lock = threading.Lock()
         self._frames: NDArray[np.uint8] | None = None
         self._missing = set(range(num_targets))
         self._num_targets = num_targets
+        self._most_pixels = most_pixels
         self._num_packets = 0
 
     def put(self, target: int, pixels: NDArray[np.uint8]) -> None:
@@ -176,11 +179,23 @@ class _Output:
         with self._lock:
             # Only a decoded frame tells H and W for certain, rotation included.
             if self._frames is None:
+                self._check_size(pixels)
                 self._frames = np.empty((self._num_targets, *pixels.shape), np.uint8)
             if pixels.shape != self._frames.shape[1:]:
-                raise MediaError("the video's frames differ in size; ask for an image_size")
+                raise MediaError(
+                    "the video's frames differ in size, and are wanted as decoded: re-encode it in "
+                    "one size, or ask for an image_size"
+                )
             self._missing.remove(target)
         self._frames[target] = pixels
+
+    def _check_size(self, pixels: NDArray[np.uint8]) -> None:
+        height, width, _ = pixels.shape
+        if self._most_pixels and self._num_targets > 1 and height * width > self._most_pixels:
+            raise MediaError(
+                f"the video's frames differ in size from what it announces: {width} x {height} "
+                "pixels are more; re-encode it, or ask for one frame at a time"
+            )
 
     def add_packets(self, num_packets: int) -> None:
         """Count packets that were decoded."""

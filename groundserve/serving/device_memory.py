@@ -7,7 +7,7 @@ for the worst case.
 
 One request's widest tensors, in bytes:
 
-    P = frames of a chunk       max_batch_size of `vision_encoder` x bytes of a unit's frames
+    P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames
     F = features of a video     max_visual_tokens x feature_width x 2 (float16; 4 in float32)
     N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
@@ -121,12 +121,11 @@ def memory_pools(configs: dict[str, ModelConfig], tensors: VideoTensors) -> Memo
     width = feature_bytes(grounding)
     assert width is not None, "grounding takes FEATURES"
     features = tensors.num_features * width
-    chunk = configs["vision_encoder"].max_batch_size * tensors.unit_bytes
     max_waiting = int(configs["admission"].parameters["max_waiting"].string_value)
     # Each chunk being encoded and its copy, and the one decoded ahead.
     num_chunks = 2 * NUM_SERVED_ENCODES + 1
     # The formula at the top of this file.
-    needed = num_instances(video_features) * (num_chunks * chunk + 2 * features)
+    needed = num_instances(video_features) * (num_chunks * tensors.chunk_bytes + 2 * features)
     needed += (num_instances(grounding) + max_waiting) * features
     return MemoryPools(
         cuda_bytes=max(_MIN_CUDA_BYTES, needed), pinned_bytes=max(_MIN_PINNED_BYTES, needed)

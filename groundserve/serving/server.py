@@ -493,8 +493,9 @@ class TritonServer:
 
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:
-    tensors = VideoTensors.of(manifest.seam, manifest.model)
-    return region_sizes(read_configs(repository), tensors, Limits.from_environment())
+    limits = Limits.from_environment()
+    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
+    return region_sizes(read_configs(repository), tensors, limits)
 
 
 def _reachable(host: str) -> str:
@@ -505,7 +506,8 @@ def _reachable(host: str) -> str:
 def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:
     """Return the pools' sizes, and tell the operator what the server may take besides."""
     configs = read_configs(repository)
-    tensors = VideoTensors.of(manifest.seam, manifest.model)
-    memory = device_memory(configs, tensors, Limits.from_environment())
+    limits = Limits.from_environment()
+    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
+    memory = device_memory(configs, tensors, limits)
     log_event("gpu", **asdict(memory), total_bytes=memory.total_bytes, mps_pid=mps_daemon_pid())
     return memory_pools(configs, tensors)

@@ -6,7 +6,8 @@ holds: room that is free but in pieces is not used. So it starts large enough fo
 models hand each other, and one step makes room for the largest request of the one model that takes
 uploads. Segments of videos are not handed over here: see `python_backend.handover`.
 
-P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames
+P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames; where they are as decoded
+                            CHUNK_BYTES, or one of the largest that are let in
 F = features of a video     max_visual_tokens x feature_width x 4 (2 where they are float16)
 N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
@@ -161,14 +162,14 @@ def _tensor_bytes(config: ModelConfig, tensors: VideoTensors, limits: Limits) ->
 
     names = _tensor_names(config)
     num_bytes = tensors.num_features * (feature_bytes(config) or 0)
-    num_units = 0
+    num_chunks = 0
     if "VIDEO" in names:
         num_bytes += limits.max_upload_bytes
-        num_units = (2 * NUM_SERVED_ENCODES + 1) * CHUNK_FRAMES
+        num_chunks = 2 * NUM_SERVED_ENCODES + 1
     elif names & tensors.stream_names:
-        num_units = CHUNK_FRAMES
-    plan_inputs = num_units * tensors.plan_input_bytes
-    num_bytes += num_units * tensors.unit_bytes
+        num_chunks = 1
+    plan_inputs = num_chunks * CHUNK_FRAMES * tensors.plan_input_bytes
+    num_bytes += num_chunks * tensors.chunk_bytes
     return num_bytes + max(0, plan_inputs - _SMALL_PLAN_INPUTS_BYTES)
 
 

@@ -15,7 +15,7 @@ class DecodedFrames:
     """The frames of one call."""
 
     frames: Array
-    """uint8 (m, S, S, 3), RGB, one frame a target, in the targets' order."""
+    """uint8 (m, S, S, 3) or, as decoded, (m, H, W, 3), RGB, one frame a target, in their order."""
     decoder: str
     """What decoded them, for INFO: "pyav", "dali", or "pyav (why not dali)"."""
 
@@ -24,10 +24,10 @@ class FrameDecoder(Protocol):
     """Decodes the target frames of segments."""
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
-        """Decode, rotate as the file asks, and resize to the model's size.
+        """Decode, rotate as the file asks, and resize to the model's size where it has one.
 
         Args:
-            segments: Of one group, at most `CHUNK_FRAMES` targets.
+            segments: Of one group: at most as many targets as `VisionInputs.chunk_frames`.
             deadline: When to give up.
         """
         ...

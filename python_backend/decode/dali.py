@@ -44,17 +44,18 @@ class DaliDecoder:
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: int | None,
         resize: ResizeRule = "square",
         device: Literal["cpu", "mixed"],
         num_threads: int,
         fallback: FrameDecoder,
         max_frame_pixels: int = Limits.max_frame_pixels,
     ) -> None:
-        """Build the pipeline, unless the rule is not DALI's.
+        """Build the pipeline, unless the frames are not to be as DALI makes them.
 
         Args:
-            image_size: Side S of the frames that come out.
+            image_size: Side S of the frames that come out; None leaves them as decoded, which is
+                left to `fallback` with all videos.
             resize: How they come to it. DALI has a filter near "square"; any other rule is left to
                 `fallback` with all videos, rather than answered with other pixels.
             device: "mixed" decodes with NVDEC and leaves frames on the GPU, as torch tensors; "cpu"
@@ -79,7 +80,8 @@ class DaliDecoder:
         self._gpu_arch = _require_gpu() if device == "mixed" else None
         # One pipeline, whose buffers hold one run's frames at a time.
         self._lock = threading.Lock()
-        self._pipeline: Any = self._build() if resize == "square" else None
+        is_dalis = image_size is not None and resize == "square"
+        self._pipeline: Any = self._build() if is_dalis else None
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
         """See `FrameDecoder.decode`; one call runs at a time, others wait.
@@ -104,6 +106,8 @@ class DaliDecoder:
         return DecodedFrames(decoded.frames, f"{decoded.decoder} ({reason})")
 
     def _why_not(self, segments: Segments) -> str | None:
+        if self._image_size is None:
+            return "DALI leaves no frames as decoded"
         if self._pipeline is None:
             return f"DALI does not resize by the rule {self._resize}"
         if segments.num_segments > MAX_BATCH_SEGMENTS:

@@ -1,6 +1,7 @@
 """Interface of the vision stage.
 
-Shape letters: U units, F frames of a unit, S side in pixels, P tokens of a unit, D width.
+Shape letters: U units, F frames of a unit, S side in pixels, or H and W as decoded, P tokens of a
+unit, D width.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
+from groundserve.limits import MIB
 from python_backend.arrays import Array
+
+_USUAL_UNIT_BYTES = 2 * MIB
+"""More than the frames of any family whose decoder resizes them; a frame of 720p has 2.6 MiB."""
 
 
 class EncodeFunction(Protocol):
@@ -28,8 +33,8 @@ class VisionEncoder(Protocol):
         """Return (U, P, D): float32, or float16 from an engine of 16 bits.
 
         Args:
-            inputs: In the family's order, its streams first: uint8 (U, S, S, 3) or
-                (U, F, S, S, 3), RGB. Then its plan inputs, float32, which have no units: each is
+            inputs: In the family's order, its streams first: uint8 (U, S, S, 3), (U, F, S, S, 3) or
+                (U, H, W, 3), RGB. Then its plan inputs, float32, which have no units: each is
                 the same for all.
         """
         ...
@@ -39,6 +44,16 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     """Tell streams from plan inputs: frames alone are uint8."""
     streams = [one for one in inputs if _is_uint8(one)]
     return streams, list(inputs[len(streams) :])
+
+
+def units_at_once(most: int, frames: Array) -> int:
+    """Return how many units PyTorch computes at once: fewer where frames are as decoded and large.
+
+    Args:
+        most: Of usual size; of larger frames as many as have the bytes of those.
+        frames: uint8, units in front.
+    """
+    return max(1, min(most, most * _USUAL_UNIT_BYTES // frames[0].nbytes))
 
 
 def repeat_plan_inputs(inputs: Sequence[Array]) -> list[Array]:

@@ -33,22 +33,31 @@ class OnnxRuntimeEncoder:
         self._session = open_session(path, num_threads=num_threads)
         inputs = self._session.get_inputs()
         self._names = [one.name for one in inputs]
-        units = inputs[0].shape[0]
+        units, *dims = inputs[0].shape
         # A graph in int8 says how many units it takes, one, and scales what it computes for that
         # one alone; in others the dimension has a name, and the cache decides.
-        if not isinstance(units, int):
-            units = max(1, _BATCH_BYTES // _unit_bytes(self._session, path))
-        self._units_at_once = units
+        self._units_in_graph = units if isinstance(units, int) else None
+        self._unit_bytes = 0 if self._units_in_graph else _unit_bytes(self._session, path)
+        # Frames as decoded, of no fixed size.
+        self._resizes = not all(isinstance(dim, int) for dim in dims)
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
         """See `VisionEncoder.encode`."""
         arrays = [to_host(array) for array in repeat_plan_inputs(inputs)]
         features: list[NDArray[np.float32]] = []
-        for start in range(0, len(arrays[0]), self._units_at_once):
-            units = slice(start, start + self._units_at_once)
+        at_once = self._units_in_graph or self._units_at_once(arrays[0])
+        for start in range(0, len(arrays[0]), at_once):
+            units = slice(start, start + at_once)
             feeds = {name: one[units] for name, one in zip(self._names, arrays, strict=True)}
             features += self._session.run(["FEATURES"], feeds)
         return np.concatenate(features)
+
+    def _units_at_once(self, frames: NDArray[np.uint8]) -> int:
+        unit_bytes = self._unit_bytes
+        if self._resizes:
+            # The graph makes floats of them first, which the exporter could not count.
+            unit_bytes = max(unit_bytes, frames[0].size * np.dtype(np.float32).itemsize)
+        return max(1, _BATCH_BYTES // unit_bytes)
 
 
 def _unit_bytes(session: onnxruntime.InferenceSession, path: Path) -> int:

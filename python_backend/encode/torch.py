@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
-from python_backend.encode.base import split_inputs
+from python_backend.encode.base import split_inputs, units_at_once
 
 if TYPE_CHECKING:
     from groundserve.families.modules import VisionModule
@@ -46,8 +46,9 @@ class TorchEncoder:
         from python_backend.cuda import fused_kernels
 
         on_gpu = self._device.type == "cuda"
-        at_once = _MAX_UNITS_AT_ONCE_GPU if on_gpu else _MAX_UNITS_AT_ONCE_CPU
         streams, plan_inputs = split_inputs(inputs)
+        most = _MAX_UNITS_AT_ONCE_GPU if on_gpu else _MAX_UNITS_AT_ONCE_CPU
+        at_once = units_at_once(most, streams[0])
         shared = [to_torch(one, self._device) for one in plan_inputs]
         encoded = []
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.families.base import ModelSpec, QueryTokenizer
+from groundserve.families.base import ModelSpec, QueryTokenizer, VideoPlan
 from groundserve.limits import Limits
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder
@@ -51,8 +51,12 @@ class Questions:
         text_ids = [tokenizer.text_ids(query) for query in queries]
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
 
-    def check_fit(self, num_visual_tokens: int) -> None:
-        """Refuse a question for which the video leaves no room.
+    def check_fit(self, plan: VideoPlan) -> None:
+        """See `Asked.check_fit`."""
+        self.check_tokens(plan.num_visual_tokens)
+
+    def check_tokens(self, num_visual_tokens: int) -> None:
+        """Refuse a question for which so many visual tokens leave no room.
 
         Raises:
             InvalidRequestError: Visual and text tokens together pass the checkpoint's maximum; the
@@ -116,7 +120,7 @@ def ground_questions(
         DeadlineExceededError: Time ran out between two questions.
     """
     num_visual_tokens = features.shape[0] * features.shape[1]
-    questions.check_fit(num_visual_tokens)
+    questions.check_tokens(num_visual_tokens)
     rows: list[NDArray[np.float32]] = []
     # `runtime_checkable` looks for the methods' names.
     if isinstance(grounder, PackedGrounder):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
 from python_backend.arrays import Array, concatenate
 from python_backend.encode import EncodeFunction
 from python_backend.triton._tensors import Tensors
@@ -21,27 +22,33 @@ class EncodeRequest:
     """Units of one video, and what all of them share."""
 
     frames: Array
-    """uint8 (u, S, S, 3), or (u, F, S, S, 3)."""
+    """uint8 (u, S, S, 3), (u, F, S, S, 3) or, as decoded, (u, H, W, 3)."""
     plan_inputs: tuple[NDArray[np.float32], ...]
     """In the family's order, float32, without the units."""
 
     @classmethod
-    def from_batch(cls, tensors: Tensors, inputs: VisionInputs) -> EncodeRequest:
+    def from_batch(cls, tensors: Tensors, inputs: VisionInputs, limits: Limits) -> EncodeRequest:
         """Read a request's tensors, each with u units in front.
 
+        Args:
+            tensors: A request's.
+            inputs: Of the vision stage.
+            limits: Ceilings on the size of a frame.
+
         Raises:
-            InvalidRequestError: u is 0, or a plan input is larger than any plan's, or it is not
-                the same for all units.
+            InvalidRequestError: u is 0, frames as decoded are of a size that is not served, or a
+                plan input is larger than any plan's, or it is not the same for all units.
         """
         frames = tensors[inputs.stream.name]
         if len(frames) == 0:
             raise InvalidRequestError(f"{inputs.stream.name} must hold at least one frame, got 0")
+        inputs.check_frames(tuple(frames.shape), limits)
         shared = tuple(_read_shared(one, tensors[one.name]) for one in inputs.plan_inputs)
         return cls(frames, shared)
 
 
 def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> list[Array]:
-    """Encode the units of all requests with equal plan inputs in one call.
+    """Encode the units of all requests with equal plan inputs, and frames of one size, in one call.
 
     Args:
         requests: Those of one dynamic batch that are valid.
@@ -54,7 +61,8 @@ def encode_merged(requests: Sequence[EncodeRequest], encode: EncodeFunction) -> 
     # values cannot be one call.
     equal: dict[tuple[object, ...], list[int]] = {}
     for i, request in enumerate(requests):
-        key = tuple((array.shape, array.tobytes()) for array in request.plan_inputs)
+        shared = ((array.shape, array.tobytes()) for array in request.plan_inputs)
+        key = (tuple(request.frames.shape[1:]), *shared)
         equal.setdefault(key, []).append(i)
     features: dict[int, Array] = {}
     for members in equal.values():

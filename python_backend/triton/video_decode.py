@@ -34,7 +34,7 @@ class TritonPythonModel:
         """Open the profile's decoder."""
         context = ModelContext.load(args)
         manifest = context.engine.manifest
-        self._frames_name = VisionInputs.of(manifest.seam, manifest.model).stream.name
+        self._inputs = VisionInputs.of(manifest.seam, manifest.model)
         self._limits = Limits.from_environment()
         # One process: an instance decodes one chunk at a time.
         self._workers = MediaWorkers(limits=self._limits)
@@ -57,6 +57,7 @@ class TritonPythonModel:
         check_chunk(tensors)
         stream = StreamInfo.from_json(read_text(tensors, "STREAM", max_bytes=_MAX_STREAM_BYTES))
         check_sides(stream, limits=self._limits)
+        self._check_chunk_bytes(len(tensors["LOCAL_FRAMES"]), stream)
         segments = Segments(
             data=_read_segments(tensors),
             offsets=tensors["SEGMENT_OFFSETS"],
@@ -67,10 +68,19 @@ class TritonPythonModel:
         decoded = self._decoder.decode(segments, deadline=deadline)
         return Answer(
             outputs={
-                self._frames_name: decoded.frames,
+                self._inputs.stream.name: decoded.frames,
                 "DECODER": np.array([decoded.decoder.encode()], np.object_),
             }
         )
+
+    def _check_chunk_bytes(self, num_targets: int, stream: StreamInfo) -> None:
+        """Refuse more frames than memory is set aside for; ours are never more."""
+        most = self._inputs.chunk_frames(stream.width, stream.height)
+        if num_targets > most:
+            raise InvalidRequestError(
+                f"LOCAL_FRAMES must have at most {most} targets of {stream.width} x "
+                f"{stream.height} pixels, got {num_targets}"
+            )
 
 
 def _read_segments(tensors: Tensors) -> NDArray[np.uint8]:

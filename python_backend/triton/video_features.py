@@ -108,7 +108,7 @@ class TritonPythonModel:
             extracted = self._extractor.extract(
                 source,
                 options,
-                questions=questions,
+                asked=questions,
                 decode=decode,
                 encode=encode,
                 deadline=deadline,

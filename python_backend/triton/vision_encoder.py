@@ -7,6 +7,7 @@ from typing import Any
 
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
+from groundserve.limits import Limits
 from python_backend.triton._answer import Answer
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
@@ -23,6 +24,7 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         manifest = context.engine.manifest
         self._inputs = VisionInputs.of(manifest.seam, manifest.model)
+        self._limits = Limits.from_environment()
         if manifest.device == "cpu":
             keep_heap()
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
@@ -41,7 +43,7 @@ class TritonPythonModel:
     def _read(self, request: Any) -> EncodeRequest:
         # Plan inputs come to the host, where they are compared.
         tensors = read_tensors(request, stay_on_gpu=(self._inputs.stream.name,))
-        return EncodeRequest.from_batch(tensors, self._inputs)
+        return EncodeRequest.from_batch(tensors, self._inputs, self._limits)
 
     def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
         features = attempt(encode_merged, items, self._encoder.encode)

@@ -33,7 +33,7 @@ DOCS = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
 DIGESTS = {"TRITON_TRTLLM_DIGEST", "TRITON_PY3_DIGEST"}
 COMMANDS = {module.NAME: module.command for module in (build, score, serve)}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
-TENSORS = VideoTensors.of(FAMILY, REFERENCE_MODEL)
+TENSORS = VideoTensors.of(FAMILY, REFERENCE_MODEL, Limits())
 
 
 def parse_dockerfile() -> list[tuple[str, str]]:

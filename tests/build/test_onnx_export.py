@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 from torch.export import Dim
+from torch.nn import functional
 
-from engine_build.onnx_export import export_graph
+from engine_build.onnx_export import export_graph, export_vision_encoder
+from groundserve.families.base import FrameStream
+from groundserve.families.modules import VisionModule
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import ROW_BYTES_KEY
+from python_backend.encode import OnnxRuntimeEncoder
 
 MODULE = """
 from torch import nn
@@ -92,3 +98,33 @@ def test_keys_are_copied_only_for_heads_that_share_them(engine_dirs, name, copie
                 kinds.append(producers[value].op_type)
                 value = producers[value].input[0]
             assert ("Expand" in kinds) is copies
+
+
+class AnySize(VisionModule):
+    """Resizes frames as decoded in the graph."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3 * 8 * 8, 5)
+
+    def forward(self, frames):
+        pixels = frames.permute(0, 3, 1, 2).float() / 255
+        pixels = functional.interpolate(pixels, size=(8, 8), mode="bicubic", align_corners=False)
+        return self.linear(pixels.flatten(1)).unsqueeze(1)
+
+
+def test_a_graph_takes_frames_of_any_size_as_decoded(tmp_path):
+    model = AnySize().eval()
+    path = tmp_path / "vision_encoder.onnx"
+    stream = FrameStream(name="PIXELS", size=None)
+    export_vision_encoder(model, path, VisionInputs(stream=stream, plan_inputs=()))
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+    assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["n", "height", "width", 3]
+    encoder = OnnxRuntimeEncoder(path, num_threads=1)
+    random = np.random.default_rng(0)
+    for num_frames, height, width in ((1, 30, 17), (3, 17, 30), (2, 9, 9), (4, 1, 400)):
+        frames = random.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(frames)).numpy()
+        np.testing.assert_allclose(encoder.encode(frames), expected, atol=1e-5)

@@ -29,8 +29,9 @@ def server(harmed):
 def sizes(engine_dirs) -> RegionSizes:
     configs = read_configs(engine_dirs["cpu"] / REPOSITORY_NAME)
     manifest = Manifest.load(engine_dirs["cpu"])
-    tensors = VideoTensors.of(manifest.seam, manifest.model)
-    return region_sizes(configs, tensors, Limits(max_upload_bytes=MAX_UPLOAD_BYTES))
+    limits = Limits(max_upload_bytes=MAX_UPLOAD_BYTES)
+    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
+    return region_sizes(configs, tensors, limits)
 
 
 def video_of(path: Path, megabytes: int) -> Path:

@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from engine_build.triton import trunk
 from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
 from engine_build.triton.layout import RepositoryLayout
-from engine_build.triton.model_spec import TritonModelSpec
+from engine_build.triton.model_spec import TensorSpec, TritonModelSpec
 from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families import get_family
 from groundserve.families.base import FrameStream
+from groundserve.families.default_video import default_plan
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import MIB
 
 GPU = LAYOUTS["gpu"]
@@ -111,9 +116,28 @@ class TwoSizes:
             r"CLIP \(224\), KEY \(336\)",
             id="several",
         ),
-        pytest.param([FrameStream(name="RAW", size=None)], r"RAW \(any size\)", id="as_decoded"),
+        pytest.param(
+            [FrameStream(name="RAW", size=None, frames=(0, 1))],
+            r"RAW \(any size\)",
+            id="segments_as_decoded",
+        ),
     ],
 )
 def test_streams_that_are_not_served_are_refused(streams, shown):
     with pytest.raises(UnsupportedError, match=f"the family twosizes takes {shown}$"):
         model_specs(GPU, TwoSizes(*streams), REFERENCE_MODEL)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_frames_as_decoded_have_free_sides_and_are_not_merged(name):
+    inputs = VisionInputs(stream=FrameStream(name="RAW", size=None), plan_inputs=())
+    features = TensorSpec("FEATURES", "FP32", (-1, -1, 32))
+    decode = trunk.video_decode(LAYOUTS[name], inputs)
+    assert decode.outputs[0] == TensorSpec("RAW", "UINT8", (-1, -1, -1, 3))
+    usual = default_plan(get_family("vtimellm"), VTimeLLMSpec())
+    encoder = trunk.vision_encoder(LAYOUTS[name], inputs, features, usual)
+    assert encoder.inputs == (TensorSpec("RAW", "UINT8", (-1, -1, 3)),)
+    assert (encoder.max_batch_size, encoder.dynamic_batching) == (64, None)
+    if name == "gpu":
+        assert encoder.warmup.batch_size == 64
+        assert encoder.warmup.dims == {"RAW": (usual.index.height, usual.index.width, 3)}

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families import get_frames_family
 from groundserve.families.default_video import default_plan, short_plan
+from groundserve.options import AnswerOptions
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,11 @@ def test_short_plan_has_every_frame_of_its_video():
         plan = short_plan(get_frames_family("videoitg"), REFERENCE_MODEL, num_frames)
         assert plan.frame_indices.tolist() == list(range(num_frames))
         assert len(plan.units) == num_frames
+
+
+def test_plans_of_a_family_of_text():
+    """Its options are those of its head, and it takes any video."""
+    family = SimpleNamespace(head="text", plan=lambda index, options, spec: (index, options))
+    index, options = short_plan(family, None, 5)
+    assert (index.num_source_frames, options) == (5, AnswerOptions())
+    assert default_plan(family, None)[1] == AnswerOptions()

@@ -127,6 +127,18 @@ def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segment
         decode(mixed)
 
 
+def test_several_frames_larger_than_announced_are_refused_before_memory_is_taken(
+    cut_asset: Callable[..., Segments],
+) -> None:
+    segments = cut_asset(H264, 3, 4)  # of 96 x 64
+    small = replace(segments, stream=replace(segments.stream, width=95))
+    assert decode(small, image_size=10).shape == (2, 10, 10, 3)
+    with pytest.raises(MediaError, match="differ in size from what it announces: 96 x 64 pixels"):
+        decode(small)
+    one = cut_asset(H264, 3)
+    assert decode(replace(one, stream=replace(one.stream, width=95))).shape == (1, 64, 96, 3)
+
+
 @pytest.mark.parametrize("asset", [H264, MPEG4_MP4, MPEG4_AVI, VP8_HIDDEN, ROTATED])
 def test_ffmpeg_probes_the_video_and_no_segment_of_it(
     asset: Asset, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch

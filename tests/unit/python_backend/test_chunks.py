@@ -25,10 +25,11 @@ from groundserve.errors import (
 from groundserve.families.base import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
-from python_backend.chunks import ChunkRunner, decoded_pixels
+from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
+from python_backend.units import decoded_pixels
 from tests.unit.python_backend.plans import frame_units, with_keys
 
 WAIT_SECONDS = 30.0

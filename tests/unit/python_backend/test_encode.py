@@ -14,10 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from groundserve.errors import EngineMismatchError
+from groundserve.families import get_family
 from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.default_video import default_plan
 from groundserve.families.modules import GroundingModule, VisionModule
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, repeat_plan_inputs
+from python_backend.encode.base import units_at_once
 from python_backend.ground import TorchGrounder
 from python_backend.warm_up import warm_up_encoder
 from tests.unit.python_backend.plans import plan_of
@@ -25,6 +29,19 @@ from tests.unit.python_backend.plans import plan_of
 NUM_UNITS = 11  # more than run at once on a CPU
 WEIGHTS = np.array([[1, 10], [100, 1000]], np.float32)
 OFFSET = np.array([0.5], np.float32)
+
+
+class MeanColor(VisionModule):
+    """Takes frames of any size; no attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.batches = []
+
+    def forward(self, frames):
+        self.batches.append(len(frames))
+        return frames.float().mean((1, 2)).unsqueeze(1) * self.scale
 
 
 class TwoStreams(VisionModule):
@@ -70,6 +87,31 @@ def test_torch_grounder_names_no_layer_of_a_family():
     assert logits.tolist() == [9.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("most", "height", "width", "num_units"),
+    [
+        pytest.param(8, 384, 384, 8, id="resized"),
+        pytest.param(8, 836, 836, 8, id="as_large_as_any_that_is_resized"),
+        pytest.param(8, 1080, 1920, 2, id="1080p"),
+        pytest.param(8, 2160, 3840, 1, id="4k"),
+        pytest.param(128, 1080, 1920, 43, id="1080p_on_a_gpu"),
+    ],
+)
+def test_fewer_large_frames_are_encoded_at_once(most, height, width, num_units):
+    frames = np.broadcast_to(np.uint8(0), (11, height, width, 3))  # of one byte
+    assert units_at_once(most, frames) == num_units
+
+
+@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_torch_encoder_takes_large_frames_one_by_one(home, monkeypatch):
+    monkeypatch.setattr("python_backend.encode.base._USUAL_UNIT_BYTES", 12)
+    frames = np.random.default_rng(0).integers(0, 256, (NUM_UNITS, 4, 8, 3), dtype=np.uint8)
+    model = MeanColor()
+    features = TorchEncoder(model).encode(home(frames))
+    np.testing.assert_allclose(features[:, 0], frames.mean((1, 2)), rtol=1e-5)
+    assert model.batches == [1] * NUM_UNITS
+
+
 @pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 def test_repeated_plan_inputs_have_the_units_in_front(home):
     frames = home(np.zeros((3, 2, 2, 3), np.uint8))
@@ -82,6 +124,8 @@ def test_repeated_plan_inputs_have_the_units_in_front(home):
 
 def test_warm_up_encodes_as_many_segments_as_one_call_takes():
     class Family:
+        head = "frames"
+
         def streams(self, spec):
             return (FrameStream(name="FRAMES", size=4, frames=tuple(range(8))),)
 
@@ -99,6 +143,16 @@ def test_warm_up_encodes_as_many_segments_as_one_call_takes():
     manifest = SimpleNamespace(seam=Family(), model=None, family="toy")
     warm_up_encoder(encoder, manifest)
     assert encoder.shapes == [(64, 8, 4, 4, 3), (2, 2)]
+
+
+def test_warm_up_encodes_a_chunk_of_a_usual_video_as_decoded():
+    shapes = []
+    encoder = SimpleNamespace(encode=lambda frames: shapes.append(frames.shape))
+    spec = VTimeLLMSpec()
+    family = get_family("vtimellm")
+    warm_up_encoder(encoder, SimpleNamespace(seam=family, model=spec))
+    index = default_plan(family, spec).index
+    assert shapes == [(64, index.height, index.width, 3)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +176,39 @@ def test_onnxruntime_encoder_runs_as_many_units_as_the_cache_holds(
     features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, weights)
     assert features.tolist() == [[1], [23], [45], [67], [89]]
     assert ran == [[num, num] for num in batches]
+
+
+@pytest.mark.parametrize(
+    ("unit_bytes", "side", "batches"),
+    [
+        pytest.param(1, 64, [5], id="small"),
+        # 4 MiB of floats: two at once.
+        pytest.param(1, 2**10, [2, 2, 1], id="large"),
+        pytest.param(1, 2**11, [1] * 5, id="one_alone"),
+        pytest.param(2**30, 64, [1] * 5, id="wide_layers"),
+    ],
+)
+def test_onnxruntime_encoder_counts_the_floats_of_frames_as_decoded(
+    tmp_path, monkeypatch, unit_bytes, side, batches
+):
+    path = tmp_path / "vision_encoder.onnx"
+    model = sums_of_units(unit_bytes)
+    # One input with sides that have names: (n, height) is enough.
+    frames_input = model.graph.input[0].type.tensor_type.shape.dim[1]
+    frames_input.dim_param = "height"
+    onnx.save(model, path)
+    ran = []
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, names, feeds):
+            ran.append(len(feeds["FRAMES"]))
+            return super().run(names, feeds)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    frames = np.ones((5, side * side), np.uint8)
+    features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, np.ones(1, np.float32))
+    assert features.tolist() == [[side * side]] * 5
+    assert ran == batches
 
 
 @pytest.mark.parametrize("noted", [None, "0", "many"])
@@ -149,7 +236,7 @@ def sums_of_units(unit_bytes):
         "sums",
         [
             helper.make_tensor_value_info("FRAMES", TensorProto.UINT8, ["n", 2]),
-            helper.make_tensor_value_info("WEIGHTS", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("WEIGHTS", TensorProto.FLOAT, ["n", "w"]),
         ],
         [helper.make_tensor_value_info("FEATURES", TensorProto.FLOAT, ["n", 1])],
         [numpy_helper.from_array(np.array([1], np.int64), "axes")],

@@ -5,17 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.families import get_family
+from groundserve.families.base import SeenVideo
 from groundserve.families.videoitg import VideoITG
+from groundserve.families.vtimellm import VTimeLLM, VTimeLLMSpec
 from groundserve.limits import Limits
-from groundserve.manifest import CHUNK_FRAMES
+from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import Segments, VideoSource
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
@@ -71,12 +75,12 @@ class Stages:
         )
         self.decode_error: Exception | None = None
 
-    def extract(self, *, questions=None, seconds=10.0, options=OPTIONS) -> VideoFeatures:
+    def extract(self, *, asked=None, seconds=10.0, options=OPTIONS) -> VideoFeatures:
         with VideoSource.from_bytes(VIDEO, limits=Limits()) as source:
             return self.extractor.extract(
                 source,
                 options,
-                questions=questions,
+                asked=asked,
                 decode=self.decode,
                 encode=self.encode,
                 deadline=Deadline.after(seconds),
@@ -169,7 +173,7 @@ def test_question_that_does_not_fit_is_refused_before_decoding(tmp_path, is_prob
     num_opened, num_decoded = stages.workers.num_opened, stages.counts["frames_decoded"]
     questions = Questions(text_ids=[np.arange(70)], max_tokens=300)
     with pytest.raises(InvalidRequestError, match=r"QUERY\[0\] has 70 tokens beside 256 visual"):
-        stages.extract(questions=questions)
+        stages.extract(asked=questions)
     assert stages.counts["frames_decoded"] == num_decoded
     assert stages.workers.num_opened == num_opened + (not is_probed)
 
@@ -243,3 +247,79 @@ def test_features_of_other_tokens_than_the_plan_told_are_not_kept(monkeypatch, t
     with pytest.raises(AssertionError, match="the plan tells the tokens"):
         stages.extract()
     assert stages.counts["cache_misses"] == 0
+
+
+@pytest.fixture
+def text_stages(monkeypatch, tmp_path):
+    """A head of text around the same stages: 100 frames of a video of four, as decoded."""
+    monkeypatch.setattr(Manifest, "seam", property(lambda manifest: get_family(manifest.family)))
+    stages = Stages(tmp_path)
+    spec = VTimeLLMSpec(feature_width=4)
+    manifest = replace(MANIFEST, family="vtimellm", model=spec)
+    stages.extractor = replace(stages.extractor, manifest=manifest)
+    monkeypatch.setattr(stages, "encode", lambda frames: frames[:, 0, :1].astype(np.float32))
+    # Of such frames the size is looked at.
+    decode = stages.decode
+    monkeypatch.setattr(
+        stages.workers,
+        "cut",
+        lambda wanted, *, max_bytes: SimpleNamespace(wanted=wanted, stream=INDEX),
+    )
+    monkeypatch.setattr(stages, "decode", lambda segments: decode(segments.wanted))
+    return stages
+
+
+def test_repeats_of_a_head_of_text_are_decoded_once_and_encoded(text_stages):
+    miss, hit = (text_stages.extract(options=AnswerOptions()) for _ in range(2))
+    assert miss.frame_indices.tolist() == np.linspace(0, 3, 100).astype(int).tolist()
+    assert miss.features.shape == (100, 1, 3)
+    assert miss.features[:, 0, 0].tolist() == miss.frame_indices.tolist()
+    assert miss.pts_seconds.tolist() == INDEX.pts_seconds[miss.frame_indices].tolist()
+    assert text_stages.counts["frames_decoded"] == 4
+    assert text_stages.counts["vision_passes"] == 2
+    assert hit.info.cache_hit
+    np.testing.assert_array_equal(hit.features, miss.features)
+
+
+def test_what_a_head_of_text_must_know_comes_with_the_features(text_stages):
+    options = AnswerOptions(clip_seconds=(0.04, 5.0))
+    for _ in range(2):  # computed, then from the cache
+        seen = text_stages.extract(options=options).seen
+        assert seen == SeenVideo(
+            duration_seconds=0.16,
+            num_visual_tokens=100,
+            time_range_seconds=(0.04, 0.16),
+            model_seconds=None,
+        )
+    assert text_stages.counts["cache_hits"] == 1
+
+
+def test_what_is_asked_is_told_the_plan_before_anything_is_decoded(text_stages):
+    class Full:
+        def check_fit(self, plan):
+            assert plan.seen.num_visual_tokens == plan.num_visual_tokens == 100
+            raise InvalidRequestError("no room")
+
+    with pytest.raises(InvalidRequestError, match="no room"):
+        text_stages.extract(options=AnswerOptions(), asked=Full())
+    assert text_stages.counts["frames_decoded"] == 0
+
+
+def test_frames_as_decoded_far_longer_than_wide_are_refused(text_stages):
+    text_stages.workers.index = replace(INDEX, width=8192, height=100)
+    with pytest.raises(MediaError, match="at most 64 times the shorter one, got 8192 x 100"):
+        text_stages.extract(options=AnswerOptions())
+    assert text_stages.counts["frames_decoded"] == 0
+
+
+def test_features_of_fewer_tokens_than_a_head_of_text_was_told_are_not_kept(
+    text_stages, monkeypatch
+):
+    monkeypatch.setattr(VTimeLLMSpec, "max_visual_tokens", 300)
+    plan = VTimeLLM.plan
+    monkeypatch.setattr(
+        VTimeLLM, "plan", lambda *given: replace(plan(*given), num_visual_tokens=101)
+    )
+    with pytest.raises(AssertionError, match="memory is set aside for fewer"):
+        text_stages.extract(options=AnswerOptions())
+    assert text_stages.counts["cache_misses"] == 0

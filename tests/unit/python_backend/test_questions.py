@@ -32,13 +32,13 @@ def test_one_row_a_question():
 
 
 def test_question_without_room_is_refused_with_both_counts():
-    questions(8).check_fit(12)
+    questions(8).check_tokens(12)
     with pytest.raises(
         InvalidRequestError,
         match=r"QUERY\[1\] has 9 tokens beside 12 visual tokens, together more than 20; shorten it",
     ):
-        questions(8, 9).check_fit(12)
-    questions(9, max_tokens=None).check_fit(12)
+        questions(8, 9).check_tokens(12)
+    questions(9, max_tokens=None).check_tokens(12)
 
 
 def test_deadline_is_checked_before_each_question():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 import torch
 
 from groundserve.deadline import Deadline
+from groundserve.errors import MediaError
 from groundserve.families.base import FrameStream, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
-from python_backend.chunks import ChunkRunner, decoded_pixels
+from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, cut_groups, gather_units
+from python_backend.units import cut_chunks, cut_groups, decoded_pixels, gather_units
 from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
@@ -243,3 +245,75 @@ def test_frames_that_are_the_units_are_not_copied():
         gathered = gather_units(frames, np.arange(first, last)[:, np.newaxis], ONE)
         assert np.shares_memory(gathered, frames)
         np.testing.assert_array_equal(gathered, frames[first:last])
+
+
+class LargeFrames(Recorder):
+    """Frames as decoded, of so many pixels that few are held at once."""
+
+    def __init__(self, *, side: int):
+        super().__init__(FrameStream(name="RAW", size=None))
+        self.side = side
+
+        self.first_side = side
+
+    def run(self, plan: VideoPlan) -> np.ndarray:
+        index = replace(plan.index, width=self.side, height=self.side)
+        video = SimpleNamespace(cut=self.cut, index=index)
+        return self.runner.run(video, replace(plan, index=index)).features[:, :, 0]
+
+    def cut(self, frame_indices, *, max_bytes):
+        stream = SimpleNamespace(width=self.first_side, height=self.first_side)
+        return SimpleNamespace(frame_indices=frame_indices, stream=stream)
+
+    def decode(self, segments):
+        return super().decode(segments.frame_indices)
+
+
+@pytest.mark.parametrize(
+    ("side", "shown", "encode_sizes"),
+    [
+        # Of 0.75, 4 and 192 MiB.
+        pytest.param(512, np.arange(100), [64, 36], id="small"),
+        pytest.param(1182, np.arange(100), [32, 32, 32, 4], id="large"),
+        pytest.param(8192, np.arange(3), [1, 1, 1], id="one_alone"),
+        # Each repeat is a copy: not more of them at once than there may be frames.
+        pytest.param(1182, repeated(5, 100), [32, 32, 32, 4], id="five_frames_100_times"),
+    ],
+)
+def test_frames_as_decoded_are_held_by_bytes(side, shown, encode_sizes):
+    stages = LargeFrames(side=side)
+    np.testing.assert_array_equal(stages.run(frame_units(shown))[:, 0], shown)
+    assert stages.num_units == encode_sizes
+    assert stages.all_decoded == np.unique(shown).tolist()
+    assert max(map(len, stages.decoded)) <= max(encode_sizes)
+    assert stages.counts["frames_decoded"] == len(np.unique(shown))
+    assert stages.counts["vision_frames"] == len(shown)
+
+
+def test_a_group_of_pictures_in_smaller_groups_costs_as_many_pixels_as_it_takes():
+    plan = frame_units(np.arange(96))
+    assert decoded_pixels(plan, most_frames=32) == 30 * 20 * (32 + 64 + 96)
+    assert [len(group) for group in cut_groups(plan, most_frames=40)] == [16, 40, 40]
+
+
+def test_frames_of_two_sizes_are_refused():
+    class Growing(LargeFrames):
+        def decode(self, segments):
+            decoded = super().decode(segments)
+            if segments.frame_indices[0] == 0:
+                return decoded
+            return replace(decoded, frames=decoded.frames.repeat(2, axis=2))
+
+    stages = Growing(side=1182)
+    with pytest.raises(MediaError, match="frames differ in size, and are wanted as decoded"):
+        stages.run(frame_units(np.arange(64)))
+    assert stages.num_units in ([], [32])
+
+
+def test_frames_larger_than_announced_are_refused_before_they_are_decoded():
+    """By what is announced there would be room for more of them."""
+    stages = LargeFrames(side=100)
+    stages.first_side = 101
+    with pytest.raises(MediaError, match="101 x 101 pixels, announced 100 x 100; re-encode it"):
+        stages.run(frame_units(np.arange(3)))
+    assert stages.decoded == []

@@ -19,7 +19,7 @@ from groundserve.serving.device_memory import (
 from groundserve.serving.repository import read_configs
 from groundserve.serving.video_tensors import VideoTensors
 
-TENSORS = VideoTensors.of(REFERENCE_FAMILY, REFERENCE_MODEL)
+TENSORS = VideoTensors.of(REFERENCE_FAMILY, REFERENCE_MODEL, Limits())
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def configs_of(tmp_path):
 @pytest.fixture
 def pools_of(configs_of):
     def pools(layout: RepositoryLayout, model: VideoITGSpec = REFERENCE_MODEL) -> MemoryPools:
-        return memory_pools(configs_of(layout, model), VideoTensors.of(REFERENCE_FAMILY, model))
+        return memory_pools(
+            configs_of(layout, model), VideoTensors.of(REFERENCE_FAMILY, model, Limits())
+        )
 
     return pools
 

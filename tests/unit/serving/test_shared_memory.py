@@ -23,7 +23,7 @@ MODEL = VideoITGSpec(
     max_tokens=None,
     pad_token_id=0,
 )
-TENSORS = VideoTensors.of(FAMILY, MODEL)
+TENSORS = VideoTensors.of(FAMILY, MODEL, Limits())
 
 
 def write_config(repository: Path, name: str, text: str) -> None:
@@ -153,7 +153,7 @@ def test_a_family_may_hand_over_more_than_frames_of_one_stream(tmp_path):
     tensors = VideoTensors(
         stream_names=frozenset({"CLIPS", "KEYS"}),
         image_size=128,
-        unit_bytes=4 * MIB // 64,
+        chunk_bytes=4 * MIB,
         plan_input_bytes=4 * MIB // 64,
         num_features=0,
     )

@@ -5,14 +5,15 @@ from types import SimpleNamespace
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.videoitg import FAMILY
+from groundserve.limits import MIB, Limits
 from groundserve.serving.video_tensors import VideoTensors
 
 
 def test_sizes_of_the_released_model():
-    assert VideoTensors.of(FAMILY, REFERENCE_MODEL) == VideoTensors(
+    assert VideoTensors.of(FAMILY, REFERENCE_MODEL, Limits()) == VideoTensors(
         stream_names=frozenset({"PIXELS"}),
         image_size=384,
-        unit_bytes=384 * 384 * 3,
+        chunk_bytes=64 * 384 * 384 * 3,
         plan_input_bytes=27 * 27 * 4,
         num_features=16_384 * 1152,
     )
@@ -30,10 +31,22 @@ def test_all_streams_of_a_family_count():
         ),
     )
     spec = SimpleNamespace(max_visual_tokens=10, feature_width=6)
-    assert VideoTensors.of(family, spec) == VideoTensors(
+    assert VideoTensors.of(family, spec, Limits()) == VideoTensors(
         stream_names=frozenset({"CLIPS", "KEYS"}),
         image_size=336,
-        unit_bytes=8 * 224 * 224 * 3 + 336 * 336 * 3,
+        chunk_bytes=64 * (8 * 224 * 224 * 3 + 336 * 336 * 3),
         plan_input_bytes=(5 * 3 + 7) * 4,
         num_features=60,
     )
+
+
+def test_of_frames_as_decoded_the_largest_that_is_let_in_counts():
+    family = SimpleNamespace(
+        streams=lambda spec: (FrameStream(name="RAW", size=None),), plan_inputs=lambda spec: ()
+    )
+    spec = SimpleNamespace(max_visual_tokens=100, feature_width=32)
+    tensors = VideoTensors.of(family, spec, Limits())
+    assert (tensors.image_size, tensors.chunk_bytes) == (0, 128 * MIB)
+    # One alone of more than a chunk takes.
+    limits = Limits(max_frame_pixels=64 * MIB)
+    assert VideoTensors.of(family, spec, limits).chunk_bytes == 3 * 64 * MIB

@@ -6,6 +6,7 @@ import pytest
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
 from python_backend.triton._merge import EncodeRequest, encode_merged
 
 STREAM = FrameStream(name="FRAMES", size=2)
@@ -85,7 +86,7 @@ def test_without_plan_inputs_all_are_one_call():
 def test_from_batch_takes_what_all_frames_share():
     frames = np.zeros((3, 2, 2, 3), np.uint8)
     tensors = {"FRAMES": frames, "WEIGHTS": np.stack([TWO_ROWS] * 3)}
-    made = EncodeRequest.from_batch(tensors, INPUTS)
+    made = EncodeRequest.from_batch(tensors, INPUTS, Limits())
     assert made.frames is frames
     (shared,) = made.plan_inputs
     np.testing.assert_array_equal(shared, TWO_ROWS)
@@ -94,7 +95,7 @@ def test_from_batch_takes_what_all_frames_share():
 def test_from_batch_refuses_no_frames():
     tensors = {"FRAMES": np.zeros((0, 2, 2, 3), np.uint8), "WEIGHTS": np.zeros((0, 1, 4))}
     with pytest.raises(InvalidRequestError, match="FRAMES must hold at least one frame, got 0"):
-        EncodeRequest.from_batch(tensors, INPUTS)
+        EncodeRequest.from_batch(tensors, INPUTS, Limits())
 
 
 @pytest.mark.parametrize(
@@ -121,5 +122,28 @@ def test_from_batch_refuses_no_frames():
 def test_from_batch_refuses(weights, message):
     with pytest.raises(InvalidRequestError, match=message):
         EncodeRequest.from_batch(
-            {"FRAMES": np.zeros((2, 2, 2, 3), np.uint8), "WEIGHTS": weights}, INPUTS
+            {"FRAMES": np.zeros((2, 2, 2, 3), np.uint8), "WEIGHTS": weights}, INPUTS, Limits()
         )
+
+
+AS_DECODED = VisionInputs(stream=FrameStream(name="RAW", size=None), plan_inputs=())
+
+
+def test_from_batch_refuses_frames_as_decoded_of_a_size_that_is_not_served():
+    with pytest.raises(InvalidRequestError, match="sides of RAW must be 1 to 16"):
+        EncodeRequest.from_batch(
+            {"RAW": np.zeros((2, 17, 4, 3), np.uint8)}, AS_DECODED, Limits(max_side_pixels=16)
+        )
+
+
+def test_frames_of_different_sizes_are_not_one_call():
+    sizes = []
+
+    def encode(frames):
+        sizes.append(frames.shape)
+        return np.full((len(frames), 1, 1), frames.shape[1], np.float32)
+
+    arrays = [np.zeros((num, side, 4, 3), np.uint8) for num, side in ((2, 3), (1, 5), (3, 3))]
+    merged = encode_merged([EncodeRequest(frames, ()) for frames in arrays], encode)
+    assert sizes == [(5, 3, 4, 3), (1, 5, 4, 3)]
+    assert [part[:, 0, 0].tolist() for part in merged] == [[3, 3], [5], [3, 3, 3]]
