@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine_build.decoder_export import (
-    DECODER_GRAPH_NAME,
     export_decoder,
     export_front,
     write_token_embeddings,
@@ -21,6 +20,7 @@ from engine_build.decoder_export import (
 from groundserve.deadline import Deadline
 from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.modules import FrontModule
+from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions
 from groundserve.profiles import Precision
 from python_backend.generate import (

@@ -140,7 +140,7 @@ def measure_stages(fp32: Path, scratch: Path, *, pairs: int) -> dict[str, Any]:
         "int8": OnnxRuntimeGrounder(graphs["grounding"], **threads),
     }
     request = NoiseRequest.make(
-        manifest.seam,
+        manifest.frames_seam,
         manifest.model,
         vocab_size=256,
         num_frames=16,

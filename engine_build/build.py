@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from engine_build.trtllm import PINNED_VERSION, check_builder
 from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families import open_checkpoint, recognise_family
+from groundserve.families import get_family, open_checkpoint, recognise_family
+from groundserve.families.base import Family, Head
 from groundserve.families.contract import check_family
 from groundserve.manifest import (
+    DECODER_NAME,
     FORMAT_VERSION,
     GROUNDING_ONNX_NAME,
     MANIFEST_NAME,
@@ -38,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 _RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
 
+# Which stage is quantized is decided where the time goes: vision of many frames, or a decoder that
+# reads all its weights for every token.
+_HEADS_OF_PRECISIONS: dict[Precision, Head] = {"int8": "frames", "int4": "text"}
+
 
 def build(
     checkpoint: str | Path,
@@ -47,6 +53,8 @@ def build(
     device: Device | None = None,
     precision: Precision | None = None,
     vision_tower: str | Path | None = None,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str | Path]] | None = None,
     gpu_archs: Sequence[str] = (),
     num_nvdec: int = 1,
     timing_cache: Path | None = None,
@@ -67,6 +75,9 @@ def build(
         precision: The profile's default on that device where None.
         vision_tower: Directory or hub id of the vision tower, where not found beside the
             checkpoint.
+        family: Name of the family; recognised where None.
+        parts: Of the family's `part_names` those that are not to be looked for in the checkpoint,
+            each with its files or directories in order.
         gpu_archs: Architectures ("sm_89") to build TensorRT plans for with `tensorrt_rtx`; none:
             with `tensorrt`, for the GPU of this machine.
         num_nvdec: NVDEC engines of the GPU, for a profile that decodes on it.
@@ -85,9 +96,9 @@ def build(
     stages = get_profile(profile)
     device, precision = stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
-    gpu_family = (
-        get_gpu_family(recognise_family(checkpoint), stages.name) if stages.compiles else None
-    )
+    name = recognise_family(checkpoint) if family is None else family
+    _check_precision(get_family(name), precision)
+    gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
     if stages.grounder == "tensorrt_llm":
         check_builder()
     if timing_cache is not None:
@@ -104,9 +115,11 @@ def build(
     if out.is_symlink():  # what it points to is replaced, not the link
         out = out.resolve()
     on_step("reading the checkpoint")
-    family, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
+    opened_family, opened = open_checkpoint(
+        checkpoint, family=name, parts=parts, vision_tower=vision_tower
+    )
     writer = EngineWriter(
-        family=family,
+        family=opened_family,
         checkpoint=opened,
         gpu_family=gpu_family,
         target=target,
@@ -119,7 +132,7 @@ def build(
     existing = _existing_manifest(out)
     if (
         existing is not None
-        and existing.family == family.name
+        and existing.family == opened_family.name
         and existing.checkpoint == source
         and existing.builder == builder
         and existing.target == target
@@ -143,6 +156,16 @@ def build(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _check_precision(family: Family[Any, Any], precision: Precision) -> None:
+    """Refuse a precision that the profile has for families of the other head."""
+    head = _HEADS_OF_PRECISIONS.get(precision, family.head)
+    if head != family.head:
+        raise UnsupportedError(
+            f"{precision} is for families of head {head}; {family.name} is one of head "
+            f"{family.head}"
+        )
 
 
 def _replace(out: Path, partial: Path) -> None:
@@ -188,7 +211,7 @@ def _fill(
     check_family(family, opened, model)
     writer.write(directory, model)
     writer.on_step("writing the model repository")
-    layout = replace(layout, grounder_bytes=_grounder_bytes(directory))
+    layout = replace(layout, grounder_bytes=_head_bytes(directory))
     render_repository(layout, family, model, directory / REPOSITORY_NAME)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -207,10 +230,10 @@ def _fill(
     return manifest
 
 
-def _grounder_bytes(directory: Path) -> int | None:
-    """Return the bytes of the ONNX graph and of weights beside it, None where there is no graph."""
-    sizes = [path.stat().st_size for path in directory.glob(f"{GROUNDING_ONNX_NAME}*")]
-    return sum(sizes) if sizes else None
+def _head_bytes(directory: Path) -> int | None:
+    """Return the bytes of the head's ONNX graph and its weights, None where there is no graph."""
+    files = [*directory.glob(f"{GROUNDING_ONNX_NAME}*"), *directory.glob(f"{DECODER_NAME}/*")]
+    return sum(path.stat().st_size for path in files) if files else None
 
 
 def _check_timing_cache(path: Path) -> None:

@@ -27,6 +27,7 @@ from torch.export import Dim
 from engine_build.onnx_export import export_graph
 from groundserve.errors import MissingExtraError, UnsupportedError
 from groundserve.families.base import PlanInput
+from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.profiles import Precision
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     from groundserve.families.modules import FrontModule
 
-DECODER_GRAPH_NAME = "model.onnx"
-"""In the decoder's directory."""
 _BUILDERS = {"LlamaForCausalLM": "LlamaModel"}
 """Class of transformers -> the builder of onnxruntime-genai that was tried with it."""
 _OPTIONS = {

@@ -6,19 +6,35 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from engine_build.decoder_export import export_decoder, export_front, write_token_embeddings
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
-from groundserve.families.base import FamilyCheckpoint, FramesFamily, ModelSpec, VideoPlan
+from groundserve.families import get_text_family
+from groundserve.families.base import (
+    Family,
+    FamilyCheckpoint,
+    ModelSpec,
+    TextCheckpoint,
+    VideoPlan,
+)
 from groundserve.families.contract import check_features
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import EMBEDDINGS_NAME, GROUNDING_ONNX_NAME, VISION_ONNX_NAME
+from groundserve.manifest import (
+    CHECKPOINT_NAME,
+    DECODER_NAME,
+    EMBEDDINGS_NAME,
+    FRONT_ONNX_NAME,
+    GROUNDING_ONNX_NAME,
+    TOKEN_EMBEDDINGS_NAME,
+    VISION_ONNX_NAME,
+)
 from groundserve.profiles import Target
 from groundserve.tensorrt_library import TensorRTTarget
 from groundserve.tensors import weight_files
@@ -28,10 +44,10 @@ from groundserve.tensors import weight_files
 class EngineWriter:
     """What engines are written from and for."""
 
-    family: FramesFamily[Any, Any]
+    family: Family[Any, Any]
     """Of the checkpoint."""
-    checkpoint: FamilyCheckpoint
-    """Opened."""
+    checkpoint: FamilyCheckpoint | TextCheckpoint
+    """Opened, of the family's head."""
     gpu_family: GpuFamily | None
     """What the family has for compiled engines; None where the profile has none."""
     target: Target
@@ -61,7 +77,7 @@ class EngineWriter:
             self._export(directory, inputs, model)
         if "torch" in engines:
             self.on_step("copying the checkpoint")
-            _copy_folders(self.checkpoint.folders, directory)
+            self._copy(directory)
         if self.gpu_family is not None:
             self._compile(self.gpu_family, directory, inputs, model)
 
@@ -69,18 +85,49 @@ class EngineWriter:
         self.on_step("exporting the vision encoder")
         vision = self.checkpoint.load_vision()
         # Before the exporter, whose errors are of its graph.
-        example = _example_units(inputs, short_plan(self.family, model, 1))
+        example = _example_unit(inputs, short_plan(self.family, model, 1))
         with torch.inference_mode():
             check_features(self.family, model, vision(*example).numpy(), num_units=1)
         export_vision_encoder(vision, directory / VISION_ONNX_NAME, inputs)
         if self.target.precision == "int8":
             quantize_vision_encoder(directory / VISION_ONNX_NAME)
         del vision  # both at once are never held
+        if self.family.head == "text":
+            self._export_text_head(cast(TextCheckpoint, self.checkpoint), directory, model)
+        else:
+            self._export_frames_head(cast(FamilyCheckpoint, self.checkpoint), directory, model)
+
+    def _export_frames_head(
+        self, checkpoint: FamilyCheckpoint, directory: Path, model: ModelSpec
+    ) -> None:
         self.on_step("exporting the grounding model")
-        grounding = self.checkpoint.load_grounding()
+        grounding = checkpoint.load_grounding()
         export_grounding(
             grounding, directory / GROUNDING_ONNX_NAME, feature_width=model.feature_width
         )
+
+    def _export_text_head(
+        self, checkpoint: TextCheckpoint, directory: Path, model: ModelSpec
+    ) -> None:
+        self.on_step("exporting the decoder")
+        decoder = checkpoint.load_decoder()
+        write_token_embeddings(decoder.get_input_embeddings(), directory / TOKEN_EMBEDDINGS_NAME)
+        export_decoder(decoder, directory / DECODER_NAME, precision=self.target.precision)
+        del decoder
+        self.on_step("exporting what stands before the decoder")
+        export_front(
+            checkpoint.load_front(),
+            directory / FRONT_ONNX_NAME,
+            feature_width=model.feature_width,
+            inputs=get_text_family(self.family.name).front_inputs(model),
+        )
+
+    def _copy(self, directory: Path) -> None:
+        if self.family.head == "text":
+            (directory / CHECKPOINT_NAME).mkdir()
+            cast(TextCheckpoint, self.checkpoint).copy_to(directory / CHECKPOINT_NAME)
+        else:
+            _copy_folders(cast(FamilyCheckpoint, self.checkpoint).folders, directory)
 
     def _compile(
         self, gpu_family: GpuFamily, directory: Path, inputs: VisionInputs, model: ModelSpec
@@ -121,12 +168,10 @@ class EngineWriter:
         )
 
 
-def _example_units(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:
-    """Return black frames and the plan's inputs, as the vision stage takes them."""
-    num_units = len(plan.units)
-    frames = torch.zeros(inputs.stream.shape(num_units), dtype=torch.uint8)
-    shared = [torch.from_numpy(one) for one in inputs.of_plan(plan)]
-    return [frames, *(one.expand(num_units, *one.shape) for one in shared)]
+def _example_unit(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:
+    """Return black frames of one unit and the plan's inputs, as the vision stage takes them."""
+    frames = torch.zeros(inputs.shape(1, plan.index), dtype=torch.uint8)
+    return [frames, *(torch.from_numpy(one)[None] for one in inputs.of_plan(plan))]
 
 
 def _copy_folders(folders: dict[str, Path], directory: Path) -> None:

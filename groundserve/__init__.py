@@ -7,6 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 from groundserve._version import __version__
+from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
 from groundserve.client import AsyncClient, Client
 from groundserve.errors import (
     DeadlineExceededError,
@@ -19,23 +20,29 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import QueryResult, ScoreResult, VideoInfo
-from groundserve.scorer import Scorer
+from groundserve.scorer import Answerer, Scorer
 from groundserve.spans import Span
 
 if TYPE_CHECKING:
     from python_backend.pipeline import Pipeline
 
 __all__ = [
+    "Answer",
+    "AnswerOptions",
+    "AnswerResult",
+    "Answerer",
     "AsyncClient",
     "Client",
     "DeadlineExceededError",
     "EngineMismatchError",
+    "GenerationInfo",
     "GroundserveError",
     "InvalidRequestError",
     "MediaError",
     "MissingExtraError",
+    "Moment",
     "Pipeline",
     "QueryResult",
     "RequestCancelledError",

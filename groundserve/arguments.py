@@ -9,10 +9,14 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from numbers import Real
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError, UnsupportedError
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
+
+if TYPE_CHECKING:
+    from groundserve.families.base import Head
 
 Video = str | os.PathLike[str] | bytes
 """Path of a local file, or a file's bytes."""
@@ -127,6 +131,52 @@ def check_options(options: object) -> ScoreOptions:
             f"got {described(options)}"
         )
     return options
+
+
+def check_answer_queries(queries: object) -> list[str]:
+    """Return one question or several as a list; an empty one where there is none.
+
+    Which tasks take no question, their family knows.
+
+    Raises:
+        InvalidRequestError: They are no texts, or one is not Unicode.
+    """
+    # Of numpy's arrays, `==` and truth are not those of a sequence.
+    return [""] if isinstance(queries, list | tuple) and not queries else check_queries(queries)
+
+
+def check_answer_options(options: object) -> AnswerOptions:
+    """Return the options, the defaults where None.
+
+    Raises:
+        InvalidRequestError: They are no `AnswerOptions`.
+    """
+    if options is None:
+        return AnswerOptions()
+    if not isinstance(options, AnswerOptions):
+        raise InvalidRequestError(
+            'options must be an AnswerOptions, such as AnswerOptions(task="chat"), '
+            f"got {described(options)}"
+        )
+    return options
+
+
+def check_head(family: str, head: Head, *, called: Head) -> None:
+    """Refuse a call that is of the other head, and name the one to use.
+
+    Args:
+        family: Its name.
+        head: What it answers.
+        called: What the call is for: "frames" of `score`, "text" of `ask`.
+
+    Raises:
+        UnsupportedError: The two differ.
+    """
+    if head == called:
+        return
+    if head == "text":
+        raise UnsupportedError(f"the family {family} answers in text: use ask, not score")
+    raise UnsupportedError(f"the family {family} scores frames: use score, not ask")
 
 
 def check_number(name: str, value: object) -> float:

@@ -14,8 +14,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from groundserve._version import __version__
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families import get_frames_family, served_family_names
-from groundserve.families.base import FramesFamily, ModelSpec
+from groundserve.families import (
+    get_family,
+    get_frames_family,
+    get_text_family,
+    served_family_names,
+)
+from groundserve.families.base import Family, FramesFamily, Head, ModelSpec, TextFamily
 from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
@@ -27,6 +32,14 @@ VISION_PLAN_NAME = "vision_encoder.plan"
 GROUNDING_ONNX_NAME = "grounding.onnx"
 GROUNDING_PLAN_NAME = "grounding.plan"
 EMBEDDINGS_NAME = "grounding_embeddings.safetensors"
+FRONT_ONNX_NAME = "front.onnx"
+TOKEN_EMBEDDINGS_NAME = "token_embeddings.npy"
+DECODER_NAME = "decoder"
+"""Folder of a head of text: the graph and its weights."""
+DECODER_GRAPH_NAME = "model.onnx"
+"""In that folder."""
+CHECKPOINT_NAME = "checkpoint"
+"""Folder with the copy that the profile `torch` reads."""
 REPOSITORY_NAME = "model_repository"
 FORMAT_VERSION = 3
 CHUNK_FRAMES = 64
@@ -237,9 +250,32 @@ class Manifest:
         return PROFILES[self.profile]
 
     @property
-    def seam(self) -> FramesFamily[Any, Any]:
+    def seam(self) -> Family[Any, Any]:
         """The family itself, which knows what to make of `model`."""
+        return get_family(self.family)
+
+    @property
+    def head(self) -> Head:
+        """What the family answers."""
+        return self.seam.head
+
+    @property
+    def frames_seam(self) -> FramesFamily[Any, Any]:
+        """The same, where `head` is "frames".
+
+        Raises:
+            UnsupportedError: It is another.
+        """
         return get_frames_family(self.family)
+
+    @property
+    def text_seam(self) -> TextFamily[Any]:
+        """The same, where `head` is "text".
+
+        Raises:
+            UnsupportedError: It is another.
+        """
+        return get_text_family(self.family)
 
 
 def file_sha256(path: Path) -> str:
@@ -262,10 +298,10 @@ def _files(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _find_family(name: object) -> FramesFamily[Any, Any]:
+def _find_family(name: object) -> Family[Any, Any]:
     served = served_family_names()
     if isinstance(name, str) and name in served:
-        return get_frames_family(name)
+        return get_family(name)
     raise EngineMismatchError(
         f"{MANIFEST_NAME}: family must be one that this version of groundserve serves "
         f"({', '.join(served)}), got {shown(name)}; {_REBUILD}"

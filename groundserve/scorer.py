@@ -1,4 +1,4 @@
-"""Whoever scores the frames of a video, here or on a server."""
+"""Whoever answers questions about a video, with scores or in text, here or on a server."""
 
 from __future__ import annotations
 
@@ -9,16 +9,42 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
 
 if TYPE_CHECKING:
     from groundserve.frames import FrameIndices
 
 
-class Scorer(Protocol):
-    """What `Client` and `Pipeline` have in common, for code that takes either.
+class _Opened(Protocol):
+    """What `Client` and `Pipeline` have in common, whatever they are asked."""
+
+    def frames(
+        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Decode frames of a local video: uint8 (K, H, W, 3), RGB, in time order.
+
+        See `groundserve.frames.read_frames`, also for the arguments and the errors.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds, and end the calls that are under way in other threads."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+
+
+class Scorer(_Opened, Protocol):
+    """A `Client` or a `Pipeline` of a family that scores frames, for code that takes either.
 
     Example:
         >>> def best_second(scorer: Scorer, video: str, query: str) -> float:
@@ -50,23 +76,33 @@ class Scorer(Protocol):
             GroundserveError: As `Client.score` and `Pipeline.score`, each class for the same fault.
         """
 
-    def frames(
-        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
-    ) -> NDArray[np.uint8]:
-        """Decode frames of a local video: uint8 (K, H, W, 3), RGB, in time order.
 
-        See `groundserve.frames.read_frames`, also for the arguments and the errors.
-        """
+class Answerer(_Opened, Protocol):
+    """A `Client` or a `Pipeline` of a family that answers in text, for code that takes either.
 
-    def close(self) -> None:
-        """Let go of what it holds, and end the calls that are under way in other threads."""
+    Example:
+        >>> def first_moment(answerer: Answerer, video: str, query: str) -> float | None:
+        ...     (answer,) = answerer.ask(video, query).answers
+        ...     return answer.moments[0].start_seconds if answer.moments else None
+    """
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
+    def ask(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
+        video: Video,
+        queries: str | Sequence[str] = (),
+        options: AnswerOptions | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> AnswerResult:
+        """Answer one or more questions about one video in text.
+
+        Args:
+            video: Path of a local file, or its bytes.
+            queries: One question or several; the video is decoded and encoded once, and what stands
+                before the question in each prompt computed once. None for a task that takes none.
+            options: Defaults where None.
+            timeout_seconds: Longest time this call may take; the answerer's own where None.
+
+        Raises:
+            GroundserveError: As `Client.ask` and `Pipeline.ask`, each class for the same fault.
+        """

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from groundserve._version import __version__
 from groundserve.families import open_checkpoint
-from groundserve.families.base import FamilyCheckpoint, QueryTokenizer
+from groundserve.families.base import (
+    AnswerTokenizer,
+    FamilyCheckpoint,
+    QueryTokenizer,
+    TextCheckpoint,
+)
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
 from groundserve.media import MediaWorkers
 from groundserve.profiles import Device, get_profile
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.encode import TorchEncoder
+from python_backend.generate import TorchDecoder, TorchFront
 from python_backend.ground import TorchGrounder
 from python_backend.meter import Meter
+from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,8 +36,8 @@ if TYPE_CHECKING:
 class CheckpointStages:
     """A checkpoint as it is, without an engine directory; see `Stages`."""
 
-    checkpoint: FamilyCheckpoint
-    """Of any family."""
+    checkpoint: FamilyCheckpoint | TextCheckpoint
+    """Of any family, by its head."""
     tokenizer: Tokenizer
     """The checkpoint's."""
     manifest: Manifest
@@ -40,6 +49,8 @@ class CheckpointStages:
         place: str | Path,
         *,
         vision_tower: str | Path | None = None,
+        family: str | None = None,
+        parts: Mapping[str, Sequence[str | Path]] | None = None,
         device: Device | None = None,
     ) -> Self:
         """Open a checkpoint, whose weights are not read yet.
@@ -47,6 +58,9 @@ class CheckpointStages:
         Args:
             place: Directory in the layout of the family's reference, or a hub id.
             vision_tower: Directory or hub id of the vision tower, where not found beside it.
+            family: Name of the family; recognised where None.
+            parts: Of the family's `part_names` those that are not to be looked for in the
+                directory.
             device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
 
         Raises:
@@ -54,13 +68,15 @@ class CheckpointStages:
             UnsupportedError: No family computes this model, or there is no such device.
             MissingExtraError: PyTorch or transformers is not installed.
         """
-        family, checkpoint = open_checkpoint(place, vision_tower=vision_tower)
+        opened_family, checkpoint = open_checkpoint(
+            place, family=family, parts=parts, vision_tower=vision_tower
+        )
         profile = get_profile("torch")
         device, precision = profile.choose(device)
         tokenizer, pad_token_id = checkpoint.load_tokenizer()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
-            family=family.name,
+            family=opened_family.name,
             groundserve_version=__version__,
             profile=profile.name,
             device=device,
@@ -87,19 +103,39 @@ class CheckpointStages:
 
     def open_grounder(self, *, num_threads: int) -> TorchGrounder:
         """See `Stages.open_grounder`."""
-        return open_torch_grounder(self.checkpoint, self.manifest, num_threads=num_threads)
+        _ = self.manifest.frames_seam  # or it is refused
+        checkpoint = cast(FamilyCheckpoint, self.checkpoint)
+        return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
+
+    def open_generator(self, *, num_threads: int) -> Generator:
+        """See `Stages.open_generator`."""
+        _ = self.manifest.text_seam  # or it is refused
+        checkpoint = cast(TextCheckpoint, self.checkpoint)
+        return open_torch_generator(checkpoint, self.manifest, num_threads=num_threads)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """See `Stages.open_tokenizer`."""
-        # By way of the file that a build writes: a family opens its tokenizer in one way alone.
+        family = self.manifest.frames_seam
+        with self._tokenizer_file() as path:
+            return family.open_tokenizer(path, self.manifest.model)
+
+    def open_answer_tokenizer(self) -> AnswerTokenizer:
+        """See `Stages.open_answer_tokenizer`."""
+        family = self.manifest.text_seam
+        with self._tokenizer_file() as path:
+            return family.open_tokenizer(path, self.manifest.model)
+
+    @contextmanager
+    def _tokenizer_file(self) -> Iterator[Path]:
+        """Yield the file that a build writes: a family opens its tokenizer in one way alone."""
         with TemporaryDirectory(prefix="groundserve-") as folder:
             path = Path(folder) / TOKENIZER_NAME
             self.tokenizer.save(str(path))
-            return self.manifest.seam.open_tokenizer(path, self.manifest.model)
+            yield path
 
 
 def open_torch_encoder(
-    checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
+    checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchEncoder:
     """Read a checkpoint's vision stage in the manifest's arithmetic."""
     from groundserve.tensors import torch_dtype
@@ -120,6 +156,22 @@ def open_torch_grounder(
     dtype = torch_dtype(manifest.precision)
     model = checkpoint.load_grounding(dtype=dtype, device=manifest.device)
     return TorchGrounder(model, device=manifest.device)
+
+
+def open_torch_generator(
+    checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
+) -> Generator:
+    """Read a checkpoint's front and decoder in the manifest's arithmetic."""
+    from groundserve.tensors import torch_dtype
+
+    _use_threads(num_threads)
+    dtype, device = torch_dtype(manifest.precision), manifest.device
+    decoder = checkpoint.load_decoder(dtype=dtype, device=device)
+    front = checkpoint.load_front(dtype=dtype, device=device)
+    return Generator(
+        front=TorchFront(front, decoder.get_input_embeddings(), device=device),
+        decoder=TorchDecoder(decoder, device=device),
+    )
 
 
 def _use_threads(num_threads: int) -> None:

@@ -8,12 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from groundserve.families.base import EngineFamily, FamilyCheckpoint, QueryTokenizer
+from groundserve.errors import UnsupportedError
+from groundserve.families.base import (
+    AnswerTokenizer,
+    EngineFamily,
+    FamilyCheckpoint,
+    QueryTokenizer,
+    TextCheckpoint,
+)
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
+    CHECKPOINT_NAME,
+    DECODER_GRAPH_NAME,
+    DECODER_NAME,
     EMBEDDINGS_NAME,
+    FRONT_ONNX_NAME,
     GROUNDING_ONNX_NAME,
     GROUNDING_PLAN_NAME,
+    TOKEN_EMBEDDINGS_NAME,
     TOKENIZER_NAME,
     VISION_ONNX_NAME,
     VISION_PLAN_NAME,
@@ -21,13 +33,18 @@ from groundserve.manifest import (
 )
 from groundserve.media import MediaWorkers
 from groundserve.tensorrt_library import TensorRTTarget
-from python_backend.checkpoint import open_torch_encoder, open_torch_grounder
+from python_backend.checkpoint import (
+    open_torch_encoder,
+    open_torch_generator,
+    open_torch_grounder,
+)
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import (
     OnnxRuntimeEncoder,
     TensorRTEncoder,
     VisionEncoder,
 )
+from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -37,6 +54,7 @@ from python_backend.ground import (
     TokenScorer,
 )
 from python_backend.meter import Meter
+from python_backend.stages import Generator
 from python_backend.tensorrt_runtime import PlanRunner
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
@@ -118,8 +136,9 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
-                    checkpoint = self._open_checkpoint()
-                    return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
+                    return open_torch_grounder(
+                        self._open_frames_checkpoint(), self.manifest, num_threads=num_threads
+                    )
                 case "onnxruntime":
                     path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
@@ -134,11 +153,41 @@ class EngineDirectory:
             front = family.read_front(path, device=self.manifest.device)
             return EngineGrounder(front, scorer)
 
+    def open_generator(self, *, num_threads: int) -> Generator:
+        """See `Stages.open_generator`."""
+        family = self.manifest.text_seam
+        with self._unchanged():
+            match self.manifest.stages.grounder:
+                case "torch":
+                    return open_torch_generator(
+                        self._open_text_checkpoint(), self.manifest, num_threads=num_threads
+                    )
+                case "onnxruntime":
+                    front = OnnxRuntimeFront(
+                        self.path / FRONT_ONNX_NAME,
+                        self.path / TOKEN_EMBEDDINGS_NAME,
+                        num_threads=num_threads,
+                    )
+                    decoder = OnnxRuntimeDecoder(
+                        self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
+                    )
+                    return Generator(front=front, decoder=decoder)
+        raise UnsupportedError(
+            f"the profile {self.manifest.profile} has no decoder that answers in text, which the "
+            f"family {family.name} does"
+        )
+
     def open_tokenizer(self) -> QueryTokenizer:
         """See `Stages.open_tokenizer`."""
+        family = self.manifest.frames_seam
         with self._unchanged():
-            path = self.path / TOKENIZER_NAME
-            return self.manifest.seam.open_tokenizer(path, self.manifest.model)
+            return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)
+
+    def open_answer_tokenizer(self) -> AnswerTokenizer:
+        """See `Stages.open_answer_tokenizer`."""
+        family = self.manifest.text_seam
+        with self._unchanged():
+            return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -150,9 +199,17 @@ class EngineDirectory:
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])
         return PlanRunner(self.path / name, target)
 
-    def _open_checkpoint(self) -> FamilyCheckpoint:
+    def _open_checkpoint(self) -> FamilyCheckpoint | TextCheckpoint:
+        if self.manifest.head == "text":
+            return self._open_text_checkpoint()
+        return self._open_frames_checkpoint()
+
+    def _open_frames_checkpoint(self) -> FamilyCheckpoint:
         # As `engine_build` lays it out; without the folder the checkpoint's own copy is meant.
         tower = self.path / "vision_tower"
-        return self.manifest.seam.open_checkpoint(
-            self.path / "checkpoint", vision_tower=tower if tower.is_dir() else None
+        return self.manifest.frames_seam.open_checkpoint(
+            self.path / CHECKPOINT_NAME, vision_tower=tower if tower.is_dir() else None
         )
+
+    def _open_text_checkpoint(self) -> TextCheckpoint:
+        return self.manifest.text_seam.open_checkpoint(self.path / CHECKPOINT_NAME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +14,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult
 from groundserve.arguments import (
     Video,
+    check_answer_options,
+    check_answer_queries,
+    check_head,
     check_options,
     check_queries,
     check_timeout,
@@ -30,9 +34,9 @@ from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.profiles import Device
-from groundserve.results import ScoreResult, build_score_result
+from groundserve.results import ScoreResult, VideoInfo, build_score_result
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
 from python_backend.cache import Features
@@ -41,7 +45,8 @@ from python_backend.decode import DecodedFrames, FrameDecoder
 from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import Asked, FeatureExtractor, VideoFeatures
-from python_backend.ground import Grounder, Questions, ground_questions
+from python_backend.ground import Grounder, Questions
+from python_backend.heads import FramesHead, TextHead, open_head
 from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
 from python_backend.stages import Stages
@@ -51,7 +56,9 @@ from python_backend.stopwatch import Stopwatch
 # Compared and shown as what it is, an open resource: not field by field.
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Pipeline:
-    """Decode, encode, ground and select with the same objects that the Triton models use.
+    """Answer questions about videos with the same objects that the Triton models use.
+
+    A family of head "frames" is asked with `score`, one of head "text" with `ask`.
 
     Opens its engines or weights once. For one thread at a time, though any may call `close`; not to
     be used after a fork.
@@ -72,10 +79,8 @@ class Pipeline:
     """Decode stage."""
     encoder: VisionEncoder
     """Vision stage."""
-    grounder: Grounder
-    """Grounding stage."""
-    tokenizer: QueryTokenizer
-    """The checkpoint's tokenizer."""
+    head: FramesHead | TextHead
+    """What answers, by the family."""
     limits: Limits
     """Ceilings on a request."""
     _is_closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
@@ -118,6 +123,8 @@ class Pipeline:
         checkpoint: str | Path,
         *,
         vision_tower: str | Path | None = None,
+        family: str | None = None,
+        parts: Mapping[str, Sequence[str | Path]] | None = None,
         device: Device | None = None,
         limits: Limits | None = None,
         num_threads: int | None = None,
@@ -129,6 +136,9 @@ class Pipeline:
         Args:
             checkpoint: Directory in the layout of its family's reference, or a hub id.
             vision_tower: Directory or hub id of the vision tower, where not found beside it.
+            family: Name of the family; recognised where None.
+            parts: Of what the checkpoint consists of, by the family's `part_names`, that which is
+                not to be looked for in it: files or directories in order.
             device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
             limits: As `open` takes it; so are all others.
             num_threads: Threads of PyTorch, in the whole process.
@@ -137,10 +147,13 @@ class Pipeline:
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read, or `num_threads` is below 1.
+            UnsupportedError: No family computes this model.
             MissingExtraError: PyTorch or transformers is not installed.
         """
         _check_threads(num_threads)
-        opened = CheckpointStages.open(checkpoint, vision_tower=vision_tower, device=device)
+        opened = CheckpointStages.open(
+            checkpoint, vision_tower=vision_tower, family=family, parts=parts, device=device
+        )
         return cls._open(opened, limits=limits, num_threads=num_threads, cache=cache, meter=meter)
 
     @classmethod
@@ -157,7 +170,7 @@ class Pipeline:
         meter = meter or Counts()
         num_threads = available_cpus() if num_threads is None else num_threads
         encoder = stages.open_encoder(num_threads=num_threads)
-        grounder = stages.open_grounder(num_threads=num_threads)
+        head = open_head(stages, limits=limits, meter=meter, num_threads=num_threads)
         decoders = MediaWorkers(limits=limits, num_cpus=num_threads)
         return cls(
             manifest=stages.manifest,
@@ -171,10 +184,19 @@ class Pipeline:
             decoders=decoders,
             decoder=stages.open_decoder(decoders, meter=meter, num_threads=num_threads),
             encoder=encoder,
-            grounder=grounder,
-            tokenizer=stages.open_tokenizer(),
+            head=head,
             limits=limits,
         )
+
+    @property
+    def grounder(self) -> Grounder:
+        """Grounding stage of a family of head "frames"."""
+        return self._frames_head.grounder
+
+    @property
+    def tokenizer(self) -> QueryTokenizer:
+        """Tokenizer of a family of head "frames"."""
+        return self._frames_head.tokenizer
 
     def score(
         self,
@@ -199,7 +221,7 @@ class Pipeline:
 
         Raises:
             InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
-                cannot be read.
+                cannot be read, UnsupportedError where the family answers in text.
             DeadlineExceededError: The time has passed; looked at between chunks of frames and
                 between questions.
             UnavailableError: A decoder process died.
@@ -209,26 +231,21 @@ class Pipeline:
         texts = check_queries(queries)
         options = check_options(options)
         check_span_options(span_threshold, span_gap_seconds)
-        seconds = self.limits.max_request_seconds
-        if timeout_seconds is not None:
-            seconds = min(seconds, check_timeout(timeout_seconds))
+        head = self._frames_head
         watch = Stopwatch()
-        with self._open_for(seconds) as deadline:
-            questions = self.parse_questions(texts)
+        with self._open_for(timeout_seconds) as deadline:
+            questions = head.parse(texts)
             extracted = self.features(video, options, asked=questions, deadline=deadline)
             with watch.measure("ground"):
-                frame_logits = ground_questions(
-                    extracted.features, questions, self.grounder, deadline=deadline
-                )
+                frame_logits = head.ground(extracted.features, questions, deadline=deadline)
             with watch.measure("select"):
                 selection = select_for_questions(
                     frame_logits, extracted.frame_indices, options, deadline=deadline
                 )
-        timing_ms = {**extracted.info.timing_ms, **watch.timing_ms, "total": watch.elapsed_ms}
         return build_score_result(
             texts,
             video=video_name(video),
-            info=replace(extracted.info, timing_ms=timing_ms),
+            info=_timed(extracted, watch),
             frame_indices=extracted.frame_indices,
             pts_seconds=extracted.pts_seconds,
             frame_logits=frame_logits,
@@ -236,6 +253,53 @@ class Pipeline:
             selected_frames=selection.selected_frames,
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
+        )
+
+    def ask(
+        self,
+        video: Video,
+        queries: str | Sequence[str] = (),
+        options: AnswerOptions | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> AnswerResult:
+        """Answer one or more questions about one video in text.
+
+        Args:
+            video: Path of a local file, or its bytes.
+            queries: One question or several; the video is decoded and encoded once, and what stands
+                before the question in each prompt computed once. None for a task that takes none.
+            options: Defaults where None.
+            timeout_seconds: As `score` takes it. Where it passes after the first token of an
+                answer, that one ends there, and those after it are empty.
+
+        Raises:
+            InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
+                cannot be read, UnsupportedError where the family scores frames, or has no such task
+                or option.
+            DeadlineExceededError: The time has passed before the first token.
+            UnavailableError: A decoder process died.
+            RequestCancelledError: The pipeline is closed, or was meanwhile.
+        """
+        video = check_video(video)
+        texts = check_answer_queries(queries)
+        options = check_answer_options(options)
+        head = self._text_head
+        watch = Stopwatch()
+        with self._open_for(timeout_seconds) as deadline:
+            prompts = head.parse(texts, options)
+            extracted = self.features(video, options, asked=prompts, deadline=deadline)
+            with watch.measure("generate"):
+                answers = head.answer(
+                    extracted.features, prompts, extracted.seen, deadline=deadline
+                )
+        return AnswerResult(
+            video=video_name(video),
+            info=_timed(extracted, watch),
+            frame_indices=extracted.frame_indices,
+            pts_seconds=extracted.pts_seconds,
+            answers=answers.answers,
+            generation=answers.generation,
         )
 
     def frames(
@@ -256,7 +320,7 @@ class Pipeline:
     def features(
         self,
         video: Video,
-        options: ScoreOptions,
+        options: ScoreOptions | AnswerOptions,
         *,
         asked: Asked | None = None,
         deadline: Deadline,
@@ -284,14 +348,12 @@ class Pipeline:
         self, features: Array, queries: Sequence[str], *, deadline: Deadline
     ) -> NDArray[np.float32]:
         """Return float32 (Q, T); see `ground_questions`."""
-        questions = self.parse_questions(queries)
-        return ground_questions(features, questions, self.grounder, deadline=deadline)
+        head = self._frames_head
+        return head.ground(features, head.parse(queries), deadline=deadline)
 
     def parse_questions(self, queries: Sequence[str]) -> Questions:
         """Check and tokenize questions; see `Questions.parse`."""
-        return Questions.parse(
-            queries, tokenizer=self.tokenizer, model=self.manifest.model, limits=self.limits
-        )
+        return self._frames_head.parse(queries)
 
     def close(self) -> None:
         """End the worker processes, and the calls that are under way in other threads."""
@@ -301,9 +363,24 @@ class Pipeline:
         self.extractor.workers.close()
         self.decoders.close()
 
+    @property
+    def _frames_head(self) -> FramesHead:
+        check_head(self.manifest.family, self.manifest.head, called="frames")
+        assert isinstance(self.head, FramesHead), "open_head opens the family's"
+        return self.head
+
+    @property
+    def _text_head(self) -> TextHead:
+        check_head(self.manifest.family, self.manifest.head, called="text")
+        assert isinstance(self.head, TextHead), "open_head opens the family's"
+        return self.head
+
     @contextmanager
-    def _open_for(self, seconds: float) -> Iterator[Deadline]:
+    def _open_for(self, timeout_seconds: float | None) -> Iterator[Deadline]:
         """Yield the deadline of one call, which also ends with the pipeline."""
+        seconds = self.limits.max_request_seconds
+        if timeout_seconds is not None:
+            seconds = min(seconds, check_timeout(timeout_seconds))
         if os.getpid() != self._process_id:  # the workers hear the other process, too
             raise InvalidRequestError("a Pipeline must be used in the process that made it")
         if self._is_closed.is_set():
@@ -327,6 +404,12 @@ class Pipeline:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _timed(extracted: VideoFeatures, watch: Stopwatch) -> VideoInfo:
+    """Return what is known of the video, with the time of all stages and of the whole call."""
+    timing_ms = {**extracted.info.timing_ms, **watch.timing_ms, "total": watch.elapsed_ms}
+    return replace(extracted.info, timing_ms=timing_ms)
 
 
 def _check_threads(num_threads: int | None) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from groundserve.families.base import QueryTokenizer
+from groundserve.families.base import AnswerTokenizer, QueryTokenizer
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
+from python_backend.generate import Decoder, Front
 from python_backend.ground import Grounder
 from python_backend.meter import Meter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generator:
+    """The generation stage: a decoder, and what makes its embeddings."""
+
+    front: Front
+    """Before the decoder."""
+    decoder: Decoder
+    """The model's."""
 
 
 class Stages(Protocol):
@@ -35,7 +47,29 @@ class Stages(Protocol):
         """Open the vision stage; PyTorch's threads are those of the whole process."""
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
-        """Open the grounding stage; PyTorch's threads are those of the whole process."""
+        """Open the grounding stage; PyTorch's threads are those of the whole process.
+
+        Raises:
+            UnsupportedError: The family is not of head "frames".
+        """
+
+    def open_generator(self, *, num_threads: int) -> Generator:
+        """Open the generation stage; PyTorch's threads are those of the whole process.
+
+        Raises:
+            UnsupportedError: The family is not of head "text".
+        """
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """Open the model's tokenizer."""
+        """Open the model's tokenizer, where the family is of head "frames".
+
+        Raises:
+            UnsupportedError: It is not.
+        """
+
+    def open_answer_tokenizer(self) -> AnswerTokenizer:
+        """Open the model's tokenizer, where the family is of head "text".
+
+        Raises:
+            UnsupportedError: It is not.
+        """

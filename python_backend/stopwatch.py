@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-StageName = Literal["cache", "wait", "probe", "cut", "decode", "encode", "ground", "select"]
+StageName = Literal[
+    "cache", "wait", "probe", "cut", "decode", "encode", "ground", "select", "generate"
+]
 """What of a request is timed; each is also a label of the server's metrics."""
 STAGES: tuple[StageName, ...] = get_args(StageName)
 

@@ -89,3 +89,19 @@ def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def engine_dirs(engines_of) -> dict[str, Path]:
     """`cpu` and `torch` engine directories of set 1's checkpoint, by profile."""
     return {p: engines_of(SET_1 / "videoitg-tiny", p) for p in ("cpu", "torch")}
+
+
+@pytest.fixture(scope="session")
+def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
+
+    @cache
+    def built(model: str) -> Path:
+        from engine_build import build
+        from tests.answer_cases import CHECKPOINTS, MODELS
+
+        out = tmp_path_factory.mktemp("vtimellm") / model
+        build(CHECKPOINTS, out, profile="cpu", parts=MODELS[model])
+        return out
+
+    return built

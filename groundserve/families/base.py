@@ -376,10 +376,6 @@ class Family(Protocol[SpecT, OptionsT]):
             InvalidRequestError: Video, options, model and limits do not go together.
         """
 
-
-class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
-    """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
-
     def check_features(
         self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> None:
@@ -388,6 +384,10 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
         Raises:
             InvalidRequestError: The vision stage never gives such.
         """
+
+
+class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+    """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> QueryTokenizer:
         """Open a `tokenizer.json` as `groundserve build` writes it.

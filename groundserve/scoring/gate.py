@@ -5,23 +5,31 @@ Shape letters: T frames, U units, P tokens a unit, S visual and text tokens toge
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
 from groundserve.families import open_checkpoint
-from groundserve.families.base import FamilyCheckpoint
+from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_features, check_logits
 from groundserve.manifest import Manifest
-from groundserve.profiles import Device, Precision
+from groundserve.scoring.comparison import (
+    check_shape,
+    compared_units,
+    fill_between,
+    free_memory,
+    relative_error,
+)
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
+from groundserve.scoring.text_gate import measure_text
+from groundserve.scoring.tolerances import TOLERANCES as TOLERANCES
+from groundserve.scoring.tolerances import Tolerance
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
@@ -31,67 +39,63 @@ MAX_CPU_TFLOP = 5.0
 """Arithmetic of one pass at the optimum above which a CPU leaves that check out: a minute or so for
 the engine and as much for PyTorch on two cores. The released model has 390, `digits` 0.01."""
 
-MAX_CPU_UNITS = 8
-"""Units of a request that PyTorch encodes on a CPU, of all that the engine does: as fast as the
-engine it is not, and a unit's features are its own. The grounding stage gets them all."""
-
 _NUM_FRAMES = 4
 _TEXT_LENGTHS = (12, 33)
 _FAULTS = {
     "features": "the vision engine differs from PyTorch",
     "logits": "the grounding engine differs from PyTorch",
+    "next_logits": "the decoder's engine differs from PyTorch",
+    "next_tokens": "the decoder's engine picks other tokens than PyTorch",
     "leak": "in the grounding engine sequences of one pass see each other",
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """Largest errors that an engine may have; see `Check.error`."""
-
-    feature_error: float
-    """Of features."""
-    logit_error: float
-    """Of logits."""
-
-
-# float32 against float32: only the order of additions differs. With 16 bits, PyTorch on a CPU is
-# off by up to 1.7e-2 and 9e-3 (bf16), 2.4e-3 and 2.1e-3 (fp16) on the small checkpoints here; a
-# mask or a norm in the wrong place, by 0.1 and more.
-TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(feature_error=1e-3, logit_error=1e-3),
-    "bf16": Tolerance(feature_error=5e-2, logit_error=5e-2),
-    "fp16": Tolerance(feature_error=1e-2, logit_error=1e-2),
-    # What int8 may cost a checkpoint: 7e-3 to 5e-2 on those here. What it does cost is computed in
-    # PyTorch, and engines are held to that. Grounding is in float32.
-    "int8": Tolerance(feature_error=1e-1, logit_error=1e-3),
-}
 _INT8_FACTOR = 2.0
 """Error of an engine in int8 over that of the same roundings in PyTorch, at most: 0.8 to 1.1 seen.
 A value next to the middle between two steps goes either way, and later layers with it."""
 
 
 def check_engines(
-    engine_dir: Path, checkpoint: str | Path, *, vision_tower: str | Path | None
+    engine_dir: Path,
+    checkpoint: str | Path,
+    *,
+    vision_tower: str | Path | None = None,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str | Path]] | None = None,
 ) -> GateReport:
     """Run the same seeded input through the engines and through PyTorch.
+
+    Args:
+        engine_dir: The engines.
+        checkpoint: What they were built from, as `engine_build.build` took it; so are all others.
+        vision_tower: See there.
+        family: See there.
+        parts: See there.
 
     Raises:
         EngineMismatchError: They differ too much, a sequence of a pass sees another one, or
             attention turned out causal.
     """
-    report = measure_engines(engine_dir, checkpoint, vision_tower=vision_tower)
+    report = measure_engines(
+        engine_dir, checkpoint, vision_tower=vision_tower, family=family, parts=parts
+    )
     judge(report)
     return report
 
 
 def measure_engines(
-    engine_dir: Path, checkpoint: str | Path, *, vision_tower: str | Path | None
+    engine_dir: Path,
+    checkpoint: str | Path,
+    *,
+    vision_tower: str | Path | None = None,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str | Path]] | None = None,
 ) -> GateReport:
-    """Measure what `check_engines` judges.
+    """Measure what `check_engines` judges, which also takes the same.
 
-    The shapes: four frames with one question; the same with two questions in one pass, for engines
-    that pack; and `usual_request`, which on a CPU is left out where it takes more than
-    `MAX_CPU_TFLOP`.
+    The shapes of a head of frames: four frames with one question; the same with two questions in
+    one pass, for engines that pack; and `usual_request`, which on a CPU is left out where it takes
+    more than `MAX_CPU_TFLOP`. Those of a head of text: see `measure_text`.
 
     Raises:
         EngineMismatchError: An output has another shape than PyTorch's, or 8 bits are too coarse
@@ -101,8 +105,17 @@ def measure_engines(
     from python_backend.engine import EngineDirectory
 
     engine = EngineDirectory.load(engine_dir)
-    family, spec, device = engine.manifest.seam, engine.manifest.model, engine.manifest.device
-    _, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
+    manifest = engine.manifest
+    _, opened = open_checkpoint(checkpoint, vision_tower=vision_tower, family=family, parts=parts)
+    if manifest.head == "text":
+        text_opened = cast(TextCheckpoint, opened)
+        return measure_text(engine, text_opened, TOLERANCES[manifest.precision])
+    return _measure_frames(engine, cast(FamilyCheckpoint, opened))
+
+
+def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateReport:
+    manifest = engine.manifest
+    family, spec, device = manifest.frames_seam, manifest.model, manifest.device
     small = NoiseRequest.make(
         family,
         spec,
@@ -118,8 +131,8 @@ def measure_engines(
     else:
         requests.append(usual)
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, requests, engine.manifest)
-    _free_memory(device)
+    expected = _run_reference(opened, requests, manifest)
+    free_memory(device)
     checks, probe = _measure(engine, requests, expected)
     return GateReport(device=device, checks=checks, mask_probe=probe, not_run=not_run)
 
@@ -135,7 +148,7 @@ def judge(report: GateReport) -> None:
             raise EngineMismatchError(
                 f"{_FAULTS[check.output]}: {check}; the engine directory must not be served"
             )
-    if not report.mask_probe > 0:
+    if report.mask_probe is not None and not report.mask_probe > 0:
         raise EngineMismatchError(
             "the grounding engine is causal: the last text token does not reach the first frame"
         )
@@ -168,8 +181,8 @@ def _run_reference(
     from python_backend.encode import TorchEncoder
     from python_backend.ground import TorchGrounder
 
-    family, device = manifest.seam, manifest.device
-    units = [_compared_units(len(request.plan.units), device) for request in requests]
+    family, device = manifest.frames_seam, manifest.device
+    units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
     encoder = TorchEncoder(opened.load_vision(), device=device)
     encoded = [to_host(encoder.encode(*one)) for one in inputs]
@@ -182,7 +195,7 @@ def _run_reference(
             _int8_bound(opened, one, exact, num_frames=request.num_frames)
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
         ]
-    features = list(map(_fill_between, encoded, units))
+    features = list(map(fill_between, encoded, units))
     grounder = TorchGrounder(opened.load_grounding(), device=device, in_turn=device != "cpu")
     expected = []
     for request, one, numbers, bound in zip(requests, features, units, bounds, strict=True):
@@ -193,22 +206,6 @@ def _run_reference(
             _Expected(features=one, units=numbers, logits=np.stack(logits), feature_bound=bound)
         )
     return expected
-
-
-def _compared_units(num_units: int, device: Device) -> NDArray[np.int64]:
-    """Return the ordinals of the units that PyTorch encodes, spread over all."""
-    most = MAX_CPU_UNITS if device == "cpu" else num_units
-    return np.linspace(0, num_units - 1, min(num_units, most)).round().astype(np.int64)
-
-
-def _fill_between(features: NDArray[np.float32], units: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the features of every unit, no two alike, from those of some."""
-    place = np.interp(np.arange(units[-1] + 1), units, np.arange(len(units)))
-    before = place.astype(np.int64)
-    after = np.minimum(before + 1, len(units) - 1)
-    part = (place - before).astype(np.float32)[:, None, None]
-    filled: NDArray[np.float32] = features[before] * (1 - part) + features[after] * part
-    return filled
 
 
 def _int8_bound(
@@ -226,7 +223,7 @@ def _int8_bound(
     from groundserve.scoring.int8_model import encode_rounded
 
     rounded = encode_rounded(opened.load_vision(), inputs)
-    error = _relative_error(rounded, features, floor=1e-6)
+    error = relative_error(rounded, features, floor=1e-6)
     most = TOLERANCES["int8"].feature_error
     if not error <= most:
         raise EngineMismatchError(
@@ -234,14 +231,6 @@ def _int8_bound(
             f"differ by {error:.2e} in PyTorch, at most {most:g}; build it in fp32"
         )
     return _INT8_FACTOR * error
-
-
-def _free_memory(device: Device) -> None:
-    import torch
-
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _measure(
@@ -256,14 +245,14 @@ def _measure(
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
         features = to_host(encoder.encode(*request.inputs))
-        _check_shape(features, wanted.features)
+        check_shape(features, wanted.features)
         checks.append(
             Check(
                 output="features",
                 shape=f"{request.num_frames} frames of {wanted.features.shape[1]} tokens",
                 num_frames=request.num_frames,
                 num_tokens=(),
-                error=_relative_error(
+                error=relative_error(
                     features[wanted.units], wanted.features[wanted.units], floor=1e-6
                 ),
                 bound=wanted.feature_bound,
@@ -290,7 +279,7 @@ def _logit_check(
         shape=request.shape,
         num_frames=request.num_frames,
         num_tokens=request.num_tokens,
-        error=_relative_error(logits, expected, floor=1.0),
+        error=relative_error(logits, expected, floor=1.0),
         bound=tolerance.logit_error,
     )
 
@@ -309,7 +298,7 @@ def _leak_check(
         shape=request.shape,
         num_frames=request.num_frames,
         num_tokens=request.num_tokens,
-        error=_relative_error(moved[:-1], packed[:-1], floor=1.0),
+        error=relative_error(moved[:-1], packed[:-1], floor=1.0),
         bound=0.0,
     )
 
@@ -320,16 +309,3 @@ def _mask_probe(grounder: Grounder, request: NoiseRequest, features: NDArray[np.
     changed[-1] = changed[-1] - 1 if changed[-1] else 1
     before, after = (grounder.ground(features, ids)[0] for ids in (text_ids, changed))
     return float(abs(after - before))
-
-
-def _relative_error(got: NDArray[Any], expected: NDArray[np.float32], *, floor: float) -> float:
-    _check_shape(got, expected)
-    return float(np.abs(got - expected).max() / max(floor, np.abs(expected).max()))
-
-
-def _check_shape(got: NDArray[Any], expected: NDArray[np.float32]) -> None:
-    if got.shape != expected.shape:
-        raise EngineMismatchError(
-            f"an engine gave an output of shape {got.shape} where PyTorch has {expected.shape}; "
-            "the engine directory must not be served"
-        )

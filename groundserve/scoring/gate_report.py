@@ -17,7 +17,9 @@ class Check:
     """One output of the engines at one shape, on seeded noise."""
 
     output: str
-    """"features", "logits", or "leak": by how much logits move with another question's text."""
+    """"features"; of a head of frames "logits", or "leak": by how much logits move with another
+    question's text; of a head of text "next_logits", or "next_tokens": by how much PyTorch's logit
+    of the engine's choice is below that of its own."""
     shape: str
     """What went in, for people."""
     num_frames: int
@@ -47,23 +49,25 @@ class GateReport:
     """Where engines and PyTorch ran."""
     checks: tuple[Check, ...]
     """One for each output and shape."""
-    mask_probe: float
-    """How far the first frame's logit moves when only the last text token changes."""
+    mask_probe: float | None
+    """How far the first frame's logit moves when only the last text token changes; None of a head
+    of text, whose decoder is causal."""
     not_run: dict[str, str]
     """Shapes that were left out, and why."""
 
     @property
     def summary(self) -> str:
         """One line for people."""
-        largest = {
-            output: max(check.error for check in self.checks if check.output == output)
-            for output in ("features", "logits")
-        }
+        largest: dict[str, float] = {}
+        for check in self.checks:
+            largest[check.output] = max(check.error, largest.get(check.output, 0.0))
         num_tokens = max(sum(check.num_tokens) for check in self.checks)
         left_out = "".join(f"; {shape}: not run, {why}" for shape, why in self.not_run.items())
+        logits = largest["logits" if self.mask_probe is not None else "next_logits"]
+        probe = "" if self.mask_probe is None else f"; mask probe {self.mask_probe:.1e}"
         return (
-            f"features differ by {largest['features']:.1e}, logits by {largest['logits']:.1e} "
-            f"(relative), at up to {num_tokens} tokens; mask probe {self.mask_probe:.1e}{left_out}"
+            f"features differ by {largest['features']:.1e}, logits by {logits:.1e} (relative), at "
+            f"up to {num_tokens} tokens{probe}{left_out}"
         )
 
     def save(self, engine_dir: Path) -> None:

@@ -14,10 +14,11 @@ from onnx import numpy_helper
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine_build.decoder_export import DECODER_GRAPH_NAME, export_decoder, export_front
+from engine_build.decoder_export import export_decoder, export_front
 from groundserve.errors import UnsupportedError
 from groundserve.families.base import PlanInput
 from groundserve.families.modules import FrontModule
+from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.scoring.int4_model import round_decoder
 from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront, TorchDecoder
 from tests.llama import VOCAB_SIZE, WIDTH, tiny_llama

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from engine_build.decoder_export import (
-    DECODER_GRAPH_NAME,
     export_decoder,
     export_front,
     write_token_embeddings,
@@ -21,6 +20,7 @@ from engine_build.decoder_export import (
 from groundserve.deadline import Deadline
 from groundserve.families.base import VISUAL_TOKEN_ID
 from groundserve.families.vtimellm.checkpoint import Checkpoint
+from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions
 from python_backend.generate import (
     OnnxRuntimeDecoder,

@@ -8,9 +8,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from groundserve.arguments import check_number, check_queries
-from groundserve.errors import InvalidRequestError
-from groundserve.options import ScoreOptions
+from groundserve.arguments import (
+    check_answer_options,
+    check_answer_queries,
+    check_head,
+    check_number,
+    check_options,
+    check_queries,
+)
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.options import AnswerOptions, ScoreOptions
 
 
 @pytest.mark.parametrize("value", [10**400, Fraction(10**400)])
@@ -30,3 +37,31 @@ def test_a_choice_that_is_no_text_is_refused(value):
     message = re.escape("sampling must be one of eval, infer, got ")
     with pytest.raises(InvalidRequestError, match=message):
         ScoreOptions(sampling=value)
+
+
+def test_a_task_may_take_no_question():
+    assert check_answer_queries(()) == check_answer_queries([]) == [""]
+    assert check_answer_queries("When?") == ["When?"]
+    assert check_answer_queries(np.array(["a", "b"])) == ["a", "b"]
+    for wrong in (None, 3, {}, [3]):
+        with pytest.raises(InvalidRequestError, match="must be a text"):
+            check_answer_queries(wrong)
+
+
+def test_options_are_those_of_the_head():
+    assert check_answer_options(None) == AnswerOptions()
+    options = AnswerOptions(task="chat")
+    assert check_answer_options(options) is options
+    with pytest.raises(InvalidRequestError, match="an AnswerOptions, such as"):
+        check_answer_options(ScoreOptions())
+    with pytest.raises(InvalidRequestError, match="a ScoreOptions, such as"):
+        check_options(options)
+
+
+def test_a_call_of_the_other_head_names_the_one_to_use():
+    check_head("a", "frames", called="frames")
+    check_head("b", "text", called="text")
+    with pytest.raises(UnsupportedError, match="the family a scores frames: use score, not ask"):
+        check_head("a", "frames", called="text")
+    with pytest.raises(UnsupportedError, match="the family b answers in text: use ask, not score"):
+        check_head("b", "text", called="frames")

@@ -1,0 +1,170 @@
+"""The questions of one request to a head of text, and the answers made of what was generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from groundserve.answers import Answer, GenerationInfo
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import (
+    AnswerTokenizer,
+    ModelSpec,
+    Prompt,
+    SeenVideo,
+    TextFamily,
+    VideoPlan,
+)
+from groundserve.limits import Limits
+from groundserve.options import AnswerOptions
+from python_backend.generate import Generation
+from python_backend.ground import check_number, check_sizes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompts:
+    """Q questions within a server's limits; of a video each becomes a prompt."""
+
+    queries: Sequence[str]
+    """As asked."""
+    options: AnswerOptions
+    """Of all of them."""
+    tokenizer: AnswerTokenizer
+    """The checkpoint's."""
+    max_tokens: int | None
+    """Visual and text tokens together, as `ModelSpec.max_tokens`."""
+
+    @classmethod
+    def parse(
+        cls,
+        queries: Sequence[str],
+        options: AnswerOptions,
+        *,
+        family: TextFamily[Any],
+        tokenizer: AnswerTokenizer,
+        model: ModelSpec,
+        limits: Limits,
+    ) -> Self:
+        """Check what can be checked without a video.
+
+        Args:
+            queries: Q questions; one that is empty where the task takes none.
+            options: Of all of them.
+            family: Of the model.
+            tokenizer: The checkpoint's.
+            model: Its dimensions.
+            limits: Ceilings on number and length of questions and answers.
+
+        Raises:
+            InvalidRequestError: The number of questions, the length of one, or an option breaks a
+                rule.
+            UnsupportedError: The family does not know the task.
+        """
+        options.check(limits)
+        if options.task not in family.tasks:
+            raise UnsupportedError(
+                f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
+            )
+        check_number(len(queries), limits)
+        # surrogatepass: only the size is looked at here.
+        check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
+        return cls(
+            queries=queries, options=options, tokenizer=tokenizer, max_tokens=model.max_tokens
+        )
+
+    def of(self, seen: SeenVideo) -> list[Prompt]:
+        """Return the prompt of each question.
+
+        Args:
+            seen: The video.
+
+        Raises:
+            InvalidRequestError: A question holds what stands for a video, the task takes another
+                one, or the decoder has no room for all: the reference runs past its positions.
+        """
+        prompts = [self.tokenizer.prompt(query, self.options, seen) for query in self.queries]
+        if self.max_tokens is not None:
+            for number, prompt in enumerate(prompts):
+                self._check_room(number, prompt, seen.num_visual_tokens, self.max_tokens)
+        return prompts
+
+    def check_fit(self, plan: VideoPlan) -> None:
+        """Refuse before anything is decoded what `of` refuses.
+
+        Raises:
+            InvalidRequestError: As `of`.
+        """
+        self.of(plan.seen)
+
+    def _check_room(
+        self, number: int, prompt: Prompt, num_visual_tokens: int, max_tokens: int
+    ) -> None:
+        num_text = len(prompt.token_ids) - 1  # without the placeholder
+        max_new = self.options.max_new_tokens
+        if num_text + num_visual_tokens + max_new > max_tokens:
+            raise InvalidRequestError(
+                f"QUERY[{number}] has {num_text} tokens with the prompt around it, beside "
+                f"{num_visual_tokens} visual tokens and max_new_tokens {max_new}, together more "
+                f"than {max_tokens}; shorten it or ask for fewer new tokens"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a head of text says to Q questions about one video."""
+
+    answers: list[Answer]
+    """In their order."""
+    generation: GenerationInfo
+    """Of the work on all of them."""
+
+
+def read_answers(
+    queries: Prompts,
+    prompts: Sequence[Prompt],
+    generation: Generation,
+    *,
+    family: TextFamily[Any],
+    seen: SeenVideo,
+) -> Answers:
+    """Read text and times of what was generated.
+
+    Args:
+        queries: Q questions.
+        prompts: Of each its prompt, as `Prompts.of` returns them.
+        generation: Of each what the decoder gave.
+        family: Of the model.
+        seen: The video.
+    """
+    options = queries.options
+    answers, is_read = [], []
+    for query, prompt, one in zip(queries.queries, prompts, generation.answers, strict=True):
+        text = queries.tokenizer.text(one.token_ids.tolist())
+        moments = family.parse(text, options.task, seen)
+        is_read.append(moments is not None)
+        answers.append(
+            Answer(
+                query=query,
+                task=options.task,
+                prompt_token_ids=prompt.token_ids.astype(np.int32),
+                token_ids=one.token_ids,
+                text=text,
+                moments=moments or (),
+                stop_reason=one.stop_reason,
+            )
+        )
+    return Answers(
+        answers=answers,
+        generation=GenerationInfo(
+            prefix_tokens=generation.prefix_tokens,
+            prompt_tokens=generation.prompt_tokens,
+            generated_tokens=generation.generated_tokens,
+            seed=generation.seed,
+            time_range_seconds=seen.time_range_seconds,
+            stop_reasons=tuple(one.stop_reason for one in generation.answers),
+            is_read=tuple(is_read),
+        ),
+    )

@@ -1,0 +1,167 @@
+"""The heads: what stands behind FEATURES, with the tokenizer that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
+from groundserve.families.base import (
+    AnswerTokenizer,
+    ModelSpec,
+    QueryTokenizer,
+    SeenVideo,
+    TextFamily,
+)
+from groundserve.limits import Limits
+from groundserve.options import AnswerOptions
+from python_backend.answers import Answers, Prompts, read_answers
+from python_backend.arrays import Array
+from python_backend.generate import answer_questions
+from python_backend.ground import Grounder, Questions, ground_questions
+from python_backend.meter import Meter
+from python_backend.stages import Generator, Stages
+
+
+def open_head(
+    stages: Stages, *, limits: Limits, meter: Meter, num_threads: int
+) -> FramesHead | TextHead:
+    """Open the head of a model's family.
+
+    Args:
+        stages: Of the model.
+        limits: Ceilings on a request.
+        meter: Where work is counted.
+        num_threads: Of the engine, or of PyTorch in the whole process.
+    """
+    if stages.manifest.head == "text":
+        return TextHead.open(stages, limits=limits, meter=meter, num_threads=num_threads)
+    return FramesHead.open(stages, limits=limits, num_threads=num_threads)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FramesHead:
+    """Scores frames: one logit for each."""
+
+    grounder: Grounder
+    """Grounding stage."""
+    tokenizer: QueryTokenizer
+    """The checkpoint's."""
+    model: ModelSpec
+    """Its dimensions."""
+    limits: Limits
+    """Ceilings on a request."""
+
+    @classmethod
+    def open(cls, stages: Stages, *, limits: Limits, num_threads: int) -> Self:
+        """Load the grounding stage.
+
+        Args:
+            stages: Of a family of head "frames".
+            limits: Ceilings on a request.
+            num_threads: See `Stages.open_grounder`.
+        """
+        return cls(
+            grounder=stages.open_grounder(num_threads=num_threads),
+            tokenizer=stages.open_tokenizer(),
+            model=stages.manifest.model,
+            limits=limits,
+        )
+
+    def parse(self, queries: Sequence[str]) -> Questions:
+        """See `Questions.parse`."""
+        return Questions.parse(
+            queries, tokenizer=self.tokenizer, model=self.model, limits=self.limits
+        )
+
+    def ground(
+        self, features: Array, questions: Questions, *, deadline: Deadline
+    ) -> NDArray[np.float32]:
+        """See `ground_questions`."""
+        return ground_questions(features, questions, self.grounder, deadline=deadline)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextHead:
+    """Answers in text, with times."""
+
+    generator: Generator
+    """Generation stage."""
+    tokenizer: AnswerTokenizer
+    """The checkpoint's."""
+    family: TextFamily[Any]
+    """Of the model."""
+    model: ModelSpec
+    """Its dimensions."""
+    limits: Limits
+    """Ceilings on a request."""
+    meter: Meter
+    """Where work is counted."""
+
+    @classmethod
+    def open(cls, stages: Stages, *, limits: Limits, meter: Meter, num_threads: int) -> Self:
+        """Load the generation stage.
+
+        Args:
+            stages: Of a family of head "text".
+            limits: Ceilings on a request.
+            meter: Where work is counted.
+            num_threads: See `Stages.open_generator`.
+        """
+        return cls(
+            generator=stages.open_generator(num_threads=num_threads),
+            tokenizer=stages.open_answer_tokenizer(),
+            family=stages.manifest.text_seam,
+            model=stages.manifest.model,
+            limits=limits,
+            meter=meter,
+        )
+
+    def parse(self, queries: Sequence[str], options: AnswerOptions) -> Prompts:
+        """See `Prompts.parse`."""
+        return Prompts.parse(
+            queries,
+            options,
+            family=self.family,
+            tokenizer=self.tokenizer,
+            model=self.model,
+            limits=self.limits,
+        )
+
+    def answer(
+        self, features: Array, queries: Prompts, seen: SeenVideo, *, deadline: Deadline
+    ) -> Answers:
+        """Answer every question about one video.
+
+        All are checked before the first is answered.
+
+        Args:
+            features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
+            queries: Q questions.
+            seen: The video.
+            deadline: Checked between tokens. Where time runs out after the first, the answers end
+                there.
+
+        Raises:
+            InvalidRequestError: As `Prompts.of`.
+            DeadlineExceededError: Time ran out before the first token.
+            RequestCancelledError: Nobody waits for the answers any more.
+            GroundserveError: The decoder returned logits that are not finite.
+        """
+        prompts = queries.of(seen)
+        generation = answer_questions(
+            features,
+            self.family.front_arrays(seen, self.model),
+            prompts,
+            queries.options,
+            front=self.generator.front,
+            decoder=self.generator.decoder,
+            end_ids=self.tokenizer.end_ids,
+            deadline=deadline,
+            meter=self.meter,
+        )
+        return read_answers(queries, prompts, generation, family=self.family, seen=seen)

@@ -1,0 +1,163 @@
+"""Engine directories of a family that answers in text, and the gate behind their build."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from engine_build import build
+from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.manifest import Manifest
+from groundserve.scoring.gate import check_engines
+from groundserve.scoring.gate_report import GateReport
+from python_backend.checkpoint import CheckpointStages
+from python_backend.engine import EngineDirectory
+from python_backend.pipeline import Pipeline
+from tests.answer_cases import CHECKPOINTS, MODELS
+
+STAGE_3 = MODELS["stage3"]
+
+
+@pytest.fixture
+def engine_dir(answer_engines):
+    return answer_engines("stage3")
+
+
+def test_a_directory_has_what_the_head_needs_and_says_so(engine_dir):
+    manifest = Manifest.load(engine_dir)
+    manifest.verify_files(engine_dir)
+    assert (manifest.family, manifest.head) == ("vtimellm", "text")
+    assert manifest.text_seam is manifest.seam
+    with pytest.raises(UnsupportedError, match="vtimellm"):
+        _ = manifest.frames_seam
+    own = {name for name in manifest.files if not name.startswith("model_repository/")}
+    assert own == {
+        "decoder/model.onnx",
+        "decoder/model.onnx.data",
+        "front.onnx",
+        "token_embeddings.npy",
+        "tokenizer.json",
+        "vision_encoder.onnx",
+    }
+    assert manifest.encoder_identity["weights"].keys() == {"vision_encoder.onnx"}
+    table = np.load(engine_dir / "token_embeddings.npy", mmap_mode="r")
+    assert (table.dtype, table.shape) == (np.float32, (640, 64))
+
+
+def test_building_twice_keeps_the_directory_and_another_adapter_does_not(engine_dir, tmp_path):
+    out = tmp_path / "engines"
+    shutil.copytree(engine_dir, out)
+    steps = []
+    kept = build(CHECKPOINTS, out, parts=STAGE_3, on_step=steps.append)
+    assert steps == ["reading the checkpoint", "up to date"]
+    other = build(CHECKPOINTS, out, parts=MODELS["stage2"])
+    assert other.engine_id != kept.engine_id
+    assert Manifest.load(out).engine_id == other.engine_id
+
+
+def test_the_profile_torch_has_a_copy_of_all_parts_that_opens_alone(tmp_path):
+    out = tmp_path / "engines"
+    built = build(CHECKPOINTS, out, profile="torch", parts=STAGE_3)
+    opened = CheckpointStages.open(out / "checkpoint")
+    assert opened.manifest.model == built.model
+    assert opened.manifest.encoder_identity == built.encoder_identity
+    report = check_engines(out, CHECKPOINTS, parts=STAGE_3)
+    assert all(check.error == 0 for check in report.checks)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "precision", "message"),
+    [
+        (CHECKPOINTS, "int8", "int8 is for families of head frames; vtimellm is one of head text"),
+        (SHIPPED_CHECKPOINT, "int4", "int4 is for families of head text; videoitg is one of head"),
+    ],
+)
+def test_a_precision_of_the_other_head_is_refused_first(checkpoint, precision, message, tmp_path):
+    steps = []
+    with pytest.raises(UnsupportedError, match=message):
+        build(checkpoint, tmp_path / "engines", precision=precision, on_step=steps.append)
+    assert steps == []
+    assert not (tmp_path / "engines").exists()
+
+
+def test_a_family_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UnsupportedError, match=r"family must be one of .*vtimellm.*, got 'gpt'"):
+        build(CHECKPOINTS, tmp_path / "engines", family="gpt")
+
+
+def test_a_checkpoint_of_another_family_is_refused_by_the_one_that_is_named(tmp_path):
+    for checkpoint, family in ((SHIPPED_CHECKPOINT, "vtimellm"), (CHECKPOINTS, "videoitg")):
+        with pytest.raises(InvalidRequestError):
+            build(checkpoint, tmp_path / "engines", family=family)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_gate_passes_a_good_build_and_keeps_what_it_measured(engine_dir, tmp_path):
+    report = check_engines(engine_dir, CHECKPOINTS, parts=STAGE_3)
+    assert [(check.output, check.num_tokens) for check in report.checks] == [
+        ("features", ()),
+        ("next_logits", (128, 140)),
+        ("next_tokens", (128, 140)),
+    ]
+    assert report.mask_probe is None
+    # float32 against float32: far below the bound.
+    assert all(check.error < 1e-4 for check in report.checks)
+    assert "mask probe" not in report.summary
+    assert "at up to 268 tokens" in report.summary
+    report.save(tmp_path)
+    assert GateReport.load(tmp_path) == report
+    assert json.loads((tmp_path / "gate.json").read_text())["mask_probe"] is None
+
+
+@pytest.mark.parametrize("model", ["stage2", "stage2-tuned-projector"])
+def test_the_gate_refuses_engines_of_other_weights(engine_dir, model):
+    with pytest.raises(EngineMismatchError, match="the decoder's engine differs from PyTorch"):
+        check_engines(engine_dir, CHECKPOINTS, parts=MODELS[model])
+
+
+def test_calls_of_the_other_head_are_refused_before_the_video_is_looked_at(engine_dir):
+    with Pipeline.open(engine_dir) as pipeline:
+        for refused in (
+            lambda: pipeline.score("nowhere.mp4", "When?"),
+            lambda: pipeline.parse_questions(["When?"]),
+            lambda: pipeline.grounder,
+            lambda: pipeline.tokenizer,
+        ):
+            with pytest.raises(UnsupportedError, match="vtimellm answers in text: use ask"):
+                refused()
+    with (
+        Pipeline.from_checkpoint(SHIPPED_CHECKPOINT) as pipeline,
+        pytest.raises(UnsupportedError, match="videoitg scores frames: use score, not ask"),
+    ):
+        pipeline.ask("nowhere.mp4", "When?")
+
+
+def test_stages_of_the_other_head_are_not_opened(engine_dir, engine_dirs):
+    for opened in (EngineDirectory.load(engine_dir), CheckpointStages.open(CHECKPOINTS)):
+        with pytest.raises(UnsupportedError):
+            opened.open_grounder(num_threads=1)
+        with pytest.raises(UnsupportedError):
+            opened.open_tokenizer()
+    for opened in (
+        EngineDirectory.load(engine_dirs["cpu"]),
+        CheckpointStages.open(SHIPPED_CHECKPOINT),
+    ):
+        with pytest.raises(UnsupportedError):
+            opened.open_generator(num_threads=1)
+        with pytest.raises(UnsupportedError):
+            opened.open_answer_tokenizer()
+
+
+@pytest.mark.parametrize("name", ["decoder/model.onnx", "front.onnx", "token_embeddings.npy"])
+def test_a_damaged_file_is_found_by_its_hash_and_never_run(engine_dir, tmp_path, name):
+    shutil.copytree(engine_dir, tmp_path / "engines")
+    (tmp_path / "engines" / name).write_bytes(b"no engine")
+    with pytest.raises(EngineMismatchError, match=rf"{name} differs from the hash"):
+        Pipeline.open(tmp_path / "engines")
+    opened = EngineDirectory.load(tmp_path / "engines")
+    with pytest.raises(EngineMismatchError):
+        opened.open_generator(num_threads=1)
