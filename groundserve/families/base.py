@@ -458,6 +458,13 @@ class TextFamily(Family[SpecT, AnswerOptions], Protocol[SpecT]):
             InvalidRequestError: The vision stage never gives such.
         """
 
+    def check_seen(self, seen: SeenVideo, spec: SpecT) -> None:
+        """Check what is said of the video behind FEATURES, which such a caller may make up, too.
+
+        Raises:
+            InvalidRequestError: No plan of this family says it.
+        """
+
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
         """Open a `tokenizer.json` as `groundserve build` writes it.
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 import groundserve
-from groundserve import QueryResult, ScoreResult
+from groundserve import (
+    Answer,
+    AnswerOptions,
+    AnswerResult,
+    GenerationInfo,
+    Moment,
+    QueryResult,
+    ScoreResult,
+)
 from groundserve.limits import Limits
 from groundserve.serving.status import COUNTERS
 from python_backend.triton._errors import ERROR_CLASSES
@@ -55,7 +63,9 @@ def test_every_class_of_errors_is_documented():
     assert not {name for name in ERROR_CLASSES if f"`{name}`" not in SERVING}
 
 
-@pytest.mark.parametrize("kind", [ScoreResult, QueryResult])
+@pytest.mark.parametrize(
+    "kind", [ScoreResult, QueryResult, AnswerResult, Answer, GenerationInfo, Moment]
+)
 def test_every_field_of_a_result_is_documented(kind):
     assert not {field.name for field in fields(kind) if f"`{field.name}`" not in PYTHON}
 
@@ -69,3 +79,8 @@ def test_every_error_is_documented():
 def test_every_ceiling_is_documented():
     variables = {f"GROUNDSERVE_{name.upper()}" for name in Limits.__dataclass_fields__}
     assert not {name for name in variables if f"`{name}`" not in SERVING}
+
+
+def test_every_option_of_a_question_and_all_that_is_said_of_its_answer_is_documented():
+    for kind in (AnswerOptions, GenerationInfo):
+        assert not {field.name for field in fields(kind) if f"`{field.name}`" not in SERVING}
