@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from groundserve.answers import AnswerResult, Moment
+from groundserve.arguments import check_timeout
 from groundserve.cli._checks import (
     STDIN,
     STDIN_NAME,
@@ -32,24 +32,15 @@ from groundserve.cli._options import (
     Raw,
     TaskName,
 )
-from groundserve.cli._output import (
-    cell,
-    plain_table,
-    print_json,
-    print_line,
-    print_note,
-    progress,
-    stdout,
-)
+from groundserve.cli._output import print_json, print_note, progress
+from groundserve.cli.ask_output import print_answers, print_notes
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families import get_text_family
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import TASKS_WITHOUT_QUERY, AnswerOptions
-from groundserve.results import VideoInfo
 from groundserve.scoring.opener import check_answerer, open_answerer
 from groundserve.subtitles import save_subtitles
-from groundserve.visuals import format_seconds, save_moment_plot
+from groundserve.visuals import save_moment_plot
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +87,13 @@ def command(
     seed: Annotated[
         int | None, typer.Option(help="Of the draws.", show_default="a new one, which is printed")
     ] = _DEFAULTS.seed,
+    timeout_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Longest time for all questions; what there is by then is the answer.",
+            show_default=f"{Limits().max_request_seconds:g}, or the server's",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the moments on a time line.")] = None,
     srt: Annotated[
@@ -125,6 +123,11 @@ def command(
     limits = Limits() if server is None else None  # a server has its own
     if limits:
         options.check(limits)
+    if timeout_seconds is not None:
+        timeout_seconds = check_timeout(timeout_seconds)
+        if limits:
+            most = max(limits.max_request_seconds, timeout_seconds)
+            limits = dataclasses.replace(limits, max_request_seconds=most)
     check_queries(queries, limits=limits)
     check_video(video, command=NAME)
     check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
@@ -137,11 +140,17 @@ def command(
     with (
         progress("loading") as step,
         open_answerer(
-            checkpoint, engines, server, family=family, parts=parts, device=device
+            checkpoint,
+            engines,
+            server,
+            family=family,
+            parts=parts,
+            device=device,
+            limits=limits,
         ) as answerer,
     ):
         step("answering")
-        result = answerer.ask(video, queries, options)
+        result = answerer.ask(video, queries, options, timeout_seconds=timeout_seconds)
     timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.info.timing_ms.items())
     logger.info("answered by engine %s: %s", result.info.engine.get("id"), timing)
     if is_stdin:
@@ -150,33 +159,11 @@ def command(
         save_moment_plot(plot, result)
     if srt is not None and (num_left_out := save_subtitles(srt, result)):
         print_note(f"{srt} lacks moments that end before they start: {num_left_out}")
-    _print_notes(result, options)
+    print_notes(result, options)
     if as_json:
         print_json(result.to_json())
     else:
-        print_result(result)
-
-
-def print_result(result: AnswerResult) -> None:
-    """Print the answers as text, each with a table of its moments."""
-    info, seen = result.info, result.generation.time_range_seconds
-    print_line(
-        f"{result.video}: {info.num_source_frames} frames, {info.fps:.3f} fps, "
-        f"{format_seconds(info.duration_seconds)}; saw {len(result.frame_indices)} frames"
-        f"{_what_it_became(info)}"
-    )
-    if seen is not None and seen != (0.0, info.duration_seconds):
-        start, end = map(format_seconds, seen)
-        print_line(f"looked at {start} to {end}")
-    for answer, is_read in zip(result.answers, result.generation.is_read, strict=True):
-        print_line("")
-        print_line(answer.query or answer.task, style="bold")
-        for line in answer.text.splitlines():
-            print_line(line)
-        if answer.moments:
-            stdout.print(_moments_table(answer.moments))
-        elif not is_read:
-            print_line("moments: none that can be read in it")
+        print_answers(result)
 
 
 def _check_asked(
@@ -206,39 +193,3 @@ def _check_asked(
         raise InvalidRequestError(
             f"--task {options.task} takes no --query; --raw asks in your own words"
         )
-
-
-def _print_notes(result: AnswerResult, options: AnswerOptions) -> None:
-    """Say what an answer alone does not: that it is not whole, and how to get it again."""
-    info = result.info
-    reasons = result.generation.stop_reasons
-    if num := reasons.count("length"):
-        print_note(
-            f"{num} of {len(reasons)} answers were cut at {options.max_new_tokens} tokens; "
-            "--max-new-tokens allows more"
-        )
-    if num := reasons.count("deadline"):
-        print_note(f"{num} of {len(reasons)} answers are not whole: the time for all was up")
-    if options.seed is None and result.generation.seed is not None:
-        print_note(f"drawn with --seed {result.generation.seed}")
-    if info.engine.get("note"):
-        print_note(info.engine["note"])
-
-
-def _what_it_became(info: VideoInfo) -> str:
-    """Say what a frame is to the model; nothing where a newer server's family is not known here."""
-    try:
-        family = get_text_family(str(info.engine.get("family")))
-        return f", {family.describe(info.facts)}"
-    except (UnsupportedError, KeyError):  # KeyError: a fact that another version had
-        return ""
-
-
-def _moments_table(moments: Sequence[Moment]) -> Any:
-    has_scores = any(moment.score is not None for moment in moments)
-    table = plain_table("from", "to", *["score"] * has_scores, "")
-    for moment in moments:
-        times = map(format_seconds, (moment.start_seconds, moment.end_seconds))
-        score = "" if moment.score is None else f"{moment.score:.3f}"
-        table.add_row(*times, *[score] * has_scores, cell(moment.text))
-    return table

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from groundserve.answers import Moment
+from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from tests.cli.command import run_cli
 from tests.cli.steps import without_steps
@@ -34,8 +35,9 @@ class Answerer:
     def __init__(self, result):
         self.result = result
 
-    def ask(self, video, queries, options):
+    def ask(self, video, queries, options, *, timeout_seconds):
         self.video, self.queries, self.options = video, queries, options
+        self.timeout_seconds = timeout_seconds
         self.content = video.read_bytes()
         return self.result
 
@@ -160,7 +162,7 @@ def test_an_answer_without_times_that_can_be_read_says_so(answerer):
         (
             {"stop_reason": "deadline"},
             {},
-            "note: 1 of 1 answers are not whole: the time for all was up\n",
+            "note: 1 of 1 answers are not whole: the time was up; --timeout-seconds allows more\n",
         ),
         ({}, {"seed": 2**63 - 1}, f"note: drawn with --seed {2**63 - 1}\n"),
     ],
@@ -197,4 +199,18 @@ def test_parts_arrive_by_name_in_their_order(answerer, monkeypatch):
         "family": "vtimellm",
         "parts": {"adapter": ["./two", "./three"], "clip": ["a=b.pt"]},
         "device": None,
+        "limits": Limits(),
     }
+
+
+def test_more_time_than_usual_is_given_where_it_is_asked_for(answerer, monkeypatch):
+    given = answerer(make_answer())
+    assert ask("--query", "x").code == 0
+    assert given.timeout_seconds is None
+    assert given.opened[1]["limits"] is None  # a server has its own
+    monkeypatch.setattr("groundserve.cli.ask.check_answerer", lambda *_, **__: None)
+    args = ("ask", VIDEO, "--query", "x", "--engines", "engines", "--timeout-seconds")
+    for seconds, most in ((1500, 1500.0), (5, Limits().max_request_seconds)):
+        assert run_cli(*args, seconds).code == 0
+        assert given.timeout_seconds == seconds
+        assert given.opened[1]["limits"].max_request_seconds == most

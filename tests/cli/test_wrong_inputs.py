@@ -150,6 +150,7 @@ TABLE = [
     ((*ASK, "--top-p", "0.5"), 2, "top_p goes with a temperature above 0; without one nothing "),
     ((*ASK, "--temperature", "1", "--top-p", "2"), 2, "top_p must be in (0, 1], got 2.0"),
     ((*ASK, "--temperature", "1", "--seed", "-1"), 2, "seed must be in [0, 2**63), got -1"),
+    ((*ASK, "--timeout-seconds", "0"), 2, "timeout_seconds must be > 0 and finite, got 0.0"),
     # ask: where results go.
     ((*ASK, "--plot", "a.jpg"), 2, "--plot writes PNG: its name must end in .png, got a.jpg"),
     ((*ASK, "--srt", "none/a.srt"), 2, "--srt none/a.srt: no such folder: none"),
