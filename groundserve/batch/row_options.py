@@ -56,8 +56,9 @@ def check_repeatable(options: RowOptions) -> None:
 
 def needs_query(options: RowOptions) -> bool:
     """Tell whether a row with these options must have a question."""
-    is_text = isinstance(options, AnswerOptions)
-    return not is_text or options.raw or options.task not in TASKS_WITHOUT_QUERY
+    if isinstance(options, ScoreOptions):
+        return True
+    return options.raw or options.task not in TASKS_WITHOUT_QUERY
 
 
 def read_options(values: Mapping[str, Any]) -> RowOptions:

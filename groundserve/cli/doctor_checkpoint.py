@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from groundserve.families import open_checkpoint
+from groundserve.families import get_frames_family, get_text_family, open_checkpoint
 from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
@@ -19,9 +19,6 @@ from groundserve.families.default_video import default_plan
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
-
-    from groundserve.families.modules import FrontModule, GroundingModule, VisionModule
 
 _PROBE_FRAMES, _PROBE_TOKENS = 4, 8
 _FP16_MAX = 65504.0
@@ -63,11 +60,8 @@ def check_checkpoint(
         "ok" if enough else "fail",
         f"{tokenizer.get_vocab_size()} tokens, {num_rows} embedding rows",
     )
-    num_parameters = sum(
-        parameter.numel()
-        for module in _behind_vision(found.head, opened)
-        for parameter in module.parameters()
-    )
+    parameters = [one for module in _behind_vision(found, opened) for one in module.parameters()]
+    num_parameters = sum(parameter.numel() for parameter in parameters)
     yield "weights", "ok", f"all behind the vision stage: {num_parameters:,} parameters"
     if activations:
         peak = _largest_activation(found, spec, opened)
@@ -90,62 +84,61 @@ def _largest_activation(
     family: Family[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint | TextCheckpoint
 ) -> float:
     """Run seeded noise through the model and return the largest magnitude any module gives."""
-    import torch
-
-    modules = [opened.load_vision(), *_behind_vision(family, opened)]
-    peaks: list[float] = []
-
-    def watch(_: object, __: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.is_floating_point():
-            peaks.append(float(output.abs().max()))
-
-    for module in modules:
-        for inner in module.modules():
-            inner.register_forward_hook(watch)
-    run = _answer_noise if family.head == "text" else _score_noise
-    run(family, spec, opened.vocab_size, *modules)
-    return max(peaks)
+    if family.head == "text":
+        text = cast(TextCheckpoint, opened)
+        return _largest_of_text(get_text_family(family.name), spec, text)
+    frames = cast(FamilyCheckpoint, opened)
+    return _largest_of_frames(get_frames_family(family.name), spec, frames)
 
 
-def _score_noise(
-    family: FramesFamily[Any, Any],
-    spec: ModelSpec,
-    vocab_size: int,
-    vision: VisionModule,
-    grounding: GroundingModule,
-) -> None:
+def _largest_of_frames(
+    family: FramesFamily[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint
+) -> float:
     from groundserve.scoring.noise import NoiseRequest
     from python_backend.encode import TorchEncoder
     from python_backend.ground import TorchGrounder
 
+    vision, grounding = opened.load_vision(), opened.load_grounding()
+    peaks = _watch(vision, grounding)
     request = NoiseRequest.make(
         family,
         spec,
-        vocab_size=vocab_size,
+        vocab_size=opened.vocab_size,
         num_frames=_PROBE_FRAMES,
         text_lengths=(_PROBE_TOKENS,),
     )
     features = TorchEncoder(vision).encode(*request.inputs)
     TorchGrounder(grounding).ground(features, request.text_ids[0])
+    return max(peaks)
 
 
-def _answer_noise(
-    family: TextFamily[Any],
-    spec: ModelSpec,
-    vocab_size: int,
-    vision: VisionModule,
-    front: FrontModule,
-    decoder: PreTrainedModel,
-) -> None:
+def _largest_of_text(family: TextFamily[Any], spec: ModelSpec, opened: TextCheckpoint) -> float:
     from groundserve.scoring.text_noise import TextRequest
     from python_backend.encode import TorchEncoder
     from python_backend.generate import TorchDecoder, TorchFront
     from python_backend.stages import Generator
 
-    request = TextRequest.make(family, spec, vocab_size=vocab_size, device="cpu")
-    embeddings = decoder.get_input_embeddings()
+    vision, front, decoder = opened.load_vision(), opened.load_front(), opened.load_decoder()
+    peaks = _watch(vision, front, decoder)
+    request = TextRequest.make(family, spec, vocab_size=opened.vocab_size, device="cpu")
     generator = Generator(
-        front=TorchFront(front, embeddings, device="cpu"),
-        decoder=TorchDecoder(decoder, device="cpu"),
+        front=TorchFront(front, decoder.get_input_embeddings()), decoder=TorchDecoder(decoder)
     )
     request.generate(generator, request.encode(TorchEncoder(vision)))
+    return max(peaks)
+
+
+def _watch(*models: nn.Module) -> list[float]:
+    """Return what will hold the largest magnitude of each output of their modules."""
+    import torch
+
+    peaks: list[float] = []
+
+    def note(_: object, __: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.is_floating_point():
+            peaks.append(float(output.abs().max()))
+
+    for model in models:
+        for module in model.modules():
+            module.register_forward_hook(note)
+    return peaks

@@ -376,6 +376,9 @@ class Family(Protocol[SpecT, OptionsT]):
             InvalidRequestError: Video, options, model and limits do not go together.
         """
 
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
+
     def check_features(
         self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> None:
@@ -408,9 +411,6 @@ class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
             InvalidRequestError: No such directory, or files are missing or unreadable.
             UnsupportedError: The model differs from what this code computes.
         """
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
 
 class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
@@ -497,9 +497,6 @@ class TextFamily(Family[SpecT, AnswerOptions], Protocol[SpecT]):
             InvalidRequestError: A part is missing, there are several, or one cannot be read.
             UnsupportedError: The model differs from what this code computes.
         """
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say in a few words what the video becomes: "a token each"."""
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
