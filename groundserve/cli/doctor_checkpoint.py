@@ -135,7 +135,7 @@ def _watch(*models: nn.Module) -> list[float]:
     peaks: list[float] = []
 
     def note(_: object, __: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.is_floating_point():
+        if isinstance(output, torch.Tensor) and output.is_floating_point() and output.numel():
             peaks.append(float(output.abs().max()))
 
     for model in models:
