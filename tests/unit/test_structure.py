@@ -30,6 +30,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 # (file, family) that knows a family from outside its folders -> why it may.
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
+    ("groundserve/evaluation/activitynet/answers.py", "vtimellm"): "whose log is read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
 }
@@ -143,7 +144,10 @@ def test_import_groundserve_needs_numpy_alone():
 @pytest.mark.parametrize(
     ("package", "some"),
     [
-        ("evaluation", {"report", "comparison", "bootstrap", "qa.endpoint"}),
+        (
+            "evaluation",
+            {"report", "comparison", "bootstrap", "qa.endpoint", "activitynet.captions"},
+        ),
         ("exports", {"export", "batch_rows", "pictures"}),
     ],
 )
