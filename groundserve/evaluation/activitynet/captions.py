@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event
 from groundserve.evaluation.activitynet.language import (
@@ -89,6 +90,8 @@ def make_caption_report(
         InvalidRequestError: There are no answers.
         GroundserveError: METEOR failed.
     """
+    if not captions:
+        raise InvalidRequestError("cannot estimate from no answers")
     told = {
         video: as_captions(merge_neighbours(events or ()), annotations[video].duration_seconds)
         for video, events in captions.items()

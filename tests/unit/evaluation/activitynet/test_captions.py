@@ -285,5 +285,5 @@ def test_figures_are_those_that_are_documented():
 
 
 def test_no_answers():
-    with pytest.raises(InvalidRequestError, match="no questions"):
+    with pytest.raises(InvalidRequestError, match="no answers"):
         make_caption_report({}, {}, Overlap())
