@@ -73,9 +73,14 @@ def command(
     )
     with progress("reading") as step:
         told, known = collect_answers(annotations, answers, model, task="captioning", step=step)
-        step(f"comparing captions of {len(told.captions)} videos")
         with JavaLanguage() as language:
-            report = make_caption_report(told.captions, known, language, seed=seed)
+            report = make_caption_report(
+                told.captions,
+                known,
+                language,
+                seed=seed,
+                on_video=lambda number, total: step(f"comparing video {number} of {total}"),
+            )
     if as_json:
         print_json(report.as_dict())
     else:

@@ -2,17 +2,16 @@
 
 Shape letters: M events of a video's annotation, N of its answer.
 
-Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/metric.py`, with SODA_c of fujiso/SODA and the
-figures of ranjaykrishna/densevid_eval as that folder has them.
+Source: ranjaykrishna/densevid_eval, as huangb23/VTimeLLM c34ae56 has it in
+`vtimellm/eval/dvc_eval/eval_dvc.py`.
 """
 
 from __future__ import annotations
 
 import random
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -21,32 +20,23 @@ from numpy.typing import NDArray
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event
+from groundserve.evaluation.activitynet.events import (
+    Caption,
+    annotated_captions,
+    as_captions,
+    merge_neighbours,
+    window_ious,
+)
 from groundserve.evaluation.activitynet.language import (
     LANGUAGE_FIGURES,
     Language,
     Pair,
     ngram_scores,
 )
+from groundserve.evaluation.activitynet.soda import f1, soda_c
 from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
-from groundserve.evaluation.spans import Window
 
 TIOU_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
-
-_SAME_SENTENCE = 0.98
-"""Two neighbours are one event where `difflib` finds them more alike than this ..."""
-_MAX_GAP_PERCENT = 1.0
-"""... and no more than this lies between the last hundredth of one and the first of the next."""
-_HUNDREDTH = 1.0
-"""An event's end is that of its last hundredth."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Caption:
-    """A described stretch of a video."""
-
-    window: Window
-    """In seconds."""
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +67,7 @@ def make_caption_report(
     language: Language,
     *,
     seed: int = 0,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
 ) -> CaptionReport:
     """Measure every video's answer and average over the videos.
 
@@ -85,6 +76,7 @@ def make_caption_report(
         annotations: By video, others too.
         language: Of `language`.
         seed: See `CaptionReport`.
+        on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
         InvalidRequestError: There are no answers.
@@ -96,17 +88,20 @@ def make_caption_report(
         video: as_captions(merge_neighbours(events or ()), annotations[video].duration_seconds)
         for video, events in captions.items()
     }
-    true = {video: _annotated(annotations[video]) for video in told}
+    true = {video: annotated_captions(annotations[video]) for video in told}
     every = [one.sentence for side in (told, true) for each in side.values() for one in each]
-    words = language.tokenize(set(every))
+    words = language.tokenize(dict.fromkeys(every))  # not a set: always in the same order
     rng = random.Random(seed)
-    measured = [
-        {
-            "soda_c": soda_c(told[video], true[video], words, language),
-            **_matched(told[video], true[video], words, language, rng),
-        }
-        for video in told
-    ]
+    measured = []
+    for number, video in enumerate(told, start=1):
+        on_video(number, len(told))
+        sides = told[video], true[video]
+        measured.append(
+            {
+                "soda_c": soda_c(*sides, words, language),
+                **_matched(*sides, words, language, rng),
+            }
+        )
     videos = list(told)
     values = {name: np.array([one[name] for one in measured]) for name in measured[0]}
     figures = {
@@ -122,90 +117,6 @@ def make_caption_report(
     )
 
 
-def merge_neighbours(events: Sequence[Event]) -> list[Event]:
-    """Join events that follow each other, tell the same and leave no more than a hundredth between.
-
-    Of those joined the first's sentence and start stay, with the last one's end.
-    """
-    merged: list[Event] = []
-    for event in events:
-        last = merged[-1] if merged else None
-        if last is not None and _is_same(last, event):
-            event = Event(
-                start_percent=last.start_percent,
-                end_percent=event.end_percent,
-                sentence=last.sentence,
-            )
-            merged.pop()
-        merged.append(event)
-    return merged
-
-
-def as_captions(events: Iterable[Event], duration_seconds: float) -> list[Caption]:
-    """Return events with their times in seconds."""
-
-    def seconds(percent: float) -> float:
-        return percent * duration_seconds / 100
-
-    return [
-        Caption(
-            window=(seconds(event.start_percent), seconds(event.end_percent)),
-            sentence=event.sentence,
-        )
-        for event in events
-    ]
-
-
-def window_iou(first: Window, second: Window) -> float:
-    """Return shared time over covered time; of windows that do not meet it is 0.
-
-    A hundred-millionth of a second is added to what is covered, so that it is never 0.
-    """
-    shared = max(0.0, min(first[1], second[1]) - max(first[0], second[0]))
-    hull = max(first[1], second[1]) - min(first[0], second[0])
-    lengths = first[1] - first[0] + second[1] - second[0]
-    return shared / (min(hull, lengths) + 1e-8)
-
-
-def soda_c(
-    told: Sequence[Caption],
-    true: Sequence[Caption],
-    words: Mapping[str, str],
-    language: Language,
-) -> float:
-    """Return SODA_c of one video: F of its events, matched in order by time and words.
-
-    Args:
-        told: N; 0 where there are none.
-        true: M >= 1.
-        words: Of `Language.tokenize`.
-        language: For METEOR.
-    """
-    if not told:
-        return 0.0
-    told, true = (sorted(side, key=lambda one: one.window[0]) for side in (told, true))
-    # The reference takes what was told for METEOR's reference and the truth for the hypothesis.
-    pairs = [(words[one.sentence], words[other.sentence]) for one in true for other in told]
-    meteor = np.array(language.meteor(pairs)[1]).reshape(len(true), len(told))
-    best = match_in_order(_window_ious(true, told) * meteor)
-    precision, recall = best / len(told), best / len(true)
-    return _f1(precision, recall)
-
-
-def match_in_order(scores: NDArray[np.float64]) -> float:
-    """Return the largest sum of scores that matches each row and column once, none out of order.
-
-    Args:
-        scores: float64 (M, N), none below 0.
-    """
-    # [i, j]: of the first i rows and j columns
-    best = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1))
-    for i, row in enumerate(scores):
-        for j, score in enumerate(row):
-            best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], best[i, j] + score)
-    return float(best[-1, -1])
-
-
 def _matched(
     told: Sequence[Caption],
     true: Sequence[Caption],
@@ -215,7 +126,7 @@ def _matched(
 ) -> dict[str, float]:
     """Return one video's figures of matched events: words over all thresholds, times at each."""
     figures: dict[str, float] = {}
-    ious = _window_ious(told, true)  # (N, M)
+    ious = window_ious(told, true)  # (N, M)
     scores: list[dict[str, float]] = []
     for at in TIOU_THRESHOLDS:
         pairs = _pairs(told, true, ious >= at, words, rng)
@@ -264,7 +175,7 @@ def _localisation(
 
     def figure(name: str, at: float, counts: NDArray[np.int64]) -> float:
         if name == "f1":
-            return _f1(mean("precision", at, counts), mean("recall", at, counts))
+            return f1(mean("precision", at, counts), mean("recall", at, counts))
         return mean(name, at, counts)
 
     def estimate(name: str, thresholds: Sequence[float]) -> Estimate:
@@ -282,30 +193,5 @@ def _localisation(
     return figures
 
 
-def _annotated(annotation: Annotation) -> list[Caption]:
-    return [
-        Caption(window=window, sentence=sentence)
-        for window, sentence in zip(annotation.windows, annotation.sentences, strict=True)
-    ]
-
-
-def _is_same(last: Event, event: Event) -> bool:
-    gap = event.start_percent - (last.end_percent - _HUNDREDTH)
-    return (
-        abs(gap) <= _MAX_GAP_PERCENT
-        and SequenceMatcher(None, last.sentence, event.sentence).ratio() > _SAME_SENTENCE
-    )
-
-
-def _window_ious(first: Sequence[Caption], second: Sequence[Caption]) -> NDArray[np.float64]:
-    """Return float64, (first, second)."""
-    ious = [[window_iou(one.window, other.window) for other in second] for one in first]
-    return np.array(ious, np.float64).reshape(len(first), len(second))
-
-
 def _at(name: str, threshold: float) -> str:
     return f"{name}_at_0{10 * threshold:.0f}"
-
-
-def _f1(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -112,8 +112,8 @@ class JavaLanguage:
             GroundserveError: Java failed.
         """
         self._write(" ||| ".join(["EVAL", *map(self._pair_stats, pairs)]))
-        each = [float(self._read()) for _ in pairs]
-        return float(self._read()), each
+        each = [self._read_number() for _ in pairs]
+        return self._read_number(), each
 
     def close(self) -> None:
         """End METEOR."""
@@ -157,6 +157,13 @@ class JavaLanguage:
         if not line:
             raise self._ended()
         return line.strip()
+
+    def _read_number(self) -> float:
+        line = self._read()
+        try:
+            return float(line)
+        except ValueError:
+            raise _failed("METEOR", line) from None
 
     def _ended(self) -> GroundserveError:
         self._meteor.wait()

@@ -7,16 +7,10 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
-from groundserve.evaluation.activitynet.captions import (
-    TIOU_THRESHOLDS,
-    as_captions,
-    make_caption_report,
-    match_in_order,
-    merge_neighbours,
-    soda_c,
-    window_iou,
-)
+from groundserve.evaluation.activitynet.captions import TIOU_THRESHOLDS, make_caption_report
+from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours, window_iou
 from groundserve.evaluation.activitynet.language import LANGUAGE_FIGURES
+from groundserve.evaluation.activitynet.soda import match_in_order, soda_c
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,
