@@ -12,7 +12,13 @@ import pytest
 from groundserve.cli import eval_answers, eval_captions
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
-from tests.unit.evaluation.activitynet.recorded import ANNOTATION, LOG, RecordedLanguage, cases
+from tests.unit.evaluation.activitynet.recorded import (
+    ANNOTATION,
+    LOG,
+    REFERENCE,
+    RecordedLanguage,
+    cases,
+)
 from tests.unit.evaluation.activitynet.test_asking import Told
 
 FILES = ("--annotations", ANNOTATION, "--answers", LOG)
@@ -124,6 +130,41 @@ def test_a_model_is_asked_what_the_file_does_not_answer(
     assert run(*given).stdout == first.stdout
     other = run(*given[:-1], "--checkpoint", "mine", "--media-root", tmp_path)
     refused(other, "name another file for this model's answers")
+
+
+@pytest.mark.parametrize(
+    ("command", "case_name", "annotation"),
+    [
+        pytest.param(
+            "moments",
+            "grounding_eval",
+            {"timestamps": [[0, 2]], "sentences": [" A rabbit looks out of the window."]},
+            id="moments",
+        ),
+        pytest.param(
+            "captions",
+            "captioning_eval",
+            {"timestamps": [[0, 2]], "sentences": ["A man talks."]},
+            id="captions",
+        ),
+    ],
+)
+def test_a_checkpoint_answers_as_the_reference(
+    run, no_java, monkeypatch, tmp_path, clips, command, case_name, annotation
+):
+    """In the wording of its evaluation, which the sentence is put into."""
+    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    (case,) = (case for case in cases()["cases"] if case["name"] == case_name)
+    source = clips[case["video"]]
+    annotations, log = tmp_path / "annotations.json", tmp_path / "log.jsonl"
+    annotations.write_text(json.dumps({source.stem: {"duration": 5.3, **annotation}}), "utf-8")
+    code, _, err = run(
+        *(command, "--annotations", annotations, "--answers", log, "--media-root", source.parent),
+        *("--checkpoint", REFERENCE / "checkpoints", "--max-new-tokens", 32, "--json"),
+    )
+    assert code == 0, err
+    (line,) = (json.loads(line) for line in log.read_text("utf-8").splitlines())
+    assert line["answer"] == case["runs"]["fp32"]["greedy_text"]
 
 
 class HalfAlike:
