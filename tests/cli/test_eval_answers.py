@@ -19,7 +19,7 @@ from tests.unit.evaluation.activitynet.recorded import (
     RecordedLanguage,
     cases,
 )
-from tests.unit.evaluation.activitynet.test_asking import Told
+from tests.unit.evaluation.activitynet.told import Told
 
 FILES = ("--annotations", ANNOTATION, "--answers", LOG)
 RECORDED = cases()["log_metrics"]

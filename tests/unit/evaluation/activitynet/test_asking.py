@@ -1,65 +1,21 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event
 from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
 from groundserve.evaluation.line_file import open_lines
-from tests.results import make_info
+from tests.unit.evaluation.activitynet.told import DURATION, Told
 
 ANNOTATIONS = {
     "v": Annotation(duration_seconds=20.0, windows=((2, 4), (4, 8)), sentences=("A dog.", "Runs")),
     "w": Annotation(duration_seconds=10.0, windows=((0, 9),), sentences=("All",)),
 }
 VIDEOS = {"v": Path("clips/v.mp4"), "w": Path("clips/w.mkv")}
-DURATION = 30.0
-
-
-class Told:
-    """Tells the second tenth of a video to any question; what it is asked is kept."""
-
-    def __init__(self, stop_reason="eos"):
-        self.asked = []
-        self.stop_reason = stop_reason
-
-    def ask(self, video, queries=(), options=None, *, timeout_seconds=None):
-        self.asked.append((video, list(queries), options))
-        moment = Moment(start_seconds=DURATION / 10, end_seconds=DURATION / 5, text="Told")
-        answers = [
-            Answer(
-                query=query,
-                task=options.task,
-                prompt_token_ids=np.zeros(1, np.int32),
-                token_ids=np.zeros(1, np.int32),
-                text=f"From 10 to 20, {query}",
-                moments=() if query == "All" else (moment,),
-                stop_reason=self.stop_reason,
-            )
-            for query in list(queries) or [""]
-        ]
-        generation = GenerationInfo(
-            prefix_tokens=1,
-            prompt_tokens=1,
-            generated_tokens=1,
-            seed=None,
-            time_range_seconds=(0.0, DURATION),
-            stop_reasons=(self.stop_reason,) * len(answers),
-            is_read=(True,) * len(answers),
-        )
-        return AnswerResult(
-            video=str(video),
-            info=make_info(duration_seconds=DURATION),
-            frame_indices=np.zeros(1, np.int64),
-            pts_seconds=np.zeros(1),
-            answers=answers,
-            generation=generation,
-        )
 
 
 class Refuses(Told):
