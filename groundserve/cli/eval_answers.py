@@ -53,9 +53,10 @@ class AskedModel:
 
     @property
     def name(self) -> str | None:
-        """What its answers are kept under, so one to a model; None where none is named."""
+        """What its answers are kept under, as it was named with its parts; None where none is."""
         named = (self.checkpoint, self.engines, self.server)
-        return next((str(one) for one in named if one is not None), None)
+        place = next((str(one) for one in named if one is not None), None)
+        return None if place is None else " ".join([place, *self.parts])
 
     def refuse(self, option: str) -> None:
         """Refuse a model, or what goes with one, beside another option.

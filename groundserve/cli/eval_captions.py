@@ -34,7 +34,8 @@ def command(
     answers: Annotated[
         Path,
         typer.Option(
-            help="VTimeLLM's log, or lines of ask --json. With a model, the log that it adds to."
+            help="VTimeLLM's log, lines of ask --json, or a batch's folder. With a model, the log "
+            "that it adds to."
         ),
     ],
     media_root: MediaRoot = None,

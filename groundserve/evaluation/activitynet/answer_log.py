@@ -1,4 +1,4 @@
-"""Files of answers about annotated videos: the reference's log, or lines of `ask --json`.
+"""Answers about annotated videos: the reference's log, lines of `ask --json`, a batch's folder.
 
 A line of the log is `{"video_id", "task", "query_id", "answer"}`; of a question for a moment also
 `"info": {"sentence_id", "iou"}`. Lines that `asking` adds say in `moments` and `duration_seconds`
@@ -11,6 +11,7 @@ Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path, PurePath
@@ -28,6 +29,7 @@ from groundserve.evaluation.activitynet.answers import (
     read_moments,
     read_text,
 )
+from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
 from groundserve.strict_json import is_finite_number, shown
 
 _LOG_TASKS = {task: name for name, task in TASKS.items()}
@@ -39,8 +41,8 @@ def read_answers(
     """Read the answers to one task; lines and answers of others are passed over.
 
     Args:
-        path: Lines of the log, of `ask --json`, or of both. The video of the latter is named after
-            its file, and the sentence is found by what was asked.
+        path: Lines of the log, of `ask --json`, or of both; or the folder of a batch. The video of
+            the latter two is named after its file, and the sentence is found by what was asked.
         annotations: Of `read_annotations`.
         task: Which answers.
 
@@ -50,7 +52,8 @@ def read_answers(
     """
     groundings: list[Grounding] = []
     captions: dict[str, tuple[Event, ...] | None] = {}
-    for where, line in read_lines(path):
+    is_batch = os.path.isdir(path)
+    for where, line in read_batch_answers(Path(path)) if is_batch else read_lines(path):
         try:
             for one in _answers(line, annotations, task):
                 if isinstance(one, Grounding):

@@ -1,5 +1,7 @@
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from groundserve.errors import InvalidRequestError
@@ -115,6 +117,53 @@ def test_a_sentence_that_stands_there_twice_is_answered_twice(tmp_path):
     path = write(tmp_path / "a", asked(answer("moment", "Go", (0.0, 3.0, ""))))
     found = read_answers(path, annotations, task="grounding").groundings
     assert [one.number for one in found] == [0, 1]
+
+
+def write_batch(folder, *rows):
+    """Of a batch's columns those that are read."""
+    moment = pyarrow.struct(
+        [(name, pyarrow.float64()) for name in ("start_seconds", "end_seconds")]
+    )
+    schema = pyarrow.schema(
+        [
+            *((name, pyarrow.string()) for name in ("video", "query", "options", "error_kind")),
+            ("duration_seconds", pyarrow.float64()),
+            ("moments", pyarrow.list_(pyarrow.struct([*moment, ("text", pyarrow.string())]))),
+        ]
+    )
+    table = pyarrow.Table.from_pylist([{"video": "a/v.mp4", **row} for row in rows], schema=schema)
+    pyarrow.parquet.write_table(table, folder / "part-0.parquet")
+    return folder
+
+
+def test_rows_of_a_batch(tmp_path):
+    moment = {"start_seconds": 3.0, "end_seconds": 6.0, "text": "Told"}
+    done = {"duration_seconds": 30.0, "options": '{"task": "moment"}', "query": "A dog."}
+    folder = write_batch(
+        tmp_path,
+        {**done, "moments": [moment]},
+        {**done, "moments": []},
+        {"query": "it runs", "options": '{"task": "moment"}', "error_kind": "MediaError"},
+        {**done, "query": "", "options": '{"task": "captions"}', "moments": [moment]},
+    )
+    event = Event(start_percent=10, end_percent=20, sentence="Told")
+    found = read_answers(folder, ANNOTATIONS, task="grounding").groundings
+    assert [(one.number, one.event) for one in found] == [(0, event), (0, None)]
+    assert read_answers(folder, ANNOTATIONS, task="captioning").captions == {"v": (event,)}
+
+
+def test_folders_without_answers_are_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match="not the folder of a batch"):
+        read_answers(tmp_path, ANNOTATIONS, task="grounding")
+    write_batch(tmp_path, {"duration_seconds": 1.0, "options": '{"top_k": 1}', "query": "A dog."})
+    with pytest.raises(InvalidRequestError, match="row 1: the row has scores of frames"):
+        read_answers(tmp_path, ANNOTATIONS, task="grounding")
+    pyarrow.parquet.write_table(pyarrow.table({"video": ["v"]}), tmp_path / "part-0.parquet")
+    with pytest.raises(InvalidRequestError, match="it has no column query"):
+        read_answers(tmp_path, ANNOTATIONS, task="grounding")
+    (tmp_path / "part-0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidRequestError, match="cannot read .*part-0.parquet"):
+        read_answers(tmp_path, ANNOTATIONS, task="grounding")
 
 
 @pytest.mark.parametrize(
