@@ -44,8 +44,8 @@ def command(
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="For --annotations: VTimeLLM's log, lines of ask --json, or a batch's folder. With "
-            "a model, the log that it adds to."
+            help="For --annotations: VTimeLLM's log, lines of ask --json, or a batch's folder. "
+            "With a model, the log that it adds to."
         ),
     ] = None,
     media_root: MediaRoot = None,

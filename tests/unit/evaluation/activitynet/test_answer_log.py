@@ -162,7 +162,7 @@ def test_folders_without_answers_are_refused(tmp_path):
     with pytest.raises(InvalidRequestError, match="it has no column query"):
         read_answers(tmp_path, ANNOTATIONS, task="grounding")
     (tmp_path / "part-0.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InvalidRequestError, match="cannot read .*part-0.parquet"):
+    with pytest.raises(InvalidRequestError, match=r"cannot read .*part-0\.parquet"):
         read_answers(tmp_path, ANNOTATIONS, task="grounding")
 
 
