@@ -58,8 +58,8 @@ class AskedModel:
         place = next((str(one) for one in named if one is not None), None)
         return None if place is None else " ".join([place, *self.parts])
 
-    def refuse(self, option: str) -> None:
-        """Refuse a model, or what goes with one, beside another option.
+    def refuse(self, why: str) -> None:
+        """Refuse a model and what goes with one, with these words behind the option's name.
 
         Raises:
             InvalidRequestError: Something is given.
@@ -67,7 +67,7 @@ class AskedModel:
         for field in fields(self):
             if field.name != "max_new_tokens" and getattr(self, field.name):
                 flag = field.name.removesuffix("s") if field.name == "parts" else field.name
-                raise InvalidRequestError(f"--{flag.replace('_', '-')} does not go with {option}")
+                raise InvalidRequestError(f"--{flag.replace('_', '-')} {why}")
 
     def check(self) -> Path:
         """Refuse what `open` could not open, before any work; returns the folder of videos.
@@ -121,7 +121,7 @@ def collect_answers(
     """
     known = read_annotations(annotations)
     if model.name is None:
-        model.refuse("--answers without --checkpoint, --engines or --server")
+        model.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
     else:
         _ask(known, answers, model, model.name, task=task, step=step)
     return read_answers(answers, known, task=task), known

@@ -33,11 +33,11 @@ _CAPTION_LABELS = {
 def print_groundings(report: GroundingReport) -> None:
     """Print R1@m and mIoU, and on stderr what is to be known of them."""
     if report.num_unread:
-        print_note(f"{report.num_unread} answers tell no times that can be read: misses")
+        print_note(f"answers without times that can be read, which are misses: {report.num_unread}")
     if report.num_restated:
         print_note(
-            f"{report.num_restated} lines state another IoU than the one measured here: made with "
-            "other annotations?"
+            "lines that state another IoU than the one measured here, so were made with other "
+            f"annotations: {report.num_restated}"
         )
     _print_table(report.figures, _GROUNDING_LABELS)
 
@@ -45,7 +45,7 @@ def print_groundings(report: GroundingReport) -> None:
 def print_captions(report: CaptionReport) -> None:
     """Print the main figures of captions."""
     if report.num_unread:
-        print_note(f"{report.num_unread} videos have no answer that can be read: all figures 0")
+        print_note(f"videos without an answer that can be read, which count 0: {report.num_unread}")
     _print_table(report.figures, _CAPTION_LABELS)
 
 

@@ -82,7 +82,7 @@ def command(
         max_new_tokens=max_new_tokens,
     )
     if annotations is None and answers is None:
-        model.refuse("--predictions")
+        model.refuse("goes with --annotations and --answers")
         if predictions is None or ground_truth is None:
             raise InvalidRequestError(
                 "give --predictions and --ground-truth (QVHighlights), or --annotations and "
