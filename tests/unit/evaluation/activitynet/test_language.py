@@ -93,7 +93,7 @@ def test_java_takes_any_text():
             "...": "",
             "Caf\u00e9\tau lait\r\nis $3.50!": "caf au lait is $ 3.50",
             "a ||| b": "a b",
-            "\x00\x1b[1m": "[ 1m",
+            "\x00\x1b[1m": "-lsb- 1m",
             "It's 8-bit": "it 's 8-bit",
         }
         pairs = [("a b", "a b"), ("", "a b"), ("a b", ""), ("", "")]
