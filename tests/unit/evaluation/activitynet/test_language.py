@@ -64,43 +64,36 @@ def java(tmp_path, monkeypatch):
     return put
 
 
+@pytest.fixture(scope="module")
+def language():
+    """Takes seconds to start."""
+    with JavaLanguage() as language:
+        yield language
+
+
 @needs_java
-def test_java_says_what_is_recorded():
+def test_java_says_what_is_recorded(language):
     recorded = RecordedLanguage()
-    with JavaLanguage() as language:
-        words = language.tokenize(recorded.words)
-        assert words == recorded.words
-        for pairs, (together, each) in recorded.scores.items():
-            assert language.meteor(pairs) == (together, each)
+    assert language.tokenize(recorded.words) == recorded.words
+    for pairs, (together, each) in recorded.scores.items():
+        assert language.meteor(pairs) == (together, each)
 
 
 @needs_java
-def test_java_takes_any_text():
-    texts = [
-        "",
-        " ",
-        "...",
-        "Caf\u00e9\tau lait\r\nis $3.50!",
-        "a ||| b",
-        "\x00\x1b[1m",
-        "It's 8-bit",
-    ]
-    with JavaLanguage() as language:
-        words = language.tokenize(texts)
-        assert words == {
-            "": "",
-            " ": "",
-            "...": "",
-            "Caf\u00e9\tau lait\r\nis $3.50!": "caf au lait is $ 3.50",
-            "a ||| b": "a b",
-            "\x00\x1b[1m": "-lsb- 1m",
-            "It's 8-bit": "it 's 8-bit",
-        }
-        pairs = [("a b", "a b"), ("", "a b"), ("a b", ""), ("", "")]
-        together, each = language.meteor(pairs)
-        assert each[0] > 0
-        assert each[1:] == [0, 0, 0]
-        assert 0 <= together <= 1
+def test_java_takes_any_text(language):
+    words = {
+        "": "",
+        " ": "",
+        "...": "",
+        "Caf\u00e9\tau lait\r\nis $3.50!": "caf au lait is $ 3.50",
+        "a ||| b": "a b",
+        "\x00\x1b[1m": "-lsb- 1m",
+        "It's 8-bit": "it 's 8-bit",
+    }
+    assert language.tokenize(words) == words
+    together, each = language.meteor([("a b", "a b"), ("", "a b"), ("a b", ""), ("", "")])
+    assert each == [1, 0, 0, 0]
+    assert 0 < together < 1
 
 
 def test_words_have_no_punctuation(java):
