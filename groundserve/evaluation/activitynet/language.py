@@ -97,8 +97,10 @@ class JavaLanguage:
             text=True,
         )
         tokenized = ran.stdout.splitlines()
-        if ran.returncode or len(tokenized) != len(texts):
+        if ran.returncode:
             raise _failed("the tokenizer", ran.stderr)
+        if len(tokenized) != len(texts):
+            raise _failed("the tokenizer", f"{len(tokenized)} lines for {len(texts)} captions")
         words = {
             text: " ".join(word for word in line.split() if word not in PUNCTUATIONS)
             for text, line in zip(texts, tokenized, strict=True)
