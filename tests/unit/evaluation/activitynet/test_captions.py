@@ -252,10 +252,13 @@ def test_soda_matches_in_the_order_of_time():
 
 
 def test_a_tie_with_a_threshold_pairs_words_and_finds_no_event():
-    # 3 s of 10 s, in binary a little less than 0.3 for what is added to the covered time
-    true = annotation((0, 10))
-    for end, found in ((3, 0.0), (3.1, 1.0)):
-        assert figures_of((event(0, end),), true)["recall_at_03"] == found
+    half = (10 + 1e-8) / 2  # of what is covered, with what is added to it
+    assert window_iou((0, half), (0, 10)) == 0.5
+    language = Overlap()
+    told = (event(0, half, "told"),)
+    figures = figures_of(told, annotation((0, 10), sentences=["true"]), language=language)
+    assert [figures[f"recall_at_0{at}"] for at in (3, 5, 7)] == [1, 0, 0]
+    assert [pair == ("told", "true") for pair in language.asked[1:]] == [True, True, False, False]
 
 
 def test_f1_is_of_mean_precision_and_recall():
