@@ -1,10 +1,10 @@
-"""Reading safetensors, tensors only, and filling modules by name: shared by all checkpoints."""
+"""Reading tensors, running no code, and filling modules by name: shared by all checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from groundserve.errors import InvalidRequestError
 from groundserve.manifest import file_sha256
 from groundserve.profiles import Precision
+from groundserve.torch_archive import read_torch_file
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
@@ -32,7 +33,28 @@ def weight_files(directory: Path) -> list[Path]:
     Raises:
         InvalidRequestError: There are none, the index names a file that is missing, or is damaged.
     """
-    index = directory / "model.safetensors.index.json"
+    return _weight_files(directory, "model.safetensors.index.json", "*.safetensors")
+
+
+def all_weight_files(directory: Path) -> list[Path]:
+    """Return the files with the weights of a directory in transformers' layout, in name order.
+
+    Safetensors where there are any, else those that PyTorch pickled.
+
+    Raises:
+        InvalidRequestError: As `weight_files`.
+    """
+    if _is_pickled(directory):
+        return _weight_files(directory, "pytorch_model.bin.index.json", "pytorch_model*.bin")
+    return weight_files(directory)
+
+
+def _is_pickled(directory: Path) -> bool:
+    return not any(directory.glob("*.safetensors")) and any(directory.glob("pytorch_model*.bin*"))
+
+
+def _weight_files(directory: Path, index_name: str, pattern: str) -> list[Path]:
+    index = directory / index_name
     if index.is_file():
         weight_map = read_json(index).get("weight_map", {})
         if not isinstance(weight_map, dict) or not all(
@@ -46,7 +68,7 @@ def weight_files(directory: Path) -> list[Path]:
         # A name in the index is a file beside it, never a path to somewhere else.
         files = [directory / Path(name).name for name in names]
     else:
-        files = sorted(directory.glob("*.safetensors"))
+        files = sorted(directory.glob(pattern))
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         what = f"{missing[0]} is missing" if missing else "there are no .safetensors files"
@@ -58,7 +80,7 @@ def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tup
     """Read the tensors of a checkpoint directory, one after another, mapped into memory.
 
     Args:
-        directory: With safetensors files; pickled weights, whose loading runs code, are not read.
+        directory: With safetensors files; weights that PyTorch pickled are not read.
         wanted: Which, by the name in the file.
 
     Raises:
@@ -74,6 +96,27 @@ def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tup
             raise InvalidRequestError(
                 f"checkpoint {directory.name}: {file.name} is damaged; download it again"
             ) from error
+
+
+def read_all_tensors(
+    directory: Path, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, Tensor]]:
+    """Read the tensors of `all_weight_files` one after another, mapped into memory.
+
+    Args:
+        directory: In transformers' layout.
+        wanted: Which, by the name in the file.
+
+    Raises:
+        InvalidRequestError: Files are missing or damaged.
+    """
+    if not _is_pickled(directory):
+        yield from read_tensors(directory, wanted)
+        return
+    for file in all_weight_files(directory):
+        for name, tensor in read_torch_file(file).items():
+            if wanted(name):
+                yield name, tensor
 
 
 def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -112,12 +155,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def directory_sha256(directory: Path) -> str:
     """Return the SHA-256 over the files of a checkpoint that change what is computed."""
+    # Folders are left out: a tower inside the checkpoint has a hash of its own.
+    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    return files_sha256((p.name, p) for p in paths if p.suffix in _HASHED_SUFFIXES)
+
+
+def files_sha256(files: Iterable[tuple[str, Path]], *rest: str) -> str:
+    """Return the SHA-256 over files, by name and content: the same ones give the same anywhere.
+
+    Args:
+        files: Name and place of each, in an order that does not depend on where they lie.
+        rest: What else decides what is computed, a line each.
+    """
     digest = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        # Folders are left out: a tower inside the checkpoint has a hash of its own.
-        if path.is_file() and path.suffix in _HASHED_SUFFIXES:
-            # By name and content, in name order: the same files give the same hash anywhere.
-            digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    for name, path in files:
+        digest.update(f"{name} {file_sha256(path)}\n".encode())
+    for line in rest:
+        digest.update(f"{line}\n".encode())
     return digest.hexdigest()
 
 

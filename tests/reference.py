@@ -91,3 +91,7 @@ def _longest_and_shortest() -> list[ReferenceCase]:
 
 LONGEST_AND_SHORTEST = _longest_and_shortest()
 """Of each checkpoint, by frames."""
+
+VTIMELLM = Path(__file__).parent / "fixtures" / "vtimellm"
+"""Of the first family that answers in text."""
+VICUNA = VTIMELLM / "checkpoints" / "vicuna-tiny"

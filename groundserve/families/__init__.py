@@ -6,13 +6,21 @@ A family's module is imported when it is asked for.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import GroundserveError, UnsupportedError
-from groundserve.families.base import Family, FamilyCheckpoint, FramesFamily
+from groundserve.families.base import (
+    Family,
+    FamilyCheckpoint,
+    FramesFamily,
+    TextCheckpoint,
+    TextFamily,
+)
 from groundserve.strict_json import shown
 
 _MODULES = {
@@ -30,8 +38,8 @@ def family_names() -> tuple[str, ...]:
 
 
 def served_family_names() -> tuple[str, ...]:
-    """Return the names of those that can be served: of head "frames"."""
-    return tuple(name for name in _MODULES if get_family(name).head == "frames")
+    """Return the names of those that can be served: whose checkpoints can be opened."""
+    return tuple(name for name in _MODULES if _is_served(get_family(name)))
 
 
 def get_family(name: str) -> Family[Any, Any]:
@@ -66,31 +74,73 @@ def get_frames_family(name: str) -> FramesFamily[Any, Any]:
     """Return the family of that name, of head "frames".
 
     Raises:
-        UnsupportedError: There is no such family, or it answers in text.
+        UnsupportedError: There is no such family, it is not served, or it answers in text.
     """
-    family = get_family(name)
+    family = _get_served(name)
     if family.head != "frames":
-        raise UnsupportedError(f"the family {name} answers in text, which is not served yet")
+        raise UnsupportedError(
+            f"the family {name} answers in text and scores no frames; ask it with: groundserve ask"
+        )
     frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
     return frames_family
 
 
+def get_text_family(name: str) -> TextFamily[Any]:
+    """Return the family of that name, of head "text".
+
+    Raises:
+        UnsupportedError: There is no such family, it is not served, or it scores frames.
+    """
+    family = _get_served(name)
+    if family.head != "text":
+        raise UnsupportedError(
+            f"the family {name} scores frames and answers nothing in text; have it score them "
+            "with: groundserve score"
+        )
+    text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
+    return text_family
+
+
 def open_checkpoint(
-    place: str | Path, *, vision_tower: str | Path | None = None
-) -> tuple[FramesFamily[Any, Any], FamilyCheckpoint]:
+    place: str | Path,
+    *,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str | Path]] | None = None,
+    vision_tower: str | Path | None = None,
+) -> tuple[Family[Any, Any], FamilyCheckpoint | TextCheckpoint]:
     """Open a checkpoint of any family that can be served; imports PyTorch.
 
     Args:
-        place: Directory in the layout of the family's reference, or a hub id.
-        vision_tower: Directory or hub id of the vision tower, where not found beside it.
+        place: Directory in the layout of the family's reference, or a hub id for head "frames".
+        family: Name of its family; recognised where None.
+        parts: Of a family of head "text", those of its `part_names` that are not to be looked for.
+        vision_tower: Directory or hub id of the vision tower of one of head "frames", where not
+            found beside it.
+
+    Returns:
+        The family, and a `FamilyCheckpoint` or a `TextCheckpoint` by its head.
 
     Raises:
         InvalidRequestError: No such directory, or files are missing or unreadable.
-        UnsupportedError: No family computes this model.
+        UnsupportedError: No family computes this model, or it has no such part.
         MissingExtraError: PyTorch or transformers is not installed.
     """
-    family = get_frames_family(recognise_family(place))
-    return family, family.open_checkpoint(place, vision_tower=vision_tower)
+    name = recognise_family(place) if family is None else family
+    if _get_served(name).head == "text":
+        if vision_tower is not None:
+            raise UnsupportedError(
+                f"the family {name} takes no vision_tower; its parts are named one by one "
+                f"({', '.join(get_text_family(name).part_names)})"
+            )
+        text_family = get_text_family(name)
+        return text_family, text_family.open_checkpoint(place, parts=parts or {})
+    if parts:
+        raise UnsupportedError(
+            f"the family {name} has no part {shown(next(iter(parts)))}: its checkpoints are in one "
+            "directory, their vision tower in another"
+        )
+    frames_family = get_frames_family(name)
+    return frames_family, frames_family.open_checkpoint(place, vision_tower=vision_tower)
 
 
 def recognise_family(place: str | Path) -> str:
@@ -105,6 +155,12 @@ def recognise_family(place: str | Path) -> str:
         UnsupportedError: It is of none of the families that are served.
     """
     first = next(iter(_MODULES))
+    families = [get_family(name) for name in served_family_names()]
+    folder = Path(os.path.expanduser(place))
+    for family in families:
+        # Its parts lie in folders, none of them where a config.json is looked for.
+        if family.head == "text" and get_text_family(family.name).recognises(folder):
+            return family.name
     try:
         directory = find_checkpoint(place)
         if directory is None:  # on the hub
@@ -115,11 +171,24 @@ def recognise_family(place: str | Path) -> str:
         return first
     if not isinstance(raw_config, dict):
         return first
-    served = served_family_names()
-    for name in served:
-        if get_frames_family(name).recognises(raw_config):
-            return name
+    for family in families:
+        if family.head == "frames" and get_frames_family(family.name).recognises(raw_config):
+            return family.name
     raise UnsupportedError(
         f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
-        f"of none of the families that are served ({', '.join(served)})"
+        f"of none of the families that are served ({', '.join(served_family_names())})"
     )
+
+
+def _get_served(name: str) -> Family[Any, Any]:
+    family = get_family(name)
+    if not _is_served(family):
+        raise UnsupportedError(
+            f"the family {name} is not served yet; those that are: "
+            f"{', '.join(served_family_names())}"
+        )
+    return family
+
+
+def _is_served(family: Family[Any, Any]) -> bool:
+    return hasattr(family, "open_checkpoint")

@@ -67,9 +67,7 @@ class VTimeLLM:
         """Return none: a frame's vector is projected alone."""
         return ()
 
-    def front_arrays(
-        self, seen: SeenVideo, spec: VTimeLLMSpec
-    ) -> tuple[NDArray[np.float32], ...]:
+    def front_arrays(self, seen: SeenVideo, spec: VTimeLLMSpec) -> tuple[NDArray[np.float32], ...]:
         """Return none."""
         return ()
 

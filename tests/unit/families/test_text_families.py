@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from groundserve import families
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
@@ -74,21 +74,49 @@ def test_a_fixed_number_of_frames_is_refused_where_the_ceiling_is_lower(name, sp
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_registry_has_the_family_and_does_not_serve_it(name):
+def test_the_registry_has_the_family(name):
     assert name in families.family_names()
     family = families.get_family(name)
     assert (family.name, family.head) == (name, "text")
-    with pytest.raises(UnsupportedError, match=f"the family {name} answers in text, which is not"):
-        families.get_frames_family(name)
 
 
-def test_families_that_answer_in_text_are_not_asked_whose_a_checkpoint_is(tmp_path):
-    """They could not say: it is refused as one that no served family computes."""
+@pytest.mark.parametrize("get", [families.get_frames_family, families.get_text_family])
+@pytest.mark.parametrize("name", ["grounded_videollm", "vtgllm"])
+def test_one_that_cannot_be_opened_is_not_served(name, get):
+    assert name not in families.served_family_names()
+    with pytest.raises(UnsupportedError, match=f"the family {name} is not served yet; those that"):
+        get(name)
+
+
+def test_each_heads_families_are_got_by_it_and_the_other_command_is_named():
+    assert families.served_family_names() == ("videoitg", "vtimellm")
+    assert families.get_text_family("vtimellm").head == "text"
+    with pytest.raises(UnsupportedError, match=r"vtimellm answers in text .*: groundserve ask$"):
+        families.get_frames_family("vtimellm")
+    with pytest.raises(UnsupportedError, match=r"videoitg scores frames .*: groundserve score$"):
+        families.get_text_family("videoitg")
+
+
+def test_a_config_of_a_text_familys_decoder_is_no_checkpoint(tmp_path):
+    """Its parts lie in folders; a decoder alone is one of none that are served."""
     raw_config = {"model_type": "llama", "architectures": ["VTimeLLMLlamaForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps(raw_config), "utf-8")
-    with pytest.raises(UnsupportedError) as error:
+    with pytest.raises(UnsupportedError, match=r"is of none .*\(videoitg, vtimellm\)$"):
         families.open_checkpoint(tmp_path)
-    assert "answers in text" not in str(error.value)
+
+
+def test_parts_and_vision_towers_go_with_one_head_each(tmp_path):
+    with pytest.raises(UnsupportedError, match=r"vtimellm takes no vision_tower; .*clip, base"):
+        families.open_checkpoint(tmp_path, family="vtimellm", vision_tower=tmp_path)
+    with pytest.raises(UnsupportedError, match='videoitg has no part "clip"'):
+        families.open_checkpoint(tmp_path, family="videoitg", parts={"clip": [tmp_path]})
+
+
+def test_a_family_that_is_named_is_not_looked_for(tmp_path):
+    with pytest.raises(InvalidRequestError, match="parts of VTimeLLM are missing: clip"):
+        families.open_checkpoint(tmp_path, family="vtimellm")
+    with pytest.raises(UnsupportedError, match="family must be one of"):
+        families.open_checkpoint(tmp_path, family="vtime")
 
 
 def test_plans_of_all_families_need_numpy_alone():

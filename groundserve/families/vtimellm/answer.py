@@ -1,0 +1,104 @@
+"""The times in VTimeLLM's answers: hundredths of what was seen, as two digits."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from groundserve.answers import Moment
+from groundserve.families.base import SeenVideo
+from groundserve.options import Task
+
+# `\d` is a digit of any script, which `int` reads.
+_SPAN = re.compile(r"(\d{2}) (?:to|and) (\d{2})")
+_LIST = re.compile(r"\[.*\]")  # within a line
+
+Span = tuple[int, int]
+"""First and last hundredth."""
+
+
+def parse_answer(text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
+    """Read the times of an answer as the reference's evaluation does.
+
+    Args:
+        text: The answer.
+        task: "moment": the first span is read. "captions": a JSON list of events; those before the
+            first that cannot be read. Others have no times.
+        seen: Its `time_range_seconds`, of which the hundredths are.
+
+    Returns:
+        A moment ends where its last hundredth begins, a caption where it ends, as the reference
+        counts each. () for a task without times, and for an empty list; None where no time can be
+        read.
+    """
+    match task:
+        case "moment":
+            span = find_span(text)
+            return None if span is None else (_moment(*span, seen),)
+        case "captions":
+            events = read_events(text)
+            if events is None:
+                return None
+            return tuple(_moment(first, last + 1, seen, event) for (first, last), event in events)
+        case _:
+            return ()
+
+
+def find_span(text: str) -> Span | None:
+    """Return the first span in an answer to the task "moment", None where there is none.
+
+    Of a longer number the two digits nearest to the word between are taken.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
+    """
+    found = _SPAN.search(text)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def read_events(text: str) -> list[tuple[Span, str]] | None:
+    """Return span and words of each event in an answer to the task "captions".
+
+    Their times are taken by place, as in `from 05 to 10`: characters 5 and 6, and the last two.
+
+    Returns:
+        Those before the first that cannot be read; None where that leaves none.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/metric.py::captioning_metrics`.
+    """
+    found = _LIST.search(text)
+    if found is None:
+        return None
+    try:
+        items = json.loads(found[0])
+    except (ValueError, RecursionError):
+        return None
+    events: list[tuple[Span, str]] = []
+    for item in items:
+        event = _read_event(item)
+        if event is None:
+            return events or None
+        events.append(event)
+    return events
+
+
+def _read_event(item: object) -> tuple[Span, str] | None:
+    match item:
+        case {"event": str(event), "timestamps": str(times)}:
+            try:
+                span = int(times[5:7]), int(times[-2:])
+            except ValueError:
+                return None
+            # JSON can escape half a character, which is no text.
+            return span, event.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return None
+
+
+def _moment(start: int, end: int, seen: SeenVideo, text: str = "") -> Moment:
+    assert seen.time_range_seconds is not None, "the plan of this family always has one"
+    first, last = seen.time_range_seconds
+    length = last - first
+    return Moment(
+        start_seconds=first + start * length / 100,
+        end_seconds=first + end * length / 100,
+        text=text,
+    )

@@ -1,0 +1,363 @@
+"""Read a checkpoint in the reference's layout: CLIP, Vicuna, projector, adapters in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import FindingRow
+from groundserve.families.vtimellm.clip import ClipSource
+from groundserve.families.vtimellm.layout import (
+    PREPROCESSING_NAME,
+    PROJECTOR_NAME,
+    Parts,
+    find_parts,
+    stage_name,
+)
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.vision import Projector, VisionEncoder
+from groundserve.lora import Adapter, adapter_files, merge
+from groundserve.sentencepiece import read_llama_tokenizer
+from groundserve.strict_json import shown
+from groundserve.tensors import (
+    all_weight_files,
+    files_sha256,
+    fill_module,
+    read_all_tensors,
+    read_json,
+)
+from groundserve.torch_archive import read_torch_file
+
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
+
+# The reference relabels the type; the file is Llama's otherwise.
+_MODEL_TYPES = ("llama", "VTimeLLM")
+_WHOLE_NAME = "non_lora_trainables.bin"
+_PROJECTOR = "mm_projector."
+_PROJECTOR_KEY = f"model.{_PROJECTOR}"
+_VARIANT = "vicuna"
+"""In the names of a copy's folders."""
+_BASE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """An opened checkpoint; all but the adapters' tensors are read when a module is asked for."""
+
+    name: str
+    """Of its directory."""
+    parts: Parts
+    """Where they lie."""
+    raw_config: dict[str, Any]
+    """The base's config.json as parsed."""
+    config: LlamaConfig
+    """Of the decoder."""
+    clip: ClipSource
+    """The visual tower."""
+    projector: Mapping[str, Tensor]
+    """Weight (H, D) and bias (H,) as the decoder names them, mapped into memory."""
+    adapters: tuple[Adapter, ...]
+    """In the order in which they are merged."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
+        """Find the parts, and check that they are of one model.
+
+        Args:
+            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
+            parts: As `find_parts` takes them.
+
+        Raises:
+            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
+            UnsupportedError: The model differs from what this code computes.
+        """
+        directory = Path(os.path.expanduser(path))
+        found = find_parts(directory, parts)
+        raw_config = read_json(found.base / "config.json")
+        config = _llama_config(raw_config, found.base.name)
+        opened = cls(
+            name=directory.resolve().name,
+            parts=found,
+            raw_config=raw_config,
+            config=config,
+            clip=ClipSource.open(found.clip),
+            projector=_read_projector(found.projector),
+            adapters=tuple(
+                Adapter.open(one, whole=_read_whole(one / _WHOLE_NAME)) for one in found.adapters
+            ),
+        )
+        opened._check()
+        return opened
+
+    def load_vision(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> VisionEncoder:
+        """Read CLIP's visual tower.
+
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, or of another shape than the config says.
+        """
+        with torch.device("meta"):
+            model = VisionEncoder(self.clip.config, antialias=self.parts.antialias)
+        tensors = self.clip.tensors()
+        # Made contiguous: the projection is the file's turned over.
+        return _filled(
+            model, {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}, device
+        )
+
+    def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Projector:
+        """Read the projector; arguments as of `load_vision`."""
+        with torch.device("meta"):
+            model = Projector(self.clip.config.projection_dim, self.config.hidden_size)
+        # In float32 up to here: the reference attaches it so, whatever the decoder's dtype.
+        merged = {
+            f"linear.{name.removeprefix(_PROJECTOR_KEY)}": merge(
+                name, tensor, self.adapters, dtype=torch.float32
+            ).to(device, dtype)
+            for name, tensor in self.projector.items()
+        }
+        return _filled(model, merged, device)
+
+    def load_decoder(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> LlamaForCausalLM:
+        """Read the decoder with its adapters merged, one tensor after another.
+
+        Args:
+            dtype: Of the weights. In float32 nothing is rounded; else each adapter's sum is, as the
+                reference does in float16.
+            device: As of `load_vision`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing or damaged, or of another shape.
+        """
+        model = self._empty_decoder()
+        tensors = read_all_tensors(self.parts.base, _is_weight)
+        return _filled(
+            model,
+            {
+                name: merge(name, tensor, self.adapters, dtype=dtype).to(device)
+                for name, tensor in tensors
+            },
+            device,
+        )
+
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>.
+
+        Raises:
+            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder.
+            UnsupportedError: It is no tokenizer as Llama's.
+        """
+        tokenizer = read_llama_tokenizer(self.parts.base)
+        if tokenizer.get_vocab_size() > self.vocab_size:
+            raise InvalidRequestError(
+                f"the part base {self.parts.base.name}: its tokenizer has "
+                f"{tokenizer.get_vocab_size()} tokens, its decoder {self.vocab_size}; give a "
+                "directory whose files belong together"
+            )
+        return tokenizer, int(tokenizer.token_to_id("<unk>"))
+
+    def model_spec(self, *, pad_token_id: int) -> VTimeLLMSpec:
+        """Return what serving must know."""
+        return VTimeLLMSpec(
+            feature_width=self.clip.config.projection_dim,
+            max_tokens=self.config.max_position_embeddings,
+            hidden_size=self.config.hidden_size,
+            end_token_id=self.end_token_id,
+            antialias=self.parts.antialias,
+        )
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends an answer."""
+        return int(self.config.eos_token_id)
+
+    def findings(self) -> Iterator[FindingRow]:
+        """See `groundserve.families.vtimellm.findings`."""
+        from groundserve.families.vtimellm import findings  # which reads a Checkpoint
+
+        return findings.find(self)
+
+    def copy_to(self, directory: Path) -> None:
+        """Write a copy of all parts in the reference's layout.
+
+        Args:
+            directory: Exists and is empty.
+        """
+        clip = directory / ("clip-hf" if self.parts.clip.is_dir() else "clip")
+        _copy(self.clip.files, clip)
+        _copy(self._base_files, directory / self.parts.base.name)
+        stage = directory / stage_name(_VARIANT, 1)
+        _copy([self.parts.projector], stage)
+        (stage / self.parts.projector.name).rename(stage / PROJECTOR_NAME)
+        for number, adapter in enumerate(self.parts.adapters, start=2):
+            _copy(_adapter_files(adapter), directory / stage_name(_VARIANT, number))
+        if self.parts.antialias:
+            text = json.dumps({"antialias": True})
+            (directory / PREPROCESSING_NAME).write_text(text, "utf-8")
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and hashes for a manifest; reads every file once."""
+        parts = self.parts
+        files = [(f"base/{path.name}", path) for path in self._base_files]
+        files.append((f"projector/{PROJECTOR_NAME}", parts.projector))
+        for number, adapter in enumerate(parts.adapters):
+            files += [(f"adapter{number}/{path.name}", path) for path in _adapter_files(adapter)]
+        # The one file's name says nothing of what is in it.
+        named = parts.clip.is_dir()
+        clip = [(path.name if named else "clip.pt", path) for path in self.clip.files]
+        return {
+            "name": self.name,
+            "note": None,
+            "sha256": files_sha256(files),
+            "vision_weights": parts.clip.name,
+            # Of the resizing as well: features in a cache are named by it.
+            "vision_sha256": files_sha256(clip, f"antialias {parts.antialias}"),
+        }
+
+    def vision_flop(self) -> float:
+        """Return the arithmetic of the vision stage for one frame; a multiply-add is 2."""
+        return self.clip.config.frame_flop()
+
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers.
+
+        A token meets only those before it, which is half of them.
+        """
+        config = self.config
+        width = config.hidden_size
+        # Q and the output, K and V; gate, up and down.
+        weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
+        weights += 3 * width * config.intermediate_size
+        return 2.0 * config.num_hidden_layers * num_tokens * (weights + num_tokens * width)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return int(self.config.vocab_size)
+
+    @property
+    def _base_files(self) -> list[Path]:
+        base = self.parts.base
+        side = [base / name for name in _BASE_FILES if (base / name).is_file()]
+        return [*side, *all_weight_files(base)]
+
+    def _empty_decoder(self) -> LlamaForCausalLM:
+        try:
+            with torch.device("meta"):
+                return LlamaForCausalLM(self.config)
+        except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+            raise InvalidRequestError(
+                f"the part base {self.parts.base.name}: config.json describes no Llama: {error}"
+            ) from error
+
+    def _check(self) -> None:
+        """Check that the parts are of one model, before any weight is read.
+
+        Raises:
+            InvalidRequestError: They are not.
+        """
+        hidden_size, width = self.config.hidden_size, self.clip.config.projection_dim
+        expected = {"weight": (hidden_size, width), "bias": (hidden_size,)}
+        shapes: dict[str, Sequence[int]] = {
+            _PROJECTOR_KEY + name: shape for name, shape in expected.items()
+        }
+        for name, shape in shapes.items():
+            tensor = self.projector.get(name)
+            if tensor is None or tensor.shape != shape:
+                got = "none" if tensor is None else str(tuple(tensor.shape))
+                raise InvalidRequestError(
+                    f"the part projector {self.parts.projector.name}: {name} must be {shape}, from "
+                    f"CLIP's {width} to the decoder's {hidden_size}, got {got}; give parts of one "
+                    "model"
+                )
+        decoder = self._empty_decoder()
+        shapes |= {name: tensor.shape for name, tensor in decoder.state_dict().items()}
+        for adapter in self.adapters:
+            adapter.check(shapes)
+
+
+def _llama_config(raw: Mapping[str, Any], name: str) -> LlamaConfig:
+    where = f"the part base {name}"
+    model_type = raw.get("model_type")
+    if model_type not in _MODEL_TYPES:
+        raise UnsupportedError(
+            f"{where}: model_type must be llama, as Vicuna's is, got {shown(model_type)}"
+        )
+    try:
+        config = LlamaConfig.from_dict({**raw, "model_type": "llama"})
+    except Exception as error:  # of transformers, whose kinds differ from version to version
+        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+    if not isinstance(config.eos_token_id, int):
+        raise UnsupportedError(
+            f"{where}: eos_token_id must be one token, got {shown(config.eos_token_id)}"
+        )
+    return config
+
+
+def _read_projector(path: Path) -> dict[str, Tensor]:
+    """Read the first stage's file, whose names have any prefix."""
+    return {
+        _PROJECTOR_KEY + name.partition(_PROJECTOR)[2]: tensor
+        for name, tensor in read_torch_file(path).items()
+        if _PROJECTOR in name
+    }
+
+
+def _read_whole(path: Path) -> dict[str, Tensor]:
+    """Read what was trained beside an adapter, by the decoder's names; mostly there is nothing.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/model/builder.py::load_lora`. What fits no name is
+    passed over there; here the adapter is refused.
+    """
+    if not path.is_file():
+        return {}
+    found = {name.removeprefix("base_model."): t for name, t in read_torch_file(path).items()}
+    if any(name.startswith("model.model.") for name in found):
+        return {name.removeprefix("model."): tensor for name, tensor in found.items()}
+    return found
+
+
+def _adapter_files(directory: Path) -> list[Path]:
+    whole = directory / _WHOLE_NAME
+    return [*adapter_files(directory), *([whole] if whole.is_file() else [])]
+
+
+def _is_weight(name: str) -> bool:
+    # Older releases of transformers saved the rotary frequencies, rounded to float16.
+    return not name.endswith("rotary_emb.inv_freq")
+
+
+def _filled(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _ModuleT:
+    fill_module(model, tensors)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _copy(files: Sequence[Path], directory: Path) -> None:
+    directory.mkdir()
+    for file in files:
+        shutil.copyfile(file, directory / file.name)

@@ -1,0 +1,227 @@
+"""CLIP's visual tower from OpenAI's file or a directory of transformers, under transformers' names.
+
+Shape letters: P patches of a frame, D_v width of the tower, D width of its features.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.strict_json import shown
+from groundserve.tensors import all_weight_files, read_all_tensors, read_json
+from groundserve.torch_archive import read_torch_file
+
+_HEAD_SIZE = 64  # of every tower that OpenAI published; their file does not say it
+_OPENAI_PREFIX = "visual."
+_TOWER_PREFIX = "vision_model."
+_PROJECTION = "visual_projection.weight"
+_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
+# OpenAI's name -> transformers', outside of the blocks and within one.
+_NAMES = {
+    "class_embedding": "embeddings.class_embedding",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_pre.weight": "pre_layrnorm.weight",
+    "ln_pre.bias": "pre_layrnorm.bias",
+    "ln_post.weight": "post_layernorm.weight",
+    "ln_post.bias": "post_layernorm.bias",
+}
+_BLOCK_NAMES = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """The geometry of a tower, which is all that differs between those of OpenAI."""
+
+    hidden_size: int
+    """D_v."""
+    intermediate_size: int
+    """Width between the two layers of a block's MLP."""
+    num_hidden_layers: int
+    """Blocks."""
+    num_attention_heads: int
+    """Heads of each."""
+    image_size: int
+    """Side in pixels of the square it takes."""
+    patch_size: int
+    """Side in pixels of a patch."""
+    projection_dim: int
+    """D."""
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ClipConfig:
+        """Read config.json of a directory of transformers, of the tower alone or of all of CLIP.
+
+        Raises:
+            UnsupportedError: It is of another model, or has another activation than OpenAI's.
+        """
+        tower = raw
+        if raw.get("model_type") == "clip" and isinstance(raw.get("vision_config"), dict):
+            # The width of the features stands outside, where both towers share it.
+            tower = {**raw["vision_config"], "projection_dim": raw.get("projection_dim")}
+        elif raw.get("model_type") != "clip_vision_model":
+            raise UnsupportedError(
+                "the part clip must be a file of OpenAI's or have model_type clip or "
+                f"clip_vision_model, got {shown(raw.get('model_type'))}"
+            )
+        for name, value in (("hidden_act", "quick_gelu"), ("layer_norm_eps", 1e-5)):
+            if tower.get(name, value) != value:
+                raise UnsupportedError(
+                    f"the part clip must have {name} {value}, as OpenAI's towers have, got "
+                    f"{shown(tower[name])}"
+                )
+        return cls(**{name: _size(tower, name) for name in cls.__dataclass_fields__})
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ClipConfig:
+        """Read the shapes of a tower's tensors, by their names in OpenAI's file.
+
+        Raises:
+            UnsupportedError: It is no vision transformer.
+        """
+        needed = {
+            "conv1.weight": 4,
+            "positional_embedding": 2,
+            "proj": 2,
+            "transformer.resblocks.0.mlp.c_fc.weight": 2,
+        }
+        for name, num_dims in needed.items():
+            if name not in tensors or tensors[name].ndim != num_dims:
+                raise UnsupportedError(
+                    f"the part clip has no {_OPENAI_PREFIX}{name} of {num_dims} dimensions; it "
+                    "must be a vision transformer as OpenAI published it"
+                )
+        width, _, patch_size, _ = tensors["conv1.weight"].shape
+        blocks = {match[1] for name in tensors if (match := _BLOCK.fullmatch(name))}
+        # One position is the class token's.
+        side = math.isqrt(tensors["positional_embedding"].shape[0] - 1)
+        return cls(
+            hidden_size=width,
+            intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+            num_hidden_layers=len(blocks),
+            num_attention_heads=width // _HEAD_SIZE,
+            image_size=side * patch_size,
+            patch_size=patch_size,
+            projection_dim=tensors["proj"].shape[1],
+        )
+
+    def __post_init__(self) -> None:
+        """Refuse what no tower is made of."""
+        if (
+            min(vars(self).values()) < 1
+            or self.hidden_size % self.num_attention_heads
+            or self.image_size < self.patch_size
+        ):
+            raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
+
+    @property
+    def num_positions(self) -> int:
+        """P, and one for the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    def frame_flop(self) -> float:
+        """Return the arithmetic of the tower for one frame; a multiply-add is 2."""
+        n, width = self.num_positions, self.hidden_size
+        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
+        embedding = 2.0 * (n - 1) * width * 3 * self.patch_size**2
+        return self.num_hidden_layers * block + embedding + 2.0 * width * self.projection_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSource:
+    """A tower's place; its tensors are read when they are asked for."""
+
+    path: Path
+    """OpenAI's file, or a directory of transformers."""
+    config: ClipConfig
+    """Of the tower."""
+
+    @classmethod
+    def open(cls, path: Path) -> ClipSource:
+        """Read what tells the geometry.
+
+        Raises:
+            InvalidRequestError: A file is missing or damaged.
+            UnsupportedError: It is no CLIP with a vision transformer.
+        """
+        if path.is_dir():
+            return cls(path=path, config=ClipConfig.from_dict(read_json(path / "config.json")))
+        return cls(path=path, config=ClipConfig.from_tensors(_openai_tensors(path)))
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that decide what it computes."""
+        if self.path.is_dir():
+            return [self.path / "config.json", *all_weight_files(self.path)]
+        return [self.path]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tower's tensors and the projection's, by transformers' names within it.
+
+        Raises:
+            InvalidRequestError: A file is missing or damaged.
+        """
+        if not self.path.is_dir():
+            return dict(_renamed(_openai_tensors(self.path).items()))
+        found = read_all_tensors(self.path, _is_visual)
+        return {name.removeprefix(_TOWER_PREFIX): tensor for name, tensor in found}
+
+
+def _is_visual(name: str) -> bool:
+    # Older releases of transformers also saved the positions' numbers.
+    return name == _PROJECTION or (
+        name.startswith(_TOWER_PREFIX) and not name.endswith(".position_ids")
+    )
+
+
+def _openai_tensors(path: Path) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(_OPENAI_PREFIX): tensor
+        for name, tensor in read_torch_file(path).items()
+        if name.startswith(_OPENAI_PREFIX)
+    }
+
+
+def _renamed(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield a tower's tensors by transformers' names; what is unknown keeps its own."""
+    for name, tensor in tensors:
+        block = _BLOCK.fullmatch(name)
+        if name == "proj":
+            yield _PROJECTION, tensor.T
+        elif block is None:
+            yield _NAMES.get(name, name), tensor
+        else:
+            yield from _of_block(f"encoder.layers.{block[1]}.", block[2], tensor)
+
+
+def _of_block(prefix: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    layer, _, kind = name.rpartition(".")
+    if name.startswith("attn.in_proj_") and tensor.ndim:  # of query, key and value in one
+        kind = name.removeprefix("attn.in_proj_")
+        for part, piece in zip("qkv", tensor.tensor_split(3), strict=True):
+            yield f"{prefix}self_attn.{part}_proj.{kind}", piece
+    else:
+        yield f"{prefix}{_BLOCK_NAMES.get(layer, layer)}.{kind}", tensor
+
+
+def _size(raw: Mapping[str, Any], name: str) -> int:
+    value = raw.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(
+            f"the part clip: {name} in config.json must be a whole number, got {shown(value)}"
+        )
+    return value

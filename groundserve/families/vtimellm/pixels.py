@@ -1,0 +1,126 @@
+"""Frames of any size to CLIP's pixels, as the reference does it: on floats that are not clamped.
+
+Shape letters: n frames, H and W their sides in pixels, S side of the square that CLIP takes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class PixelValues(nn.Module):
+    """The shorter side to S, the square in the middle, CLIP's normalisation.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/inference.py`; torchvision v0.15.2,
+    `torchvision/transforms/functional.py::resize`, `::center_crop`.
+    """
+
+    def __init__(self, *, image_size: int, antialias: bool) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.antialias = antialias
+        # What the reference computes. The same sums as two matrix products have no operator that a
+        # runtime lacks or computes in its own way, which is what exported graphs do.
+        self.as_matmul = False
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Resize, crop and normalise.
+
+        Args:
+            frames: uint8 (n, H, W, 3), RGB.
+
+        Returns:
+            float32 (n, 3, S, S), each a value of float16, to which the reference rounds them.
+        """
+        pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
+        mean = torch.tensor(_MEAN, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(_STD, device=frames.device).view(3, 1, 1)
+        return ((pixels - mean) / std).to(torch.float16).to(torch.float32)
+
+    def _interpolate(self, frames: Tensor) -> Tensor:
+        (height, top), (width, left) = self._sides(*frames.shape[1:3])
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        pixels = F.interpolate(
+            pixels,
+            size=(height, width),
+            mode="bicubic",
+            align_corners=False,
+            antialias=self.antialias,
+        )
+        size = self.image_size
+        return pixels[:, :, top : top + size, left : left + size]
+
+    def _matmul(self, frames: Tensor) -> Tensor:
+        num_frames, num_rows, num_columns, _ = frames.shape
+        weights = _antialias_weights if self.antialias else _weights
+        (height, top), (width, left) = self._sides(num_rows, num_columns)
+        size = self.image_size
+        rows = weights(num_rows, height, top, size)  # (S, H)
+        columns = weights(num_columns, width, left, size)  # (S, W)
+        pixels = frames.to(torch.float32).reshape(num_frames, num_rows, num_columns * 3)
+        # (S, H) x (n, H, W*3) -> (n, S, W*3)
+        pixels = torch.matmul(rows.to(frames.device), pixels)
+        pixels = pixels.reshape(num_frames, size, num_columns, 3).permute(0, 3, 1, 2)
+        # (n, 3, S, W) x (W, S) -> (n, 3, S, S)
+        return torch.matmul(pixels, columns.to(frames.device).T) / 255.0
+
+    def _sides(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return of rows and of columns how many there are once resized, and the first kept."""
+        size, shorter = self.image_size, torch.sym_min(height, width)
+        # Rounded down, as the reference does by way of a float, which is exact here.
+        resized = (size * height // shorter, size * width // shorter)
+        rows, columns = ((side, _middle(side - size)) for side in resized)
+        return rows, columns
+
+
+def _middle(surplus: int) -> int:
+    """Return half of it; of halves the even one, as Python rounds them."""
+    half = surplus // 2
+    return half + (surplus % 2) * (half % 2)
+
+
+def _weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
+    """Return float32 (S, num_in): by how much each pixel counts in those from `first` on.
+
+    Of four neighbours the cubic with a = -0.75; those behind an edge are the edge's pixel.
+    """
+    centers = _centers(num_in, num_out, first, size) - 0.5
+    nearest = centers.floor()
+    offset = centers - nearest
+    pixels = torch.arange(num_in, dtype=torch.float32)
+    weights = torch.zeros(())
+    for step in (-1, 0, 1, 2):
+        neighbour = (nearest + step).clamp(0, num_in - 1)
+        weight = _cubic((offset - step).abs(), a=-0.75)
+        weights = weights + weight * (pixels == neighbour)
+    return weights
+
+
+def _antialias_weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
+    """Return the same of the cubic with a = -0.5, as wide as a step and cut off at the edges."""
+    centers = _centers(num_in, num_out, first, size)
+    # Never narrower than its four neighbours.
+    scale = torch.full((), num_in, dtype=torch.float32) / num_out
+    scale = scale.clamp(min=1)
+    pixels = torch.arange(num_in, dtype=torch.float32)
+    weights = _cubic(((pixels + 0.5 - centers) / scale).abs(), a=-0.5)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _centers(num_in: int, num_out: int, first: int, size: int) -> Tensor:
+    """Return float32 (S, 1), where the middles of the pixels from `first` on lie in the source."""
+    pixels = torch.arange(size, dtype=torch.float32).unsqueeze(1) + first
+    return (pixels + 0.5) * (torch.full((), num_in, dtype=torch.float32) / num_out)
+
+
+def _cubic(distance: Tensor, *, a: float) -> Tensor:
+    """Return Keys' cubic convolution kernel at distances >= 0."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    zero = torch.zeros_like(distance)
+    return torch.where(distance <= 1, near, torch.where(distance < 2, far, zero))

@@ -1,0 +1,126 @@
+"""From a question to the tokens that VTimeLLM's decoder reads, and from its tokens to text.
+
+The prompt is a system text, `USER: `, the video, a newline, the question and `ASSISTANT:`. The
+reference tokenizes what stands before and behind the video apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.llama_tokenizer import END, LlamaTokenizer
+from groundserve.options import AnswerOptions
+
+VIDEO_PLACEHOLDER = "<video>"
+
+_BEFORE = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. USER: "
+)
+_MOMENT = "During which frames can we see {}?"
+# Behind the newline stands a space here, as in the reference.
+_CAPTIONS = (
+    " Could you please describe the events in the video in detail? Be specific about the "
+    "activities of individuals, their surroundings, and interactions with others. The output "
+    'should be in JSON format, structured as follows: {"event": "xx", "timestamps": "from xx to '
+    'xx"}.'
+)
+
+
+class VicunaTokenizer:
+    """See `groundserve.families.base.AnswerTokenizer`.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::tokenizer_image_token` and
+    `vtimellm/inference.py::inference`.
+    """
+
+    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+        self._tokenizer = tokenizer
+        before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
+        self._prefix_ids: NDArray[np.int64] = np.array(before, np.int64)
+
+    @classmethod
+    def from_file(cls, path: Path) -> VicunaTokenizer:
+        """Load a `tokenizer.json` as `groundserve build` writes it.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
+            EngineMismatchError: It is not of a Llama model.
+        """
+        return cls(LlamaTokenizer.from_file(path))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The end token alone."""
+        return frozenset({self._tokenizer.end_id})
+
+    def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
+        """Return the prompt of one question.
+
+        All up to the video's block is the same whatever is asked.
+
+        Args:
+            query: What is looked for (task "moment"), nothing ("captions"), or the question.
+            options: `task` and `raw`.
+            seen: Not read: the prompt says nothing of the video.
+
+        Raises:
+            InvalidRequestError: The query holds `<video>`, is missing or is one too many.
+            UnsupportedError: VTimeLLM does not know the task.
+        """
+        text = word_question(query, options)
+        if VIDEO_PLACEHOLDER in text:
+            raise InvalidRequestError(
+                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
+            )
+        suffix_ids = self._tokenizer.encode(f"\n{text} ASSISTANT:")
+        return Prompt(
+            token_ids=np.append(self._prefix_ids, suffix_ids), num_prefix=self._prefix_ids.size
+        )
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Return an answer as the reference does.
+
+        Raises:
+            EngineMismatchError: The tokenizer is not that of the decoder.
+        """
+        # An end that is spelled in ordinary tokens is taken off, too.
+        return self._tokenizer.decode(token_ids).strip().removesuffix(END).strip()
+
+
+def word_question(query: str, options: AnswerOptions) -> str:
+    """Put a question as its task does, or leave it as it is where it is raw.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py`.
+
+    Raises:
+        InvalidRequestError: The task needs a query and has none, or takes none and has one.
+        UnsupportedError: VTimeLLM does not know the task.
+    """
+    if options.raw:
+        return query
+    match options.task:
+        case "moment":
+            sentence = query.strip().lower().removesuffix(".")
+            if not sentence.strip():
+                raise InvalidRequestError(
+                    "QUERY must say what to look for with task moment, got no words"
+                )
+            return _MOMENT.format(sentence)
+        case "captions":
+            if query:
+                raise InvalidRequestError(
+                    "QUERY must be empty with task captions, which asks in words of its own; leave "
+                    "it out, or set raw to ask in yours"
+                )
+            return _CAPTIONS
+        case "chat":
+            return query
+        case task:
+            raise UnsupportedError(f"vtimellm has no task {task}; it has: moment, captions, chat")

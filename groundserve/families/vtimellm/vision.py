@@ -1,0 +1,141 @@
+"""The vision stage and the front: frames -> CLIP's class vectors -> the decoder's width.
+
+Shape letters: n frames, S side in pixels of the square that CLIP takes, P patches of it, D_v width
+of the tower, D of its features, T sampled frames, H width of the decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import (
+    CLIPEncoder,
+    CLIPEncoderLayer,
+    CLIPVisionEmbeddings,
+)
+
+from groundserve.families.modules import FrontModule, VisionModule
+from groundserve.families.vtimellm.clip import ClipConfig
+from groundserve.families.vtimellm.pixels import PixelValues
+
+
+class VisionEncoder(VisionModule):
+    """CLIP's visual tower up to the projected class vector, resizing included.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/inference.py`; openai/CLIP d05afc4,
+    `clip/model.py::VisionTransformer`. The names within are transformers'.
+    """
+
+    def __init__(self, config: ClipConfig, *, antialias: bool) -> None:
+        super().__init__()
+        tower = CLIPVisionConfig(**asdict(config))
+        # Materialised softmax, as the fixtures' reference ran; 16-bit and exported models set
+        # another one.
+        tower._attn_implementation = "eager"
+        self.config = tower
+        self.pixel_values = PixelValues(image_size=config.image_size, antialias=antialias)
+        # Convolution is what the reference computes; exported graphs have the same sum as one
+        # matrix product.
+        self.patches_as_matmul = False
+        self.only_what_is_read = False
+        self.embeddings = CLIPVisionEmbeddings(tower)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
+        self.encoder = CLIPEncoder(tower)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
+        self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention."""
+        return cast(nn.ModuleList, self.encoder.layers)
+
+    def prepare_export(self) -> None:
+        """Resize and embed patches by matrix products; see `PixelValues`."""
+        self.pixel_values.as_matmul = True
+        self.patches_as_matmul = True
+
+    def leave_out_unread(self) -> None:
+        """Compute the last layer at the class token alone."""
+        self.only_what_is_read = True
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encode frames.
+
+        Args:
+            frames: uint8 (n, H, W, 3), RGB, as decoded.
+
+        Returns:
+            (n, 1, D) in the weights' dtype, not normalised.
+        """
+        hidden_states = self.pre_layrnorm(self._embed_patches(self.pixel_values(frames)))
+        if self.only_what_is_read:
+            for layer in self.layers[:-1]:
+                hidden_states = self._layer(layer, hidden_states, hidden_states)
+            class_states = self._layer(self.layers[-1], hidden_states, hidden_states[:, :1])
+        else:
+            hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
+            class_states = hidden_states[:, :1]
+        return cast(Tensor, self.visual_projection(self.post_layernorm(class_states)))
+
+    def _embed_patches(self, pixel_values: Tensor) -> Tensor:
+        """Cut into patches, project, put the class token first: (n, 3, S, S) -> (n, P + 1, D_v)."""
+        embeddings = self.embeddings
+        weight = embeddings.patch_embedding.weight
+        pixel_values = pixel_values.to(weight.dtype)
+        if self.patches_as_matmul:
+            size = embeddings.patch_size
+            side = embeddings.image_size // size
+            # Like the convolution, leaves out the pixels behind the last whole patch.
+            patches = pixel_values[:, :, : side * size, : side * size]
+            patches = patches.reshape(-1, 3, side, size, side, size)
+            # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
+            patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
+            embedded = patches @ weight.flatten(1).T
+        else:
+            # (n, D_v, s, s) -> (n, P, D_v)
+            embedded = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
+        tokens = torch.cat([class_token, embedded], dim=1)
+        return tokens + cast(Tensor, embeddings.position_embedding.weight)
+
+    def _layer(self, layer: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
+        """Return a layer's output (n, R, D_v) at R of the positions of its input, `read`."""
+        layer = cast(CLIPEncoderLayer, layer)
+        attention = layer.self_attn
+        normed = layer.layer_norm1(hidden_states)
+
+        def heads(projected: Tensor) -> Tensor:
+            # (n, *, D_v) -> (n, heads, *, head size)
+            split = projected.reshape(*projected.shape[:2], -1, attention.head_dim)
+            return split.transpose(1, 2)
+
+        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
+            attention,
+            heads(attention.q_proj(layer.layer_norm1(read))),
+            heads(attention.k_proj(normed)),
+            heads(attention.v_proj(normed)),
+            None,
+            scaling=attention.scale,
+        )
+        read = read + attention.out_proj(attended.flatten(2))
+        return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
+
+
+class Projector(FrontModule):
+    """Each frame's vector to the decoder's width, alone.
+
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/model/vtimellm_arch.py`.
+    """
+
+    def __init__(self, feature_width: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(feature_width, hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project (T, 1, D) -> (T, H) in the weights' dtype."""
+        return cast(Tensor, self.linear(features.to(self.linear.weight.dtype).squeeze(1)))

@@ -1,0 +1,300 @@
+"""A checkpoint's parts together: what is merged, what is written down of it, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from groundserve import families
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.vtimellm.checkpoint import Checkpoint
+from tests.reference import VTIMELLM
+
+CASES = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
+LOGITS = np.load(VTIMELLM / "prefill_logits_fp32.npy")
+MERGED = CASES["merged_weights"]
+CHECKPOINTS = VTIMELLM / "checkpoints"
+STAGE = "vtimellm-vicuna-tiny-stage"
+PROJECTOR = "model.mm_projector."
+
+
+@cache
+def open_model(model: str) -> Checkpoint:
+    """Open one of the recorded models, by its stages."""
+    stages = CASES["about"]["models"][model]
+    adapters = [CHECKPOINTS / f"vtimellm-vicuna-tiny-{stage}" for stage in stages]
+    return Checkpoint.open(CHECKPOINTS, parts={"adapter": adapters})
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("clip-hf", "*state_dict*", "*tuned*")
+    return shutil.copytree(CHECKPOINTS, tmp_path / "checkpoints", ignore=ignored)
+
+
+def weights(model: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All of front and decoder by the reference's names."""
+    opened = open_model(model)
+    front = opened.load_front(dtype=dtype).linear.state_dict()
+    decoder = opened.load_decoder(dtype=dtype).state_dict()
+    return decoder | {PROJECTOR + name: tensor for name, tensor in front.items()}
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("model", ["stage2", "stage3", "stage2-tuned-projector"])
+def test_merged_in_float16_every_bit_is_the_references(model):
+    found = weights(model, torch.float16)
+    recorded = MERGED[model]["float16"]
+    assert recorded.keys() <= found.keys()
+    for name, expected in recorded.items():
+        digest = hashlib.sha256(found[name].contiguous().numpy()).hexdigest()
+        assert digest == expected["sha256"], name
+
+
+def test_the_last_models_file_is_bit_equal():
+    found = weights("stage3", torch.float16)
+    for name, expected in load_file(VTIMELLM / "merged" / "stage3_float16.safetensors").items():
+        assert torch.equal(found[name], expected), name
+
+
+@pytest.mark.parametrize("model", ["stage2", "stage3", "stage2-tuned-projector"])
+def test_merged_in_float32_nothing_is_rounded(model):
+    found = weights(model, torch.float32)
+    for name, expected in MERGED[model]["float32"].items():
+        tensor = found[name].double()
+        assert list(tensor.shape) == expected["shape"]
+        # One rounding of each stage's products and sum, and ten digits.
+        assert tensor.norm().item() == pytest.approx(expected["l2"], rel=1e-6)
+        first = tensor.flatten()[:4].tolist()
+        assert first == pytest.approx(expected["first"], rel=1e-5, abs=1e-8)
+
+
+def test_what_no_adapter_has_is_the_bases():
+    found = weights("stage3", torch.float16)
+    base = {}
+    for path in sorted((CHECKPOINTS / "vicuna-tiny").glob("*.bin")):
+        base |= torch.load(path, weights_only=True)
+    for name in ("model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"):
+        assert torch.equal(found[name], base[name])
+
+
+@pytest.mark.parametrize(
+    ("place", "case"), list(enumerate(CASES["cases"])), ids=lambda value: str(value)[:0]
+)
+def test_the_first_steps_logits_are_the_references(place, case):
+    opened = open_model(case["model"])
+    front, decoder = opened.load_front(), opened.load_decoder()
+    table = decoder.get_input_embeddings()
+    features = iter(case["features"])
+    rows = []
+    with torch.inference_mode():
+        for token_id in case["input_ids"]:
+            if token_id >= 0:
+                rows.append(table(torch.tensor([token_id])))
+            else:
+                video = np.load(VTIMELLM / "features" / f"{next(features)}.npy")
+                rows.append(front(torch.from_numpy(video).unsqueeze(1)))
+        embeddings = torch.cat(rows)
+        assert len(embeddings) == case["expanded_length"]
+        logits = decoder(inputs_embeds=embeddings.unsqueeze(0)).logits[0, -1]
+    assert np.abs(logits.numpy() - LOGITS[place]).max() < 1e-4
+
+
+def test_the_registry_opens_it_by_its_layout():
+    assert families.recognise_family(CHECKPOINTS) == "vtimellm"
+    family, opened = families.open_checkpoint(CHECKPOINTS)
+    assert family.name == "vtimellm"
+    tokenizer, pad_token_id = opened.load_tokenizer()
+    assert (tokenizer.get_vocab_size(), pad_token_id, opened.vocab_size) == (640, 0, 640)
+    spec = opened.model_spec(pad_token_id=pad_token_id)
+    assert (spec.feature_width, spec.hidden_size, spec.max_tokens) == (32, 64, 4096)
+    assert (spec.end_token_id, spec.antialias) == (2, False)
+
+
+def test_the_published_models_arithmetic_is_the_specifications():
+    opened = open_model("stage3")
+    config = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    config |= {"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128}
+    before = {name: getattr(opened.config, name) for name in config}
+    try:
+        for name, value in config.items():
+            setattr(opened.config, name, value)
+        # Products with weights, and attention to those before.
+        assert opened.decoder_flop(203) == pytest.approx(2.629e12 + 10.8e9, rel=1e-3)
+    finally:
+        for name, value in before.items():
+            setattr(opened.config, name, value)
+
+
+@pytest.mark.parametrize("clip", ["clip/ViT-tiny.pt", "clip-hf"])
+@pytest.mark.parametrize("antialias", ["on", "off"])
+def test_a_copy_is_opened_again(tmp_path, clip, antialias):
+    parts = {"clip": [clip], "antialias": [antialias]}
+    opened = Checkpoint.open(CHECKPOINTS, parts=parts)
+    opened.copy_to(tmp_path)
+    assert families.recognise_family(tmp_path) == "vtimellm"
+    again = Checkpoint.open(tmp_path, parts={})
+    assert again.parts.antialias is (antialias == "on")
+    assert again.parts.left_aside == ()
+    before, after = opened.describe(), again.describe()
+    for name in ("sha256", "vision_sha256"):
+        assert before[name] == after[name]
+    vision, decoder = opened.load_vision().state_dict(), opened.load_decoder().state_dict()
+    assert all(torch.equal(vision[n], t) for n, t in again.load_vision().state_dict().items())
+    assert all(torch.equal(decoder[n], t) for n, t in again.load_decoder().state_dict().items())
+    again.load_tokenizer()
+
+
+def test_a_copy_of_chosen_parts_keeps_them(tmp_path):
+    opened = open_model("stage2-tuned-projector")
+    opened.copy_to(tmp_path)
+    again = Checkpoint.open(tmp_path, parts={})
+    assert again.describe()["sha256"] == opened.describe()["sha256"]
+    assert torch.equal(again.load_front().linear.weight, opened.load_front().linear.weight)
+
+
+def test_hashes_tell_models_apart_and_the_visions_knows_the_resizing():
+    stage2, stage3 = (open_model(name).describe() for name in ("stage2", "stage3"))
+    assert stage2["sha256"] != stage3["sha256"]
+    assert stage2["vision_sha256"] == stage3["vision_sha256"]
+    antialias = Checkpoint.open(CHECKPOINTS, parts={"antialias": ["on"]}).describe()
+    assert antialias["sha256"] == stage3["sha256"]
+    assert antialias["vision_sha256"] != stage3["vision_sha256"]
+
+
+def test_findings_say_which_parts_there_are():
+    rows = list(open_model("stage3").findings())
+    assert [row[:2] for row in rows] == [
+        ("clip", "ok"),
+        ("base", "ok"),
+        ("projector", "ok"),
+        ("adapter", "ok"),
+        ("adapter", "ok"),
+        ("left aside", "ok"),
+        ("antialias", "ok"),
+    ]
+    assert rows[0][2] == (
+        "ViT-tiny.pt, OpenAI's archive: 2 layers of 128, 224 pixels, patches of 14"
+    )
+    assert rows[3][2] == f"{STAGE}2: 14 layers, scale 2"
+    assert "clip-hf" in rows[5][2]
+
+
+def test_findings_warn_of_what_is_unusual():
+    tuned = open_model("stage2-tuned-projector")
+    warned = {row[0]: row[2] for row in tuned.findings() if row[1] == "warn"}
+    assert warned.keys() == {"adapter", "adapters"}
+    assert warned["adapter"].endswith(f"it replaces {PROJECTOR}bias, {PROJECTOR}weight")
+    antialias = Checkpoint.open(CHECKPOINTS, parts={"antialias": ["on"]})
+    assert ("antialias", "warn") in [row[:2] for row in antialias.findings()]
+
+
+def test_safetensors_do_as_well(copied):
+    base = copied / "vicuna-tiny"
+    tensors = {}
+    for path in base.glob("pytorch_model-*.bin"):
+        tensors |= torch.load(path, weights_only=True)
+        path.unlink()
+    save_file(tensors, base / "model.safetensors")
+    (base / "pytorch_model.bin.index.json").unlink()
+    for stage in (2, 3):
+        path = copied / f"{STAGE}{stage}" / "adapter_model.bin"
+        save_file(torch.load(path, weights_only=True), path.with_suffix(".safetensors"))
+        path.unlink()
+    found = Checkpoint.open(copied, parts={}).load_decoder().state_dict()
+    expected = open_model("stage3").load_decoder().state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ({"model_type": "chatglm"}, UnsupportedError, 'model_type must be llama.*got "chatglm"'),
+        ({"model_type": "qwen2"}, UnsupportedError, "model_type must be llama"),
+        ({"hidden_size": "64"}, InvalidRequestError, "config.json describes no Llama"),
+        ({"hidden_size": 63}, InvalidRequestError, "config.json describes no Llama"),
+        ({"hidden_size": -64}, InvalidRequestError, ""),
+        ({"num_attention_heads": 0}, InvalidRequestError, "config.json describes no Llama"),
+        ({"hidden_act": "none"}, InvalidRequestError, "config.json describes no Llama"),
+        ({"eos_token_id": [2, 3]}, UnsupportedError, r"eos_token_id must be one token, got \[2, 3"),
+        ({"hidden_size": 128}, InvalidRequestError, "the decoder's 128, got .*parts of one model"),
+        ({"num_hidden_layers": 3}, InvalidRequestError, "lacks 7 of the layers"),
+        ({"num_hidden_layers": 1}, InvalidRequestError, "which the model has not"),
+        ({"intermediate_size": 171}, InvalidRequestError, "give the base that it was trained on"),
+    ],
+    ids=str,
+)
+def test_a_base_of_another_model_is_refused_as_it_is_opened(copied, values, kind, message):
+    change(copied / "vicuna-tiny" / "config.json", **values)
+    with pytest.raises(kind, match=message):
+        Checkpoint.open(copied, parts={"base": [copied / "vicuna-tiny"]})
+
+
+def test_a_tokenizer_with_more_tokens_than_the_decoder_is_refused(copied):
+    change(copied / "vicuna-tiny" / "config.json", vocab_size=600)
+    opened = Checkpoint.open(copied, parts={})
+    with pytest.raises(InvalidRequestError, match="has 640 tokens, its decoder 600"):
+        opened.load_tokenizer()
+    with pytest.raises(InvalidRequestError, match=r"has shape \(640, 64\)"):
+        opened.load_decoder()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({}, "model.mm_projector.weight must be .*, got none"),
+        ({"weight": torch.zeros(64, 32)}, "model.mm_projector.bias must be .*, got none"),
+        ({"weight": torch.zeros(32, 64), "bias": torch.zeros(64)}, r"got \(32, 64\)"),
+    ],
+    ids=["none", "one", "turned"],
+)
+def test_a_projector_of_another_model_is_refused(copied, tensors, message):
+    path = copied / f"{STAGE}1" / "mm_projector.bin"
+    # Whatever stands in front is ignored.
+    torch.save({f"module.{PROJECTOR}{name}": t for name, t in tensors.items()}, path)
+    with pytest.raises(InvalidRequestError, match=message):
+        Checkpoint.open(copied, parts={})
+
+
+def test_what_was_trained_beside_an_adapter_and_fits_nothing_is_refused(copied):
+    whole = {"base_model.model.model.vision_tower.weight": torch.zeros(2)}
+    torch.save(whole, copied / f"{STAGE}3" / "non_lora_trainables.bin")
+    with pytest.raises(
+        InvalidRequestError, match=r"model\.vision_tower\.weight, which the model has"
+    ):
+        Checkpoint.open(copied, parts={})
+
+
+@pytest.mark.parametrize("prefix", ["base_model.model.model.", "base_model.model.", "model."])
+def test_names_of_what_was_trained_beside_it_are_the_references(copied, prefix):
+    whole = {f"{prefix}norm.weight": torch.full((64,), 3.0)}
+    torch.save(whole, copied / f"{STAGE}2" / "non_lora_trainables.bin")
+    assert Checkpoint.open(copied, parts={}).load_decoder().model.norm.weight.tolist() == [3.0] * 64
+
+
+def test_a_missing_shard_is_named(copied):
+    (copied / "vicuna-tiny" / "pytorch_model-00002-of-00002.bin").unlink()
+    opened = Checkpoint.open(copied, parts={})
+    with pytest.raises(InvalidRequestError, match=r"pytorch_model-00002-of-00002\.bin is missing"):
+        opened.load_decoder()
+
+
+def test_a_tensor_that_is_missing_is_named(copied):
+    path = copied / "vicuna-tiny" / "pytorch_model-00002-of-00002.bin"
+    tensors = torch.load(path, weights_only=True)
+    del tensors["lm_head.weight"]
+    torch.save(tensors, path)
+    with pytest.raises(InvalidRequestError, match=r"lacks 1 tensor\(s\) .*lm_head\.weight"):
+        Checkpoint.open(copied, parts={}).load_decoder()

@@ -1,0 +1,89 @@
+"""CLIP's tower in its two forms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.vtimellm.clip import ClipConfig, ClipSource
+from tests.reference import VTIMELLM
+
+CLIP = VTIMELLM / "checkpoints" / "clip"
+DIRECTORY = VTIMELLM / "checkpoints" / "clip-hf"
+LARGE = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+
+
+def test_the_forms_hold_the_same_tower():
+    archive = ClipSource.open(CLIP / "ViT-tiny.pt")
+    others = [ClipSource.open(CLIP / "ViT-tiny-state_dict.pt"), ClipSource.open(DIRECTORY)]
+    expected = archive.tensors()
+    assert len(expected) == 8 + 2 * 16
+    for other in others:
+        assert other.config == archive.config
+        found = other.tensors()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[n].float(), t.float()) for n, t in expected.items())
+
+
+def test_the_published_towers_arithmetic_is_the_specifications():
+    assert ClipConfig.from_dict(LARGE).frame_flop() == pytest.approx(162.0e9, rel=1e-3)
+
+
+def test_the_config_of_all_of_clip_holds_the_towers():
+    tower = {name: value for name, value in LARGE.items() if name != "projection_dim"}
+    # What transformers wrote into the tower's own, and does not read.
+    raw = {"model_type": "clip", "projection_dim": 768}
+    raw["vision_config"] = {**tower, "projection_dim": 512}
+    assert ClipConfig.from_dict(raw) == ClipConfig.from_dict(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"model_type": "siglip_vision_model"}, UnsupportedError, "model_type clip or clip_vision"),
+        ({"hidden_act": "gelu"}, UnsupportedError, 'hidden_act quick_gelu.*got "gelu"'),
+        ({"layer_norm_eps": 1e-6}, UnsupportedError, "layer_norm_eps 1e-05"),
+        ({"patch_size": "14"}, InvalidRequestError, 'patch_size .* whole number, got "14"'),
+        ({"projection_dim": None}, InvalidRequestError, "projection_dim .* got null"),
+        ({"num_hidden_layers": 0}, UnsupportedError, "no CLIP has the sizes"),
+        ({"num_attention_heads": 15}, UnsupportedError, "no CLIP has the sizes"),
+        ({"image_size": 8}, UnsupportedError, "no CLIP has the sizes"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(change, kind, message):
+    with pytest.raises(kind, match=message):
+        ClipConfig.from_dict({**LARGE, **change})
+
+
+def test_a_file_without_a_vision_transformer_is_refused(tmp_path):
+    path = tmp_path / "RN50.pt"
+    torch.save({"visual.conv1.weight": torch.zeros(2, 3, 3, 3), "text.weight": torch.ones(1)}, path)
+    with pytest.raises(UnsupportedError, match=r"no visual\.positional_embedding of 2 dimensions"):
+        ClipSource.open(path)
+
+
+def test_a_directory_without_weights_is_refused(tmp_path):
+    directory = tmp_path / "clip"
+    directory.mkdir()
+    with pytest.raises(InvalidRequestError, match=r"config\.json is missing"):
+        ClipSource.open(directory)
+    shutil.copy(DIRECTORY / "config.json", directory)
+    opened = ClipSource.open(directory)
+    with pytest.raises(InvalidRequestError, match=r"there are no \.safetensors files"):
+        opened.tensors()
+    (directory / "config.json").write_text(json.dumps([]))
+    with pytest.raises(InvalidRequestError, match=r"config\.json is not an object"):
+        ClipSource.open(directory)

@@ -1,0 +1,189 @@
+"""Finding the parts of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.vtimellm.layout import find_parts, is_layout
+from tests.reference import VTIMELLM
+
+CHECKPOINTS = VTIMELLM / "checkpoints"
+STAGE = "vtimellm-vicuna-tiny-stage"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """A copy, to be changed, without what the reference's instructions do not name."""
+    ignored = shutil.ignore_patterns("clip-hf", "*state_dict*", "*tuned*")
+    return shutil.copytree(CHECKPOINTS, tmp_path / "checkpoints", ignore=ignored)
+
+
+def retype(directory: Path, model_type: str) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": model_type}))
+
+
+def test_all_parts_are_found_where_the_instructions_put_them(layout):
+    assert is_layout(layout)
+    parts = find_parts(layout, {})
+    assert (parts.clip, parts.base) == (layout / "clip/ViT-tiny.pt", layout / "vicuna-tiny")
+    assert parts.projector == layout / f"{STAGE}1" / "mm_projector.bin"
+    assert parts.adapters == (layout / f"{STAGE}2", layout / f"{STAGE}3")
+    assert (parts.antialias, parts.left_aside) == (False, ())
+
+
+def test_of_several_the_published_ones_are_taken_and_the_others_named():
+    parts = find_parts(CHECKPOINTS, {})
+    assert parts.clip.name == "ViT-tiny.pt"
+    assert [path.name for path in parts.adapters] == [f"{STAGE}2", f"{STAGE}3"]
+    assert set(parts.left_aside) == {
+        "clip/ViT-tiny-state_dict.pt",
+        "clip-hf",
+        f"{STAGE}2-tuned-projector",
+    }
+
+
+def test_the_folder_that_holds_checkpoints_does_as_well(layout):
+    assert is_layout(layout.parent)
+    assert find_parts(layout.parent, {}) == find_parts(layout, {})
+
+
+def test_a_clip_of_transformers_is_found_where_there_is_no_file(layout):
+    shutil.rmtree(layout / "clip")
+    shutil.copytree(CHECKPOINTS / "clip-hf", layout / "clip-vit-large-patch14")
+    assert find_parts(layout, {}).clip == layout / "clip-vit-large-patch14"
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a file", "empty", "other folders"])
+def test_other_places_are_not_of_the_layout(tmp_path, place):
+    if place == "a file":
+        (tmp_path / place).write_text("")
+    elif place != "nowhere":
+        (tmp_path / place).mkdir()
+    if place == "other folders":
+        (tmp_path / place / "vtimellm-stage1").mkdir()
+        (tmp_path / place / f"{STAGE}1").write_text("no folder")
+    assert not is_layout(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("clip", r"missing: clip \(OpenAI's .pt file.*; found: projector .*--part clip=PATH$"),
+        ("vicuna-tiny", r"missing: base \(a directory with Vicuna.*found: clip ViT-tiny.pt, "),
+        (f"{STAGE}1", "missing: projector .*found: clip"),
+        (f"{STAGE}2", f"{STAGE}3 was trained upon stage 2, which is missing"),
+        (f"{STAGE}[23]", f"missing: adapter .*found: .*projector {STAGE}1, base vicuna-tiny"),
+        ("*", "no such directory"),
+    ],
+)
+def test_a_missing_part_is_named_and_what_was_found(layout, gone, message):
+    for path in layout.glob(gone):
+        shutil.rmtree(path)
+    if gone == "*":
+        layout.rmdir()
+    with pytest.raises(InvalidRequestError, match=message):
+        find_parts(layout, {})
+
+
+def test_several_that_are_missing_are_named_together(layout):
+    for name in ("clip", "vicuna-tiny"):
+        shutil.rmtree(layout / name)
+    with pytest.raises(InvalidRequestError, match=r"missing: clip \(.*\); base \(.*\); found"):
+        find_parts(layout, {})
+
+
+def test_stage_2_alone_is_a_model(layout):
+    shutil.rmtree(layout / f"{STAGE}3")
+    assert find_parts(layout, {}).adapters == (layout / f"{STAGE}2",)
+
+
+def test_of_several_bases_the_adapters_say_which(layout):
+    shutil.copytree(layout / "vicuna-tiny", layout / "llama")
+    parts = find_parts(layout, {})
+    assert (parts.base.name, parts.left_aside) == ("vicuna-tiny", ("llama",))
+    (layout / "vicuna-tiny").rename(layout / "vicuna")
+    with pytest.raises(InvalidRequestError, match=r"part base may be llama, vicuna; choose with"):
+        find_parts(layout, {})
+
+
+def test_of_several_clips_one_must_be_chosen(layout):
+    (layout / "clip" / "again.pt").write_bytes((layout / "clip" / "ViT-tiny.pt").read_bytes())
+    message = r"part clip may be clip/ViT-tiny\.pt, clip/again\.pt; choose with --part clip=PATH"
+    with pytest.raises(InvalidRequestError, match=message):
+        find_parts(layout, {})
+    chosen = layout / "clip" / "again.pt"
+    assert find_parts(layout, {"clip": [chosen]}).clip == chosen
+
+
+def test_the_model_with_chatglm_is_told_from_that_with_vicuna(layout):
+    for stage in (1, 2):
+        shutil.copytree(layout / f"{STAGE}{stage}", layout / f"vtimellm-chatglm3-6b-stage{stage}")
+    shutil.copytree(layout / "vicuna-tiny", layout / "chatglm3-6b")
+    retype(layout / "chatglm3-6b", "chatglm")
+    parts = find_parts(layout, {})
+    assert (parts.base.name, parts.projector.parent.name) == ("vicuna-tiny", f"{STAGE}1")
+    assert parts.left_aside == ("vtimellm-chatglm3-6b-stage2",)
+    for path in layout.glob(f"{STAGE}?"):
+        shutil.rmtree(path)
+    assert is_layout(layout)
+    with pytest.raises(UnsupportedError, match="VTimeLLM with ChatGLM3 is not served"):
+        find_parts(layout, {})
+
+
+def test_several_models_are_told_apart_by_their_parts(layout):
+    for stage in (1, 2, 3):
+        shutil.copytree(layout / f"{STAGE}{stage}", layout / f"vtimellm-vicuna-13b-stage{stage}")
+    message = r"several models \(vicuna-13b, vicuna-tiny\); name the parts of one with"
+    with pytest.raises(InvalidRequestError, match=message):
+        find_parts(layout, {})
+    given = {"projector": [layout / f"{STAGE}1"], "adapter": [layout / f"{STAGE}2"]}
+    parts = find_parts(layout, given)
+    assert parts.projector == layout / f"{STAGE}1" / "mm_projector.bin"
+
+
+def test_parts_by_hand_need_no_layout(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(CHECKPOINTS)
+    tuned = f"{STAGE}2-tuned-projector"
+    given = {
+        "clip": ["clip-hf"],
+        "base": ["vicuna-tiny"],
+        "projector": [f"{STAGE}1/mm_projector.bin"],
+        "adapter": [f"{STAGE}3", tuned],
+        "antialias": ["on"],
+    }
+    parts = find_parts(tmp_path / "empty", given)
+    assert (parts.clip, parts.base) == (CHECKPOINTS / "clip-hf", CHECKPOINTS / "vicuna-tiny")
+    assert [path.name for path in parts.adapters] == [f"{STAGE}3", tuned]  # as given
+    assert parts.antialias
+
+
+def test_a_part_may_be_named_by_its_place_in_the_checkpoint(layout, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_parts(layout, {"adapter": [f"{STAGE}2"]}).adapters == (layout / f"{STAGE}2",)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"vit": ["x"]},
+            "vtimellm has no part 'vit'; its parts are clip, base, projector",
+        ),
+        ({"base": ["/nowhere"]}, "the part base is a directory with Vicuna.*nothing at /nowhere"),
+        ({"base": ["clip", "clip"]}, "the part base must be named once, got 2 names"),
+        ({"adapter": []}, "the part adapter must be named once, got 0 names"),
+        ({"antialias": ["yes"]}, "the part antialias must be on or off, got yes"),
+        ({"antialias": ["on", "off"]}, "the part antialias must be on or off, got on, off"),
+    ],
+)
+def test_parts_that_are_named_wrongly_are_refused(given, message):
+    with pytest.raises(InvalidRequestError, match=re.escape(message).replace(r"\.\*", ".*")):
+        find_parts(CHECKPOINTS, given)

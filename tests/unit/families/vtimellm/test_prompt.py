@@ -1,0 +1,163 @@
+"""VTimeLLM's prompts, against the recorded ones of its reference."""
+
+import json
+
+import pytest
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import SeenVideo
+from groundserve.families.vtimellm.prompt import VicunaTokenizer
+from groundserve.options import AnswerOptions
+from groundserve.sentencepiece import read_llama_tokenizer
+from tests.reference import VICUNA, VTIMELLM
+
+CASES = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))["cases"]
+VIDEO = "<video>\n"
+ONE_TURN = [case for case in CASES if len(case["turns"]) == 1 and len(case["features"]) == 1]
+SEEN = SeenVideo(
+    duration_seconds=10.0,
+    num_visual_tokens=100,
+    time_range_seconds=(0.0, 10.0),
+    model_seconds=None,
+)
+RAW = AnswerOptions(task="chat", raw=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
+    read_llama_tokenizer(VICUNA).save(str(path))
+    return VicunaTokenizer.from_file(path)
+
+
+def question(case):
+    """The user's words behind the video."""
+    return case["turns"][0]["user"].removeprefix(VIDEO)
+
+
+@pytest.mark.parametrize("case", ONE_TURN, ids=lambda case: case["name"])
+def test_raw_prompts_are_the_recorded_ones(tokenizer, case):
+    prompt = tokenizer.prompt(question(case), RAW, SEEN)
+    assert prompt.token_ids.tolist() == case["input_ids"]
+    assert prompt.token_ids.dtype == "int64"
+    expanded = prompt.token_ids.size - 1 + SEEN.num_visual_tokens
+    assert expanded == case["expanded_length"]
+
+
+@pytest.mark.parametrize("case", ONE_TURN, ids=lambda case: case["name"])
+def test_the_prefix_ends_with_the_video(tokenizer, case):
+    prompt = tokenizer.prompt(question(case), RAW, SEEN)
+    before = case["input_ids"].index(-200)
+    assert prompt.prefix_ids.tolist() == case["input_ids"][: before + 1]
+    assert prompt.suffix_ids.tolist() == case["input_ids"][before + 1 :]
+
+
+GROUNDING = [case for case in ONE_TURN if case["entry"] == "evaluation, grounding"]
+
+
+@pytest.mark.parametrize("case", GROUNDING, ids=lambda case: case["name"])
+def test_a_description_is_put_as_the_references_evaluation_puts_it(tokenizer, case):
+    wording = question(case).removeprefix("During which frames can we see ").removesuffix("?")
+    for query in (wording, f"  {wording.capitalize()}.\n"):
+        prompt = tokenizer.prompt(query, AnswerOptions(task="moment"), SEEN)
+        assert prompt.token_ids.tolist() == case["input_ids"]
+
+
+def test_captions_are_asked_for_as_the_references_evaluation_asks(tokenizer):
+    (case,) = [case for case in ONE_TURN if case["entry"] == "evaluation, dense captioning"]
+    prompt = tokenizer.prompt("", AnswerOptions(task="captions"), SEEN)
+    assert prompt.token_ids.tolist() == case["input_ids"]
+
+
+def test_every_entry_point_is_among_the_recorded_ones():
+    assert (len(ONE_TURN), len(GROUNDING)) == (8, 4)
+    assert {case["entry"] for case in ONE_TURN} >= {"command line", "notebook"}
+
+
+@pytest.mark.parametrize(
+    ("query", "same"),
+    [
+        pytest.param("A dog runs.", "a dog runs", id="a_stop"),
+        pytest.param("a dog runs..", None, id="only_one_of_them"),
+        pytest.param("a dog runs .", None, id="not_the_space_before_it"),
+        pytest.param("a dog runs!", None, id="nothing_else"),
+    ],
+)
+def test_a_description_loses_its_stop(tokenizer, query, same):
+    def ids(words):
+        return tokenizer.prompt(words, AnswerOptions(), SEEN).token_ids.tolist()
+
+    assert (ids(query) == ids("a dog runs")) == (same is not None)
+
+
+@pytest.mark.parametrize("text", [" Is it real? ", "", "\n"])
+def test_chat_takes_the_words_as_they_are(tokenizer, text):
+    chat = tokenizer.prompt(text, AnswerOptions(task="chat"), SEEN).token_ids.tolist()
+    assert chat == tokenizer.prompt(text, RAW, SEEN).token_ids.tolist()
+
+
+@pytest.mark.parametrize("task", ["moment", "captions"])
+def test_raw_leaves_out_the_wording_of_every_task(tokenizer, task):
+    raw = tokenizer.prompt(" x.", AnswerOptions(task=task, raw=True), SEEN).token_ids.tolist()
+    assert raw == tokenizer.prompt(" x.", RAW, SEEN).token_ids.tolist()
+
+
+def test_special_tokens_in_a_question_become_single_ids(tokenizer):
+    """What stands behind one has no space in front; recorded of sentencepiece itself."""
+    suffix_ids = tokenizer.prompt("a</s>b", RAW, SEEN).suffix_ids.tolist()
+    assert suffix_ids == [579, 13, 583, 2, 607, 326, 598]
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("what is <video> this?", RAW),
+        ("<video>", AnswerOptions(task="chat")),
+        ("what is <VIDEO>", AnswerOptions(task="moment")),  # which is put in small letters
+    ],
+)
+def test_the_placeholder_is_refused(tokenizer, query, options):
+    with pytest.raises(InvalidRequestError, match="must not contain the placeholder <video>"):
+        tokenizer.prompt(query, options, SEEN)
+
+
+@pytest.mark.parametrize("query", ["", "  \n", ".", " . "])
+def test_a_moment_of_nothing_is_refused(tokenizer, query):
+    with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
+        tokenizer.prompt(query, AnswerOptions(task="moment"), SEEN)
+
+
+@pytest.mark.parametrize("query", ["a dog", " "])
+def test_a_query_for_captions_is_refused(tokenizer, query):
+    with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
+        tokenizer.prompt(query, AnswerOptions(task="captions"), SEEN)
+
+
+@pytest.mark.parametrize("task", ["highlights", "summary", "question", "referring"])
+def test_a_task_of_other_families_is_refused(tokenizer, task):
+    with pytest.raises(UnsupportedError, match=f"no task {task}; it has: moment, captions, chat"):
+        tokenizer.prompt("a dog", AnswerOptions(task=task), SEEN)
+
+
+def test_an_answer_ends_with_the_end_token(tokenizer):
+    assert tokenizer.end_ids == {2}
+
+
+@pytest.mark.parametrize("case", ONE_TURN, ids=lambda case: case["name"])
+@pytest.mark.parametrize("run", ["fp32", "fp16_weights", "fp16"])
+def test_answers_are_the_recorded_ones(tokenizer, case, run):
+    recorded = case["runs"][run]
+    assert tokenizer.text(recorded["greedy_token_ids"]) == recorded["greedy_text"]
+
+
+def test_an_end_that_is_spelled_is_taken_off(tmp_path):
+    class Spelling:
+        begin_id, end_id = 1, 2
+
+        def encode(self, text):
+            return []
+
+        def decode(self, token_ids):
+            return " From 17 to 34. </s>\n"
+
+    assert VicunaTokenizer(Spelling()).text([5]) == "From 17 to 34."

@@ -1,0 +1,127 @@
+"""Frames to CLIP's features: pixels, tower, projector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from groundserve.families.vtimellm.checkpoint import Checkpoint
+from groundserve.families.vtimellm.pixels import PixelValues, _middle
+from groundserve.families.vtimellm.vision import VisionEncoder
+from tests.media_assets.whole_file import decode_whole_file
+from tests.reference import VTIMELLM
+
+VIDEOS = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))["videos"]
+CHECKPOINTS = VTIMELLM / "checkpoints"
+CHUNK = 10
+
+
+def open_vision(antialias: str = "off") -> VisionEncoder:
+    return Checkpoint.open(CHECKPOINTS, parts={"antialias": [antialias]}).load_vision()
+
+
+@pytest.fixture(scope="module")
+def vision() -> VisionEncoder:
+    return open_vision()
+
+
+@pytest.fixture(params=VIDEOS)
+def video(request, clips):
+    """Each recorded video, and its frames uint8 (100, H, W, 3), which are the reference's."""
+    recorded = VIDEOS[request.param]
+    path = clips.get(recorded["video"], VTIMELLM / "videos" / recorded["file"])
+    frames = decode_whole_file(Path(path))
+    chosen = torch.from_numpy(np.stack([frames[place] for place in recorded["frame_indices"]]))
+    assert sha256(chosen.permute(0, 3, 1, 2)) == recorded["frames_sha256"]
+    return request.param, chosen
+
+
+def sha256(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy()).hexdigest()
+
+
+def in_chunks(module: torch.nn.Module, frames: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([module(chunk) for chunk in frames.split(CHUNK)])
+
+
+def float16_steps(a: Tensor, b: Tensor) -> int:
+    """Return how many values of float16 lie between two tensors of such, at most."""
+    places = []
+    for one in (a, b):
+        bits = one.to(torch.float16).view(torch.int16).to(torch.int32)
+        places.append(torch.where(bits < 0, -(bits & 0x7FFF), bits))
+    return int((places[0] - places[1]).abs().max())
+
+
+def test_pixels_and_features_are_the_references(vision, video):
+    key, frames = video
+    pixels = in_chunks(vision.pixel_values, frames)
+    assert sha256(pixels.to(torch.float16)) == VIDEOS[key]["pixel_values"]["sha256_float16"]
+    features = in_chunks(vision, frames)
+    assert features.shape == (100, 1, 32)
+    expected = torch.from_numpy(np.load(VTIMELLM / "features" / f"{key}.npy"))
+    assert (features.squeeze(1) - expected).abs().max() < 1e-4
+    exported = PixelValues(image_size=224, antialias=False)
+    exported.as_matmul = True
+    assert float16_steps(in_chunks(exported, frames), pixels) <= 1
+
+
+@pytest.mark.parametrize("key", ["bikes", "portrait_57"])
+def test_the_switch_is_the_references_with_a_later_torchvision(clips, key):
+    recorded = VIDEOS[key]
+    path = clips.get(recorded["video"], VTIMELLM / "videos" / recorded["file"])
+    first = torch.from_numpy(decode_whole_file(Path(path))[0].copy()).unsqueeze(0)
+    expected = torch.tensor(recorded["features"]["antialias_on_first"])
+    features = in_chunks(open_vision("on"), first)
+    assert (features[0, 0, :8] - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize(
+    "sides", [(224, 224), (1, 1), (3, 5), (16, 700), (223, 225), (272, 640), (302, 170), (721, 90)]
+)
+def test_what_is_exported_resizes_as_the_reference_does(sides, antialias):
+    generator = torch.Generator().manual_seed(sum(sides))
+    frames = torch.randint(0, 256, (2, *sides, 3), dtype=torch.uint8, generator=generator)
+    module = PixelValues(image_size=224, antialias=antialias)
+    expected = module(frames)
+    assert expected.shape == (2, 3, 224, 224)
+    module.as_matmul = True
+    assert float16_steps(module(frames), expected) <= 1
+
+
+@pytest.mark.parametrize("surplus", range(9))
+def test_the_middle_is_where_python_rounds_it(surplus):
+    assert _middle(surplus) == round(surplus / 2)
+
+
+def test_sides_are_rounded_as_the_reference_rounds_them():
+    module = PixelValues(image_size=224, antialias=False)
+    for height in (1, 7, 90, 170, 223, 224, 225, 719, 1080):
+        for width in (1, 8, 91, 302, 640, 1917, 1920):
+            shorter, longer = min(height, width), max(height, width)
+            long_side = int(224 * longer / shorter)
+            rows, columns = module._sides(height, width)
+            assert sorted([rows[0], columns[0]]) == [224, long_side]
+            assert sorted([rows[1], columns[1]]) == [0, round((long_side - 224) / 2)]
+
+
+def test_what_graphs_leave_out_and_prepare_changes_no_feature():
+    module = open_vision()
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 90, 120, 3), dtype=torch.uint8, generator=generator)
+    expected = in_chunks(module, frames)
+    module.config._attn_implementation = "sdpa"
+    module.prepare_export()
+    module.leave_out_unread()
+    # Of float16 pixels of which some are a step away.
+    assert (in_chunks(module, frames) - expected).abs().max() < 2e-3 * expected.abs().max()
+    module.pixel_values.as_matmul = False
+    assert (in_chunks(module, frames) - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -1,0 +1,120 @@
+"""Llama's tokenizer against what the reference's library recorded."""
+
+import json
+import shutil
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, models
+
+from groundserve.errors import EngineMismatchError
+from groundserve.llama_tokenizer import LlamaTokenizer
+from groundserve.sentencepiece import read_llama_tokenizer
+from tests.reference import VICUNA, VTIMELLM
+
+RECORDED = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
+VECTORS = RECORDED["tokenizer_vectors"]
+CASES = RECORDED["cases"]
+LEGACY = pytest.mark.parametrize("legacy", [False, True])
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """Both flavours, each through the file that an engine directory holds."""
+    opened = {}
+    for legacy in (False, True):
+        folder = tmp_path_factory.mktemp(f"legacy_{legacy}")
+        shutil.copyfile(VICUNA / "tokenizer.model", folder / "tokenizer.model")
+        (folder / "tokenizer_config.json").write_text(json.dumps({"legacy": legacy}))
+        read_llama_tokenizer(folder).save(str(folder / "tokenizer.json"))
+        opened[legacy] = LlamaTokenizer.from_file(folder / "tokenizer.json")
+    return opened
+
+
+def recorded(record, name, legacy):
+    """Return ids of a flavour; they are recorded apart where they differ."""
+    return (legacy and record[f"{name}_legacy_true"]) or record[name]
+
+
+@LEGACY
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: repr(vector["text"]))
+def test_ids_are_the_recorded_ones(tokenizers, vector, legacy):
+    tokenizer = tokenizers[legacy]
+    ids = [tokenizer.begin_id, *tokenizer.encode(vector["text"])]
+    assert ids == recorded(vector, "ids", legacy)
+
+
+@LEGACY
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_whole_prompts_are_the_recorded_ones(tokenizers, case, legacy):
+    """Several turns, several videos and none: what the family's prompt does not make as well."""
+    tokenizer = tokenizers[legacy]
+    ids = [tokenizer.begin_id]
+    for place, part in enumerate(case["prompt"].split("<video>")):
+        ids += [-200] * (place > 0) + tokenizer.encode(part)
+    assert ids == recorded(case, "input_ids", legacy)
+
+
+def test_the_flavours_differ_in_what_was_recorded():
+    assert sum(vector["ids_legacy_true"] is not None for vector in VECTORS) == 2
+    assert sum(case["input_ids_legacy_true"] is not None for case in CASES) == 2
+
+
+@LEGACY
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: repr(vector["text"]))
+def test_text_is_the_recorded_one(tokenizers, vector, legacy):
+    assert tokenizers[legacy].decode(vector["ids"]) == vector["decoded_skip_special"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@pytest.mark.parametrize("run", ["fp32", "fp16_weights", "fp16"])
+def test_answers_are_the_recorded_ones(tokenizers, case, run):
+    recorded_run = case["runs"][run]
+    text = tokenizers[False].decode(recorded_run["greedy_token_ids"])
+    assert text.strip() == recorded_run["greedy_text"]
+
+
+def byte_ids(*values):
+    return [3 + value for value in values]
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "text"),
+    [
+        pytest.param(byte_ids(*"\u4f60".encode()), "\u4f60", id="a_character"),
+        pytest.param(byte_ids(*"\u4f60\u597d".encode()[:5]), "\u4f60\ufffd\ufffd", id="cut_short"),
+        pytest.param(byte_ids(0xED, 0xA0, 0x80), "\ufffd" * 3, id="half_a_surrogate_pair"),
+        pytest.param(byte_ids(*"\u2581".encode()), "\u2581", id="bytes_are_taken_as_they_are"),
+        pytest.param([2, 579, 579, 0, 579, 1], "  ", id="one_space_in_front_is_not_the_text's"),
+        pytest.param([], "", id="nothing"),
+    ],
+)
+def test_bytes_and_spaces_become_text(tokenizers, token_ids, text):
+    assert tokenizers[False].decode(token_ids) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "tail"),
+    [
+        pytest.param("a</s>b", [607], id="without_the_space"),
+        pytest.param("a</s> b", [579, 296], id="with_a_space_of_its_own"),
+        pytest.param("a</s>\u2581b", [579, 296], id="with_what_stands_for_one"),
+        pytest.param("a</s>rabbit", [0], id="the_rest_is_no_piece"),
+        pytest.param("a</s>17", [609, 616], id="the_space_was_a_piece"),
+        pytest.param("a</s></s>", [2], id="nothing"),
+    ],
+)
+def test_behind_a_special_token_the_space_in_front_is_taken_off_again(tokenizers, text, tail):
+    ids = tokenizers[False].encode(text)
+    assert ids == [264, 2, *tail]
+
+
+def test_a_token_that_is_none_is_an_error(tokenizers):
+    with pytest.raises(EngineMismatchError, match="no token 640, which the decoder gave"):
+        tokenizers[False].decode([640])
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    tokenizer = Tokenizer(models.BPE(vocab={"<s>": 0, "a": 1}, merges=[]))
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
+    with pytest.raises(EngineMismatchError, match="no special token <unk>"):
+        LlamaTokenizer(tokenizer)

@@ -1,0 +1,157 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+from transformers.convert_slow_tokenizer import import_protobuf
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.sentencepiece import read_llama_tokenizer
+from tests.reference import VICUNA
+from tests.unit.test_structure import NUMPY_ONLY
+
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+
+
+def copy(folder, change=lambda model: None):
+    """Write the recorded checkpoint's tokenizer, changed."""
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        shutil.copyfile(VICUNA / name, folder / name)
+    model = import_protobuf().ModelProto()
+    model.ParseFromString((VICUNA / "tokenizer.model").read_bytes())
+    change(model)
+    (folder / "tokenizer.model").write_bytes(model.SerializeToString())
+    return folder
+
+
+def test_vocabulary_keeps_its_ids(tmp_path):
+    tokenizer = read_llama_tokenizer(copy(tmp_path))
+    assert tokenizer.get_vocab_size() == 640
+    assert [tokenizer.id_to_token(i) for i in (0, 1, 2, 3, 258)] == [
+        *("<unk>", "<s>", "</s>", "<0x00>", "<0xFF>")
+    ]
+    assert {token.content for token in tokenizer.get_added_tokens_decoder().values()} == {
+        *("<unk>", "<s>", "</s>")
+    }
+
+
+def test_pieces_of_a_higher_score_are_made_first(tmp_path):
+    def change(model):
+        del model.pieces[259:]
+        for piece, score in [("a", 0), ("b", 0), ("c", 0), ("ab", -2), ("bc", -1), ("abc", -3)]:
+            model.pieces.add(piece=piece, score=score, type=NORMAL)
+
+    tokenizer = read_llama_tokenizer(copy(tmp_path, change))
+    pieces = tokenizer.encode("\u2581abc", add_special_tokens=False).tokens
+    assert pieces[-1] == "abc"  # of "a" and "bc": both halves are pieces
+
+    def without_the_whole(model):
+        change(model)
+        del model.pieces[-1]
+
+    tokenizer = read_llama_tokenizer(copy(tmp_path, without_the_whole))
+    pieces = tokenizer.encode("\u2581abc", add_special_tokens=False).tokens
+    assert pieces[-2:] == ["a", "bc"]
+
+
+def test_a_special_piece_that_is_spelled_is_not_put_together(tmp_path):
+    """`<0x41>` in a text is six characters; the piece of this name stands for a byte."""
+
+    def change(model):
+        for piece in ("<0x4", "1>", "<0x", "4"):
+            model.pieces.add(piece=piece, score=0, type=NORMAL)
+
+    tokenizer = read_llama_tokenizer(copy(tmp_path, change))
+    pieces = tokenizer.encode("<0x41>", add_special_tokens=False).tokens
+    assert "<0x41>" not in pieces
+
+
+def set_byte_fallback(model):
+    model.trainer_spec.byte_fallback = False
+
+
+def set_unigram(model):
+    model.trainer_spec.model_type = 1
+
+
+def set_extra_whitespaces(model):
+    model.normalizer_spec.remove_extra_whitespaces = True
+
+
+def set_charsmap(model):
+    model.normalizer_spec.precompiled_charsmap = b"NFKC"
+
+
+def set_no_space(model):
+    model.normalizer_spec.add_dummy_prefix = False
+
+
+def add_symbol(model):
+    model.pieces.add(piece="<time>", type=USER_DEFINED)
+
+
+def rename_the_end(model):
+    model.pieces[2].piece = "<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (set_byte_fallback, "bytes for unknown characters"),
+        (set_unigram, "BPE"),
+        (set_extra_whitespaces, "text as it is"),
+        (set_charsmap, "text as it is"),
+        (set_no_space, "a space in front"),
+        (add_symbol, "no pieces of other kinds"),
+        (rename_the_end, "<unk>, <s> and </s>"),
+    ],
+)
+def test_another_model_is_refused(tmp_path, change, rule):
+    with pytest.raises(UnsupportedError, match=r"tokenizer\.model must be as Llama's") as error:
+        read_llama_tokenizer(copy(tmp_path, change))
+    assert str(error.value).endswith(f"it breaks: {rule}")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    copy(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    with pytest.raises(UnsupportedError, match="it breaks: BPE"):
+        read_llama_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.model", b"\xff" * 9, r"tokenizer\.model is damaged"),
+        ("tokenizer.model", None, r"tokenizer\.model is missing"),
+        ("tokenizer_config.json", b"{", r"tokenizer_config\.json is damaged"),
+        ("tokenizer_config.json", b"\xff\xfe\x00", r"tokenizer_config\.json is damaged"),
+        ("tokenizer_config.json", b"[]", r"tokenizer_config\.json must hold a JSON object"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(tmp_path, name, content, message):
+    copy(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=f"checkpoint {tmp_path.name}: {message}"):
+        read_llama_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("config", [b'{"add_bos_token": false}', b'{"add_eos_token": true}'])
+def test_other_tokens_at_the_ends_are_refused(tmp_path, config):
+    (copy(tmp_path) / "tokenizer_config.json").write_bytes(config)
+    with pytest.raises(UnsupportedError, match="must add the beginning token and no end token"):
+        read_llama_tokenizer(tmp_path)
+
+
+def test_added_tokens_are_refused(tmp_path):
+    (copy(tmp_path) / "added_tokens.json").write_text('{"<time>": 640}')
+    with pytest.raises(UnsupportedError, match=r"added_tokens\.json is not supported"):
+        read_llama_tokenizer(tmp_path)
+
+
+def test_importing_needs_numpy_alone():
+    program = NUMPY_ONLY + "import groundserve.sentencepiece, groundserve.llama_tokenizer"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
