@@ -5,6 +5,8 @@ Shape letters: n frames, H and W their sides in pixels, S side of the square tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,10 @@ class PixelValues(nn.Module):
         # What the reference computes. The same sums as two matrix products have no operator that a
         # runtime lacks or computes in its own way, which is what exported graphs do.
         self.as_matmul = False
+        # The same again by the neighbours alone, rounded as PyTorch rounds on x86-64: what the
+        # graph of a CPU does, for another float32 is another float16 once in a while. Not with
+        # antialias.
+        self.as_neighbours = False
 
     def forward(self, frames: Tensor) -> Tensor:
         """Resize, crop and normalise.
@@ -37,7 +43,10 @@ class PixelValues(nn.Module):
         Returns:
             float32 (n, 3, S, S), each a value of float16, to which the reference rounds them.
         """
-        pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
+        if self.as_neighbours and not self.antialias:
+            pixels = self._by_neighbours(frames)
+        else:
+            pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
         mean = torch.tensor(_MEAN, device=frames.device).view(3, 1, 1)
         std = torch.tensor(_STD, device=frames.device).view(3, 1, 1)
         return ((pixels - mean) / std).to(torch.float16).to(torch.float32)
@@ -55,6 +64,16 @@ class PixelValues(nn.Module):
         size = self.image_size
         return pixels[:, :, top : top + size, left : left + size]
 
+    def _by_neighbours(self, frames: Tensor) -> Tensor:
+        _, num_rows, num_columns, _ = frames.shape
+        (height, top), (width, left) = self._sides(num_rows, num_columns)
+        # (n, 3, H, W) -> (n, 3, H, S) -> (n, 3, S, S): columns first, as PyTorch does.
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        columns = _neighbours(num_columns, width, left, self.image_size)
+        pixels = _sum_of_four([(pixels.index_select(3, at), weight) for at, weight in columns])
+        rows = _neighbours(num_rows, height, top, self.image_size)
+        return _sum_of_four([(pixels.index_select(2, at), by.unsqueeze(1)) for at, by in rows])
+
     def _matmul(self, frames: Tensor) -> Tensor:
         num_frames, num_rows, num_columns, _ = frames.shape
         weights = _antialias_weights if self.antialias else _weights
@@ -62,9 +81,8 @@ class PixelValues(nn.Module):
         size = self.image_size
         rows = weights(num_rows, height, top, size)  # (S, H)
         columns = weights(num_columns, width, left, size)  # (S, W)
-        # Divided and in the order of the reference, columns first: fewer pixels are rounded to the
-        # other neighbour in float16. (n, 3, H, W)
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        # Divided first, as the reference does: ONNX Runtime would make a factor of a product of it.
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0  # (n, 3, H, W)
         pixels = pixels.reshape(num_frames * 3 * num_rows, num_columns)
         # (n*3*H, W) x (W, S) -> (n, 3, H, S)
         pixels = torch.matmul(pixels, columns.to(frames.device).T)
@@ -74,7 +92,9 @@ class PixelValues(nn.Module):
 
     def _sides(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return of rows and of columns how many there are once resized, and the first kept."""
-        size, shorter = self.image_size, torch.sym_min(height, width)
+        size = self.image_size
+        # Of numbers, or of what stands for them as a graph is traced.
+        shorter = torch.sym_min(height, width)  # type: ignore[no-untyped-call] # torch's own
         # Rounded down, as the reference does by way of a float, which is exact here.
         resized = (size * height // shorter, size * width // shorter)
         rows, columns = ((side, _middle(side - size)) for side in resized)
@@ -96,18 +116,60 @@ def _weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
     nearest = centers.floor()
     offset = centers - nearest
     pixels = torch.arange(num_in, dtype=torch.float32)
-    # Each with PyTorch's own roundings.
-    taps = (
-        (-1, _far(offset + 1, a=-0.75)),
-        (0, _near(offset, a=-0.75)),
-        (1, _near(1 - offset, a=-0.75)),
-        (2, _far((1 - offset) + 1, a=-0.75)),
-    )
     weights = torch.zeros(())
-    for step, weight in taps:
+    for step in (-1, 0, 1, 2):
         neighbour = (nearest + step).clamp(0, num_in - 1)
+        weight = _cubic((offset - step).abs(), a=-0.75)
         weights = weights + weight * (pixels == neighbour)
     return weights
+
+
+def _neighbours(num_in: int, num_out: int, first: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Return where the four neighbours of each pixel from `first` on are, and what they count.
+
+    Of each of the four int64 (S,), and float32 (S,) of the cubic with a = -0.75: bit for bit as in
+    PyTorch's kernel, of whose products and sums some are fused.
+
+    Source: pytorch/pytorch v2.13.0, `aten/src/ATen/native/UpSample.h`,
+    `get_cubic_upsample_coefficients`; what the compiler fused was found by comparing.
+    """
+    scale = torch.full((), num_in, dtype=torch.float32) / num_out
+    centers = _fused(torch.arange(size, dtype=torch.float32) + first + 0.5, scale, -0.5)
+    nearest = centers.floor()
+    offset = centers - nearest
+    opposite = 1 - offset
+    weights = {-1: _far(offset + 1), 0: _near(offset), 1: _near(opposite), 2: _far(opposite + 1)}
+    return [
+        ((nearest + step).clamp(0, num_in - 1).to(torch.int64), weight)
+        for step, weight in weights.items()
+    ]
+
+
+def _near(distance: Tensor) -> Tensor:
+    """Return the cubic of a = -0.75 at distances of [0, 1]."""
+    return (1.25 * distance - 2.25) * distance * distance + 1
+
+
+def _far(distance: Tensor) -> Tensor:
+    """Return the same at distances of [1, 2]."""
+    return _fused(-0.75 * distance + 3.75, distance, -6.0) * distance + 3
+
+
+def _sum_of_four(weighed: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Add products in the order in which PyTorch's kernel does, each sum rounded once."""
+    first, (pixels, weight), *others = weighed
+    total = _fused(*first, pixels * weight)
+    for one, by in others:
+        total = _fused(one, by, total)
+    return total
+
+
+def _fused(one: Tensor, other: Tensor, summand: Tensor | float) -> Tensor:
+    """Return a product and a sum rounded once, as a processor's fused operation does."""
+    if isinstance(summand, Tensor):
+        summand = summand.to(torch.float64)
+    # A product of two of float32 is exact in float64.
+    return (one.to(torch.float64) * other.to(torch.float64) + summand).to(torch.float32)
 
 
 def _antialias_weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
@@ -129,15 +191,7 @@ def _centers(num_in: int, num_out: int, first: int, size: int) -> Tensor:
 
 def _cubic(distance: Tensor, *, a: float) -> Tensor:
     """Return Keys' cubic convolution kernel at distances >= 0."""
-    far = torch.where(distance < 2, _far(distance, a=a), torch.zeros_like(distance))
-    return torch.where(distance <= 1, _near(distance, a=a), far)
-
-
-def _near(distance: Tensor, *, a: float) -> Tensor:
-    """Return the kernel at distances up to 1."""
-    return ((a + 2) * distance - (a + 3)) * distance * distance + 1
-
-
-def _far(distance: Tensor, *, a: float) -> Tensor:
-    """Return the kernel at distances from 1 to 2."""
-    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    zero = torch.zeros_like(distance)
+    return torch.where(distance <= 1, near, torch.where(distance < 2, far, zero))

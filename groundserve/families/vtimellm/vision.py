@@ -60,8 +60,9 @@ class VisionEncoder(VisionModule):
         self.patches_as_matmul = True
 
     def leave_out_unread(self) -> None:
-        """Compute the last layer at the class token alone."""
+        """Compute the last layer at the class token alone, and pixels of their neighbours alone."""
         self.only_what_is_read = True
+        self.pixel_values.as_neighbours = True
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode frames.
@@ -103,9 +104,9 @@ class VisionEncoder(VisionModule):
         tokens = torch.cat([class_token, embedded], dim=1)
         return tokens + cast(Tensor, embeddings.position_embedding.weight)
 
-    def _layer(self, layer: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
+    def _layer(self, module: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
         """Return a layer's output (n, R, D_v) at R of the positions of its input, `read`."""
-        layer = cast(CLIPEncoderLayer, layer)
+        layer = cast(CLIPEncoderLayer, module)
         attention = layer.self_attn
         normed = layer.layer_norm1(hidden_states)
 
