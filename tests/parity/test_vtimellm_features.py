@@ -189,11 +189,9 @@ def test_pixels_of_the_graph_are_within_one_step_of_float16(
 ):
     recorded = RecordedPixels(onnx_pixels.encode)
     extract(key, recorded.encode)
-    steps = np.abs(ordinals(recorded.pixels) - ordinals(exact_pixels(key)))
-    assert steps.max() <= 1
-
-
-def ordinals(values: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Return whole numbers that neighbours of float16 differ in by one."""
-    bits = values.view(np.int16).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFF), bits)
+    found, expected = recorded.pixels.astype(np.float64), exact_pixels(key).astype(np.float64)
+    step = np.spacing(np.maximum(np.abs(recorded.pixels), np.abs(exact_pixels(key))))
+    # Near 0 float16 is finer than float32 was before means were taken off: rounding of a sum of 16
+    # products whose weights add up to less than 3 in magnitude, over the smallest deviation.
+    float32 = 2.0**-24 * 2 * 16 * 3 / 0.26130258
+    assert (np.abs(found - expected) <= step + float32).all()
