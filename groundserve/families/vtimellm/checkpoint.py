@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -194,7 +194,7 @@ class Checkpoint:
     @property
     def end_token_id(self) -> int:
         """The token that ends an answer."""
-        return int(self.config.eos_token_id)
+        return cast(int, self.config.eos_token_id)  # which `_llama_config` has checked
 
     def findings(self) -> Iterator[FindingRow]:
         """See `groundserve.families.vtimellm.findings`."""
@@ -251,9 +251,10 @@ class Checkpoint:
         config = self.config
         width = config.hidden_size
         # Q and the output, K and V; gate, up and down.
-        weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
+        weights: int = 2 * width * (width + config.num_key_value_heads * config.head_dim)
         weights += 3 * width * config.intermediate_size
-        return 2.0 * config.num_hidden_layers * num_tokens * (weights + num_tokens * width)
+        per_token: int = weights + num_tokens * width
+        return 2.0 * config.num_hidden_layers * num_tokens * per_token
 
     @property
     def vocab_size(self) -> int:
