@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, VideoPlan
+from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
 from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
 from groundserve.limits import Limits
@@ -15,6 +15,7 @@ class GroundedVideoLLM:
 
     name = "grounded_videollm"
     head: Head = "text"
+    spec_type = GroundedVideoLLMSpec
 
     def streams(self, spec: GroundedVideoLLMSpec) -> tuple[FrameStream, ...]:
         """Return TEMPORAL_PIXELS, all frames of a segment, and SPATIAL_PIXELS, its key frame."""
@@ -32,6 +33,10 @@ class GroundedVideoLLM:
                 frames=(spec.key_frame,),
             ),
         )
+
+    def plan_inputs(self, spec: GroundedVideoLLMSpec) -> tuple[PlanInput, ...]:
+        """Return none: frames are all."""
+        return ()
 
     def plan(
         self,

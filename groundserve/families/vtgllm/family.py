@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, VideoPlan
+from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
 from groundserve.families.vtgllm.plan import plan_video
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.limits import Limits
@@ -15,10 +15,15 @@ class VTGLLM:
 
     name = "vtgllm"
     head: Head = "text"
+    spec_type = VTGLLMSpec
 
     def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame, resized to a square."""
         return (FrameStream(name="PIXELS", size=spec.image_size, resize="bilinear"),)
+
+    def plan_inputs(self, spec: VTGLLMSpec) -> tuple[PlanInput, ...]:
+        """Return none: frames are all."""
+        return ()
 
     def plan(
         self,

@@ -27,6 +27,7 @@ from groundserve.families.vtimellm.layout import (
 )
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
+from groundserve.llama_tokenizer import UNKNOWN
 from groundserve.lora import Adapter, adapter_files, merge
 from groundserve.sentencepiece import read_llama_tokenizer
 from groundserve.strict_json import shown
@@ -179,7 +180,7 @@ class Checkpoint:
                 f"{tokenizer.get_vocab_size()} tokens, its decoder {self.vocab_size}; give a "
                 "directory whose files belong together"
             )
-        return tokenizer, int(tokenizer.token_to_id("<unk>"))
+        return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
 
     def model_spec(self, *, pad_token_id: int) -> VTimeLLMSpec:
         """Return what serving must know."""
@@ -251,10 +252,10 @@ class Checkpoint:
         config = self.config
         width = config.hidden_size
         # Q and the output, K and V; gate, up and down.
-        weights: int = 2 * width * (width + config.num_key_value_heads * config.head_dim)
+        weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
         weights += 3 * width * config.intermediate_size
-        per_token: int = weights + num_tokens * width
-        return 2.0 * config.num_hidden_layers * num_tokens * per_token
+        per_token = weights + num_tokens * width
+        return float(2 * config.num_hidden_layers * num_tokens * per_token)
 
     @property
     def vocab_size(self) -> int:
