@@ -161,10 +161,11 @@ def main() -> None:
     parity = {"PyTorch with these roundings": agreement(same_roundings, expected)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        engines: dict[str, Engine] = {
-            precision: open_onnx(model, folder, precision=precision, num_threads=num_threads)
-            for precision in PRECISIONS
-        }
+        engines: dict[str, Engine] = {}
+        for precision in PRECISIONS:
+            engines[precision] = open_onnx(
+                model, folder, precision=precision, num_threads=num_threads
+            )
         for precision, engine in engines.items():
             logits = step_logits(engine, forced=forced)
             parity[f"engine, {precision}"] = agreement(logits, expected)
