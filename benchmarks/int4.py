@@ -14,7 +14,8 @@ import argparse
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def agreement(logits: Logits, expected: Logits) -> dict[str, float]:
     }
 
 
-def time_in_pairs(calls: Mapping[str, Callable[[], Any]], *, pairs: int) -> dict[str, Any]:
+def time_in_pairs(calls: dict[str, Callable[[], Any]], *, pairs: int) -> dict[str, Any]:
     """Return seconds of each, and how many times faster int4 is, wall and processor time."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for number in range(pairs + 1):
@@ -112,7 +113,7 @@ def time_in_pairs(calls: Mapping[str, Callable[[], Any]], *, pairs: int) -> dict
     return found
 
 
-def measure_speed(engines: Mapping[str, Engine], *, pairs: int) -> dict[str, Any]:
+def measure_speed(engines: dict[str, Engine], *, pairs: int) -> dict[str, Any]:
     """Time a prompt of two lengths, and tokens behind each."""
     found = {}
     (prompt,) = random_prompts(SIZE, num_questions=1, num_tokens=QUESTION_TOKENS)
@@ -133,12 +134,10 @@ def measure_speed(engines: Mapping[str, Engine], *, pairs: int) -> dict[str, Any
 
         found[f"{length} tokens"] = {
             "prompt_tokens": length + QUESTION_TOKENS,
-            "prompt": time_in_pairs(
-                {name: lambda n=name: read(n) for name in engines}, pairs=pairs
-            ),
+            "prompt": time_in_pairs({name: partial(read, name) for name in engines}, pairs=pairs),
             "tokens": NUM_STEPS,
             "each_token": time_in_pairs(
-                {name: lambda n=name: write(n) for name in engines}, pairs=pairs
+                {name: partial(write, name) for name in engines}, pairs=pairs
             ),
         }
     return found
@@ -162,10 +161,11 @@ def main() -> None:
     parity = {"PyTorch with these roundings": agreement(same_roundings, expected)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        engines = {
-            precision: open_onnx(model, folder, precision=precision, num_threads=num_threads)
-            for precision in PRECISIONS
-        }
+        engines: dict[str, Engine] = {}
+        for precision in PRECISIONS:
+            engines[precision] = open_onnx(
+                model, folder, precision=precision, num_threads=num_threads
+            )
         for precision, engine in engines.items():
             logits = step_logits(engine, forced=forced)
             parity[f"engine, {precision}"] = agreement(logits, expected)

@@ -43,9 +43,9 @@ _ELEMENTWISE = dict.fromkeys(["add", "sub", "mul", "div", "reciprocal", "sqrt"],
     dict.fromkeys(["exp", "tanh", "erf", "sigmoid", "cos", "sin", "pow", "rsqrt"], 4.0)
 )
 # Move or choose numbers: no rounding.
-_MOVING = ["_to_copy", "_unsafe_view", "cat", "clone", "detach", "expand", "lift_fresh", "permute"]
+_MOVING = ["_to_copy", "_unsafe_view", "alias", "cat", "clone", "detach", "expand", "lift_fresh"]
 _CHOOSING = ["amax", "embedding", "neg", "select", "slice", "squeeze", "t", "to", "transpose"]
-_EXACT = frozenset([*_MOVING, *_CHOOSING, "unsqueeze", "view"])
+_EXACT = frozenset([*_MOVING, *_CHOOSING, "permute", "unsqueeze", "view"])
 
 
 class Float64(TorchDispatchMode):

@@ -63,7 +63,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is not type-ch
         self.keys[start:end] = key_states[0].transpose(0, 1)
         self.values[start:end] = value_states[0].transpose(0, 1)
         self.num_positions = end
-        return tuple(kept[:end].transpose(0, 1)[None] for kept in (self.keys, self.values))
+        return self.keys[:end].transpose(0, 1)[None], self.values[:end].transpose(0, 1)[None]
 
     def get_seq_length(self) -> int:
         return self.num_positions

@@ -102,7 +102,9 @@ def exact(embeddings):
     def logits(rows):
         return model(inputs_embeds=rows, attention_mask=mask, use_cache=False).logits[0]
 
-    return in_float32(logits, rows)
+    exact, bound = in_float32(logits, rows)
+    assert 0 < bound < 1e-4 * np.abs(exact).max()
+    return exact, bound
 
 
 def prompts(questions=QUESTIONS) -> list[Prompt]:
