@@ -31,9 +31,10 @@ from benchmarks._cost import Cluster, Figure, Rates, Request, Video, stage_secon
 from benchmarks._planned_corpus import MAX_SECONDS, SECONDS_AN_HOUR, Corpus, Floats, plan_units
 from benchmarks._report import write_report
 from benchmarks.scale import RELEASED, ROW_BYTES, read_gpu_rates
-from groundserve.batch.keys import Fingerprint, options_json, request_hash
+from groundserve.batch.keys import Fingerprint, request_hash
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import DoneRow
+from groundserve.batch.row_options import options_json
 from groundserve.batch.rows import Row
 from groundserve.batch.units import UnitSize
 from groundserve.options import ScoreOptions

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.errors import InvalidRequestError
 from groundserve.options import Task
-from groundserve.results import VideoInfo
+from groundserve.results import VideoInfo, foreign_answer, shapes_shown
+from groundserve.strict_json import is_finite_number, parse_object, shown
 
 StopReason = Literal["eos", "length", "deadline"]
 """Why an answer ends: with its end token, at `max_new_tokens`, or because time ran out."""
@@ -61,6 +64,27 @@ class GenerationInfo:
         """Return the JSON object."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, info: str | bytes) -> Self:
+        """Read it out of the INFO of a server, which may be newer than this client.
+
+        Raises:
+            GroundserveError: It is not what a server of groundserve answers.
+        """
+        try:
+            given = parse_object(info, "INFO").get("generation")
+        except InvalidRequestError as error:  # the server's fault, not the caller's
+            raise foreign_answer(str(error)) from error
+        if not isinstance(given, dict):
+            raise foreign_answer(f"generation of INFO must be an object, got {shown(given)}")
+        values = {name: given.get(name) for name in _CHECKS}
+        for name, (rule, is_valid) in _CHECKS.items():
+            if not is_valid(values[name]):
+                raise foreign_answer(f"{name} must be {rule}, got {shown(values[name])}")
+            if isinstance(values[name], list):
+                values[name] = tuple(values[name])
+        return cls(**values)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
@@ -80,6 +104,9 @@ class Answer:
     """What the text says of times; empty where it says nothing that can be read."""
     stop_reason: StopReason
     """Why it ends."""
+
+    def __repr__(self) -> str:
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -113,6 +140,9 @@ class AnswerResult:
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
 
+    def __repr__(self) -> str:
+        return shapes_shown(self)
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve ask --json`."""
         return {
@@ -125,3 +155,29 @@ class AnswerResult:
             "generation": self.generation.to_json(),
             "request_id": self.request_id,
         }
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_range(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and len(value) == 2 and all(map(is_finite_number, value))
+    )
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(one) is kind for one in value)
+
+
+_COUNT = ("a whole number >= 0", _is_count)
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "prefix_tokens": _COUNT,
+    "prompt_tokens": _COUNT,
+    "generated_tokens": _COUNT,
+    "seed": ("a whole number >= 0 or null", lambda value: value is None or _is_count(value)),
+    "time_range_seconds": ("two finite numbers or null", _is_range),
+    "stop_reasons": ("a list of texts", _is_list_of(str)),
+    "is_read": ("a list of true and false", _is_list_of(bool)),
+}

@@ -22,6 +22,9 @@ DEFAULT_NUM_FRAMES = 512
 DEFAULT_NEW_TOKENS = 512
 """Tokens of an answer, for who does not say how many it may have."""
 
+TASKS_WITHOUT_QUERY: tuple[Task, ...] = ("captions", "highlights", "summary")
+"""Tasks that take no question in some family; all others take one in each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:

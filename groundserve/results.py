@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.spans import Span, find_spans
 from groundserve.strict_json import is_finite_number, parse_object, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PUBLISHED_FACTS = ("grid",)
 """Of `VideoInfo.facts`, those that a result has as an attribute and a server's log as a size."""
@@ -86,11 +89,11 @@ class VideoInfo:
         try:
             values = parse_object(text, "INFO")
         except InvalidRequestError as error:  # the server's fault, not the caller's
-            raise _foreign_info(str(error)) from error
+            raise foreign_answer(str(error)) from error
         known = {name: values.pop(name, None) for name in _CHECKS}
         for name, (rule, is_valid) in _CHECKS.items():
             if not is_valid(known[name]):
-                raise _foreign_info(f"{name} must be {rule}, got {shown(known[name])}")
+                raise foreign_answer(f"{name} must be {rule}, got {shown(known[name])}")
         facts = {
             name: value
             for name, value in values.items()
@@ -117,7 +120,7 @@ class QueryResult:
     """Stretches of frames with high scores, in time order."""
 
     def __repr__(self) -> str:
-        return _shapes_shown(self)
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -184,7 +187,7 @@ class ScoreResult:
         return self.info.engine
 
     def __repr__(self) -> str:
-        return _shapes_shown(self)
+        return shapes_shown(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve score --json`."""
@@ -258,7 +261,14 @@ def build_score_result(
     )
 
 
-def _shapes_shown(result: QueryResult | ScoreResult) -> str:
+def foreign_answer(problem: str) -> GroundserveError:
+    """Return the error for what no server of groundserve answers."""
+    return GroundserveError(
+        f"the server does not answer as groundserve does: {problem}; it may be another version's"
+    )
+
+
+def shapes_shown(result: DataclassInstance) -> str:
     """Return a dataclass's `repr` with dtype and shape in place of each array's numbers.
 
     An answer to 32 questions about 512 frames holds 33 thousand scores and logits, which would bury
@@ -299,11 +309,10 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "timing_ms": ("an object of finite numbers", _is_timing),
 }
 """Of each key of INFO that all families have, what it must hold."""
-_KEYS = {*_CHECKS, "video", "frame_indices", "pts_seconds", "queries", "request_id"}
-"""What all families' answers have in `ScoreResult.to_json`, INFO's keys among them."""
-
-
-def _foreign_info(problem: str) -> GroundserveError:
-    return GroundserveError(
-        f"the server does not answer as groundserve does: {problem}; it may be another version's"
-    )
+_KEYS = {
+    *_CHECKS,
+    *("video", "family", "frame_indices", "pts_seconds", "request_id"),
+    *("queries", "answers", "generation"),
+}
+"""What all answers have in `ScoreResult.to_json` or `AnswerResult.to_json`, INFO's keys among
+them."""

@@ -174,7 +174,7 @@ def _tensors(module: _Module) -> Iterator[tuple[str, Tensor]]:
     while modules:
         path, one = modules.pop()
         if id(one) in seen:  # a ring, or a tree of which each branch is the same
-            raise ValueError(f"the module {path[:60]} is there twice")
+            raise ValueError(f"the module {path[:60]!r} is there twice")
         seen.add(id(one))
         for name, value in one.attributes.items():
             if isinstance(value, Tensor):

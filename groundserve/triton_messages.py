@@ -21,6 +21,10 @@ CLASS_IN_MESSAGE = "class_in_message"
 """Request parameter: put the error's class before its message. Triton has one code for several
 classes, and 2.51 hands every error of a model on to another as INTERNAL."""
 
+HEAD = "head"
+"""Request parameter of `admission`: the head that is asked for. A server whose engines have the
+other one says so before a video is sent."""
+
 CLASSES: dict[str, type[GroundserveError]] = {
     kind.__name__: kind
     for kind in (

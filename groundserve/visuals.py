@@ -1,4 +1,4 @@
-"""Pictures of an answer: the selected frames, and the scores over time."""
+"""Pictures of an answer: the selected frames, the scores over time, the moments on a time line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult, Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.results import QueryResult, ScoreResult
+from groundserve.results import ScoreResult
 
 _COLUMNS = 4
 _TILE_INCHES = 2.6
+_LANE_INCHES = 0.3
+_MAX_LANES = 40
 
 
 def format_seconds(seconds: float) -> str:
@@ -51,7 +54,7 @@ def save_contact_sheet(
     figure = _figure(_COLUMNS * _TILE_INCHES, sum(rows) * tile_height + 0.5 * len(rows))
     parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=rows))
     for part, query, num_rows in zip(parts, result.queries, rows, strict=True):
-        part.suptitle(_title(query), fontsize=11, x=0.02, ha="left", weight="bold")
+        part.suptitle(_title(query.query), fontsize=11, x=0.02, ha="left", weight="bold")
         axes = np.ravel(part.subplots(num_rows, _COLUMNS, squeeze=False))
         for axis in axes:
             axis.set_axis_off()
@@ -90,7 +93,7 @@ def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
         axis.set_ylim(-0.05, 1.05)
         axis.set_xlim(0, max(result.duration_seconds, 1e-3))
         axis.set_ylabel("score")
-        axis.set_title(_title(query), fontsize=10, loc="left")
+        axis.set_title(_title(query.query), fontsize=10, loc="left")
         axis.grid(alpha=0.25)
     # Above the panel, where it hides no frame.
     axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
@@ -98,10 +101,72 @@ def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
     _save(figure, path)
 
 
-def _title(query: QueryResult) -> str:
+def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
+    """Draw each question's moments on the time line of the video, one below the other.
+
+    What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
+    answer with more than 40 moments the first 40 are drawn.
+
+    Raises:
+        InvalidRequestError: The file cannot be written.
+    """
+    num_lanes = [min(max(len(answer.moments), 1), _MAX_LANES) for answer in result.answers]
+    figure = _figure(9, _LANE_INCHES * sum(num_lanes) + 0.55 * len(num_lanes) + 0.5)
+    axes = np.ravel(
+        figure.subplots(len(num_lanes), 1, sharex=True, squeeze=False, height_ratios=num_lanes)
+    )
+    ends = [moment.end_seconds for answer in result.answers for moment in answer.moments]
+    last = max([result.info.duration_seconds, 1e-3, *ends])
+    seen = result.generation.time_range_seconds or (0.0, last)
+    for axis, answer, num in zip(axes, result.answers, num_lanes, strict=True):
+        for start, end in ((0.0, seen[0]), (seen[1], last)):
+            axis.axvspan(start, end, color="#bbbbbb", alpha=0.4, lw=0)
+        _draw_moments(axis, answer.moments[:num], last)
+        axis.set_xlim(0, last)
+        axis.set_ylim(num - 0.5, -0.5)  # the first on top
+        axis.set_yticks([])
+        left_out = f"  (the first {num} of {len(answer.moments)})" * (len(answer.moments) > num)
+        axis.set_title(_title(answer.query or answer.task) + left_out, fontsize=10, loc="left")
+        axis.grid(axis="x", alpha=0.25)
+    axes[-1].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def _draw_moments(axis: Any, moments: Sequence[Moment], last: float) -> None:
+    if not moments:
+        axis.text(last / 2, 0, "no moments", ha="center", va="center", fontsize=8, color="#777777")
+    for lane, moment in enumerate(moments):
+        start, end = sorted((moment.start_seconds, moment.end_seconds))
+        is_reversed = moment.start_seconds > moment.end_seconds
+        axis.barh(
+            lane,
+            # Moments of no length are seen, too.
+            max(end - start, last / 500),
+            left=start,
+            height=0.75,
+            facecolor="none" if is_reversed else "#2a9d8f66",
+            edgecolor="#e76f51" if is_reversed else "#2a9d8f",
+        )
+        score = "" if moment.score is None else f"  score {moment.score:.2f}"
+        times = f"{format_seconds(moment.start_seconds)}-{format_seconds(moment.end_seconds)}"
+        is_late = start > last / 2  # its label has more room to its left
+        axis.text(
+            end - last / 200 if is_late else start + last / 200,
+            lane,
+            f"{times}{score}  {_shortened(moment.text, width=50)}".rstrip(),
+            ha="right" if is_late else "left",
+            va="center",
+            fontsize=8,
+        )
+
+
+def _title(text: str) -> str:
+    return _shortened(text, width=90) or "(empty question)"
+
+
+def _shortened(text: str, *, width: int) -> str:
     # A dollar sign would start mathematical text.
-    first_line = textwrap.shorten(query.query, width=90, placeholder=" ...") or "(empty question)"
-    return first_line.replace("$", r"\$")
+    return textwrap.shorten(text, width=width, placeholder=" ...").replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Any:

@@ -1,22 +1,27 @@
 """Rewrite the committed rendering: python -m engine_build.triton.
 
-The dimensions in it are those of nvidia/VideoITG-8B, the GPU is one with seven NVDECs (H100, H200);
-a build renders those of its own checkpoint and machine.
+The dimensions in it are those of the published models, nvidia/VideoITG-8B and VTimeLLM's of Vicuna
+7B; the GPU is one with seven NVDECs (H100, H200). A build renders those of its own checkpoint and
+machine.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
-from groundserve.families import get_frames_family
+from groundserve.families import get_family
+from groundserve.families.base import Family, ModelSpec
 from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.profiles import Target
 
-REFERENCE_FAMILY = get_frames_family("videoitg")
+REFERENCE_FAMILY = get_family("videoitg")
 
 REFERENCE_MODEL = VideoITGSpec(
     image_size=384,
@@ -41,14 +46,38 @@ LAYOUTS = {
         num_nvdec=7,
     ),
 }
+"""Layout of the reference model, by the folder of its committed rendering."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """What a folder of the committed rendering is rendered for."""
+
+    layout: RepositoryLayout
+    """The profile and the machine."""
+    family: Family[Any, Any] = REFERENCE_FAMILY
+    """Of the model."""
+    model: ModelSpec = REFERENCE_MODEL
+    """Its dimensions."""
+
+
+RENDERINGS = {
+    **{name: Rendering(layout=layout) for name, layout in LAYOUTS.items()},
+    **{
+        f"vtimellm-{name}": Rendering(
+            layout=LAYOUTS[name], family=get_family("vtimellm"), model=VTimeLLMSpec()
+        )
+        for name in ("cpu", "torch", "torch-cuda")
+    },
+}
 """Folder of the committed rendering -> what it is rendered for."""
 
 
 def render_all(out_dir: Path) -> None:
-    """Write one folder a layout below `out_dir`, without engines; what they held is replaced."""
-    for name, layout in LAYOUTS.items():
+    """Write one folder a rendering below `out_dir`, without engines; what they held is replaced."""
+    for name, one in RENDERINGS.items():
         shutil.rmtree(out_dir / name, ignore_errors=True)
-        for spec in model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL):
+        for spec in model_specs(one.layout, one.family, one.model):
             write_model(spec, out_dir / name)
 
 

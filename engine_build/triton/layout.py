@@ -33,7 +33,7 @@ class RepositoryLayout:
     """Hardware decoders of the GPU (NVDEC engines); only the decoder `dali` uses them."""
 
     grounder_bytes: int | None = None
-    """Weights of the grounding stage's engine; None where they are not known."""
+    """Weights of the head's engine, a grounder's or a decoder's; None where they are not known."""
 
     def __post_init__(self) -> None:
         if self.num_nvdec < 1:
@@ -65,7 +65,7 @@ class RepositoryLayout:
 
     @property
     def num_grounders(self) -> int:
-        """Questions scored side by side, each by a process that holds the decoder's weights.
+        """Questions scored or answered side by side, each by a process with the decoder's weights.
 
         One where the weights are many: a question then fills the device, and its passes are long
         beside all else that is done for it. A decoder of few leaves a core idle while its process

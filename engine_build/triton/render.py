@@ -11,7 +11,7 @@ from engine_build.triton.model_spec import PLAN_NAME, TritonModelSpec
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import FramesFamily, ModelSpec
+from groundserve.families.base import Family, ModelSpec
 from groundserve.manifest import VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
@@ -19,7 +19,7 @@ _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as Tri
 
 
 def render_repository(
-    layout: RepositoryLayout, family: FramesFamily[Any, Any], model: ModelSpec, out_dir: Path
+    layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec, out_dir: Path
 ) -> None:
     """Write `<model>/config.pbtxt` and `<model>/1/` for every model of an engine directory.
 

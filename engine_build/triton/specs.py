@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine_build.triton import frames_head, trunk
+from engine_build.triton import frames_head, text_head, trunk
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import TensorSpec, TritonModelSpec
-from groundserve.families.base import FramesFamily, ModelSpec
+from groundserve.families.base import Family, ModelSpec
 from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs
 
 
 def model_specs(
-    layout: RepositoryLayout, family: FramesFamily[Any, Any], model: ModelSpec
+    layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec
 ) -> list[TritonModelSpec]:
     """Return the models of an engine directory, the public one first.
 
@@ -32,14 +32,18 @@ def model_specs(
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
     admission = trunk.admission()
     video_features = trunk.video_features(layout, features)
-    grounding = frames_head.grounding(layout, features)
-    frame_selector = frames_head.frame_selector()
+    head: tuple[TritonModelSpec, ...]
+    if family.head == "frames":
+        head = (frames_head.grounding(layout, features), frames_head.frame_selector())
+        ensemble = frames_head.ensemble
+    else:
+        head = (text_head.generation(layout, features),)
+        ensemble = text_head.ensemble
     return [
-        frames_head.ensemble(family.name, (admission, video_features, grounding, frame_selector)),
+        ensemble(family.name, (admission, video_features, *head)),
         admission,
         video_features,
         trunk.video_decode(layout, inputs),
         trunk.vision_encoder(layout, inputs, features, default_plan(family, model)),
-        grounding,
-        frame_selector,
+        *head,
     ]

@@ -1,15 +1,18 @@
-"""What a job scores with: engines that each worker opens, or servers that all workers share."""
+"""What a job asks: engines that each worker opens, or servers that all workers share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from groundserve.arguments import check_url
+from groundserve.batch.row_options import RowOptions
 from groundserve.errors import InvalidRequestError
+from groundserve.families.base import Head
 from groundserve.limits import Limits
-from groundserve.scorer import Scorer
+from groundserve.scorer import Answerer, Scorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +40,15 @@ class EngineIdentity:
 
 
 class Source(Protocol):
-    """Opens scorers; small, so that it travels to the workers."""
+    """Opens scorers or answerers; small, so that it travels to the workers."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether the scorers are elsewhere: one that does not answer is no sign of a bad video."""
+        """Whether they are elsewhere: one that does not answer is no sign of a bad video."""
         ...
 
-    def open(self, *, num_threads: int, limits: Limits) -> Scorer:
-        """Open a scorer, to be used as a context.
+    def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
+        """Open one, to be used as a context.
 
         Args:
             num_threads: The worker's share of the cores.
@@ -62,7 +65,7 @@ class EngineSource:
     """
 
     checkpoint: str | None = None
-    """`--checkpoint`, scored by PyTorch."""
+    """`--checkpoint`, run by PyTorch."""
     engines: Path | None = None
     """`--engines`."""
     servers: tuple[str, ...] = ()
@@ -71,6 +74,12 @@ class EngineSource:
     """`--vision-tower`, which goes with a checkpoint."""
     device: str | None = None
     """`--device`, which goes with a checkpoint."""
+    head: Head = "frames"
+    """What the rows ask for."""
+    family: str | None = None
+    """`--family`, which goes with a checkpoint of head "text"."""
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """`--part`, likewise."""
 
     @property
     def is_shared(self) -> bool:
@@ -81,24 +90,26 @@ class EngineSource:
         """Refuse what could not be opened, without loading or connecting to anything.
 
         Raises:
-            InvalidRequestError, UnsupportedError, EngineMismatchError: As
-                `groundserve.scoring.opener.check_scorer`; or a server is named twice.
+            InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer` and
+                `check_answerer` of `groundserve.scoring.opener`; or a server is named twice.
         """
-        from groundserve.scoring.opener import check_scorer
+        from groundserve.scoring.opener import check_answerer, check_scorer
 
-        check_scorer(
-            self.checkpoint,
-            self.engines,
-            self.servers[0] if self.servers else None,
-            vision_tower=self.vision_tower,
-            device=self.device,
-        )
+        place = (self.checkpoint, self.engines, self.servers[0] if self.servers else None)
+        if self.head == "text":
+            check_answerer(*place, family=self.family, parts=self.parts, device=self.device)
+        else:
+            check_scorer(*place, vision_tower=self.vision_tower, device=self.device)
         addresses = [check_url("--server", url) for url in self.servers]
         if twice := {one for one in addresses if addresses.count(one) > 1}:
             raise InvalidRequestError(f"--server {min(twice)} is given twice; give each once")
 
-    def identity(self) -> EngineIdentity:
+    def identity(self, options: RowOptions | None = None) -> EngineIdentity:
         """Tell which engines these are; servers are asked, each that answers.
+
+        Args:
+            options: Of rows that have none of their own, for servers of head "text": a family has
+                some tasks alone.
 
         Raises:
             As `check`.
@@ -109,13 +120,15 @@ class EngineSource:
         if self.servers:
             from groundserve.batch.servers import common_engine
 
-            return EngineIdentity.of(common_engine(self.servers))
+            return EngineIdentity.of(common_engine(self.servers, options))
         if self.checkpoint is not None:
             from python_backend.checkpoint import CheckpointStages
 
             stages = CheckpointStages.open(
                 self.checkpoint,
                 vision_tower=self.vision_tower,
+                family=self.family,
+                parts=self.parts,
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
             return EngineIdentity.of(stages.manifest.identity)
@@ -124,23 +137,35 @@ class EngineSource:
 
         return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
 
-    def open(self, *, num_threads: int, limits: Limits) -> Scorer:
+    def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
         """Open engines in this process, or connect to the servers; see `Source.open`.
 
         A video that takes several calls is decoded and encoded in the first of them; see
         `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
 
         Raises:
-            As `groundserve.scoring.opener.open_scorer`.
+            As `open_scorer` and `open_answerer` of `groundserve.scoring.opener`.
         """
         if self.servers:
             from groundserve.batch.servers import ServerPool
 
             return ServerPool(self.servers)
-        from groundserve.scoring.opener import open_scorer
+        from groundserve.scoring.opener import open_answerer, open_scorer
         from python_backend.cache import LastVideo
         from python_backend.meter import Counts
 
+        if self.head == "text":
+            return open_answerer(
+                self.checkpoint,
+                self.engines,
+                None,
+                family=self.family,
+                parts=self.parts,
+                device=self.device,
+                limits=limits,
+                num_threads=num_threads,
+                cache=LastVideo(meter=Counts()),
+            )
         return open_scorer(
             self.checkpoint,
             self.engines,

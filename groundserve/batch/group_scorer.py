@@ -1,17 +1,20 @@
 """Everything that is asked of one video: copied, decoded and encoded once, its faults told apart.
 
-A `Scorer` is all that is known of engines.
+A `Scorer`, or an `Answerer` where the rows ask for text, is all that is known of engines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
+from groundserve.answers import AnswerResult
 from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
 from groundserve.batch.keys import require_unchanged
+from groundserve.batch.row_options import RowOptions
 from groundserve.batch.units import Group
 from groundserve.batch.work import JobError, Work
 from groundserve.deadline import Deadline
@@ -21,9 +24,9 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
-from groundserve.options import ScoreOptions
+from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
-from groundserve.scorer import Scorer
+from groundserve.scorer import Answerer, Scorer
 from groundserve.triton_messages import is_decoder_death
 
 
@@ -49,9 +52,9 @@ class Step:
 class Answered:
     """One call was answered."""
 
-    options: ScoreOptions
+    options: RowOptions
     """That were asked with."""
-    result: ScoreResult
+    result: ScoreResult | AnswerResult
     """The answer."""
 
 
@@ -63,7 +66,7 @@ class Unanswered:
     """Why."""
     message: str
     """What the error said."""
-    options: ScoreOptions | None = None
+    options: RowOptions | None = None
     """Of the call; None: all rows of the group that have no answer."""
     queries: tuple[str, ...] | None = None
     """Of the call."""
@@ -74,7 +77,7 @@ class Unanswered:
 Outcome = Step | Answered | Unanswered
 
 
-def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
+def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator[Outcome]:
     """Ask all that the rows of a group ask.
 
     Raises:
@@ -100,7 +103,7 @@ def score_group(scorer: Scorer, group: Group, work: Work) -> Iterator[Outcome]:
         yield Unanswered(kind=kind, message=_message(error, path, group))
 
 
-def _ask_all(scorer: Scorer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
+def _ask_all(scorer: Scorer | Answerer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
     for options, queries in group.calls(work.limits.max_queries):
         yield from _ask(scorer, group, path, options, queries, work)
 
@@ -127,6 +130,7 @@ def _with_frames(
     rows = [
         RowFrames.of(row.id, row.video, query, answer.result.frame_indices)
         for answer in answers
+        if isinstance(answer.result, ScoreResult)
         for query in answer.result.queries
         for row in group.rows
         if (row.options, row.query) == (answer.options, query.query)
@@ -145,10 +149,10 @@ def _with_frames(
 
 
 def _ask(
-    scorer: Scorer,
+    scorer: Scorer | Answerer,
     group: Group,
     path: str,
-    options: ScoreOptions,
+    options: RowOptions,
     queries: Sequence[str],
     work: Work,
 ) -> Iterator[Outcome]:
@@ -162,7 +166,7 @@ def _ask(
         result = _call(scorer, path, options, queries, work)
         # What was read may not be what the rows' keys say.
         require_unchanged(group.place, group.identity)
-        yield Answered(options=options, result=result)
+        yield from _told(options, result)
     except MediaError:  # the video's fault, not a question's
         raise
     except InvalidRequestError as error:
@@ -176,11 +180,31 @@ def _ask(
         yield from _ask(scorer, group, path, options, queries[middle:], work)
 
 
+def _told(options: RowOptions, result: ScoreResult | AnswerResult) -> Iterator[Outcome]:
+    """Keep whole answers alone: where one is cut because time was up, another run says more."""
+    if isinstance(result, ScoreResult):
+        yield Answered(options=options, result=result)
+        return
+    cut = tuple(one.query for one in result.answers if one.stop_reason == "deadline")
+    whole = [one for one in result.answers if one.stop_reason != "deadline"]
+    yield Answered(options=options, result=replace(result, answers=whole))
+    if cut:
+        message = "the time was up before the answer was whole; allow more, or fewer new tokens"
+        yield Unanswered(kind=ErrorKind.TIMEOUT, message=message, options=options, queries=cut)
+
+
 def _call(
-    scorer: Scorer, path: str, options: ScoreOptions, queries: Sequence[str], work: Work
-) -> ScoreResult:
-    def call() -> ScoreResult:
-        return scorer.score(
+    scorer: Scorer | Answerer,
+    path: str,
+    options: RowOptions,
+    queries: Sequence[str],
+    work: Work,
+) -> ScoreResult | AnswerResult:
+    def call() -> ScoreResult | AnswerResult:
+        if isinstance(options, AnswerOptions):
+            answerer = cast(Answerer, scorer)  # `EngineSource.check` has looked at that
+            return answerer.ask(path, list(queries), options, timeout_seconds=work.deadline_seconds)
+        return cast(Scorer, scorer).score(
             path,
             list(queries),
             options,

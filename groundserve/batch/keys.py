@@ -7,27 +7,24 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 from groundserve._version import __version__
 from groundserve.batch.places import split_place
 from groundserve.batch.row import Row
+from groundserve.batch.row_options import RowOptions, options_json, read_options
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
     MediaError,
     UnavailableError,
 )
-from groundserve.options import ScoreOptions
 
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
 
-_PLAIN = ScoreOptions()
-_AFTERWARDS = ("top_k", "selector")
-"""Options that decide nothing before there are scores."""
 _CONTENT = "sha256 "
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
@@ -67,7 +64,7 @@ class Fingerprint:
     """Model family."""
     precision: str
     """Arithmetic of the engines."""
-    defaults: ScoreOptions
+    defaults: RowOptions
     """Options of rows that have none of their own."""
     span_threshold: float
     """See `groundserve.spans.find_spans`."""
@@ -95,7 +92,7 @@ class Fingerprint:
             InvalidRequestError: It is none.
         """
         try:
-            return cls(**{**values, "defaults": ScoreOptions(**values["defaults"])})
+            return cls(**{**values, "defaults": read_options(values["defaults"])})
         except (TypeError, KeyError) as error:
             raise InvalidRequestError(
                 "the run's fingerprint is of another version of groundserve; use that one"
@@ -113,7 +110,8 @@ class Fingerprint:
         return [
             f"{_NAMES.get(name, name)}: {_said(before[name])} before, {_said(now[name])} now"
             for name in before
-            if name != "defaults" and before[name] != now[name]
+            # Options of the other head have other names; then the engines differ, too.
+            if name != "defaults" and name in now and before[name] != now[name]
         ]
 
     @cached_property
@@ -178,20 +176,6 @@ def require_unchanged(place: str, identity: str) -> None:
     hash_content = identity.startswith(_CONTENT)
     if find_video(place, hash_content=hash_content).identity != identity:
         raise MediaError(f"the video at {place!r} has changed since the run was planned")
-
-
-@lru_cache(maxsize=1024)
-def options_json(options: ScoreOptions) -> str:
-    """Return the options as one text, the same for equal ones."""
-    # A rate may be 1 or 1.0, which are equal and have two texts.
-    fixed = replace(options, sample_fps=float(options.sample_fps))
-    return json.dumps(json.loads(fixed.to_json()), sort_keys=True)
-
-
-@lru_cache(maxsize=1024)
-def sampling_json(options: ScoreOptions) -> str:
-    """Return, as one text, the options that decide which frames are decoded and encoded."""
-    return options_json(replace(options, **{name: getattr(_PLAIN, name) for name in _AFTERWARDS}))
 
 
 def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:

@@ -22,19 +22,17 @@ from groundserve.batch.keys import (
     VideoFile,
     find_video,
     line_id,
-    options_json,
     request_hash,
     row_key,
-    sampling_json,
 )
 from groundserve.batch.plan_done import mark_done, name_of
 from groundserve.batch.planned import Counts, DoneRow, ErrorRow
 from groundserve.batch.row import BadRow, Row
+from groundserve.batch.row_options import RowOptions, options_json, read_options, sampling_json
 from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
-from groundserve.options import ScoreOptions
 from groundserve.strict_json import shown
 
 _BATCH_ROWS = 1024
@@ -351,5 +349,5 @@ def _fault(video: VideoFile, limits: Limits) -> tuple[str | None, str | None]:
     )
 
 
-def _read_options(text: str) -> ScoreOptions:
-    return ScoreOptions(**json.loads(text))
+def _read_options(text: str) -> RowOptions:
+    return read_options(json.loads(text))

@@ -6,20 +6,23 @@ import json
 import os
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 from groundserve.batch.places import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
+from groundserve.batch.row_options import (
+    RowOptions,
+    needs_query,
+    option_names,
+    parse_row_options,
+)
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
-from groundserve.options import ScoreOptions, parse_options
 from groundserve.strict_json import parse_object, shown
 
 COLUMNS = ("id", "video", "query", "options")
 """Of a manifest; the first and the last may be missing."""
-
-_OPTION_NAMES = tuple(field.name for field in fields(ScoreOptions))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +36,8 @@ class Row:
     place: str
     """Where it is: an absolute path, or a URL of fsspec."""
     query: str
-    """The question."""
-    options: ScoreOptions
+    """The question; "" where the task takes none."""
+    options: RowOptions
     """The row's own over the command's."""
     position: int
     """In the manifest, from 0; broken rows and blank lines count."""
@@ -60,7 +63,7 @@ Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]
 """Takes the fields of a line, and its position in the manifest."""
 
 
-def make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> Parse:
+def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
     """Return what makes a row of the fields of a line and its position.
 
     Args:
@@ -75,10 +78,10 @@ def make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> Parse:
     own = {name: value for name, value in asdict(defaults).items() if value is not None}
 
     @lru_cache(maxsize=1024)
-    def merged(text: str) -> ScoreOptions:
-        return parse_options(text, limits=limits)
+    def merged(text: str) -> RowOptions:
+        return parse_row_options(text, kind=type(defaults), limits=limits)
 
-    def options_of(value: object) -> ScoreOptions:
+    def options_of(value: object) -> RowOptions:
         if value is None or value == {}:
             return defaults
         if isinstance(value, str):
@@ -94,10 +97,14 @@ def make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> Parse:
 
     def parse(values: Mapping[str, Any], position: int) -> Row | BadRow:
         try:
-            check_no_option(list(values))
+            check_no_option(list(values), kind=type(defaults))
             video, query = values.get("video"), values.get("query")
             check_text("video", video)
-            check_text("query", query)
+            options = options_of(values.get("options"))
+            if query in (None, "") and not needs_query(options):
+                query = ""
+            else:
+                check_text("query", query)
             size = len(cast("str", query).encode())
             if size > limits.max_query_bytes:
                 raise InvalidRequestError(
@@ -108,7 +115,7 @@ def make_parse(base: str, defaults: ScoreOptions, limits: Limits) -> Parse:
                 video=cast("str", video),
                 place=_resolve(cast("str", video), base),
                 query=cast("str", query),
-                options=options_of(values.get("options")),
+                options=options,
                 position=position,
             )
         except InvalidRequestError as error:
@@ -184,14 +191,18 @@ def _resolve(video: str, base: str) -> str:
     return f"{root}://{posixpath.normpath(posixpath.join(path, video))}"
 
 
-def check_no_option(names: Sequence[str]) -> None:
+def check_no_option(names: Sequence[str], *, kind: type[RowOptions]) -> None:
     """Refuse a column that would be taken for an option, and is none.
+
+    Args:
+        names: Of the columns.
+        kind: Of the run's options.
 
     Raises:
         InvalidRequestError: One has the name of an option.
     """
     for name in names:
-        if name in _OPTION_NAMES:
+        if name in option_names(kind):
             raise InvalidRequestError(
                 f"{name} is an option; put it into the column options, as "
                 f'{{"{name}": ...}}, or give it to the command for all rows'

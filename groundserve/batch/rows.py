@@ -21,6 +21,7 @@ from groundserve.batch.row import (
     check_text,
     make_parse,
 )
+from groundserve.batch.row_options import RowOptions, needs_query
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -40,14 +41,15 @@ _BATCH_ROWS = 1024
 
 
 def read_manifest(
-    place: str, *, defaults: ScoreOptions, limits: Limits | None = None
+    place: str, *, defaults: RowOptions, limits: Limits | None = None
 ) -> Iterator[Row | BadRow]:
     """Yield the rows of a manifest in its order; memory is that of one batch of lines.
 
     Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
-    `options` (an object or its JSON text, fields of `ScoreOptions`). Others are left out, except
-    those with the name of an option, which belong into `options`. Relative videos start from the
-    manifest's folder.
+    `options` (an object or its JSON text, fields of what `defaults` is). Others are left out,
+    except those with the name of an option, which belong into `options`. `query` may be missing,
+    null or empty in a run of answers, in rows whose task takes none. Relative videos start from
+    the manifest's folder.
 
     Args:
         place: Path or fsspec URL ending in .jsonl, .parquet or .csv.
@@ -67,28 +69,28 @@ def read_manifest(
             "videos give questions as well (--query)"
         )
     parse = make_parse(_folder_of(place), defaults, limits or Limits())
-    rows = readers[ending](place, parse)
+    rows = readers[ending](place, parse, type(defaults))
     # Each reader checks the file as a whole before it yields this.
     next(rows)
     return cast("Iterator[Row | BadRow]", rows)
 
 
 def rows_of_folder(
-    folder: str, queries: Sequence[str], *, defaults: ScoreOptions
+    folder: str, queries: Sequence[str], *, defaults: RowOptions
 ) -> Iterator[Row | BadRow]:
     """Yield each video file below a folder with each question, in an order that never changes.
 
     Args:
         folder: Path or fsspec URL. Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and
             those of hidden folders do not. Rows name them by their path below it.
-        queries: At least one, each once.
+        queries: At least one, each once; none where the task of `defaults` takes none.
         defaults: Options of all rows.
 
     Raises:
         InvalidRequestError: It is no folder, or has no video; or a question is blank, not Unicode,
             or given twice.
     """
-    if len(set(queries)) != len(queries) or not queries:
+    if len(set(queries)) != len(queries) or (not queries and needs_query(defaults)):
         raise InvalidRequestError("give one question or several, each once")
     for query in queries:
         check_text("query", query)
@@ -100,7 +102,7 @@ def rows_of_folder(
         raise InvalidRequestError(
             f"{folder} has no video (a file that ends in {', '.join(VIDEO_SUFFIXES)})"
         )
-    asked = ((name, query) for name in itertools.chain([first], names) for query in queries)
+    asked = ((name, query) for name in itertools.chain([first], names) for query in queries or [""])
     return (
         parse({"video": name, "query": query}, position)
         for position, (name, query) in enumerate(asked)
@@ -131,7 +133,7 @@ def _local_names(path: str) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(parent, name), path)
 
 
-def _read_jsonl(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+def _read_jsonl(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
     with _opened(place) as file:
         yield None
         for position in itertools.count():
@@ -155,7 +157,7 @@ def _read_jsonl(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
             yield parse(values, position)
 
 
-def _read_csv(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
     with (
         _opened(place) as binary,
         # What is not UTF-8 becomes lone surrogates, which no row may have.
@@ -166,7 +168,7 @@ def _read_csv(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
             header = next(lines, [])
         except csv.Error as error:
             raise InvalidRequestError(f"{place} is not CSV: {error}") from error
-        _check_columns(place, header)
+        _check_columns(place, header, kind)
         yield None
         for position in itertools.count():
             first = lines.line_num + 1
@@ -190,7 +192,9 @@ def _read_csv(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
             yield parse({name: cell or None for name, cell in values.items()}, position)
 
 
-def _read_parquet(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
+def _read_parquet(
+    place: str, parse: Parse, kind: type[RowOptions]
+) -> Iterator[Row | BadRow | None]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -200,7 +204,7 @@ def _read_parquet(place: str, parse: Parse) -> Iterator[Row | BadRow | None]:
         try:
             with pq.ParquetFile(file) as source:
                 names = source.schema_arrow.names
-                _check_columns(place, names)
+                _check_columns(place, names, kind)
                 yield None
                 position = itertools.count()
                 columns = [name for name in COLUMNS if name in names]
@@ -242,15 +246,18 @@ def _opened(place: str) -> IO[bytes]:
         raise InvalidRequestError(f"cannot read {place}: {error.strerror or error}") from error
 
 
-def _check_columns(place: str, names: Sequence[str]) -> None:
+def _check_columns(place: str, names: Sequence[str], kind: type[RowOptions]) -> None:
     if len(set(names)) != len(names):
         raise InvalidRequestError(f"{place} has two columns of one name")
-    for name in ("video", "query"):
+    needed = ("video", "query") if kind is ScoreOptions else ("video",)
+    for name in needed:
         if name not in names:
+            plural = "columns" if len(needed) > 1 else "column"
             raise InvalidRequestError(
-                f"{place} must have the columns video and query, got {', '.join(names) or 'none'}"
+                f"{place} must have the {plural} {' and '.join(needed)}, "
+                f"got {', '.join(names) or 'none'}"
             )
-    check_no_option(names)
+    check_no_option(names, kind=kind)
 
 
 def _folder_of(place: str) -> str:

@@ -1,4 +1,4 @@
-"""Several servers as one scorer: a video goes to the same one each time, past any that is away."""
+"""Several servers as one: a video goes to the same one each time, past any that is away."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
+from groundserve.batch.row_options import RowOptions, needs_query
 from groundserve.client import Client
 from groundserve.errors import (
     DeadlineExceededError,
@@ -21,9 +24,8 @@ from groundserve.errors import (
     MissingExtraError,
     UnavailableError,
 )
-from groundserve.options import ScoreOptions
-from groundserve.results import ScoreResult
-from groundserve.scorer import Scorer
+from groundserve.options import AnswerOptions, ScoreOptions
+from groundserve.results import ScoreResult, VideoInfo
 from groundserve.serving.backoff import Backoff
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death
@@ -37,6 +39,7 @@ _LATE_FACTOR = 10.0
 """How many times as long as it was waited for a server comes after the others."""
 _TIMEOUT_SECONDS = 600.0
 _PROBE_SECONDS = 60.0
+_Result = TypeVar("_Result")
 
 
 class ServerPool:
@@ -53,7 +56,7 @@ class ServerPool:
         urls: Sequence[str],
         *,
         patience_seconds: float = PATIENCE_SECONDS,
-        connect: Callable[[str], Scorer] = Client,
+        connect: Callable[[str], Client] = Client,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -90,9 +93,58 @@ class ServerPool:
         """See `Scorer.score`.
 
         Raises:
+            GroundserveError: As `Client.score`, and as `_send`.
+        """
+        return self._send(
+            video,
+            lambda server, seconds: server.score(
+                video,
+                queries,
+                options,
+                span_threshold=span_threshold,
+                span_gap_seconds=span_gap_seconds,
+                timeout_seconds=seconds,
+            ),
+            timeout_seconds=timeout_seconds,
+        )
+
+    def ask(
+        self,
+        video: Video,
+        queries: str | Sequence[str] = (),
+        options: AnswerOptions | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> AnswerResult:
+        """See `Answerer.ask`.
+
+        Raises:
+            GroundserveError: As `Client.ask`, and as `_send`.
+        """
+        return self._send(
+            video,
+            lambda server, seconds: server.ask(video, queries, options, timeout_seconds=seconds),
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _send(
+        self,
+        video: Video,
+        call: Callable[[Client, float], _Result],
+        *,
+        timeout_seconds: float | None,
+    ) -> _Result:
+        """Call the video's server, or the next.
+
+        Args:
+            video: Whose server it is.
+            call: Takes a server, and the seconds that are left.
+            timeout_seconds: Of all calls together.
+
+        Raises:
             UnavailableError: No server took the call within the pool's patience; or the video ended
                 a decoder process, see `is_decoder_death`.
-            GroundserveError: As `Client.score`.
+            DeadlineExceededError: The time was up.
         """
         begun = self._clock()
         order = sorted(rank(video, self._servers), key=lambda url: self._late_until[url] > begun)
@@ -111,14 +163,7 @@ class ServerPool:
                     continue
                 asked = self._clock()
                 try:
-                    result = self._servers[url].score(
-                        video,
-                        queries,
-                        options,
-                        span_threshold=span_threshold,
-                        span_gap_seconds=span_gap_seconds,
-                        timeout_seconds=remaining,
-                    )
+                    result = call(self._servers[url], remaining)
                 except UnavailableError as error:
                     if is_decoder_death(error):  # by the video, which no other server would survive
                         raise
@@ -180,23 +225,27 @@ def rank(video: Video, urls: Iterable[str]) -> list[str]:
     return sorted(urls, key=weight, reverse=True)
 
 
-def common_engine(urls: Sequence[str]) -> dict[str, Any]:
+def common_engine(urls: Sequence[str], options: RowOptions | None = None) -> dict[str, Any]:
     """Return the identity of the engines that all servers have that answer.
 
-    Each scores one small video: what a server answers with is the only word of its engines that
-    counts.
+    Each is asked about one small video: what a server answers with is the only word of its engines
+    that counts.
+
+    Args:
+        urls: Of the servers.
+        options: Of the run; of one that scores where None.
 
     Raises:
         UnavailableError: None answers.
         EngineMismatchError: They have different ones.
     """
-    video, options = _small_video(), ScoreOptions(num_frames=1, top_k=1)
+    video = _small_video()
     found: dict[str, dict[str, Any]] = {}
     silent = UnavailableError("no server is given")
     for url in urls:
         with Client(url, timeout_seconds=_PROBE_SECONDS, retries=2) as client:
             try:
-                found[url] = client.score(video, "Which engines?", options).info.engine
+                found[url] = _probe(client, video, options).engine
             except (UnavailableError, DeadlineExceededError) as error:
                 silent = UnavailableError(f"no server answers; {url} said: {error}")
     if not found:
@@ -205,6 +254,16 @@ def common_engine(urls: Sequence[str]) -> dict[str, Any]:
         said = ", ".join(f"{url} has {engine['id']}" for url, engine in found.items())
         raise EngineMismatchError(f"the servers have different engines: {said}; give all the same")
     return next(iter(found.values()))
+
+
+def _probe(client: Client, video: bytes, options: RowOptions | None) -> VideoInfo:
+    """Ask as little as can be."""
+    query = "Which engines?"
+    if isinstance(options, AnswerOptions):
+        # Of the video's two seconds a clip of the run's may be none.
+        least = replace(options, max_new_tokens=1, clip_seconds=None)
+        return client.ask(video, query if needs_query(options) else "", least).info
+    return client.score(video, query, ScoreOptions(num_frames=1, top_k=1)).info
 
 
 def _small_video() -> bytes:

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from groundserve.answers import AnswerResult
+from groundserve.batch.answer_columns import answer_columns, as_unicode
 from groundserve.batch.errors import ErrorKind, Failure
 from groundserve.batch.events import VideoTime
-from groundserve.batch.keys import options_json
+from groundserve.batch.row_options import RowOptions, options_json
 from groundserve.batch.storage import Storage, open_storage
 from groundserve.batch.units import Group, Unit
 from groundserve.errors import MissingExtraError
-from groundserve.options import ScoreOptions
-from groundserve.results import QueryResult, ScoreResult
+from groundserve.results import ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,6 +129,7 @@ def schema() -> pa.Schema:
             ("spans", pa.list_(pa.struct(span))),
             ("engine", pa.string()),
             ("answer", pa.string()),
+            ("stop_reason", pa.string()),
             ("moments", pa.list_(pa.struct([*span, ("text", pa.string())]))),
             ("error_kind", pa.string()),
             ("error_message", pa.string()),
@@ -160,25 +162,24 @@ class ShardWriter:
         self._clock = self._told = time.perf_counter()
         self._times: dict[int, VideoTime] = {}  # position of a group's first row
 
-    def add(self, group: Group, options: ScoreOptions, result: ScoreResult) -> None:
+    def add(self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult) -> None:
         """Take the answer of one call, for every row of the group that asked this.
 
         It replaces what `fail` said of them, as where a video is tried again.
         """
-        answers = {query.query: query for query in result.queries}
+        answers = dict(answer_columns(result))
         text = options_json(options)
-        engine = json.dumps(result.engine, sort_keys=True)
+        engine = json.dumps(result.info.engine, sort_keys=True)
         for row, key in zip(group.rows, group.keys, strict=True):
             if row.options == options and row.query in answers:
                 request = (row.id, key, row.video, row.query, text)
                 columns = dict(zip(_REQUEST_COLUMNS, request, strict=True))
-                answer = _answer_columns(result, answers[row.query])
-                self._rows[row.position] = {**columns, **answer, "engine": engine}
+                self._rows[row.position] = {**columns, **answers[row.query], "engine": engine}
                 self._failures.pop(row.position, None)
         self._num_calls += 1
         self._num_decoded += not result.info.cache_hit
-        self._durations[group.place] = result.duration_seconds
-        self._stage_ms.update(result.timing_ms)
+        self._durations[group.place] = result.info.duration_seconds
+        self._stage_ms.update(result.info.timing_ms)
         self._spend(group)
 
     def fail(
@@ -186,7 +187,7 @@ class ShardWriter:
         group: Group,
         kind: ErrorKind,
         message: str,
-        options: ScoreOptions | None = None,
+        options: RowOptions | None = None,
         queries: Sequence[str] | None = None,
     ) -> None:
         """Note that rows have no answer: those of one call, or all of a group, not told of yet."""
@@ -297,23 +298,3 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
-
-
-def as_unicode(text: str) -> str:
-    """Return a text as Parquet can hold it: what is no Unicode is spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _answer_columns(result: ScoreResult, query: QueryResult) -> dict[str, Any]:
-    return {
-        "num_source_frames": result.num_source_frames,
-        "fps": result.fps,
-        "duration_seconds": result.duration_seconds,
-        "frame_indices": result.frame_indices,
-        "pts_seconds": result.pts_seconds,
-        "frame_logits": query.frame_logits,
-        "frame_scores": query.frame_scores,
-        "selected_frames": query.selected_frames,
-        "selected_seconds": query.selected_seconds,
-        "spans": [span._asdict() for span in query.spans],
-    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from groundserve.batch.row import Row
-from groundserve.options import ScoreOptions
+from groundserve.batch.row_options import RowOptions
 
 _UNITS_PER_WORKER = 16
 
@@ -23,13 +23,13 @@ class Group:
     num_bytes: int
     """Of the file."""
     rows: tuple[Row, ...]
-    """In the manifest's order; `top_k` and `selector` may differ."""
+    """In the manifest's order; options that sample no frames may differ."""
     keys: tuple[str, ...]
     """Of each row. Rows of equal keys are scored once."""
 
-    def calls(self, max_queries: int) -> Iterator[tuple[ScoreOptions, tuple[str, ...]]]:
-        """Yield what to ask a scorer: options and at most `max_queries` distinct questions each."""
-        asked: dict[ScoreOptions, dict[str, None]] = {}
+    def calls(self, max_queries: int) -> Iterator[tuple[RowOptions, tuple[str, ...]]]:
+        """Yield what to ask: options and at most `max_queries` distinct questions each."""
+        asked: dict[RowOptions, dict[str, None]] = {}
         for row in self.rows:
             asked.setdefault(row.options, {})[row.query] = None
         for options, queries in asked.items():

@@ -1,4 +1,4 @@
-"""What commands look at before any work: files to read, files to write, questions."""
+"""What commands look at before any work: files to read and write, questions, parts."""
 
 from __future__ import annotations
 
@@ -63,8 +63,52 @@ def check_input(path: Path) -> os.stat_result:
     return status
 
 
-def check_video(video: Path) -> None:
+def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, list[str]]:
+    """Return the values of `--part NAME=VALUE` by name, each in the order given.
+
+    Args:
+        values: As given.
+        checkpoint: `--checkpoint`, whose parts they are.
+
+    Raises:
+        InvalidRequestError: One has another form, or there is no checkpoint.
+    """
+    if values and checkpoint is None:
+        raise InvalidRequestError("--part goes with --checkpoint")
+    parts: dict[str, list[str]] = {}
+    for value in values:
+        name, equals, place = value.partition("=")
+        if not (name and equals and place):
+            raise InvalidRequestError(
+                f"--part must be NAME=VALUE, such as adapter=./stage2, got {value!r}"
+            )
+        parts.setdefault(name, []).append(place)
+    return parts
+
+
+def parse_clip(text: str | None) -> tuple[float, float] | None:
+    """Return the two seconds of `--clip-seconds START:END`; None where it was not given.
+
+    Raises:
+        InvalidRequestError: It has another form.
+    """
+    if text is None:
+        return None
+    try:
+        start, end = map(float, text.split(":"))
+    except ValueError:
+        raise InvalidRequestError(
+            f"--clip-seconds must be START:END, two numbers such as 0.5:12, got {text!r}"
+        ) from None
+    return start, end
+
+
+def check_video(video: Path, *, command: str = "score") -> None:
     """Refuse what is no file on this machine, as far as can be seen without decoding.
+
+    Args:
+        video: As given.
+        command: Which was called, for what a message says to do.
 
     Raises:
         InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
@@ -74,21 +118,21 @@ def check_video(video: Path) -> None:
         if sys.stdin is None or sys.stdin.isatty():
             raise InvalidRequestError(
                 "the video - is read from stdin, which is a terminal or closed; "
-                "use: groundserve score - ... < FILE"
+                f"use: groundserve {command} - ... < FILE"
             )
         return
     if not os.path.lexists(video):
-        _refuse_uri(video)
+        _refuse_uri(video, command)
         raise InvalidRequestError(f"no such video file: {video}")
     if video.is_dir():
         raise InvalidRequestError(
-            f"the video must be a file, got a folder: {video}; score its files one by one"
+            f"the video must be a file, got a folder: {video}; {command} its files one by one"
         )
     status = check_input(video)
     if not stat.S_ISREG(status.st_mode):
         raise InvalidRequestError(
             f"the video must be a regular file, got a pipe or device: {video}; "
-            "use: groundserve score - ... < FILE"
+            f"use: groundserve {command} - ... < FILE"
         )
     if status.st_size == 0:
         raise InvalidRequestError(f"the video file is empty: {video}")
@@ -156,15 +200,18 @@ def check_pictures(outputs: Mapping[str, Path | None]) -> None:
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
 
 
-def _refuse_uri(video: Path) -> None:
+def _refuse_uri(video: Path, command: str) -> None:
     # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
     uri = _URI.match(str(video))
     if not uri:
         return
     scheme = uri[1].lower()
-    hint = "download it, or pipe it into: groundserve score -"
+    hint = f"download it, or pipe it into: groundserve {command} -"
     if scheme == "file":
-        hint = "name the file itself; one that the server reads is for Client.score(video_uri=...)"
+        hint = (
+            "name the file itself; one that the server reads is for "
+            f"Client.{command}(video_uri=...)"
+        )
     raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
 
 

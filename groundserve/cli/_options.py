@@ -1,4 +1,4 @@
-"""Options that several commands have: what scores, how frames are sampled and selected, spans."""
+"""Options that several commands have: what answers, how frames are sampled and selected, spans."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias, get_args
 
 import typer
 
-from groundserve.options import Sampling, Seek, Selector
+from groundserve.options import Sampling, Seek, Selector, Task
 
 Checkpoint: TypeAlias = Annotated[
     str | None,
@@ -14,6 +14,19 @@ Checkpoint: TypeAlias = Annotated[
 ]
 VisionTower: TypeAlias = Annotated[
     str | None, typer.Option(help="Directory or hub id of the vision tower for --checkpoint.")
+]
+FamilyName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--family", help="Model family of --checkpoint, where its files do not tell."),
+]
+PartValues: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=VALUE",
+        help="A part of --checkpoint by hand, such as adapter=DIR; may be given several times, "
+        "adapters in their order. docs/asking.md",
+    ),
 ]
 DeviceName: TypeAlias = Annotated[
     str | None, typer.Option(help="Where --checkpoint runs: cpu (in fp32) or cuda (in bf16).")
@@ -28,6 +41,28 @@ SeekRule: TypeAlias = Annotated[
 TopK: TypeAlias = Annotated[int, typer.Option(help="Frames to select.")]
 SelectorName: TypeAlias = Annotated[
     str, typer.Option(help=f"How to select: {', '.join(get_args(Selector))}.")
+]
+TaskName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--task", help=f"What is asked, as far as a family has it: {', '.join(get_args(Task))}."
+    ),
+]
+Raw: TypeAlias = Annotated[
+    bool, typer.Option("--raw", help="Ask in your own words, without those of the task.")
+]
+ClipSeconds: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--clip-seconds",
+        metavar="START:END",
+        help="Part of the video to look at, in seconds, where a family can; an end past the "
+        "video's means to its end.",
+        show_default="all of it",
+    ),
+]
+MaxNewTokens: TypeAlias = Annotated[
+    int, typer.Option("--max-new-tokens", help="Most tokens of an answer.")
 ]
 SpanThreshold: TypeAlias = Annotated[float, typer.Option(help="Lowest score inside a span.")]
 SpanGapSeconds: TypeAlias = Annotated[float, typer.Option(help="Longest gap inside a span.")]

@@ -10,32 +10,42 @@ from typer.core import TyperGroup
 
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.row_options import RowOptions
 from groundserve.batch.storage import open_storage
 from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS
 from groundserve.batch.workers import Workers
 from groundserve.cli import batch_status
+from groundserve.cli._checks import parse_clip, parse_parts
 from groundserve.cli._options import (
     Checkpoint,
+    ClipSeconds,
     DeviceName,
+    FamilyName,
+    MaxNewTokens,
+    PartValues,
+    Raw,
     SampleFps,
     SamplingRule,
     SeekRule,
     SelectorName,
     SpanGapSeconds,
     SpanThreshold,
+    TaskName,
     TopK,
     VisionTower,
 )
+from groundserve.cli.batch_head import find_head
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_run import run_batch
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import DEFAULT_QUALITY
-from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
+from groundserve.options import DEFAULT_NUM_FRAMES, AnswerOptions, ScoreOptions
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
 NAME = "batch"
 _RUN = "run"
 _DEFAULTS = ScoreOptions()
+_ANSWER_DEFAULTS = AnswerOptions()
 _SPEECH = ("--quiet", "--verbose")
 
 
@@ -83,6 +93,8 @@ def command(
     ] = False,
     checkpoint: Checkpoint = None,
     vision_tower: VisionTower = None,
+    family: FamilyName = None,
+    part: PartValues = None,
     device: DeviceName = None,
     engines: Annotated[
         Path | None, typer.Option(help="Score in the workers with an engine directory.")
@@ -98,7 +110,7 @@ def command(
         int | None,
         typer.Option(
             help=f"Most frames to score; else {DEFAULT_NUM_FRAMES}, or as many as the checkpoint "
-            "takes. A row's own options come before this and the next five."
+            "takes. A row's own options come before this and those below."
         ),
     ] = _DEFAULTS.num_frames,
     sample_fps: SampleFps = _DEFAULTS.sample_fps,
@@ -108,6 +120,10 @@ def command(
     selector: SelectorName = _DEFAULTS.selector,
     span_threshold: SpanThreshold = DEFAULT_SPAN_THRESHOLD,
     span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
+    task: TaskName = _ANSWER_DEFAULTS.task,
+    raw: Raw = _ANSWER_DEFAULTS.raw,
+    clip_seconds: ClipSeconds = None,
+    max_new_tokens: MaxNewTokens = _ANSWER_DEFAULTS.max_new_tokens,
     hash_content: Annotated[
         bool,
         typer.Option(
@@ -156,10 +172,12 @@ def command(
 ) -> None:
     """Score a corpus of videos and questions, as a run that resumes.
 
-    Without --checkpoint, --engines or --server, the small checkpoint that
-    comes with groundserve scores. Needs the extra batch. Where RAY_ADDRESS is
-    set the workers run on that Ray cluster. A row that cannot be scored is a
-    row with an error, and the command still ends with 0. docs/batch.md
+    A model that answers in text gives answers and moments in place of scores;
+    servers with one need --task. Without --checkpoint, --engines or --server,
+    the small checkpoint that comes with groundserve scores. Needs the extra
+    batch. Where RAY_ADDRESS is set the workers run on that Ray cluster. A row
+    that cannot be scored is a row with an error, and the command still ends
+    with 0. docs/batch.md
 
     Example: [bold]groundserve batch manifest.jsonl --out run --workers 4[/bold]
 
@@ -168,6 +186,26 @@ def command(
     How far a run is: [bold]groundserve batch status run[/bold] (a manifest of
     the name status is ./status)
     """
+    parts = parse_parts(part or [], checkpoint=checkpoint)
+    head = find_head(ctx, checkpoint, engines, family=family, parts=parts)
+    options: RowOptions
+    if head == "text":
+        options = AnswerOptions(
+            task=task,  # type: ignore[arg-type] # checked by AnswerOptions
+            raw=raw,
+            num_frames=num_frames,
+            clip_seconds=parse_clip(clip_seconds),
+            max_new_tokens=max_new_tokens,
+        )
+    else:
+        options = ScoreOptions(
+            num_frames=num_frames,
+            sample_fps=sample_fps,
+            sampling=sampling,  # type: ignore[arg-type] # checked by ScoreOptions
+            seek=seek,  # type: ignore[arg-type]
+            top_k=top_k,
+            selector=selector,  # type: ignore[arg-type]
+        )
     job = BatchJob(
         manifest=manifest,
         out=out,
@@ -179,15 +217,11 @@ def command(
             servers=tuple(server or ()),
             vision_tower=vision_tower,
             device=device,
+            head=head,
+            family=family,
+            parts=parts,
         ),
-        options=ScoreOptions(
-            num_frames=num_frames,
-            sample_fps=sample_fps,
-            sampling=sampling,  # type: ignore[arg-type] # checked by ScoreOptions
-            seek=seek,  # type: ignore[arg-type]
-            top_k=top_k,
-            selector=selector,  # type: ignore[arg-type]
-        ),
+        options=options,
         span_threshold=span_threshold,
         span_gap_seconds=span_gap_seconds,
         hash_content=hash_content,

@@ -14,6 +14,7 @@ from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.journal import LOG
 from groundserve.batch.places import split_place
+from groundserve.batch.row_options import RowOptions, check_repeatable, needs_query
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
@@ -22,7 +23,6 @@ from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
-from groundserve.options import ScoreOptions
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
@@ -38,7 +38,7 @@ class BatchJob:
     queries: tuple[str, ...]
     is_resumed: bool
     source: EngineSource
-    options: ScoreOptions
+    options: RowOptions
     span_threshold: float
     span_gap_seconds: float
     hash_content: bool
@@ -100,6 +100,7 @@ class BatchJob:
     def _check_values(self) -> None:
         if not self.source.servers:  # which have limits of their own
             self.options.check(Limits())
+        check_repeatable(self.options)
         check_span_options(self.span_threshold, self.span_gap_seconds)
         if self.max_attempts < 1:
             raise InvalidRequestError(f"--max-attempts must be >= 1, got {self.max_attempts}")
@@ -110,7 +111,7 @@ class BatchJob:
             )
         if self.price_per_hour is not None:
             check_price(self.price_per_hour)
-        if self.is_folder and not self.queries:
+        if self.is_folder and not self.queries and needs_query(self.options):
             raise InvalidRequestError(
                 f"{self.manifest} is a folder: say with --query what to ask about its videos"
             )

@@ -96,7 +96,7 @@ def _run(
     on_event: Callable[[Event], None],
 ) -> None:
     tally.step = "looking at the engines"
-    engine = job.source.identity()
+    engine = job.source.identity(job.options)
     fingerprint = Fingerprint(
         engine_id=engine.engine_id,
         model=engine.model,

@@ -10,12 +10,14 @@ from typing import Annotated, get_args
 
 import typer
 
-from groundserve.checkpoint_place import find_checkpoint
+from groundserve.cli._checks import parse_parts
+from groundserve.cli._options import FamilyName, PartValues
 from groundserve.cli._output import print_json, print_line, progress
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import MANIFEST_NAME
 from groundserve.own_packages import require_own
 from groundserve.profiles import PROFILES, Precision, get_profile
+from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
 
@@ -43,6 +45,8 @@ def command(
             help="Vision tower's directory or hub id, when it is not beside the checkpoint."
         ),
     ] = None,
+    family: FamilyName = None,
+    part: PartValues = None,
     gpu_arch: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +67,7 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Build the engine directory that `serve` and `score --engines` load.
+    """Build the engine directory that `serve`, `score --engines` and `ask --engines` load.
 
     The engines are compared with PyTorch before the directory appears; a build that differs fails.
 
@@ -83,9 +87,8 @@ def command(
             f"--gpu-arch is for profiles with TensorRT engines, got {', '.join(gpu_arch)} with the "
             f"profile {profile}"
         )
-    for name in (checkpoint, vision_tower):
-        if name is not None:
-            find_checkpoint(name)
+    parts = parse_parts(part or [], checkpoint=checkpoint)
+    checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)
     _check_out(out)
     require_own("engine_build")
     from engine_build import build
@@ -100,7 +103,9 @@ def command(
 
         def check(engine_dir: Path) -> None:
             step("checking the engines against PyTorch")
-            check_engines(engine_dir, checkpoint, vision_tower=vision_tower).save(engine_dir)
+            check_engines(
+                engine_dir, checkpoint, family=family, parts=parts, vision_tower=vision_tower
+            ).save(engine_dir)
 
         manifest = build(
             checkpoint,
@@ -109,6 +114,8 @@ def command(
             device=device,  # type: ignore[arg-type] # checked above
             precision=precision,  # type: ignore[arg-type] # checked above
             vision_tower=vision_tower,
+            family=family,
+            parts=parts,
             gpu_archs=gpu_arch or (),
             num_nvdec=nvdec_engines,
             timing_cache=timing_cache,

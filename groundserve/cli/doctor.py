@@ -8,17 +8,14 @@ from typing import Annotated
 
 import typer
 
-from groundserve.checkpoint_place import find_checkpoint
-from groundserve.cli._checks import check_input
+from groundserve.cli._checks import check_input, parse_parts
+from groundserve.cli._options import FamilyName, PartValues
 from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
-from groundserve.cli.doctor_checks import (
-    check_checkpoint,
-    check_engines,
-    check_machine,
-    check_records,
-)
+from groundserve.cli.doctor_checkpoint import check_checkpoint
+from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
 from groundserve.errors import InvalidRequestError
 from groundserve.manifest import Manifest
+from groundserve.scoring.checkpoint_family import checkpoint_family
 
 NAME = "doctor"
 
@@ -43,6 +40,8 @@ def command(
         str | None,
         typer.Option(help="Vision tower's directory or hub id, to compare its weights with."),
     ] = None,
+    family: FamilyName = None,
+    part: PartValues = None,
     engines: Annotated[
         Path | None, typer.Option(help="Engine directory whose shared and GPU memory to add up.")
     ] = None,
@@ -52,16 +51,20 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine; with --checkpoint, answer what decides a checkpoint's scores.
+    """Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.
 
     Example: [bold]groundserve doctor --checkpoint ./VideoITG-8B[/bold]
     """
-    for option, value in (("--vision-tower", vision_tower), ("--activations", activations)):
+    for option, value in (
+        ("--vision-tower", vision_tower),
+        ("--family", family),
+        ("--activations", activations),
+    ):
         if value and checkpoint is None:
             raise InvalidRequestError(f"{option} goes with --checkpoint")
-    for name in (checkpoint, vision_tower):
-        if name is not None:
-            find_checkpoint(name)
+    parts = parse_parts(part or [], checkpoint=checkpoint)
+    if checkpoint is not None:
+        checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)
     if engines is not None:
         Manifest.load(engines)
     if results is not None:
@@ -69,7 +72,13 @@ def command(
     findings = [Finding(*row) for row in check_machine()]
     if checkpoint is not None:
         with progress("reading the checkpoint"):
-            rows = check_checkpoint(checkpoint, vision_tower, activations=activations)
+            rows = check_checkpoint(
+                checkpoint,
+                vision_tower=vision_tower,
+                family=family,
+                parts=parts,
+                activations=activations,
+            )
             findings += [Finding(*row) for row in rows]
     if engines is not None:
         findings += [Finding(*row) for row in check_engines(engines)]

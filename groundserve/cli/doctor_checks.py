@@ -1,4 +1,4 @@
-"""What `groundserve doctor` looks at; every check yields rows."""
+"""What `groundserve doctor` looks at beside a checkpoint; every check yields rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.families import open_checkpoint
-from groundserve.families.base import FamilyCheckpoint, FindingRow, FramesFamily, ModelSpec
-from groundserve.families.default_video import default_plan
+from groundserve.families.base import FindingRow
 from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
@@ -29,8 +26,6 @@ _EXTRAS = {
 }
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
-_PROBE_FRAMES, _PROBE_TOKENS = 4, 8
-_FP16_MAX = 65504.0
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -52,45 +47,6 @@ def check_machine() -> Iterator[FindingRow]:
         yield _mps_row()
     yield "cores", "ok", str(os.cpu_count())
     yield _int8_row()
-
-
-def check_checkpoint(
-    checkpoint: str, vision_tower: str | None, *, activations: bool
-) -> Iterator[FindingRow]:
-    """Yield what decides a checkpoint's scores and is easily got wrong.
-
-    Raises:
-        InvalidRequestError: The checkpoint cannot be read at all.
-    """
-    family, opened = open_checkpoint(checkpoint, vision_tower=vision_tower)
-    tokenizer, pad_token_id = opened.load_tokenizer()
-    spec = opened.model_spec(pad_token_id=pad_token_id)
-    plan = default_plan(family, spec)
-    yield (
-        "family",
-        "ok",
-        f"{family.name}; a long video gives {len(plan.frame_indices)} frames, "
-        f"{family.describe(plan.facts)}",
-    )
-    yield from opened.findings()
-    yield "tokens", "ok", f"visual and text together at most {spec.max_tokens or 'unlimited'}"
-    added = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())
-    yield "special tokens", "ok", " ".join(added) or "none"
-    num_rows = opened.vocab_size
-    enough = tokenizer.get_vocab_size() <= num_rows
-    yield (
-        "vocabulary",
-        "ok" if enough else "fail",
-        f"{tokenizer.get_vocab_size()} tokens, {num_rows} embedding rows",
-    )
-    model = opened.load_grounding()
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield "weights", "ok", f"all behind the vision stage: {num_parameters:,} parameters"
-    if activations:
-        peak = _largest_activation(family, spec, opened)
-        fits = peak < _FP16_MAX
-        detail = f"largest magnitude {peak:.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
-        yield "activations", "ok" if fits else "warn", detail
 
 
 def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
@@ -211,34 +167,3 @@ def _int8_row() -> FindingRow:
     if instructions is None:
         return "int8", "ok", "no instructions for it: precision int8 is exact, but little is saved"
     return "int8", "ok", f"{instructions}: precision int8 of the profile cpu is fast here"
-
-
-def _largest_activation(
-    family: FramesFamily[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint
-) -> float:
-    """Run seeded noise through the model and return the largest magnitude any module gives."""
-    import torch
-
-    from groundserve.scoring.noise import NoiseRequest
-    from python_backend.encode import TorchEncoder
-    from python_backend.ground import TorchGrounder
-
-    vision, grounding = opened.load_vision(), opened.load_grounding()
-    peaks: list[float] = []
-
-    def watch(_: object, __: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.is_floating_point():
-            peaks.append(float(output.abs().max()))
-
-    for module in [*vision.modules(), *grounding.modules()]:
-        module.register_forward_hook(watch)
-    request = NoiseRequest.make(
-        family,
-        spec,
-        vocab_size=opened.vocab_size,
-        num_frames=_PROBE_FRAMES,
-        text_lengths=(_PROBE_TOKENS,),
-    )
-    features = TorchEncoder(vision).encode(*request.inputs)
-    TorchGrounder(grounding).ground(features, request.text_ids[0])
-    return max(peaks)

@@ -111,7 +111,18 @@ def _run() -> int:
 def _app() -> Typer:
     import typer
 
-    from groundserve.cli import batch, build, compare, doctor, eval, export, score, serve, train
+    from groundserve.cli import (
+        ask,
+        batch,
+        build,
+        compare,
+        doctor,
+        eval,
+        export,
+        score,
+        serve,
+        train,
+    )
     from groundserve.cli._speech import begin, offer_speech
 
     begin()
@@ -124,7 +135,7 @@ def _app() -> Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
         epilog=_EPILOG,
     )
-    for module in (score, build, serve, doctor, compare, export):
+    for module in (score, ask, build, serve, doctor, compare, export):
         app.command(module.NAME)(module.command)
     for group in (batch, eval, train):
         app.add_typer(group.app, name=group.NAME)

@@ -1,4 +1,4 @@
-"""Clients of the models that score frames: one call, typed results, typed errors.
+"""Clients of a server: one call, typed results, typed errors.
 
 Triton tells a model that its client is gone where the client called that model itself, and never
 inside an ensemble. So the steps of the ensemble are called here one after another, each answer

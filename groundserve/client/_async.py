@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
+from groundserve.client._answer_request import AnswerRequest
 from groundserve.client._base import BaseClient
 from groundserve.client._connection import Answer, Call, Deliver
-from groundserve.client._request import Request
-from groundserve.options import ScoreOptions
+from groundserve.client._request import Request, Result, ScoreRequest
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
@@ -34,7 +36,7 @@ T = TypeVar("T")
 class AsyncClient(BaseClient):
     """`Client` for asyncio: the same arguments, answers and errors, with `await`.
 
-    One client may score any number of requests at one time, and belongs to no event loop. The
+    One client may make any number of requests at one time, and belongs to no event loop. The
     server stops working for a call whose task is cancelled. Not to be used after a fork.
 
     Example:
@@ -64,7 +66,7 @@ class AsyncClient(BaseClient):
         Raises:
             asyncio.CancelledError: The task was cancelled; all others as `Client.score`.
         """
-        request = Request.parse(
+        request = ScoreRequest.parse(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -73,7 +75,33 @@ class AsyncClient(BaseClient):
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
-        return await self._scoring(request, _Suspending(), timeout_seconds).result(request)
+        return await self._send(request, timeout_seconds)
+
+    async def ask(
+        self,
+        video: str | PathLike[str] | bytes | None = None,
+        queries: str | Sequence[str] = (),
+        options: AnswerOptions | None = None,
+        *,
+        video_uri: str | None = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> AnswerResult:
+        """Answer one or more questions about one video in text; see `Client.ask`.
+
+        A file is read, and a request made, in other threads than the loop's.
+
+        Raises:
+            asyncio.CancelledError: The task was cancelled; all others as `Client.ask`.
+        """
+        request = AnswerRequest.parse(
+            video=video,
+            video_uri=video_uri,
+            queries=queries,
+            options=options,
+            request_id=request_id,
+        )
+        return await self._send(request, timeout_seconds)
 
     async def frames(
         self,
@@ -88,7 +116,7 @@ class AsyncClient(BaseClient):
         return await asyncio.to_thread(read_frames, video, frame_indices, longest_side=longest_side)
 
     async def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the models of `score` loaded.
+        """Tell whether the server answers, within 10 s, and has the models of `score` or `ask`.
 
         False once closed.
         """
@@ -100,6 +128,9 @@ class AsyncClient(BaseClient):
             deliver, closed = _future_answer()
             self._connection.close(deliver)
             await closed
+
+    async def _send(self, request: Request[Result], timeout_seconds: float | None) -> Result:
+        return await self._exchange(request, _Suspending(), timeout_seconds).result()
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
-from groundserve.client._request import Request
-from groundserve.client._steps import STEPS, Scoring, Waiting
+from groundserve.client._request import Request, Result
+from groundserve.client._steps import STEPS, Exchange, Waiting
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 
@@ -32,11 +32,11 @@ class BaseClient:
 
         Args:
             url: `grpc://HOST:PORT`.
-            timeout_seconds: Longest time one `score` may take, waits and retries included; also
-                the request's deadline at the server.
-            retries: How often a `score` that ended with UnavailableError begins again, from its
-                first step, after waits of about 0.5, 1, 2, 4 and then 8 s, drawn from the upper
-                half of each. No other error is tried again.
+            timeout_seconds: Longest time one `score` or `ask` may take, waits and retries included;
+                also the request's deadline at the server.
+            retries: How often one that ended with UnavailableError begins again, from its first
+                step, after waits of about 0.5, 1, 2, 4 and then 8 s, drawn from the upper half of
+                each. No other error is tried again.
 
         Raises:
             InvalidRequestError: The URL has another form, the timeout is not above 0 and finite, or
@@ -52,12 +52,12 @@ class BaseClient:
         self._connection = Connection(url, has_lines=self._has_lines)
 
     def _is_ready(self) -> bool:
-        """Ask for the models that `score` calls, whatever family they are of."""
-        return self._connection.is_ready(STEPS, self._timeout_seconds)
+        """Ask for the models that `score` calls, then for those of `ask`, whatever their family."""
+        return self._connection.is_ready(STEPS.values(), self._timeout_seconds)
 
-    def _scoring(
-        self, request: Request, waiting: Waiting, timeout_seconds: float | None
-    ) -> Scoring:
+    def _exchange(
+        self, request: Request[Result], waiting: Waiting, timeout_seconds: float | None
+    ) -> Exchange[Result]:
         """Return what takes a request to its end; its time begins now.
 
         Raises:
@@ -69,10 +69,10 @@ class BaseClient:
             seconds = check_timeout(timeout_seconds)
         self._connection.check_process()
         self._connection.check_open()
-        return Scoring(
+        return Exchange(
             connection=self._connection,
             waiting=waiting,
             deadline=Deadline.after(seconds),
             retries=self._retries,
-            request_id=request.request_id,
+            request=request,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,7 +100,9 @@ class Connection:
         outputs: Sequence[str],
         *,
         seconds: float,
+        server_seconds: float,
         request_id: str,
+        parameters: Mapping[str, str],
         deliver: Deliver,
     ) -> Call:
         """Prepare a call of one model; nothing is done before its `begin`.
@@ -109,8 +111,10 @@ class Connection:
             model_name: The model.
             inputs: Its tensors.
             outputs: What it is to answer.
-            seconds: When both sides give up.
+            seconds: When the call is given up.
+            server_seconds: When the server is to give up.
             request_id: For the server's log.
+            parameters: Of the request, beside those of every call.
             deliver: Gets what `read` takes, once, unless the call is ended before it begins.
         """
 
@@ -120,9 +124,9 @@ class Connection:
                 "inputs": [self._input(name, array) for name, array in inputs.items()],
                 "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
                 "request_id": request_id,
-                "timeout": max(1, int(seconds * 1e6)),
+                "timeout": max(1, int(server_seconds * 1e6)),
                 "client_timeout": seconds,
-                "parameters": {CLASS_IN_MESSAGE: True},
+                "parameters": {CLASS_IN_MESSAGE: True, **parameters},
             }
 
         if self._lines is not None:
@@ -149,16 +153,19 @@ class Connection:
         result: InferResult = answer
         return {name: result.as_numpy(name) for name in outputs}
 
-    def is_ready(self, model_names: Iterable[str], timeout_seconds: float) -> bool:
-        """Ask whether all these models are loaded, in the caller's thread."""
+    def is_ready(self, groups: Iterable[Iterable[str]], timeout_seconds: float) -> bool:
+        """Ask whether all models of one of the groups are loaded, in the caller's thread."""
         self.check_process()
         if self._is_closed:
             return False
         deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
         with suppress(self._utils.InferenceServerException, ValueError):
-            return all(
-                self._server.is_model_ready(name, client_timeout=deadline.remaining_seconds())
-                for name in model_names
+            return any(
+                all(
+                    self._server.is_model_ready(name, client_timeout=deadline.remaining_seconds())
+                    for name in model_names
+                )
+                for model_names in groups
             )
         return False  # ValueError: gRPC's, of a channel that was closed meanwhile
 

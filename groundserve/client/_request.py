@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from groundserve.arguments import (
-    Video,
-    check_options,
-    check_queries,
-    check_video,
-    described,
-    open_video,
-    video_name,
-)
+from groundserve.arguments import check_options, check_queries, described
 from groundserve.client._connection import Tensors, text_tensor
-from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.options import ScoreOptions
+from groundserve.client._source import Source
+from groundserve.errors import InvalidRequestError
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo, build_score_result
 from groundserve.spans import check_span_options
 
-_MAX_MESSAGE_BYTES = 2**31 - 2**20
-"""A message of gRPC's is shorter than 2 GiB, and there is more in it than the video."""
+if TYPE_CHECKING:  # it brings what reads media, which is for Linux
+    from groundserve.families.base import Head
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Request(Protocol[Result]):
+    """What a caller of `score` or `ask` wants."""
+
+    @property
+    def head(self) -> Head:
+        """Of the models that answer it."""
+
+    @property
+    def request_id(self) -> str:
+        """The caller's, or a new one."""
+
+    def to_tensors(self) -> Tensors:
+        """Return the inputs of the steps; a file is read.
+
+        Raises:
+            MediaError: There is no such file, it cannot be read, or it is too large to be sent.
+        """
+
+    def to_result(self, answer: Tensors) -> Result:
+        """Return what the steps' outputs say.
+
+        Raises:
+            GroundserveError: They are not what a server of groundserve answers.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a caller of `score` asks."""
+class ScoreRequest:
+    """What a caller of `score` asks; see `Request`."""
 
-    video: Video | None
-    """Path or bytes; None where the server reads `video_uri`."""
-    video_uri: str
-    """Empty where there is a `video`."""
+    source: Source
+    """The video."""
     queries: list[str]
     """Q questions, Q >= 1."""
     options: ScoreOptions
@@ -66,46 +82,35 @@ class Request:
         Raises:
             InvalidRequestError: An argument is of another type or breaks a rule.
         """
-        if (video is None) == (video_uri is None):
-            raise InvalidRequestError("give exactly one of video and video_uri")
+        source = Source.parse(video, video_uri)
         check_span_options(span_threshold, span_gap_seconds)
         return cls(
-            video=None if video is None else check_video(video),
-            video_uri="" if video_uri is None else _check_uri(video_uri),
+            source=source,
             queries=check_queries(queries),
             options=check_options(options),
-            request_id=str(uuid.uuid4()) if request_id is None else _check_id(request_id),
+            request_id=check_id(request_id),
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
 
-    def to_tensors(self) -> Tensors:
-        """Return the inputs of the steps; a file is read.
+    @property
+    def head(self) -> Head:
+        """See `Request.head`."""
+        return "frames"
 
-        Raises:
-            MediaError: There is no such file, it cannot be read, or it is too large to be sent.
-        """
-        tensors = {
-            "QUERY": text_tensor(*self.queries),
-            "OPTIONS": text_tensor(self.options.to_json()),
-        }
-        if self.video is not None:
-            return tensors | {"VIDEO": _read_video(self.video)}
-        return tensors | {"VIDEO_URI": text_tensor(self.video_uri)}
+    def to_tensors(self) -> Tensors:
+        """See `Request.to_tensors`."""
+        return request_tensors(self.source, self.queries, self.options)
 
     def to_result(self, answer: Tensors) -> ScoreResult:
-        """Return what the steps' outputs say; spans are found here.
-
-        Raises:
-            GroundserveError: INFO is not what a server of groundserve answers.
-        """
+        """See `Request.to_result`; spans are found here."""
         # What gRPC gives are views that cannot be written to, which torch.from_numpy warns about,
         # and that keep their whole message in memory. A result has arrays of its own.
         names = "FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES"
         arrays = {name.lower(): answer[name].copy() for name in names}
         return build_score_result(
             self.queries,
-            video=self.video_uri if self.video is None else video_name(self.video),
+            video=self.source.name,
             info=VideoInfo.from_json(answer["INFO"][0]),
             **arrays,
             span_threshold=self.span_threshold,
@@ -114,17 +119,14 @@ class Request:
         )
 
 
-def _check_uri(video_uri: object) -> str:
-    if not isinstance(video_uri, str):
-        raise InvalidRequestError(f"video_uri must be a text, got {described(video_uri)}")
-    try:
-        text_tensor(video_uri)
-    except UnicodeEncodeError:
-        raise InvalidRequestError("VIDEO_URI must be UTF-8") from None
-    return video_uri
+def check_id(request_id: object) -> str:
+    """Return the id of a request, a new one where None.
 
-
-def _check_id(request_id: object) -> str:
+    Raises:
+        InvalidRequestError: A log could not show it.
+    """
+    if request_id is None:
+        return str(uuid.uuid4())
     if not isinstance(request_id, str) or not re.fullmatch(r"[ -~]{1,64}", request_id):
         raise InvalidRequestError(
             f"request_id must be 1 to 64 printable ASCII characters, got {described(request_id)}"
@@ -132,20 +134,12 @@ def _check_id(request_id: object) -> str:
     return request_id
 
 
-def _read_video(video: Video) -> NDArray[np.uint8]:
-    if not isinstance(video, bytes):
-        with open(open_video(video), "rb") as file:
-            _check_size(os.fstat(file.fileno()).st_size)
-            video = file.read()
-    _check_size(len(video))
-    return np.frombuffer(video, np.uint8)
-
-
-def _check_size(size_bytes: int) -> None:
-    if size_bytes == 0:
-        raise MediaError("the video is empty (0 bytes)")
-    if size_bytes > _MAX_MESSAGE_BYTES:
-        raise MediaError(
-            f"the video must be at most {_MAX_MESSAGE_BYTES} bytes to be sent, got {size_bytes}; "
-            "have the server read it: video_uri=..."
-        )
+def request_tensors(
+    source: Source, queries: Sequence[str], options: ScoreOptions | AnswerOptions
+) -> Tensors:
+    """Return the inputs that requests of both heads have; see `Request.to_tensors`."""
+    return {
+        "QUERY": text_tensor(*queries),
+        "OPTIONS": text_tensor(options.to_json()),
+        **source.to_tensors(),
+    }

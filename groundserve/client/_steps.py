@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from groundserve.client._connection import Answer, Call, Connection, Deliver, Tensors
-from groundserve.client._request import Request
+from groundserve.client._request import Request, Result
 from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, GroundserveError, UnavailableError
-from groundserve.results import ScoreResult
-from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
+from groundserve.triton_messages import HEAD, OTHER_ENGINES, SEATS_TAKEN
+
+if TYPE_CHECKING:  # it brings what reads media, which is for Linux
+    from groundserve.families.base import Head
 
 T = TypeVar("T")
 
-STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "admission": (("OPTIONS",), ("ADMITTED",)),
-    "video_features": (
-        ("ADMITTED", "VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
-        ("FEATURES", "FRAME_INDICES", "PTS_SECONDS", "STAGE_INFO"),
-    ),
-    "grounding": (("FEATURES", "QUERY", "STAGE_INFO"), ("FRAME_LOGITS", "STAGE_INFO_2")),
-    "frame_selector": (
-        ("FRAME_LOGITS", "FRAME_INDICES", "PTS_SECONDS", "OPTIONS", "STAGE_INFO_2"),
-        ("FRAME_SCORES", "SELECTED_FRAMES", "INFO"),
-    ),
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A call of one model."""
+
+    inputs: tuple[str, ...]
+    """Tensors it takes; either of the video's may be left out."""
+    outputs: tuple[str, ...]
+    """Tensors it answers."""
+    answers_late: bool = False
+    """Whether it answers with what it has when its time is up: it gets less than is left, for that
+    answer to arrive."""
+
+
+_ADMISSION = Step(inputs=("OPTIONS",), outputs=("ADMITTED",))
+_VIDEO_FEATURES = Step(
+    inputs=("ADMITTED", "VIDEO", "VIDEO_URI", "QUERY", "OPTIONS"),
+    outputs=("FEATURES", "FRAME_INDICES", "PTS_SECONDS", "STAGE_INFO"),
+)
+STEPS: dict[Head, dict[str, Step]] = {
+    "frames": {
+        "admission": _ADMISSION,
+        "video_features": _VIDEO_FEATURES,
+        "grounding": Step(
+            inputs=("FEATURES", "QUERY", "STAGE_INFO"), outputs=("FRAME_LOGITS", "STAGE_INFO_2")
+        ),
+        "frame_selector": Step(
+            inputs=("FRAME_LOGITS", "FRAME_INDICES", "PTS_SECONDS", "OPTIONS", "STAGE_INFO_2"),
+            outputs=("FRAME_SCORES", "SELECTED_FRAMES", "INFO"),
+        ),
+    },
+    "text": {
+        "admission": _ADMISSION,
+        "video_features": _VIDEO_FEATURES,
+        "generation": Step(
+            inputs=("FEATURES", "QUERY", "OPTIONS", "STAGE_INFO"),
+            outputs=(
+                *("ANSWER", "TOKEN_IDS", "TOKEN_OFFSETS"),
+                *("MOMENTS", "MOMENT_OFFSETS", "MOMENT_TEXTS"),
+                *("PROMPT_TOKEN_IDS", "PROMPT_OFFSETS", "INFO"),
+            ),
+            answers_late=True,
+        ),
+    },
 }
-"""The ensemble's steps, in order: inputs (either of the video's may be left out) and outputs."""
+"""Of each head the ensemble's steps, in order."""
 _FIRST_WAIT_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 8.0
 """Between two tries; of a costly video, which is sent again each time, too."""
 _WAKE_SECONDS = 0.5
 """How long a wait may go on after its client was closed."""
+_MAX_WAY_BACK_SECONDS = 1.0
+_WAY_BACK_SHARE = 0.1
+"""Of the time that is left, for an answer that is sent when its time is up."""
 
 
 class Waiting(Protocol):
@@ -56,7 +94,7 @@ class Waiting(Protocol):
 
 
 @dataclass(kw_only=True)
-class Scoring:
+class Exchange(Generic[Result]):
     """One request on its way."""
 
     connection: Connection
@@ -67,18 +105,18 @@ class Scoring:
     """Of the whole request."""
     retries: int
     """How often it may begin again after UnavailableError."""
-    request_id: str
-    """For the server's log, and on each error."""
+    request: Request[Result]
+    """What is asked."""
 
-    async def result(self, request: Request) -> ScoreResult:
-        """Return the answer to a request."""
-        tensors = await self.waiting.run(request.to_tensors)
+    async def result(self) -> Result:
+        """Return the answer."""
+        tensors = await self.waiting.run(self.request.to_tensors)
         try:
             answer = await self.tensors(tensors)
         except GroundserveError as error:
-            error.request_id = self.request_id
+            error.request_id = self.request.request_id
             raise
-        return await self.waiting.run(partial(request.to_result, answer))
+        return await self.waiting.run(partial(self.request.to_result, answer))
 
     async def tensors(self, tensors: Tensors) -> Tensors:
         """Add the outputs of all steps to the tensors, with as many tries as it may take."""
@@ -106,26 +144,30 @@ class Scoring:
             await self._wait(seconds)
 
     async def _run_steps(self, tensors: Tensors) -> Tensors:
-        for model_name, (inputs, outputs) in STEPS.items():
-            given = {name: tensors[name] for name in inputs if name in tensors}
-            tensors = tensors | await self._infer(model_name, given, outputs)
+        for model_name, step in STEPS[self.request.head].items():
+            tensors = tensors | await self._infer(model_name, step, tensors)
         return tensors
 
-    async def _infer(self, model_name: str, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+    async def _infer(self, model_name: str, step: Step, tensors: Tensors) -> Tensors:
         self.connection.check_open()
         self.deadline.check()
 
         def prepare(deliver: Deliver) -> Call:
+            seconds = self.deadline.remaining_seconds()
+            way_back = min(_MAX_WAY_BACK_SECONDS, _WAY_BACK_SHARE * seconds)
             return self.connection.call(
                 model_name,
-                inputs,
-                outputs,
-                seconds=self.deadline.remaining_seconds(),
-                request_id=self.request_id,
+                {name: tensors[name] for name in step.inputs if name in tensors},
+                step.outputs,
+                seconds=seconds,
+                server_seconds=seconds - way_back * step.answers_late,
+                request_id=self.request.request_id,
+                # Asked at the door, where nothing has been sent or done yet.
+                parameters={HEAD: self.request.head} if model_name == "admission" else {},
                 deliver=deliver,
             )
 
-        return self.connection.read(await self.waiting.answer(prepare), outputs)
+        return self.connection.read(await self.waiting.answer(prepare), step.outputs)
 
     async def _wait(self, seconds: float) -> None:
         while seconds > 0:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
+from groundserve.client._answer_request import AnswerRequest
 from groundserve.client._base import BaseClient
 from groundserve.client._connection import Answer, Call, Deliver
-from groundserve.client._request import Request
-from groundserve.options import ScoreOptions
+from groundserve.client._request import Request, Result, ScoreRequest
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
@@ -77,7 +79,7 @@ class Client(BaseClient):
             RequestCancelledError: The client is closed, or was meanwhile.
             GroundserveError: The server failed.
         """
-        request = Request.parse(
+        request = ScoreRequest.parse(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -86,7 +88,43 @@ class Client(BaseClient):
             span_threshold=span_threshold,
             span_gap_seconds=span_gap_seconds,
         )
-        return _finish(self._scoring(request, _Blocking(), timeout_seconds).result(request))
+        return self._send(request, timeout_seconds)
+
+    def ask(
+        self,
+        video: str | PathLike[str] | bytes | None = None,
+        queries: str | Sequence[str] = (),
+        options: AnswerOptions | None = None,
+        *,
+        video_uri: str | None = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> AnswerResult:
+        """Answer one or more questions about one video in text, with its times.
+
+        Args:
+            video: Path of a local file, or its bytes; uploaded with the request.
+            queries: One question or up to 32. The video is decoded and encoded once for all, and
+                what stands before the question in each prompt is computed once. None for a task
+                that takes none.
+            options: Defaults where None.
+            video_uri: Instead of `video`: a `file:` URI that the server may read.
+            request_id: See `score`.
+            timeout_seconds: Longest time this call may take; the client's where None. An answer
+                that is not complete when it is nearly over comes as far as it is; its
+                `stop_reason` says so.
+
+        Raises:
+            GroundserveError: As `score`, each class for the same fault.
+        """
+        request = AnswerRequest.parse(
+            video=video,
+            video_uri=video_uri,
+            queries=queries,
+            options=options,
+            request_id=request_id,
+        )
+        return self._send(request, timeout_seconds)
 
     def frames(
         self,
@@ -107,7 +145,7 @@ class Client(BaseClient):
         return read_frames(video, frame_indices, longest_side=longest_side)
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the models of `score` loaded.
+        """Tell whether the server answers, within 10 s, and has the models of `score` or `ask`.
 
         False once closed.
         """
@@ -119,6 +157,9 @@ class Client(BaseClient):
             closed: SimpleQueue[Answer] = SimpleQueue()
             self._connection.close(closed.put)
             _wait_for(closed)
+
+    def _send(self, request: Request[Result], timeout_seconds: float | None) -> Result:
+        return _finish(self._exchange(request, _Blocking(), timeout_seconds).result())
 
     def __enter__(self) -> Self:
         return self

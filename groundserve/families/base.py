@@ -389,6 +389,9 @@ class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
             InvalidRequestError: The vision stage never gives such.
         """
 
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
+
 
 class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
@@ -412,9 +415,6 @@ class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
             InvalidRequestError: No such directory, or files are missing or unreadable.
             UnsupportedError: The model differs from what this code computes.
         """
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
 
 class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
@@ -453,13 +453,11 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
     def front_arrays(self, seen: SeenVideo, spec: SpecT) -> tuple[NDArray[np.float32], ...]:
         """Return the arrays of `front_inputs` for one video."""
 
-    def check_features(
-        self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        """Check the shape (U, P, D) of FEATURES, which a caller of an inner model may make up.
+    def check_seen(self, seen: SeenVideo, spec: SpecT) -> None:
+        """Check what is said of the video behind FEATURES, which such a caller may make up, too.
 
         Raises:
-            InvalidRequestError: The vision stage never gives such.
+            InvalidRequestError: No plan of this family says it.
         """
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
@@ -494,9 +492,6 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
             InvalidRequestError: A part is missing, there are several, or one cannot be read.
             UnsupportedError: The model differs from what this code computes.
         """
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say in a few words what the video becomes: "a token each"."""
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:

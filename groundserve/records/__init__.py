@@ -1,10 +1,15 @@
 """Scored questions as lines of JSON that downstream harnesses read; docs/records.md has the format.
 
 `record` has the two kinds of line and their ids, `reading` and `writing` files of them, `agreement`
-compares two files.
+compares two files; `answer_agreement` two of answers in text.
 """
 
 from groundserve.records.agreement import Agreement, compare_files, compare_records, kendall_tau
+from groundserve.records.answer_agreement import (
+    AnswerAgreement,
+    compare_answer_files,
+    holds_answers,
+)
 from groundserve.records.reading import RecordFile, read_record_file, read_records
 from groundserve.records.record import (
     DocId,
@@ -19,6 +24,7 @@ from groundserve.records.writing import add_records, append_records, check_recor
 
 __all__ = [
     "Agreement",
+    "AnswerAgreement",
     "DocId",
     "FrameRecord",
     "Record",
@@ -27,8 +33,10 @@ __all__ = [
     "add_records",
     "append_records",
     "check_records",
+    "compare_answer_files",
     "compare_files",
     "compare_records",
+    "holds_answers",
     "kendall_tau",
     "make_doc_id",
     "make_record",

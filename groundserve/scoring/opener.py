@@ -1,19 +1,22 @@
-"""What scores: a checkpoint or an engine directory in this process, or a server."""
+"""What scores or answers: a checkpoint or an engine directory in this process, or a server."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from groundserve.arguments import check_url
-from groundserve.checkpoint_place import find_checkpoint
+from groundserve.arguments import check_head, check_url
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.families import get_text_family
+from groundserve.families.base import Family, TextFamily
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 from groundserve.profiles import get_profile
-from groundserve.scorer import Scorer
+from groundserve.scorer import Answerer, Scorer
+from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.shipped import shipped_engine_dir
 
 if TYPE_CHECKING:
@@ -68,6 +71,56 @@ def open_scorer(
     )
 
 
+def open_answerer(
+    checkpoint: str | None,
+    engines: Path | None,
+    server: str | None,
+    *,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
+    device: str | None = None,
+    limits: Limits | None = None,
+    num_threads: int | None = None,
+    cache: Features | None = None,
+) -> Answerer:
+    """Open what the options name, as `open_scorer` does, of a family that answers in text.
+
+    Args:
+        checkpoint: `--checkpoint`, run by PyTorch.
+        engines: `--engines`.
+        server: `--server`. No such checkpoint is shipped: one of the three must be given.
+        family: `--family`, which goes with a checkpoint.
+        parts: `--part`, which go with a checkpoint.
+        device: See `open_scorer`; so are all others.
+        limits: See there.
+        num_threads: See there.
+        cache: See there.
+
+    Raises:
+        InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_answerer`.
+        UnavailableError: The device is a GPU, and there is none here.
+    """
+    check_answerer(checkpoint, engines, server, family=family, parts=parts, device=device)
+    if server is not None:
+        return Client(server)
+    if device == "cuda":
+        _check_cuda()
+    from python_backend.pipeline import Pipeline
+
+    if checkpoint is not None:
+        return Pipeline.from_checkpoint(
+            checkpoint,
+            family=family,
+            parts=parts,
+            device=device,  # type: ignore[arg-type]  # checked by the profile
+            limits=limits,
+            num_threads=num_threads,
+            cache=cache,
+        )
+    assert engines is not None, "one of the three is given"
+    return Pipeline.open(engines, limits=limits, num_threads=num_threads, cache=cache)
+
+
 def check_scorer(
     checkpoint: str | None,
     engines: Path | None,
@@ -88,9 +141,72 @@ def check_scorer(
     Raises:
         InvalidRequestError: Several are given, one that goes with another is given alone, or there
             is no such checkpoint or engine directory.
-        UnsupportedError: There is no such device.
+        UnsupportedError: There is no such device, or the family answers in text.
         EngineMismatchError: The engine directory is of another version, or damaged.
     """
+    with_checkpoint = {"--vision-tower": vision_tower, "--device": device}
+    _check_given(checkpoint, engines, server, with_checkpoint)
+    if checkpoint is not None:
+        family = checkpoint_family(checkpoint, vision_tower=vision_tower)
+        check_head(family.name, family.head, called="frames")
+    _check_device(device)
+    if engines is not None:
+        family = Manifest.load(engines).seam
+        check_head(family.name, family.head, called="frames")
+
+
+def check_answerer(
+    checkpoint: str | None,
+    engines: Path | None,
+    server: str | None,
+    *,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
+    device: str | None = None,
+) -> TextFamily[Any] | None:
+    """Refuse what `open_answerer` could not open, without loading or connecting to anything.
+
+    Args:
+        checkpoint: As `open_answerer` takes it; so are all others.
+        engines: `--engines`.
+        server: `--server`.
+        family: `--family`.
+        parts: `--part`.
+        device: `--device`.
+
+    Returns:
+        The family that answers; None where a server has it.
+
+    Raises:
+        InvalidRequestError: As `check_scorer`, or none of the three is given.
+        UnsupportedError: There is no such device, family or part, or the family scores frames.
+        EngineMismatchError: The engine directory is of another version, or damaged.
+    """
+    with_checkpoint = {"--family": family, "--part": parts or None, "--device": device}
+    _check_given(checkpoint, engines, server, with_checkpoint)
+    if checkpoint is None and engines is None and server is None:
+        raise InvalidRequestError(
+            "give --checkpoint, --engines or --server of a model that answers in text; the one "
+            "that comes with groundserve scores frames: groundserve score"
+        )
+    found: Family[Any, Any] | None = None
+    if checkpoint is not None:
+        found = checkpoint_family(checkpoint, family=family, parts=parts)
+    _check_device(device)
+    if engines is not None:
+        found = Manifest.load(engines).seam
+    if found is None:
+        return None
+    check_head(found.name, found.head, called="text")
+    return get_text_family(found.name)
+
+
+def _check_given(
+    checkpoint: str | None,
+    engines: Path | None,
+    server: str | None,
+    with_checkpoint: Mapping[str, object],
+) -> None:
     given = [
         name
         for name, value in (
@@ -102,23 +218,21 @@ def check_scorer(
     ]
     if len(given) > 1:
         raise InvalidRequestError(f"give one of {' and '.join(given)}, not both")
-    for name, value in (("--vision-tower", vision_tower), ("--device", device)):
+    for name, value in with_checkpoint.items():
         if value is not None and checkpoint is None:
             raise InvalidRequestError(f"{name} goes with --checkpoint")
     if server is not None:
         check_url("--server", server)
-    for place in (checkpoint, vision_tower):
-        if place is not None:
-            find_checkpoint(place)
+
+
+def _check_device(device: str | None) -> None:
     if device is not None:
         get_profile("torch").choose(device)  # type: ignore[arg-type]  # that is what it checks
-    if engines is not None:
-        Manifest.load(engines)
 
 
 def _check_cuda() -> None:
     if current_gpu_arch() is None:
         raise UnavailableError(
-            "--device cuda: PyTorch finds no GPU on this machine; leave --device out to score on "
+            "--device cuda: PyTorch finds no GPU on this machine; leave --device out to run on "
             "the CPU, and see nvidia-smi and CUDA_VISIBLE_DEVICES"
         )

@@ -17,11 +17,11 @@ and not counted.
 The features of all chunks being encoded are at most F too: their frames share the token budget. At
 the worst moment every instance of `video_features` holds N chunks that are being encoded, each with
 the copy that a call from a Python model makes of its inputs; the next chunk, already decoded; the
-features of those chunks and those of the video so far. And every request that `grounding` works on,
+features of those chunks and those of the video so far. And every request that the head works on,
 or that waits for it, holds the features of its video; as many may wait as `admission` lets:
 
     instances of video_features x ((2 N + 1) P + 2 F)
-    + (instances of grounding + max_waiting) x F
+    + (instances of the head + max_waiting) x F
 
 With the released model at float16, P = 27 MiB and F = 36 MiB; N = 2, four and one instances and ten
 that wait make 4 x (135 + 72) + 17 x 36 = 1,440 MiB. Every one of these tensors can lie on the
@@ -117,16 +117,21 @@ def memory_pools(configs: dict[str, ModelConfig], tensors: VideoTensors) -> Memo
     """
     from python_backend.chunks import NUM_SERVED_ENCODES
 
-    video_features, grounding = configs["video_features"], configs["grounding"]
-    width = feature_bytes(grounding)
-    assert width is not None, "grounding takes FEATURES"
+    video_features = configs["video_features"]
+    head = next(config for config in configs.values() if _takes_features(config))
+    width = feature_bytes(head)
+    assert width is not None, "it takes FEATURES"
     features = tensors.num_features * width
     max_waiting = int(configs["admission"].parameters["max_waiting"].string_value)
     # Each chunk being encoded and its copy, and the one decoded ahead.
     num_chunks = 2 * NUM_SERVED_ENCODES + 1
     # The formula at the top of this file.
     needed = num_instances(video_features) * (num_chunks * tensors.chunk_bytes + 2 * features)
-    needed += (num_instances(grounding) + max_waiting) * features
+    needed += (num_instances(head) + max_waiting) * features
     return MemoryPools(
         cuda_bytes=max(_MIN_CUDA_BYTES, needed), pinned_bytes=max(_MIN_PINNED_BYTES, needed)
     )
+
+
+def _takes_features(config: ModelConfig) -> bool:
+    return any(tensor.name == "FEATURES" for tensor in config.input)

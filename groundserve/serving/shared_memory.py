@@ -17,6 +17,7 @@ N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SER
     video_decode       P
     vision_encoder     P + F
     grounding          F
+    generation         F
 
 Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/shm_manager.cc,
 `GrowIfNeeded`.

@@ -23,6 +23,7 @@ _MAX_ID_CHARACTERS = 64
 _MAX_SIZE = 2**63
 # Not `num_frames`, which is the ceiling there: how many were scored is read off the tensors.
 _SIZES = ("video_bytes", *PUBLISHED_FACTS, "cache_hit")
+_GENERATION_SIZES = ("prefix_tokens", "prompt_tokens", "generated_tokens")
 # The leading dimensions of an input, by what they count. They are known even where a request is
 # refused before anything is read.
 _SIZES_BY_INPUT = {
@@ -79,6 +80,8 @@ def log_line(
         line["seconds"] = round(seconds, 3)
     elif result.report is not None:
         line |= {"outcome": "ok", **_known(result.report, _SIZES)}
+        if "generation" in result.report:
+            line |= _known(result.report["generation"], _GENERATION_SIZES)
         timing_ms = _known(result.report["timing_ms"], STAGES)
         line["timing_ms"] = {stage: round(ms, 3) for stage, ms in timing_ms.items()}
     # ASCII: what is not is escaped, so a line of the log stays one line.

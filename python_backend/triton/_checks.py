@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
+from groundserve.families.base import SeenVideo
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import StreamInfo
@@ -31,6 +32,18 @@ def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> N
     """
     require(tensors, "FEATURES")
     manifest.seam.check_features(tensors["FEATURES"].shape, manifest.model, limits)
+
+
+def check_seen(seen: SeenVideo | None, *, manifest: Manifest) -> SeenVideo:
+    """Return what STAGE_INFO says of the video, checked by the rules of the model's family.
+
+    Raises:
+        InvalidRequestError: It says nothing, or breaks a rule.
+    """
+    if seen is None:
+        raise InvalidRequestError("STAGE_INFO must say what the model sees of the video (seen)")
+    manifest.text_seam.check_seen(seen, manifest.model)
+    return seen
 
 
 def check_selection(tensors: Tensors, *, limits: Limits) -> None:

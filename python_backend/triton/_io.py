@@ -41,6 +41,7 @@ def answer_each(
     limits: Limits,
     observers: Sequence[Observe] = (),
     stay_on_gpu: Collection[str] = (),
+    check: Callable[[Any], None] | None = None,
 ) -> list[Any]:
     """Answer requests one by one; one that fails takes no other with it, and order is kept.
 
@@ -50,9 +51,12 @@ def answer_each(
         limits: Ceilings, also on time.
         observers: Told of every answer.
         stay_on_gpu: See `read_tensors`.
+        check: Raises what is wrong with a request before its tensors are read.
     """
 
     def handle_one(request: Any) -> Answer:
+        if check is not None:
+            check(request)
         tensors = read_tensors(request, stay_on_gpu=stay_on_gpu)
         return handle(tensors, read_deadline(request, limits))
 

@@ -17,7 +17,8 @@ METRICS_ADDRESS_VARIABLE = "GROUNDSERVE_METRICS_ADDRESS"
 
 _TIMEOUT_SECONDS = 1.0
 _PENDING = re.compile(
-    r'^nv_inference_pending_request_count\{model="(?:video_features|grounding)",.*\} (\d+)$',
+    r'^nv_inference_pending_request_count\{model="(?:video_features|grounding|generation)",'
+    r".*\} (\d+)$",
     re.MULTILINE,
 )
 """`vision_encoder` and `video_decode` only ever hold what `video_features` sent them."""

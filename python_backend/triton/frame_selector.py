@@ -11,13 +11,14 @@ from groundserve.options import parse_options
 from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
+from python_backend.triton._asked import read_options_text
 from python_backend.triton._checks import check_selection
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
-from python_backend.triton._tensors import Tensors, read_optional_text
+from python_backend.triton._tensors import Tensors
 
 
 class TritonPythonModel:
@@ -38,10 +39,7 @@ class TritonPythonModel:
         info = StageInfo.read(tensors, "STAGE_INFO_2", deadline)
         # Before OPTIONS are read again: each step checks first whether anybody still waits.
         info.deadline.check()
-        options_text = read_optional_text(
-            tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
-        )
-        options = parse_options(options_text or "", limits=self._limits)
+        options = parse_options(read_options_text(tensors, self._limits), limits=self._limits)
         # The ensemble's own tensors always pass; this model can be called directly as well.
         check_selection(tensors, limits=self._limits)
         watch = Stopwatch()

@@ -13,7 +13,6 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.heartbeat import start_heartbeat
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments
-from groundserve.options import parse_options
 from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
@@ -21,17 +20,17 @@ from python_backend.decode import DecodedFrames
 from python_backend.encode import repeat_plan_inputs
 from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
-from python_backend.ground import Questions
 from python_backend.handover import offered
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer
+from python_backend.triton._asked import open_reader
 from python_backend.triton._cancellation import Lifeline
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each, call_model
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._report import observe_log, observe_metrics
 from python_backend.triton._stage_info import StageInfo
-from python_backend.triton._tensors import Tensors, read_optional_text, read_queries
+from python_backend.triton._tensors import Tensors, read_optional_text
 
 _MAX_URI_BYTES = 16 * 1024
 """More than the longest path of Linux (4,096 bytes) takes with each byte escaped."""
@@ -52,10 +51,9 @@ class TritonPythonModel:
             if "allowed_roots" in context.parameters
             else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
         )
-        manifest = context.engine.manifest
-        self._model = manifest.model
+        manifest = self._manifest = context.engine.manifest
         self._inputs = VisionInputs.of(manifest.seam, manifest.model)
-        self._tokenizer = context.engine.open_tokenizer()
+        self._read_asked = open_reader(context.engine, self._limits)
         cache = CacheConfig.from_environment()
         self._extractor = FeatureExtractor(
             workers=MediaWorkers(limits=self._limits),
@@ -81,13 +79,8 @@ class TritonPythonModel:
         self._extractor.workers.close()
 
     def _extract(self, tensors: Tensors, deadline: Deadline) -> Answer:
-        options_text = read_optional_text(
-            tensors, "OPTIONS", max_bytes=self._limits.max_options_bytes
-        )
-        # Options and questions before the video: what is wrong with them is found before it is
-        # opened.
-        options = parse_options(options_text or "", limits=self._limits)
-        questions = self._read_questions(tensors)
+        # Before the video: what is wrong with options and questions is found before it is opened.
+        options, asked = self._read_asked(tensors)
 
         # `lifeline` and `deadline` are those of the `with` below, bound when a chunk is decoded.
         def decode(segments: Segments) -> DecodedFrames:
@@ -108,38 +101,27 @@ class TritonPythonModel:
             extracted = self._extractor.extract(
                 source,
                 options,
-                asked=questions,
+                asked=asked,
                 decode=decode,
                 encode=encode,
                 deadline=deadline,
             )
-        return _answer(extracted, questions, deadline)
+        return self._answer(extracted, deadline, goes_on=asked is not None)
 
-    def _read_questions(self, tensors: Tensors) -> Questions | None:
-        """Check what will be asked; None where the model is called alone, to fill the cache."""
-        if "QUERY" not in tensors:
-            return None
-        return Questions.parse(
-            read_queries(tensors, self._limits),
-            tokenizer=self._tokenizer,
-            model=self._model,
-            limits=self._limits,
+    def _answer(self, extracted: VideoFeatures, deadline: Deadline, *, goes_on: bool) -> Answer:
+        info = extracted.stage_info
+        seen = extracted.seen if self._manifest.head == "text" else None
+        return Answer(
+            outputs={
+                "FEATURES": extracted.features,
+                "FRAME_INDICES": extracted.frame_indices,
+                "PTS_SECONDS": extracted.pts_seconds,
+                "STAGE_INFO": StageInfo(facts=info, deadline=deadline, seen=seen).to_tensor(),
+            },
+            timing_ms=extracted.info.timing_ms,
+            # With a question another step follows; without one, the cache was to be filled.
+            report=None if goes_on else info,
         )
-
-
-def _answer(extracted: VideoFeatures, questions: Questions | None, deadline: Deadline) -> Answer:
-    info = extracted.stage_info
-    return Answer(
-        outputs={
-            "FEATURES": extracted.features,
-            "FRAME_INDICES": extracted.frame_indices,
-            "PTS_SECONDS": extracted.pts_seconds,
-            "STAGE_INFO": StageInfo(facts=info, deadline=deadline).to_tensor(),
-        },
-        timing_ms=extracted.info.timing_ms,
-        # With a question another step follows; without one, the cache was to be filled.
-        report=info if questions is None else None,
-    )
 
 
 def _call_decode(

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL, render_all
+from engine_build.triton.__main__ import LAYOUTS, RENDERINGS, render_all
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
 from groundserve.profiles import PROFILES
@@ -17,8 +17,8 @@ from tests.reference import REPOSITORY
 COMMITTED = REPOSITORY / "triton_models"
 SPECS = [
     pytest.param(spec, id=f"{name}-{spec.name}")
-    for name, layout in LAYOUTS.items()
-    for spec in model_specs(layout, REFERENCE_FAMILY, REFERENCE_MODEL)
+    for name, one in RENDERINGS.items()
+    for spec in model_specs(one.layout, one.family, one.model)
 ]
 # Layout -> the models whose instances are on the GPU; of those, the ones that are Python models.
 ON_GPU = {
@@ -51,7 +51,8 @@ def test_committed_rendering_is_current(tmp_path):
 
 def test_every_profile_is_rendered():
     assert {layout.target.profile for layout in LAYOUTS.values()} == set(PROFILES)
-    assert {path.name for path in COMMITTED.iterdir()} == set(LAYOUTS) == set(ON_GPU)
+    assert {path.name for path in COMMITTED.iterdir()} == set(RENDERINGS)
+    assert set(LAYOUTS) == set(ON_GPU)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -172,14 +173,14 @@ def test_sixteen_clients_may_all_wait(layout):
     assert int(committed(layout, "admission").parameters["max_waiting"].string_value) > 15
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_ensemble_is_connected(layout):
+@pytest.mark.parametrize("rendering", RENDERINGS)
+def test_ensemble_is_connected(rendering):
     """Each step takes tensors that the request or an earlier step gives, with the same type."""
     configs = {
         path.parent.name: parse(path.read_text())
-        for path in (COMMITTED / layout).glob("*/config.pbtxt")
+        for path in (COMMITTED / rendering).glob("*/config.pbtxt")
     }
-    ensemble = configs["videoitg"]
+    ensemble = configs[RENDERINGS[rendering].family.name]
     known = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
         model = configs[step.model_name]
@@ -194,13 +195,47 @@ def test_ensemble_is_connected(layout):
         assert known[tensor.name] == (tensor.data_type, list(tensor.dims))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_model_py_is_one_import(layout):
-    models = list((COMMITTED / layout).glob("*/1/model.py"))
-    assert len(models) == (5 if layout in PLANS else 6)
+@pytest.mark.parametrize("rendering", RENDERINGS)
+def test_model_py_is_one_import(rendering):
+    models = list((COMMITTED / rendering).glob("*/1/model.py"))
+    num_of_head = {"frames": 2, "text": 1}[RENDERINGS[rendering].family.head]
+    assert len(models) == (3 if rendering in PLANS else 4) + num_of_head
     for path in models:
         name = path.parent.parent.name
         assert path.read_text() == (
             f"from python_backend.triton.{name} import TritonPythonModel as TritonPythonModel\n"
         )
         assert (REPOSITORY / "python_backend" / "triton" / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("rendering", [name for name in RENDERINGS if name.startswith("vtimellm")])
+def test_head_of_text_takes_what_a_video_became_and_answers_each_question(rendering):
+    config = committed(rendering, "generation")
+    assert [(one.name, one.optional) for one in config.input] == [
+        ("FEATURES", False),
+        ("QUERY", True),
+        ("OPTIONS", True),
+        ("STAGE_INFO", False),
+    ]
+    given = committed(rendering, "video_features").output[0]
+    assert (config.input[0].data_type, list(config.input[0].dims)) == (
+        given.data_type,
+        [-1, -1, 768],
+    )
+    # As for `grounding`: with a policy Triton would wake who waits every half second only.
+    assert not config.HasField("dynamic_batching")
+    public = committed(rendering, "vtimellm")
+    shapes = {one.name: (DataType.Name(one.data_type), list(one.dims)) for one in public.output}
+    assert shapes == {
+        "FRAME_INDICES": ("TYPE_INT64", [-1]),
+        "PTS_SECONDS": ("TYPE_FP64", [-1]),
+        "ANSWER": ("TYPE_STRING", [-1]),
+        "TOKEN_IDS": ("TYPE_INT32", [-1]),
+        "TOKEN_OFFSETS": ("TYPE_INT64", [-1]),
+        "MOMENTS": ("TYPE_FP64", [-1, 3]),
+        "MOMENT_OFFSETS": ("TYPE_INT64", [-1]),
+        "MOMENT_TEXTS": ("TYPE_STRING", [-1]),
+        "PROMPT_TOKEN_IDS": ("TYPE_INT32", [-1]),
+        "PROMPT_OFFSETS": ("TYPE_INT64", [-1]),
+        "INFO": ("TYPE_STRING", [1]),
+    }

@@ -59,6 +59,16 @@ REFUSED = [
     ("m.jsonl --server nothing", "--server must be"),
     ("m.jsonl --server grpc://a:1 --server grpc://a:1", "is given twice"),
     ("m.jsonl --device cuda", "--device goes with --checkpoint"),
+    ("m.jsonl --task moment", "give --checkpoint, --engines or --server of a model that answers"),
+    ("m.jsonl --task sing --server grpc://a:1", "task must be one of moment, captions, "),
+    ("m.jsonl --checkpoint digits --task moment", "--task is for an engine that answers in text"),
+    ("m.jsonl --raw", "--raw is for an engine that answers in text, and this one scores"),
+    ("m.jsonl --task chat --server grpc://a:1 --top-k 3", "--top-k is for an engine that scores"),
+    ("m.jsonl --task chat --server grpc://a:1 --frames new", "--frames is for an engine that sco"),
+    ("m.jsonl --task chat --server grpc://a:1 --max-new-tokens 0", "max_new_tokens must be >= 1"),
+    ("videos --task chat --server grpc://a:1", "videos is a folder: say with --query what"),
+    ("m.jsonl --part clip=x", "--part goes with --checkpoint"),
+    ("m.jsonl --checkpoint digits --part clip=x", "--part must name one of none in the family vid"),
     ("m.jsonl --num-frames 5000", "num_frames must be <= 1024"),
     ("m.jsonl --top-k 0", "top_k must be >= 1, got 0"),
     ("m.jsonl --sampling none", "sampling must be one of eval, infer"),
@@ -113,7 +123,7 @@ def test_id_given_twice_leaves_nothing_behind(run, tmp_path, monkeypatch):
     (tmp_path / "m.jsonl").write_text((json.dumps(ROW) + "\n") * 2)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", lambda _: IDENTITY)
+    monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", lambda *_: IDENTITY)
     code, out, err = run_cli("batch", "m.jsonl", "--out", "out")
     assert (code, out) == (2, "")
     assert_one_error(err, 'each row of the manifest must have its own id, got "a" in row 1')

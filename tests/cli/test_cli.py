@@ -178,7 +178,9 @@ def test_nobody_at_the_server_is_exit_1(clips):
     assert_one_error(finished.stderr, "failed to connect")
 
 
-@pytest.mark.parametrize("command", ["score", "build", "serve", "doctor", "compare", "export"])
+@pytest.mark.parametrize(
+    "command", ["score", "ask", "build", "serve", "doctor", "compare", "export"]
+)
 def test_help_has_an_example(command):
     finished = run_cli(command, "--help")
     assert finished.code == 0

@@ -46,6 +46,7 @@ def places(engine_dirs, clips):
 WRONG_USAGE = [
     ("score",),
     ("score", "{clip}"),
+    ("ask",),
     ("build", "--checkpoint", CHECKPOINT),
     ("serve",),
     ("serve", "--engines", "{engines}", "--http-port", "http"),
@@ -94,6 +95,8 @@ WRONG_INPUT = [
     ((*SERVE, "--cache-dir", "file"), "the cache directory (--cache-dir)"),
     ((*SERVE, "--cache-dir", "open"), "may be written to by others"),
     ((*SERVE, "--cache-dir", "none/cache"), "which is missing; make that first"),
+    (("ask", "{clip}", "--query", "x"), "give --checkpoint, --engines or --server of a model"),
+    (("ask", "{clip}", "--query", "x", "--engines", "none"), "none is no engine directory"),
     (("doctor", "--checkpoint", "none"), "no such directory"),
     (("doctor", "--engines", "none"), "none is no engine directory"),
     (("doctor", "--results", "file"), "file holds no records"),

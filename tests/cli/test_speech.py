@@ -25,7 +25,7 @@ from tests.cli.steps import assert_one_error, read_steps
 from tests.results import make_info
 
 COMMANDS = [
-    *(["score"], ["build"], ["serve"], ["doctor"], ["compare"], ["export"], ["eval"]),
+    *(["score"], ["ask"], ["build"], ["serve"], ["doctor"], ["compare"], ["export"], ["eval"]),
     *(["train", name] for name in ("projector", "images", "video", "grounding", "check")),
     ["train", "convert"],
 ]

@@ -29,6 +29,8 @@ WORK = (
 )
 SCORE = ("score", "clip.mp4", "--query", "x")
 BUILD = ("build", "--checkpoint", "digits", "--out", "new")
+ASK = ("ask", "clip.mp4", "--query", "x", "--server", "grpc://127.0.0.1:1")
+HERE = ("ask", "clip.mp4", "--query", "x")
 SERVE = ("serve", "--engines", "engines", "--metrics-port", "0")
 
 # Arguments, exit code, and what the message begins with.
@@ -121,6 +123,75 @@ TABLE = [
     ((*SCORE, "--server", "grpc://127.0.0.1"), 2, "--server must be grpc://HOST:PORT (8001"),
     ((*SCORE, "--server", "grpc://h:1/x"), 2, "--server must be grpc://HOST:PORT (8001"),
     ((*SCORE, "--server", "127.0.0.1:8001"), 2, "--server must be grpc://HOST:PORT (8001"),
+    # ask: what of the video, and in which words.
+    (("ask",), 2, "Missing argument "),
+    (("ask", "none.mp4", *ASK[2:]), 2, "no such video file: none.mp4"),
+    (("ask", "folder", *ASK[2:]), 2, "the video must be a file, got a folder: folder; ask its"),
+    (("ask", "pipe", *ASK[2:]), 2, "the video must be a regular file, got a pipe or device: pipe;"),
+    (("ask", "http://h/a", *ASK[2:]), 2, "the video must be a file, got a URI (http:); download "),
+    (("ask", "file:///a", *ASK[2:]), 2, "the video must be a file, got a URI (file:); name the "),
+    ((*ASK, "--query", " "), 2, "--query must not be empty or blank, got ' '"),
+    ((*HERE, *("--query", "x") * 32), 2, "--query may be given at most 32 times, got 33"),
+    (("ask", "clip.mp4", *ASK[4:]), 2, "--task moment needs a question: give --query"),
+    (("ask", "clip.mp4", *ASK[4:], "--task", "chat"), 2, "--task chat needs a question: give "),
+    (("ask", "clip.mp4", *ASK[4:], "--task", "captions", "--raw"), 2, "--raw needs a question: "),
+    ((*ASK, "--task", "translate"), 2, "task must be one of moment, captions, highlights, "),
+    ((*ASK, "--clip-seconds", "5"), 2, "--clip-seconds must be START:END, two numbers such as "),
+    ((*ASK, "--clip-seconds", "0:1:2"), 2, "--clip-seconds must be START:END, two numbers such"),
+    ((*ASK, "--clip-seconds", "a:b"), 2, "--clip-seconds must be START:END, two numbers such as "),
+    ((*ASK, "--clip-seconds=-1:2"), 2, "clip_seconds must be finite with 0 <= start < end, got"),
+    ((*ASK, "--clip-seconds", "3:3"), 2, "clip_seconds must be finite with 0 <= start < end, got"),
+    ((*ASK, "--clip-seconds", "nan:3"), 2, "clip_seconds must be finite with 0 <= start < end,"),
+    ((*ASK, "--num-frames", "0"), 2, "num_frames must be >= 1, got 0"),
+    ((*ASK, "--max-new-tokens", "0"), 2, "max_new_tokens must be >= 1, got 0"),
+    ((*HERE, "--max-new-tokens", "5000"), 2, "max_new_tokens must be <= 4096 on this server, got"),
+    ((*ASK, "--temperature", "-1"), 2, "temperature must be finite and >= 0, got -1.0"),
+    ((*ASK, "--temperature", "inf"), 2, "temperature must be finite and >= 0, got Infinity"),
+    ((*ASK, "--top-p", "0.5"), 2, "top_p goes with a temperature above 0; without one nothing "),
+    ((*ASK, "--temperature", "1", "--top-p", "2"), 2, "top_p must be in (0, 1], got 2.0"),
+    ((*ASK, "--temperature", "1", "--seed", "-1"), 2, "seed must be in [0, 2**63), got -1"),
+    ((*ASK, "--timeout-seconds", "0"), 2, "timeout_seconds must be > 0 and finite, got 0.0"),
+    # ask: where results go.
+    ((*ASK, "--plot", "a.jpg"), 2, "--plot writes PNG: its name must end in .png, got a.jpg"),
+    ((*ASK, "--srt", "none/a.srt"), 2, "--srt none/a.srt: no such folder: none"),
+    ((*ASK, "--srt", "-"), 2, "--srt must name a file, got -"),
+    ((*ASK, "--srt", "clip.mp4"), 2, "--srt must differ from what is read, got clip.mp4 for both"),
+    ((*ASK, "--srt", "a.png", "--plot", "a.png"), 2, "--plot must differ from --srt, got a.png "),
+    # ask: with what.
+    (HERE, 2, "give --checkpoint, --engines or --server of a model that answers in text; the one "),
+    ((*ASK, "--engines", "engines"), 2, "give one of --engines and --server, not both"),
+    ((*HERE, "--server", "h:1"), 2, "--server must be grpc://HOST:PORT (8001"),
+    ((*HERE, "--engines", "none"), 2, "none is no engine directory: no such directory"),
+    ((*HERE, "--engines", "old"), 1, "manifest.json must have format_version"),
+    ((*HERE, "--engines", "engines"), 2, "the family videoitg scores frames: use score, not ask"),
+    ((*HERE, "--checkpoint", "none"), 2, "checkpoint none: no such directory, and not a hub id"),
+    ((*HERE, "--checkpoint", "digits"), 2, "the family videoitg scores frames: use score, not"),
+    (
+        (*HERE, "--checkpoint", "digits", "--family", "none"),
+        2,
+        "--family must be one of videoitg, vtimellm, got 'none'",
+    ),
+    ((*ASK, "--family", "vtimellm"), 2, "--family goes with --checkpoint"),
+    ((*ASK, "--part", "clip=x"), 2, "--part goes with --checkpoint"),
+    (
+        (*HERE, "--checkpoint", "layout", "--part", "clip"),
+        2,
+        "--part must be NAME=VALUE, such as adapter=./stage2, got 'clip'",
+    ),
+    (
+        (*HERE, "--checkpoint", "layout", "--part", "tower=x"),
+        2,
+        "--part must name one of clip, base, projector, adapter, antialias in the family vtimellm, "
+        "got 'tower'",
+    ),
+    ((*HERE, "--checkpoint", "layout", "--task", "summary"), 2, "vtimellm has the tasks moment, "),
+    (
+        (*HERE, "--checkpoint", "layout", "--task", "captions"),
+        2,
+        "--task captions takes no --query; --raw asks in your own words",
+    ),
+    ((*HERE, "--checkpoint", "layout", "--device", "tpu"), 2, "profile torch runs on cpu, cuda, "),
+    ((*SCORE, "--checkpoint", "layout"), 2, "the family vtimellm answers in text: use ask, not "),
     # compare.
     (("compare", "records.jsonl"), 2, "Missing argument "),
     (("compare", "none", "records.jsonl"), 2, "cannot read none: No such file or directory"),
@@ -169,6 +240,12 @@ TABLE = [
         2,
         "profile torch computes in fp32 on cpu, got precision int8",
     ),
+    ((*BUILD, "--part", "clip=x"), 2, "--part must name one of none in the family videoitg, got"),
+    (
+        ("build", "--checkpoint", "layout", "--out", "new", "--vision-tower", "x"),
+        2,
+        "--vision-tower is no part of the family vtimellm; give --part NAME=VALUE with one of clip",
+    ),
     ((*BUILD, "--gpu-arch", "sm_89"), 2, "--gpu-arch is for profiles with TensorRT engines, got "),
     ((*BUILD, "--nvdec-engines", "0"), 2, "Invalid value for '--nvdec-engines': "),
     # serve.
@@ -198,6 +275,8 @@ TABLE = [
     # doctor.
     (("doctor", "--checkpoint", "none"), 2, "checkpoint none: no such directory"),
     (("doctor", "--vision-tower", "none"), 2, "--vision-tower goes with --checkpoint"),
+    (("doctor", "--family", "vtimellm"), 2, "--family goes with --checkpoint"),
+    (("doctor", "--part", "clip=x"), 2, "--part goes with --checkpoint"),
     (("doctor", "--activations"), 2, "--activations goes with --checkpoint"),
     (("doctor", "--engines", "none"), 2, "none is no engine directory: no such directory"),
     (("doctor", "--results", "folder"), 2, "cannot read folder: Is a directory"),
@@ -222,8 +301,19 @@ def places(monkeypatch, tmp_path):
     Path("engines", "manifest.json").write_text(manifest().to_json())
     Path("old").mkdir()
     Path("old", "manifest.json").write_text('{"format_version": 1}')
+    make_text_layout(Path("layout"))
     yield tmp_path
     events.handlers.clear()  # those of `serve` write to this test's stderr
+
+
+def make_text_layout(folder: Path) -> None:
+    """Lay out what is recognised as a family's that answers in text; nothing of it can be read."""
+    for name in ("clip", "vicuna", "vtimellm-vicuna-stage1", "vtimellm-vicuna-stage2"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+    (folder / "clip" / "ViT.pt").touch()
+    (folder / "vtimellm-vicuna-stage1" / "mm_projector.bin").touch()
+    (folder / "vtimellm-vicuna-stage2" / "adapter_config.json").write_text("{}")
 
 
 def manifest() -> Manifest:
@@ -278,7 +368,7 @@ def test_a_wrong_input_is_one_line_at_once(places, monkeypatch, capsys, args, co
 
 def test_the_table_has_every_command():
     commands = {args[0] for args, _, _ in TABLE}
-    assert {"score", "compare", "build", "serve", "eval", "train", "doctor"} <= commands
+    assert {"score", "ask", "compare", "build", "serve", "eval", "train", "doctor"} <= commands
     assert len({args for args, _, _ in TABLE}) == len(TABLE) >= 40
 
 

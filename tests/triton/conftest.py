@@ -113,3 +113,15 @@ def pipeline(engine_dirs) -> Iterator[Pipeline]:
     """The same engines in this process."""
     with Pipeline.open(engine_dirs["cpu"]) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def answering(answer_engines, video_root, tmp_path_factory) -> Iterator[Server]:
+    """A server of a family that answers in text, with a feature cache."""
+    folder = tmp_path_factory.mktemp("answering")
+    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
+    with serve(
+        answer_engines("stage3"), folder / "log", allowed_roots=[video_root], **settings
+    ) as running:
+        running.first_metrics = running.metrics()
+        yield running

@@ -44,6 +44,26 @@ def test_python(server, folder):
     assert lines[-1].startswith("refused: sample_fps 1000 is too high")
 
 
+def test_curl_of_questions_to_a_family_that_answers_in_text(answering, folder):
+    code = example("curl ask").replace("127.0.0.1:8000", answering.triton.http_address)
+    code = code.replace("/data/videos", str(folder))
+    run = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    outputs = {output["name"]: output for output in json.loads(run.stdout)["outputs"]}
+    assert outputs["ANSWER"]["shape"] == [2]
+    assert outputs["MOMENTS"]["shape"][1:] == [3]
+    assert outputs["MOMENT_OFFSETS"]["shape"] == [3]
+    assert len(json.loads(outputs["INFO"]["data"][0])["generation"]["stop_reasons"]) == 2
+
+
+def test_python_of_questions_to_a_family_that_answers_in_text(answering, folder):
+    code = example("python ask").replace("127.0.0.1:8001", answering.triton.grpc_address)
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    starts = ["a bicycle is parked ", "a car passes "]
+    lines = run.stdout.splitlines()
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
+
+
 @pytest.mark.parametrize(
     ("kind", "first_line", "num_lines"),
     [
@@ -63,3 +83,12 @@ def test_page_on_python(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(first_line)
     assert len(lines) == num_lines
+
+
+def test_page_on_python_asks_in_process(answer_engines, folder, monkeypatch, capsys):
+    code = example("ask", "python.md").replace('"engines"', repr(str(answer_engines("stage3"))))
+    monkeypatch.chdir(folder)
+    exec(compile(code, "ask", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("135 (")
+    assert [line.split(" [")[0] for line in lines[1:]] == ["a bicycle is parked", "a car passes"]

@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 
 import groundserve
-from groundserve import QueryResult, ScoreResult
+from groundserve import (
+    Answer,
+    AnswerOptions,
+    AnswerResult,
+    GenerationInfo,
+    Moment,
+    QueryResult,
+    ScoreResult,
+)
+from groundserve.families import get_family, served_family_names
 from groundserve.limits import Limits
 from groundserve.serving.status import COUNTERS
 from python_backend.triton._errors import ERROR_CLASSES
+from tests.results import make_answer, make_answers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+ASKING = (REPOSITORY / "docs" / "asking.md").read_text("utf-8")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
 PYTHON = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
 SERVING = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
@@ -55,9 +66,25 @@ def test_every_class_of_errors_is_documented():
     assert not {name for name in ERROR_CLASSES if f"`{name}`" not in SERVING}
 
 
-@pytest.mark.parametrize("kind", [ScoreResult, QueryResult])
+@pytest.mark.parametrize(
+    "kind", [ScoreResult, QueryResult, AnswerResult, Answer, GenerationInfo, Moment]
+)
 def test_every_field_of_a_result_is_documented(kind):
     assert not {field.name for field in fields(kind) if f"`{field.name}`" not in PYTHON}
+
+
+def test_every_key_of_an_answer_in_text_is_documented():
+    result = make_answers(make_answer()).to_json()
+    (answer,) = result["answers"]
+    (moment,) = answer["moments"]
+    keys = {"answers", "family", "request_id", *answer, *moment, *result["generation"]}
+    assert not {name for name in keys if f"`{name}`" not in ASKING}
+
+
+def test_every_task_is_documented():
+    (family,) = (one for name in served_family_names() if (one := get_family(name)).head == "text")
+    assert not {task for task in family.tasks if f"| `{task}`" not in ASKING}
+    assert not {name for name in family.part_names if f"`{name}" not in ASKING}
 
 
 def test_every_error_is_documented():
@@ -69,3 +96,8 @@ def test_every_error_is_documented():
 def test_every_ceiling_is_documented():
     variables = {f"GROUNDSERVE_{name.upper()}" for name in Limits.__dataclass_fields__}
     assert not {name for name in variables if f"`{name}`" not in SERVING}
+
+
+def test_every_option_of_a_question_and_all_that_is_said_of_its_answer_is_documented():
+    for kind in (AnswerOptions, GenerationInfo):
+        assert not {field.name for field in fields(kind) if f"`{field.name}`" not in SERVING}

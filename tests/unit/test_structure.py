@@ -30,6 +30,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 # (file, family) that knows a family from outside its folders -> why it may.
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
+    ("engine_build/triton/__main__.py", "vtimellm"): "whose published model is rendered",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
 }

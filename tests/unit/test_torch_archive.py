@@ -72,6 +72,7 @@ def test_an_archive_and_a_state_dict_hold_the_same_tensors():
     assert all(torch.equal(state_dict[name], value) for name, value in expected.items())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_what_torch_jit_saves_of_nested_modules_is_read_by_path(tmp_path):
     class Inner(torch.nn.Module):
         def __init__(self):

@@ -84,6 +84,24 @@ class VTimeLLM:
                 f"FEATURES must be ({spec.num_frames}, 1, D), a vector a frame, got {shape}"
             )
 
+    def check_seen(self, seen: SeenVideo, spec: VTimeLLMSpec) -> None:
+        """Check the tokens of the video, and the range that times are fractions of.
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        if seen.num_visual_tokens != spec.num_frames:
+            raise InvalidRequestError(
+                f"num_visual_tokens must be {spec.num_frames}, a token a frame, "
+                f"got {seen.num_visual_tokens}"
+            )
+        start, end = seen.time_range_seconds or (0.0, -1.0)
+        if not 0 <= start <= end <= seen.duration_seconds:
+            raise InvalidRequestError(
+                "time_range_seconds must be a part of the video, "
+                f"got {seen.time_range_seconds} of {seen.duration_seconds} s"
+            )
+
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
         """See `VicunaTokenizer.from_file`."""
         return VicunaTokenizer.from_file(path)

@@ -62,12 +62,15 @@ class PixelValues(nn.Module):
         size = self.image_size
         rows = weights(num_rows, height, top, size)  # (S, H)
         columns = weights(num_columns, width, left, size)  # (S, W)
-        pixels = frames.to(torch.float32).reshape(num_frames, num_rows, num_columns * 3)
-        # (S, H) x (n, H, W*3) -> (n, S, W*3)
-        pixels = torch.matmul(rows.to(frames.device), pixels)
-        pixels = pixels.reshape(num_frames, size, num_columns, 3).permute(0, 3, 1, 2)
-        # (n, 3, S, W) x (W, S) -> (n, 3, S, S)
-        return torch.matmul(pixels, columns.to(frames.device).T) / 255.0
+        # Divided and in the order of the reference, columns first: fewer pixels are rounded to the
+        # other neighbour in float16. (n, 3, H, W)
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        pixels = pixels.reshape(num_frames * 3 * num_rows, num_columns)
+        # (n*3*H, W) x (W, S) -> (n, 3, H, S)
+        pixels = torch.matmul(pixels, columns.to(frames.device).T)
+        pixels = pixels.reshape(num_frames, 3, num_rows, size)
+        # (S, H) x (n, 3, H, S) -> (n, 3, S, S)
+        return torch.matmul(rows.to(frames.device), pixels)
 
     def _sides(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return of rows and of columns how many there are once resized, and the first kept."""
@@ -93,10 +96,16 @@ def _weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
     nearest = centers.floor()
     offset = centers - nearest
     pixels = torch.arange(num_in, dtype=torch.float32)
+    # Each with PyTorch's own roundings.
+    taps = (
+        (-1, _far(offset + 1, a=-0.75)),
+        (0, _near(offset, a=-0.75)),
+        (1, _near(1 - offset, a=-0.75)),
+        (2, _far((1 - offset) + 1, a=-0.75)),
+    )
     weights = torch.zeros(())
-    for step in (-1, 0, 1, 2):
+    for step, weight in taps:
         neighbour = (nearest + step).clamp(0, num_in - 1)
-        weight = _cubic((offset - step).abs(), a=-0.75)
         weights = weights + weight * (pixels == neighbour)
     return weights
 
@@ -120,7 +129,15 @@ def _centers(num_in: int, num_out: int, first: int, size: int) -> Tensor:
 
 def _cubic(distance: Tensor, *, a: float) -> Tensor:
     """Return Keys' cubic convolution kernel at distances >= 0."""
-    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
-    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
-    zero = torch.zeros_like(distance)
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, zero))
+    far = torch.where(distance < 2, _far(distance, a=a), torch.zeros_like(distance))
+    return torch.where(distance <= 1, _near(distance, a=a), far)
+
+
+def _near(distance: Tensor, *, a: float) -> Tensor:
+    """Return the kernel at distances up to 1."""
+    return ((a + 2) * distance - (a + 3)) * distance * distance + 1
+
+
+def _far(distance: Tensor, *, a: float) -> Tensor:
+    """Return the kernel at distances from 1 to 2."""
+    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from groundserve.batch.keys import (
     Fingerprint,
     find_video,
-    options_json,
     request_hash,
     require_unchanged,
     row_key,
-    sampling_json,
 )
+from groundserve.batch.row_options import options_json, sampling_json
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_row

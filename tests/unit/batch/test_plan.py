@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from groundserve.batch import plan
 from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.keys import options_json, request_hash, row_key
+from groundserve.batch.keys import request_hash, row_key
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import Counts, DoneRow
+from groundserve.batch.row_options import options_json
 from groundserve.batch.rows import BadRow
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
 from groundserve.errors import GroundserveError, InvalidRequestError

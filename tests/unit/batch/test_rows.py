@@ -130,7 +130,7 @@ def test_whole_numbers_are_ids(tmp_path):
         ({"video": "1", "query": "q", "options": "{"}, "options must be one JSON object"),
         ({"video": "1", "query": "q", "options": {"k": 1}}, 'unknown option "k"; known options:'),
         ({"video": "1", "query": "q", "options": {"top_k": 0}}, "top_k must be >= 1, got 0"),
-        ({"video": "1", "query": "q", "options": {"num_frames": None}}, "must be a whole number"),
+        ({"video": "1", "query": "q", "options": {"num_frames": None}}, "must have a value"),
         ({"video": "1", "query": "q", "options": {"num_frames": 9999}}, "must be <= 1024"),
         ({"video": "1", "query": "q", "top_k": 3}, "top_k is an option; put it into the column"),
         (b'"' + b"x" * MAX_LINE_BYTES + b'"', "a line must be at most 1048576 bytes"),

@@ -4,8 +4,9 @@ import pytest
 
 from groundserve.batch.servers import ServerPool, rank
 from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from groundserve.options import AnswerOptions
 from groundserve.triton_messages import DECODER_DIED
-from tests.results import make_result
+from tests.results import make_answer, make_answers, make_result
 
 URLS = [f"grpc://host{number}:8001" for number in range(4)]
 VIDEOS = [f"/videos/{number}.mp4" for number in range(200)]
@@ -38,6 +39,11 @@ class FakeServer:
         if self.error is not None:
             raise self.error
         return make_result(video, queries)
+
+    def ask(self, video, queries, options, *, timeout_seconds):
+        self.asked.append(video)
+        assert 0 < timeout_seconds <= 9
+        return make_answers(make_answer(queries[0], task=options.task))
 
     def close(self):
         self.is_closed = True
@@ -76,6 +82,14 @@ def test_the_same_server_is_asked_again(pool, servers):
     for _ in range(3):
         pool.score("a.mp4", ["When?"])
     assert [len(server.asked) for server in servers.values() if server.asked] == [3]
+
+
+def test_what_is_asked_for_text_goes_to_the_same_server_as_what_is_scored(pool, servers):
+    pool.score("a.mp4", ["When?"])
+    options = AnswerOptions(task="chat")
+    result = pool.ask("a.mp4", ["When?"], options, timeout_seconds=9)
+    assert [(one.query, one.task) for one in result.answers] == [("When?", "chat")]
+    assert [len(server.asked) for server in servers.values() if server.asked] == [2]
 
 
 def test_a_server_that_is_away_is_left_alone_and_found_again(pool, servers, clock):

@@ -53,6 +53,7 @@ def test_same_arguments_as_the_client_of_threads():
 
     assert signature(AsyncClient.__init__) == signature(Client.__init__)
     assert signature(AsyncClient.score) == signature(Client.score)
+    assert signature(AsyncClient.ask) == signature(Client.ask)
     for name in ("is_ready", "close"):
         assert signature(getattr(AsyncClient, name)).parameters.keys() == {"self"}
 

@@ -199,17 +199,28 @@ def test_question_in_the_bytes_of_an_ascii_locale_is_read_as_utf_8():
     assert check_queries([b"O\xc3\xb9?".decode("ascii", "surrogateescape")]) == ["Où?"]
 
 
-@pytest.mark.parametrize("missing", [None, "admission", "grounding", "frame_selector"])
-def test_server_is_ready_where_every_model_that_scores_is(monkeypatch, missing):
-    asked = []
+SCORE, ASK = STEPS["frames"], STEPS["text"]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "asked", "is_ready"),
+    [
+        pytest.param(SCORE, SCORE, True, id="scores"),
+        pytest.param(ASK, [*list(SCORE)[:3], *ASK], True, id="answers_in_text"),
+        pytest.param([], ["admission"] * 2, False, id="neither"),
+        pytest.param(["admission"], [*ASK][:2] * 2, False, id="first_step_alone"),
+        pytest.param(list(SCORE)[:3], [*SCORE, *ASK], False, id="last_step_missing"),
+    ],
+)
+def test_server_is_ready_where_every_model_of_a_head_is(monkeypatch, loaded, asked, is_ready):
+    names = []
 
     def is_model_ready(name, client_timeout):
         assert 0 < client_timeout <= 5
-        asked.append(name)
-        return name != missing
+        names.append(name)
+        return name in loaded
 
     with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
         monkeypatch.setattr(client._connection._server, "is_model_ready", is_model_ready)
-        assert client.is_ready() == (missing is None)
-    steps = list(STEPS)
-    assert asked == steps[: steps.index(missing) + 1 if missing else None]
+        assert client.is_ready() == is_ready
+    assert names == list(asked)

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 
-from groundserve.client._request import Request
+from groundserve.client._request import ScoreRequest
 from groundserve.options import ScoreOptions
 from tests.results import make_info
 
@@ -29,7 +29,7 @@ def answer():
 
 def test_a_result_has_arrays_of_its_own():
     given = answer()
-    request = Request.parse(
+    request = ScoreRequest.parse(
         video=b"a video",
         video_uri=None,
         queries="cars",

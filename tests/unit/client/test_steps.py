@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
+from engine_build.triton.__main__ import RENDERINGS
 from engine_build.triton.specs import model_specs
 from groundserve import (
     DeadlineExceededError,
@@ -15,11 +16,11 @@ from groundserve import (
     RequestCancelledError,
     UnavailableError,
 )
-from groundserve.client._steps import STEPS, Scoring
+from groundserve.client._steps import STEPS, Exchange
 from groundserve.deadline import Deadline
 from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
 
-NAMES = list(STEPS)
+NAMES = list(STEPS["frames"])
 REFUSED = UnavailableError("refused")
 SEATS = UnavailableError(f"{SEATS_TAKEN}: it takes 7 gigapixels")
 
@@ -29,6 +30,7 @@ class Script:
 
     def __init__(self, *failures: Exception) -> None:
         self.calls: list[str] = []
+        self.named: list[dict] = []
         self.waits: list[float] = []
         self.is_closed = False
         self._failures = list(failures)
@@ -40,6 +42,7 @@ class Script:
 
     def call(self, model_name, inputs, outputs, **named):
         self.calls.append(model_name)
+        self.named.append(named)
         if self._slept:
             self.waits.append(self._slept)
         self._slept = 0.0
@@ -57,23 +60,48 @@ class Script:
         assert seconds <= 0.5
         self._slept += seconds
 
-    def ask(self, *, retries=0, timeout_seconds=600.0):
-        scoring = Scoring(
+    def ask(self, *, retries=0, timeout_seconds=600.0, head="frames"):
+        exchange = Exchange(
             connection=self,
             waiting=self,
             deadline=Deadline.after(timeout_seconds),
             retries=retries,
-            request_id="id",
+            request=SimpleNamespace(head=head, request_id="id"),
         )
-        return asyncio.run(scoring.tensors({}))
+        return asyncio.run(exchange.tensors({}))
 
 
-def test_the_steps_are_those_of_the_ensemble():
-    ensemble = model_specs(LAYOUTS["cpu"], REFERENCE_FAMILY, REFERENCE_MODEL)[0]
-    assert list(STEPS.items()) == [
-        (step.name, (tuple(t.name for t in step.inputs), tuple(t.name for t in step.outputs)))
+@pytest.mark.parametrize("head", STEPS)
+def test_the_steps_are_those_of_the_ensemble(head):
+    rendering = RENDERINGS[{"frames": "cpu", "text": "vtimellm-cpu"}[head]]
+    ensemble = model_specs(rendering.layout, rendering.family, rendering.model)[0]
+    assert {name: (step.inputs, step.outputs) for name, step in STEPS[head].items()} == {
+        step.name: (tuple(t.name for t in step.inputs), tuple(t.name for t in step.outputs))
         for step in ensemble.steps
+    }
+    assert list(STEPS[head]) == [step.name for step in ensemble.steps]
+
+
+@pytest.mark.parametrize("head", STEPS)
+def test_the_door_alone_is_told_the_head(head):
+    script = Script()
+    script.ask(head=head)
+    assert script.calls == list(STEPS[head])
+    assert [named["parameters"] for named in script.named] == [{"head": head}, {}, {}, {}][
+        : len(script.calls)
     ]
+
+
+@pytest.mark.parametrize(("timeout_seconds", "way_back"), [(600.0, 1.0), (5.0, 0.5)])
+def test_an_answer_that_time_cuts_short_has_time_to_arrive(timeout_seconds, way_back):
+    script = Script()
+    script.ask(head="text", timeout_seconds=timeout_seconds)
+    kept = [named["seconds"] - named["server_seconds"] for named in script.named]
+    assert kept[:-1] == [0, 0]
+    assert kept[-1] == pytest.approx(way_back, rel=0.1)
+    frames = Script()
+    frames.ask(timeout_seconds=timeout_seconds)
+    assert all(named["seconds"] == named["server_seconds"] for named in frames.named)
 
 
 def test_steps_begin_again_when_another_server_took_over_once():

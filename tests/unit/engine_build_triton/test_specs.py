@@ -91,6 +91,14 @@ def test_light_grounders_work_side_by_side(name, num_bytes, num_instances):
     assert spec_of(layout, "grounding").num_instances == num_instances
 
 
+@pytest.mark.parametrize(("num_bytes", "num_instances"), [(64 * MIB, 2), (64 * MIB + 1, 1)])
+def test_light_decoders_answer_side_by_side(num_bytes, num_instances):
+    layout = replace(LAYOUTS["cpu"], grounder_bytes=num_bytes)
+    specs = model_specs(layout, get_family("vtimellm"), VTimeLLMSpec())
+    (generation,) = [spec for spec in specs if spec.name == "generation"]
+    assert generation.num_instances == num_instances
+
+
 def test_layout_without_nvdecs_is_refused():
     with pytest.raises(InvalidRequestError, match="num_nvdec must be >= 1, got 0"):
         replace(GPU, num_nvdec=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from groundserve.errors import GroundserveError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.families import get_family
 from groundserve.families.base import (
     FamilyCheckpoint,
@@ -149,6 +149,7 @@ class AnsweringFamily(Family):
     tasks = ("chat",)
     tasks_without_query = ()
     part_names = ("base",)
+    refuses = False
 
     def __init__(self, *front_arrays, **change):
         super().__init__(**change)
@@ -176,6 +177,10 @@ class AnsweringFamily(Family):
         )
         return self.front
 
+    def check_seen(self, seen, spec):
+        if self.refuses:
+            raise InvalidRequestError("seven tokens")
+
     def parse(self, text, task, seen): ...
 
 
@@ -193,12 +198,19 @@ def test_a_family_of_text_that_keeps_the_contract_passes():
     check_block(family, np.zeros((6, 8)), plan)
 
 
+def test_a_plan_that_its_own_family_refuses_behind_the_features_is_named():
+    family = AnsweringFamily()
+    family.refuses = True
+    with pytest.raises(GroundserveError, match="check_seen refuses what a plan says: seven tokens"):
+        check_family(family, AnsweringCheckpoint(), Spec())
+
+
 def test_members_of_the_head_are_asked_for():
     with pytest.raises(GroundserveError, match=r"Checkpoint lacks copy_to, load_decoder, load_fro"):
         check_family(AnsweringFamily(), Checkpoint(), Spec())
     family = Family()
     family.head = "text"
-    with pytest.raises(GroundserveError, match=r"Family lacks front_arrays, front_inputs, parse"):
+    with pytest.raises(GroundserveError, match=r"Family lacks check_seen, front_arrays, front_"):
         check_family(family, AnsweringCheckpoint(), Spec())
 
 

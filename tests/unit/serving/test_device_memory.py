@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL
+from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MODEL, RENDERINGS
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
@@ -61,6 +61,18 @@ def test_float32_features_are_twice_as_wide(pools_of):
 def test_one_nvdec_halves_the_instances(pools_of):
     layout = replace(LAYOUTS["gpu"], num_nvdec=1)
     assert pools_of(layout).cuda_bytes == (2 * (5 * 27 + 2 * 36) + 17 * 36) * MIB
+
+
+def test_pools_of_a_model_that_answers_in_text(tmp_path):
+    """Its head is another model, which takes FEATURES as well."""
+    rendering = RENDERINGS["vtimellm-torch-cuda"]
+    for spec in model_specs(rendering.layout, rendering.family, rendering.model):
+        write_model(spec, tmp_path)
+    tensors = VideoTensors.of(rendering.family, rendering.model, Limits())
+    features = 100 * 768 * 2
+    assert memory_pools(read_configs(tmp_path), tensors).cuda_bytes == (
+        4 * (5 * tensors.chunk_bytes + 2 * features) + 17 * features
+    )
 
 
 def test_small_model_keeps_the_servers_own_sizes(pools_of):

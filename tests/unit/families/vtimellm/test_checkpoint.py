@@ -225,7 +225,7 @@ def test_safetensors_do_as_well(copied):
         ({"model_type": "qwen2"}, UnsupportedError, "model_type must be llama"),
         ({"hidden_size": "64"}, InvalidRequestError, "config.json describes no Llama"),
         ({"hidden_size": 63}, InvalidRequestError, "config.json describes no Llama"),
-        ({"hidden_size": -64}, InvalidRequestError, ""),
+        ({"hidden_size": -64}, InvalidRequestError, "must be \\(-64, 32\\)"),
         ({"num_attention_heads": 0}, InvalidRequestError, "config.json describes no Llama"),
         ({"hidden_act": "none"}, InvalidRequestError, "config.json describes no Llama"),
         ({"eos_token_id": [2, 3]}, UnsupportedError, r"eos_token_id must be one token, got \[2, 3"),

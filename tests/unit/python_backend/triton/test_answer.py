@@ -39,6 +39,13 @@ def test_line_of_an_answer():
     }
 
 
+def test_line_of_an_answer_in_text_counts_tokens():
+    generation = {"prefix_tokens": 135, "prompt_tokens": 9, "generated_tokens": 4, "seed": 5}
+    line = line_of(Answer(outputs={}, report={**REPORT, "generation": generation}))
+    assert (line["prefix_tokens"], line["prompt_tokens"], line["generated_tokens"]) == (135, 9, 4)
+    assert "seed" not in line
+
+
 def test_request_that_goes_on_has_no_line_yet():
     assert log_line("grounding", "a", Answer(outputs={}), shapes={}, seconds=1) is None
 

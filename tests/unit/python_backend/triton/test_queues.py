@@ -58,6 +58,7 @@ def metrics() -> Iterator[Metrics]:
 
 def test_waiting_requests_of_both_queues_are_added_up():
     assert count_waiting(METRICS % (3, 4)) == 7
+    assert count_waiting(METRICS.replace("grounding", "generation") % (3, 4)) == 7
     assert count_waiting("") == 0
 
 

@@ -1,0 +1,195 @@
+"""`groundserve ask`: what a model says of a video, in words and times."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from groundserve.arguments import check_timeout
+from groundserve.cli._checks import (
+    STDIN,
+    STDIN_NAME,
+    as_file,
+    check_outputs,
+    check_pictures,
+    check_queries,
+    check_video,
+    parse_clip,
+    parse_parts,
+)
+from groundserve.cli._options import (
+    Checkpoint,
+    ClipSeconds,
+    DeviceName,
+    FamilyName,
+    MaxNewTokens,
+    PartValues,
+    Raw,
+    TaskName,
+)
+from groundserve.cli._output import print_json, print_note, progress
+from groundserve.cli.ask_output import print_answers, print_notes
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import TextFamily
+from groundserve.limits import Limits
+from groundserve.options import TASKS_WITHOUT_QUERY, AnswerOptions
+from groundserve.scoring.opener import check_answerer, open_answerer
+from groundserve.subtitles import save_subtitles
+from groundserve.visuals import save_moment_plot
+
+logger = logging.getLogger(__name__)
+
+NAME = "ask"
+_DEFAULTS = AnswerOptions()
+
+
+def command(
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Question, or what to find; may be given several times. Some tasks take none."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    family: FamilyName = None,
+    part: PartValues = None,
+    device: DeviceName = None,
+    engines: Annotated[
+        Path | None, typer.Option(help="Answer in this process with an engine directory.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Answer on a running server: grpc://HOST:PORT.")
+    ] = None,
+    task: TaskName = _DEFAULTS.task,
+    raw: Raw = _DEFAULTS.raw,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Most frames to look at, where a family does not fix them.")
+    ] = _DEFAULTS.num_frames,
+    clip_seconds: ClipSeconds = None,
+    max_new_tokens: MaxNewTokens = _DEFAULTS.max_new_tokens,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest token; above it, tokens are drawn.")
+    ] = _DEFAULTS.temperature,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw among the likeliest tokens that together reach this probability.",
+            show_default="all",
+        ),
+    ] = _DEFAULTS.top_p,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the draws.", show_default="a new one, which is printed")
+    ] = _DEFAULTS.seed,
+    timeout_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Longest time for all questions; what there is by then is the answer.",
+            show_default=f"{Limits().max_request_seconds:g}, or the server's",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="PNG of the moments on a time line.")] = None,
+    srt: Annotated[
+        Path | None, typer.Option(help="Subtitles to write: each moment with what happens in it.")
+    ] = None,
+) -> None:
+    """Ask a model that answers in text about a video: when something happens, or what.
+
+    Give one of --checkpoint, --engines and --server. Times are in seconds of
+    the whole video. docs/asking.md
+
+    Example: [bold]groundserve ask talk.mp4 --query "she shows the chart" --engines engines[/bold]
+
+    Example: [bold]groundserve ask talk.mp4 --task captions --engines engines --srt talk.srt[/bold]
+    """
+    queries = query or []
+    options = AnswerOptions(
+        task=task,  # type: ignore[arg-type] # checked by AnswerOptions
+        raw=raw,
+        num_frames=num_frames,
+        clip_seconds=parse_clip(clip_seconds),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    limits = Limits() if server is None else None  # a server has its own
+    if limits:
+        options.check(limits)
+    if timeout_seconds is not None:
+        timeout_seconds = check_timeout(timeout_seconds)
+        if limits:
+            most = max(limits.max_request_seconds, timeout_seconds)
+            limits = dataclasses.replace(limits, max_request_seconds=most)
+    check_queries(queries, limits=limits)
+    check_video(video, command=NAME)
+    check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
+    check_pictures({"--plot": plot})
+    parts = parse_parts(part or [], checkpoint=checkpoint)
+    known = check_answerer(checkpoint, engines, server, family=family, parts=parts, device=device)
+    _check_asked(known, queries, options)
+    is_stdin = video == STDIN
+    video = ctx.with_resource(as_file(video))
+    with (
+        progress("loading") as step,
+        open_answerer(
+            checkpoint,
+            engines,
+            server,
+            family=family,
+            parts=parts,
+            device=device,
+            limits=limits,
+        ) as answerer,
+    ):
+        step("answering")
+        result = answerer.ask(video, queries, options, timeout_seconds=timeout_seconds)
+    timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.info.timing_ms.items())
+    logger.info("answered by engine %s: %s", result.info.engine.get("id"), timing)
+    if is_stdin:
+        result = dataclasses.replace(result, video=STDIN_NAME)
+    if plot is not None:
+        save_moment_plot(plot, result)
+    if srt is not None and (num_left_out := save_subtitles(srt, result)):
+        print_note(f"{srt} lacks moments that end before they start: {num_left_out}")
+    print_notes(result, options)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_answers(result)
+
+
+def _check_asked(
+    family: TextFamily[Any] | None, queries: Sequence[str], options: AnswerOptions
+) -> None:
+    """Refuse before anything is loaded what a family would refuse after it.
+
+    Args:
+        family: None of a server, which knows its own rules.
+        queries: Each has words.
+        options: Of all of them.
+
+    Raises:
+        UnsupportedError: The family has no such task.
+        InvalidRequestError: The task takes a question and there is none, or the other way around.
+    """
+    if family is not None and options.task not in family.tasks:
+        raise UnsupportedError(
+            f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
+        )
+    takes_none = TASKS_WITHOUT_QUERY if family is None else family.tasks_without_query
+    if options.raw or options.task not in takes_none:
+        if not queries:
+            what = "--raw" if options.raw else f"--task {options.task}"
+            raise InvalidRequestError(f"{what} needs a question: give --query")
+    elif queries and family is not None:
+        raise InvalidRequestError(
+            f"--task {options.task} takes no --query; --raw asks in your own words"
+        )

@@ -1,0 +1,61 @@
+"""What `--checkpoint` and the options that go with it name, looked at without reading weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from groundserve.checkpoint_place import find_checkpoint
+from groundserve.errors import UnsupportedError
+from groundserve.families import (
+    get_family,
+    get_text_family,
+    recognise_family,
+    served_family_names,
+)
+from groundserve.families.base import Family
+
+
+def checkpoint_family(
+    checkpoint: str,
+    *,
+    family: str | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
+    vision_tower: str | None = None,
+) -> Family[Any, Any]:
+    """Return a checkpoint's family, without reading weights or importing PyTorch.
+
+    Args:
+        checkpoint: `--checkpoint`.
+        family: `--family`; what the files tell where None.
+        parts: `--part`.
+        vision_tower: `--vision-tower`.
+
+    Raises:
+        InvalidRequestError: There is no such checkpoint or vision tower.
+        UnsupportedError: There is no such family, or it has no such part.
+    """
+    if family is not None and family not in served_family_names():
+        raise UnsupportedError(
+            f"--family must be one of {', '.join(served_family_names())}, got {family!r}"
+        )
+    found = get_family(family or recognise_family(checkpoint))
+    names: tuple[str, ...] = ()
+    if found.head == "text":
+        names = get_text_family(found.name).part_names
+        if vision_tower is not None:
+            raise UnsupportedError(
+                f"--vision-tower is no part of the family {found.name}; give --part NAME=VALUE "
+                f"with one of {', '.join(names)}"
+            )
+    else:
+        find_checkpoint(checkpoint)
+        if vision_tower is not None:
+            find_checkpoint(vision_tower)
+    for name in parts or ():
+        if name not in names:
+            raise UnsupportedError(
+                f"--part must name one of {', '.join(names) or 'none'} in the family "
+                f"{found.name}, got {name!r}"
+            )
+    return found

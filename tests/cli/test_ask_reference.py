@@ -1,0 +1,184 @@
+"""The command line over a checkpoint that the reference ran: asked, built, examined."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from groundserve.manifest import Manifest
+from tests.answer_cases import CASES, CHECKPOINTS, MODELS
+from tests.cli.command import run_cli
+from tests.cli.steps import assert_one_error
+
+KEYS = (
+    *("video", "family", "num_source_frames", "fps", "duration_seconds", "frame_indices"),
+    *("pts_seconds", "answers", "timing_ms", "engine"),
+)
+SOME = {"describe_cli", "split_range"}
+PROJECTOR = CHECKPOINTS / "vtimellm-vicuna-tiny-stage1" / "mm_projector.bin"
+
+
+def ask(case, clips, *source):
+    """Ask as whoever checks from outside does."""
+    clip = case.clip_seconds
+    finished = run_cli(
+        *("ask", case.path(clips), "--query", case.query, "--raw", "--task", "chat", "--json"),
+        *("--max-new-tokens", 32, *source),
+        *(() if clip is None else ("--clip-seconds", f"{clip[0]}:{clip[1]}")),
+    )
+    assert finished.code == 0, finished.stderr
+    assert finished.stdout.count("\n") == 1
+    return json.loads(finished.stdout)
+
+
+def check(case, found):
+    assert set(KEYS) <= found.keys()
+    (answer,) = found["answers"]
+    assert found["frame_indices"] == case.frame_indices
+    assert answer["prompt_token_ids"] == case.input_ids
+    assert answer["token_ids"] == case.token_ids
+    assert answer["text"] == case.text
+    assert answer["stop_reason"] == ("eos" if case.stopped_by_eos else "length")
+    assert (answer["query"], answer["task"], answer["moments"]) == (case.query, "chat", [])
+
+
+def parts_of(model):
+    adapters = MODELS[model]["adapter"]
+    return [word for path in adapters for word in ("--part", f"adapter={path}")]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_recorded_cases_in_pytorch(case, clips):
+    # The third stage's parts are all found.
+    parts = [] if case.model == "stage3" else parts_of(case.model)
+    found = ask(case, clips, "--checkpoint", CHECKPOINTS, *parts)
+    check(case, found)
+    assert (found["family"], found["engine"]["profile"]) == ("vtimellm", "torch")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.name in SOME], ids=lambda case: case.name
+)
+def test_recorded_cases_with_engines(case, clips, answer_engines):
+    found = ask(case, clips, "--engines", answer_engines(case.model))
+    check(case, found)
+    assert found["engine"]["profile"] == "cpu"
+
+
+def test_an_end_past_the_videos_is_its_end(clips, answer_engines):
+    finished = run_cli(
+        *("ask", clips["bikes"], "--engines", answer_engines("stage3"), "--json"),
+        *("--query", "a man", "--query", "a tree", "--max-new-tokens", 4),
+        *("--clip-seconds", "0.5:99"),
+    )
+    assert finished.code == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["generation"]["time_range_seconds"] == [0.5, found["duration_seconds"]]
+    assert (found["frame_indices"][0], found["frame_indices"][-1]) == (12, 249)
+    # The prompt up to the video and its 100 rows, computed once for both.
+    assert found["generation"]["prefix_tokens"] == case_prefix(found["answers"][0]) + 100
+    for answer in found["answers"]:
+        assert answer["stop_reason"] == "length"
+        assert "were cut at 4 tokens" in finished.stderr
+
+
+def case_prefix(answer):
+    return answer["prompt_token_ids"].index(-200)
+
+
+def test_captions_are_written_as_subtitles_and_drawn(clips, answer_engines, tmp_path):
+    srt, plot = tmp_path / "a.srt", tmp_path / "a.png"
+    finished = run_cli(
+        *("ask", clips["bikes"], "--engines", answer_engines("stage3"), "--task", "captions"),
+        *("--max-new-tokens", 8, "--srt", srt, "--plot", plot),
+    )
+    assert finished.code == 0, finished.stderr
+    # Weights are random: the text tells no times.
+    assert srt.read_bytes() == b""
+    assert plot.stat().st_size > 1000
+    assert "moments: none that can be read in it" in finished.stdout
+    assert "; saw 100 frames, a token each" in finished.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--clip-seconds", "99:100"], "clip_seconds must start before the video ends"),
+        (["--num-frames", "8"], "vtimellm has no option num_frames; leave it out"),
+        (["--query", "what is <video>?"], "<video>"),
+        (["--max-new-tokens", "4096"], "and max_new_tokens 4096, together more than"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_it_is_decoded(
+    clips, answer_engines, args, message
+):
+    finished = run_cli(
+        *("ask", clips["bikes"], "--engines", answer_engines("stage3"), "--query", "x", *args)
+    )
+    assert finished.code == 2
+    assert finished.stdout == ""
+    assert_one_error(finished.stderr, message)
+
+
+def test_build_takes_the_family_and_the_parts(clips, tmp_path):
+    out = tmp_path / "engines"
+    # Where nothing tells the family: all parts lie elsewhere.
+    (tmp_path / "nothing").mkdir()
+    finished = run_cli(
+        *("build", "--checkpoint", tmp_path / "nothing", "--out", out, "--profile", "torch"),
+        *("--family", "vtimellm", "--unchecked"),
+        *("--part", f"clip={CHECKPOINTS / 'clip' / 'ViT-tiny.pt'}"),
+        *("--part", f"base={CHECKPOINTS / 'vicuna-tiny'}"),
+        *(
+            "--part",
+            f"projector={PROJECTOR}",
+        ),
+        *parts_of("stage3"),
+    )
+    assert finished.code == 0, finished.stderr
+    assert "vtimellm, torch, fp32 on cpu" in finished.stdout
+    assert Manifest.load(out).family == "vtimellm"
+    case = next(case for case in CASES if case.name == "describe_cli")
+    check(case, ask(case, clips, "--engines", out))
+
+
+def test_doctor_says_what_it_found():
+    finished = run_cli("doctor", "--checkpoint", CHECKPOINTS, "--activations", "--json")
+    assert finished.code == 0, finished.stderr
+    found = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
+    assert found["family"]["detail"].startswith("vtimellm; a long video gives 100 frames, a token")
+    assert found["activations"]["detail"].startswith("largest magnitude ")
+    # Of the tiny decoder: tables, two layers, norms; and of the projector.
+    hidden, ffn, vocabulary, width = 64, 172, 640, 32
+    layer = 4 * hidden**2 + 3 * hidden * ffn + 2 * hidden
+    num = 2 * vocabulary * hidden + 2 * layer + hidden + hidden * width + hidden
+    assert found["weights"]["detail"] == f"all behind the vision stage: {num:,} parameters"
+    assert found["clip"]["detail"].startswith("ViT-tiny.pt, OpenAI's archive")
+    assert "ViT-tiny-state_dict.pt" in found["left aside"]["detail"]
+
+
+def test_doctor_says_what_is_missing(tmp_path):
+    checkpoint = tmp_path / "checkpoints"
+    shutil.copytree(CHECKPOINTS, checkpoint)
+    shutil.rmtree(checkpoint / "vicuna-tiny")
+    shutil.rmtree(checkpoint / "clip")
+    shutil.rmtree(checkpoint / "clip-hf")
+    finished = run_cli("doctor", "--checkpoint", checkpoint)
+    assert finished.code == 2
+    assert_one_error(finished.stderr, "parts of VTimeLLM are missing: clip (")
+    assert "; base (" in finished.stderr
+    assert "found: projector " in finished.stderr
+    assert "name what lies elsewhere, as with --part clip=PATH" in finished.stderr
+
+
+def test_each_command_names_the_other(clips, answer_engines, engine_dirs):
+    video = clips["bikes"]
+    for source in (("--engines", answer_engines("stage3")), ("--checkpoint", CHECKPOINTS)):
+        finished = run_cli("score", video, "--query", "x", *source)
+        assert finished.code == 2
+        assert_one_error(finished.stderr, "the family vtimellm answers in text: use ask, not score")
+    finished = run_cli("ask", video, "--query", "x", "--engines", engine_dirs["cpu"])
+    assert finished.code == 2
+    assert_one_error(finished.stderr, "the family videoitg scores frames: use score, not ask")

@@ -1,0 +1,221 @@
+"""Rows that ask for text: their options, what is made of answers, and what is no answer."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from groundserve.answers import Moment
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.group_scorer import score_group
+from groundserve.batch.keys import Fingerprint, find_video, row_key
+from groundserve.batch.plan import Plan
+from groundserve.batch.row_options import options_json, read_options, sampling_json
+from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.shards import ShardWriter, Staging
+from groundserve.batch.units import Group, Unit, UnitSize
+from groundserve.batch.work import Work
+from groundserve.errors import InvalidRequestError
+from groundserve.options import AnswerOptions
+from tests.results import make_answer, make_answers
+from tests.unit.batch.making import FINGERPRINT, final_rows
+
+MOMENT, CAPTIONS = AnswerOptions(), AnswerOptions(task="captions")
+TEXT = replace(FINGERPRINT, family="vtimellm", defaults=MOMENT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MOMENT,
+        AnswerOptions(task="chat", raw=True, num_frames=8, clip_seconds=(1, 2.5)),
+        AnswerOptions(temperature=1, top_p=1, seed=2**63 - 1, max_new_tokens=1),
+    ],
+)
+def test_options_come_back_from_their_text(options):
+    assert read_options(json.loads(options_json(options))) == options
+    fingerprint = replace(TEXT, defaults=options)
+    written = json.loads(json.dumps(fingerprint.to_json()))
+    assert Fingerprint.from_json(written) == fingerprint
+
+
+def test_equal_options_have_one_text():
+    first = AnswerOptions(temperature=1, top_p=1, seed=3, clip_seconds=(1, 2))
+    second = AnswerOptions(temperature=1.0, top_p=1.0, seed=3, clip_seconds=(1.0, 2.0))
+    assert first == second
+    assert options_json(first) == options_json(second)
+
+
+def test_rows_are_decoded_together_where_they_see_the_same():
+    seen = {
+        sampling_json(replace(MOMENT, **given))
+        for given in ({}, {"task": "chat"}, {"raw": True}, {"max_new_tokens": 3})
+    }
+    assert len(seen) == 1
+    assert sampling_json(replace(MOMENT, clip_seconds=(0.0, 1.0))) not in seen
+
+
+def test_what_is_asked_is_part_of_the_key(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"a")
+    rows = [
+        Row(id="", video="a", place=str(video), query="x", options=options, position=0)
+        for options in (MOMENT, replace(MOMENT, task="chat"), replace(MOMENT, max_new_tokens=9))
+    ]
+    identity = find_video(str(video), hash_content=False).identity
+    assert len({row_key(identity, row, fingerprint=TEXT) for row in rows}) == 3
+
+
+def read(tmp_path, *lines, defaults=MOMENT):
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return list(read_manifest(str(path), defaults=defaults))
+
+
+def test_a_row_whose_task_takes_no_question_needs_none(tmp_path):
+    rows = read(
+        tmp_path,
+        {"video": "a.mp4"},
+        {"video": "a.mp4", "query": ""},
+        {"video": "a.mp4", "query": None},
+        {"video": "a.mp4", "query": "When?", "options": {"task": "moment"}},
+        defaults=CAPTIONS,
+    )
+    assert [row.query for row in rows] == ["", "", "", "When?"]
+    assert [row.options.task for row in rows] == ["captions"] * 3 + ["moment"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"video": "a"}, "query is missing"),
+        ({"video": "a", "options": {"task": "captions", "raw": True}}, "query is missing"),
+        ({"video": "a", "query": " ", "options": {"task": "captions"}}, "must not be empty or bl"),
+        ({"video": "a", "query": "x", "options": {"task": "sing"}}, "task must be one of moment"),
+        ({"video": "a", "query": "x", "options": {"top_k": 3}}, 'unknown option "top_k"'),
+        ({"video": "a", "query": "x", "options": {"clip_seconds": [3, 1]}}, "0 <= start < end"),
+        ({"video": "a", "query": "x", "options": {"temperature": 1}}, "needs a seed in a batch"),
+        ({"video": "a", "query": "x", "task": "chat"}, "task is an option; put it into"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_that_rows_error(tmp_path, row, message):
+    (bad,) = read(tmp_path, row)
+    assert isinstance(bad, BadRow)
+    assert message in bad.message
+
+
+def test_a_manifest_of_captions_needs_no_column_of_questions(tmp_path):
+    path = tmp_path / "m.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "video"], ["1", "a.mp4"]])
+    (row,) = read_manifest(str(path), defaults=CAPTIONS)
+    assert (row.id, row.query) == ("1", "")
+
+
+def test_a_folder_can_be_captioned(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (row,) = rows_of_folder(str(tmp_path), [], defaults=CAPTIONS)
+    assert row.query == ""
+    with pytest.raises(InvalidRequestError, match="give one question or several"):
+        rows_of_folder(str(tmp_path), [], defaults=MOMENT)
+
+
+class Answerer:
+    """Says of each question what it was made with; keeps what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+
+    def ask(self, video, queries, options, *, timeout_seconds):
+        self.asked.append((Path(video).name, queries, options, timeout_seconds))
+        answers = [
+            make_answer(query, task=options.task, **self.answers.get(query, {}))
+            for query in queries
+        ]
+        result = make_answers(*answers)
+        engine = {"id": TEXT.engine_id, "family": "vtimellm", "precision": "fp32"}
+        return replace(result, info=replace(result.info, engine=engine))
+
+
+@pytest.fixture
+def group(tmp_path):
+    """Three questions about one video, planned as a run does."""
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    rows = read(tmp_path, *({"id": q, "video": "a.mp4", "query": q} for q in ("p", "q", "r")))
+    with Plan.make(rows, fingerprint=TEXT) as plan:
+        ((group,),) = [unit.groups for unit in plan.units(UnitSize())]
+    return group
+
+
+def score(answerer, group: Group, tmp_path):
+    """Do what a worker does with one video."""
+    staging = Staging(place=str(tmp_path / "run"), attempt=1)
+    work = Work(
+        source=None,
+        engine_id=TEXT.engine_id,
+        staging=staging,
+        num_threads=1,
+        deadline_seconds=7.0,
+        span_threshold=0.5,
+        span_gap_seconds=0.0,
+    )
+    writer = ShardWriter(Unit(number=0, groups=(group,)))
+    for outcome in score_group(answerer, group, work):
+        if hasattr(outcome, "result"):
+            writer.add(group, outcome.options, outcome.result)
+        elif hasattr(outcome, "kind"):
+            writer.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
+    receipt = writer.write(staging)
+    if receipt.staged:
+        staged = tmp_path / "run" / receipt.staged
+        staged.rename(staged.with_suffix(".parquet"))
+    return receipt, final_rows(tmp_path / "run")
+
+
+def test_answers_become_rows(group, tmp_path):
+    caption = Moment(start_seconds=1.0, end_seconds=0.5, score=0.25, text="half \ud83d")
+    answerer = Answerer(
+        q={"text": "It does not.", "moments": ()},
+        r={"stop_reason": "length", "moments": (caption,)},
+    )
+    receipt, rows = score(answerer, group, tmp_path)
+    assert answerer.asked == [("a.mp4", ["p", "q", "r"], MOMENT, 7.0)]
+    assert (receipt.num_rows, receipt.failures, receipt.video_seconds) == (3, (), 4.0)
+    assert rows["p"]["answer"] == "From 20 to 50."
+    assert rows["p"]["stop_reason"] == "eos"
+    assert rows["p"]["moments"] == [
+        {"start_seconds": 0.8, "end_seconds": 2.0, "score": None, "text": ""}
+    ]
+    assert rows["p"]["frame_indices"] == [0, 25, 25, 75]
+    assert rows["p"]["duration_seconds"] == 4.0
+    assert json.loads(rows["p"]["options"])["task"] == "moment"
+    assert rows["p"]["frame_logits"] is rows["p"]["spans"] is rows["p"]["error_kind"] is None
+    assert (rows["q"]["answer"], rows["q"]["moments"]) == ("It does not.", [])
+    assert rows["r"]["stop_reason"] == "length"
+    assert rows["r"]["moments"][0]["text"] == r"half \ud83d"
+
+
+def test_an_answer_that_was_cut_by_the_time_is_none(group, tmp_path):
+    answerer = Answerer(q={"stop_reason": "deadline"})
+    receipt, rows = score(answerer, group, tmp_path)
+    assert set(rows) == {"p", "r"}
+    (failure,) = receipt.failures
+    assert (failure.id, failure.kind) == ("q", ErrorKind.TIMEOUT)
+    assert "time was up" in failure.message
+
+
+def test_one_question_that_is_refused_leaves_the_others(group, tmp_path):
+    class Picky(Answerer):
+        def ask(self, video, queries, options, *, timeout_seconds):
+            if "q" in queries:
+                raise InvalidRequestError("QUERY[1] has 9999 tokens")
+            return super().ask(video, queries, options, timeout_seconds=timeout_seconds)
+
+    receipt, rows = score(Picky(), group, tmp_path)
+    assert set(rows) == {"p", "r"}
+    assert [failure.id for failure in receipt.failures] == ["q"]

@@ -1,0 +1,118 @@
+"""How answers of two files agree: hand-computed, and what is no file of answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from groundserve.answers import Moment
+from groundserve.errors import InvalidRequestError
+from groundserve.records import AnswerAgreement, compare_answer_files, holds_answers
+from tests.cli.command import run_cli
+from tests.results import make_answer, make_answers
+
+
+def answer(query, text, token_ids, *spans):
+    moments = tuple(Moment(start_seconds=start, end_seconds=end) for start, end in spans)
+    return make_answer(
+        query, text, token_ids=make_answer().token_ids[:0], moments=moments
+    ).to_json() | {"token_ids": token_ids}
+
+
+def write(path, *answers, video="bikes.mp4"):
+    line = {**make_answers().to_json(), "video": video, "answers": list(answers)}
+    path.write_text(json.dumps(line) + "\n")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    first = write(
+        tmp_path / "a.jsonl",
+        answer("a", "one", [5, 6, 2], (0, 2)),
+        answer("b", "two", [7, 2], (0, 1), (3, 4)),
+        answer("c", "three", [8, 2]),
+        answer("a", "again", [1]),
+    )
+    second = write(
+        tmp_path / "b.jsonl",
+        answer("a", "one", [5, 6, 2], (1, 3)),
+        answer("b", "two!", [7, 9, 9, 2], (4, 3), (0, 1)),
+        answer("d", "four", [1]),
+    )
+    return first, second
+
+
+def test_answers_are_paired_by_what_was_asked(files):
+    # a: 1 s of 3; b: what runs backwards covers nothing, so 1 s of 2; tokens 3 of 3 and 1 of 4.
+    assert compare_answer_files(*files) == AnswerAgreement(
+        num_questions=2,
+        num_only_in_first=1,
+        num_only_in_second=1,
+        num_repeated_in_first=1,
+        num_repeated_in_second=0,
+        same_text=0.5,
+        same_tokens=0.5,
+        shared_start=pytest.approx((1 + 1 / 4) / 2),
+        time_iou=pytest.approx((1 / 3 + 1 / 2) / 2),
+    )
+
+
+def test_equal_files_agree_in_all(files):
+    agreement = compare_answer_files(files[0], files[0])
+    assert agreement.same_text == agreement.same_tokens == agreement.shared_start == 1.0
+    assert agreement.time_iou == 1.0
+
+
+def test_without_moments_there_is_no_time_to_share(tmp_path):
+    path = write(tmp_path / "a.jsonl", answer("a", "", []))
+    agreement = compare_answer_files(path, path)
+    assert (agreement.time_iou, agreement.shared_start) == (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no answers"),
+        ("{", "line 1 must be one JSON object"),
+        ('{"error": {"type": "MediaError"}}', "line 1: not an answer as groundserve ask --json"),
+        ('{"answers": [1], "video": "a"}', "line 1: not an answer as groundserve ask --json"),
+        (
+            '\n{"video": "a", "answers": [{"task": "chat", "query": "q", "text": "t", '
+            '"token_ids": [1], "moments": [{"start": "0", "end": 1}]}]}',
+            "line 2: not an answer as groundserve ask --json",
+        ),
+    ],
+)
+def test_what_is_no_file_of_answers_is_named(tmp_path, files, text, message):
+    path = tmp_path / "c.jsonl"
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match=message):
+        compare_answer_files(files[0], path)
+
+
+def test_files_of_other_videos_share_nothing(tmp_path, files):
+    other = write(tmp_path / "c.jsonl", answer("a", "one", [5]), video="other.mp4")
+    with pytest.raises(InvalidRequestError, match=r'share no question: \["bikes.mp4", "moment"'):
+        compare_answer_files(files[0], other)
+
+
+def test_the_first_line_tells_what_a_file_holds(tmp_path, files):
+    records = tmp_path / "records.jsonl"
+    records.write_text('{"doc_id": 0, "index": [1]}\n')
+    missing = tmp_path / "none"
+    assert [holds_answers(path) for path in (files[0], records, missing)] == [True, False, False]
+
+
+def test_the_command_tells_the_two_kinds_apart(files):
+    finished = run_cli("compare", *files, "--json")
+    assert finished.code == 0, finished.stderr
+    assert json.loads(finished.stdout)["same_text"] == 0.5
+    assert "2 of 4 answers of" in finished.stderr
+    assert "1 have no pair, 1 repeat an earlier question" in finished.stderr
+    table = run_cli("compare", *files).stdout
+    assert "IoU of moments" in table
+    refused = run_cli("compare", *files, "--top-k", 3)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "--top-k is for files of scored frames" in refused.stderr
