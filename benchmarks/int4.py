@@ -167,7 +167,12 @@ def main() -> None:
             for precision in PRECISIONS
         }
         for precision, engine in engines.items():
-            parity[f"engine, {precision}"] = agreement(step_logits(engine, forced=forced), expected)
+            logits = step_logits(engine, forced=forced)
+            parity[f"engine, {precision}"] = agreement(logits, expected)
+            if precision == "int4":
+                parity["the same against PyTorch with these roundings"] = agreement(
+                    logits, same_roundings
+                )
         num_bytes = {
             precision: sum(path.stat().st_size for path in (folder / precision).iterdir())
             for precision in PRECISIONS

@@ -49,8 +49,8 @@ CELLS: tuple[tuple[str, str, int, int], ...] = (
     ("4 layers x 512", "onnxruntime", 3400, 64),
     ("4 layers x 512", "onnxruntime", 1000, 16),
     ("4 layers x 512", "onnxruntime", 135, 16),
-    ("4 layers x 512", "torch", 3400, 16),
-    ("8 layers x 768", "onnxruntime", 3400, 16),
+    ("4 layers x 512", "torch", 1000, 16),
+    ("8 layers x 768", "onnxruntime", 1000, 16),
     ("8 layers x 768", "onnxruntime", 135, 16),
 )
 

@@ -44,19 +44,8 @@ _ELEMENTWISE = dict.fromkeys(["add", "sub", "mul", "div", "reciprocal", "sqrt"],
 )
 # Move or choose numbers: no rounding.
 _MOVING = ["_to_copy", "_unsafe_view", "cat", "clone", "detach", "expand", "lift_fresh", "permute"]
-_CHOOSING = [
-    "amax",
-    "embedding",
-    "full",
-    "neg",
-    "select",
-    "slice",
-    "squeeze",
-    "t",
-    "to",
-    "transpose",
-]
-_EXACT = frozenset([*_MOVING, *_CHOOSING, "unsqueeze", "view", "where", "zeros"])
+_CHOOSING = ["amax", "embedding", "neg", "select", "slice", "squeeze", "t", "to", "transpose"]
+_EXACT = frozenset([*_MOVING, *_CHOOSING, "unsqueeze", "view"])
 
 
 class Float64(TorchDispatchMode):
