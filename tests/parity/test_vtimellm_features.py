@@ -177,6 +177,7 @@ def onnx_pixels(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeEncoder:
     path = tmp_path_factory.mktemp("vtimellm") / "pixels.onnx"
     vision = load_vision()
     vision.prepare_export()
+    vision.leave_out_unread()
     inputs = VisionInputs(stream=FAMILY.streams(None)[0], plan_inputs=())
     export_vision_graph(vision.pixel_values, path, inputs)
     return OnnxRuntimeEncoder(path, num_threads=2)

@@ -5,6 +5,8 @@ Shape letters: n frames, H and W their sides in pixels, S side of the square tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,10 @@ class PixelValues(nn.Module):
         # What the reference computes. The same sums as two matrix products have no operator that a
         # runtime lacks or computes in its own way, which is what exported graphs do.
         self.as_matmul = False
+        # The same again by the neighbours alone, rounded as PyTorch rounds on x86-64: what the
+        # graph of a CPU does, for another float32 is another float16 once in a while. Not with
+        # antialias.
+        self.as_neighbours = False
 
     def forward(self, frames: Tensor) -> Tensor:
         """Resize, crop and normalise.
@@ -37,7 +43,10 @@ class PixelValues(nn.Module):
         Returns:
             float32 (n, 3, S, S), each a value of float16, to which the reference rounds them.
         """
-        pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
+        if self.as_neighbours and not self.antialias:
+            pixels = self._by_neighbours(frames)
+        else:
+            pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
         mean = torch.tensor(_MEAN, device=frames.device).view(3, 1, 1)
         std = torch.tensor(_STD, device=frames.device).view(3, 1, 1)
         return ((pixels - mean) / std).to(torch.float16).to(torch.float32)
@@ -54,6 +63,16 @@ class PixelValues(nn.Module):
         )
         size = self.image_size
         return pixels[:, :, top : top + size, left : left + size]
+
+    def _by_neighbours(self, frames: Tensor) -> Tensor:
+        _, num_rows, num_columns, _ = frames.shape
+        (height, top), (width, left) = self._sides(num_rows, num_columns)
+        # (n, 3, H, W) -> (n, 3, H, S) -> (n, 3, S, S): columns first, as PyTorch does.
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        columns = _neighbours(num_columns, width, left, self.image_size)
+        pixels = _sum_of_four([(pixels.index_select(3, at), weight) for at, weight in columns])
+        rows = _neighbours(num_rows, height, top, self.image_size)
+        return _sum_of_four([(pixels.index_select(2, at), by.unsqueeze(1)) for at, by in rows])
 
     def _matmul(self, frames: Tensor) -> Tensor:
         num_frames, num_rows, num_columns, _ = frames.shape
@@ -108,6 +127,54 @@ def _weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:
         neighbour = (nearest + step).clamp(0, num_in - 1)
         weights = weights + weight * (pixels == neighbour)
     return weights
+
+
+def _neighbours(num_in: int, num_out: int, first: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Return where the four neighbours of each pixel from `first` on are, and what they count.
+
+    Of each of the four int64 (S,), and float32 (S,) of the cubic with a = -0.75: bit for bit as in
+    PyTorch's kernel, of whose products and sums some are fused.
+
+    Source: pytorch/pytorch v2.13.0, `aten/src/ATen/native/UpSample.h`,
+    `get_cubic_upsample_coefficients`; what the compiler fused was found by comparing.
+    """
+    scale = torch.full((), num_in, dtype=torch.float32) / num_out
+    centers = _fused(torch.arange(size, dtype=torch.float32) + first + 0.5, scale, -0.5)
+    nearest = centers.floor()
+    offset = centers - nearest
+    opposite = 1 - offset
+    weights = {-1: _far(offset + 1), 0: _near(offset), 1: _near(opposite), 2: _far(opposite + 1)}
+    return [
+        ((nearest + step).clamp(0, num_in - 1).to(torch.int64), weight)
+        for step, weight in weights.items()
+    ]
+
+
+def _near(distance: Tensor) -> Tensor:
+    """Return the cubic of a = -0.75 at distances of [0, 1]."""
+    return (1.25 * distance - 2.25) * distance * distance + 1
+
+
+def _far(distance: Tensor) -> Tensor:
+    """Return the same at distances of [1, 2]."""
+    return _fused(-0.75 * distance + 3.75, distance, -6.0) * distance + 3
+
+
+def _sum_of_four(weighed: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Add products in the order in which PyTorch's kernel does, each sum rounded once."""
+    first, (pixels, weight), *others = weighed
+    total = _fused(*first, pixels * weight)
+    for one, by in others:
+        total = _fused(one, by, total)
+    return total
+
+
+def _fused(one: Tensor, other: Tensor, summand: Tensor | float) -> Tensor:
+    """Return a product and a sum rounded once, as a processor's fused operation does."""
+    if isinstance(summand, Tensor):
+        summand = summand.to(torch.float64)
+    # A product of two of float32 is exact in float64.
+    return (one.to(torch.float64) * other.to(torch.float64) + summand).to(torch.float32)
 
 
 def _antialias_weights(num_in: int, num_out: int, first: int, size: int) -> Tensor:

@@ -60,8 +60,9 @@ class VisionEncoder(VisionModule):
         self.patches_as_matmul = True
 
     def leave_out_unread(self) -> None:
-        """Compute the last layer at the class token alone."""
+        """Compute the last layer at the class token alone, and pixels of their neighbours alone."""
         self.only_what_is_read = True
+        self.pixel_values.as_neighbours = True
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode frames.

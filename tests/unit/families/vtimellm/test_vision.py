@@ -100,6 +100,18 @@ def test_what_is_exported_resizes_as_the_reference_does(sides, antialias):
     assert expected.shape == (2, 3, 224, 224)
     module.as_matmul = True
     assert_pixels_equal(module(frames), expected, longest=max(sides))
+    module.as_neighbours = True
+    assert_pixels_equal(module(frames), expected, longest=max(sides))
+
+
+def test_what_a_cpu_computes_is_rounded_as_the_reference_rounds():
+    """Another float32 of one pixel in a hundred is another float16 of one in ten thousand."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 272, 640, 3), dtype=torch.uint8, generator=generator)
+    module = PixelValues(image_size=224, antialias=False)
+    expected = module._interpolate(frames)
+    assert (module._by_neighbours(frames) != expected).float().mean() < 0.01
+    assert (module._matmul(frames) != expected).float().mean() > 0.1
 
 
 @pytest.mark.parametrize("surplus", range(9))
@@ -128,5 +140,5 @@ def test_what_graphs_leave_out_and_prepare_changes_no_feature():
     module.leave_out_unread()
     # Of float16 pixels of which some are a step away.
     assert (in_chunks(module, frames) - expected).abs().max() < 2e-3 * expected.abs().max()
-    module.pixel_values.as_matmul = False
+    module.pixel_values.as_matmul = module.pixel_values.as_neighbours = False
     assert (in_chunks(module, frames) - expected).abs().max() < 1e-5 * expected.abs().max()
