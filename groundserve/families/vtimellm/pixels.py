@@ -143,20 +143,20 @@ def _neighbours(num_in: int, num_out: int, first: int, size: int) -> list[tuple[
     nearest = centers.floor()
     offset = centers - nearest
     opposite = 1 - offset
-    weights = {-1: _far(offset + 1), 0: _near(offset), 1: _near(opposite), 2: _far(opposite + 1)}
+    weights = {
+        -1: _far_fused(offset + 1),
+        0: _near(offset, a=-0.75),
+        1: _near(opposite, a=-0.75),
+        2: _far_fused(opposite + 1),
+    }
     return [
         ((nearest + step).clamp(0, num_in - 1).to(torch.int64), weight)
         for step, weight in weights.items()
     ]
 
 
-def _near(distance: Tensor) -> Tensor:
-    """Return the cubic of a = -0.75 at distances of [0, 1]."""
-    return (1.25 * distance - 2.25) * distance * distance + 1
-
-
-def _far(distance: Tensor) -> Tensor:
-    """Return the same at distances of [1, 2]."""
+def _far_fused(distance: Tensor) -> Tensor:
+    """Return the cubic of a = -0.75 at distances of [1, 2]."""
     return _fused(-0.75 * distance + 3.75, distance, -6.0) * distance + 3
 
 
