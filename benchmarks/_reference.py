@@ -8,7 +8,9 @@ and scores one question a pass.
 Where its script leaves a choice, this takes the faster one: as many threads for decord and PyTorch
 as each takes by itself (all cores; `infer.py` gives decord 4), PyTorch's own choice of kernels, and
 its fused attention: FlashAttention, which the reference requires, does not run on a CPU. Threads
-between operators have nothing to do in a model whose operators follow one another.
+between operators have nothing to do in a model whose operators follow one another. Where decord
+fails with several threads, as 0.6.0 does when it seeks in VP9, its script would decode the whole
+file with PyAV; this gives decord one thread, which reads such a file.
 
 Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/videoitg.py`, whose sampling rule ("eval") and
 calls these are.
@@ -122,7 +124,11 @@ class ReferenceProcedure:
             sample_fps=sample_fps,
             num_frames=num_frames,
         ).tolist()
-        frames: NDArray[np.uint8] = reader.get_batch(indices).asnumpy()
+        try:
+            frames: NDArray[np.uint8] = reader.get_batch(indices).asnumpy()
+        except self._decord.DECORDError:
+            reader = self._decord.VideoReader(str(video), ctx=self._decord.cpu(0), num_threads=1)
+            frames = reader.get_batch(indices).asnumpy()
         return indices, frames
 
     def _preprocess(self, frames: NDArray[np.uint8]) -> Tensor:

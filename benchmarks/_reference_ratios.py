@@ -124,6 +124,8 @@ class Pair:
     """Norm of the logits' difference over the norm of the reference's; None of other frames."""
     reference_was_first: bool
     """The order of the pair."""
+    commit: str | None
+    """What of ours answered."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a report holds."""
@@ -165,6 +167,7 @@ def ratio_row(
         "largest_logit_error": max(
             (pair.logit_error for pair in pairs if pair.logit_error is not None), default=None
         ),
+        "commits": sorted({str(pair.commit) for pair in pairs}),
         "all_pairs": [pair.to_dict() for pair in pairs],
     }
     kept = [(pair.reference_kept, pair.ours) for pair in pairs if pair.reference_kept is not None]

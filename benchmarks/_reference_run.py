@@ -50,6 +50,8 @@ class Run:
     """By ratio."""
     peaks: Peaks
     """Of this machine."""
+    commit: str | None
+    """Of this checkout; pairs that a resumed run brings keep theirs."""
     settings: dict[str, Any]
     """What must be the same for a run to be resumed."""
     inputs: list[dict[str, Any]]
@@ -84,6 +86,7 @@ class Run:
                 reference_kept=None if kept is None else Sample.of(kept),
                 logit_error=logit_error(reference[number], ours[number], workload),
                 reference_was_first=reference_first,
+                commit=self.commit,
             )
 
         done.append(pair(0))
@@ -199,7 +202,7 @@ def resume(path: Path, settings: dict[str, Any]) -> Resumed:
     """Read the report of a run that was cut off.
 
     Raises:
-        ValueError: It ran on another commit or machine, or with other inputs.
+        ValueError: It ran on another machine, or with other inputs.
     """
     report = json.loads(path.read_text())
     before = report["results"]["settings"]

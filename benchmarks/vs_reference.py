@@ -11,7 +11,7 @@ Videos are made in `--media` where they are not there yet. The checkpoint is
 Each side answers in a fresh process that has answered about another video before; which side goes
 first changes from pair to pair; the file is in the page cache. Sampled frames must be the same and
 logits agree as closely as the gate of a build asks, or the run stops. Every pair is written when it
-is done, and `--resume` goes on from there.
+is done, and `--resume` goes on from there, also with another commit: each pair says its own.
 
 The floor is the arithmetic of the networks over the best rate of float32 products that PyTorch and
 ONNX Runtime reach on this machine; decoding has none.
@@ -78,7 +78,6 @@ def main() -> None:
         workloads = kept
     num_pairs = {work.ratio: args.pairs or work.pairs for work in workloads}
     settings = {
-        "commit": commit(),
         "cpu_model": describe_machine()["cpu_model"],
         "checkpoint": checkpoint.describe(),
         "video_seconds": args.seconds,
@@ -112,6 +111,7 @@ def main() -> None:
         warm_up=clips / "bikes.mp4",
         videos=videos,
         peaks=peaks,
+        commit=commit(),
         settings=settings,
         inputs=list(inputs.values()),
         left_out=left_out,

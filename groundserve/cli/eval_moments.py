@@ -1,4 +1,4 @@
-"""`groundserve eval moments`: windows and highlights that any model predicted, as QVHighlights."""
+"""`groundserve eval moments`: moments that any model predicted or told, against the true ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,22 @@ from typing import Annotated
 
 import typer
 
+from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
+from groundserve.cli.eval_answers import (
+    AskedCheckpoint,
+    AskedEngines,
+    AskedModel,
+    AskedServer,
+    MaxNewTokens,
+    MediaRoot,
+    collect_answers,
+)
+from groundserve.cli.eval_answers_tables import print_groundings
 from groundserve.cli.eval_tables import print_moments
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.asking import REFERENCE_NEW_TOKENS
+from groundserve.evaluation.activitynet.moments import make_grounding_report
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qvhighlights import make_moment_report
 from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
@@ -18,18 +32,79 @@ NAME = "moments"
 
 def command(
     predictions: Annotated[
-        Path, typer.Option(help="Predictions in QVHighlights format (JSONL), of any model.")
-    ],
-    ground_truth: Annotated[Path, typer.Option(help="Ground truth in the same format.")],
+        Path | None, typer.Option(help="Predictions in QVHighlights format (JSONL), of any model.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="Ground truth in the same format.")
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="What happens when, as ActivityNet Captions has it (JSON)."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --annotations: VTimeLLM's log, lines of ask --json, or a batch's folder. "
+            "With a model, the log that it adds to."
+        ),
+    ] = None,
+    media_root: MediaRoot = None,
+    checkpoint: AskedCheckpoint = None,
+    family: FamilyName = None,
+    part: PartValues = None,
+    engines: AskedEngines = None,
+    server: AskedServer = None,
+    device: DeviceName = None,
+    max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score predictions as the QVHighlights benchmark does; needs no model.
+    """Score predicted moments, as QVHighlights or as VTimeLLM's evaluation does.
+
+    --predictions and --ground-truth are QVHighlights files. --annotations
+    and --answers are scored by R1@m and mIoU of moments told in text; with
+    a model, what the file does not answer is asked first, and added to it.
 
     Example: [bold]groundserve eval moments --predictions pred.jsonl
     --ground-truth gt.jsonl[/bold]
+
+    Example: [bold]groundserve eval moments --annotations val_2.json
+    --answers log.jsonl[/bold]
     """
-    compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+    model = AskedModel(
+        media_root=media_root,
+        checkpoint=checkpoint,
+        family=family,
+        parts=part or (),
+        engines=engines,
+        server=server,
+        device=device,
+        max_new_tokens=max_new_tokens,
+    )
+    if annotations is None and answers is None:
+        model.refuse("goes with --annotations and --answers")
+        if predictions is None or ground_truth is None:
+            raise InvalidRequestError(
+                "give --predictions and --ground-truth (QVHighlights), or --annotations and "
+                "--answers (moments told in text)"
+            )
+        compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+        return
+    if predictions is not None or ground_truth is not None:
+        raise InvalidRequestError(
+            "--predictions and --ground-truth do not go with --annotations and --answers"
+        )
+    if annotations is None or answers is None:
+        raise InvalidRequestError("--annotations and --answers go together")
+    require_seed(seed)
+    with progress("reading") as step:
+        told, known = collect_answers(annotations, answers, model, task="grounding", step=step)
+        step("comparing")
+        report = make_grounding_report(told.groundings, known, seed=seed)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_groundings(report)
 
 
 def compare_files(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:

@@ -16,6 +16,7 @@ def test_every_extra_imports_in_one_process():
         "onnxscript",
         "PIL",
         "pyarrow.parquet",
+        "pycocoevalcap.cider.cider",
         "pytriton",
         "ray.data",
         "rich",

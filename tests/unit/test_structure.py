@@ -31,6 +31,7 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
     ("engine_build/triton/__main__.py", "vtimellm"): "whose published model is rendered",
+    ("groundserve/evaluation/activitynet/answers.py", "vtimellm"): "whose log is read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
 }
@@ -144,7 +145,10 @@ def test_import_groundserve_needs_numpy_alone():
 @pytest.mark.parametrize(
     ("package", "some"),
     [
-        ("evaluation", {"report", "comparison", "bootstrap", "qa.endpoint"}),
+        (
+            "evaluation",
+            {"report", "comparison", "bootstrap", "qa.endpoint", "activitynet.captions"},
+        ),
         ("exports", {"export", "batch_rows", "pictures"}),
     ],
 )

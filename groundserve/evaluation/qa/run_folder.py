@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,9 +11,10 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.evaluation.line_file import append_lines, open_lines
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.run_files import (
     ANSWERS,
@@ -57,8 +57,8 @@ class RunFolder:
             _require_new(folder)
         self._lock = threading.Lock()
         with ExitStack() as files:
-            self._answers = files.enter_context(_open_lines(folder / ANSWERS))
-            self._selections = files.enter_context(_open_lines(folder / SELECTIONS))
+            self._answers = files.enter_context(open_lines(folder / ANSWERS))
+            self._selections = files.enter_context(open_lines(folder / SELECTIONS))
             # Under the lock: another process may have begun a run here meanwhile. One that has kept
             # nothing, as of a model's name with a slip in it, binds nobody.
             if any((folder / name).stat().st_size for name in (ANSWERS, SELECTIONS)):
@@ -85,7 +85,7 @@ class RunFolder:
             "frame_indices": answer.frame_indices,
         }
         with self._lock:
-            _append(self._answers, [line])
+            append_lines(self._answers, [line])
             self.answers[answer.key, answer.arm] = answer
 
     def add_selections(
@@ -112,7 +112,7 @@ class RunFolder:
             {"key": key, "frame_indices": frames, "engine": identity}
             for key, frames in selections.items()
         ]
-        _append(self._selections, lines)
+        append_lines(self._selections, lines)
 
     def close(self) -> None:
         """Let another process go on."""
@@ -185,25 +185,3 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-
-
-def _open_lines(path: Path) -> IO[bytes]:
-    """Open a file to append to, locked, with no part of a line at its end."""
-    file = path.open("ab+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise UnavailableError(f"another process answers questions into {path.parent}") from None
-    file.seek(0)
-    data = file.read()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        file.truncate(whole)
-    return file
-
-
-def _append(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
-    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-    file.flush()
-    os.fsync(file.fileno())

@@ -26,6 +26,7 @@ def pair(reference, ours, *, kept=None, error=1e-6):
         reference_kept=kept,
         logit_error=error,
         reference_was_first=True,
+        commit="abc",
     )
 
 

@@ -28,7 +28,7 @@ PEAKS = Peaks(
     int8_gemm_gops_by_size={},
     copy_gb_per_second=10.0,
 )
-SETTINGS = {"commit": "abc", "queries": ["a", "b"]}
+SETTINGS = {"cpu_model": "one", "queries": ["a", "b"]}
 
 
 def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
@@ -42,7 +42,7 @@ def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
     )
 
 
-def make_run(out, pairs=None):
+def make_run(out, pairs=None, commit="abc"):
     return _reference_run.Run(
         checkpoint=Checkpoint.open(REPOSITORY / "tests" / "fixtures" / "seeded"),
         engines=Path("engines"),
@@ -50,6 +50,7 @@ def make_run(out, pairs=None):
         warm_up=Path("warm.mp4"),
         videos=dict.fromkeys(BY_RATIO, Path("video.mp4")),
         peaks=PEAKS,
+        commit=commit,
         settings=SETTINGS,
         inputs=[],
         left_out={},
@@ -109,8 +110,14 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
 
     before = _reference_run.resume(out, SETTINGS)
     assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
-    with pytest.raises(ValueError, match="it was measured with another commit; give"):
-        _reference_run.resume(out, {**SETTINGS, "commit": "def"})
+    with pytest.raises(ValueError, match="it was measured with another cpu_model; give"):
+        _reference_run.resume(out, {**SETTINGS, "cpu_model": "other"})
+    # Another commit goes on, and each pair says whose it is.
+    resumed = make_run(out, before.pairs, commit="def")
+    resumed.measure(COLD)
+    rows = json.loads(out.read_text())["results"]["ratios"]
+    assert [pair["commit"] for pair in rows[COLD.ratio]["all_pairs"]] == ["abc", "abc", "def"]
+    assert rows[COLD.ratio]["commits"] == ["abc", "def"]
 
 
 @pytest.mark.parametrize(("name", "times"), [("reference", 1), ("in_process", 1), ("triton", 4)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from groundserve.errors import UnavailableError
+from python_backend.triton import _queues
 from python_backend.triton._queues import Door, count_waiting, open_door
 
 # As 2.51 writes them.
@@ -25,6 +27,7 @@ class Metrics(ThreadingHTTPServer):
     daemon_threads = True
     waiting = (0, 0)
     connections = 0
+    looks = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,6 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.connections += 1
 
     def do_GET(self):
+        self.server.looks += 1
         body = (METRICS % self.server.waiting).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -75,6 +79,46 @@ def test_door_is_open_while_fewer_wait_than_may(metrics):
         metrics.waiting = (0, 0)
         door.check()
     assert metrics.connections == 1
+
+
+def let_in(door, num_requests):
+    """Return how many of these are let in."""
+    num_refused = 0
+    for _ in range(num_requests):
+        try:
+            door.check()
+        except UnavailableError:
+            num_refused += 1
+    return num_requests - num_refused
+
+
+def test_door_looks_again_when_as_many_were_let_in_as_may_wait(metrics, monkeypatch):
+    monkeypatch.setattr(_queues, "_LOOK_SECONDS", 60.0)
+    address = f"127.0.0.1:{metrics.server_port}"
+    with closing(Door(max_waiting=5, metrics_address=address)) as door:
+        metrics.waiting = (1, 1)
+        assert let_in(door, 3) == 3
+        assert metrics.looks == 1
+        metrics.waiting = (1, 3)  # two of them are answered
+        assert let_in(door, 1) == 1
+        assert metrics.looks == 2
+        metrics.waiting = (2, 3)
+        assert let_in(door, 9) == 0
+        assert metrics.looks == 11  # who is refused is refused for what is seen now
+        metrics.waiting = (0, 0)
+        assert let_in(door, 5) == 5
+        assert metrics.looks == 12
+
+
+def test_a_look_is_of_use_for_a_moment(metrics, monkeypatch):
+    """Whoever calls the models behind the door fills their queues as well."""
+    monkeypatch.setattr(_queues, "_LOOK_SECONDS", 0.01)
+    address = f"127.0.0.1:{metrics.server_port}"
+    with closing(Door(max_waiting=5, metrics_address=address)) as door:
+        assert let_in(door, 1) == 1
+        metrics.waiting = (9, 0)
+        time.sleep(0.01)
+        assert let_in(door, 1) == 0
 
 
 def test_door_is_open_where_the_metrics_do_not_answer():

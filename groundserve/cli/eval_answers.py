@@ -1,0 +1,159 @@
+"""What `eval moments` and `eval captions` share: who answers, or has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from groundserve.cli._checks import check_outputs, parse_parts
+from groundserve.cli._output import print_note
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.annotations import (
+    Annotation,
+    find_videos,
+    read_annotations,
+)
+from groundserve.evaluation.activitynet.answer_log import read_answers
+from groundserve.evaluation.activitynet.answers import Answers, LogTask
+from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
+from groundserve.scorer import Answerer
+from groundserve.scoring.opener import check_answerer, open_answerer
+
+MediaRoot: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder of the annotated videos, for a model to be asked.")
+]
+AskedCheckpoint: TypeAlias = Annotated[
+    str | None, typer.Option(help="Ask with PyTorch: directory of a checkpoint.")
+]
+AskedEngines: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Ask in this process with an engine directory.")
+]
+AskedServer: TypeAlias = Annotated[
+    str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")
+]
+MaxNewTokens: TypeAlias = Annotated[int, typer.Option(help="Most tokens of an answer.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedModel:
+    """The model that is asked what a file does not answer, as the options name it."""
+
+    checkpoint: str | None
+    engines: Path | None
+    server: str | None
+    media_root: Path | None
+    family: str | None
+    parts: Sequence[str]
+    device: str | None
+    max_new_tokens: int
+
+    @property
+    def name(self) -> str | None:
+        """What its answers are kept under, as it was named with its parts; None where none is."""
+        named = (self.checkpoint, self.engines, self.server)
+        place = next((str(one) for one in named if one is not None), None)
+        return None if place is None else " ".join([place, *self.parts])
+
+    def refuse(self, why: str) -> None:
+        """Refuse a model and what goes with one, with these words behind the option's name.
+
+        Raises:
+            InvalidRequestError: Something is given.
+        """
+        for field in fields(self):
+            if field.name != "max_new_tokens" and getattr(self, field.name):
+                flag = field.name.removesuffix("s") if field.name == "parts" else field.name
+                raise InvalidRequestError(f"--{flag.replace('_', '-')} {why}")
+
+    def check(self) -> Path:
+        """Refuse what `open` could not open, before any work; returns the folder of videos.
+
+        Raises:
+            InvalidRequestError: As `check_answerer`, or there is no folder of videos.
+        """
+        if self.media_root is None:
+            raise InvalidRequestError(
+                "a model needs --media-root: the folder of the annotated videos"
+            )
+        check_answerer(
+            self.checkpoint,
+            self.engines,
+            self.server,
+            family=self.family,
+            parts=self._parts,
+            device=self.device,
+        )
+        return self.media_root
+
+    def open(self) -> Answerer:
+        """Load it, or connect to it. To be used as a context."""
+        return open_answerer(
+            self.checkpoint,
+            self.engines,
+            self.server,
+            family=self.family,
+            parts=self._parts,
+            device=self.device,
+        )
+
+    @property
+    def _parts(self) -> dict[str, list[str]]:
+        return parse_parts(self.parts, checkpoint=self.checkpoint)
+
+
+def collect_answers(
+    annotations: Path,
+    answers: Path,
+    model: AskedModel,
+    *,
+    task: LogTask,
+    step: Callable[[str], None],
+) -> tuple[Answers, dict[str, Annotation]]:
+    """Read the annotations, ask the model where one is named, and read all answers.
+
+    Raises:
+        InvalidRequestError: A file is malformed, or options do not go together.
+        GroundserveError: As `ask_annotated`.
+    """
+    known = read_annotations(annotations)
+    if model.name is None:
+        model.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
+    else:
+        _ask(known, answers, model, model.name, task=task, step=step)
+    return read_answers(answers, known, task=task), known
+
+
+def _ask(
+    annotations: Mapping[str, Annotation],
+    path: Path,
+    model: AskedModel,
+    name: str,
+    *,
+    task: LogTask,
+    step: Callable[[str], None],
+) -> None:
+    check_outputs({"--answers": path})
+    media_root = model.check()
+    find_answered(path, model=name)
+    videos = find_videos(annotations, media_root)
+    if len(videos) < len(annotations):
+        print_note(
+            f"{len(annotations) - len(videos)} of {len(annotations)} annotated videos are not in "
+            f"{media_root}: left out"
+        )
+    step("loading")
+    with model.open() as answerer:
+        ask_annotated(
+            answerer,
+            annotations,
+            videos,
+            path,
+            task=task,
+            model=name,
+            max_new_tokens=model.max_new_tokens,
+            on_video=lambda number, total: step(f"asking about video {number} of {total}"),
+        )

@@ -1,0 +1,103 @@
+"""What happens when in which video, in the JSON of ActivityNet Captions, and its video files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.spans import Window
+from groundserve.strict_json import is_finite_number, parse_object
+
+_VIDEO_SUFFIXES = (".webm", ".mkv", ".mp4")
+"""Of several files of one video the reference takes the first of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """What annotators wrote about one video."""
+
+    duration_seconds: float
+    """Above 0."""
+    windows: tuple[Window, ...]
+    """At least one; start and end of each event in seconds, as written: a few of the published ones
+    end before they start."""
+    sentences: tuple[str, ...]
+    """What happens in each."""
+
+
+def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
+    """Read `{video: {"duration", "timestamps": [[start, end], ...], "sentences": [...]}}`.
+
+    Raises:
+        InvalidRequestError: The file cannot be read or holds no videos, or one is malformed; the
+            message names it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    values = parse_object(data, str(path))
+    if not values:
+        raise InvalidRequestError(f"{path} holds no videos")
+    annotations = {}
+    for video, value in values.items():
+        try:
+            annotations[video] = _parse(value)
+        except ValueError as error:
+            raise InvalidRequestError(f"{path}, video {video}: {error}") from error
+    return annotations
+
+
+def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
+    """Return the file of each video that is there; published sets have lost many of theirs.
+
+    Raises:
+        InvalidRequestError: The media root is no folder, or has none of them.
+    """
+    if not media_root.is_dir():
+        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
+    found = {}
+    for video in videos:
+        places = (media_root / f"{video}{suffix}" for suffix in _VIDEO_SUFFIXES)
+        place = next((path for path in places if path.is_file()), None)
+        if place is not None:
+            found[video] = place
+    if not found:
+        raise InvalidRequestError(
+            f"{media_root} has none of the annotated videos; they are looked for as "
+            f"VIDEO{', VIDEO'.join(reversed(_VIDEO_SUFFIXES))}"
+        )
+    return found
+
+
+def _parse(value: Any) -> Annotation:
+    """Read one video; a ValueError says what is wrong."""
+    if not isinstance(value, Mapping):
+        raise ValueError("must be an object with duration, timestamps and sentences")
+    missing = sorted({"duration", "timestamps", "sentences"} - value.keys())
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    duration, windows, sentences = value["duration"], value["timestamps"], value["sentences"]
+    if not is_finite_number(duration) or duration <= 0:
+        raise ValueError("duration must be a number of seconds above 0")
+    if not isinstance(windows, list) or not windows or not all(map(_is_window, windows)):
+        raise ValueError("timestamps must be a list of at least one [start, end] in seconds")
+    if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
+        raise ValueError("sentences must be a list of texts")
+    if len(sentences) != len(windows):
+        raise ValueError(
+            f"timestamps and sentences must be as many, got {len(windows)} and {len(sentences)}"
+        )
+    return Annotation(
+        duration_seconds=duration,
+        windows=tuple((start, end) for start, end in windows),
+        sentences=tuple(sentences),
+    )
+
+
+def _is_window(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_finite_number, value))

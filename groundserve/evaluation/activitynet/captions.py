@@ -1,0 +1,197 @@
+"""How well the events that answers tell match those that annotators described, in time and words.
+
+Shape letters: M events of a video's annotation, N of its answer.
+
+Source: ranjaykrishna/densevid_eval, as huangb23/VTimeLLM c34ae56 has it in
+`vtimellm/eval/dvc_eval/eval_dvc.py`.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.annotations import Annotation
+from groundserve.evaluation.activitynet.answers import Event
+from groundserve.evaluation.activitynet.events import (
+    Caption,
+    annotated_captions,
+    as_captions,
+    merge_neighbours,
+    window_ious,
+)
+from groundserve.evaluation.activitynet.language import (
+    LANGUAGE_FIGURES,
+    Language,
+    Pair,
+    ngram_scores,
+)
+from groundserve.evaluation.activitynet.soda import f1, soda_c
+from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+
+TIOU_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionReport:
+    """Figures over all answered videos."""
+
+    seed: int
+    """Of the resamples behind the intervals, and of the words that unmatched events are scored
+    with."""
+    num_unread: int
+    """Videos whose answer tells no events that can be read; each counts with 0 in all figures."""
+    figures: Mapping[str, Estimate]
+    """Shares: `soda_c`, those of `LANGUAGE_FIGURES`, and `precision`, `recall`, `f1`, each also at
+    each threshold (`recall_at_03`)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        return {
+            "seed": self.seed,
+            "num_unread": self.num_unread,
+            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
+        }
+
+
+def make_caption_report(
+    captions: Mapping[str, tuple[Event, ...] | None],
+    annotations: Mapping[str, Annotation],
+    language: Language,
+    *,
+    seed: int = 0,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> CaptionReport:
+    """Measure every video's answer and average over the videos.
+
+    Args:
+        captions: By video what the answer tells; at least one.
+        annotations: By video, others too.
+        language: Of `language`.
+        seed: See `CaptionReport`.
+        on_video: Called with the number of each video, from 1, and the number of videos.
+
+    Raises:
+        InvalidRequestError: There are no answers.
+        GroundserveError: METEOR failed.
+    """
+    if not captions:
+        raise InvalidRequestError("cannot estimate from no answers")
+    told = {
+        video: as_captions(merge_neighbours(events or ()), annotations[video].duration_seconds)
+        for video, events in captions.items()
+    }
+    true = {video: annotated_captions(annotations[video]) for video in told}
+    every = [one.sentence for side in (told, true) for each in side.values() for one in each]
+    words = language.tokenize(dict.fromkeys(every))  # not a set: always in the same order
+    rng = random.Random(seed)
+    measured = []
+    for number, video in enumerate(told, start=1):
+        on_video(number, len(told))
+        sides = told[video], true[video]
+        measured.append(
+            {
+                "soda_c": soda_c(*sides, words, language),
+                **_matched(*sides, words, language, rng),
+            }
+        )
+    videos = list(told)
+    values = {name: np.array([one[name] for one in measured]) for name in measured[0]}
+    figures = {
+        name: bootstrap_mean(each, videos, seed=seed)
+        for name, each in values.items()
+        if name in ("soda_c", *LANGUAGE_FIGURES)
+    }
+    figures |= _localisation(values, videos, seed=seed)
+    return CaptionReport(
+        seed=seed,
+        num_unread=sum(events is None for events in captions.values()),
+        figures=figures,
+    )
+
+
+def _matched(
+    told: Sequence[Caption],
+    true: Sequence[Caption],
+    words: Mapping[str, str],
+    language: Language,
+    rng: random.Random,
+) -> dict[str, float]:
+    """Return one video's figures of matched events: words over all thresholds, times at each."""
+    figures: dict[str, float] = {}
+    ious = window_ious(told, true)  # (N, M)
+    scores: list[dict[str, float]] = []
+    for at in TIOU_THRESHOLDS:
+        pairs = _pairs(told, true, ious >= at, words, rng)
+        scores.append(_word_figures(pairs, language))
+        is_matched = ious > at  # here, and there not, a tie is no match
+        figures[_at("precision", at)] = float(is_matched.any(axis=1).sum() / max(len(told), 1))
+        figures[_at("recall", at)] = float(is_matched.any(axis=0).mean())
+    return figures | {
+        name: float(np.mean([one[name] for one in scores])) for name in LANGUAGE_FIGURES
+    }
+
+
+def _pairs(
+    told: Sequence[Caption],
+    true: Sequence[Caption],
+    is_pair: NDArray[np.bool_],
+    words: Mapping[str, str],
+    rng: random.Random,
+) -> list[Pair]:
+    """Return each told event with all that it meets, or with noise where it meets nothing."""
+    pairs: list[Pair] = []
+    for one, meets in zip(told, is_pair, strict=True):
+        met = [words[other.sentence] for other, is_met in zip(true, meets, strict=True) if is_met]
+        pairs += [(words[one.sentence], other) for other in met or [_noise(rng)]]
+    return pairs
+
+
+def _noise(rng: random.Random) -> str:
+    """Return a word that no caption has."""
+    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(10, 20)))
+
+
+def _word_figures(pairs: Sequence[Pair], language: Language) -> dict[str, float]:
+    if not pairs:
+        return dict.fromkeys(LANGUAGE_FIGURES, 0.0)
+    return {"meteor": language.meteor(pairs)[0], **ngram_scores(pairs)}
+
+
+def _localisation(
+    values: Mapping[str, NDArray[np.float64]], videos: Sequence[str], *, seed: int
+) -> dict[str, Estimate]:
+    """Estimate precision and recall, and F of their means, which is no mean over videos."""
+
+    def mean(name: str, at: float, counts: NDArray[np.int64]) -> float:
+        return float(counts @ values[_at(name, at)] / counts.sum())
+
+    def figure(name: str, at: float, counts: NDArray[np.int64]) -> float:
+        if name == "f1":
+            return f1(mean("precision", at, counts), mean("recall", at, counts))
+        return mean(name, at, counts)
+
+    def estimate(name: str, thresholds: Sequence[float]) -> Estimate:
+        return bootstrap(
+            lambda counts: float(np.mean([figure(name, at, counts) for at in thresholds])),
+            videos,
+            seed=seed,
+        )
+
+    figures = {}
+    for name in ("precision", "recall", "f1"):
+        figures[name] = estimate(name, TIOU_THRESHOLDS)
+        for at in TIOU_THRESHOLDS:
+            figures[_at(name, at)] = estimate(name, [at])
+    return figures
+
+
+def _at(name: str, threshold: float) -> str:
+    return f"{name}_at_0{10 * threshold:.0f}"

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.annotations import find_videos, read_annotations
+from tests.unit.evaluation.activitynet.recorded import ANNOTATION
+
+GOOD = {"duration": 10, "timestamps": [[0, 4.5], [9, 8]], "sentences": ["One.", " two"]}
+
+
+def write(path, value):
+    path.write_text(value if isinstance(value, str) else json.dumps(value), "utf-8")
+    return path
+
+
+def test_published_form():
+    annotations = read_annotations(ANNOTATION)
+    assert list(annotations) == ["clip_a", "clip_b", "clip_c", "clip_unused"]
+    one = annotations["clip_b"]
+    assert one.duration_seconds == 17.56
+    assert one.windows == ((0, 5), (5, 12.2))
+    assert one.sentences[0] == "A rabbit looks out of its house."
+
+
+def test_an_event_that_ends_before_it_starts_is_taken_as_written(tmp_path):
+    annotations = read_annotations(write(tmp_path / "a.json", {"v": GOOD}))
+    assert annotations["v"].windows == ((0, 4.5), (9, 8))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("{", "must be one JSON object", id="not_json"),
+        pytest.param([], "must be one JSON object", id="a_list"),
+        pytest.param({}, "holds no videos", id="nothing"),
+        pytest.param('{"v": 1, "v": 2}', "each key once", id="a_video_twice"),
+        pytest.param({"v": []}, "video v: must be an object", id="a_video_of_another_kind"),
+        pytest.param({"v": {"duration": 1}}, "video v: sentences is missing", id="no_sentences"),
+        pytest.param({"v": {**GOOD, "duration": 0}}, "video v: duration must be", id="no_duration"),
+        pytest.param({"v": {**GOOD, "duration": True}}, "duration must be", id="a_bool"),
+        pytest.param({"v": {**GOOD, "timestamps": []}}, "at least one", id="no_event"),
+        pytest.param({"v": {**GOOD, "timestamps": [[1]]}}, "at least one", id="half_a_window"),
+        pytest.param({"v": {**GOOD, "timestamps": [[0, 1]]}}, "got 1 and 2", id="other_lengths"),
+        pytest.param({"v": {**GOOD, "sentences": [1, 2]}}, "list of texts", id="no_texts"),
+    ],
+)
+def test_malformed_annotations_are_refused(tmp_path, value, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        read_annotations(write(tmp_path / "a.json", value))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidRequestError, match="cannot read"):
+        read_annotations(tmp_path / "a.json")
+
+
+def test_videos_that_are_there_are_found_in_the_references_order(tmp_path):
+    for name in ("a.mp4", "a.mkv", "b.mp4", "c.avi"):
+        (tmp_path / name).touch()
+    (tmp_path / "b.webm").mkdir()
+    assert find_videos(["a", "b", "c", "d"], tmp_path) == {
+        "a": tmp_path / "a.mkv",
+        "b": tmp_path / "b.mp4",
+    }
+
+
+def test_a_folder_without_any_of_the_videos_is_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"VIDEO.mp4, VIDEO.mkv, VIDEO.webm"):
+        find_videos(["a"], tmp_path)
+    with pytest.raises(InvalidRequestError, match="must be a folder"):
+        find_videos(["a"], tmp_path / "none")

@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.evaluation.activitynet.annotations import Annotation
+from groundserve.evaluation.activitynet.answer_log import read_answers
+from groundserve.evaluation.activitynet.answers import Event
+from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
+from groundserve.evaluation.line_file import open_lines
+from tests.unit.evaluation.activitynet.told import DURATION, Told
+
+ANNOTATIONS = {
+    "v": Annotation(duration_seconds=20.0, windows=((2, 4), (4, 8)), sentences=("A dog.", "Runs")),
+    "w": Annotation(duration_seconds=10.0, windows=((0, 9),), sentences=("All",)),
+}
+VIDEOS = {"v": Path("clips/v.mp4"), "w": Path("clips/w.mkv")}
+
+
+class Refuses(Told):
+    def ask(self, video, queries=(), options=None, *, timeout_seconds=None):
+        raise InvalidRequestError("it is too long")
+
+
+def ask(path, answerer=None, *, task="grounding", annotations=ANNOTATIONS, **others):
+    answerer = answerer or Told()
+    given = {"model": "m", **others}
+    ask_annotated(answerer, annotations, VIDEOS, path, task=task, **given)
+    return answerer
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_moments_are_asked_together_and_kept_as_the_reference_does(tmp_path):
+    path = tmp_path / "log.jsonl"
+    seen = []
+    answerer = ask(path, on_video=lambda number, total: seen.append((number, total)))
+    assert [(video, queries) for video, queries, _ in answerer.asked] == [
+        (VIDEOS["v"], ["A dog.", "Runs"]),
+        (VIDEOS["w"], ["All"]),
+    ]
+    assert {(one.task, one.raw, one.temperature) for *_, one in answerer.asked} == {
+        ("moment", False, 0.0)
+    }
+    assert {one.max_new_tokens for *_, one in answerer.asked} == {1024}
+    assert seen == [(1, 2), (2, 2)]
+    first, _, last = lines(path)
+    assert first == {
+        "video_id": "v",
+        "task": "grounding",
+        "query_id": 0,
+        "answer": "From 10 to 20, A dog.",
+        "info": {"sentence_id": 0, "iou": 1.0},
+        "duration_seconds": DURATION,
+        "moments": [{"start": DURATION / 10, "end": DURATION / 5, "score": None, "text": "Told"}],
+        "model": "m",
+    }
+    assert (last["info"], last["moments"]) == ({"sentence_id": 0, "iou": 0.0}, [])
+    groundings = read_answers(path, ANNOTATIONS, task="grounding").groundings
+    event = Event(start_percent=10, end_percent=20, sentence="Told")
+    assert [one.event for one in groundings] == [event, event, None]
+
+
+def test_captions_are_asked_once_a_video(tmp_path):
+    path = tmp_path / "log.jsonl"
+    answerer = ask(path, task="captioning", max_new_tokens=7)
+    assert [(video, queries) for video, queries, _ in answerer.asked] == [
+        (VIDEOS["v"], []),
+        (VIDEOS["w"], []),
+    ]
+    assert {(one.task, one.max_new_tokens) for *_, one in answerer.asked} == {("captions", 7)}
+    assert all("info" not in line for line in lines(path))
+    captions = read_answers(path, ANNOTATIONS, task="captioning").captions
+    event = Event(start_percent=10, end_percent=20, sentence="Told")
+    assert captions == {"v": (event,), "w": (event,)}
+
+
+def test_nothing_is_asked_twice(tmp_path):
+    path = tmp_path / "log.jsonl"
+    ask(path)
+    whole = path.read_bytes()
+    # All of the second answer but its end was written, and nothing of the third.
+    path.write_bytes(whole[: whole.index(b"Runs") + 3])
+    answerer = ask(path)
+    assert [queries for _, queries, _ in answerer.asked] == [["Runs"], ["All"]]
+    assert path.read_bytes() == whole
+    assert ask(path).asked == []
+    assert len(ask(path, task="captioning").asked) == 2
+
+
+def test_more_sentences_than_a_request_takes(tmp_path):
+    many = Annotation(
+        duration_seconds=9.0, windows=((0, 1),) * 33, sentences=tuple(f"s{i}" for i in range(33))
+    )
+    answerer = ask(tmp_path / "log.jsonl", annotations={**ANNOTATIONS, "v": many})
+    assert [len(queries) for _, queries, _ in answerer.asked] == [32, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        pytest.param({"model": "other"}, 'answered by "other" and not by "m"', id="of_another"),
+        pytest.param({"video_id": "v"}, "answered by null", id="of_the_reference"),
+        pytest.param({"model": "m"}, "line 1: must have a text video_id", id="no_question"),
+    ],
+)
+def test_answers_of_others_are_left_alone(tmp_path, line, message):
+    path = tmp_path / "log.jsonl"
+    whole = json.dumps(line) + "\n" + '{"cut'
+    path.write_text(whole)
+    answerer = Told()
+    with pytest.raises(InvalidRequestError, match=message):
+        ask(path, answerer)
+    assert answerer.asked == []
+    assert path.read_text() == whole  # its last line, too
+
+
+def test_one_process_at_a_time(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with open_lines(path), pytest.raises(UnavailableError, match="another process"):
+        ask(path)
+
+
+def test_an_answer_that_time_ended_is_not_kept(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with pytest.raises(DeadlineExceededError, match=r"clips/v.mp4: time ran out"):
+        ask(path, Told(stop_reason="deadline"))
+    assert path.read_bytes() == b""
+
+
+def test_an_error_names_the_video(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"clips/v.mp4: it is too long"):
+        ask(tmp_path / "log.jsonl", Refuses())
+
+
+def test_a_sentence_without_words_is_refused_before_anything_is_asked(tmp_path):
+    blank = Annotation(duration_seconds=9.0, windows=((0, 1),), sentences=(" . ",))
+    answerer = Told()
+    with pytest.raises(InvalidRequestError, match="sentence 0 of the video w has no words"):
+        ask(tmp_path / "log.jsonl", answerer, annotations={**ANNOTATIONS, "w": blank})
+    assert answerer.asked == []
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_log_that_is_not_there_or_cannot_be_read(tmp_path):
+    assert find_answered(tmp_path / "none", model="m") == set()
+    with pytest.raises(InvalidRequestError, match="cannot read"):
+        find_answered(tmp_path, model="m")

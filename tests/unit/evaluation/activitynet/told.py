@@ -1,0 +1,52 @@
+"""A model that answers in text, and always the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
+from tests.results import make_info
+
+DURATION = 30.0
+"""Of any video, in seconds."""
+
+
+class Told:
+    """Tells the second tenth of a video to any question; what it is asked is kept."""
+
+    def __init__(self, stop_reason="eos"):
+        self.asked = []
+        self.stop_reason = stop_reason
+
+    def ask(self, video, queries=(), options=None, *, timeout_seconds=None):
+        self.asked.append((video, list(queries), options))
+        moment = Moment(start_seconds=DURATION / 10, end_seconds=DURATION / 5, text="Told")
+        answers = [
+            Answer(
+                query=query,
+                task=options.task,
+                prompt_token_ids=np.zeros(1, np.int32),
+                token_ids=np.zeros(1, np.int32),
+                text=f"From 10 to 20, {query}",
+                moments=() if query == "All" else (moment,),
+                stop_reason=self.stop_reason,
+            )
+            for query in list(queries) or [""]
+        ]
+        generation = GenerationInfo(
+            prefix_tokens=1,
+            prompt_tokens=1,
+            generated_tokens=1,
+            seed=None,
+            time_range_seconds=(0.0, DURATION),
+            stop_reasons=(self.stop_reason,) * len(answers),
+            is_read=(True,) * len(answers),
+        )
+        return AnswerResult(
+            video=str(video),
+            info=make_info(duration_seconds=DURATION),
+            frame_indices=np.zeros(1, np.int64),
+            pts_seconds=np.zeros(1),
+            answers=answers,
+            generation=generation,
+        )
