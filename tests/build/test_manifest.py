@@ -238,7 +238,7 @@ def test_engines_of_another_family_are_not_those_of_the_server(engine_dir, monke
         Manifest.load_again(engine_dir, began_with)
 
 
-@pytest.mark.usefixtures("_text_family")
+@pytest.mark.usefixtures("_unserved_family")
 @pytest.mark.parametrize("family", ["oracle", "nobody"])
 def test_a_family_that_is_not_served_is_refused_while_in_use(engine_dir, family):
     began_with = Manifest.load(engine_dir).engine_id

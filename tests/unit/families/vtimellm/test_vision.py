@@ -104,16 +104,6 @@ def test_what_is_exported_resizes_as_the_reference_does(sides, antialias):
     assert_pixels_equal(module(frames), expected, longest=max(sides))
 
 
-def test_what_a_cpu_computes_is_rounded_as_the_reference_rounds():
-    """Another float32 of one pixel in a hundred is another float16 of one in ten thousand."""
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 256, (2, 272, 640, 3), dtype=torch.uint8, generator=generator)
-    module = PixelValues(image_size=224, antialias=False)
-    expected = module._interpolate(frames)
-    assert (module._by_neighbours(frames) != expected).float().mean() < 0.01
-    assert (module._matmul(frames) != expected).float().mean() > 0.1
-
-
 @pytest.mark.parametrize("surplus", range(9))
 def test_the_middle_is_where_python_rounds_it(surplus):
     assert _middle(surplus) == round(surplus / 2)
