@@ -15,6 +15,8 @@ TOKENS_A_UNIT = 5
 class Segments:
     """Every second frame, in segments of two: one stream of both, a larger one of the first."""
 
+    head = "frames"
+
     def streams(self, spec):
         return (
             FrameStream(name="CLIPS", size=4, frames=(0, 1)),
