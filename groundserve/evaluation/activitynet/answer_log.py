@@ -106,12 +106,12 @@ def question_of(line: Mapping[str, Any]) -> tuple[str, LogTask, int]:
             f"got {shown(video)} and {shown(task)}"
         )
     if task == "captioning":
-        return video, task, 0
+        return video, "captioning", 0
     info = line.get("info")
     number = info.get("sentence_id") if isinstance(info, dict) else None
     if type(number) is not int or number < 0:
         raise ValueError(f"info must have a sentence_id of 0 or more, got {shown(number)}")
-    return video, task, number
+    return video, "grounding", number
 
 
 def _answers(

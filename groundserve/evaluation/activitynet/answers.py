@@ -90,7 +90,7 @@ def read_moments(moments: Any, duration_seconds: Any) -> tuple[Event, ...] | Non
             raise ValueError("start and end of a moment must be seconds, its text a text")
 
     def percent(seconds: float) -> float:
-        return round(100 * seconds / duration_seconds, _DIGITS)
+        return round(100 * seconds / float(duration_seconds), _DIGITS)
 
     events = tuple(
         Event(start_percent=percent(start), end_percent=percent(end), sentence=text)
