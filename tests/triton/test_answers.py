@@ -31,7 +31,7 @@ OTHERS = [model for model in MODELS if model != "stage3"]
 EIGHT = [f"Which frames show the number {number}?" for number in range(8)]
 CHAT = AnswerOptions(task="chat", max_new_tokens=16)
 LONG = AnswerOptions(task="chat", max_new_tokens=3500, temperature=50.0, seed=7)
-"""Drawn from nearly even odds: an end token is one of 640, which makes some 20,000 of 32 answers."""
+"""Drawn from nearly even odds: an end token is one of 640. 32 answers have some 20,000."""
 MANY = [f"Question {number}?" for number in range(32)]
 WAIT_SECONDS = 60.0
 # A box of an MP4 that readers skip: the same frames under a key of the cache that nobody knows.
