@@ -77,7 +77,7 @@ class GenerationInfo:
             raise foreign_answer(str(error)) from error
         if not isinstance(given, dict):
             raise foreign_answer(f"generation of INFO must be an object, got {shown(given)}")
-        values = {name: given.get(name) for name in _CHECKS}
+        values: dict[str, Any] = {name: given.get(name) for name in _CHECKS}
         for name, (rule, is_valid) in _CHECKS.items():
             if not is_valid(values[name]):
                 raise foreign_answer(f"{name} must be {rule}, got {shown(values[name])}")
