@@ -123,9 +123,10 @@ def _is_seen(value: object) -> bool:
 
 def _to_seen(value: dict[str, Any]) -> SeenVideo:
     # JSON has lists alone.
-    return SeenVideo(
-        **{name: tuple(one) if isinstance(one, list) else one for name, one in value.items()}
-    )
+    values: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in value.items()
+    }
+    return SeenVideo(**values)
 
 
 def _is_numbers(value: object) -> bool:

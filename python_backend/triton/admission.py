@@ -57,7 +57,7 @@ class TritonPythonModel:
 
     def _check_head(self, request: Any) -> None:
         """Refuse what the engines do not answer, before its video is sent."""
-        called = read_parameters(request).get(HEAD)
+        called: Any = read_parameters(request).get(HEAD)
         # Whoever calls the ensemble named the family, and says nothing of heads.
         if called in get_args(Head):
             check_head(self._manifest.family, self._manifest.head, called=called)

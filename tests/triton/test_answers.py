@@ -216,7 +216,7 @@ def test_time_that_runs_out_between_tokens_ends_the_answers_there(answering, cli
     assert result.answers[-1].text == ""
     num_tokens = sum(answer.token_ids.size for answer in result.answers)
     assert growth(answering, before)["generated_tokens"] == num_tokens
-    assert result.timing_ms["generate"] < 2000
+    assert result.info.timing_ms["generate"] < 2000
 
 
 def test_time_that_runs_out_before_the_first_token_is_an_error(client, video):
