@@ -166,14 +166,14 @@ def main() -> None:
             engines[precision] = open_onnx(
                 model, folder, precision=precision, num_threads=num_threads
             )
-        for precision, engine in engines.items():
+        for name, engine in engines.items():
             logits = step_logits(engine, forced=forced)
-            parity[f"engine, {precision}"] = agreement(logits, expected)
-            if precision == "int4":
+            parity[f"engine, {name}"] = agreement(logits, expected)
+            if name == "int4":
                 parity["the same against PyTorch with these roundings"] = agreement(
                     logits, same_roundings
                 )
-        num_bytes = {
+        num_bytes: dict[str, int] = {
             precision: sum(path.stat().st_size for path in (folder / precision).iterdir())
             for precision in PRECISIONS
         }

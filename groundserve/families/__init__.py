@@ -19,6 +19,7 @@ from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
     FramesFamily,
+    ServedFamily,
     TextCheckpoint,
     TextFamily,
 )
@@ -101,7 +102,7 @@ def open_checkpoint(
     family: str | None = None,
     parts: Mapping[str, Sequence[str | Path]] | None = None,
     vision_tower: str | Path | None = None,
-) -> tuple[Family[Any, Any], FamilyCheckpoint | TextCheckpoint]:
+) -> tuple[ServedFamily[Any, Any], FamilyCheckpoint | TextCheckpoint]:
     """Open a checkpoint of any family that can be served; imports PyTorch.
 
     Args:

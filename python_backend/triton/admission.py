@@ -59,8 +59,9 @@ class TritonPythonModel:
         """Refuse what the engines do not answer, before its video is sent."""
         called: Any = read_parameters(request).get(HEAD)
         # Whoever calls the ensemble named the family, and says nothing of heads.
-        if called in get_args(Head):
-            check_head(self._manifest.family, self._manifest.head, called=called)
+        for head in get_args(Head):
+            if called == head:
+                check_head(self._manifest.family, self._manifest.head, called=head)
 
     def _admit(self, tensors: Tensors, deadline: Deadline) -> Answer:
         # None in a server that was not told where its metrics are: Triton's own queues are the
