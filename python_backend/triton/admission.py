@@ -57,7 +57,7 @@ class TritonPythonModel:
 
     def _check_head(self, request: Any) -> None:
         """Refuse what the engines do not answer, before its video is sent."""
-        called: Any = read_parameters(request).get(HEAD)
+        called = read_parameters(request).get(HEAD)
         # Whoever calls the ensemble named the family, and says nothing of heads.
         for head in get_args(Head):
             if called == head:
