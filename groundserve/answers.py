@@ -77,12 +77,12 @@ class GenerationInfo:
             raise foreign_answer(str(error)) from error
         if not isinstance(given, dict):
             raise foreign_answer(f"generation of INFO must be an object, got {shown(given)}")
-        values: dict[str, Any] = {name: given.get(name) for name in _CHECKS}
+        values: dict[str, Any] = {}
         for name, (rule, is_valid) in _CHECKS.items():
-            if not is_valid(values[name]):
-                raise foreign_answer(f"{name} must be {rule}, got {shown(values[name])}")
-            if isinstance(values[name], list):
-                values[name] = tuple(values[name])
+            value = given.get(name)
+            if not is_valid(value):
+                raise foreign_answer(f"{name} must be {rule}, got {shown(value)}")
+            values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
 

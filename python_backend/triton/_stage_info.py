@@ -123,10 +123,10 @@ def _is_seen(value: object) -> bool:
 
 def _to_seen(value: dict[str, Any]) -> SeenVideo:
     # JSON has lists alone.
-    fields_of_it: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: tuple(one) if isinstance(one, list) else one for name, one in value.items()
     }
-    return SeenVideo(**fields_of_it)
+    return SeenVideo(**values)
 
 
 def _is_numbers(value: object) -> bool:

@@ -90,5 +90,5 @@ def test_page_on_python_asks_in_process(answer_engines, folder, monkeypatch, cap
     monkeypatch.chdir(folder)
     exec(compile(code, "ask", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("135 (")
+    assert lines[0].startswith("134 (")
     assert [line.split(" [")[0] for line in lines[1:]] == ["a bicycle is parked", "a car passes"]
