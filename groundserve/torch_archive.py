@@ -63,7 +63,8 @@ def is_script_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _folder(archive, "constants.pkl") is not None
-    except (OSError, ValueError, zipfile.BadZipFile):
+    # NotImplementedError: of a later version of the format.
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
 
 
@@ -108,8 +109,12 @@ class _Module:
         self.attributes = state
 
 
-class _ModuleUnpickler(pickle.Unpickler):
-    """Makes modules without code, tensors and plain values; nothing else is known by name."""
+class _ModuleUnpickler(pickle._Unpickler):
+    """Makes modules without code, tensors and plain values; nothing else is known by name.
+
+    Of the two in the standard library the one in Python, which keeps what is to be had again by
+    number in a dictionary: the other sets memory aside up to any number that a file names.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         folder = _folder(archive, "data.pkl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -182,6 +183,30 @@ TWICE = module({"a": module({"w": tensor()}) + b"q\x01", "b": b"h\x01"})
 def test_a_hostile_archive_is_one_error(tmp_path, root, message):
     path = write_archive(tmp_path / "weights.pt", root)
     with pytest.raises(InvalidRequestError, match=rf"weights\.pt is damaged .*(?:{message})"):
+        read_torch_file(path)
+
+
+def test_a_number_in_an_archive_sets_no_memory_aside(tmp_path):
+    # "Keep this as number 2**22": 64 MiB of a table in the standard library's unpickler in C, and
+    # 32 GiB with the highest number.
+    root = module({"a": tensor()}) + b"r" + struct.pack("<I", 2**22)
+    path = write_archive(tmp_path / "weights.pt", root)
+    tracemalloc.start()
+    try:
+        assert read_torch_file(path)["a"].tolist() == [[1, 2], [3, 4]]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2**20
+
+
+def test_an_archive_of_a_later_version_is_one_error(tmp_path):
+    path = write_archive(tmp_path / "weights.pt", module({"a": tensor()}))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # version that is needed to read the entry
+    path.write_bytes(content)
+    assert not is_script_archive(path)
+    with pytest.raises(InvalidRequestError, match=r"weights\.pt is damaged"):
         read_torch_file(path)
 
 
