@@ -90,7 +90,9 @@ def _checked(found: Iterable[tuple[object, object]]) -> Iterator[tuple[str, Tens
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{str(name)[:60]} is a {type(value).__name__}")
         tensor = value.detach()
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        # Of complex numbers weights would be the real parts, with no more than a warning.
+        if not is_plain or tensor.is_quantized or tensor.is_complex():
             raise ValueError(f"{name} is a tensor of another kind")
         # One that repeats a few bytes is of any size, and would be once it is copied.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
