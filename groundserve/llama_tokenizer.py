@@ -59,13 +59,19 @@ class LlamaTokenizer:
 
         Raises:
             MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: As `LlamaTokenizer`.
+            EngineMismatchError: It cannot be read, or as `LlamaTokenizer`.
         """
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtraError("serve", "tokenizers") from error
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # of no kind of its own
+            raise EngineMismatchError(
+                f"{path.name} cannot be read; rebuild the engine directory"
+            ) from error
+        return cls(tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text, without a beginning token.

@@ -41,6 +41,7 @@ _ALLOWED: dict[str, tuple[object, ...]] = {
     "modules_to_save": (None, []),
     "rank_pattern": (None, {}),
     "alpha_pattern": (None, {}),
+    "alora_invocation_tokens": (None,),  # with any it acts behind them alone
     "layer_replication": (None,),
     "target_parameters": (None, []),
     "trainable_token_indices": (None, [], {}),

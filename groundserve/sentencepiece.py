@@ -54,7 +54,7 @@ def _read_config(path: Path, where: str) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{where}: {path.name} is damaged; download it again") from error
     if not isinstance(config, dict):
         raise InvalidRequestError(f"{where}: {path.name} must hold a JSON object")

@@ -51,8 +51,8 @@ def _said(answer: Answer, moment: Moment) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return `hh:mm:ss,mmm`."""
-    total_ms = round(seconds * 1000)
+    """Return `hh:mm:ss,mmm`, 0 for what an answer puts before the video."""
+    total_ms = max(0, round(seconds * 1000))
     total_seconds, ms = divmod(total_ms, 1000)
     minutes, seconds_left = divmod(total_seconds, 60)
     hours, minutes = divmod(minutes, 60)

@@ -63,7 +63,8 @@ def is_script_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _folder(archive, "constants.pkl") is not None
-    except (OSError, ValueError, zipfile.BadZipFile):
+    # NotImplementedError: of a later version of the format.
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
 
 
@@ -89,7 +90,9 @@ def _checked(found: Iterable[tuple[object, object]]) -> Iterator[tuple[str, Tens
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{str(name)[:60]} is a {type(value).__name__}")
         tensor = value.detach()
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        # Of complex numbers weights would be the real parts, with no more than a warning.
+        if not is_plain or tensor.is_quantized or tensor.is_complex():
             raise ValueError(f"{name} is a tensor of another kind")
         # One that repeats a few bytes is of any size, and would be once it is copied.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -108,8 +111,12 @@ class _Module:
         self.attributes = state
 
 
-class _ModuleUnpickler(pickle.Unpickler):
-    """Makes modules without code, tensors and plain values; nothing else is known by name."""
+class _ModuleUnpickler(pickle._Unpickler):
+    """Makes modules without code, tensors and plain values; nothing else is known by name.
+
+    Of the two in the standard library the one in Python, which keeps what is to be had again by
+    number in a dictionary: the other sets memory aside up to any number that a file names.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         folder = _folder(archive, "data.pkl")

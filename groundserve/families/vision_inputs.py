@@ -92,18 +92,19 @@ class VisionInputs:
             )
 
     def check_frames(self, shape: tuple[int, ...], limits: Limits) -> None:
-        """Check the sides of frames as decoded, which a caller of an inner model may make up.
+        """Check frames as decoded, which a caller of an inner model may make up.
 
         Args:
             shape: Of the array of frames; the server has checked it against `unit_dims`.
             limits: Ceilings on a frame.
 
         Raises:
-            InvalidRequestError: A side is 0 or past a ceiling, or far longer than the other.
+            InvalidRequestError: A side is 0 or past a ceiling, or far longer than the other, or
+                there are more than a chunk has.
         """
         if self.stream.size is not None:
             return
-        _, height, width, _ = shape
+        num_frames, height, width, _ = shape
         longest = max(height, width)
         if not 1 <= min(height, width) <= longest <= limits.max_side_pixels:
             raise InvalidRequestError(
@@ -115,6 +116,11 @@ class VisionInputs:
                 f"pixels, got {shape}"
             )
         self.check_aspect(width, height)
+        if num_frames > (most := self.chunk_frames(width, height)):
+            raise InvalidRequestError(
+                f"{self.stream.name} must have at most {most} frames of {width} x {height} pixels, "
+                f"got {num_frames}"
+            )
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:
         """Return the arrays of `plan_inputs` for one request."""

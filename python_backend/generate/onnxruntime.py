@@ -37,16 +37,23 @@ class OnnxRuntimeFront:
             num_threads: As `open_session`.
 
         Raises:
-            EngineMismatchError: One of them cannot be read.
+            EngineMismatchError: One of them cannot be read, or they do not go together.
         """
         self._session = open_session(graph, num_threads=num_threads)
         self._names = [one.name for one in self._session.get_inputs()]
         try:
             self._table: NDArray[np.float32] = np.load(table, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise EngineMismatchError(
                 f"{table.name} is no array; rebuild the engine directory"
             ) from error
+        (block,) = self._session.get_outputs()
+        width = block.shape[-1]
+        if self._table.dtype != np.float32 or self._table.shape[1:] != (width,):
+            raise EngineMismatchError(
+                f"{table.name} must be float32 (V, {width}), as wide as what {graph.name} gives, "
+                f"got {self._table.dtype} {self._table.shape}; rebuild the engine directory"
+            )
 
     def embed_video(
         self, features: Array, inputs: Sequence[NDArray[np.float32]]

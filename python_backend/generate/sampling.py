@@ -37,7 +37,8 @@ def open_sampler(options: AnswerOptions, seed: int | None) -> Sampler:
         return pick_likeliest
     # By name: numpy may make another one its default.
     uniform = np.random.Generator(np.random.PCG64(seed))
-    temperature, top_p = options.temperature, options.top_p
+    # A whole number past any of numpy's would make objects of its arrays.
+    temperature, top_p = float(options.temperature), options.top_p
     return lambda logits: draw(
         logits, temperature=temperature, top_p=top_p, uniform=uniform.random()
     )

@@ -110,6 +110,7 @@ REFUSED_FRAMES = {
     "long_side": (pixels(1, 200, 8193), "sides of PIXELS must be 1 to 8192"),
     "flat": (pixels(1, 1, 65), "must be at most 64 times the shorter one, got 65 x 1"),
     "large": (pixels(1, 6000, 6000), "must have at most 35651584 pixels, got (1, 6000, 6000, 3)"),
+    "many": (pixels(22, 1080, 1920), "at most 21 frames of 1920 x 1080 pixels, got 22"),
 }
 REFUSED_OPTIONS = {
     "endless": ({"max_new_tokens": 10**9, **ENDLESS}, "max_new_tokens must be <= 4096"),

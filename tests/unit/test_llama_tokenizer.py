@@ -113,6 +113,15 @@ def test_a_token_that_is_none_is_an_error(tokenizers):
         tokenizers[False].decode([640])
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
+def test_a_file_that_holds_no_tokenizer_is_refused(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineMismatchError, match=r"tokenizer\.json cannot be read; rebuild"):
+        LlamaTokenizer.from_file(path)
+
+
 def test_a_tokenizer_of_another_model_is_refused():
     tokenizer = Tokenizer(models.BPE(vocab={"<s>": 0, "a": 1}, merges=[]))
     tokenizer.add_special_tokens([AddedToken("<s>", special=True)])

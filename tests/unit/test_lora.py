@@ -121,6 +121,7 @@ def test_an_adapter_that_is_not_finite_is_refused(value):
         ({"init_lora_weights": "pissa"}, 'init_lora_weights must be true, got "pissa"'),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save must be null"),
         ({"rank_pattern": {"up_proj": 8}}, "rank_pattern must be null"),
+        ({"alora_invocation_tokens": [5]}, r"alora_invocation_tokens must be null, got \[5\]"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -126,6 +126,7 @@ def test_an_empty_file_is_refused(tmp_path):
         ("tokenizer.model", None, r"tokenizer\.model is missing"),
         ("tokenizer_config.json", b"{", r"tokenizer_config\.json is damaged"),
         ("tokenizer_config.json", b"\xff\xfe\x00", r"tokenizer_config\.json is damaged"),
+        ("tokenizer_config.json", b"[" * 10**5, r"tokenizer_config\.json is damaged"),
         ("tokenizer_config.json", b"[]", r"tokenizer_config\.json must hold a JSON object"),
     ],
 )

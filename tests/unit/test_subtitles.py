@@ -43,6 +43,12 @@ def test_a_moment_that_ends_before_it_starts_is_counted_and_left_out(tmp_path):
     assert (tmp_path / "a.srt").read_text("utf-8").count("-->") == 1
 
 
+def test_a_moment_before_the_video_is_shown_from_its_start(tmp_path):
+    # As a model says it, "from -5 to 10".
+    save_subtitles(tmp_path / "a.srt", make_answers(make_answer(moments=(moment(-0.2, 0.4),))))
+    assert "00:00:00,000 --> 00:00:00,400" in (tmp_path / "a.srt").read_text("utf-8")
+
+
 def test_an_answer_without_moments_is_a_file_without_cues(tmp_path):
     assert save_subtitles(tmp_path / "a.srt", make_answers(make_answer(moments=()))) == 0
     assert (tmp_path / "a.srt").read_bytes() == b""

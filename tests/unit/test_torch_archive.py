@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -185,6 +186,30 @@ def test_a_hostile_archive_is_one_error(tmp_path, root, message):
         read_torch_file(path)
 
 
+def test_a_number_in_an_archive_sets_no_memory_aside(tmp_path):
+    # "Keep this as number 2**22": 64 MiB of a table in the standard library's unpickler in C, and
+    # 32 GiB with the highest number.
+    root = module({"a": tensor()}) + b"r" + struct.pack("<I", 2**22)
+    path = write_archive(tmp_path / "weights.pt", root)
+    tracemalloc.start()
+    try:
+        assert read_torch_file(path)["a"].tolist() == [[1, 2], [3, 4]]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2**20
+
+
+def test_an_archive_of_a_later_version_is_one_error(tmp_path):
+    path = write_archive(tmp_path / "weights.pt", module({"a": tensor()}))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # version that is needed to read the entry
+    path.write_bytes(content)
+    assert not is_script_archive(path)
+    with pytest.raises(InvalidRequestError, match=r"weights\.pt is damaged"):
+        read_torch_file(path)
+
+
 def test_a_storage_without_elements_is_a_tensor_without(tmp_path):
     root = module({"a": tensor(count=0, size=(0, 4), stride=(4, 1))})
     assert read_torch_file(write_archive(tmp_path / "weights.pt", root))["a"].shape == (0, 4)
@@ -211,9 +236,10 @@ def test_an_archive_that_cannot_be_mapped_is_refused(tmp_path, change, message):
         ({"model": {"a": torch.zeros(2)}}, "model is a dict"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "a is a tensor of another kind"),
         ({"a": torch.zeros(2, device="meta")}, "a is a tensor of another kind"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is a tensor of another kind"),
         ({"a": torch.zeros(1).expand(2**40)}, "a has more elements than are stored"),
     ],
-    ids=["list", "number", "nested", "sparse", "meta", "repeated"],
+    ids=["list", "number", "nested", "sparse", "meta", "complex", "repeated"],
 )
 def test_a_state_dict_of_something_else_is_refused(tmp_path, state, message):
     path = tmp_path / "weights.bin"

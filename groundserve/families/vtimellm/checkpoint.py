@@ -27,7 +27,7 @@ from groundserve.families.vtimellm.layout import (
 )
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
-from groundserve.llama_tokenizer import UNKNOWN
+from groundserve.llama_tokenizer import END, UNKNOWN
 from groundserve.lora import Adapter, adapter_files, merge
 from groundserve.sentencepiece import read_llama_tokenizer
 from groundserve.strict_json import shown
@@ -170,7 +170,8 @@ class Checkpoint:
         """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>.
 
         Raises:
-            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder.
+            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder, or
+                another one that ends an answer.
             UnsupportedError: It is no tokenizer as Llama's.
         """
         tokenizer = read_llama_tokenizer(self.parts.base)
@@ -179,6 +180,12 @@ class Checkpoint:
                 f"the part base {self.parts.base.name}: its tokenizer has "
                 f"{tokenizer.get_vocab_size()} tokens, its decoder {self.vocab_size}; give a "
                 "directory whose files belong together"
+            )
+        if tokenizer.token_to_id(END) != self.end_token_id:  # answers would end elsewhere
+            raise InvalidRequestError(
+                f"the part base {self.parts.base.name}: eos_token_id in config.json is "
+                f"{self.end_token_id}, its tokenizer's {END} is {tokenizer.token_to_id(END)}; give "
+                "a directory whose files belong together"
             )
         return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
 
@@ -211,6 +218,10 @@ class Checkpoint:
         """
         clip = directory / ("clip-hf" if self.parts.clip.is_dir() else "clip")
         _copy(self.clip.files, clip)
+        if not self.parts.clip.is_dir():
+            # By which it is found there; in a cache of the hub a file is named by its content.
+            copied = clip / self.parts.clip.name
+            copied.rename(copied.with_suffix(".pt"))
         _copy(self._base_files, directory / self.parts.base.name)
         stage = directory / stage_name(_VARIANT, 1)
         _copy([self.parts.projector], stage)

@@ -18,7 +18,7 @@ PREPROCESSING_NAME = "preprocessing.json"
 """Of a copy that resizes otherwise than the reference's authors did: `{"antialias": true}`."""
 
 _ADAPTER_CONFIG = "adapter_config.json"
-_STAGE = re.compile(r"vtimellm-(?P<variant>.+)-stage(?P<stage>[1-9])")
+_STAGE = re.compile(r"vtimellm-(?P<variant>.+)-stage(?P<stage>[1-9]\d*)")
 _NOT_SERVED = "chatglm"
 _SWITCH = {"on": True, "off": False}
 # Part -> what it looks like, for who has to name it.

@@ -94,6 +94,7 @@ def test_a_chunk_of_large_frames_has_fewer(width, height, num_frames):
         ((1, 4, 8193, 3), "sides of RAW must be 1 to 8192"),
         ((1, 8192, 8192, 3), "at most 35651584 pixels"),
         ((1, 8192, 127, 3), "at most 64 times the shorter one, got 127 x 8192"),
+        ((22, 1080, 1920, 3), "RAW must have at most 21 frames of 1920 x 1080 pixels, got 22"),
     ],
 )
 def test_frames_as_decoded_of_a_size_that_is_not_served_are_refused(shape, message):

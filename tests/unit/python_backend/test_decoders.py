@@ -244,9 +244,19 @@ def test_a_graph_of_another_kind_is_refused(folder):
         OnnxRuntimeDecoder(folder / "front.onnx", num_threads=1)
 
 
-def test_a_table_that_is_none_is_refused(folder, tmp_path):
-    (tmp_path / "table.npy").write_bytes(b"no array")
+@pytest.mark.parametrize("content", [b"no array", b""])
+def test_a_table_that_is_none_is_refused(folder, tmp_path, content):
+    (tmp_path / "table.npy").write_bytes(content)
     with pytest.raises(EngineMismatchError, match=r"table\.npy is no array"):
+        OnnxRuntimeFront(folder / "front.onnx", tmp_path / "table.npy", num_threads=1)
+
+
+@pytest.mark.parametrize("change", ["half", "narrow", "flat"])
+def test_a_table_of_another_model_is_refused(folder, tmp_path, change):
+    table = np.load(folder / "table.npy")
+    other = {"half": table.astype(np.float16), "narrow": table[:, 1:], "flat": table.ravel()}
+    np.save(tmp_path / "table.npy", other[change])
+    with pytest.raises(EngineMismatchError, match=r"must be float32 \(V, \d+\), as wide"):
         OnnxRuntimeFront(folder / "front.onnx", tmp_path / "table.npy", num_threads=1)
 
 

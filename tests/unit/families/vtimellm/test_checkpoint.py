@@ -165,6 +165,28 @@ def test_a_copy_of_chosen_parts_keeps_them(tmp_path):
     assert torch.equal(again.load_front().linear.weight, opened.load_front().linear.weight)
 
 
+def test_a_copy_finds_the_tower_whatever_its_file_was_called(tmp_path):
+    # As in a cache of the hub, where a name is a link to a file that is named by its content.
+    stored = tmp_path / "9f86d081"
+    stored.write_bytes((CHECKPOINTS / "clip" / "ViT-tiny.pt").read_bytes())
+    link = tmp_path / "ViT.pt"
+    link.symlink_to(stored)
+    opened = Checkpoint.open(CHECKPOINTS, parts={"clip": [link]})
+    (copied := tmp_path / "copy").mkdir()
+    opened.copy_to(copied)
+    again = Checkpoint.open(copied, parts={})
+    assert again.describe()["vision_sha256"] == opened.describe()["vision_sha256"]
+
+
+def test_a_copy_keeps_any_number_of_adapters(tmp_path):
+    stage2 = open_model("stage2").parts.adapters
+    opened = Checkpoint.open(CHECKPOINTS, parts={"adapter": stage2 * 10})
+    opened.copy_to(tmp_path)
+    again = Checkpoint.open(tmp_path, parts={})
+    assert len(again.adapters) == 10
+    assert again.describe()["sha256"] == opened.describe()["sha256"]
+
+
 def test_hashes_tell_models_apart_and_the_visions_knows_the_resizing():
     stage2, stage3 = (open_model(name).describe() for name in ("stage2", "stage3"))
     assert stage2["sha256"] != stage3["sha256"]
@@ -249,6 +271,13 @@ def test_a_tokenizer_with_more_tokens_than_the_decoder_is_refused(copied):
         opened.load_tokenizer()
     with pytest.raises(InvalidRequestError, match=r"has shape \(640, 64\)"):
         opened.load_decoder()
+
+
+def test_a_tokenizer_that_ends_answers_otherwise_is_refused(copied):
+    change(copied / "vicuna-tiny" / "config.json", eos_token_id=3)
+    opened = Checkpoint.open(copied, parts={})
+    with pytest.raises(InvalidRequestError, match=r"config\.json is 3, its tokenizer's </s> is 2"):
+        opened.load_tokenizer()
 
 
 @pytest.mark.parametrize(
