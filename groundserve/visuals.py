@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -179,6 +180,9 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, path: str | PathLike[str]) -> None:
     try:
-        figure.savefig(path, format="png", dpi=110)
+        with warnings.catch_warnings():
+            # Characters that the font lacks, such as Chinese ones, are drawn as boxes.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+            figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error

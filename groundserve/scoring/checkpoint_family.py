@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundserve.checkpoint_place import find_checkpoint
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import (
     get_family,
     get_text_family,
@@ -49,7 +49,14 @@ def checkpoint_family(
                 f"with one of {', '.join(names)}"
             )
     else:
-        find_checkpoint(checkpoint)
+        try:
+            find_checkpoint(checkpoint)
+        except InvalidRequestError as error:
+            if not parts or family is not None:
+                raise
+            raise InvalidRequestError(
+                f"{error}; or say with --family of which family the parts named with --part are"
+            ) from error
         if vision_tower is not None:
             find_checkpoint(vision_tower)
     for name in parts or ():

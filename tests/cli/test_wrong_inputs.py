@@ -184,6 +184,12 @@ TABLE = [
         "--part must name one of clip, base, projector, adapter, antialias in the family vtimellm, "
         "got 'tower'",
     ),
+    (
+        (*HERE, "--checkpoint", "folder", "--part", "clip=x"),
+        2,
+        "checkpoint folder: config.json is missing; give the directory that holds it and the "
+        ".safetensors files; or say with --family of which family the parts named with --part are",
+    ),
     ((*HERE, "--checkpoint", "layout", "--task", "summary"), 2, "vtimellm has the tasks moment, "),
     (
         (*HERE, "--checkpoint", "layout", "--task", "captions"),

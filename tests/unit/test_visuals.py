@@ -57,6 +57,10 @@ def test_each_question_has_a_row(tmp_path):
     assert three.height > 2 * one.height
 
 
+def test_a_question_in_a_script_that_the_font_lacks_can_be_drawn(tmp_path):
+    draw(tmp_path / "a.png", make_answer("她指着图表"))
+
+
 @pytest.mark.parametrize(
     "moments",
     [
@@ -65,6 +69,7 @@ def test_each_question_has_a_row(tmp_path):
         pytest.param((moment(4, 4),), id="no_length"),
         pytest.param((moment(0, 9999),), id="past_the_end"),
         pytest.param((moment(0, 1, "costs $5 or $6\nand \\frac{"),), id="mathematics"),
+        pytest.param((moment(0, 1, "走过 \x1b[31m"),), id="not_in_the_font"),
         pytest.param(tuple(moment(0, 1) for _ in range(500)), id="hundreds"),
     ],
 )
