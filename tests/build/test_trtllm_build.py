@@ -18,7 +18,7 @@ from engine_build import engines
 from engine_build.families import videoitg
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits, build_engine
-from engine_build.trtllm.build import build_command, check_log
+from engine_build.trtllm.build import build_command, check_log, scoring_flags
 from engine_build.trtllm.layout import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families import get_frames_family
@@ -97,9 +97,7 @@ def test_build_command_is_the_documented_one():
     command = build_command(
         Path("CONVERTED"),
         Path("engines/trtllm"),
-        family=videoitg,
-        precision="bf16",
-        limits=LIMITS,
+        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
         timing_cache=Path("CONVERTED/timing.cache"),
     )
     model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
@@ -119,9 +117,7 @@ def build_words(tmp_path, **changes):
     words = build_command(
         tmp_path,
         tmp_path,
-        family=videoitg,
-        precision="bf16",
-        limits=LIMITS,
+        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
         timing_cache=tmp_path / "timing.cache",
     )[1:]
     for name, value in changes.items():
