@@ -192,7 +192,7 @@ def scoring_flags(
         limits: Sizes to build for.
     """
     dtype = DTYPE_NAMES[precision]
-    return {
+    flags = {
         "model_cls_file": family.TRTLLM_FILE,
         "model_cls_name": family.TRTLLM_CLASS,
         "max_batch_size": limits.max_batch_size,
@@ -210,6 +210,7 @@ def scoring_flags(
         "use_fp8_context_fmha": "disable",
         "use_fused_mlp": "enable",
     }
+    return flags
 
 
 def check_log(log: str) -> None:

@@ -93,7 +93,7 @@ def generation_flags(limits: GenerationLimits, *, precision: Precision) -> dict[
         precision: fp16 or bf16.
     """
     dtype = DTYPE_NAMES[precision]
-    return {
+    flags = {
         "max_batch_size": limits.max_batch_size,
         "max_beam_width": 1,
         # An answer has one token at least.
@@ -113,3 +113,4 @@ def generation_flags(limits: GenerationLimits, *, precision: Precision) -> dict[
         "use_fp8_context_fmha": "disable",
         "use_fused_mlp": "enable",
     }
+    return flags

@@ -33,7 +33,7 @@ def video_key(features: NDArray[np.float16]) -> int:
     Args:
         features: (U, P, D), of the vision stage.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(features)).digest()
+    digest = hashlib.sha256(features.tobytes()).digest()
     return int.from_bytes(digest[:8], "little") or 1
 
 

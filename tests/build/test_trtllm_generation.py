@@ -99,5 +99,5 @@ def test_other_precisions_are_refused(precision, tmp_path):
 
 
 def test_a_machine_without_the_builder_says_what_is_missing(tmp_path):
-    with pytest.raises(UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, which is not installed here"):
+    with pytest.raises(UnsupportedError, match=r"1\.2\.1, which is not installed here"):
         build_generation_engine(print, tmp_path, model=SPEC, precision="fp16")
