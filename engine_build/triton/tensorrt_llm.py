@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from engine_build.trtllm.generation import GenerationLimits
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.profiles import Precision
 
 MODEL_NAME = "tensorrt_llm"
@@ -65,17 +65,18 @@ def executor_config(
             find it in the rest.
 
     Raises:
-        UnsupportedError: The path is relative, the precision another one, or the part none.
+        InvalidRequestError: The path is relative, or the part is none.
+        UnsupportedError: The precision is another one.
     """
     if not engine_dir.is_absolute():
-        raise UnsupportedError(f"engine_dir must be an absolute path, got {engine_dir}")
+        raise InvalidRequestError(f"engine_dir must be an absolute path, got {engine_dir}")
     if precision not in _TABLE_TYPES:
         raise UnsupportedError(
             f"precision must be one of {', '.join(_TABLE_TYPES)} of an engine that generates, got "
             f"{precision}"
         )
     if not 0 < cache_memory < 1:
-        raise UnsupportedError(f"cache_memory must lie in (0, 1), got {cache_memory}")
+        raise InvalidRequestError(f"cache_memory must lie in (0, 1), got {cache_memory}")
     config = ModelConfig(
         name=MODEL_NAME,
         backend="tensorrtllm",

@@ -81,7 +81,7 @@ class OfModel:
 
 @pytest.fixture
 def grouped(tmp_path):
-    """A decoder with fewer key and value heads than heads, converted in float64's numbers."""
+    """A decoder with fewer key and value heads than heads, and where it was converted to."""
     model = tiny_llama(num_kv_heads=2)
     convert_checkpoint(OfModel(model), tmp_path, precision="fp32")
     return model.double(), tmp_path
@@ -98,12 +98,21 @@ def exact_error(model, directory):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-# transformers rounds rotary angles and norms to float32 whatever the dtype.
-ANGLES = 1e-6
+# transformers rounds to float32 whatever the dtype: four times in each of five norms (what comes in,
+# its mean square, the root's inverse, their product), twice in the rotary factors of each layer.
+ROUNDINGS = (5 * 4 + 2 * 2) * 2.0**-24
 
 
 def test_grouped_heads_compute_the_same(grouped):
-    assert exact_error(*grouped) < ANGLES
+    assert exact_error(*grouped) < ROUNDINGS
+
+
+def test_a_head_that_is_the_table_is_written_twice(tmp_path):
+    model = tiny_llama()
+    model.config.tie_word_embeddings = True
+    model.lm_head.weight = model.model.embed_tokens.weight
+    convert_checkpoint(OfModel(model), tmp_path, precision="fp32")
+    assert exact_error(model.double(), tmp_path) < ROUNDINGS
 
 
 def exchanged(one, other):
@@ -139,7 +148,7 @@ def test_a_mistake_in_the_conversion_would_show(grouped, mistake):
     save_file(
         {name: t.contiguous() for name, t in weights.items()}, directory / "rank0.safetensors"
     )
-    assert exact_error(model, directory) > 10_000 * ANGLES
+    assert exact_error(model, directory) > 10_000 * ROUNDINGS
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
