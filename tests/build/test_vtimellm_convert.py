@@ -98,8 +98,8 @@ def exact_error(model, directory):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-# transformers rounds to float32 whatever the dtype: four times in each of five norms (what comes in,
-# its mean square, the root's inverse, their product), twice in the rotary factors of each layer.
+# transformers rounds to float32 whatever the dtype: four times in each of five norms (what comes
+# in, its mean square, the root's inverse, their product), twice in the rotary factors of a layer.
 ROUNDINGS = (5 * 4 + 2 * 2) * 2.0**-24
 
 
