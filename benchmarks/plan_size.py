@@ -3,6 +3,7 @@
     python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
         [--variant residual|patches|widths|"all three"]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
+    python -m benchmarks.plan_size clip DIR --gpu-arch sm_89
 
 Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
 """
@@ -23,6 +24,8 @@ from benchmarks._report import write_report
 from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
+from engine_build.families.vtimellm.mixed_precision import MixedClipTower
+from engine_build.families.vtimellm.vision_plan import clip_shapes, export_clip_tower
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
@@ -30,6 +33,8 @@ from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.families.vtimellm.clip import ClipConfig
+from groundserve.families.vtimellm.vision import VisionEncoder as ClipVisionEncoder
 from groundserve.tensorrt_library import TensorRTTarget
 
 MAX_TOKENS = 20_480
@@ -42,6 +47,22 @@ def random_vision(variant: str) -> MixedVisionEncoder:
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
     return make_variant(_filled(model), variant, dtype=torch.bfloat16)
+
+
+def random_clip() -> MixedClipTower:
+    """Return CLIP's ViT-L/14, 224 px, which VTimeLLM has."""
+    sizes = ClipConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=224,
+        patch_size=14,
+        projection_dim=768,
+    )
+    with torch.device("meta"):
+        model = ClipVisionEncoder(sizes, antialias=False).to(torch.float16)
+    return MixedClipTower(_filled(model), dtype=torch.float16)
 
 
 def decoder_config(
@@ -89,7 +110,7 @@ def _filled(model: _Model) -> _Model:
 def main() -> None:
     """Export and build one plan."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vision", "scorer"])
+    parser.add_argument("stage", choices=["vision", "scorer", "clip"])
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
@@ -109,6 +130,12 @@ def main() -> None:
         num_layers = len(encoder.layers)
         export_mixed_vision_encoder(encoder, graph, inputs)
         del encoder
+    elif args.stage == "clip":
+        tower = random_clip()
+        shapes = clip_shapes(tower)
+        num_layers = len(tower.layers)
+        export_clip_tower(tower, graph)
+        del tower
     else:
         sizes = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
         scorer = random_scorer(decoder_config(**{name: getattr(args, name) for name in sizes}))

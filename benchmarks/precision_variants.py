@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from benchmarks._report import write_report
 from benchmarks.gpu.parity import digits_videos
 from benchmarks.plan_size import decoder_config
+from engine_build.families.mixed_layers import LayerNorm
 from engine_build.families.videoitg import mixed_precision
 from engine_build.families.videoitg.mixed_precision import (
     MixedTokenScorer,
     MixedVisionEncoder,
-    _LayerNorm,
     _RMSNorm,
 )
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -93,7 +93,7 @@ def round_kind(model: nn.Module, kind: str, dtype: torch.dtype) -> list[mock._pa
         layers_last = model.layers[-1]
         return [mock.patch.object(layers_last, "forward", _after(layers_last.forward, rounded))]
     if kind == "norm":
-        norms = [m for m in model.modules() if isinstance(m, _LayerNorm | _RMSNorm)]
+        norms = [m for m in model.modules() if isinstance(m, LayerNorm | _RMSNorm)]
         return [mock.patch.object(m, "forward", _norm_in(m, dtype)) for m in norms]
     if kind == "activation":
         if isinstance(model, MixedTokenScorer):
@@ -129,10 +129,10 @@ def _norm_in(norm: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 
     def run(inputs: Tensor) -> Tensor:
         x, weight = inputs.to(dtype), norm.weight.to(dtype)
-        if isinstance(norm, _LayerNorm):
+        if isinstance(norm, LayerNorm):
             x = x - x.mean(-1, keepdim=True)
         x = x / torch.sqrt((x * x).mean(-1, keepdim=True) + norm.epsilon) * weight
-        return (x + norm.bias.to(dtype) if isinstance(norm, _LayerNorm) else x).float()
+        return (x + norm.bias.to(dtype) if isinstance(norm, LayerNorm) else x).float()
 
     return run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from groundserve.errors import UnsupportedError
+from groundserve.families import get_family
 from groundserve.families.base import FamilyCheckpoint
 from groundserve.profiles import PROFILES, Precision
 
@@ -72,14 +73,21 @@ def get_gpu_family(name: str, profile: str) -> GpuFamily:
         UnsupportedError: It has nothing of the kind.
     """
     module = f"{__name__}.{name}"
+    offered = ", ".join(one.name for one in PROFILES.values() if not one.compiles)
     try:
         family: GpuFamily = import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:  # a library that is not installed
             raise
-        offered = ", ".join(one.name for one in PROFILES.values() if not one.compiles)
         raise UnsupportedError(
             f"the family {name} has no engines for the profile {profile}; it has the profiles "
             f"{offered}"
         ) from None
+    if get_family(name).head == "text":
+        raise UnsupportedError(
+            f"the family {name} has no engines for the profile {profile} that are served: its "
+            "vision plan, TensorRT-LLM checkpoint and model configuration are made and tested one "
+            f"by one (docs/tensorrt.md), and nothing puts them together; it has the profiles "
+            f"{offered}"
+        )
     return family

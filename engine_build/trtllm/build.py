@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engine_build.families import GpuFamily
@@ -71,26 +71,53 @@ def build_engine(
         raise UnsupportedError(
             "TensorRT-LLM's fused attention computes in bf16 or fp16, got precision fp32"
         )
-    program = check_builder()
-    gpu_arch = _gpu_arch()
     limits = EngineLimits.for_model(
         model, mlp_width=family.mlp_width(checkpoint), max_num_tokens=max_num_tokens
     )
+
+    def convert(directory: Path) -> None:
+        family.write_trtllm_checkpoint(
+            checkpoint, directory, precision=precision, max_input_len=limits.max_input_len
+        )
+
+    compile_engine(
+        convert,
+        scoring_flags(family=family, precision=precision, limits=limits),
+        engine_dir,
+        timing_cache=timing_cache,
+    )
+
+
+def compile_engine(
+    convert: Callable[[Path], None],
+    flags: Mapping[str, object],
+    engine_dir: Path,
+    *,
+    timing_cache: Path | None,
+) -> None:
+    """Convert a checkpoint, run the builder on it, and complete the engine's config.
+
+    Args:
+        convert: Writes the checkpoint as TensorRT-LLM reads it to the directory it is called with.
+        flags: Of the network; `build_command` adds the others.
+        engine_dir: Directory to write; made if missing.
+        timing_cache: As of `build_engine`.
+
+    Raises:
+        UnsupportedError: This machine cannot build it, fused attention does not exist for the
+            model, or the builder failed.
+        UnavailableError: The builder did not end in time.
+    """
+    program = check_builder()
+    gpu_arch = _gpu_arch()
     engine_dir.mkdir(parents=True, exist_ok=True)
     # Beside the engine: 15 GB of weights may not fit where temporary files usually go.
     with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as converted:
-        family.write_trtllm_checkpoint(
-            checkpoint,
-            Path(converted),
-            precision=precision,
-            max_input_len=limits.max_input_len,
-        )
+        convert(Path(converted))
         command = build_command(
             Path(converted),
             engine_dir,
-            family=family,
-            precision=precision,
-            limits=limits,
+            flags=flags,
             timing_cache=timing_cache or Path(converted) / "timing.cache",
             program=program,
         )
@@ -124,27 +151,48 @@ def build_command(
     checkpoint_dir: Path,
     engine_dir: Path,
     *,
-    family: GpuFamily,
-    precision: Precision,
-    limits: EngineLimits,
+    flags: Mapping[str, object],
     timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
     """Return the command line; docs/tensorrt_llm.md says why each flag has its value.
 
     Args:
-        checkpoint_dir: As `family` writes it.
+        checkpoint_dir: In TensorRT-LLM's form.
         engine_dir: Where the engine goes.
-        family: Which has the network.
-        precision: bf16 or fp16.
-        limits: Sizes to build for.
+        flags: Of the network.
         timing_cache: File to read timings from, if it exists, and to write them to.
         program: Path of `trtllm-build`.
     """
-    dtype = DTYPE_NAMES[precision]
-    flags = {
+    all_flags = {
         "checkpoint_dir": checkpoint_dir,
         "output_dir": engine_dir,
+        **flags,
+        "input_timing_cache": timing_cache,
+        # Always given: by default the builder writes `model.cache` where it was started from, and
+        # where it may not write that, a build fails after it is done and before it is saved.
+        "output_timing_cache": timing_cache,
+        "workers": 1,
+        "log_level": "info",
+    }
+    command = [program]
+    for name, value in all_flags.items():
+        command += [f"--{name}", str(value)]
+    return command
+
+
+def scoring_flags(
+    *, family: GpuFamily, precision: Precision, limits: EngineLimits
+) -> dict[str, object]:
+    """Return the flags of a network that scores a sequence in one pass.
+
+    Args:
+        family: Which has the network.
+        precision: bf16 or fp16.
+        limits: Sizes to build for.
+    """
+    dtype = DTYPE_NAMES[precision]
+    flags = {
         "model_cls_file": family.TRTLLM_FILE,
         "model_cls_name": family.TRTLLM_CLASS,
         "max_batch_size": limits.max_batch_size,
@@ -161,17 +209,8 @@ def build_command(
         "use_paged_context_fmha": "disable",
         "use_fp8_context_fmha": "disable",
         "use_fused_mlp": "enable",
-        "input_timing_cache": timing_cache,
-        # Always given: by default the builder writes `model.cache` where it was started from, and
-        # where it may not write that, a build fails after it is done and before it is saved.
-        "output_timing_cache": timing_cache,
-        "workers": 1,
-        "log_level": "info",
     }
-    command = [program]
-    for name, value in flags.items():
-        command += [f"--{name}", str(value)]
-    return command
+    return flags  # noqa: RET504 - docs/nvidia_calls.json finds them by this name
 
 
 def check_log(log: str) -> None:

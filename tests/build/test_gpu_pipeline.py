@@ -76,7 +76,10 @@ def engines(request, fp32, tmp_path):
     extractor = fp32.extractor
     cache = FeatureCache(CacheConfig(directory=tmp_path / "cache"), meter=extractor.meter)
     return replace(
-        fp32, encoder=encoder, grounder=grounder, extractor=replace(extractor, cache=cache)
+        fp32,
+        encoder=encoder,
+        head=replace(fp32.head, grounder=grounder),
+        extractor=replace(extractor, cache=cache),
     )
 
 

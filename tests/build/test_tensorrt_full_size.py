@@ -23,6 +23,8 @@ MAX_MEMORY_GIB = 16
     [
         # SigLIP so400m, 384 px, 26 of 27 layers; 411 M weights of 16 bits.
         pytest.param(["vision"], 26, 790, 10, id="so400m"),
+        # CLIP ViT-L/14, 224 px; 304 M weights of 16 bits. 10 kernels a layer, and 7 around them.
+        pytest.param(["clip"], 24, 600, 11, id="clip_vit_l"),
         # 28 layers, head size and S of the real decoder, at a seventh of its width.
         pytest.param(["scorer"], 28, 210, 16, id="qwen2_narrow"),
     ],

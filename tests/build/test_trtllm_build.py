@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import stat
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from engine_build import engines
 from engine_build.families import videoitg
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits, build_engine
-from engine_build.trtllm.build import build_command, check_log
+from engine_build.trtllm.build import build_command, check_log, scoring_flags
 from engine_build.trtllm.layout import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families import get_frames_family
@@ -28,58 +26,14 @@ from groundserve.profiles import Target
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
-from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import VERSION
 from tests.fake_tensorrt_llm.builder import check_max_num_tokens, parse_arguments
 from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
+from tests.fake_tensorrt_llm.machine import install_metadata
 from tests.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
 TINY = SET_1 / "videoitg-tiny"
 LIMITS = EngineLimits.for_model(REFERENCE_MODEL, mlp_width=18_944)
-PROGRAM = f"""#!{sys.executable}
-import os, sys
-sys.path.insert(0, {str(REPOSITORY)!r})
-assert os.environ["TLLM_LOG_LEVEL"] == "INFO"
-assert os.environ["OMPI_MCA_ess_singleton_isolated"] == "1"
-assert os.environ["PMIX_MCA_gds"] == "the user's"
-import pytest
-from tests import fake_tensorrt_llm
-fake_tensorrt_llm.install(pytest.MonkeyPatch())
-from tests.fake_tensorrt_llm.builder import main
-main()
-"""
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine with a GPU and the pinned TensorRT-LLM; returns how to replace its program."""
-    fake_tensorrt_llm.install(monkeypatch)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    folder = tmp_path / "machine"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("TLLM_LOG_LEVEL", "ERROR")
-    monkeypatch.setenv("PMIX_MCA_gds", "the user's")
-    monkeypatch.syspath_prepend(str(folder))
-    install_metadata(folder, VERSION)
-
-    def replace_program(text):
-        program = folder / "trtllm-build"
-        program.write_text(text)
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-    replace_program(PROGRAM)
-    return replace_program
-
-
-def install_metadata(folder, version):
-    info = folder / f"tensorrt_llm-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: {version}\n"
-    )
 
 
 def shell(*lines):
@@ -89,7 +43,7 @@ def shell(*lines):
 def shown_command():
     """Return the words of the command that the documentation shows."""
     text = (REPOSITORY / "docs" / "tensorrt_llm.md").read_text("utf-8")
-    (block,) = re.findall(r"```bash\n(trtllm-build .*?)```", text, flags=re.DOTALL)
+    block = re.findall(r"```bash\n(trtllm-build .*?)```", text, flags=re.DOTALL)[0]
     return shlex.split(block.replace("\\\n", " "))
 
 
@@ -97,9 +51,7 @@ def test_build_command_is_the_documented_one():
     command = build_command(
         Path("CONVERTED"),
         Path("engines/trtllm"),
-        family=videoitg,
-        precision="bf16",
-        limits=LIMITS,
+        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
         timing_cache=Path("CONVERTED/timing.cache"),
     )
     model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
@@ -119,9 +71,7 @@ def build_words(tmp_path, **changes):
     words = build_command(
         tmp_path,
         tmp_path,
-        family=videoitg,
-        precision="bf16",
-        limits=LIMITS,
+        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
         timing_cache=tmp_path / "timing.cache",
     )[1:]
     for name, value in changes.items():

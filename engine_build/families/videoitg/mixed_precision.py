@@ -14,14 +14,18 @@ checkpoint read in 16 bit exists once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
-from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
+from engine_build.families.mixed_layers import (
+    EncoderLayer,
+    Product,
+    attend,
+    frozen,
+    split_heads,
+)
 from engine_build.families.modules import MixedVisionModule, TokenScorerModule
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
@@ -44,11 +48,11 @@ class MixedVisionEncoder(MixedVisionModule):
         self.patch_size = model.patch_size
         conv = model.embeddings.patch_embedding
         # (D_v, p*p*3), over (row, column, channel) as the pixels lie.
-        self.patch_weight = _frozen(conv.weight.permute(0, 2, 3, 1).flatten(1), torch.float32)
-        self.patch_bias = _frozen(conv.bias, torch.float32)
+        self.patch_weight = frozen(conv.weight.permute(0, 2, 3, 1).flatten(1), torch.float32)
+        self.patch_bias = frozen(conv.bias, torch.float32)
         positions = model.embeddings.position_embedding.weight
-        self.positions = _frozen(positions, torch.float32)  # (P, D_v)
-        self.layers = nn.ModuleList(_VisionLayer(one, dtype) for one in model.encoder.layers)
+        self.positions = frozen(positions, torch.float32)  # (P, D_v)
+        self.layers = nn.ModuleList(EncoderLayer(one, dtype) for one in model.encoder.layers)
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
@@ -102,12 +106,12 @@ class MixedTokenScorer(TokenScorerModule):
         self.hidden_size = decoder.config.hidden_size
         angles = torch.arange(max_tokens)[:, None].float() * decoder.rotary_emb.inv_freq.float()
         # (max_tokens, h) each: both halves of a head turn by the same angles.
-        self.cos = _frozen(torch.cat([angles.cos(), angles.cos()], dim=1), torch.float32)
-        self.sin = _frozen(torch.cat([angles.sin(), angles.sin()], dim=1), torch.float32)
+        self.cos = frozen(torch.cat([angles.cos(), angles.cos()], dim=1), torch.float32)
+        self.sin = frozen(torch.cat([angles.sin(), angles.sin()], dim=1), torch.float32)
         self.layers = nn.ModuleList(_DecoderLayer(one, dtype) for one in decoder.layers)
         self.norm = _RMSNorm(decoder.norm)
-        self.head_weight = _frozen(model.head.weight[0], torch.float32)  # (D,)
-        self.head_bias = _frozen(model.head.bias, torch.float32)
+        self.head_weight = frozen(model.head.weight[0], torch.float32)  # (D,)
+        self.head_bias = frozen(model.head.bias, torch.float32)
 
     def forward(self, inputs_embeds: Tensor) -> Tensor:
         """Score the tokens of one sequence.
@@ -129,33 +133,6 @@ class MixedTokenScorer(TokenScorerModule):
         return scores + self.head_bias
 
 
-class _VisionLayer(nn.Module):
-    def __init__(self, layer: SiglipEncoderLayer, dtype: torch.dtype) -> None:
-        super().__init__()
-        attention = layer.self_attn
-        self.num_heads = attention.num_heads
-        self.scale = attention.scale
-        self.norm_1, self.norm_2 = _LayerNorm(layer.layer_norm1), _LayerNorm(layer.layer_norm2)
-        # One product of three times the width: its input is read once, its tiles are fuller.
-        self.qkv = _Product(attention.q_proj, attention.k_proj, attention.v_proj, dtype=dtype)
-        self.out = _Product(attention.out_proj, dtype=dtype)
-        self.up = _Product(layer.mlp.fc1, dtype=dtype)
-        self.down = _Product(layer.mlp.fc2, dtype=dtype)
-        self.activation = layer.mlp.activation_fn
-
-    def forward(self, residual: Tensor) -> Tensor:
-        """(n, P, D_v) -> the same, summed in the dtype that comes in: float32 as built."""
-        packed = self.qkv(self.norm_1(residual))  # (n, P, 3*H*h)
-        # Divided after all heads have moved: where the product's columns are divided, TensorRT's
-        # builder takes it apart into three again, each with a copy of its own (docs/tensorrt.md).
-        query, key, value = _split_heads(packed, 3 * self.num_heads).chunk(3, dim=1)
-        attended = _attend(query * self.scale, key, value)
-        residual = residual + self.out(attended).to(residual.dtype)
-        activated = self.activation(self.up(self.norm_2(residual)).to(torch.float32))
-        summed: Tensor = residual + self.down(activated).to(residual.dtype)
-        return summed
-
-
 class _DecoderLayer(nn.Module):
     def __init__(self, layer: Qwen2DecoderLayer, dtype: torch.dtype) -> None:
         super().__init__()
@@ -166,23 +143,23 @@ class _DecoderLayer(nn.Module):
         self.scale = attention.scaling
         self.norm_1 = _RMSNorm(layer.input_layernorm)
         self.norm_2 = _RMSNorm(layer.post_attention_layernorm)
-        self.query = _Product(attention.q_proj, dtype=dtype)
-        self.key = _Product(attention.k_proj, dtype=dtype)
-        self.value = _Product(attention.v_proj, dtype=dtype)
-        self.out = _Product(attention.o_proj, dtype=dtype)
-        self.gate = _Product(mlp.gate_proj, dtype=dtype)
-        self.up = _Product(mlp.up_proj, dtype=dtype)
-        self.down = _Product(mlp.down_proj, dtype=dtype)
+        self.query = Product(attention.q_proj, dtype=dtype)
+        self.key = Product(attention.k_proj, dtype=dtype)
+        self.value = Product(attention.v_proj, dtype=dtype)
+        self.out = Product(attention.o_proj, dtype=dtype)
+        self.gate = Product(mlp.gate_proj, dtype=dtype)
+        self.up = Product(mlp.up_proj, dtype=dtype)
+        self.down = Product(mlp.down_proj, dtype=dtype)
 
     def forward(self, residual: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Float32 (1, S, D) -> the same; cos and sin float32 (S, h)."""
         hidden_states = self.norm_1(residual)
-        query = _split_heads(self.query(hidden_states), self.num_heads)  # (1, H, S, h)
-        key = _split_heads(self.key(hidden_states), self.num_kv_heads)  # (1, K, S, h)
-        value = _split_heads(self.value(hidden_states), self.num_kv_heads)
+        query = split_heads(self.query(hidden_states), self.num_heads)  # (1, H, S, h)
+        key = split_heads(self.key(hidden_states), self.num_kv_heads)  # (1, K, S, h)
+        value = split_heads(self.value(hidden_states), self.num_kv_heads)
         query = (_rotate(query, cos, sin) * self.scale).to(self.dtype)
         key = _rotate(key, cos, sin).to(self.dtype)
-        attended = _attend(query, key, value)
+        attended = attend(query, key, value)
         residual = residual + self.out(attended).to(torch.float32)
         hidden_states = self.norm_2(residual)
         gate = F.silu(self.gate(hidden_states).to(torch.float32))
@@ -191,38 +168,10 @@ class _DecoderLayer(nn.Module):
         return summed
 
 
-class _Product(nn.Module):
-    """Linear layers of one input as one product, in one dtype whatever the input has.
-
-    Their outputs lie side by side.
-    """
-
-    def __init__(self, *linears: nn.Linear, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.weight = _frozen(_joined([one.weight for one in linears]), dtype)
-        biases = [one.bias for one in linears if one.bias is not None]
-        self.bias = _frozen(_joined(biases), dtype) if biases else None
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs.to(self.weight.dtype), self.weight, self.bias)
-
-
-class _LayerNorm(nn.Module):
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        super().__init__()
-        self.weight = _frozen(norm.weight, torch.float32)
-        self.bias = _frozen(norm.bias, torch.float32)
-        self.epsilon = norm.eps
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        inputs = inputs.to(torch.float32)
-        return F.layer_norm(inputs, self.weight.shape, self.weight, self.bias, self.epsilon)
-
-
 class _RMSNorm(nn.Module):
     def __init__(self, norm: Qwen2RMSNorm) -> None:
         super().__init__()
-        self.weight = _frozen(norm.weight, torch.float32)
+        self.weight = frozen(norm.weight, torch.float32)
         self.epsilon: float = norm.variance_epsilon
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -232,21 +181,6 @@ class _RMSNorm(nn.Module):
         return self.weight * (inputs * torch.rsqrt(variance + self.epsilon))
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    # A tensor alone is not copied.
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
-
-
-def _frozen(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(tensor.detach().to(dtype), requires_grad=False)
-
-
-def _split_heads(packed: Tensor, num_heads: int) -> Tensor:
-    n, length, width = packed.shape
-    # (n, S, H*h) -> (n, H, S, h)
-    return packed.reshape(n, length, num_heads, width // num_heads).transpose(1, 2)
-
-
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding over split halves in float32; heads (1, H, S, h)."""
     # (1, H, S, h) x (S, h): broadcast over heads
@@ -254,15 +188,3 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     # Qwen2 pairs column i with i + h/2, not neighbors.
     first, second = heads.chunk(2, dim=-1)
     return heads * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Full attention of a scaled query (n, H, S, h) -> (n, S, H*h), exported as one operator.
-
-    The operator could scale, too; TensorRT's parser then scales query and key by the root of it,
-    each in 16 bit, which rounds twice more.
-    """
-    grouped = key.shape[1] != query.shape[1]  # the exporter refuses groups of one
-    attended = F.scaled_dot_product_attention(query, key, value, scale=1.0, enable_gqa=grouped)
-    # (n, H, S, h) -> (n, S, H*h)
-    return attended.transpose(1, 2).flatten(2)

@@ -2,8 +2,6 @@
 
 Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. Projector and embedding
 table are not in it; they stay in PyTorch (`groundserve.families.videoitg.embeddings`).
-
-Shape letters: D decoder width, H query heads, K key and value heads, d head size.
 """
 
 from __future__ import annotations
@@ -12,12 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES, WEIGHTS_NAME
+from engine_build.trtllm.layout import (
+    CONFIG_NAME,
+    DTYPE_NAMES,
+    WEIGHTS_NAME,
+    convert_layers,
+)
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.profiles import Precision
@@ -25,19 +27,6 @@ from groundserve.tensors import torch_dtype, weight_files
 
 # The name under which `trtllm_model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"
-
-# Name in a layer of ours -> name in a layer of theirs. Their `fc` is the branch that is activated,
-# their `gate` the linear one: exchanging the two loads without a word and scores wrongly.
-_LAYER_NAMES = {
-    "self_attn.o_proj.weight": "attention.dense.weight",
-    "mlp.gate_proj.weight": "mlp.fc.weight",
-    "mlp.up_proj.weight": "mlp.gate.weight",
-    "mlp.down_proj.weight": "mlp.proj.weight",
-    "input_layernorm.weight": "input_layernorm.weight",
-    "post_attention_layernorm.weight": "post_layernorm.weight",
-}
-# Rows of the fused projection, in this order.
-_QKV = ("q_proj", "k_proj", "v_proj")
 
 
 def convert_checkpoint(
@@ -57,20 +46,14 @@ def convert_checkpoint(
     Raises:
         InvalidRequestError: A tensor is missing or has another shape than the config says.
 
-    Source: names and layouts of NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`.
+    Source: NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`; see `convert_layers`.
     """
     weights = checkpoint.load_grounding(dtype=torch_dtype(precision)).state_dict()
     converted = _read_head(checkpoint.directory)
-    # pop: parts are let go of as they are joined, so no second decoder is held.
-    converted["transformer.ln_f.weight"] = weights.pop("decoder.norm.weight")
-    for layer in range(checkpoint.config.num_hidden_layers):
-        ours, theirs = f"decoder.layers.{layer}.", f"transformer.layers.{layer}."
-        for kind in ("weight", "bias"):
-            # (H*d + 2*K*d, D) or (H*d + 2*K*d,)
-            rows = [weights.pop(f"{ours}self_attn.{part}.{kind}") for part in _QKV]
-            converted[f"{theirs}attention.qkv.{kind}"] = torch.cat(rows)
-        for our_name, their_name in _LAYER_NAMES.items():
-            converted[theirs + their_name] = weights.pop(ours + our_name)
+    layers = convert_layers(
+        weights, "decoder.", checkpoint.config.num_hidden_layers, qkv=("weight", "bias")
+    )
+    converted.update(layers)
     save_file(converted, out_dir / WEIGHTS_NAME)
     described = describe_model(checkpoint.config, precision=precision, max_input_len=max_input_len)
     (out_dir / CONFIG_NAME).write_text(json.dumps(described, indent=2) + "\n", "utf-8")

@@ -1,0 +1,1 @@
+"""Parts of VTimeLLM for a GPU, made one by one: docs/tensorrt.md."""

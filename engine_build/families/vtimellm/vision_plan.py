@@ -1,0 +1,87 @@
+"""CLIP's tower as a plan: PIXEL_VALUES float16 (n, 3, S, S) -> FEATURES float16 (n, 1, D)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.export import Dim
+
+from engine_build.families.vtimellm.mixed_precision import MixedClipTower
+from engine_build.onnx_export import export_graph
+from engine_build.onnx_tensorrt import TENSORRT_OPSET
+from engine_build.tensorrt_plan import PlanReport, ShapeRange, build_plan
+from groundserve.manifest import CHUNK_FRAMES
+from groundserve.tensorrt_library import TensorRTTarget
+
+INPUT_NAME = "PIXEL_VALUES"
+
+
+def export_clip_tower(model: MixedClipTower, path: Path) -> None:
+    """Write the tower's graph; dynamic in the frames.
+
+    Args:
+        model: In any of the precisions.
+        path: File to write; the weights go to `<path>.data` beside it.
+    """
+    # Two frames: the exporter would take one for a constant.
+    example = torch.zeros((2, *_frame_shape(model)), dtype=torch.float16)
+    export_graph(
+        model,
+        (example,),
+        path,
+        inputs=[INPUT_NAME],
+        output="FEATURES",
+        dynamic_shapes=({0: Dim("n", min=1, max=CHUNK_FRAMES)},),
+        opset=TENSORRT_OPSET,
+        weights_apart=True,
+    )
+
+
+def clip_shapes(model: MixedClipTower) -> dict[str, ShapeRange]:
+    """Return the range of the plan: 1 to CHUNK_FRAMES frames."""
+    shape = _frame_shape(model)
+    # A full chunk is the usual one; only the last of a video has fewer frames.
+    frames = ShapeRange(
+        min_shape=(1, *shape),
+        opt_shape=(CHUNK_FRAMES, *shape),
+        max_shape=(CHUNK_FRAMES, *shape),
+    )
+    return {INPUT_NAME: frames}
+
+
+def build_clip_plan(
+    model: MixedClipTower,
+    path: Path,
+    *,
+    target: TensorRTTarget,
+    timing_cache: Path | None = None,
+) -> PlanReport:
+    """Write the tower's plan, for 1 to CHUNK_FRAMES frames; the graph between does not stay.
+
+    Args:
+        model: With products in 16 bit.
+        path: File to write.
+        target: Library and architectures.
+        timing_cache: See `build_plan`.
+
+    Raises:
+        EngineMismatchError: See `build_plan`.
+    """
+    # Beside the plan: a graph with its weights may not fit where temporary files usually go.
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        graph = Path(scratch) / "graph.onnx"
+        export_clip_tower(model, graph)
+        return build_plan(
+            graph,
+            path,
+            target=target,
+            shapes=clip_shapes(model),
+            num_layers=len(model.layers),
+            timing_cache_path=timing_cache,
+        )
+
+
+def _frame_shape(model: MixedClipTower) -> tuple[int, int, int]:
+    return (3, model.image_size, model.image_size)
