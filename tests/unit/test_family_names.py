@@ -19,6 +19,8 @@ HOMES = tuple(
 # POOL is the tensor; a pool of processes or of memory is anybody's.
 WORDS = re.compile(r"(?i:siglip|qwen|\bgrid|pooling.?weight)|\bPOOL\b")
 EXCEPTIONS = {
+    ("engine_build/families/mixed_layers.py", "siglip"): "whose layer is laid out as CLIP's",
+    ("engine_build/trtllm/layout.py", "qwen"): "the library's file in which names were read",
     ("groundserve/batch/report_style.py", "grid"): "a layout of CSS",
     ("groundserve/exports/lmms_eval.py", "qwen"): "files of the harness that reads what it writes",
     ("groundserve/results.py", "grid"): "a field of the published answer",
