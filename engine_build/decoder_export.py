@@ -100,7 +100,8 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
             with one scale, and what they are multiplied with in 8 bits; the rest in float32.
 
     Raises:
-        UnsupportedError: The decoder is of an architecture that is not exported.
+        UnsupportedError: The decoder is of an architecture that is not exported, or scales its
+            positions.
         MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
     """
     from onnxscript import ir
@@ -109,6 +110,12 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
     if name not in _BUILDERS:
         raise UnsupportedError(
             f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
+        )
+    # With linear scaling the builder's graph gives other logits; no other was tried.
+    rope_type = model.config.rope_parameters["rope_type"]
+    if rope_type != "default":
+        raise UnsupportedError(
+            f"decoders that are exported have rope_type default, got {rope_type}; use profile torch"
         )
     builders = _import_builders()
     types = {"fp32": ir.DataType.FLOAT, "int4": ir.DataType.INT4}

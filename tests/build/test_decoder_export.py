@@ -162,6 +162,14 @@ def test_a_decoder_that_was_not_tried_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_scaled_positions_are_refused(tmp_path):
+    model = tiny_llama()
+    model.config.rope_parameters = {**model.config.rope_parameters, "rope_type": "linear"}
+    with pytest.raises(UnsupportedError, match="rope_type default, got linear; use profile torch"):
+        export_decoder(model, tmp_path / "none", precision="fp32")
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_builder_leaves_a_process_as_it_was():
     subprocess.run([sys.executable, "-c", IMPORT], check=True, cwd=REPOSITORY)
 
