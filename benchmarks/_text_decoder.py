@@ -18,8 +18,8 @@ from engine_build.decoder_export import (
     write_token_embeddings,
 )
 from groundserve.deadline import Deadline
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.modules import FrontModule
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions
 from groundserve.profiles import Precision

@@ -26,7 +26,7 @@ from torch.export import Dim
 
 from engine_build.onnx_export import export_graph
 from groundserve.errors import MissingExtraError, UnsupportedError
-from groundserve.families.base import PlanInput
+from groundserve.families.plans import PlanInput
 from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.profiles import Precision
 

@@ -16,15 +16,10 @@ from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
 from groundserve.families import get_text_family
-from groundserve.families.base import (
-    Family,
-    FamilyCheckpoint,
-    ModelSpec,
-    TextCheckpoint,
-    VideoPlan,
-)
+from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
 from groundserve.families.contract import check_features
 from groundserve.families.default_video import default_plan, short_plan
+from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     CHECKPOINT_NAME,

@@ -20,7 +20,7 @@ from torch.export import Dim
 from transformers import AttentionInterface
 
 from groundserve.errors import GroundserveError
-from groundserve.families.base import PlanInput
+from groundserve.families.plans import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import ROW_BYTES_KEY
 

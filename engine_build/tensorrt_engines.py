@@ -17,7 +17,8 @@ from engine_build.tensorrt_plan import (
     token_scorer_shapes,
     vision_shapes,
 )
-from groundserve.families.base import FamilyCheckpoint, ModelSpec, VideoPlan
+from groundserve.families.base import FamilyCheckpoint, ModelSpec
+from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
 from groundserve.profiles import Precision

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import EngineMismatchError, GroundserveError, InvalidRequestError
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget

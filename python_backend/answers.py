@@ -10,14 +10,8 @@ import numpy as np
 
 from groundserve.answers import Answer, GenerationInfo
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import (
-    AnswerTokenizer,
-    ModelSpec,
-    Prompt,
-    SeenVideo,
-    TextFamily,
-    VideoPlan,
-)
+from groundserve.families.base import AnswerTokenizer, ModelSpec, TextFamily
+from groundserve.families.plans import Prompt, SeenVideo, VideoPlan
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.generate import Generation

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from python_backend.arrays import Array, concatenate, empty

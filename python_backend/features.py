@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.base import SeenVideo, VideoPlan
+from groundserve.families.plans import SeenVideo, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
@@ -184,7 +184,7 @@ class FeatureExtractor:
         plan = family.plan(index, options, model, self.limits)
         if family.head == "frames":
             assert (np.diff(plan.frame_indices) > 0).all(), "a head of frames takes each frame once"
-        assert plan.num_visual_tokens <= model.max_visual_tokens, "memory is set aside for fewer"
+        assert plan.num_visual_tokens <= model.max_feature_tokens, "memory is set aside for fewer"
         if asked is not None:
             asked.check_fit(plan)
         return plan
@@ -195,7 +195,7 @@ class FeatureExtractor:
         if self.manifest.seam.head == "frames":
             assert num_tokens == plan.num_visual_tokens, "the plan tells the tokens"
         # Before a head of text there may be more, which its front pools.
-        most = self.manifest.model.max_visual_tokens
+        most = self.manifest.model.max_feature_tokens
         assert plan.num_visual_tokens <= num_tokens <= most, "memory is set aside for fewer"
 
     @contextmanager

@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.base import (
-    AnswerTokenizer,
-    ModelSpec,
-    QueryTokenizer,
-    SeenVideo,
-    TextFamily,
-)
+from groundserve.families.base import AnswerTokenizer, ModelSpec, QueryTokenizer, TextFamily
+from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Answers, Prompts, read_answers

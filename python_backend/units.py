@@ -22,7 +22,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.arrays import Array
 

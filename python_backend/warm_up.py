@@ -48,7 +48,7 @@ def warm_up_text_head(head: TextHead, manifest: Manifest) -> None:
     model, plan = manifest.model, default_plan(manifest.seam, manifest.model)
     num_units = len(plan.units)
     # By the tokens of a unit in FEATURES; the video's block may have fewer.
-    shape = (num_units, model.max_visual_tokens // num_units, model.feature_width)
+    shape = (num_units, model.max_feature_tokens // num_units, model.feature_width)
     # Raw: a task's own wording may want no question.
     options = AnswerOptions(task=head.family.tasks[0], raw=True, max_new_tokens=2)
     replace(head, meter=Counts()).answer(

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
-from groundserve.families.base import VideoPlan
 from groundserve.families.default_video import default_plan
+from groundserve.families.plans import VideoPlan
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.families.vision_inputs import VisionInputs
 

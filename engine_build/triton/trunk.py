@@ -27,7 +27,7 @@ from engine_build.triton.model_spec import (
     TritonModelSpec,
     WarmupSpec,
 )
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 

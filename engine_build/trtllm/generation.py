@@ -51,7 +51,7 @@ class GenerationLimits:
             max_batch_size=_MAX_BATCH_SIZE,
             max_seq_len=model.max_tokens,
             max_num_tokens=_PROMPTS_A_PASS * model.max_tokens,
-            max_prompt_embedding_table_size=_MAX_BATCH_SIZE * model.max_visual_tokens,
+            max_prompt_embedding_table_size=_MAX_BATCH_SIZE * model.max_feature_tokens,
         )
 
 

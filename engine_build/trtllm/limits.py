@@ -97,7 +97,7 @@ class EngineLimits:
 
 def opt_num_tokens(model: ModelSpec) -> int:
     """Return the tokens of a usual pass: the visual budget, and room for text."""
-    return min(_max_input_len(model), model.max_visual_tokens + _TYPICAL_TEXT_TOKENS)
+    return min(_max_input_len(model), model.max_feature_tokens + _TYPICAL_TEXT_TOKENS)
 
 
 def largest_num_tokens(mlp_width: int) -> int:

@@ -1,18 +1,12 @@
 """The seam between a model family and everything else; numpy alone is needed.
 
-Shape letters: T frames as sampled, n frames decoded, each once, U units, F frames of a unit,
-P tokens of a unit, D width of the features.
-
-A *unit* is what the vision stage encodes at a time and the cache keeps: a frame, or a segment of
-several. One request goes index -> `plan` -> decode each frame once, resized as each of the
-`streams` says -> encode -> FEATURES (U, P, D) -> the family's head.
+Shape letters: T frames as sampled, U units, P tokens of a unit, D width of the features; see
+`groundserve.families.plans`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -20,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Moment
-from groundserve.errors import UnsupportedError
+from groundserve.families.plans import (
+    DEFAULT_LIMITS,
+    FrameStream,
+    PlanInput,
+    Prompt,
+    SeenVideo,
+    VideoPlan,
+)
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.media.resize import ResizeRule
 from groundserve.options import AnswerOptions, Task
 
 if TYPE_CHECKING:
@@ -45,149 +45,6 @@ FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
 """A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will
 not work), what was found."""
 
-VISUAL_TOKEN_ID = -200
-"""In a prompt's ids, the place of the video's block; no vocabulary has it."""
-
-DEFAULT_LIMITS = Limits()
-"""Ceilings where a caller names none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameStream:
-    """One input of the vision stage: frames of each unit, in one size.
-
-    The array is uint8 (U, S, S, 3) where a unit has one frame of it, else (U, F, S, S, 3).
-    """
-
-    name: str
-    """Of the tensor, such as "PIXELS"."""
-    size: int | None
-    """S, side in pixels of the square frames; None: as decoded, resized in the encoder's graph."""
-    resize: ResizeRule = "square"
-    """How the media worker makes them so; "square", the default, where `size` is None."""
-    frames: tuple[int, ...] = (0,)
-    """Which frames of a unit, as places in it."""
-
-    def shape(self, num_units: int) -> tuple[int, ...]:
-        """Return the shape of the array for so many units, where `size` is fixed."""
-        assert self.size is not None, "frames as decoded have no shape of their own"
-        several = (len(self.frames),) if len(self.frames) > 1 else ()
-        return (num_units, *several, self.size, self.size, 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanInput:
-    """One more input of the vision stage: float32, from the plan, the same for all units."""
-
-    name: str
-    """Of the tensor."""
-    dims: tuple[int, ...]
-    """Shape without the units; -1 varies between requests."""
-    max_dims: tuple[int, ...]
-    """The largest shape there is."""
-
-    @property
-    def max_bytes(self) -> int:
-        """Bytes of the largest there is."""
-        return math.prod(self.max_dims) * np.dtype(np.float32).itemsize
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenVideo:
-    """What a head of text must know of a video beside its FEATURES; fields as in `VideoPlan`."""
-
-    duration_seconds: float
-    """Of the whole video."""
-    num_visual_tokens: int
-    """Rows of the video's block in the decoder's input."""
-    time_range_seconds: tuple[float, float] | None
-    """What the times in an answer are fractions of."""
-    model_seconds: tuple[float, ...] | None
-    """Of each of the T frames the time that the model is told."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prompt:
-    """One question as the decoder reads it."""
-
-    token_ids: NDArray[np.int64]
-    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` once for the video's block."""
-    num_prefix: int
-    """How many of the ids, from the front, are the same whatever is asked about this video with
-    these options: the block is among them, and at least one id follows."""
-
-    @property
-    def prefix_ids(self) -> NDArray[np.int64]:
-        """What is computed once for all questions."""
-        return self.token_ids[: self.num_prefix]
-
-    @property
-    def suffix_ids(self) -> NDArray[np.int64]:
-        """What is computed for this one."""
-        return self.token_ids[self.num_prefix :]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VideoPlan:
-    """What of one video is decoded and encoded for one request."""
-
-    index: VideoIndex
-    """Of the whole video."""
-    num_frames: int
-    """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
-    frame_indices: NDArray[np.int64]
-    """int64 (T,), source ordinals as the family samples them: never falling, repeats kept."""
-    units: NDArray[np.int64]
-    """int64 (U, F), the frames of each unit as places in `decoded_indices`, where each is
-    shown by some unit; neither a row nor a column ever falls."""
-    num_visual_tokens: int
-    """Tokens that the decoder sees of the video: U * P, or fewer where a text head's front pools
-    them."""
-    inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Of each `PlanInput` its array, by name."""
-    facts: Mapping[str, int] = field(default_factory=dict)
-    """What the family's INFO says beside what all say."""
-    shift_seconds: float = 0.0
-    """How far `seek: keyframe` moved a frame at most."""
-    model_seconds: NDArray[np.float64] | None = None
-    """float64 (T,), the time of each frame as the model is told it; None where it is told none."""
-    time_range_seconds: tuple[float, float] | None = None
-    """Start and end of what the times in an answer are fractions of; None where they are seconds
-    of the video, or the answer has none."""
-
-    def __post_init__(self) -> None:
-        """Find a family's bug before anything is decoded, and never blame a request for it."""
-        frames, units = self.frame_indices, self.units
-        assert (frames.dtype.name, frames.ndim) == ("int64", 1), "frame_indices are int64 (T,)"
-        assert (units.dtype.name, units.ndim) == ("int64", 2), "units are int64 (U, F)"
-        assert min(frames.size, units.size) > 0, "a plan has frames"
-        assert (np.diff(frames) >= 0).all(), "frames come in the order of time"
-        assert 0 <= frames[0] <= frames[-1] < self.index.num_source_frames, "frames are the video's"
-        for axis in (0, 1):
-            assert (np.diff(units, axis=axis) >= 0).all(), "units come in the order of time"
-        places = np.arange(len(self.decoded_indices))
-        assert np.array_equal(np.unique(units), places), "units show all that is decoded"
-
-    @property
-    def decoded_indices(self) -> NDArray[np.int64]:
-        """int64 (n,), strictly increasing: each ordinal of `frame_indices` once."""
-        return np.unique(self.frame_indices)
-
-    @property
-    def pts_seconds(self) -> NDArray[np.float64]:
-        """float64 (T,), when each frame is shown."""
-        return self.index.pts_seconds[self.frame_indices]
-
-    @property
-    def seen(self) -> SeenVideo:
-        """What a head of text must know of it."""
-        return SeenVideo(
-            duration_seconds=self.index.duration_seconds,
-            num_visual_tokens=self.num_visual_tokens,
-            time_range_seconds=self.time_range_seconds,
-            model_seconds=None if self.model_seconds is None else tuple(self.model_seconds),
-        )
-
 
 class ModelSpec(Protocol):
     """What serving must know of one model: a frozen dataclass of JSON values, in the manifest."""
@@ -197,8 +54,8 @@ class ModelSpec(Protocol):
         """D."""
 
     @property
-    def max_visual_tokens(self) -> int:
-        """Most tokens of a video, U * P in FEATURES: what memory is set aside for."""
+    def max_feature_tokens(self) -> int:
+        """Most tokens of a video in FEATURES, U * P: what memory is set aside for."""
 
     @property
     def max_tokens(self) -> int | None:
@@ -492,29 +349,3 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
             InvalidRequestError: A part is missing, there are several, or one cannot be read.
             UnsupportedError: The model differs from what this code computes.
         """
-
-
-def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
-    """Divide the sampled frames into units of F that follow each other.
-
-    Args:
-        frame_indices: int64 (T,), as `VideoPlan` has them, T a multiple of F.
-        frames_per_unit: F.
-
-    Returns:
-        int64 (T / F, F), as `VideoPlan.units`.
-    """
-    return np.unique(frame_indices, return_inverse=True)[1].reshape(-1, frames_per_unit)
-
-
-def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:
-    """Check the ceiling on T for a family that samples as many frames of every video.
-
-    Raises:
-        UnsupportedError: The ceiling is lower.
-    """
-    if num_frames > limits.max_num_frames:
-        raise UnsupportedError(
-            f"{family} samples {num_frames} frames of every video, and this server takes at most "
-            f"{limits.max_num_frames}; its operator can raise max_num_frames"
-        )

@@ -18,13 +18,11 @@ from groundserve.families.base import (
     FramesFamily,
     Head,
     ModelSpec,
-    PlanInput,
     TextCheckpoint,
     TextFamily,
-    VideoPlan,
-    units_of,
 )
 from groundserve.families.default_video import default_plan, short_plan
+from groundserve.families.plans import PlanInput, VideoPlan, units_of
 from groundserve.media.index import check_frame_indices
 
 _SHORT_FRAMES = 4
@@ -136,10 +134,10 @@ def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> N
             text_family.check_seen(plan.seen, spec)
         except InvalidRequestError as error:
             raise _fault(family, f"check_seen refuses what a plan says: {error}") from error
-    if plan.num_visual_tokens > spec.max_visual_tokens:
+    if plan.num_visual_tokens > spec.max_feature_tokens:
         raise _fault(
             family,
-            f"plan: num_visual_tokens must be <= {spec.max_visual_tokens} (max_visual_tokens of "
+            f"plan: num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens of "
             f"the spec), got {plan.num_visual_tokens}",
         )
     _check_inputs(family, spec, plan.inputs)

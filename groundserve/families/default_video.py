@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from groundserve.families.base import Family, ModelSpec, VideoPlan
+from groundserve.families.base import Family, ModelSpec
+from groundserve.families.plans import VideoPlan
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions, ScoreOptions
 

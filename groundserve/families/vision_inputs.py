@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, MediaError, UnsupportedError
-from groundserve.families.base import Family, FrameStream, ModelSpec, PlanInput, VideoPlan
+from groundserve.families.base import Family, ModelSpec
+from groundserve.families.plans import FrameStream, PlanInput, VideoPlan
 from groundserve.limits import MIB, Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media.index import VideoIndex

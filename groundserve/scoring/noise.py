@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.families.base import FramesFamily, ModelSpec, VideoPlan
+from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.families.default_video import short_plan
+from groundserve.families.plans import VideoPlan
 from groundserve.manifest import CHUNK_FRAMES
 
 _SEED = 20251121
@@ -93,7 +94,7 @@ def usual_request(
     from engine_build.trtllm.limits import opt_num_tokens
 
     num_tokens = opt_num_tokens(spec)
-    counts = range(1, min(CHUNK_FRAMES, spec.max_visual_tokens) + 1)
+    counts = range(1, min(CHUNK_FRAMES, spec.max_feature_tokens) + 1)
     visual = {count: short_plan(family, spec, count).num_visual_tokens for count in counts}
     # The last token at least is text. A checkpoint may hold fewer tokens than its visual budget.
     fitting = [count for count in counts if visual[count] < num_tokens]

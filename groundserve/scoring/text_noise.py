@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.base import VISUAL_TOKEN_ID, ModelSpec, Prompt, TextFamily, VideoPlan
+from groundserve.families.base import ModelSpec, TextFamily
 from groundserve.families.default_video import short_plan
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.profiles import Device
 from groundserve.scoring.comparison import compared_units

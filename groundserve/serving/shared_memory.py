@@ -8,7 +8,7 @@ uploads. Segments of videos are not handed over here: see `python_backend.handov
 
 P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames; where they are as decoded
                             CHUNK_BYTES, or one of the largest that are let in
-F = features of a video     max_visual_tokens x feature_width x 4 (2 where they are float16)
+F = features of a video     max_feature_tokens x feature_width x 4 (2 where they are float16)
 N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 
     video_features     the upload, (2 N + 1) P + F: each chunk being encoded and the copy that the

@@ -40,5 +40,5 @@ class VideoTensors:
             image_size=max(stream.size or 0 for stream in streams),
             chunk_bytes=sum(max_chunk_bytes(stream, limits) for stream in streams),
             plan_input_bytes=sum(one.max_bytes for one in family.plan_inputs(model)),
-            num_features=model.max_visual_tokens * model.feature_width,
+            num_features=model.max_feature_tokens * model.feature_width,
         )

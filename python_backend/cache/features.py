@@ -10,7 +10,7 @@ import numpy as np
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.media import VideoIndex
 from python_backend.arrays import to_host
 from python_backend.cache.config import CacheConfig

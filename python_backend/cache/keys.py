@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.media import VideoIndex
 from python_backend.cache.features import VideoCache
 from python_backend.cache.keys import CacheKeys

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.families.base import VISUAL_TOKEN_ID
+from groundserve.families.plans import VISUAL_TOKEN_ID
 from python_backend.arrays import Array, concatenate
 from python_backend.generate.base import Decoder, Front
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from groundserve.answers import StopReason
 from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, GroundserveError
-from groundserve.families.base import Prompt
+from groundserve.families.plans import Prompt
 from groundserve.options import AnswerOptions
 from python_backend.arrays import Array
 from python_backend.generate.base import Decoder, Front

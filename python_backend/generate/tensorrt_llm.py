@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import StopReason
 from groundserve.errors import GroundserveError
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
 from python_backend.arrays import Array
 from python_backend.generate.questions import Generated

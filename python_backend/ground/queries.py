@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.families.base import ModelSpec, QueryTokenizer, VideoPlan
+from groundserve.families.base import ModelSpec, QueryTokenizer
+from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder

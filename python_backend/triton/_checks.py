@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import StreamInfo

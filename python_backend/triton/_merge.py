@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import PlanInput
+from groundserve.families.plans import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from python_backend.arrays import Array, concatenate

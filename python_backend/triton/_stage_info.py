@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from groundserve.answers import GenerationInfo
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.strict_json import is_finite_number, parse_object, shown
 from groundserve.triton_messages import OTHER_ENGINES
 from python_backend.triton._tensors import Tensors, read_text

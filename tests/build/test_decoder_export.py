@@ -16,8 +16,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine_build.decoder_export import export_decoder, export_front
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import PlanInput
 from groundserve.families.modules import FrontModule
+from groundserve.families.plans import PlanInput
 from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.scoring.int4_model import round_decoder
 from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront, TorchDecoder

@@ -19,7 +19,7 @@ from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint
 from engine_build.triton.tensorrt_llm import executor_config
 from engine_build.trtllm.generation import GenerationLimits
 from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions

@@ -20,8 +20,8 @@ from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.tensorrt_plan import vision_shapes
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.modules import VisionModule
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.videoitg import VideoITG
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import Manifest

@@ -121,7 +121,7 @@ def test_a_sound_engine_passes_at_every_shape(engine):
 
     model = Checkpoint.open(SHIPPED_CHECKPOINT).model_spec(pad_token_id=0)
     optimum = opt_num_tokens(model)
-    assert optimum == model.max_visual_tokens + 1024
+    assert optimum == model.max_feature_tokens + 1024
     assert [(check.output, check.num_frames, check.num_tokens) for check in report.checks] == [
         ("features", 4, ()),
         ("logits", 4, (156,)),

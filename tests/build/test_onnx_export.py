@@ -13,8 +13,8 @@ from torch.export import Dim
 from torch.nn import functional
 
 from engine_build.onnx_export import export_graph, export_vision_encoder
-from groundserve.families.base import FrameStream
 from groundserve.families.modules import VisionModule
+from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.encode import OnnxRuntimeEncoder

@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 from engine_build.families import get_gpu_family
 from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint, describe_model
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import VISUAL_TOKEN_ID
+from groundserve.families.plans import VISUAL_TOKEN_ID
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from tests.answer_cases import CASES, CHECKPOINTS, MODELS
 from tests.fake_tensorrt_llm import SIGNATURES

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from groundserve import ScoreOptions
 from groundserve.deadline import Deadline
-from groundserve.families.base import FrameStream
+from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES

@@ -18,7 +18,7 @@ from engine_build.decoder_export import (
     write_token_embeddings,
 )
 from groundserve.deadline import Deadline
-from groundserve.families.base import VISUAL_TOKEN_ID
+from groundserve.families.plans import VISUAL_TOKEN_ID
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions

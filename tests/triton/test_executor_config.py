@@ -20,7 +20,7 @@ import torch
 from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint
 from engine_build.triton.tensorrt_llm import executor_config
 from engine_build.trtllm.generation import GenerationLimits
-from groundserve.families.base import Prompt
+from groundserve.families.plans import Prompt
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.serving.installation import find_installation, server_environment
 from python_backend.generate.tensorrt_llm import read_answer, request_tensors, video_key

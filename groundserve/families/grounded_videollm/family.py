@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
+from groundserve.families.base import Head
 from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions

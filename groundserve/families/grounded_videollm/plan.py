@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.families.base import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
+from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions
@@ -41,7 +41,7 @@ def plan_video(
         num_frames=spec.num_frames,
         frame_indices=frame_indices,
         units=units_of(frame_indices, frames_per_unit=spec.frames_per_segment),
-        num_visual_tokens=spec.max_visual_tokens,
+        num_visual_tokens=spec.max_feature_tokens,
         time_range_seconds=(0.0, index.num_source_frames / index.average_fps),
     )
 

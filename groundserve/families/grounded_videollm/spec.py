@@ -38,7 +38,7 @@ class GroundedVideoLLMSpec:
         return self.frames_per_segment // 2
 
     @property
-    def max_visual_tokens(self) -> int:
+    def max_feature_tokens(self) -> int:
         """See `groundserve.families.base.ModelSpec`; a terminator ends each segment."""
         return self.num_segments * (self.num_spatial_tokens + self.num_temporal_tokens + 1)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
+from groundserve.families.base import Head
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
 from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.spec import VideoITGSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import DEFAULT_LIMITS, VideoPlan
+from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.families.videoitg.sampling import sample_frames, snap_to_keyframes
 from groundserve.families.videoitg.spec import VideoITGSpec

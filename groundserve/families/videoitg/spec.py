@@ -28,6 +28,6 @@ class VideoITGSpec:
         return self.vision_hidden_size
 
     @property
-    def max_visual_tokens(self) -> int:
+    def max_feature_tokens(self) -> int:
         """See `groundserve.families.base.ModelSpec`."""
         return self.vision_token_num

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from groundserve.families.base import DEFAULT_LIMITS, FrameStream, Head, PlanInput, VideoPlan
+from groundserve.families.base import Head
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
 from groundserve.families.vtgllm.plan import plan_video
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.limits import Limits

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.families.base import DEFAULT_LIMITS, VideoPlan, units_of
+from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan, units_of
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex

@@ -25,6 +25,6 @@ class VTGLLMSpec:
     """Visual and text tokens together; None where the checkpoint sets no limit."""
 
     @property
-    def max_visual_tokens(self) -> int:
+    def max_feature_tokens(self) -> int:
         """See `groundserve.families.base.ModelSpec`."""
         return self.num_frames * self.tokens_per_frame

@@ -6,7 +6,7 @@ import json
 import re
 
 from groundserve.answers import Moment
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.options import Task
 
 # `\d` is a digit of any script, which `int` reads.

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 
 from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import (
-    DEFAULT_LIMITS,
-    FrameStream,
-    Head,
-    PlanInput,
-    SeenVideo,
-    VideoPlan,
-)
+from groundserve.families.base import Head
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
 from groundserve.families.vtimellm.answer import parse_answer
 from groundserve.families.vtimellm.layout import is_layout
 from groundserve.families.vtimellm.plan import plan_video

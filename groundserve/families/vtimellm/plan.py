@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
+from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex

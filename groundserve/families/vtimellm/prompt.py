@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.llama_tokenizer import END, LlamaTokenizer
 from groundserve.options import AnswerOptions
 

@@ -24,6 +24,6 @@ class VTimeLLMSpec:
     reference does with a torchvision of 0.17 or later."""
 
     @property
-    def max_visual_tokens(self) -> int:
+    def max_feature_tokens(self) -> int:
         """See `groundserve.families.base.ModelSpec`."""
         return self.num_frames

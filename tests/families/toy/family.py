@@ -10,14 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import (
-    DEFAULT_LIMITS,
-    FrameStream,
-    Head,
-    PlanInput,
-    VideoPlan,
-    units_of,
-)
+from groundserve.families.base import Head
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan, units_of
 from groundserve.families.toy.spec import ToySpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex

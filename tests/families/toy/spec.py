@@ -21,6 +21,6 @@ class ToySpec:
     """Visual and text tokens together."""
 
     @property
-    def max_visual_tokens(self) -> int:
+    def max_feature_tokens(self) -> int:
         """One a frame."""
         return self.max_frames

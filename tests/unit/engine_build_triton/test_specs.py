@@ -11,8 +11,8 @@ from engine_build.triton.model_spec import TensorSpec, TritonModelSpec
 from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import get_family
-from groundserve.families.base import FrameStream
 from groundserve.families.default_video import default_plan
+from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import MIB

@@ -9,14 +9,9 @@ import pytest
 
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.families import get_family
-from groundserve.families.base import (
-    FamilyCheckpoint,
-    PlanInput,
-    TextCheckpoint,
-    VideoPlan,
-    units_of,
-)
+from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_block, check_family, check_features, check_logits
+from groundserve.families.plans import PlanInput, VideoPlan, units_of
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import video
@@ -25,7 +20,7 @@ from tests.unit.families.plans import video
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     feature_width: int = 16
-    max_visual_tokens: int = 96
+    max_feature_tokens: int = 96
     max_tokens: int | None = None
 
 

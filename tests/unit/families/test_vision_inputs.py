@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs, max_chunk_bytes
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES

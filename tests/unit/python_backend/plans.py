@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from groundserve.families.base import VideoPlan
+from groundserve.families.plans import VideoPlan
 from groundserve.media import VideoIndex
 
 

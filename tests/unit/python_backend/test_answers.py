@@ -10,7 +10,7 @@ import pytest
 
 from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Prompts, read_answers
@@ -27,7 +27,7 @@ SEEN = SeenVideo(
 
 
 class Spec:
-    feature_width, max_visual_tokens, max_tokens = 4, 12, MAX_TOKENS
+    feature_width, max_feature_tokens, max_tokens = 4, 12, MAX_TOKENS
 
 
 class Letters:

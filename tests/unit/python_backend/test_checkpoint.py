@@ -10,7 +10,7 @@ import torch
 
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families.base import FrameStream
+from groundserve.families.plans import FrameStream
 from groundserve.families.videoitg.family import VideoITG
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions

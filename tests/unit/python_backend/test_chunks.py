@@ -22,7 +22,7 @@ from groundserve.errors import (
     RequestCancelledError,
     UnavailableError,
 )
-from groundserve.families.base import FrameStream
+from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.chunks import ChunkRunner

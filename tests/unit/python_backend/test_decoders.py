@@ -14,8 +14,8 @@ from torch import nn
 from engine_build.decoder_export import export_decoder, export_front, write_token_embeddings
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.modules import FrontModule
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
 from python_backend.generate import (
     OnnxRuntimeDecoder,

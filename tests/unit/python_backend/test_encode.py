@@ -15,9 +15,9 @@ from torch import nn
 
 from groundserve.errors import EngineMismatchError
 from groundserve.families import get_family
-from groundserve.families.base import FrameStream, PlanInput
 from groundserve.families.default_video import default_plan
 from groundserve.families.modules import GroundingModule, VisionModule
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, repeat_plan_inputs

@@ -13,7 +13,7 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.families import get_family
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.families.videoitg import VideoITG
 from groundserve.families.vtimellm import VTimeLLM, VTimeLLMSpec
 from groundserve.limits import Limits
@@ -315,7 +315,7 @@ def test_frames_as_decoded_far_longer_than_wide_are_refused(text_stages):
 def test_features_of_fewer_tokens_than_a_head_of_text_was_told_are_not_kept(
     text_stages, monkeypatch
 ):
-    monkeypatch.setattr(VTimeLLMSpec, "max_visual_tokens", 300)
+    monkeypatch.setattr(VTimeLLMSpec, "max_feature_tokens", 300)
     plan = VTimeLLM.plan
     monkeypatch.setattr(
         VTimeLLM, "plan", lambda *given: replace(plan(*given), num_visual_tokens=101)

@@ -14,7 +14,7 @@ from groundserve.errors import (
     GroundserveError,
     RequestCancelledError,
 )
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
 from python_backend.generate import Prefix, answer_questions, embed_prompt, generate
 from python_backend.generate.base import check_token_ids

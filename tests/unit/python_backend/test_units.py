@@ -11,7 +11,7 @@ import torch
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import CHUNK_FRAMES
 from python_backend.chunks import ChunkRunner

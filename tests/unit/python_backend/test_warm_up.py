@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.families import get_text_family
-from groundserve.families.base import VISUAL_TOKEN_ID, Prompt
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits

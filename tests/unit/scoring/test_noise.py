@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from groundserve.families.base import FrameStream, PlanInput, VideoPlan
+from groundserve.families.plans import FrameStream, PlanInput, VideoPlan
 from groundserve.options import ScoreOptions
 from groundserve.scoring.noise import NoiseRequest, usual_request
 
@@ -67,7 +67,7 @@ def test_noise_has_the_shapes_of_streams_and_plan_inputs():
     ],
 )
 def test_the_usual_request_fills_the_budget(max_tokens, num_units, num_tokens):
-    spec = SimpleNamespace(max_visual_tokens=2000, max_tokens=max_tokens)
+    spec = SimpleNamespace(max_feature_tokens=2000, max_tokens=max_tokens)
     request = usual_request(Segments(), spec, vocab_size=10)
     assert len(request.plan.units) == num_units
     assert request.num_tokens == (num_tokens,)

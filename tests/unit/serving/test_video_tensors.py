@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
-from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.videoitg import FAMILY
 from groundserve.limits import MIB, Limits
 from groundserve.serving.video_tensors import VideoTensors
@@ -30,7 +30,7 @@ def test_all_streams_of_a_family_count():
             PlanInput(name="B", dims=(7,), max_dims=(7,)),
         ),
     )
-    spec = SimpleNamespace(max_visual_tokens=10, feature_width=6)
+    spec = SimpleNamespace(max_feature_tokens=10, feature_width=6)
     assert VideoTensors.of(family, spec, Limits()) == VideoTensors(
         stream_names=frozenset({"CLIPS", "KEYS"}),
         image_size=336,
@@ -44,7 +44,7 @@ def test_of_frames_as_decoded_the_largest_that_is_let_in_counts():
     family = SimpleNamespace(
         streams=lambda spec: (FrameStream(name="RAW", size=None),), plan_inputs=lambda spec: ()
     )
-    spec = SimpleNamespace(max_visual_tokens=100, feature_width=32)
+    spec = SimpleNamespace(max_feature_tokens=100, feature_width=32)
     tensors = VideoTensors.of(family, spec, Limits())
     assert (tensors.image_size, tensors.chunk_bytes) == (0, 128 * MIB)
     # One alone of more than a chunk takes.

@@ -85,7 +85,7 @@ def test_streams_are_two_sizes_of_segments_and_of_their_fifth_frames():
 
 @pytest.mark.parametrize(("spec", "num_visual_tokens"), [(PHI_3_5, 3420), (LLAMA_3, 2316)])
 def test_the_decoder_sees_as_many_tokens_of_every_video(spec, num_visual_tokens):
-    assert spec.max_visual_tokens == num_visual_tokens
+    assert spec.max_feature_tokens == num_visual_tokens
     for num_source_frames in (1, 1000):
         plan = plan_video(video(num_source_frames), AnswerOptions(), spec)
         assert plan.num_visual_tokens == num_visual_tokens

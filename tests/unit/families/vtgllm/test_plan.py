@@ -107,7 +107,7 @@ def test_the_decoder_sees_as_many_tokens_of_every_video():
     assert planned(41).num_visual_tokens == planned(1000).num_visual_tokens == 256
     assert len(planned(41).frame_indices) == 41
     assert planned(1000).time_range_seconds is None  # answers name seconds
-    assert SPEC.max_visual_tokens == 96 * 32
+    assert SPEC.max_feature_tokens == 96 * 32
 
 
 def test_the_stream_is_the_decoders_own_scaling():

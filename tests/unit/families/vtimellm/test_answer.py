@@ -5,7 +5,7 @@ import json
 import pytest
 
 from groundserve.answers import Moment
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm.answer import find_span, parse_answer, read_events
 from tests.reference import VTIMELLM
 

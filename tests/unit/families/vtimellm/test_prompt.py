@@ -5,7 +5,7 @@ import json
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.options import AnswerOptions
 from groundserve.sentencepiece import read_llama_tokenizer

@@ -9,7 +9,7 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.errors import MissingExtraError
-from groundserve.families.base import FrameStream, VideoPlan
+from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.families.videoitg.family import VideoITG
 from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.families.videoitg.spec import VideoITGSpec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import FrameStream, PlanInput
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from python_backend.triton._merge import EncodeRequest, encode_merged

@@ -12,7 +12,7 @@ from groundserve.answers import GenerationInfo
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.families import get_text_family
-from groundserve.families.base import SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from python_backend.triton._stage_info import StageInfo
 
