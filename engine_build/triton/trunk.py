@@ -5,9 +5,9 @@ of a unit, D feature width.
 
 QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
 decoded, where the head alone would find it after a whole decode. `video_features` may be called
-without it, to fill the cache. On the wire it is optional everywhere and the head requires it: the
-server counts inputs, so a required one that is missing beside optional ones that are not gives
-"unexpected deadlock".
+without it and ADMITTED, to fill the cache. On the wire it is optional everywhere and read as
+required: the server counts inputs, so a required one that is missing beside optional ones that are
+not gives "unexpected deadlock".
 
 On a GPU the frames and features of a chunk stay in its memory from `video_decode` to the head:
 every Python model they pass through takes its inputs where they lie. All instances use GPU 0 of

@@ -157,8 +157,11 @@ def command(
         result = dataclasses.replace(result, video=STDIN_NAME)
     if plot is not None:
         save_moment_plot(plot, result)
-    if srt is not None and (num_left_out := save_subtitles(srt, result)):
-        print_note(f"{srt} lacks moments that end before they start: {num_left_out}")
+    if srt is not None:
+        if num_left_out := save_subtitles(srt, result):
+            print_note(f"{srt} lacks moments that end before they start: {num_left_out}")
+        elif not any(answer.moments for answer in result.answers):
+            print_note(f"{srt} is empty: no answer tells a time")
     print_notes(result, options)
     if as_json:
         print_json(result.to_json())

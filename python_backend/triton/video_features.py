@@ -20,6 +20,7 @@ from python_backend.decode import DecodedFrames
 from python_backend.encode import repeat_plan_inputs
 from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
+from python_backend.ground import check_number
 from python_backend.handover import offered
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer
@@ -81,6 +82,8 @@ class TritonPythonModel:
     def _extract(self, tensors: Tensors, deadline: Deadline) -> Answer:
         # Before the video: what is wrong with options and questions is found before it is opened.
         options, asked = self._read_asked(tensors)
+        if asked is None and "ADMITTED" in tensors:  # as a step of an ensemble, whose head asks
+            check_number(0, self._limits)
 
         # `lifeline` and `deadline` are those of the `with` below, bound when a chunk is decoded.
         def decode(segments: Segments) -> DecodedFrames:

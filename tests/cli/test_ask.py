@@ -150,6 +150,14 @@ def test_an_answer_without_times_that_can_be_read_says_so(answerer):
     assert "moments" not in ask("--query", "x", "--task", "chat").stdout
 
 
+def test_subtitles_without_a_moment_say_that_they_are_empty(answerer, tmp_path):
+    answerer(make_answer(moments=()))
+    srt = tmp_path / "moments.srt"
+    finished = ask("--query", "x", "--srt", srt)
+    assert srt.read_text() == ""
+    assert f"note: {srt} is empty: no answer tells a time" in finished.stderr
+
+
 @pytest.mark.parametrize(
     ("answer", "generation", "note"),
     [

@@ -80,6 +80,13 @@ def test_bad_requests_name_the_rule(protocol, clips, changed, message):
     assert rejection == RejectedError("INVALID_ARG", f"in ensemble 'videoitg', {message}")
 
 
+def test_without_a_question_nothing_is_decoded(served, protocol, clips):
+    decodes = 'nv_inference_request_success{model="video_decode",version="1"}'
+    before = served.metrics()[decodes]
+    refused(protocol, "videoitg", {"VIDEO": upload(clips["carphone_pristine"].read_bytes())})
+    assert served.metrics()[decodes] == before
+
+
 @pytest.mark.parametrize(
     ("uri", "code", "message"),
     [
