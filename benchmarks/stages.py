@@ -40,8 +40,8 @@ from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from groundserve.media import Segments, VideoSource
-from groundserve.media._resize import make_converter, resize
+from groundserve.media import FrameOutput, Segments, VideoSource
+from groundserve.media._resize import FrameConverter, resize
 from groundserve.serving import TritonServer
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.ground import ground_questions
@@ -143,7 +143,7 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
 def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limits: Limits) -> None:
     """Decode with FFmpeg alone on one thread; convert and resize the targets here, one by one."""
     bare = 0.0
-    to_rgb = make_converter("square", image_size=None, limits=limits)
+    to_rgb = FrameConverter([FrameOutput()], limits)
     for file, local_frames in segments:
         wanted, pictures = set(local_frames.tolist()), []
         with av.open(io.BytesIO(file), "r") as container:
@@ -155,7 +155,7 @@ def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limi
                     pictures.append(picture)
             bare += time.perf_counter() - started
         with costs.timed("convert"):
-            converted = [to_rgb(picture) for picture in pictures]
+            converted = [pixels for one in pictures for _, pixels in to_rgb(one, [0])]
         with costs.timed("resize"):
             small = [resize(pixels, image_size) for pixels in converted]
         costs.moved("convert", *converted)

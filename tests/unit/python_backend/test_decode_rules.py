@@ -12,6 +12,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, ResizeRule, Segments
 from groundserve.media._decode import decode_segments
+from groundserve.media.outputs import FrameOutput
 from python_backend.decode import DaliDecoder, PyAVDecoder
 from python_backend.meter import Counts
 from tests.media_assets import VP9
@@ -38,8 +39,8 @@ def test_pyav_applies_the_rule(
         pyav = PyAVDecoder(workers, image_size=20, resize=resize, meter=Counts())
         decoded = pyav.decode(segments, deadline=deadline)
     expected = decode_segments(
-        segments, image_size=20, resize=resize, num_threads=1, limits=Limits()
-    ).frames
+        segments, [FrameOutput(image_size=20, resize=resize)], num_threads=1, limits=Limits()
+    ).outputs[0]
     np.testing.assert_array_equal(decoded.frames, expected)
 
 
