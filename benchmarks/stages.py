@@ -93,7 +93,8 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     costs, deadline = Costs(), Deadline.after(_SECONDS)
     manifest, model = pipeline.manifest, pipeline.manifest.model
     inputs = VisionInputs.of(manifest.seam, model)
-    image_size = inputs.stream.size
+    (stream,) = inputs.streams
+    image_size = stream.size
     assert image_size is not None, "a family of one image size"
     questions = pipeline.parse_questions([QUERY])
     with VideoSource.from_path(video, limits=pipeline.limits) as source:
@@ -105,10 +106,10 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
             plan_inputs = inputs.of_plan(plan)
             features = []
             buffer = FrameBuffer()
-            for chunk in cut_chunks(plan):
-                for frame_indices in chunk.groups:
+            for chunk in cut_chunks(plan, inputs.streams):
+                for group in chunk.groups:
                     with costs.timed("cut"):
-                        segments = opened.cut(frame_indices)
+                        segments = opened.cut(group.frame_indices)
                     with costs.timed("decode"):
                         decoded = pipeline.decoder.decode(segments, deadline=deadline)
                     _run_bare_decoder(
@@ -120,8 +121,9 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     costs.moved("transport", segments.data, frames)
                     buffer.put(decoded.frames)
                 with costs.timed("encode"):
-                    taken = buffer.take(chunk.num_frames, num_left=chunk.num_left)
-                    units = gather_units(taken, chunk.units, inputs.stream)
+                    (frames_of,) = chunk.streams
+                    taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
+                    units = gather_units(taken, frames_of.units)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
                 costs.moved("encode", np.asarray(units), features[-1])
                 costs.moved("transport", features[-1])
