@@ -98,7 +98,7 @@ def check_shown(tensors: Tensors, *, streams: Sequence[FrameStream]) -> NDArray[
     if len(streams) == 1:
         return None
     require(tensors, "SHOWN")
-    shown = tensors["SHOWN"]
+    shown: NDArray[np.uint8] = tensors["SHOWN"]
     num_targets = len(tensors["LOCAL_FRAMES"])
     if shown.shape != (num_targets, len(streams)):
         raise InvalidRequestError(
@@ -107,7 +107,7 @@ def check_shown(tensors: Tensors, *, streams: Sequence[FrameStream]) -> NDArray[
         )
     if shown.max() > 1 or not shown.any(axis=1).all():
         raise InvalidRequestError("SHOWN must be 0 or 1, and 1 once at least in each row")
-    return shown.astype(np.bool_)
+    return shown == 1
 
 
 def check_sides(stream: StreamInfo, *, limits: Limits) -> None:
