@@ -60,17 +60,23 @@ class FakeFront:
 class FakeDecoder:
     """Prefers a token that all positions before decide; notes how long each pass was."""
 
-    def __init__(self, logits=None) -> None:
+    def __init__(self, logits=None, *, switch: int = 10**6) -> None:
         self.passes: list[int] = []
+        self.regimes: list[int] = []
         self.pasts: list[FakePast] = []
         self._logits = logits
+        self._switch = switch
+
+    def regime(self, num_positions):
+        return int(num_positions > self._switch)
 
     def begin(self, max_positions):
         self.pasts.append(FakePast(max_positions))
         return self.pasts[-1]
 
-    def extend(self, embeddings, past):
+    def extend(self, embeddings, past, *, regime):
         self.passes.append(len(embeddings))
+        self.regimes.append(regime)
         past.rows += embeddings[:, 0].tolist()
         assert len(past.rows) <= past.max_positions
         if self._logits is not None:
@@ -249,6 +255,7 @@ def test_a_prefix_without_a_video_is_followed_alike():
     prefix = Prefix.compute(
         embed_prompt(np.array([1, 7]), [], FakeFront()),
         room=8,
+        regime=0,
         decoder=FakeDecoder(),
         front=FakeFront(),
         deadline=Deadline.after(60.0),
