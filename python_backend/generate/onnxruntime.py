@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
+from groundserve.manifest import ROTARY_SWITCH_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.generate.base import check_token_ids
 from python_backend.onnx_session import open_session
@@ -22,12 +23,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _EMBEDDINGS, _MASK, _LOGITS = "inputs_embeds", "attention_mask", "logits"
-_PAST, _PRESENT = "past_key_values.", "present."
 _POSITIONS = "position_ids"
-SWITCH_KEY = "rotary_switch"
-"""In the metadata of a graph whose decoder has two regimes: most positions of a sequence in the
-first one. Such a graph takes `position_ids` as places in its tables of cos and sin, where the
-positions of the second regime come after as many of the first."""
+_PAST, _PRESENT = "past_key_values.", "present."
 
 
 class OnnxRuntimeFront:
@@ -94,7 +91,7 @@ class OnnxRuntimeDecoder:
         self._past_shapes = {
             name: (shape[1], shape[3]) for name, shape in shapes.items() if name.startswith(_PAST)
         }
-        switch = self._session.get_modelmeta().custom_metadata_map.get(SWITCH_KEY)
+        switch = self._session.get_modelmeta().custom_metadata_map.get(ROTARY_SWITCH_KEY)
         self._switch = None if switch is None else int(switch)
         wanted = [_EMBEDDINGS, _MASK, *([] if switch is None else [_POSITIONS])]
         if not self._past_shapes or shapes.keys() != {*wanted, *self._past_shapes}:
