@@ -57,8 +57,9 @@ class GroundedTokenizer:
         Raises:
             EngineMismatchError: It lacks a token of the template, or one for times.
         """
-        ids = {one: tokenizer.token_to_id(one) for one in (template.end, *NEW_TOKENS)}
-        missing = [one for one, token_id in ids.items() if token_id is None]
+        wanted = (template.end, *NEW_TOKENS)
+        ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
+        missing = [one for one in wanted if one not in ids]
         if missing:
             raise EngineMismatchError(
                 f"the tokenizer has no token {missing[0]}, as each of Grounded-VideoLLM has; build "

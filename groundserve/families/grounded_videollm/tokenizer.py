@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.spec import Llm
@@ -40,4 +40,4 @@ def read_tokenizer(directory: Path, llm: Llm) -> tuple[Tokenizer, int]:
                 "give the files of one model"
             )
     tokenizer.add_tokens(list(NEW_TOKENS))
-    return tokenizer, int(tokenizer.token_to_id(template.padding))
+    return tokenizer, cast(int, tokenizer.token_to_id(template.padding))  # which is there
