@@ -38,9 +38,9 @@ def read_torch_file(path: Path, *, inside: str | None = None) -> dict[str, Tenso
 
     Args:
         path: The file. One of PyTorch before 1.6 is read into memory; all others are mapped.
-        inside: Name under which a training run's file has the state dict, beside others that are
-            not looked at; dictionaries in it are read, too, a dot between their names. None where
-            the file is the state dict.
+        inside: Name under which a training run's file has the state dict, where it is more than
+            that; what lies beside it is not looked at. Dictionaries in the state dict are read,
+            too, with a dot between their names. None where the file is a plain state dict.
 
     Returns:
         By name, on the CPU, as dtyped there; of a module each parameter and buffer by its path.
@@ -54,7 +54,7 @@ def read_torch_file(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         if inside is None and is_script_archive(path):
             return dict(_checked(_read_module(path)))
         loaded = _load(path)
-        return dict(_checked(loaded.items() if inside is None else _nested(loaded[inside])))
+        return dict(_checked(loaded.items() if inside is None else _nested(loaded.get(inside, loaded))))
     except Exception as error:  # unpickling damaged bytes raises errors of any kind
         # The first sentence: PyTorch's own go on with how to run the code in the file.
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]

@@ -108,10 +108,10 @@ def test_a_training_runs_file_holds_state_dicts_beside_other_things(tmp_path):
     found = read_torch_file(path, inside="model")
     assert found.keys() == {"vision.weight", "language.layer.bias"}
     assert torch.equal(found["vision.weight"], torch.ones(2))
-    with pytest.raises(
-        InvalidRequestError, match=r"run\.pth is damaged or .* \(KeyError: 'state'\)"
-    ):
-        read_torch_file(path, inside="state")
+    torch.save(model, path)
+    assert read_torch_file(path, inside="model").keys() == found.keys()
+    with pytest.raises(InvalidRequestError, match=r"run\.pth is damaged or .*vision is a dict"):
+        read_torch_file(path)
 
 
 def test_dictionaries_that_hold_each_other_are_refused(tmp_path):
