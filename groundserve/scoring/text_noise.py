@@ -128,6 +128,7 @@ class TextRequest:
         prefix = Prefix.compute(
             embed_prompt(self.prompts[0].prefix_ids, [block], front),
             room=max(_SUFFIX_LENGTHS) + _NUM_STEPS,
+            regime=decoder.regime(self.num_tokens[0]),
             decoder=decoder,
             front=front,
             deadline=Deadline.after(_MAX_SECONDS),

@@ -55,7 +55,8 @@ def load(folder) -> onnx.GraphProto:
 def logits(decoder, embeddings) -> np.ndarray:
     """Of each position, one pass a position."""
     past = decoder.begin(len(embeddings))
-    return np.stack([decoder.extend(row, past) for row in np.split(embeddings, len(embeddings))])
+    rows = np.split(embeddings, len(embeddings))
+    return np.stack([decoder.extend(row, past, regime=0) for row in rows])
 
 
 def rounded(embeddings) -> np.ndarray:
