@@ -116,11 +116,12 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
             f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
         )
     config = copy.deepcopy(model.config)
-    rotary = getattr(model.model, "rotary_emb", None)
-    tables = rotary.tables() if isinstance(rotary, RotaryTables) else None
+    found = model.model.rotary_emb
+    rotary = found if isinstance(found, RotaryTables) else None
+    tables = None if rotary is None else rotary.tables()
     # With linear scaling the builder's own tables give other logits; no other were tried.
     rope_type = config.rope_parameters["rope_type"]
-    if tables is None and rope_type != "default":
+    if rotary is None and rope_type != "default":
         raise UnsupportedError(
             f"decoders that are exported have rope_type default, got {rope_type}; use profile torch"
         )
@@ -151,7 +152,7 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, dict(_OPTIONS))
         builder.make_model("")
         graph: ir.Model = builder.to_nbits() if precision == "int4" else builder.model
-    if tables is not None and rotary.switch is not None:
+    if rotary is not None and rotary.switch is not None:
         _take_positions(graph, switch=rotary.switch)
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         # The builder leaves the size of a head open, which who sets memory aside asks for.
