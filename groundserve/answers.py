@@ -46,7 +46,8 @@ class GenerationInfo:
     """What INFO says of the answers, beside what it says of the video: the object `generation`."""
 
     prefix_tokens: int
-    """Positions, the video's block among them, that were computed once for all questions."""
+    """Positions, the video's block among them, that were computed once for all questions; twice
+    where some prompts are so long that the decoder rotates all their positions otherwise."""
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     generated_tokens: int
