@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,9 +45,10 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Deco
             f"got {shown(raw.get('model_type'))}"
         )
     try:
-        config: DecoderConfig = config_type.from_dict(
-            {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
-        )
+        with _quiet_rotary():
+            config: DecoderConfig = config_type.from_dict(
+                {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
+            )
     except Exception as error:  # of transformers, whose kinds differ from version to version
         raise InvalidRequestError(
             f"the part base: config.json describes no {llm}: {error}"
@@ -73,8 +76,8 @@ def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
         InvalidRequestError: There is none of these sizes.
         UnsupportedError: Positions are rotated in another way than this code computes.
     """
-    tables = RotaryTables.of(config, angles=_ANGLES[angles])
     try:
+        tables = RotaryTables.of(config, angles=_ANGLES[angles])
         with torch.device("meta"):
             model = _KINDS[llm][2](config)
             model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
@@ -84,3 +87,15 @@ def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
         ) from error
     model.model.rotary_emb = tables
     return model
+
+
+@contextmanager
+def _quiet_rotary() -> Iterator[None]:
+    """Keep transformers from advising how to write the lengths of a config that is not ours."""
+    logger = logging.getLogger("transformers.modeling_rope_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -191,7 +191,7 @@ class InternVideo2(nn.Module):
             place is left out.
         """
         patches = self._embed_patches(pixels)
-        class_token = self.cls_token.expand(len(patches), -1, -1)
+        class_token = self.cls_token.expand(patches.shape[0], -1, -1)
         hidden_states = torch.cat((class_token, patches), dim=1) + self.pos_embed
         for block in self.blocks:
             hidden_states = block(hidden_states)
