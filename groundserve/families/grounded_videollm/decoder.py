@@ -17,8 +17,6 @@ from groundserve.families.grounded_videollm.spec import Llm
 from groundserve.rotary import RotaryTables
 from groundserve.strict_json import shown
 
-DecoderConfig = Phi3Config | LlamaConfig
-
 _KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
     "phi3.5": ("phi3", Phi3Config, Phi3ForCausalLM),
     "llama3": ("llama", LlamaConfig, LlamaForCausalLM),
@@ -26,13 +24,16 @@ _KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
 _ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> DecoderConfig:
+def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
     """Read the decoder's config.json.
 
     Args:
         raw: As parsed, of the decoder before its tables grew.
         llm: Which decoder it is to be.
         vocab_size: Rows of the tables now.
+
+    Returns:
+        A `Phi3Config` or a `LlamaConfig`.
 
     Raises:
         InvalidRequestError: It describes no such decoder.
@@ -46,7 +47,7 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Deco
         )
     try:
         with _quiet_rotary():
-            config: DecoderConfig = config_type.from_dict(
+            config = config_type.from_dict(
                 {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
             )
     except Exception as error:  # of transformers, whose kinds differ from version to version
@@ -64,7 +65,7 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Deco
     return config
 
 
-def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
+def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
     """Return a causal model of transformers on the meta device, its head with a bias.
 
     Args:

@@ -129,7 +129,7 @@ class VisionEncoder(VisionModule):
         spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
         side, num_frames = self.internvideo2.side, temporal_pixels.shape[1]
         # (U, F*side*side, C_t) -> (U, F, side, side, C_t)
-        temporal = self.internvideo2(temporal_pixels).unflatten(1, (num_frames, side, side))
+        temporal = torch.unflatten(self.internvideo2(temporal_pixels), 1, (num_frames, side, side))
         temporal = _pool(temporal, _TEMPORAL_SIDE).flatten(1, 3)
         return torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
 
@@ -161,7 +161,7 @@ class _MergedSpatial(nn.Module):
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
         half = self.side // 2
         # (U, s/2, 2, s/2, 2, C_s) -> (U, s/2, s/2, 2, 2, C_s) -> (U, s/2, s/2, 4*C_s)
-        merged = patches.unflatten(1, (half, 2, half, 2)).transpose(2, 3).flatten(3)
+        merged = torch.unflatten(patches, 1, (half, 2, half, 2)).transpose(2, 3).flatten(3)
         separators = self.row_separator.expand(patches.shape[0], half, 1, -1)
         rows = torch.cat((merged, separators), dim=2).flatten(1, 2)
         terminator = self.terminator.expand(patches.shape[0], 1, -1)
@@ -180,7 +180,7 @@ class _PooledSpatial(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
-        patches = patches.unflatten(1, (1, self.side, self.side))
+        patches = torch.unflatten(patches, 1, (1, self.side, self.side))
         pooled = _pool(patches, self.side // _NEIGHBOURS["llama3"]).flatten(1, 3)
         return self.projector(pooled), self.terminator.expand(patches.shape[0], 1, -1)
 
@@ -201,4 +201,5 @@ class _Projector(nn.Module):
 def _pool(patches: Tensor, side: int) -> Tensor:
     """Return means of squares of patches: (U, F, s, s, C) -> (U, F, side, side, C)."""
     by = patches.shape[2] // side
-    return patches.unflatten(3, (side, by)).unflatten(2, (side, by)).mean(dim=(3, 5))
+    squares = patches.reshape(*patches.shape[:2], side, by, side, by, patches.shape[-1])
+    return squares.mean(dim=(3, 5))
