@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,17 +70,21 @@ def export_vision_graph(
         opset: As for `export_graph`.
         weights_apart: As for `export_graph`.
     """
-    # Two units: the exporter would take one for a constant. Sides of frames as decoded differ, or
-    # it would take them for one.
-    sides = iter(_EXAMPLE_SIDES)
-    dims = inputs.unit_dims
-    example = [
-        torch.zeros((2, *(next(sides) if dim < 0 else dim for dim in dims)), dtype=torch.uint8)
-    ]
+    # Two units: the exporter would take one for a constant.
     units = Dim("n", min=1)
-    names = iter(_SIDE_NAMES)
-    of_sides = {axis: Dim(next(names), min=1) for axis, dim in enumerate(dims, 1) if dim < 0}
-    dynamic_shapes = [{0: units, **of_sides}]
+    example: list[Tensor] = []
+    dynamic_shapes: list[dict[int, Any]] = []
+    for stream in inputs.streams:
+        # Sides of frames as decoded differ, or the exporter would take them for one.
+        sides, names = iter(_EXAMPLE_SIDES), iter(_SIDE_NAMES)
+        dims = [next(sides) if dim < 0 else dim for dim in stream.unit_dims]
+        example.append(torch.zeros((2, *dims), dtype=torch.uint8))
+        of_sides = {
+            axis: Dim(next(names), min=1)
+            for axis, dim in enumerate(stream.unit_dims, start=1)
+            if dim < 0
+        }
+        dynamic_shapes.append({0: units, **of_sides})
     letters = iter(_DIM_LETTERS)
     for one in inputs.plan_inputs:
         # As small as may be without being a constant, or one: traced and thrown away.
@@ -217,21 +222,31 @@ def _forget_source(model: ir.Model) -> None:
 def _row_bytes(model: ir.Model) -> int:
     """Return the size of the widest tensor for one row of the first input, such as one unit.
 
-    Tensors that the plan's inputs make longer are left out: none is wider than the layers' own.
+    A stage may take apart what a unit has several of, such as frames: a tensor of 8 n rows has 8
+    for a unit. Tensors that the plan's inputs make longer are left out: none is wider than the
+    layers' own.
     """
     first = model.graph.inputs[0]
-    given = first.shape
-    assert given is not None, "the exporter writes the shape of each input"
+    assert first.shape is not None, "the exporter writes the shape of each input"
+    units = first.shape[0]
     sizes = [0]
-    # The input itself, too: a stage may take the frames of all its units apart at once.
-    for value in (first, *(output for node in model.graph for output in node.outputs)):
-        if value.shape is None or value.dtype is None:
+    # The inputs, too, which may be the widest.
+    for value in (*model.graph.inputs, *(one for node in model.graph for one in node.outputs)):
+        if value.shape is None or value.dtype is None or not len(value.shape):
             continue
-        rows, others = value.shape[:1], value.shape[1:]
-        lengths = [dim for dim in others if isinstance(dim, int)]
-        if rows == given[:1] and len(lengths) == len(others):
-            sizes.append(math.prod(lengths) * int(value.dtype.itemsize))
+        rows = _rows_of_unit(value.shape[0], units)
+        lengths = [dim for dim in value.shape[1:] if isinstance(dim, int)]
+        if rows and len(lengths) == len(value.shape) - 1:
+            sizes.append(rows * math.prod(lengths) * int(value.dtype.itemsize))
     return max(sizes)
+
+
+def _rows_of_unit(rows: object, units: object) -> int:
+    """Return k where there are k n rows, n the units; 0 where the two are not such."""
+    if rows == units:
+        return 1
+    several = re.fullmatch(rf"(\d+)\*{re.escape(str(units))}", str(rows))
+    return int(several[1]) if several else 0
 
 
 def _dims(one: PlanInput) -> zip[tuple[int, int]]:

@@ -7,7 +7,7 @@ for the worst case.
 
 One request's widest tensors, in bytes:
 
-    P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames
+    P = frames of a chunk       CHUNK_FRAMES x bytes of a frame of each stream
     F = features of a video     max_feature_tokens x feature_width x 2 (float16; 4 in float32)
     N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
 

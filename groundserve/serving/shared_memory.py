@@ -6,7 +6,7 @@ holds: room that is free but in pieces is not used. So it starts large enough fo
 models hand each other, and one step makes room for the largest request of the one model that takes
 uploads. Segments of videos are not handed over here: see `python_backend.handover`.
 
-P = frames of a chunk       CHUNK_FRAMES x bytes of a unit's frames; where they are as decoded
+P = frames of a chunk       CHUNK_FRAMES x bytes of a frame of each stream; as decoded
                             CHUNK_BYTES, or one of the largest that are let in
 F = features of a video     max_feature_tokens x feature_width x 4 (2 where they are float16)
 N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`

@@ -10,11 +10,14 @@ from safetensors.torch import load_file
 
 from engine_build import build
 from groundserve.errors import EngineMismatchError, UnsupportedError
+from groundserve.families.plans import FrameStream
+from groundserve.families.videoitg import VideoITG
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.media import MediaWorkers
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from python_backend.decode import PyAVDecoder
 from python_backend.engine import EngineDirectory
 from python_backend.meter import Counts
 
@@ -155,3 +158,14 @@ def test_decoder_of_a_gpu_profile_is_not_another_one_without_a_gpu(plans):
         pytest.raises(EngineMismatchError, match="decodes on an NVIDIA GPU, this machine has none"),
     ):
         EngineDirectory.load(plans).open_decoder(workers, meter=Counts(), num_threads=1)
+
+
+def test_pyav_decodes_for_several_streams_and_the_manifest_says_so(plans, monkeypatch):
+    streams = tuple(FrameStream(name=name, size=28) for name in ("CLIP", "KEY"))
+    assert Manifest.load(plans).decoder == "dali"
+    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
+    engine = EngineDirectory.load(plans)
+    assert engine.manifest.decoder == "pyav"
+    with MediaWorkers(limits=Limits()) as workers:
+        decoder = engine.open_decoder(workers, meter=Counts(), num_threads=1)
+    assert isinstance(decoder, PyAVDecoder)

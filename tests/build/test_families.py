@@ -7,6 +7,7 @@ import shutil
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -106,32 +107,38 @@ def test_a_library_that_is_missing_is_not_a_family_that_is(monkeypatch):
         get_gpu_family("videoitg", "gpu")
 
 
-def test_a_family_of_several_streams_is_refused_before_anything_stays(twin, tmp_path, monkeypatch):
-    streams = (FrameStream(name="CLIP", size=28), FrameStream(name="KEY", size=56))
+def test_streams_that_are_not_decoded_are_refused_before_anything_stays(
+    twin, tmp_path, monkeypatch
+):
+    streams = (FrameStream(name="RAW", size=None), FrameStream(name="KEY", size=56))
     monkeypatch.setattr(Twin, "streams", lambda self, spec: streams)
-    with pytest.raises(UnsupportedError, match=r"family twin takes CLIP \(28\), KEY \(56\)"):
+    with pytest.raises(UnsupportedError, match=r"twin takes RAW \(any size, 1 a unit\), KEY"):
         build(twin, tmp_path / "engines", profile="cpu")
     assert not list(tmp_path.glob("*engines*"))
 
 
 class Segments(VisionModule):
-    """Two frames of a segment, a matrix and a vector of the plan; no layer of transformers."""
+    """Two frames of a segment and a larger one, a matrix and a vector of the plan."""
 
     prepared = False
 
     def prepare_export(self):
         self.prepared = True
 
-    def forward(self, clips, mixing, offset):
+    def forward(self, clips, keys, mixing, offset):
         means = clips.to(torch.float32).mean(dim=(2, 3))  # (n, 2, 3)
+        means = means + keys.to(torch.float32).mean(dim=(1, 2)).unsqueeze(1)
         return torch.bmm(mixing, means + offset.unsqueeze(1))
 
 
 INPUTS = VisionInputs(
-    stream=FrameStream(name="CLIPS", size=8, frames=(0, 3)),
+    streams=(
+        FrameStream(name="CLIPS", size=8, frames=(0, 3)),
+        FrameStream(name="KEYS", size=12, frames=(1,)),
+    ),
     plan_inputs=(
         PlanInput(name="MIXING", dims=(-1, 2), max_dims=(6, 2)),
-        PlanInput(name="OFFSET", dims=(3,), max_dims=(3,)),
+        PlanInput(name="OFFSET", dims=(3,), max_dims=(3,), of_units=True),
     ),
 )
 
@@ -148,6 +155,7 @@ def test_a_graph_has_the_inputs_that_the_family_names(tmp_path):
     kinds = [(one.name, one.type.tensor_type.elem_type, dims(one)) for one in graph.input]
     assert kinds == [
         ("CLIPS", onnx.TensorProto.UINT8, ["n", 2, 8, 8, 3]),
+        ("KEYS", onnx.TensorProto.UINT8, ["n", 12, 12, 3]),
         ("MIXING", onnx.TensorProto.FLOAT, ["n", "g", 2]),
         ("OFFSET", onnx.TensorProto.FLOAT, ["n", 3]),
     ]
@@ -155,12 +163,14 @@ def test_a_graph_has_the_inputs_that_the_family_names(tmp_path):
 
 
 def test_a_plan_takes_the_shapes_that_the_family_names():
-    usual = SimpleNamespace(inputs={"MIXING": torch.zeros(4, 2), "OFFSET": torch.zeros(3)})
+    offsets = np.zeros((5, 3), np.float32)  # of each unit its own
+    usual = SimpleNamespace(inputs={"MIXING": np.zeros((4, 2), np.float32), "OFFSET": offsets})
     shapes = vision_shapes(INPUTS, usual)
     assert {name: (s.min_shape, s.opt_shape, s.max_shape) for name, s in shapes.items()} == {
-        "CLIPS": ((1, 2, 8, 8, 3), (64, 2, 8, 8, 3), (64, 2, 8, 8, 3)),
-        "MIXING": ((1, 1, 2), (64, 4, 2), (64, 6, 2)),
-        "OFFSET": ((1, 3), (64, 3), (64, 3)),
+        "CLIPS": ((1, 2, 8, 8, 3), (32, 2, 8, 8, 3), (32, 2, 8, 8, 3)),
+        "KEYS": ((1, 12, 12, 3), (32, 12, 12, 3), (32, 12, 12, 3)),
+        "MIXING": ((1, 1, 2), (32, 4, 2), (32, 6, 2)),
+        "OFFSET": ((1, 3), (32, 3), (32, 3)),
     }
 
 

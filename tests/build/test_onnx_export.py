@@ -66,8 +66,8 @@ def test_a_graph_says_how_wide_a_row_becomes(tmp_path):
     assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "20"}
 
 
-def test_a_row_is_as_wide_as_its_input_at_least(tmp_path):
-    """Of a stage that takes the frames of all units apart at once no tensor has a row a unit."""
+def test_a_row_counts_what_a_unit_has_several_of(tmp_path):
+    """A stage that takes the frames of all units apart at once has four rows of floats a unit."""
 
     class MeanOfFrames(nn.Module):
         def forward(self, frames, weights):
@@ -83,7 +83,24 @@ def test_a_row_is_as_wide_as_its_input_at_least(tmp_path):
         dynamic_shapes=({0: (n := Dim("n", min=1))}, {0: n, 1: Dim("g", min=1)}),
     )
     graph = onnx.load(tmp_path / "graph.onnx")
-    assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "24"}
+    assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: str(4 * 6 * 4)}
+
+
+def test_a_row_is_as_wide_as_its_widest_input_at_least(tmp_path):
+    class Corners(nn.Module):
+        def forward(self, small, large):
+            return small[:, 0].float() + large[:, 0].float()
+
+    export_graph(
+        Corners(),
+        (torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, 50, dtype=torch.uint8)),
+        tmp_path / "graph.onnx",
+        inputs=["SMALL", "LARGE"],
+        output="OUT",
+        dynamic_shapes=({0: (n := Dim("n", min=1))}, {0: n}),
+    )
+    graph = onnx.load(tmp_path / "graph.onnx")
+    assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "50"}
 
 
 @pytest.mark.parametrize(("name", "copies"), [("vision_encoder", False), ("grounding", True)])
@@ -118,7 +135,7 @@ def test_a_graph_takes_frames_of_any_size_as_decoded(tmp_path):
     model = AnySize().eval()
     path = tmp_path / "vision_encoder.onnx"
     stream = FrameStream(name="PIXELS", size=None)
-    export_vision_encoder(model, path, VisionInputs(stream=stream, plan_inputs=()))
+    export_vision_encoder(model, path, VisionInputs(streams=(stream,), plan_inputs=()))
     shape = onnx.load(path).graph.input[0].type.tensor_type.shape
     assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["n", "height", "width", 3]
     encoder = OnnxRuntimeEncoder(path, num_threads=1)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import shutil
 import subprocess
-import sysconfig
-import venv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,15 +27,19 @@ from tests.families.toy_reference import (
     frame_logits,
     write_checkpoint,
 )
+from tests.families.tree import (
+    PACKAGES,
+    REGISTRY,
+    copy_with_family,
+    interpreter_of,
+    registry_line,
+)
 from tests.reference import REPOSITORY
 from tests.triton.program import serving
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 from tests.triton.serve import Server
 
-PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
-REGISTRY = Path("groundserve/families/__init__.py")
 FOLDER = Path("groundserve/families/toy")
-LINE = '    "toy": "groundserve.families.toy",\n'
 QUERIES = ["when does a man turn on red", "red bike turn"]
 TOP_K = 7
 
@@ -46,32 +47,12 @@ TOP_K = 7
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
     """The packages with the toy in them."""
-    copy = tmp_path_factory.mktemp("tree")
-    for package in PACKAGES:
-        shutil.copytree(REPOSITORY / package, copy / package)
-    shutil.copytree(Path(__file__).parent / "toy", copy / FOLDER)
-    registry = (copy / REGISTRY).read_text("utf-8")
-    families, closing, rest = registry.partition("}\n")
-    (copy / REGISTRY).write_text(families + LINE + closing + rest, "utf-8")
-    return copy
+    return copy_with_family(tmp_path_factory.mktemp("tree"), "toy")
 
 
 @pytest.fixture(scope="module")
 def python(tree, tmp_path_factory) -> Path:
-    """An interpreter that finds the packages in that tree first, then all that this one has.
-
-    Models of a server are isolated from PYTHONPATH: what is installed is what they import.
-    """
-    environment = tmp_path_factory.mktemp("environment")
-    venv.create(environment, symlinks=True)
-    site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
-    base = sysconfig.get_path("purelib")
-    # Read in the order of their names; `tests` is of this tree.
-    first = f"{tree}\n{REPOSITORY}\n"
-    (Path(site_packages) / "0_tree.pth").write_text(first, "utf-8")
-    then = f"import site; site.addsitedir({base!r})\n"
-    (Path(site_packages) / "1_base.pth").write_text(then, "utf-8")
-    return environment / "bin" / "python"
+    return interpreter_of(tree, tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +277,7 @@ def test_nothing_but_its_folder_and_a_line_was_needed(served, tree):
         (root / REGISTRY).read_text("utf-8").splitlines(True) for root in (REPOSITORY, tree)
     )
     changes = [line for line in difflib.ndiff(before, after) if not line.startswith(" ")]
-    assert changes == ["+ " + LINE]
+    assert changes == ["+ " + registry_line("toy")]
 
 
 def _files(root: Path) -> dict[Path, bytes]:

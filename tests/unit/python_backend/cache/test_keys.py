@@ -160,6 +160,13 @@ def test_other_dali_is_other_features_where_it_decodes(monkeypatch):
     assert KEYS.features(plan(0)) == before[1]
 
 
+def test_pyav_decodes_for_several_streams_whatever_the_profile(monkeypatch):
+    streams = tuple(FrameStream(name=name, size=28) for name in ("CLIP", "KEY"))
+    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
+    monkeypatch.setattr(keys, "dali_version", lambda: pytest.fail("DALI does not decode them"))
+    replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt")).features(plan(0))
+
+
 def test_dali_version_is_the_installed_one():
     code = "import nvidia.dali as d; print(d.__version__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,250 @@
+"""Two streams and inputs of units, from the file to FEATURES: in one process and in tritonserver.
+
+The family lies in `tests/families/segments`; what it computes of a video is exact.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from groundserve import Client
+from groundserve.media._cut import cut_segments
+from groundserve.options import AnswerOptions
+from tests.answer_cases import CHECKPOINTS, MODELS
+from tests.families import segments_program
+from tests.families.tree import copy_with_family, interpreter_of
+from tests.media_assets import LONG_GOP, Asset, asset_maker
+from tests.media_assets.reading import reader_of
+from tests.triton.program import serving
+from tests.triton.protocol import Protocol, RejectedError, upload
+
+NUM_UNITS, NUM_FRAMES, KEY, CLIP_SIZE, KEY_SIZE, SCALE = 12, 8, 4, 8, 16, 0.5
+X264 = ("-c:v", "libx264", "-preset", "veryfast", "-x264-params", "keyint=600:scenecut=0")
+ASSETS = (
+    LONG_GOP,
+    # One key frame: 1 and 64 frames are decoded, of which the one is no unit's fifth.
+    Asset(name="of_65.mp4", arguments=(*X264, "-frames:v", "65"), num_frames=65),
+    Asset(name="of_50.mp4", arguments=(*X264, "-frames:v", "50"), num_frames=50),
+)
+NAMES = ["long_gop", "of_65", "of_50"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> dict[str, Path]:
+    make = asset_maker(tmp_path_factory.mktemp("media"))
+    return {path.stem: path for path in map(make, ASSETS)}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    tree = copy_with_family(tmp_path_factory.mktemp("tree"), "segments")
+    return interpreter_of(tree, tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("segments")
+
+
+@pytest.fixture(scope="module")
+def said(folder, python, videos) -> dict:
+    """What one process built, computed and counted; the features lie in the folder."""
+    adapters = ",".join(map(str, next(iter(MODELS.values()))["adapter"]))
+    command = [python, "-I", segments_program.__file__, folder, CHECKPOINTS, adapters]
+    run = subprocess.run([*command, *videos.values()], capture_output=True, text=True, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return json.loads((folder / "said.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def served(said, python, folder, tmp_path_factory):
+    logs = tmp_path_factory.mktemp("logs")
+    options = ["--cache-dir", logs / "cache"]
+    with serving(folder / "cpu", logs, options=options, python=python) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def protocol(served):
+    opened = Protocol("grpc", served.addresses["grpc"].removeprefix("grpc://"))
+    yield opened
+    opened.client.close()
+
+
+def middle(image: Image.Image) -> NDArray[np.uint8]:
+    """Shorter side to 8, then the middle."""
+    short = min(image.size)
+    width, height = (CLIP_SIZE * side // short for side in image.size)
+    left, top = round((width - CLIP_SIZE) / 2), round((height - CLIP_SIZE) / 2)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + CLIP_SIZE, top + CLIP_SIZE)))
+
+
+def expected_features(video: Path) -> NDArray[np.float32]:
+    """From the file by PyAV, Pillow and numpy alone."""
+    with av.open(str(video)) as container:
+        images = [frame.to_image() for frame in container.decode(video=0)]
+    shown = np.minimum(np.arange(NUM_UNITS * NUM_FRAMES), len(images) - 1)
+    shown = shown.reshape(NUM_UNITS, NUM_FRAMES)
+    features = np.zeros((NUM_UNITS, 2, NUM_FRAMES))
+    num_told = NUM_FRAMES if len(images) >= shown.size else 5
+    for unit, ordinals in enumerate(shown):
+        features[unit, 0] = [middle(images[i])[..., 0].mean() for i in ordinals]
+        key = images[ordinals[KEY]].resize((KEY_SIZE, KEY_SIZE), Image.Resampling.BICUBIC)
+        features[unit, 1, :3] = np.asarray(key).mean(axis=(0, 1))
+        features[unit, 1, 3] = SCALE * ordinals[:num_told].sum()
+    return features.astype(np.float32)
+
+
+@pytest.mark.parametrize("profile", ["cpu", "torch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_process_computes_what_numpy_does(said, folder, videos, name, profile):
+    features = np.load(folder / f"{name}.npz")[profile]
+    np.testing.assert_array_equal(features, expected_features(videos[name]))
+
+
+@pytest.mark.parametrize("profile", ["cpu", "torch"])
+@pytest.mark.parametrize(("name", "num_frames"), [("long_gop", 96), ("of_65", 65), ("of_50", 50)])
+def test_each_frame_is_decoded_once_and_made_for_the_streams_that_show_it(
+    said, name, num_frames, profile
+):
+    num_keys = len({min(8 * unit + KEY, num_frames - 1) for unit in range(NUM_UNITS)})
+    assert said["videos"][name][profile] == {
+        "frames_decoded": num_frames,
+        "made": num_frames + num_keys,
+        "vision_frames": NUM_UNITS,
+        # Units of eight frames, of which 64 are encoded at once.
+        "vision_passes": 2,
+    }
+
+
+def test_the_gate_measures_it(said):
+    assert len(said["checks"]) == 3
+    assert any("units of 2 tokens" in check for check in said["checks"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_computes_the_same(protocol, videos, name):
+    answer = protocol.infer("video_features", {"VIDEO": upload(videos[name].read_bytes())})
+    np.testing.assert_array_equal(answer["FEATURES"], expected_features(videos[name]))
+    assert len(answer["FRAME_INDICES"]) == NUM_UNITS * NUM_FRAMES
+
+
+def test_its_ensemble_answers_and_caches(served, videos):
+    options = AnswerOptions(task="chat", max_new_tokens=4)
+    with Client(served.addresses["grpc"]) as client:
+        first, second = (client.ask(videos["of_50"], "What?", options) for _ in range(2))
+    one, other = first.answers[0].token_ids, second.answers[0].token_ids
+    np.testing.assert_array_equal(one, other)
+    assert 1 <= len(one) <= 4
+    assert second.info.cache_hit
+    assert second.info.engine["family"] == "segments"
+
+
+def decode_inputs(video: Path, *ordinals: int) -> dict[str, NDArray]:
+    with reader_of(video) as reader:
+        segments = cut_segments(reader, np.array(ordinals))
+    return {
+        "SEGMENTS": segments.data,
+        "SEGMENT_OFFSETS": segments.offsets,
+        "LOCAL_FRAMES": segments.local_frames,
+        "LOCAL_OFFSETS": segments.local_offsets,
+        "STREAM": np.array([segments.stream.to_json().encode()], np.object_),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shown", "num_clips", "num_keys"),
+    [
+        pytest.param([[1, 0], [1, 1]], 2, 1, id="some"),
+        pytest.param([[1, 0], [1, 0]], 2, 0, id="none_of_a_stream"),
+        pytest.param([[0, 1], [1, 0]], 1, 1, id="one_each"),
+    ],
+)
+def test_the_decoder_makes_what_is_shown(protocol, videos, shown, num_clips, num_keys):
+    inputs = decode_inputs(videos["of_50"], 3, 7)
+    answer = protocol.infer("video_decode", {**inputs, "SHOWN": np.array(shown, np.uint8)})
+    assert answer["CLIPS"].shape == (num_clips, CLIP_SIZE, CLIP_SIZE, 3)
+    assert answer["KEYS"].shape == (num_keys, KEY_SIZE, KEY_SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    ("shown", "message"),
+    [
+        pytest.param(None, "expected|the input SHOWN is missing", id="missing"),
+        pytest.param([[1, 0]], r"SHOWN must have the shape \(2, 2\), .* got \(1, 2\)", id="short"),
+        pytest.param([[1, 0]] * 3, r"the shape \(2, 2\), .* got \(3, 2\)", id="long"),
+        pytest.param([[1], [1]], "SHOWN", id="narrow"),
+        pytest.param([[1, 0], [0, 0]], "1 once at least in each row", id="shown_by_none"),
+        pytest.param([[1, 0], [2, 0]], "SHOWN must be 0 or 1", id="two"),
+    ],
+)
+def test_the_decoder_refuses_what_is_not_said_of_its_targets(protocol, videos, shown, message):
+    inputs = decode_inputs(videos["of_50"], 3, 7)
+    if shown is not None:
+        inputs["SHOWN"] = np.array(shown, np.uint8)
+    with pytest.raises(RejectedError, match=message):
+        protocol.infer("video_decode", inputs)
+
+
+def encode_inputs(num_units: int, **changes: NDArray) -> dict[str, NDArray]:
+    return {
+        "CLIPS": np.ones((num_units, NUM_FRAMES, CLIP_SIZE, CLIP_SIZE, 3), np.uint8),
+        "KEYS": np.ones((num_units, KEY_SIZE, KEY_SIZE, 3), np.uint8),
+        "ORDINALS": np.arange(num_units * 2, dtype=np.float32).reshape(num_units, 2),
+        "SCALE": np.full((num_units, 1), 2, np.float32),
+        **changes,
+    }
+
+
+def test_units_have_inputs_of_their_own(protocol):
+    features = protocol.infer("vision_encoder", encode_inputs(8))["FEATURES"]
+    assert (features[:, 0] == 1).all()
+    assert features[:, 1, 3].tolist() == [2 * (4 * unit + 1) for unit in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        pytest.param(encode_inputs(9), "batch", id="more_units_than_at_once"),
+        pytest.param(
+            encode_inputs(2, KEYS=np.ones((1, KEY_SIZE, KEY_SIZE, 3), np.uint8)),
+            "batch|KEYS must have as many units",
+            id="fewer_key_frames",
+        ),
+        pytest.param(
+            encode_inputs(2, ORDINALS=np.zeros((2, 9), np.float32)),
+            r"ORDINALS must have the shape \(n, 1\.\.8\), got \(2, 9\)",
+            id="too_many_ordinals",
+        ),
+        pytest.param(
+            encode_inputs(2, ORDINALS=np.full((2, 3), np.nan, np.float32)),
+            "ORDINALS must be finite",
+            id="nan",
+        ),
+        pytest.param(
+            encode_inputs(2, SCALE=np.array([[1], [2]], np.float32)),
+            "SCALE must be finite and the same for all frames",
+            id="two_scales",
+        ),
+        pytest.param(
+            encode_inputs(2, CLIPS=np.ones((2, 7, CLIP_SIZE, CLIP_SIZE, 3), np.uint8)),
+            "CLIPS",
+            id="seven_frames",
+        ),
+    ],
+)
+def test_the_encoder_refuses_units_that_do_not_go_together(protocol, inputs, message):
+    with pytest.raises(RejectedError, match=message):
+        protocol.infer("vision_encoder", inputs)
+    np.testing.assert_array_equal(
+        protocol.infer("vision_encoder", encode_inputs(1))["FEATURES"][0, 0], np.ones(NUM_FRAMES)
+    )
