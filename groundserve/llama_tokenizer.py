@@ -91,17 +91,13 @@ class LlamaTokenizer:
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the text of tokens, special ones left out.
 
-        Bytes that are no UTF-8, as where an answer ends within a character, become U+FFFD each;
-        `tokenizers` would write so the good ones beside them, too.
-
         Raises:
             EngineMismatchError: A token is not of the vocabulary.
         """
         pieces = [self._piece(i) for i in token_ids if i not in self._special_ids]
         if pieces:
             pieces[0] = pieces[0].removeprefix(SPACE)
-        text = b"".join(map(_bytes_of, pieces)).decode("utf-8", "surrogateescape")
-        return _UNDECODED.sub("\ufffd", text)
+        return decode_pieces(pieces)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -129,6 +125,16 @@ class LlamaTokenizer:
                 "again"
             )
         return piece
+
+
+def decode_pieces(pieces: Iterable[str]) -> str:
+    """Return the text of pieces that are no special tokens, each space kept.
+
+    Bytes that are no UTF-8, as where an answer ends within a character, become U+FFFD each;
+    `tokenizers` would write so the good ones beside them, too.
+    """
+    text = b"".join(map(_bytes_of, pieces)).decode("utf-8", "surrogateescape")
+    return _UNDECODED.sub("\ufffd", text)
 
 
 def _bytes_of(piece: str) -> bytes:

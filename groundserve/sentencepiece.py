@@ -6,6 +6,7 @@ What it becomes is written to an engine directory; `groundserve.llama_tokenizer`
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _BPE = 2
 
 
-def read_llama_tokenizer(directory: Path) -> Tokenizer:
+def read_llama_tokenizer(
+    directory: Path, *, special: Sequence[str] = (), added: Sequence[str] = ()
+) -> Tokenizer:
     """Return the tokenizer of a Llama checkpoint.
 
     Of two flavours that transformers has, the checkpoint's `legacy` says which: with it, a space
@@ -29,6 +32,8 @@ def read_llama_tokenizer(directory: Path) -> Tokenizer:
     Args:
         directory: Of the checkpoint, with `tokenizer.model` and, where it says something else than
             transformers assumes, `tokenizer_config.json`.
+        special: Tokens that a family adds behind the pieces, as special ones.
+        added: Ordinary tokens that it adds behind those.
 
     Raises:
         InvalidRequestError: A file is missing or damaged.
@@ -46,7 +51,10 @@ def read_llama_tokenizer(directory: Path) -> Tokenizer:
             f"{where}: the tokenizer must add the beginning token and no end token"
         )
     model = _read_model(directory / "tokenizer.model", where)
-    return _convert(model, legacy=config.get("legacy", True) is not False)
+    tokenizer = _convert(model, legacy=config.get("legacy", True) is not False)
+    _add(tokenizer, special, is_special=True)
+    _add(tokenizer, added, is_special=False)
+    return tokenizer
 
 
 def _read_config(path: Path, where: str) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _read_model(path: Path, where: str) -> Any:
 
 
 def _convert(model: Any, *, legacy: bool) -> Tokenizer:
-    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     vocabulary = {piece.piece: i for i, piece in enumerate(model.pieces)}
     tokenizer = Tokenizer(
@@ -113,14 +121,18 @@ def _convert(model: Any, *, legacy: bool) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
             replacement=SPACE, prepend_scheme="first", split=False
         )
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(piece.piece, special=True, normalized=False)
-            for piece in model.pieces
-            if piece.type in (_UNKNOWN, _CONTROL)
-        ]
-    )
+    special = [piece.piece for piece in model.pieces if piece.type in (_UNKNOWN, _CONTROL)]
+    _add(tokenizer, special, is_special=True)
     return tokenizer
+
+
+def _add(tokenizer: Tokenizer, tokens: Sequence[str], *, is_special: bool) -> None:
+    """Register tokens that text is split at; those that are no pieces get the ids behind them."""
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens(
+        [AddedToken(token, special=is_special, normalized=False) for token in tokens]
+    )
 
 
 def _merges(pieces: Any) -> list[tuple[str, str]]:

@@ -95,3 +95,6 @@ LONGEST_AND_SHORTEST = _longest_and_shortest()
 VTIMELLM = Path(__file__).parent / "fixtures" / "vtimellm"
 """Of the first family that answers in text."""
 VICUNA = VTIMELLM / "checkpoints" / "vicuna-tiny"
+
+VTGLLM = Path(__file__).parent / "fixtures" / "vtgllm"
+VTGLLM_LLAMA = VTGLLM / "model" / "Video-LLaMA-2-7B-Finetuned" / "llama-2-7b-chat-hf"

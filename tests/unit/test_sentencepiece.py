@@ -153,6 +153,6 @@ def test_added_tokens_are_refused(tmp_path):
 
 
 def test_importing_needs_numpy_alone():
-    program = NUMPY_ONLY + "import groundserve.sentencepiece, groundserve.llama_tokenizer"
+    program = NUMPY_ONLY + "import groundserve.sentencepiece, groundserve.llama_added_tokens"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -48,7 +48,7 @@ def plan_video(
         num_frames=num_frames,
         frame_indices=frame_indices,
         units=units_of(frame_indices),
-        num_visual_tokens=spec.num_slots,
+        num_visual_tokens=spec.num_visual_tokens(len(frame_indices)),
         model_seconds=model_seconds,
     )
 

@@ -54,9 +54,11 @@ def logits(tmp_path_factory):
     expected = request.generate(SimpleNamespace(front=front, decoder=TorchDecoder(model)), features)
     cos, sin = model.model.rotary_emb.tables()
     folder, found = tmp_path_factory.mktemp("phi"), {}
-    for name in ("right", "short", "long"):
-        # A fault that the graph has alone: rows that were moved by one.
-        start, end = {"right": (0, 0), "short": (0, SWITCH), "long": (SWITCH, len(cos))}[name]
+    faults = {"right": (0, 0), "short": (0, SWITCH), "long": (SWITCH, len(cos)), "no bias": (0, 0)}
+    for name, (start, end) in faults.items():
+        # That the graph has alone: rows of the tables that were moved by one, or no bias.
+        if name == "no bias":
+            model.lm_head.bias = None
         tables = [one.clone() for one in (cos, sin)]
         for one in tables:
             one[start:end] = one[start:end].roll(1, 0)
@@ -88,3 +90,7 @@ def test_a_fault_in_the_short_regime_is_seen_in_all_steps_but_the_last(logits):
 def test_a_fault_in_the_long_regime_is_seen_in_the_last_step(logits):
     found = errors(logits, "long")
     assert found[:-1].max() < BOUND < found[-1]
+
+
+def test_a_head_that_lost_its_bias_is_seen_in_all_steps(logits):
+    assert (errors(logits, "no bias") > BOUND).all()

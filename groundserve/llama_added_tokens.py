@@ -1,0 +1,116 @@
+"""Tokenize and write out text as later slow tokenizers of Llama do, with tokens added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from groundserve.llama_tokenizer import SPACE, LlamaTokenizer, decode_pieces
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class AddedTokensLlamaTokenizer(LlamaTokenizer):
+    """The slow tokenizer of transformers v4.41.1, special tokens written out in the text.
+
+    Behind an added token, text is tokenized without a space in front where the checkpoint's
+    `legacy` is false; v4.31.0, which `LlamaTokenizer` is, puts one there and takes it off again.
+
+    Source: transformers v4.41.1, `src/transformers/models/llama/tokenization_llama.py` and
+    `src/transformers/tokenization_utils.py`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """See `LlamaTokenizer`."""
+        super().__init__(tokenizer)
+        self._model = tokenizer.model
+        self._num_pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
+        added = tokenizer.get_added_tokens_decoder()
+        self._unspaced_ids = frozenset(i for i, token in added.items() if token.special)
+
+    @property
+    def added_ids(self) -> dict[str, int]:
+        """Of each token behind the pieces its id."""
+        return {token: i for token, i in self._special.items() if i >= self._num_pieces}
+
+    @property
+    def splits_at_spaces(self) -> bool:
+        """Whether text before a space is tokenized the same whatever stands behind it.
+
+        No piece has a space behind another character, so none reaches over that place.
+        """
+        pieces = self._tokenizer.get_vocab(with_added_tokens=False)
+        return all(SPACE not in piece.lstrip(SPACE) for piece in pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text, without a beginning token.
+
+        An added token that is written out in it becomes that token.
+        """
+        if not text:
+            return []
+        in_front = SPACE if self._legacy else ""
+        if not self._legacy:
+            text = SPACE + text
+        ids: list[int] = []
+        for place, part in enumerate(self._at_special.split(text)):
+            if place % 2:  # between two stretches of text stands what they were split at
+                ids.append(self._special[part])
+            elif part:
+                pieces = self._model.tokenize(in_front + part.replace(" ", SPACE))
+                ids += [piece.id for piece in pieces]
+        starts_special = len(ids) > 1 and ids[1] in self._unspaced_ids
+        if not self._legacy and starts_special and self._piece(ids[0]) == SPACE:
+            return ids[1:]
+        return ids
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Return the text of tokens, those behind the pieces with a space between.
+
+        Raises:
+            EngineMismatchError: A token is not of the vocabulary.
+        """
+        parts: list[str] = []
+        run: list[str] = []
+        for token_id in token_ids:
+            piece = self._piece(token_id)
+            if token_id < self._num_pieces:
+                run.append(piece)
+                continue
+            text = self._decode_run(run)
+            parts += [text, piece] if text else [piece]
+            run = []
+        if run:
+            parts.append(self._decode_run(run))
+        return " ".join(parts)
+
+    def _decode_run(self, pieces: Sequence[str]) -> str:
+        """Return the text of pieces between added tokens, of which "<s>" is none."""
+        text = ""
+        words: list[str] = []
+        was_special = False
+        for place, piece in enumerate(pieces):
+            if piece in self._special:
+                # In front of the words, as there.
+                if self._legacy and place and not was_special:
+                    text += " "
+                text += self._decode_words(words) + piece
+                words = []
+            else:
+                if was_special and place == 1 and not piece.startswith(SPACE):
+                    text += " "
+                words.append(piece if place else piece.removeprefix(SPACE))
+            was_special = piece in self._special
+        return text + self._decode_words(words)
+
+    def _decode_words(self, words: Sequence[str]) -> str:
+        """Return the text of pieces; of the legacy flavour SentencePiece takes off a space."""
+        if self._legacy:
+            first = next((place for place, word in enumerate(words) if word), 0)
+            words = [
+                *words[:first],
+                *(word.removeprefix(SPACE) for word in words[first : first + 1]),
+                *words[first + 1 :],
+            ]
+        return decode_pieces(words)
