@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from groundserve.batch.engines import EngineSource
+from groundserve.options import AnswerOptions
+from tests.batch_rows import answer_rows
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
-from tests.grounded_cases import CASES, MAX_NEW_TOKENS, WEIGHTS
+from tests.grounded_cases import CASES, MAX_NEW_TOKENS, PARTS, WEIGHTS
 
 FAMILY = ("--family", "grounded_videollm")
 
@@ -85,6 +88,29 @@ def test_what_does_not_go_together_is_refused_before_it_is_decoded(
     assert finished.code == 2
     assert finished.stdout == ""
     assert_one_error(finished.stderr, message)
+
+
+def test_a_batch_has_the_same_answers(clips, tmp_path):
+    """A row of each task."""
+    cases = [case for case in CASES if case.model == "phi3.5"][:3]
+    source = EngineSource(
+        checkpoint=str(WEIGHTS), head="text", family="grounded_videollm", parts=PARTS["phi3.5"]
+    )
+    assert source.identity(AnswerOptions()).family == "grounded_videollm"
+    rows = [
+        {
+            "id": case.name,
+            "video": str(case.path(clips)),
+            "query": case.query,
+            "options": json.loads(case.options.to_json()),
+        }
+        for case in cases
+    ]
+    found = answer_rows(source, rows, tmp_path)
+    assert {case.query: case.token_ids for case in cases} == {
+        query: answer.token_ids.tolist() for query, answer in found.items()
+    }
+    assert {case.task for case in cases} == {"moment", "question", "referring"}
 
 
 def test_of_two_decoders_one_is_to_be_named(clips):

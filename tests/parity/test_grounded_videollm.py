@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from engine_build import build
 from groundserve import AnswerOptions, InvalidRequestError
 from groundserve.deadline import Deadline
+from groundserve.families.plans import Prompt, SeenVideo
 from groundserve.limits import Limits
+from groundserve.media._resize import resize_short_side
+from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
-from tests.grounded_cases import CASES, PARTS, WEIGHTS, GroundedCase
+from tests.grounded_cases import (
+    CASES,
+    FOLDER,
+    FORMULA_CASES,
+    MAX_NEW_TOKENS,
+    PARTS,
+    WEIGHTS,
+    GroundedCase,
+    formula_frames,
+)
 
 SECONDS = 300.0
 # Float32 both times, in another order of additions; logits have a deviation of about 3.
@@ -61,31 +74,33 @@ def opened(grounded_engines, tmp_path_factory):
         pipeline.close()
 
 
-def first_logits(pipeline: Pipeline, case: GroundedCase, path: Path) -> np.ndarray:
-    """Return float32 (V,) behind the prompt."""
-    deadline = Deadline.after(SECONDS)
-    extracted = pipeline.features(path, case.options, deadline=deadline)
+def follow_video(
+    pipeline: Pipeline, case: GroundedCase, features: Array, seen: SeenVideo
+) -> tuple[Prefix, Prompt]:
+    """Return the video's prefix, with room for an answer, and the prompt."""
     head = pipeline.head
-    (prompt,) = head.parse([case.query], case.options).of(extracted.seen)
+    (prompt,) = head.parse([case.query], case.options).of(seen)
     front, decoder = head.generator.front, head.generator.decoder
-    embeddings = embed_prompt(prompt.prefix_ids, [front.embed_video(extracted.features, ())], front)
+    embeddings = embed_prompt(prompt.prefix_ids, [front.embed_video(features, ())], front)
     num_positions = len(embeddings) + len(prompt.suffix_ids)
     assert num_positions == case.num_positions
     prefix = Prefix.compute(
         embeddings,
-        room=len(prompt.suffix_ids),
+        room=len(prompt.suffix_ids) + MAX_NEW_TOKENS,
         regime=decoder.regime(num_positions),
         decoder=decoder,
         front=front,
-        deadline=deadline,
+        deadline=Deadline.after(SECONDS),
     )
-    return prefix.follow(prompt.suffix_ids)
+    return prefix, prompt
 
 
 @pytest.mark.parametrize(("way", "case"), WAYS)
 def test_every_case_is_the_references(opened, clips, way, case):
     pipeline, path = opened(way, case.model), case.path(clips)
-    logits = first_logits(pipeline, case, path)
+    extracted = pipeline.features(path, case.options, deadline=Deadline.after(SECONDS))
+    prefix, prompt = follow_video(pipeline, case, extracted.features, extracted.seen)
+    logits = prefix.follow(prompt.suffix_ids)
     case.check_logits(logits, LOGIT_ERROR)
 
     result = pipeline.ask(path, case.query, case.options)
@@ -100,6 +115,37 @@ def test_every_case_is_the_references(opened, clips, way, case):
         assert answer.text == case.text
         assert answer.stop_reason == ("eos" if case.stopped_by_eos else "length")
         check_moments(answer, case)
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "cpu"])
+@pytest.mark.parametrize("case", FORMULA_CASES, ids=[case.name for case in FORMULA_CASES])
+def test_every_step_behind_frames_that_need_no_decoder_is_the_references(opened, way, case):
+    """Of these cases the logits of all steps are recorded."""
+    pipeline = opened(way, case.model)
+    frames = formula_frames()
+    features = pipeline.encoder.encode(
+        pixels(frames, 224).reshape(12, 8, 224, 224, 3), pixels(frames[4::8], 336)
+    )
+    seen = SeenVideo(
+        duration_seconds=case.duration_seconds,
+        num_visual_tokens=NUM_POSITIONS[case.model],
+        time_range_seconds=(0.0, case.duration_seconds),
+        model_seconds=None,
+    )
+    prefix, prompt = follow_video(pipeline, case, features, seen)
+    stages = load_file(FOLDER / "stages_formula.safetensors")
+    steps = stages[f"{case.model.replace('.', '_')}.logits.decode_steps"]
+    logits = prefix.follow(prompt.suffix_ids)
+    # Behind recorded tokens, so that no step depends on the one before.
+    for step, token_id in zip(steps, case.token_ids, strict=True):
+        np.testing.assert_allclose(logits, step, atol=LOGIT_ERROR, rtol=0)
+        assert logits.argmax() == token_id
+        logits = prefix.extend(np.array([token_id]))
+
+
+def pixels(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return uint8 (T, S, S, 3), as the media workers make them."""
+    return np.stack([resize_short_side(frame, size, Limits()) for frame in frames])
 
 
 def check_moments(answer, case):
