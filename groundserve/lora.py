@@ -27,8 +27,11 @@ CONFIG_NAME = "adapter_config.json"
 
 # Of two, the one that PEFT reads.
 _WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = "base_model.model."
 # With the adapter's name, which is always this, or without.
-_KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+_KEY = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+# By which PEFT names the layer itself inside an adapted one, since 0.6.
+_BASE_LAYER = ".base_layer."
 # What a setting must be, where there is one: with anything else PEFT computes another product.
 _ALLOWED: dict[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
@@ -57,7 +60,7 @@ class Adapter:
     scale: float
     """What the product is multiplied by."""
     targets: tuple[str, ...]
-    """Last names of the layers it was trained on; () where its config does not list them."""
+    """Last names of the layers it was trained on; () where that is not known."""
     pairs: Mapping[str, tuple[Tensor, Tensor]]
     """Name of a weight (o, i) -> A (r, i) and B (o, r)."""
     whole: Mapping[str, Tensor] = field(default_factory=dict)
@@ -86,7 +89,7 @@ class Adapter:
             name=directory.name,
             scale=alpha / (math.sqrt(rank) if config.get("use_rslora") else rank),
             targets=tuple(map(str, targets)) if listed and targets else (),
-            pairs=_pairs(where, _read_weights(directory), rank=int(rank)),
+            pairs=_pairs(where, _read_weights(directory), prefix=_PREFIX, rank=int(rank)),
             whole=whole or {},
         )
 
@@ -117,7 +120,7 @@ class Adapter:
         missing = [name for name in shapes if name.endswith(ends) and name not in self.pairs]
         if ends and missing:
             raise InvalidRequestError(
-                f"{where}: it lacks {len(missing)} of the layers that its config lists, such as "
+                f"{where}: it lacks {len(missing)} of the layers that it was trained on, such as "
                 f"{missing[0]}; download it again"
             )
 
@@ -153,6 +156,51 @@ def merge(name: str, weight: Tensor, adapters: Iterable[Adapter], *, dtype: torc
     return merged
 
 
+def split_state_dict(
+    tensors: Mapping[str, Tensor], *, name: str, prefix: str, rank: int, alpha: float
+) -> tuple[dict[str, Tensor], Adapter]:
+    """Split the state dict of a model that PEFT wraps: its own tensors, and the adapter's.
+
+    Args:
+        tensors: Of the model alone, all of them or some, by PEFT's names: an adapted layer's own
+            tensors as X.weight (PEFT 0.3.0) or X.base_layer.weight (0.6 and later).
+        name: Of the file, for errors.
+        prefix: Of every name, such as "base_model.model.".
+        rank: r.
+        alpha: Of `lora_alpha`; the product is multiplied by alpha / r.
+
+    Returns:
+        The model's tensors without prefix, by the names that it has where nothing wraps it, and the
+        adapter to merge into them; `Adapter.check` tells whether a layer lacks it.
+
+    Raises:
+        InvalidRequestError: A name has another prefix, or is there twice, or the adapter's tensors
+            do not go together.
+        UnsupportedError: There are tensors of an adapter that is not plain LoRA.
+    """
+    base: dict[str, Tensor] = {}
+    adapted: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        own = key.removeprefix(prefix)
+        if own == key:
+            raise InvalidRequestError(f"{name}: {key[:120]} must begin with {prefix}")
+        if ".lora_" in own:
+            adapted[key] = tensor
+            continue
+        own = own.replace(_BASE_LAYER, ".")
+        if own in base:
+            raise InvalidRequestError(f"{name}: it has {own[:120]} twice; download it again")
+        base[own] = tensor
+    pairs = _pairs(f"adapter {name}", adapted, prefix=prefix, rank=rank)
+    adapter = Adapter(
+        name=name,
+        scale=alpha / rank,
+        targets=tuple(sorted({pair.split(".")[-2] for pair in pairs})),
+        pairs=pairs,
+    )
+    return base, adapter
+
+
 def adapter_files(directory: Path) -> list[Path]:
     """Return the files of an adapter that decide what it does.
 
@@ -180,12 +228,12 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def _pairs(
-    where: str, tensors: Mapping[str, Tensor], *, rank: int
+    where: str, tensors: Mapping[str, Tensor], *, prefix: str, rank: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     sides: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key)
-        if match is None:
+        match = _KEY.fullmatch(key.removeprefix(prefix))
+        if match is None or not key.startswith(prefix):
             raise UnsupportedError(f"{where}: {key[:120]} is no tensor of plain LoRA")
         sides.setdefault(f"{match['layer']}.weight", {})[match["side"]] = tensor
     pairs = {}
@@ -197,8 +245,8 @@ def _pairs(
         a, b = found["A"], found["B"]
         if not (a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] == rank):
             raise InvalidRequestError(
-                f"{where}: for {name} lora_A and lora_B must be ({rank}, i) and (o, {rank}) by "
-                f"{CONFIG_NAME}, got {tuple(a.shape)} and {tuple(b.shape)}"
+                f"{where}: for {name} lora_A and lora_B must be ({rank}, i) and (o, {rank}), got "
+                f"{tuple(a.shape)} and {tuple(b.shape)}; give what was trained with that rank"
             )
         pairs[name] = a, b
     if not pairs:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.manifest import file_sha256
 from groundserve.profiles import Precision
 from groundserve.torch_archive import read_torch_file
+
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
@@ -130,10 +132,49 @@ def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         InvalidRequestError: Tensors are missing, unknown, or of another shape.
     """
     # Before loading, whose own error names no checkpoint and lists every tensor.
-    _check_tensors(model, tensors)
+    check_tensors(model, tensors)
     # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
     model.load_state_dict(tensors, assign=True)
     _materialise_buffers(model)
+
+
+def filled_module(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _ModuleT:
+    """Fill a module as `fill_module` does, for inference on a device.
+
+    Args:
+        model: On the meta device.
+        tensors: As of `fill_module`.
+        device: `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        InvalidRequestError: As `fill_module`.
+    """
+    fill_module(model, tensors)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors are a module's, without reading them.
+
+    Raises:
+        InvalidRequestError: Tensors are missing, unknown, or of another shape.
+    """
+    expected = model.state_dict()
+    for what, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has unknown", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:5])
+            raise InvalidRequestError(
+                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
+            )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InvalidRequestError(
+                f"tensor {name} has shape {tuple(tensor.shape)}, "
+                f"config.json asks for {tuple(expected[name].shape)}"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -173,25 +214,6 @@ def files_sha256(files: Iterable[tuple[str, Path]], *rest: str) -> str:
     for line in rest:
         digest.update(f"{line}\n".encode())
     return digest.hexdigest()
-
-
-def _check_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    expected = model.state_dict()
-    for what, names in (
-        ("lacks", expected.keys() - tensors.keys()),
-        ("has unknown", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            shown = ", ".join(sorted(names)[:5])
-            raise InvalidRequestError(
-                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
-            )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise InvalidRequestError(
-                f"tensor {name} has shape {tuple(tensor.shape)}, "
-                f"config.json asks for {tuple(expected[name].shape)}"
-            )
 
 
 def _materialise_buffers(model: nn.Module) -> None:

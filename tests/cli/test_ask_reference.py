@@ -189,7 +189,7 @@ def test_doctor_says_what_is_missing(tmp_path):
     shutil.rmtree(checkpoint / "clip-hf")
     finished = run_cli("doctor", "--checkpoint", checkpoint)
     assert finished.code == 2
-    assert_one_error(finished.stderr, "parts of VTimeLLM are missing: clip (")
+    assert_one_error(finished.stderr, "parts of vtimellm are missing: clip (")
     assert "; base (" in finished.stderr
     assert "found: projector " in finished.stderr
     assert "name what lies elsewhere, as with --part clip=PATH" in finished.stderr

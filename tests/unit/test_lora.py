@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.lora import Adapter, adapter_files, merge
+from groundserve.lora import Adapter, adapter_files, merge, split_state_dict
 
 RANK, WIDTH_IN, WIDTH_OUT = 4, 12, 20
 LAYER = "model.layers.0.mlp.up_proj"
@@ -168,7 +168,7 @@ def test_tensors_that_do_not_go_together_are_refused(tmp_path, found, kind, mess
         ({NAME: (WIDTH_OUT, 3)}, rf"for {NAME} its shape is \(20, 12\), the model's is \(20, 3\)"),
         (
             {**SHAPES, "model.layers.1.mlp.up_proj.weight": (1, 1)},
-            "it lacks 1 of the layers that its config lists, such as model.layers.1.mlp.up_proj",
+            "it lacks 1 of the layers that it was trained on, such as model.layers.1.mlp.up_proj",
         ),
     ],
     ids=["another model", "another width", "cut off"],
@@ -197,3 +197,65 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     (directory / "adapter_config.json").write_text("[]")
     with pytest.raises(InvalidRequestError, match=r"adapter_config\.json is not an object"):
         Adapter.open(directory)
+
+
+PREFIX = "llama_model.base_model.model."
+
+
+def wrapped(*, base_layer: str = "") -> dict[str, Tensor]:
+    """A whole model as PEFT names it, the layer itself as one release or another does."""
+    found = {f"llama_model.{key}": tensor for key, tensor in tensors().items()}
+    found = {key.replace(".weight", ".default.weight"): tensor for key, tensor in found.items()}
+    found[f"{PREFIX}{LAYER}{base_layer}.weight"] = torch.ones(WIDTH_OUT, WIDTH_IN)
+    found[f"{PREFIX}{LAYER}{base_layer}.bias"] = torch.ones(WIDTH_OUT)
+    found[f"{PREFIX}model.norm.weight"] = torch.ones(WIDTH_IN)
+    return found
+
+
+def split(found: dict[str, Tensor], **changed: Any) -> tuple[dict[str, Tensor], Adapter]:
+    settings = {"name": "all.pth", "prefix": PREFIX, "rank": RANK, "alpha": 2 * RANK}
+    return split_state_dict(found, **{**settings, **changed})
+
+
+@pytest.mark.parametrize("base_layer", ["", ".base_layer"])
+def test_a_wrapped_model_is_split_into_its_own_tensors_and_the_adapter(base_layer):
+    base, adapter = split(wrapped(base_layer=base_layer))
+    assert base.keys() == {NAME, f"{LAYER}.bias", "model.norm.weight"}
+    assert (adapter.name, adapter.scale, adapter.targets) == ("all.pth", 2.0, ("up_proj",))
+    adapter.check({name: tensor.shape for name, tensor in base.items()})
+    a, b = (one.double() for one in tensors().values())
+    merged = merge(NAME, base[NAME], [adapter], dtype=torch.float32)
+    # r products and sums, the factor, and the sum with the weight, each of float32.
+    size = 2.0 * (b.abs() @ a.abs()) + 1
+    assert ((merged - (1 + 2.0 * (b @ a))).abs() <= (RANK + 2) * 2.0**-24 * size).all()
+
+
+def test_a_layer_of_a_kind_that_was_trained_must_have_been_trained():
+    found = wrapped()
+    found[f"{PREFIX}model.layers.1.mlp.up_proj.weight"] = torch.ones(WIDTH_OUT, WIDTH_IN)
+    base, adapter = split(found)
+    with pytest.raises(InvalidRequestError, match=r"adapter all\.pth: it lacks 1 of the layers"):
+        adapter.check({name: tensor.shape for name, tensor in base.items()})
+
+
+@pytest.mark.parametrize(
+    ("more", "changed", "kind", "message"),
+    [
+        ("visual.proj", {}, InvalidRequestError, "all.pth: visual.proj must begin with llama_"),
+        (f"{PREFIX}{LAYER}.base_layer.weight", {}, InvalidRequestError, f"it has {NAME} twice"),
+        (f"{PREFIX}{LAYER}.lora_C.weight", {}, UnsupportedError, "is no tensor of plain LoRA"),
+        (f"{PREFIX}x.lora_A.default.weight", {}, InvalidRequestError, "it has lora_A alone"),
+        (None, {"rank": 8}, InvalidRequestError, r"must be \(8, i\) and \(o, 8\)"),
+    ],
+    ids=["prefix", "twice", "unknown", "one side", "rank"],
+)
+def test_a_wrapped_model_that_is_not_plain_is_refused(more, changed, kind, message):
+    found = wrapped() if more is None else {**wrapped(), more: torch.zeros(RANK, WIDTH_IN)}
+    with pytest.raises(kind, match=message):
+        split(found, **changed)
+
+
+def test_a_model_without_an_adapter_is_refused():
+    found = {key: tensor for key, tensor in wrapped().items() if ".lora_" not in key}
+    with pytest.raises(InvalidRequestError, match=r"adapter all\.pth: it holds no tensors"):
+        split(found)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
 from groundserve.families.grounded_videollm.answer import parse_answer
+from groundserve.families.grounded_videollm.layout import PART_NAMES, is_layout
 from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
@@ -20,6 +22,9 @@ from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, S
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions, Task
+
+if TYPE_CHECKING:
+    from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 
 
 class GroundedVideoLLM:
@@ -30,6 +35,7 @@ class GroundedVideoLLM:
     spec_type = GroundedVideoLLMSpec
     tasks = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions",)
+    part_names = PART_NAMES
 
     def streams(self, spec: GroundedVideoLLMSpec) -> tuple[FrameStream, ...]:
         """Return TEMPORAL_PIXELS, all frames of a segment, and SPATIAL_PIXELS, its key frame."""
@@ -111,6 +117,20 @@ class GroundedVideoLLM:
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
         """See `parse_answer`."""
         return parse_answer(text, task, seen)
+
+    def recognises(self, directory: Path) -> bool:
+        """See `is_layout`."""
+        return is_layout(directory)
+
+    def open_checkpoint(
+        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
+    ) -> Checkpoint:
+        """See `Checkpoint.open`."""
+        try:
+            from groundserve.families.grounded_videollm.checkpoint import Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
+        return Checkpoint.open(path, parts=parts or {})
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what the video becomes."""

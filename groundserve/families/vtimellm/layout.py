@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.parts import PartSearch
 
 PROJECTOR_NAME = "mm_projector.bin"
 """The projector, in the folder of the first stage."""
@@ -20,7 +21,6 @@ PREPROCESSING_NAME = "preprocessing.json"
 _ADAPTER_CONFIG = "adapter_config.json"
 _STAGE = re.compile(r"vtimellm-(?P<variant>.+)-stage(?P<stage>[1-9]\d*)")
 _NOT_SERVED = "chatglm"
-_SWITCH = {"on": True, "off": False}
 # Part -> what it looks like, for who has to name it.
 _LOOKS = {
     "clip": "OpenAI's .pt file, in the folder clip, or a directory of transformers",
@@ -74,103 +74,63 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
-    search = _Search(directory, given)
-    clip = search.part("clip", search.find_clip)
-    projector = search.part("projector", search.find_projector)
-    adapters = search.part("adapter", search.find_adapters)
-    base = search.part("base", search.find_base)
-    antialias = search.antialias()
+    search = PartSearch(
+        directory,
+        given,
+        family="vtimellm",
+        looks=_LOOKS,
+        repeated=("adapter",),
+        switches={"antialias": ("on", "off")},
+    )
+    layout = _Layout(search)
+    clip = search.part("clip", layout.clip)
+    projector = search.part("projector", layout.projector)
+    adapters = search.part("adapter", layout.adapters)
+    base = search.part("base", layout.base)
+    antialias = search.switch("antialias", layout.antialias())
     search.refuse_missing()
     return Parts(
         clip=clip[0],
         base=base[0],
         projector=_inside(projector[0], PROJECTOR_NAME),
         adapters=adapters,
-        antialias=antialias,
+        antialias=antialias == "on",
         left_aside=tuple(search.left_aside),
     )
 
 
-class _Search:
-    """One look through a directory; what is missing is told together."""
+class _Layout:
+    """Where each part lies in the folders of the stages and beside them."""
 
-    def __init__(self, directory: Path, given: Mapping[str, Sequence[str | Path]]) -> None:
-        unknown = sorted(given.keys() - {*_LOOKS, "antialias"})
-        if unknown:
-            raise InvalidRequestError(
-                f"vtimellm has no part {unknown[0]!r}; its parts are {', '.join(_LOOKS)} and "
-                "antialias"
-            )
-        self._directory = directory
-        self._given = given
-        self._found: dict[str, tuple[Path, ...]] = {}
-        self.left_aside: list[str] = []
+    def __init__(self, search: PartSearch) -> None:
+        self._search = search
+        self._directory = search.directory
 
-    def part(self, name: str, find: Callable[[], tuple[Path, ...]]) -> tuple[Path, ...]:
-        """Return a part as given, else as found; () where it is missing."""
-        if name in self._given:
-            values = self._given[name]
-            if not values or (len(values) > 1 and name != "adapter"):
-                raise InvalidRequestError(
-                    f"{self._where}: the part {name} must be named once, got {len(values)} names"
-                )
-            paths = tuple(self._existing(name, value) for value in values)
-        else:
-            paths = find()
-        if paths:
-            self._found[name] = paths
-        return paths
-
-    def antialias(self) -> bool:
-        """Return the switch as given, else as a copy says it, else off."""
-        if "antialias" in self._given:
-            values = [str(value) for value in self._given["antialias"]]
-            if len(values) != 1 or values[0] not in _SWITCH:
-                raise InvalidRequestError(
-                    f"{self._where}: the part antialias must be on or off, got {', '.join(values)}"
-                )
-            return _SWITCH[values[0]]
+    def antialias(self) -> str:
+        """Return the switch as a copy says it, else "off"."""
         path = self._directory / PREPROCESSING_NAME
-        return path.is_file() and _read(path).get("antialias") is True
+        return "on" if path.is_file() and _read(path).get("antialias") is True else "off"
 
-    def refuse_missing(self) -> None:
-        """Say all that is missing at once, and what was found.
-
-        Raises:
-            InvalidRequestError: Something is.
-        """
-        missing = [name for name in _LOOKS if name not in self._found]
-        if missing:
-            lacks = "; ".join(f"{name} ({_LOOKS[name]})" for name in missing)
-            has = ", ".join(
-                f"{name} {' '.join(path.name for path in paths)}"
-                for name, paths in self._found.items()
-            )
-            raise InvalidRequestError(
-                f"{self._where}: parts of VTimeLLM are missing: {lacks}; found: {has or 'none'}; "
-                f"name what lies elsewhere, as with --part {missing[0]}=PATH"
-            )
-
-    def find_clip(self) -> tuple[Path, ...]:
+    def clip(self) -> Sequence[Path]:
         """Find OpenAI's file; of several the archive as published; else a directory."""
         from groundserve.torch_archive import is_script_archive  # needs PyTorch
 
         files = sorted((self._directory / "clip").glob("*.pt"))
-        folders = [path for path in self._folders if _model_type(path).startswith("clip")]
+        folders = [path for path in self._search.folders if _model_type(path).startswith("clip")]
         chosen = files if len(files) == 1 else [one for one in files if is_script_archive(one)]
         if not files:
             chosen = folders
         if len(chosen) != 1 and (files or folders):
-            raise self._several("clip", chosen or files)
-        self._leave_aside(path for path in [*files, *folders] if path not in chosen)
-        return tuple(chosen)
+            raise self._search.several("clip", chosen or files)
+        self._search.leave_aside(path for path in [*files, *folders] if path not in chosen)
+        return chosen
 
-    def find_projector(self) -> tuple[Path, ...]:
+    def projector(self) -> Sequence[Path]:
         """Find the first stage's."""
         path = self._stages_of_variant().get(1)
         return (path,) if path and (path / PROJECTOR_NAME).is_file() else ()
 
-    def find_adapters(self) -> tuple[Path, ...]:
+    def adapters(self) -> Sequence[Path]:
         """Find those of the stages from the second on."""
         stages = self._stages_of_variant()
         found = {
@@ -181,71 +141,46 @@ class _Search:
         gap = [stage for stage in range(2, max(found, default=1)) if stage not in found]
         if gap:
             raise InvalidRequestError(
-                f"{self._where}: {found[max(found)].name} was trained upon stage {gap[0]}, which "
-                "is missing; an adapter goes with all before it"
+                f"{self._search.where}: {found[max(found)].name} was trained upon stage {gap[0]}, "
+                "which is missing; an adapter goes with all before it"
             )
         used = set(found.values())
-        self._leave_aside(
+        self._search.leave_aside(
             path
-            for path in self._folders
+            for path in self._search.folders
             if (path / _ADAPTER_CONFIG).is_file() and path not in used
         )
         return tuple(found.values())
 
-    def find_base(self) -> tuple[Path, ...]:
+    def base(self) -> Sequence[Path]:
         """Find the one decoder; of several that which the adapters say they were trained on."""
-        found = [path for path in self._folders if _may_be_base(path)]
+        found = [path for path in self._search.folders if _may_be_base(path)]
         if len(found) <= 1:
-            return tuple(found)
-        adapters = self._found.get("adapter", ())
+            return found
+        adapters = self._search.found("adapter")
         trained_on = {_base_name(path / _ADAPTER_CONFIG) for path in adapters}
         named = [path for path in found if path.name in trained_on]
         if len(named) != 1:
-            raise self._several("base", found)
-        self._leave_aside(path for path in found if path not in named)
-        return tuple(named)
-
-    @property
-    def _where(self) -> str:
-        return f"checkpoint {self._directory.name}"
-
-    @property
-    def _folders(self) -> list[Path]:
-        return sorted(path for path in self._directory.iterdir() if path.is_dir())
+            raise self._search.several("base", found)
+        self._search.leave_aside(path for path in found if path not in named)
+        return named
 
     def _stages_of_variant(self) -> dict[int, Path]:
         variants: dict[str, dict[int, Path]] = {}
         for variant, stage, path in _stages(self._directory):
             variants.setdefault(variant, {})[stage] = path
         served = {name: one for name, one in variants.items() if _NOT_SERVED not in name.lower()}
+        where = self._search.where
         if variants and not served:
             raise UnsupportedError(
-                f"{self._where}: VTimeLLM with ChatGLM3 is not served; the one with Vicuna is"
+                f"{where}: VTimeLLM with ChatGLM3 is not served; the one with Vicuna is"
             )
         if len(served) > 1:
             raise InvalidRequestError(
-                f"{self._where}: there are several models ({', '.join(sorted(served))}); name the "
+                f"{where}: there are several models ({', '.join(sorted(served))}); name the "
                 "parts of one with --part projector=PATH --part adapter=PATH --part base=PATH"
             )
         return next(iter(served.values()), {})
-
-    def _existing(self, name: str, value: str | Path) -> Path:
-        path = Path(os.path.expanduser(value))
-        for place in (path, self._directory / path):
-            if os.path.exists(place):
-                return place.resolve()
-        raise InvalidRequestError(
-            f"{self._where}: the part {name} is {_LOOKS[name]}; there is nothing at {value}"
-        )
-
-    def _leave_aside(self, paths: Iterator[Path]) -> None:
-        self.left_aside += [str(path.relative_to(self._directory)) for path in paths]
-
-    def _several(self, name: str, paths: Sequence[Path]) -> InvalidRequestError:
-        shown = ", ".join(str(path.relative_to(self._directory)) for path in paths)
-        return InvalidRequestError(
-            f"{self._where}: the part {name} may be {shown}; choose with --part {name}=PATH"
-        )
 
 
 def _stages(directory: Path) -> Iterator[tuple[str, int, Path]]:

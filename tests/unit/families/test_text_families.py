@@ -113,7 +113,7 @@ def test_parts_and_vision_towers_go_with_one_head_each(tmp_path):
 
 
 def test_a_family_that_is_named_is_not_looked_for(tmp_path):
-    with pytest.raises(InvalidRequestError, match="parts of VTimeLLM are missing: clip"):
+    with pytest.raises(InvalidRequestError, match="parts of vtimellm are missing: clip"):
         families.open_checkpoint(tmp_path, family="vtimellm")
     with pytest.raises(UnsupportedError, match="family must be one of"):
         families.open_checkpoint(tmp_path, family="vtime")

@@ -1,0 +1,86 @@
+"""The decoder as the last stage left it: grown tables, a head with a bias, an adapter to merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.grounded_videollm.layout import Angles
+from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.rotary import RotaryTables
+from groundserve.strict_json import shown
+
+DecoderConfig = Phi3Config | LlamaConfig
+
+_KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
+    "phi3.5": ("phi3", Phi3Config, Phi3ForCausalLM),
+    "llama3": ("llama", LlamaConfig, LlamaForCausalLM),
+}
+_ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> DecoderConfig:
+    """Read the decoder's config.json.
+
+    Args:
+        raw: As parsed, of the decoder before its tables grew.
+        llm: Which decoder it is to be.
+        vocab_size: Rows of the tables now.
+
+    Raises:
+        InvalidRequestError: It describes no such decoder.
+        UnsupportedError: It is of another one, or its attention has a window.
+    """
+    model_type, config_type, _ = _KINDS[llm]
+    if raw.get("model_type") != model_type:
+        raise UnsupportedError(
+            f"the part base: model_type must be {model_type}, as {llm} has, "
+            f"got {shown(raw.get('model_type'))}"
+        )
+    try:
+        config: DecoderConfig = config_type.from_dict(
+            {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
+        )
+    except Exception as error:  # of transformers, whose kinds differ from version to version
+        raise InvalidRequestError(
+            f"the part base: config.json describes no {llm}: {error}"
+        ) from error
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < config.max_position_embeddings:
+        raise UnsupportedError(
+            "the part base: sliding_window must be no smaller than max_position_embeddings, "
+            f"{config.max_position_embeddings}, got {window}"
+        )
+    if window is not None:  # which nothing reaches
+        config.sliding_window = None
+    return config
+
+
+def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
+    """Return a causal model of transformers on the meta device, its head with a bias.
+
+    Args:
+        config: Of `decoder_config`.
+        llm: Which decoder.
+        angles: In which arithmetic positions are rotated.
+
+    Raises:
+        InvalidRequestError: There is none of these sizes.
+        UnsupportedError: Positions are rotated in another way than this code computes.
+    """
+    tables = RotaryTables.of(config, angles=_ANGLES[angles])
+    try:
+        with torch.device("meta"):
+            model = _KINDS[llm][2](config)
+            model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
+    except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        raise InvalidRequestError(
+            f"the part base: config.json describes no {llm}: {error}"
+        ) from error
+    model.model.rotary_emb = tables
+    return model

@@ -1,0 +1,227 @@
+"""Where the parts of a checkpoint lie, in the weight folder that the reference's code names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.parts import PartSearch
+
+Angles = Literal["float32", "bfloat16"]
+"""In which arithmetic a decoder's positions are rotated."""
+
+TUNED_FOLDER = "ckpt"
+INTERNVIDEO_FOLDER = "internvideo"
+CLIP_NAME = "vision_model.pth"
+DECODER_FOLDER = "language_model_seperated"
+"""In the base: config.json of the decoder. The spelling is the reference's, here and below."""
+ROTARY_NAME = "rotary.json"
+"""Of a copy that rotates otherwise than by default: `{"angles": "bfloat16"}`."""
+
+PART_NAMES = ("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles")
+"""As `--part` names them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What the folder calls the parts of one decoder's model."""
+
+    base: str
+    """Folder of what the model was cut into; that of its config is without the ending."""
+    tokenizer: str
+    """Folder."""
+    newlines: str
+    """File in the base, with the vectors between rows and segments."""
+
+
+_SEPARATED = "-seperated"
+NAMES: Mapping[Llm, Names] = {
+    "phi3.5": Names(
+        base=f"Phi-3.5-vision-instruct{_SEPARATED}",
+        tokenizer="Phi-3.5-mini-instruct",
+        newlines="image_newlines.pth",
+    ),
+    "llama3": Names(
+        base=f"llama3-llava-next-8b{_SEPARATED}",
+        tokenizer="Meta-Llama-3-8B-Instruct",
+        newlines="image_newline.pth",
+    ),
+}
+_WEIGHT_FOLDER = "weight_path"
+_TUNED = "sft_"
+_PUBLISHED_TUNED = (
+    "sft_llava_next_video_{}_mix_sft_multi_modal_projector_video_projecter_language_model.pth"
+)
+_PUBLISHED_INTERNVIDEO = "vision-encoder-InternVideo2-stage2_1b-224p-f4.pt"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_SWITCHES = {"llm": tuple(NAMES), "angles": ("float32", "bfloat16")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Where each part lies."""
+
+    llm: Llm
+    """Which decoder they are of."""
+    checkpoint: Path
+    """File of the last training stage: projectors and the whole decoder with its adapter."""
+    internvideo: Path
+    """File."""
+    clip: Path
+    """File of the tower of the model that the decoder is of."""
+    base: Path
+    """Directory with the vectors between rows and segments, and the decoder's config."""
+    tokenizer: Path
+    """Directory."""
+    angles: Angles
+    """As the switch says."""
+    left_aside: tuple[str, ...]
+    """What was found as well and is not used, by name."""
+
+    @property
+    def newlines(self) -> Path:
+        """File of the vectors between rows and segments."""
+        return self.base / NAMES[self.llm].newlines
+
+    @property
+    def decoder_config(self) -> Path:
+        """config.json of the decoder before its tables grew."""
+        return self.base / DECODER_FOLDER / "config.json"
+
+    @property
+    def model_config(self) -> Path:
+        """config.json beside the base, of the model that it was cut from; not always there."""
+        return self.base.with_name(self.base.name.removesuffix(_SEPARATED)) / "config.json"
+
+
+def is_layout(directory: Path) -> bool:
+    """Tell whether a directory, or its folder `weight_path`, has a decoder's folders."""
+    return bool(_llms(directory) or _llms(directory / _WEIGHT_FOLDER))
+
+
+def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+    """Find the parts that are not given.
+
+    Args:
+        directory: That `is_layout`, or any where all parts are given.
+        given: Of `PART_NAMES`; all but the switches `llm` and `angles` are files or directories,
+            looked for as they are and then below `directory`.
+
+    Raises:
+        InvalidRequestError: A part is missing, or there are several of which one is to be named.
+    """
+    if not os.path.isdir(directory):  # Path's own raises where a name is too long
+        raise InvalidRequestError(f"checkpoint {directory}: no such directory")
+    if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
+        directory = directory / _WEIGHT_FOLDER
+    search = PartSearch(
+        directory,
+        given,
+        family="grounded_videollm",
+        looks={
+            "checkpoint": f"the file sft_*.pth of the last stage, in the folder {TUNED_FOLDER}",
+            "internvideo": f"InternVideo2's .pt file, in the folder {INTERNVIDEO_FOLDER}",
+            "clip": f"{CLIP_NAME}, in the base",
+            "base": f"the folder {' or '.join(one.base for one in NAMES.values())}",
+            "tokenizer": f"the folder {' or '.join(one.tokenizer for one in NAMES.values())}",
+        },
+        switches=_SWITCHES,
+    )
+    llm = _llm(search)
+    names = NAMES[llm]
+    base = search.part("base", lambda: _existing(directory / names.base))
+    checkpoint = search.part("checkpoint", lambda: _tuned(search, llm))
+    internvideo = search.part("internvideo", lambda: _internvideo(search))
+    clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
+    tokenizer = search.part("tokenizer", lambda: _existing(directory / names.tokenizer))
+    angles = search.switch("angles", _angles_of_copy(directory))
+    search.refuse_missing()
+    _leave_aside(search, used={*base, *checkpoint})
+    return Parts(
+        llm=llm,
+        checkpoint=checkpoint[0],
+        internvideo=internvideo[0],
+        clip=clip[0],
+        base=base[0],
+        tokenizer=tokenizer[0],
+        angles=cast(Angles, angles),
+        left_aside=tuple(search.left_aside),
+    )
+
+
+def copy_places(parts: Parts) -> dict[str, Path]:
+    """Return where in a copy, as `find_parts` finds it, each file that is read goes.
+
+    Returns:
+        Place below the copy -> file, in an order that does not depend on where the files lie.
+    """
+    names = NAMES[parts.llm]
+    places = {
+        f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,
+        f"{INTERNVIDEO_FOLDER}/{_PUBLISHED_INTERNVIDEO}": parts.internvideo,
+        f"{names.base}/{CLIP_NAME}": parts.clip,
+        f"{names.base}/{names.newlines}": parts.newlines,
+        f"{names.base}/{DECODER_FOLDER}/config.json": parts.decoder_config,
+    }
+    if parts.model_config.is_file():
+        places[f"{names.base.removesuffix(_SEPARATED)}/config.json"] = parts.model_config
+    for name in _TOKENIZER_FILES:
+        places[f"{names.tokenizer}/{name}"] = parts.tokenizer / name
+    return places
+
+
+def _llms(directory: Path) -> list[Llm]:
+    return [llm for llm, names in NAMES.items() if os.path.isdir(directory / names.base)]
+
+
+def _llm(search: PartSearch) -> Llm:
+    llm = search.switch("llm", None)
+    if llm is not None:
+        return cast(Llm, llm)
+    found = _llms(search.directory)
+    if len(found) != 1:
+        raise InvalidRequestError(
+            f"{search.where}: it has folders of {' and '.join(found) or 'no decoder'}; choose with "
+            f"--part llm={' or --part llm='.join(NAMES)}"
+        )
+    return found[0]
+
+
+def _tuned(search: PartSearch, llm: Llm) -> Sequence[Path]:
+    """Find the file of the last stage, which the reference names after its decoder."""
+    files = sorted((search.directory / TUNED_FOLDER).glob(f"{_TUNED}*_{llm}_*.pth"))
+    if len(files) > 1:
+        raise search.several("checkpoint", files)
+    return files
+
+
+def _internvideo(search: PartSearch) -> Sequence[Path]:
+    files = sorted((search.directory / INTERNVIDEO_FOLDER).glob("*.pt"))
+    if len(files) > 1:
+        raise search.several("internvideo", files)
+    return files
+
+
+def _leave_aside(search: PartSearch, *, used: set[Path]) -> None:
+    """Note the other decoder's base, and files of other stages and decoders."""
+    bases = [search.directory / names.base for names in NAMES.values()]
+    files = sorted((search.directory / TUNED_FOLDER).glob("*.pth"))
+    search.leave_aside(path for path in [*_existing(*bases), *files] if path not in used)
+
+
+def _existing(*paths: Path) -> Sequence[Path]:
+    return [path for path in paths if path.exists()]
+
+
+def _angles_of_copy(directory: Path) -> str:
+    try:
+        raw = json.loads((directory / ROTARY_NAME).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return "float32"
+    return "bfloat16" if raw == {"angles": "bfloat16"} else "float32"

@@ -1,0 +1,133 @@
+"""What training left: both projectors, the whole decoder with its adapter, and two vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.lora import Adapter, split_state_dict
+from groundserve.torch_archive import read_torch_file
+
+_RANK, _ALPHA = 128, 256
+"""Of the reference's adapter, which its file does not say."""
+
+_EMBEDDINGS = "model.embed_tokens.weight"
+_DECODER = "language_model."
+_PEFT_PREFIX = "base_model.model."
+# The reference's name of a module -> that of the vision stage.
+_PROJECTORS: Mapping[Llm, Mapping[str, str]] = {
+    "phi3.5": {
+        "multi_modal_projector.linear_0.": "spatial.projector.first.",
+        "multi_modal_projector.linear_1.": "spatial.projector.second.",
+    },
+    "llama3": {
+        "multi_modal_projector.linear_1.": "spatial.projector.first.",
+        "multi_modal_projector.linear_2.": "spatial.projector.second.",
+    },
+}
+_TEMPORAL = {
+    "video_projecter.up_proj.": "temporal_projector.first.",
+    "video_projecter.down_proj.": "temporal_projector.second.",
+}
+_NEWLINES: Mapping[Llm, Mapping[str, str]] = {
+    "phi3.5": {"sub_GN": "spatial.row_separator", "glb_GN": "spatial.terminator"},
+    "llama3": {"image_newline": "spatial.terminator"},
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TunedState:
+    """The file of the last stage; its tensors are mapped into memory."""
+
+    name: str
+    """Of the file."""
+    decoder: Mapping[str, Tensor]
+    """By transformers' names, before the adapter."""
+    adapter: Adapter
+    """To be merged."""
+    others: Mapping[str, Tensor]
+    """All that is not the decoder's, by the reference's names."""
+
+    @classmethod
+    def open(cls, path: Path) -> TunedState:
+        """Read a file `sft_*.pth`.
+
+        Raises:
+            InvalidRequestError: It is missing or damaged, or of a stage without the decoder.
+            UnsupportedError: Its adapter is not plain LoRA.
+        """
+        found = read_torch_file(path, inside="model")
+        language = {
+            name.removeprefix(_DECODER): tensor
+            for name, tensor in found.items()
+            if name.startswith(_DECODER)
+        }
+        if f"{_PEFT_PREFIX}{_EMBEDDINGS}" not in language:
+            raise InvalidRequestError(
+                f"the part checkpoint {path.name}: it has no {_DECODER}{_PEFT_PREFIX}{_EMBEDDINGS};"
+                " give the file of the last stage, which has the decoder"
+            )
+        decoder, adapter = split_state_dict(
+            language, name=path.name, prefix=_PEFT_PREFIX, rank=_RANK, alpha=_ALPHA
+        )
+        return cls(
+            name=path.name,
+            decoder=decoder,
+            adapter=adapter,
+            others={name: one for name, one in found.items() if not name.startswith(_DECODER)},
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table, grown by the tokens for times."""
+        return int(self.decoder[_EMBEDDINGS].shape[0])
+
+    def projectors(self, llm: Llm) -> dict[str, Tensor]:
+        """Return both projectors by the names of the vision stage.
+
+        Raises:
+            InvalidRequestError: There is something that is neither's.
+        """
+        return _renamed(self.others, _PROJECTORS[llm] | _TEMPORAL, where=self._where)
+
+    @property
+    def _where(self) -> str:
+        return f"the part checkpoint {self.name}"
+
+
+def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:
+    """Read the vectors between rows and segments.
+
+    Returns:
+        By the names of the vision stage, one dimension each.
+
+    Raises:
+        InvalidRequestError: The file is missing or damaged.
+        UnsupportedError: It is of another decoder's model.
+    """
+    found, names = read_torch_file(path), _NEWLINES[llm]
+    if found.keys() != names.keys():
+        raise UnsupportedError(
+            f"the part base: {path.name} must hold {' and '.join(sorted(names))}, as that of {llm} "
+            f"does, got {', '.join(sorted(found))[:120] or 'nothing'}"
+        )
+    return {names[name]: tensor.flatten() for name, tensor in found.items()}
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], *, where: str
+) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, dot, kind = name.rpartition(".")
+        if layer + dot not in names:
+            raise InvalidRequestError(
+                f"{where}: {name[:120]} is of neither projector nor of the decoder"
+            )
+        renamed[names[layer + dot] + kind] = tensor
+    return renamed

@@ -1,0 +1,200 @@
+"""The vision stage: a segment's frames through both towers and projectors, the decoder's block.
+
+Shape letters: U segments, F frames of one, S side of a frame in pixels, s patches a side of the key
+frame, C_s and C_t width of the spatial and of the temporal tower, N_s and N_t tokens of each,
+P = N_s + N_t + 1 tokens of a segment, D width of the decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from groundserve.errors import UnsupportedError
+from groundserve.families.clip import ClipTower, ClipTowerConfig
+from groundserve.families.grounded_videollm.internvideo2 import (
+    InternVideo2,
+    InternVideo2Config,
+    normalized,
+)
+from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.modules import FrontModule, VisionModule
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_TEMPORAL_SIDE = 4
+"""Tokens a side of each of a segment's frames."""
+_NEIGHBOURS: dict[Llm, int] = {"phi3.5": 2, "llama3": 3}
+"""Patches a side of the key frame that become one token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Sizes of the stage."""
+
+    llm: Llm
+    """Which decoder it is for."""
+    clip: ClipTowerConfig
+    """Of the spatial tower."""
+    internvideo2: InternVideo2Config
+    """Of the temporal one."""
+    hidden_size: int
+    """D."""
+
+    def __post_init__(self) -> None:
+        """Refuse towers whose patches do not divide into tokens."""
+        for name, side, by in (
+            ("clip", self.spatial_side, _NEIGHBOURS[self.llm]),
+            ("internvideo", self.internvideo2.side, _TEMPORAL_SIDE),
+        ):
+            if side < by or side % by:
+                raise UnsupportedError(
+                    f"the part {name} must have a multiple of {by} patches a side, got {side}"
+                )
+
+    @property
+    def spatial_side(self) -> int:
+        """Patches a side of the key frame."""
+        return self.clip.image_size // self.clip.patch_size
+
+    @property
+    def num_spatial_tokens(self) -> int:
+        """N_s, with a separator behind each row for Phi-3.5."""
+        side = self.spatial_side // _NEIGHBOURS[self.llm]
+        return side * (side + 1) if self.llm == "phi3.5" else side**2
+
+    @property
+    def num_temporal_tokens(self) -> int:
+        """N_t."""
+        return self.internvideo2.num_frames * _TEMPORAL_SIDE**2
+
+    @property
+    def spatial_width(self) -> int:
+        """Width of what the spatial projector takes."""
+        merged = _NEIGHBOURS[self.llm] ** 2 if self.llm == "phi3.5" else 1
+        return merged * self.clip.hidden_size
+
+    def segment_flop(self) -> float:
+        """Return the arithmetic for one segment; a multiply-add is 2."""
+        towers = self.clip.frame_flop() + self.internvideo2.segment_flop()
+        width = self.hidden_size
+        # A terminator of Phi-3.5 is projected as well; one more token counts for nothing.
+        spatial = self.num_spatial_tokens * (self.spatial_width + width)
+        temporal = self.num_temporal_tokens * (self.internvideo2.width + width)
+        return towers + 2.0 * width * (spatial + temporal)
+
+
+class VisionEncoder(VisionModule):
+    """Both towers, what thins out their patches, and both projectors.
+
+    Source: WHB139426/Grounded-Video-LLM e26da4e, `models/llava_next_video.py`.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.clip = ClipTower(config.clip)
+        # The scores of 2049 positions to as many would be 0.3 GB a segment.
+        self.clip.config._attn_implementation = "sdpa"
+        # One choice of attention for both towers.
+        self.config = self.clip.config
+        self.internvideo2 = InternVideo2(config.internvideo2, self.config)
+        spatial = {"phi3.5": _MergedSpatial, "llama3": _PooledSpatial}[config.llm]
+        self.spatial = spatial(config)
+        self.temporal_projector = _Projector(config.internvideo2.width, config.hidden_size)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention, of both towers."""
+        return nn.ModuleList([*self.clip.layers, *self.internvideo2.blocks])
+
+    def prepare_export(self) -> None:
+        """Embed patches by matrix products."""
+        self.clip.patches_as_matmul = True
+
+    def forward(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> Tensor:
+        """Encode segments.
+
+        Args:
+            temporal_pixels: uint8 (U, F, S, S, 3), RGB, already resized.
+            spatial_pixels: uint8 (U, S, S, 3), RGB, the key frame in a size of its own.
+
+        Returns:
+            (U, P, D) in the weights' dtype: tokens of the key frame, of all frames, the terminator.
+        """
+        values = normalized(spatial_pixels, mean=_CLIP_MEAN, std=_CLIP_STD)
+        patches = self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
+        spatial, terminator = self.spatial(patches)
+        side, num_frames = self.internvideo2.side, temporal_pixels.shape[1]
+        # (U, F*side*side, C_t) -> (U, F, side, side, C_t)
+        temporal = self.internvideo2(temporal_pixels).unflatten(1, (num_frames, side, side))
+        temporal = _pool(temporal, _TEMPORAL_SIDE).flatten(1, 3)
+        return torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
+
+
+class Front(FrontModule):
+    """Segments one behind the other; features are the decoder's rows already."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Flatten (U, P, D) -> (U * P, D)."""
+        return features.flatten(0, 1)
+
+
+class _MergedSpatial(nn.Module):
+    """Phi-3.5's: 2 x 2 patches side by side, a separator behind each row, all projected."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.spatial_side
+        self.row_separator = nn.Parameter(torch.empty(config.spatial_width))
+        self.terminator = nn.Parameter(torch.empty(config.spatial_width))
+        self.projector = _Projector(config.spatial_width, config.hidden_size)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
+        half = self.side // 2
+        # (U, s/2, 2, s/2, 2, C_s) -> (U, s/2, s/2, 2, 2, C_s) -> (U, s/2, s/2, 4*C_s)
+        merged = patches.unflatten(1, (half, 2, half, 2)).transpose(2, 3).flatten(3)
+        separators = self.row_separator.expand(len(patches), half, 1, -1)
+        rows = torch.cat((merged, separators), dim=2).flatten(1, 2)
+        terminator = self.terminator.expand(len(patches), 1, -1)
+        projected = self.projector(torch.cat((rows, terminator), dim=1))
+        return projected[:, :-1], projected[:, -1:]
+
+
+class _PooledSpatial(nn.Module):
+    """Llama-3's: means of 3 x 3 patches, projected; the terminator is of the decoder's width."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.spatial_side
+        self.terminator = nn.Parameter(torch.empty(config.hidden_size))
+        self.projector = _Projector(config.spatial_width, config.hidden_size)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
+        grid = patches.unflatten(1, (1, self.side, self.side))
+        pooled = _pool(grid, self.side // _NEIGHBOURS["llama3"]).flatten(1, 3)
+        return self.projector(pooled), self.terminator.expand(len(patches), 1, -1)
+
+
+class _Projector(nn.Module):
+    """Two layers with an exact GELU between them."""
+
+    def __init__(self, width: int, hidden_size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, hidden_size)
+        self.second = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(*, width) -> (*, D)."""
+        return cast(Tensor, self.second(F.gelu(self.first(features))))
+
+
+def _pool(grid: Tensor, side: int) -> Tensor:
+    """Return means of squares of patches: (U, F, s, s, C) -> (U, F, side, side, C)."""
+    by = grid.shape[2] // side
+    return grid.unflatten(3, (side, by)).unflatten(2, (side, by)).mean(dim=(3, 5))

@@ -1,0 +1,144 @@
+"""Finding the parts of a checkpoint that lie apart: as given by name, else as a layout has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from groundserve.errors import InvalidRequestError
+
+_DefaultT = TypeVar("_DefaultT", str, None)
+
+
+class PartSearch:
+    """One look through a directory; what is missing is told together."""
+
+    def __init__(
+        self,
+        directory: Path,
+        given: Mapping[str, Sequence[str | Path]],
+        *,
+        family: str,
+        looks: Mapping[str, str],
+        repeated: Iterable[str] = (),
+        switches: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Check the names of what is given.
+
+        Args:
+            directory: Where parts are looked for.
+            given: By name what is not to be looked for: files or directories, found as they are or
+                below `directory`, or the value of a switch.
+            family: Whose parts they are.
+            looks: Part -> what it looks like, for who has to name it.
+            repeated: Parts of which there may be several, in order.
+            switches: What is no part but a choice -> its values.
+
+        Raises:
+            InvalidRequestError: Something is given that is neither a part nor a switch.
+        """
+        self.directory = directory
+        self.left_aside: list[str] = []
+        """What was found as well and is not used, by name."""
+        self._given = given
+        self._family = family
+        self._looks = looks
+        self._repeated = frozenset(repeated)
+        self._switches = switches or {}
+        self._found: dict[str, tuple[Path, ...]] = {}
+        known = [*looks, *self._switches]
+        unknown = sorted(given.keys() - set(known))
+        if unknown:
+            raise InvalidRequestError(
+                f"{family} has no part {unknown[0]!r}; its parts are {', '.join(known)}"
+            )
+
+    @property
+    def where(self) -> str:
+        """The directory as an error names it."""
+        return f"checkpoint {self.directory.name}"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Those in the directory, in name order."""
+        return sorted(path for path in self.directory.iterdir() if path.is_dir())
+
+    def found(self, name: str) -> tuple[Path, ...]:
+        """Return a part that `part` has returned before."""
+        return self._found.get(name, ())
+
+    def part(self, name: str, find: Callable[[], Sequence[Path]]) -> tuple[Path, ...]:
+        """Return a part as given, else as found; () where it is missing.
+
+        Raises:
+            InvalidRequestError: It is given and there is none, or several of one.
+        """
+        if name in self._given:
+            values = self._given[name]
+            if not values or (len(values) > 1 and name not in self._repeated):
+                raise InvalidRequestError(
+                    f"{self.where}: the part {name} must be named once, got {len(values)} names"
+                )
+            paths = tuple(self._existing(name, value) for value in values)
+        else:
+            paths = tuple(find())
+        if paths:
+            self._found[name] = paths
+        return paths
+
+    def switch(self, name: str, default: _DefaultT) -> str | _DefaultT:
+        """Return the value of a switch as given, else the default.
+
+        Raises:
+            InvalidRequestError: It is given and is none of its values, or several.
+        """
+        if name not in self._given:
+            return default
+        values = [str(value) for value in self._given[name]]
+        allowed = self._switches[name]
+        if len(values) != 1 or values[0] not in allowed:
+            raise InvalidRequestError(
+                f"{self.where}: the part {name} must be {' or '.join(allowed)}, "
+                f"got {', '.join(values)}"
+            )
+        return values[0]
+
+    def refuse_missing(self) -> None:
+        """Say all that is missing at once, and what was found.
+
+        Raises:
+            InvalidRequestError: Something is.
+        """
+        missing = [name for name in self._looks if name not in self._found]
+        if missing:
+            lacks = "; ".join(f"{name} ({self._looks[name]})" for name in missing)
+            has = ", ".join(
+                f"{name} {' '.join(path.name for path in paths)}"
+                for name, paths in self._found.items()
+            )
+            raise InvalidRequestError(
+                f"{self.where}: parts of {self._family} are missing: {lacks}; found: "
+                f"{has or 'none'}; name what lies elsewhere, as with --part {missing[0]}=PATH"
+            )
+
+    def leave_aside(self, paths: Iterable[Path]) -> None:
+        """Note what lies in the directory as well and is not used."""
+        self.left_aside += [str(path.relative_to(self.directory)) for path in paths]
+
+    def several(self, name: str, paths: Sequence[Path]) -> InvalidRequestError:
+        """Return the error that says that a part is to be chosen."""
+        shown = ", ".join(str(path.relative_to(self.directory)) for path in paths)
+        return InvalidRequestError(
+            f"{self.where}: the part {name} may be {shown}; choose with --part {name}=PATH"
+        )
+
+    def _existing(self, name: str, value: str | Path) -> Path:
+        path = Path(os.path.expanduser(value))
+        for place in (path, self.directory / path):
+            if os.path.exists(place):
+                return place.resolve()
+        raise InvalidRequestError(
+            f"{self.where}: the part {name} is {self._looks[name]}; there is nothing at {value}"
+        )
