@@ -53,8 +53,6 @@ class GroundedCase:
     gaps: list[float]
     """Between the two best logits of each step."""
     text: str
-    printed: str
-    """With seconds in the place of tokens."""
     stopped_by_eos: bool
 
     @property
@@ -103,7 +101,6 @@ def _rows() -> list[GroundedCase]:
             token_ids=decoded["token_ids"],
             gaps=decoded["top1_minus_top2"],
             text=decoded["text"],
-            printed=decoded["parsed"],
             stopped_by_eos=decoded["ended_by_eos"],
         )
         for case in recorded["cases"]

@@ -71,7 +71,9 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(grounded
     together = client.ask(data, EIGHT, CHAT)
     counted = growth(grounded, before)
     assert counted["frames_decoded"] == len(np.unique(together.frame_indices)) == 96
-    assert (counted["vision_passes"], counted["cache_misses"]) == (1, 1)
+    # Each segment once, in chunks of 64 frames.
+    assert (counted["vision_frames"], counted["vision_passes"]) == (12, 2)
+    assert counted["cache_misses"] == 1
     num_prefix = together.answers[0].prompt_token_ids.tolist().index(-200) + 3420
     assert counted["prefix_tokens"] == together.generation.prefix_tokens == num_prefix
 
