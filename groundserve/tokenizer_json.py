@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
 
     Raises:
         InvalidRequestError: A file is missing or damaged, or the two are not of one tokenizer.
-        UnsupportedError: The tokenizer adds an end token.
+        UnsupportedError: The tokenizer adds an end token, or has no decoder.
 
     Source: transformers v4.40.1, `src/transformers/tokenization_utils_fast.py` and
     `src/transformers/models/llama/tokenization_llama_fast.py`.
@@ -67,6 +67,8 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
         _add_tokens(tokenizer, config)
         _put_beginning(tokenizer, config)
+        if tokenizer.decoder is None:
+            raise UnsupportedError("a tokenizer without a decoder is not supported")
         _clean_up(tokenizer, config)
     except GroundserveError as error:
         raise type(error)(f"checkpoint {directory.name}: {error}") from error
@@ -149,11 +151,12 @@ def _put_beginning(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
         return
     if config.get("add_eos_token", False):
         raise UnsupportedError("a tokenizer that adds an end token is not supported")
-    begin = _content(config.get("bos_token")) if config.get("add_bos_token", True) else None
-    template: Sequence[str] = ["$A"] if begin is None else [begin, "$A"]
-    special = [] if begin is None else [(begin, tokenizer.token_to_id(begin))]
+    if not config.get("add_bos_token", True):
+        tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+        return
+    begin = _content(config.get("bos_token", "<s>"))
     tokenizer.post_processor = TemplateProcessing(
-        single=list(template), pair=None, special_tokens=special
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
     )
 
 
@@ -174,7 +177,6 @@ def _clean_up(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
         )
 
 
-def _content(token: object) -> str | None:
+def _content(token: str | Mapping[str, str]) -> str:
     """Return a special token, of which the file has the text alone or its flags, too."""
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else None
+    return token if isinstance(token, str) else token["content"]

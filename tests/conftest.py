@@ -105,3 +105,19 @@ def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         return out
 
     return built
+
+
+@pytest.fixture(scope="session")
+def grounded_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Engine directories of profile `cpu`, by model of `tests.grounded_cases`; as `engines_of`."""
+
+    @cache
+    def built(model: str) -> Path:
+        from engine_build import build
+        from tests.grounded_cases import PARTS, WEIGHTS
+
+        out = tmp_path_factory.mktemp("grounded_videollm") / model
+        build(WEIGHTS, out, profile="cpu", parts=PARTS[model])
+        return out
+
+    return built

@@ -51,8 +51,9 @@ def check_checkpoint(
     )
     yield from opened.findings()
     yield "tokens", "ok", f"visual and text together at most {spec.max_tokens or 'unlimited'}"
-    added = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())
-    yield "special tokens", "ok", " ".join(added) or "none"
+    added = tokenizer.get_added_tokens_decoder().values()
+    special = sorted(token.content for token in added if token.special)
+    yield "special tokens", "ok", " ".join(special) or "none"
     num_rows = opened.vocab_size
     enough = tokenizer.get_vocab_size() <= num_rows
     yield (

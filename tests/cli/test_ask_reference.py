@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 
 import pytest
 
 from groundserve.batch.engines import EngineSource
-from groundserve.batch.group_scorer import Answered, score_group
-from groundserve.batch.keys import Fingerprint
-from groundserve.batch.plan import Plan
-from groundserve.batch.rows import read_manifest
-from groundserve.batch.shards import Staging
-from groundserve.batch.units import UnitSize
-from groundserve.batch.work import Work
 from groundserve.manifest import Manifest
 from groundserve.options import AnswerOptions
 from tests.answer_cases import CASES, CHECKPOINTS, MODELS
+from tests.batch_rows import answer_rows
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 
@@ -155,12 +148,9 @@ def test_build_takes_the_family_and_the_parts(clips, tmp_path):
 
 
 def test_a_batch_has_the_same_answers(clips, tmp_path):
-    """As its workers have them, without Ray around them."""
     cases = [case for case in CASES if case.model == "stage2"]
     source = EngineSource(checkpoint=str(CHECKPOINTS), head="text", parts=MODELS["stage2"])
-    identity = source.identity(AnswerOptions())
-    assert identity.family == "vtimellm"
-    manifest = tmp_path / "m.jsonl"
+    assert source.identity(AnswerOptions()).family == "vtimellm"
     rows = [
         {
             "id": case.name,
@@ -170,29 +160,7 @@ def test_a_batch_has_the_same_answers(clips, tmp_path):
         }
         for case in cases
     ]
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    fingerprint = Fingerprint(
-        **asdict(identity), defaults=AnswerOptions(), span_threshold=0.5, span_gap_seconds=0.0
-    )
-    work = Work(
-        source=source,
-        engine_id=identity.engine_id,
-        staging=Staging(place=str(tmp_path), attempt=1),
-        num_threads=1,
-        span_threshold=0.5,
-        span_gap_seconds=0.0,
-    )
-    found = {}
-    planned = read_manifest(str(manifest), defaults=AnswerOptions())
-    with (
-        Plan.make(planned, fingerprint=fingerprint) as plan,
-        source.open(num_threads=1, limits=work.limits) as answerer,
-    ):
-        for unit in plan.units(UnitSize()):
-            for group in unit.groups:
-                for outcome in score_group(answerer, group, work):
-                    if isinstance(outcome, Answered):
-                        found |= {one.query: one for one in outcome.result.answers}
+    found = answer_rows(source, rows, tmp_path)
     assert {case.query: case.token_ids for case in cases} == {
         query: answer.token_ids.tolist() for query, answer in found.items()
     }

@@ -125,3 +125,13 @@ def answering(answer_engines, video_root, tmp_path_factory) -> Iterator[Server]:
     ) as running:
         running.first_metrics = running.metrics()
         yield running
+
+
+@pytest.fixture(scope="session")
+def grounded(grounded_engines, tmp_path_factory) -> Iterator[Server]:
+    """A server of a family whose vision stage sees segments in two streams."""
+    folder = tmp_path_factory.mktemp("grounded")
+    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
+    with serve(grounded_engines("phi3.5"), folder / "log", **settings) as running:
+        running.first_metrics = running.metrics()
+        yield running

@@ -35,10 +35,11 @@ def written(folder, **config):
             id="off",
         ),
         pytest.param(
-            {"tokenizer_class": "LlamaTokenizerFast", "bos_token": {"content": "<s>"}},
-            [0, 1],
+            {"tokenizer_class": "LlamaTokenizerFast", "bos_token": {"content": "b"}},
+            [2, 1],
             id="on_unless_said",
         ),
+        pytest.param({"tokenizer_class": "LlamaTokenizerFast"}, [0, 1], id="by_its_usual_name"),
     ],
 )
 def test_the_configuration_says_whether_a_beginning_is_put(tmp_path, config, ids):
@@ -79,6 +80,14 @@ def test_an_end_token_is_refused(tmp_path):
     folder = written(tmp_path, tokenizer_class="LlamaTokenizer", add_eos_token=True)
     with pytest.raises(UnsupportedError, match=f"{re.escape(folder.name)}: .* end token"):
         read_tokenizer_json(folder)
+
+
+def test_one_without_a_decoder_is_refused(tmp_path):
+    tokenizer = Tokenizer.from_file(str(written(tmp_path) / "tokenizer.json"))
+    tokenizer.decoder = None
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UnsupportedError, match="a tokenizer without a decoder"):
+        read_tokenizer_json(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])

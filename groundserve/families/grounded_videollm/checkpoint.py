@@ -19,11 +19,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.base import FindingRow
 from groundserve.families.grounded_videollm.clip import ClipSource
-from groundserve.families.grounded_videollm.decoder import (
-    DecoderConfig,
-    decoder_config,
-    empty_decoder,
-)
+from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Source
 from groundserve.families.grounded_videollm.layout import (
     ROTARY_NAME,
@@ -50,8 +46,8 @@ class Checkpoint:
     """Where they lie."""
     raw_config: dict[str, Any]
     """The decoder's config.json as parsed, of before its tables grew."""
-    config: DecoderConfig
-    """Of the decoder."""
+    config: Any
+    """The decoder's, of transformers."""
     clip: ClipSource
     """The spatial tower."""
     internvideo2: InternVideo2Source

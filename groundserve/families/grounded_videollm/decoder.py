@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,8 +17,6 @@ from groundserve.families.grounded_videollm.spec import Llm
 from groundserve.rotary import RotaryTables
 from groundserve.strict_json import shown
 
-DecoderConfig = Phi3Config | LlamaConfig
-
 _KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
     "phi3.5": ("phi3", Phi3Config, Phi3ForCausalLM),
     "llama3": ("llama", LlamaConfig, LlamaForCausalLM),
@@ -24,13 +24,16 @@ _KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
 _ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> DecoderConfig:
+def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
     """Read the decoder's config.json.
 
     Args:
         raw: As parsed, of the decoder before its tables grew.
         llm: Which decoder it is to be.
         vocab_size: Rows of the tables now.
+
+    Returns:
+        A `Phi3Config` or a `LlamaConfig`.
 
     Raises:
         InvalidRequestError: It describes no such decoder.
@@ -43,9 +46,10 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Deco
             f"got {shown(raw.get('model_type'))}"
         )
     try:
-        config: DecoderConfig = config_type.from_dict(
-            {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
-        )
+        with _quiet_rotary():
+            config = config_type.from_dict(
+                {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
+            )
     except Exception as error:  # of transformers, whose kinds differ from version to version
         raise InvalidRequestError(
             f"the part base: config.json describes no {llm}: {error}"
@@ -61,7 +65,7 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Deco
     return config
 
 
-def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
+def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
     """Return a causal model of transformers on the meta device, its head with a bias.
 
     Args:
@@ -73,8 +77,8 @@ def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
         InvalidRequestError: There is none of these sizes.
         UnsupportedError: Positions are rotated in another way than this code computes.
     """
-    tables = RotaryTables.of(config, angles=_ANGLES[angles])
     try:
+        tables = RotaryTables.of(config, angles=_ANGLES[angles])
         with torch.device("meta"):
             model = _KINDS[llm][2](config)
             model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
@@ -84,3 +88,15 @@ def empty_decoder(config: DecoderConfig, llm: Llm, *, angles: Angles) -> Any:
         ) from error
     model.model.rotary_emb = tables
     return model
+
+
+@contextmanager
+def _quiet_rotary() -> Iterator[None]:
+    """Keep transformers from advising how to write the lengths of a config that is not ours."""
+    logger = logging.getLogger("transformers.modeling_rope_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

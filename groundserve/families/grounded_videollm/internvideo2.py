@@ -151,7 +151,7 @@ def stretched(positions: Tensor, config: InternVideo2Config) -> Tensor:
     """
     of_class, of_patches = positions[:, :1], positions[0, 1:]
     # (F'*s*s, C) -> (s*s, C, F')
-    by_time = of_patches.unflatten(0, (-1, config.side**2)).permute(1, 2, 0)
+    by_time = torch.unflatten(of_patches, 0, (-1, config.side**2)).permute(1, 2, 0)
     by_time = F.interpolate(by_time, size=config.num_frames, mode="linear", align_corners=False)
     return torch.cat((of_class, by_time.permute(2, 0, 1).flatten(0, 1)[None]), dim=1)
 
@@ -191,7 +191,7 @@ class InternVideo2(nn.Module):
             place is left out.
         """
         patches = self._embed_patches(pixels)
-        class_token = self.cls_token.expand(len(patches), -1, -1)
+        class_token = self.cls_token.expand(patches.shape[0], -1, -1)
         hidden_states = torch.cat((class_token, patches), dim=1) + self.pos_embed
         for block in self.blocks:
             hidden_states = block(hidden_states)
@@ -207,7 +207,7 @@ class InternVideo2(nn.Module):
         values = normalized(pixels, mean=_MEAN, std=_STD).to(proj.weight.dtype)
         s, p = self.side, self.patch_size
         # (U, F, s, p, s, p, 3) -> (U, F, s, s, p, p, 3) -> (U, P, p*p*3)
-        patches = values.unflatten(3, (s, p)).unflatten(2, (s, p)).transpose(3, 4)
+        patches = values.reshape(*values.shape[:2], s, p, s, p, 3).transpose(3, 4)
         patches = patches.flatten(4).flatten(1, 3)
         weight = proj.weight[:, :, 0].permute(0, 2, 3, 1).flatten(1)  # (C, p*p*3)
         return patches @ weight.T + cast(Tensor, proj.bias)
@@ -261,7 +261,7 @@ class _Attention(nn.Module):
         )
         heads = [
             # (U, P + 1, C) -> (U, heads, P + 1, head size)
-            one.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            torch.unflatten(one, -1, (-1, self.head_dim)).transpose(1, 2)
             for one in (self.q_norm(query), self.k_norm(key), value)
         ]
         attended, _ = attend(self, *heads, None, scaling=self.head_dim**-0.5)

@@ -93,7 +93,7 @@ class TunedState:
         Raises:
             InvalidRequestError: There is something that is neither's.
         """
-        return _renamed(self.others, _PROJECTORS[llm] | _TEMPORAL, where=self._where)
+        return _renamed(self.others, {**_PROJECTORS[llm], **_TEMPORAL}, where=self._where)
 
     @property
     def _where(self) -> str:

@@ -82,8 +82,9 @@ class VisionConfig:
         """Return the arithmetic for one segment; a multiply-add is 2."""
         towers = self.clip.frame_flop() + self.internvideo2.segment_flop()
         width = self.hidden_size
-        # A terminator of Phi-3.5 is projected as well; one more token counts for nothing.
-        spatial = self.num_spatial_tokens * (self.spatial_width + width)
+        # Phi-3.5's terminator is projected as well.
+        projected = self.num_spatial_tokens + (self.llm == "phi3.5")
+        spatial = projected * (self.spatial_width + width)
         temporal = self.num_temporal_tokens * (self.internvideo2.width + width)
         return towers + 2.0 * width * (spatial + temporal)
 
@@ -125,14 +126,17 @@ class VisionEncoder(VisionModule):
         Returns:
             (U, P, D) in the weights' dtype: tokens of the key frame, of all frames, the terminator.
         """
-        values = normalized(spatial_pixels, mean=_CLIP_MEAN, std=_CLIP_STD)
-        patches = self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
-        spatial, terminator = self.spatial(patches)
+        spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
         side, num_frames = self.internvideo2.side, temporal_pixels.shape[1]
         # (U, F*side*side, C_t) -> (U, F, side, side, C_t)
-        temporal = self.internvideo2(temporal_pixels).unflatten(1, (num_frames, side, side))
+        temporal = torch.unflatten(self.internvideo2(temporal_pixels), 1, (num_frames, side, side))
         temporal = _pool(temporal, _TEMPORAL_SIDE).flatten(1, 3)
         return torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
+
+    def _encode_key_frames(self, pixels: Tensor) -> Tensor:
+        """Return patches without the class token's place: uint8 (U, S, S, 3) -> (U, s*s, C_s)."""
+        values = normalized(pixels, mean=_CLIP_MEAN, std=_CLIP_STD)
+        return self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
 
 
 class Front(FrontModule):
@@ -157,10 +161,10 @@ class _MergedSpatial(nn.Module):
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
         half = self.side // 2
         # (U, s/2, 2, s/2, 2, C_s) -> (U, s/2, s/2, 2, 2, C_s) -> (U, s/2, s/2, 4*C_s)
-        merged = patches.unflatten(1, (half, 2, half, 2)).transpose(2, 3).flatten(3)
-        separators = self.row_separator.expand(len(patches), half, 1, -1)
+        merged = torch.unflatten(patches, 1, (half, 2, half, 2)).transpose(2, 3).flatten(3)
+        separators = self.row_separator.expand(patches.shape[0], half, 1, -1)
         rows = torch.cat((merged, separators), dim=2).flatten(1, 2)
-        terminator = self.terminator.expand(len(patches), 1, -1)
+        terminator = self.terminator.expand(patches.shape[0], 1, -1)
         projected = self.projector(torch.cat((rows, terminator), dim=1))
         return projected[:, :-1], projected[:, -1:]
 
@@ -176,9 +180,9 @@ class _PooledSpatial(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
-        grid = patches.unflatten(1, (1, self.side, self.side))
-        pooled = _pool(grid, self.side // _NEIGHBOURS["llama3"]).flatten(1, 3)
-        return self.projector(pooled), self.terminator.expand(len(patches), 1, -1)
+        patches = torch.unflatten(patches, 1, (1, self.side, self.side))
+        pooled = _pool(patches, self.side // _NEIGHBOURS["llama3"]).flatten(1, 3)
+        return self.projector(pooled), self.terminator.expand(patches.shape[0], 1, -1)
 
 
 class _Projector(nn.Module):
@@ -194,7 +198,8 @@ class _Projector(nn.Module):
         return cast(Tensor, self.second(F.gelu(self.first(features))))
 
 
-def _pool(grid: Tensor, side: int) -> Tensor:
+def _pool(patches: Tensor, side: int) -> Tensor:
     """Return means of squares of patches: (U, F, s, s, C) -> (U, F, side, side, C)."""
-    by = grid.shape[2] // side
-    return grid.unflatten(3, (side, by)).unflatten(2, (side, by)).mean(dim=(3, 5))
+    by = patches.shape[2] // side
+    squares = patches.reshape(*patches.shape[:2], side, by, side, by, patches.shape[-1])
+    return squares.mean(dim=(3, 5))

@@ -1,0 +1,231 @@
+"""What Grounded-VideoLLM's reference recorded in float32, of a checkpoint and of its engines."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from engine_build import build
+from groundserve import AnswerOptions, InvalidRequestError
+from groundserve.deadline import Deadline
+from groundserve.families.plans import Prompt, SeenVideo
+from groundserve.limits import Limits
+from groundserve.media._resize import resize_short_side
+from python_backend.arrays import Array
+from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.generate import Prefix, embed_prompt
+from python_backend.meter import Counts
+from python_backend.pipeline import Pipeline
+from tests.grounded_cases import (
+    CASES,
+    FOLDER,
+    FORMULA_CASES,
+    MAX_NEW_TOKENS,
+    PARTS,
+    WEIGHTS,
+    GroundedCase,
+    formula_frames,
+)
+
+SECONDS = 300.0
+# Float32 both times, in another order of additions; logits have a deviation of about 3.
+LOGIT_ERROR = 1e-3
+NUM_POSITIONS = {"phi3.5": 3420, "llama3": 2316}
+"""Of the video's block."""
+EIGHT = [f"Who holds the number {number}?" for number in range(8)]
+CHAT = AnswerOptions(task="chat", max_new_tokens=4)
+WAYS = [
+    pytest.param(way, case, id=f"{way}-{case.name}")
+    for way in ("checkpoint", "torch", "cpu")
+    for case in CASES
+    # The directory of profile `torch` has a copy of what is opened else: one case of each model.
+    if way != "torch" or case.task == "referring"
+]
+
+
+@pytest.fixture(scope="module")
+def opened(grounded_engines, tmp_path_factory):
+    """Pipelines by way and model, which keep the features of a video."""
+    pipelines: dict[tuple[str, str], Pipeline] = {}
+
+    def make(way: str, model: str) -> Pipeline:
+        config = CacheConfig(directory=tmp_path_factory.mktemp("cache"))
+        cache = FeatureCache(config, meter=Counts())
+        if way == "checkpoint":
+            return Pipeline.from_checkpoint(WEIGHTS, parts=PARTS[model], cache=cache)
+        if way == "cpu":
+            return Pipeline.open(grounded_engines(model), cache=cache)
+        out = tmp_path_factory.mktemp("torch") / "engines"
+        build(WEIGHTS, out, profile="torch", parts=PARTS[model])
+        return Pipeline.open(out, cache=cache)
+
+    def get(way: str, model: str) -> Pipeline:
+        if (way, model) not in pipelines:
+            pipelines[way, model] = make(way, model)
+        return pipelines[way, model]
+
+    yield get
+    for pipeline in pipelines.values():
+        pipeline.close()
+
+
+def follow_video(
+    pipeline: Pipeline, case: GroundedCase, features: Array, seen: SeenVideo
+) -> tuple[Prefix, Prompt]:
+    """Return the video's prefix, with room for an answer, and the prompt."""
+    head = pipeline.head
+    (prompt,) = head.parse([case.query], case.options).of(seen)
+    front, decoder = head.generator.front, head.generator.decoder
+    embeddings = embed_prompt(prompt.prefix_ids, [front.embed_video(features, ())], front)
+    num_positions = len(embeddings) + len(prompt.suffix_ids)
+    assert num_positions == case.num_positions
+    prefix = Prefix.compute(
+        embeddings,
+        room=len(prompt.suffix_ids) + MAX_NEW_TOKENS,
+        regime=decoder.regime(num_positions),
+        decoder=decoder,
+        front=front,
+        deadline=Deadline.after(SECONDS),
+    )
+    return prefix, prompt
+
+
+@pytest.mark.parametrize(("way", "case"), WAYS)
+def test_every_case_is_the_references(opened, clips, way, case):
+    pipeline, path = opened(way, case.model), case.path(clips)
+    extracted = pipeline.features(path, case.options, deadline=Deadline.after(SECONDS))
+    prefix, prompt = follow_video(pipeline, case, extracted.features, extracted.seen)
+    logits = prefix.follow(prompt.suffix_ids)
+    case.check_logits(logits, LOGIT_ERROR)
+
+    result = pipeline.ask(path, case.query, case.options)
+    assert result.frame_indices.tolist() == case.frame_indices
+    assert result.generation.time_range_seconds == (0.0, case.duration_seconds)
+    (answer,) = result.answers
+    assert answer.prompt_token_ids.tolist() == case.input_ids
+    num_sure = case.num_sure(case.logit_error(logits))
+    assert num_sure > 0
+    assert answer.token_ids[:num_sure].tolist() == case.token_ids[:num_sure]
+    if num_sure == len(case.token_ids):
+        assert answer.text == case.text
+        assert answer.stop_reason == ("eos" if case.stopped_by_eos else "length")
+        check_moments(answer, case)
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "cpu"])
+@pytest.mark.parametrize("case", FORMULA_CASES, ids=[case.name for case in FORMULA_CASES])
+def test_every_step_behind_frames_that_need_no_decoder_is_the_references(opened, way, case):
+    """Of these cases the logits of all steps are recorded."""
+    pipeline = opened(way, case.model)
+    frames = formula_frames()
+    features = pipeline.encoder.encode(
+        pixels(frames, 224).reshape(12, 8, 224, 224, 3), pixels(frames[4::8], 336)
+    )
+    seen = SeenVideo(
+        duration_seconds=case.duration_seconds,
+        num_visual_tokens=NUM_POSITIONS[case.model],
+        time_range_seconds=(0.0, case.duration_seconds),
+        model_seconds=None,
+    )
+    prefix, prompt = follow_video(pipeline, case, features, seen)
+    stages = load_file(FOLDER / "stages_formula.safetensors")
+    steps = stages[f"{case.model.replace('.', '_')}.logits.decode_steps"]
+    logits = prefix.follow(prompt.suffix_ids)
+    # Behind recorded tokens, so that no step depends on the one before.
+    for step, token_id in zip(steps, case.token_ids, strict=True):
+        np.testing.assert_allclose(logits, step, atol=LOGIT_ERROR, rtol=0)
+        assert logits.argmax() == token_id
+        logits = prefix.extend(np.array([token_id]))
+
+
+def pixels(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return uint8 (T, S, S, 3), as the media workers make them."""
+    return np.stack([resize_short_side(frame, size, Limits()) for frame in frames])
+
+
+def check_moments(answer, case):
+    """Every two time tokens are a moment where the task has times."""
+    steps = [int(step) for step in re.findall(r"<(\d+)>", case.text)]
+    expected = [case.duration_seconds * step / 300 for step in steps[: len(steps) // 2 * 2]]
+    found = [second for one in answer.moments for second in (one.start_seconds, one.end_seconds)]
+    assert found == (expected if case.task == "moment" else [])
+
+
+def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(
+    grounded_engines, clips, tmp_path
+):
+    meter = Counts()
+    cache = FeatureCache(CacheConfig(directory=tmp_path), meter=meter)
+    with Pipeline.open(grounded_engines("phi3.5"), cache=cache, meter=meter) as pipeline:
+        result = pipeline.ask(clips["bikes"], EIGHT, CHAT)
+        assert len(result.answers) == 8
+        assert len(np.unique(result.frame_indices)) == meter["frames_decoded"] == 96
+        # Each segment once, in chunks of 64 frames.
+        assert (meter["vision_frames"], meter["vision_passes"]) == (12, 2)
+        num_before = result.answers[0].prompt_token_ids.tolist().index(-200)
+        num_prefix = num_before + NUM_POSITIONS["phi3.5"]
+        assert meter["prefix_tokens"] == result.generation.prefix_tokens == num_prefix
+
+        apart = [pipeline.ask(clips["bikes"], query, CHAT).answers[0] for query in EIGHT]
+        assert [one.to_json() for one in apart] == [one.to_json() for one in result.answers]
+        assert (meter["vision_passes"], meter["cache_hits"]) == (2, 8)
+
+
+def test_each_regime_of_rotation_has_a_prefix_and_changes_no_other_answer(opened, clips):
+    """A question whose whole prompt passes 4096 positions is rotated otherwise from the first."""
+    pipeline, video = opened("cpu", "phi3.5"), clips["carphone_pristine"]
+    (crossing,) = [case for case in CASES if "crosses" in case.name]
+    passing = f"{crossing.query} {crossing.query[:60]}"
+    options = AnswerOptions(task="question", raw=True, max_new_tokens=4)
+    apart = [pipeline.ask(video, query, options) for query in (EIGHT[0], passing)]
+    num_prefix = apart[0].generation.prefix_tokens
+    assert num_prefix + len(apart[0].answers[0].prompt_token_ids) < 4096
+    assert len(apart[1].answers[0].prompt_token_ids) - 1 + NUM_POSITIONS["phi3.5"] > 4096
+    together = pipeline.ask(video, [passing, EIGHT[0], passing], options)
+    assert together.generation.prefix_tokens == 2 * num_prefix
+    expected = [apart[1], apart[0], apart[1]]
+    assert [one.to_json() for one in together.answers] == [
+        one.answers[0].to_json() for one in expected
+    ]
+
+
+def test_a_video_shorter_than_the_frames_is_decoded_once(opened, clips):
+    (case,) = [c for c in CASES if (c.model, c.video) == ("phi3.5", "short_50f")]
+    meter = Counts()
+    with Pipeline.from_checkpoint(WEIGHTS, parts=PARTS["phi3.5"], meter=meter) as pipeline:
+        pipeline.features(case.path(clips), CHAT, deadline=Deadline.after(SECONDS))
+    assert meter["frames_decoded"] == 50
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "message"),
+    [
+        ("a <image>", {"task": "chat"}, "must not contain the placeholder <image>"),
+        ("word\n" * 2100, {"task": "chat"}, "must have at most 2048 tokens"),
+        ("What is at 400 seconds?", {"task": "referring"}, "a time past the video's end"),
+        ("When?", {"task": "chat", "max_new_tokens": 10**6}, "max_new_tokens must be <="),
+    ],
+)
+def test_what_the_model_cannot_be_asked_is_refused_before_anything_is_decoded(
+    grounded_engines, clips, query, options, message
+):
+    meter = Counts()
+    with (
+        Pipeline.open(grounded_engines("phi3.5"), meter=meter) as pipeline,
+        pytest.raises(InvalidRequestError, match=message),
+    ):
+        pipeline.ask(clips["bikes"], query, AnswerOptions(**options))
+    assert meter["frames_decoded"] == 0
+
+
+def test_an_operators_ceiling_on_frames_is_kept(grounded_engines, clips):
+    limits = Limits(max_num_frames=95)
+    with (
+        Pipeline.open(grounded_engines("phi3.5"), limits=limits) as pipeline,
+        pytest.raises(InvalidRequestError, match="96 frames"),
+    ):
+        pipeline.ask(clips["bikes"], EIGHT[0], CHAT)

@@ -1,0 +1,59 @@
+"""Grounded-VideoLLM's two small checkpoints, and frames to look at."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from groundserve.families.grounded_videollm.checkpoint import Checkpoint
+from groundserve.limits import Limits
+from groundserve.media._resize import resize_short_side
+from tests.unit.families.grounded_videollm.recorded import FOLDER
+
+WEIGHTS = FOLDER / "weight_path"
+FORMULA_STAGES = load_file(FOLDER / "stages_formula.safetensors")
+PREFIXES = {"phi3.5": "phi3_5", "llama3": "llama3"}
+"""Of the names in `FORMULA_STAGES`."""
+FRAMES_OF_SEGMENT = 8
+
+
+@cache
+def opened(llm: str) -> Checkpoint:
+    """Return one of the two, as the reference names its decoder."""
+    return Checkpoint.open(WEIGHTS, parts={"llm": [llm]})
+
+
+def copied(directory: Path) -> Path:
+    """Copy the weight folder, to be changed."""
+    return shutil.copytree(WEIGHTS, directory / "weight_path")
+
+
+def formula(place: int) -> np.ndarray:
+    """Return a frame of the video that the fixture's README gives a formula for."""
+    y, x, c = np.ogrid[:144, :200, :3]
+    value = 3 * place * (c + 1) + (5 + 2 * c) * x // 3 + (7 - c) * y // 4 + x * y // 97 * (c + 1)
+    return (value % 256).astype(np.uint8)
+
+
+def streams(frames: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return what the vision stage takes of frames (H, W, 3), 8 a segment."""
+    limits = Limits()
+    temporal = np.stack([resize_short_side(frame, 224, limits) for frame in frames])
+    keys = frames[FRAMES_OF_SEGMENT // 2 :: FRAMES_OF_SEGMENT]
+    spatial = np.stack([resize_short_side(frame, 336, limits) for frame in keys])
+    return (
+        torch.from_numpy(temporal.reshape(-1, FRAMES_OF_SEGMENT, *temporal.shape[1:])),
+        torch.from_numpy(spatial),
+    )
+
+
+@cache
+def formula_streams(num_segments: int) -> tuple[Tensor, Tensor]:
+    """Return the first segments of that video."""
+    return streams([formula(place) for place in range(num_segments * FRAMES_OF_SEGMENT)])

@@ -1,0 +1,141 @@
+"""The files of both towers: what is read of them, stretched, left out, and refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.grounded_videollm.clip import ClipSource
+from groundserve.families.grounded_videollm.internvideo2 import (
+    InternVideo2Config,
+    InternVideo2Source,
+    stretched,
+)
+from groundserve.families.grounded_videollm.tower_files import num_heads
+from groundserve.torch_archive import read_torch_file
+from tests.unit.families.grounded_videollm.checkpoints import opened
+from tests.unit.families.grounded_videollm.recorded import FUNCTIONS, RECORDED
+
+PARTS = opened("phi3.5").parts
+CONFIG = opened("phi3.5").internvideo2.config
+
+
+def values_of(tensor: Tensor, record: dict) -> list[float]:
+    assert list(tensor.shape) == record["shape"]
+    return tensor.flatten()[record["probe_index"]].tolist()
+
+
+def test_heads_are_those_of_the_published_towers_and_of_the_recorded_ones():
+    assert (num_heads(1024, 64), num_heads(1408, 88)) == (16, 16)
+    dims = RECORDED["dims"]
+    assert opened("phi3.5").clip.config.num_attention_heads == dims["clip"]["num_attention_heads"]
+    assert CONFIG.num_heads == dims["iv2"]["num_heads"]
+    assert CONFIG.num_blocks == dims["iv2"]["depth"] - 1
+
+
+def test_positions_are_stretched_as_the_reference_does():
+    on_disk = read_torch_file(PARTS.internvideo)["pos_embed"]
+    before = FUNCTIONS["internvideo2_pos_embed_on_disk"]
+    assert values_of(on_disk, before) == pytest.approx(before["probe_value"], rel=1e-6)
+    found = opened("phi3.5").internvideo2.tensors["pos_embed"]
+    after = FUNCTIONS["internvideo2_pos_embed_after_interpolation"]
+    # Seven digits are recorded.
+    assert values_of(found, after) == pytest.approx(after["probe_value"], rel=1e-6)
+    traced = FUNCTIONS["internvideo2_pos_embed_patch37_channel5"]
+    for steps, tensor, name in ((4, on_disk, "on_disk_4"), (8, found, "interpolated_8")):
+        of_patch = tensor[0, 1:, 5].unflatten(0, (steps, 256))[:, 37]
+        assert of_patch.tolist() == pytest.approx(traced[name], rel=1e-6)
+
+
+# spec/grounded_videollm.md 1.4: of the four steps on disk, by how much each counts.
+WEIGHTS = [
+    (1, 0, 0, 0),
+    (0.75, 0.25, 0, 0),
+    (0.25, 0.75, 0, 0),
+    (0, 0.75, 0.25, 0),
+    (0, 0.25, 0.75, 0),
+    (0, 0, 0.75, 0.25),
+    (0, 0, 0.25, 0.75),
+    (0, 0, 0, 1),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_positions_are_rounded_to_the_dtype_of_the_file(dtype):
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.randn(1, 1 + 4 * 256, 32, generator=generator).to(dtype)
+    found = stretched(positions, CONFIG)
+    assert (found.dtype, found.shape) == (dtype, (1, 1 + 8 * 256, 32))
+    assert torch.equal(found[:, 0], positions[:, 0])
+    steps = positions[0, 1:].double().unflatten(0, (4, 256))
+    exact = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps)
+    # Two products and a sum in float32 at least, then one rounding.
+    limit = torch.finfo(dtype).eps / 2 + 3 * 2.0**-24
+    error = (found[0, 1:].double().unflatten(0, (8, 256)) - exact).abs()
+    size = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps.abs())
+    assert (error <= limit * size + torch.finfo(dtype).smallest_normal).all()
+
+
+def test_positions_of_as_many_frames_stay():
+    positions = torch.randn(1, 1 + 8 * 256, 32)
+    assert torch.equal(stretched(positions, CONFIG), positions)
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Write a tower's file with some tensors left out and others put in, and open it."""
+
+    def changed(part: str, *, without: str = "", **more: Tensor) -> object:
+        source = PARTS.clip if part == "clip" else PARTS.internvideo
+        tensors = read_torch_file(source)
+        kept = {name: one for name, one in tensors.items() if not without or without not in name}
+        assert not without or len(kept) < len(tensors)
+        path = tmp_path / source.name
+        torch.save(kept | more, path)
+        if part == "clip":
+            return ClipSource.open(path)
+        return InternVideo2Source.open(path, num_frames=8)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("part", "without", "kind", "message"),
+    [
+        ("clip", "layers.1.", InvalidRequestError, r"the part clip: encoder\.layers\.2 is not as"),
+        ("clip", "layers.2.mlp.fc1", InvalidRequestError, r"encoder\.layers\.2 is not as"),
+        ("clip", "encoder", UnsupportedError, r"at least two blocks encoder\.layers\.\*, got 0"),
+        ("clip", "patch_embedding", UnsupportedError, "the part clip has no embeddings.patch_emb"),
+        ("internvideo", "blocks.3.ls2", InvalidRequestError, r"blocks\.3 is not as blocks\.0"),
+        ("internvideo", "blocks.0.", InvalidRequestError, "or some blocks are missing"),
+        ("internvideo", "img_pos_embed", UnsupportedError, "has no img_pos_embed of 3 dimensions"),
+    ],
+)
+def test_a_file_that_is_cut_off_is_refused(changed, part, without, kind, message):
+    with pytest.raises(kind, match=message):
+        changed(part, without=without)
+
+
+def test_a_clip_with_the_tower_for_text_is_refused(changed):
+    with pytest.raises(InvalidRequestError, match=r"text_model\.x is no tensor of vision_model\."):
+        changed("clip", **{"text_model.x": torch.zeros(1)})
+
+
+def test_positions_of_no_whole_frames_are_refused(changed):
+    with pytest.raises(UnsupportedError, match=r"1024 positions, which are no whole frames of 16"):
+        changed("internvideo", pos_embed=torch.zeros(1, 1024, 32))
+
+
+def test_what_no_block_has_is_left_for_the_stage_to_refuse(changed):
+    """Heads that other training had are passed over by name, and no other tensor is."""
+    found = changed("internvideo", extra=torch.zeros(1)).tensors
+    assert "extra" in found
+    assert not any(name.startswith(("clip_", "final_", "img_", "blocks.3.")) for name in found)
+
+
+@pytest.mark.parametrize("name", ["width", "num_frames", "side"])
+def test_sizes_of_no_encoder_are_refused(name):
+    with pytest.raises(UnsupportedError, match="no InternVideo2 has the sizes"):
+        InternVideo2Config(**{**vars(CONFIG), name: 0})

@@ -1,0 +1,190 @@
+"""The vision stage against what the reference computed of the formula video, stage by stage."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from groundserve.errors import UnsupportedError
+from groundserve.families.clip import ClipTowerConfig
+from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
+from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
+from tests.rounding import error_bound, exactly, in_float32, rounded
+from tests.unit.families.grounded_videollm.checkpoints import (
+    FORMULA_STAGES,
+    PREFIXES,
+    formula_streams,
+    opened,
+)
+from tests.unit.families.grounded_videollm.recorded import LLMS, RECORDED
+
+CASES = {case["name"]: case for case in RECORDED["cases"]}
+PUBLISHED_CLIP = ClipTowerConfig(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=23,
+    num_attention_heads=16,
+    image_size=336,
+    patch_size=14,
+)
+PUBLISHED_INTERNVIDEO2 = InternVideo2Config(
+    width=1408, mlp_width=6144, num_blocks=39, num_heads=16, num_frames=8, side=16, patch_size=14
+)
+
+
+@cache
+def exact_vision(llm: str) -> VisionEncoder:
+    """Return the stage in float64, with attention in elementary operations."""
+    vision = opened(llm).load_vision(dtype=torch.float64)
+    vision.config._attn_implementation = "eager"
+    return vision
+
+
+def recorded(llm: str, stage: str) -> Tensor:
+    """Return a recorded stage of the first segment, in float64."""
+    return FORMULA_STAGES[f"{PREFIXES[llm]}.{stage}"].double()
+
+
+def published(llm: str, hidden_size: int) -> VisionConfig:
+    return VisionConfig(
+        llm=llm,
+        clip=PUBLISHED_CLIP,
+        internvideo2=PUBLISHED_INTERNVIDEO2,
+        hidden_size=hidden_size,
+    )
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_the_spatial_tower_is_the_references_up_to_the_last_layer_but_one(llm):
+    exact, bound = in_float32(exact_vision(llm)._encode_key_frames, formula_streams(1)[1])
+    error = np.abs(exact[0] - recorded(llm, "clip_hidden_minus2.seg0")[1:].numpy()).max()
+    assert error <= bound
+    assert bound < 1e-4
+
+
+def test_the_temporal_tower_is_the_references_up_to_the_last_block_but_one():
+    tower = exact_vision("phi3.5").internvideo2
+    temporal, _ = formula_streams(1)
+    exact = exactly(tower, temporal)
+    # One draw: it takes as long as all other tests here.
+    bound = error_bound(exact, [rounded(tower, temporal, seed=0)])
+    expected = FORMULA_STAGES["internvideo2_output.seg0_cls_and_frame0"][1:].numpy()
+    assert np.abs(exact[0, : 16 * 16] - expected).max() <= bound
+    assert bound < 1e-4
+    pooled = exact.reshape(8, 4, 4, 4, 4, 32).mean((2, 4)).reshape(128, 32)
+    expected = recorded("phi3.5", "temporal_pooled.seg0").numpy()
+    assert np.abs(pooled - expected).max() <= bound
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_a_segments_tokens_are_the_references(llm):
+    """Of recorded patches: reduced, with separators, projected, in the order of the block."""
+    vision = exact_vision(llm)
+    patches = recorded(llm, "clip_hidden_minus2.seg0")[1:]
+    pooled = recorded(llm, "temporal_pooled.seg0")
+
+    def block() -> Tensor:
+        spatial, terminator = vision.spatial(patches[None])
+        temporal = vision.temporal_projector(pooled[None])
+        return torch.cat((spatial, temporal, terminator), dim=1)[0]
+
+    exact, bound = in_float32(block)
+    expected = recorded(llm, "visual_tokens.seg0").numpy()
+    assert exact.shape == expected.shape
+    assert np.abs(exact - expected).max() <= bound
+    assert bound < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("llm", "shape"), [("phi3.5", (12, 285, 64)), ("llama3", (12, 193, 64))], ids=LLMS
+)
+def test_all_segments_of_the_formula_video_are_the_references(llm, shape):
+    with torch.inference_mode():
+        features = opened(llm).load_vision()(*formula_streams(12))
+        block = Front()(features)
+    assert features.shape == shape
+    expected = CASES[f"{llm}/qa_formula"]["stages"]["visual_tokens"]
+    assert [1, *block.shape] == expected["shape"]
+    values = block.double().flatten()
+    # Seven digits are recorded; the first segment's error is some 1e-5 of values up to 7.
+    assert values[expected["probe_index"]].tolist() == pytest.approx(
+        expected["probe_value"], abs=1e-4
+    )
+    assert values.norm().item() == pytest.approx(expected["l2"], rel=1e-6)
+    weights = torch.cos(0.37 * torch.arange(values.numel(), dtype=torch.float64))
+    ordered = (values * weights).sum().item() / values.numel() ** 0.5
+    assert ordered == pytest.approx(expected["ordered"], abs=1e-6 * expected["l2"])
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_what_is_exported_and_what_a_gpu_runs_give_the_same(llm):
+    vision = opened(llm).load_vision()
+    streams = formula_streams(2)
+    with torch.inference_mode():
+        expected = vision(*streams)
+        vision.config._attn_implementation = "eager"
+        vision.prepare_export()
+        vision.leave_out_unread()
+        found = vision(*streams)
+    # The roundings of other orders of sums, with values up to 7.
+    assert (found - expected).abs().max() < 5e-5
+
+
+def test_segments_do_not_see_each_other():
+    vision = opened("llama3").load_vision()
+    temporal, spatial = formula_streams(2)
+    with torch.inference_mode():
+        both = vision(temporal, spatial)
+        alone = vision(temporal[1:], spatial[1:])
+    assert (both[1:] - alone).abs().max() < 5e-5
+    assert (both[0] - both[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("llm", "hidden_size", "tokens", "projectors_tflop"),
+    [("phi3.5", 3072, 285, 0.13), ("llama3", 4096, 193, 0.10)],
+    ids=LLMS,
+)
+def test_the_published_models_sizes_are_the_specifications(
+    llm, hidden_size, tokens, projectors_tflop
+):
+    config = published(llm, hidden_size)
+    assert config.num_spatial_tokens + config.num_temporal_tokens + 1 == tokens
+    towers = (PUBLISHED_CLIP.frame_flop(), PUBLISHED_INTERNVIDEO2.segment_flop())
+    assert [12e-12 * one for one in towers] == pytest.approx([4.39, 59.50], abs=0.03)
+    projectors = 12e-12 * (config.segment_flop() - sum(towers))
+    assert round(projectors, 2) == projectors_tflop
+    with torch.device("meta"):
+        vision = VisionEncoder(config)
+    count = sum(one.numel() for one in vision.internvideo2.parameters())
+    # Blocks that run and embeddings, of which the class token and its position are two.
+    assert count == 988_417_664
+    # All of CLIP but its last layer and the norm behind it.
+    layer = sum(one.numel() for one in vision.clip.layers[0].parameters())
+    count = sum(one.numel() for one in vision.clip.parameters())
+    assert count + layer + 2 * 1024 == 303_507_456
+    assert len(vision.layers) == 23 + 39
+
+
+@pytest.mark.parametrize(
+    ("llm", "clip_side", "side", "message"),
+    [
+        ("phi3.5", 23, 16, "the part clip must have a multiple of 2 patches a side, got 23"),
+        ("llama3", 25, 16, "the part clip must have a multiple of 3 patches a side, got 25"),
+        ("phi3.5", 24, 18, "the part internvideo must have a multiple of 4 patches a side, got 18"),
+    ],
+)
+def test_towers_whose_patches_do_not_divide_are_refused(llm, clip_side, side, message):
+    clip = {**vars(PUBLISHED_CLIP), "image_size": clip_side * 14}
+    internvideo2 = {**vars(PUBLISHED_INTERNVIDEO2), "side": side}
+    with pytest.raises(UnsupportedError, match=message):
+        VisionConfig(
+            llm=llm,
+            clip=ClipTowerConfig(**clip),
+            internvideo2=InternVideo2Config(**internvideo2),
+            hidden_size=64,
+        )
