@@ -122,8 +122,7 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
     rope_type = config.rope_parameters["rope_type"]
     if tables is None and rope_type != "default":
         raise UnsupportedError(
-            f"decoders that are exported have rope_type default, or RotaryTables, got {rope_type}; "
-            "use profile torch"
+            f"decoders that are exported have rope_type default, got {rope_type}; use profile torch"
         )
     window = getattr(config, "sliding_window", None)
     if window is not None and window < config.max_position_embeddings:

@@ -75,8 +75,9 @@ class RotaryTables(nn.Module):
             rounding: As `__init__`.
 
         Raises:
-            UnsupportedError: It rotates in another way than "default" or "longrope", a part of each
-                head only, or says itself what cos and sin are multiplied with.
+            UnsupportedError: It rotates in another way than "default" or "longrope", or a part of
+                each head only; or "longrope" has a magnitude of its own, or lengths that it cannot
+                have.
         """
         rope = config.rope_parameters
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
@@ -99,6 +100,11 @@ class RotaryTables(nn.Module):
                 (1 / periods)[None], max_positions=max_positions, angles=angles, rounding=rounding
             )
         switch: int = rope["original_max_position_embeddings"]
+        if not 1 < switch <= max_positions:
+            raise UnsupportedError(
+                "original_max_position_embeddings must be in (1, max_position_embeddings], "
+                f"(1, {max_positions}], got {switch}"
+            )
         factors = torch.tensor([rope["short_factor"], rope["long_factor"]], dtype=torch.float32)
         return cls(
             1 / (factors * periods),

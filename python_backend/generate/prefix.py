@@ -53,7 +53,7 @@ class Prefix:
         Args:
             embeddings: (S, H), S >= 1, of `embed_prompt`.
             room: Most positions that will follow it.
-            regime: Of the decoder, that of each whole prompt that it will be part of.
+            regime: Of the decoder, that of the whole prompts that it will be part of.
             decoder: The model's.
             front: Makes embeddings for it.
             deadline: Checked before each pass, here and later.
@@ -82,17 +82,23 @@ class Prefix:
         """
         self._past.crop(self.num_positions)
         whole = self._decoder.regime(self.num_positions + len(token_ids))
-        assert whole == self._regime, "a prompt is computed in one regime"
-        return self.extend(token_ids)
+        assert whole <= self._regime, "a prompt is computed in one regime, from its beginning"
+        return self.extend(token_ids, regime=self._regime)
 
-    def extend(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Follow what there is with more, in the regime of all there is then; else as `follow`."""
+    def extend(
+        self, token_ids: NDArray[np.int64], *, regime: int | None = None
+    ) -> NDArray[np.float32]:
+        """Follow what there is with more; as `follow`.
+
+        Args:
+            token_ids: As `follow`.
+            regime: At least that of all there is then, which it is where None.
+        """
+        if regime is None:
+            regime = self._decoder.regime(self._past.num_positions + len(token_ids))
+        embeddings = self._front.embed_text(token_ids)
         return _extend(
-            self._decoder,
-            self._front.embed_text(token_ids),
-            self._past,
-            regime=self._decoder.regime(self._past.num_positions + len(token_ids)),
-            deadline=self._deadline,
+            self._decoder, embeddings, self._past, regime=regime, deadline=self._deadline
         )
 
 

@@ -156,9 +156,7 @@ def test_key_heads_that_are_shared_stay_shared(tmp_path):
 
 def test_a_decoder_that_was_not_tried_is_refused(tmp_path):
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10))
-    with pytest.raises(
-        UnsupportedError, match="LlamaForCausalLM, got GPT2LMHeadModel; use profile"
-    ):
+    with pytest.raises(UnsupportedError, match="Phi3ForCausalLM, got GPT2LMHeadModel; use profile"):
         export_decoder(model, tmp_path / "none", precision="fp32")
     assert not (tmp_path / "none").exists()
 
