@@ -174,6 +174,7 @@ def begin(engine: Engine, features: NDArray[np.float32], prompt: Prompt, *, room
     return Prefix.compute(
         embed_prompt(prompt.prefix_ids, [block], engine.front),
         room=room,
+        regime=0,
         decoder=engine.decoder,
         front=engine.front,
         deadline=_no_deadline(),

@@ -27,8 +27,9 @@ from torch.export import Dim
 from engine_build.onnx_export import export_graph
 from groundserve.errors import MissingExtraError, UnsupportedError
 from groundserve.families.plans import PlanInput
-from groundserve.manifest import DECODER_GRAPH_NAME
+from groundserve.manifest import DECODER_GRAPH_NAME, ROTARY_SWITCH_KEY
 from groundserve.profiles import Precision
+from groundserve.rotary import RotaryTables
 
 if TYPE_CHECKING:
     from onnxscript import ir
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
 
     from groundserve.families.modules import FrontModule
 
-_BUILDERS = {"LlamaForCausalLM": "LlamaModel"}
-"""Class of transformers -> the builder of onnxruntime-genai that was tried with it."""
+_BUILDERS = {"LlamaForCausalLM": "LlamaModel", "Phi3ForCausalLM": "Phi3MiniModel"}
+"""Class of transformers -> the builder of onnxruntime-genai that was tried with it. Those of Phi-3
+differ in their tables of cos and sin, which come from the model."""
 _OPTIONS = {
     # A video's block stands among the embeddings, so they come from outside.
     "exclude_embeds": True,
     # Logits of the last position alone: those of all would be the largest tensor there is.
     "prune_lm_head": True,
 }
+_ATTENTION, _POSITIONS_PLACE = "GroupQueryAttention", 9
+"""Operator, and which of its inputs are places in its tables of cos and sin."""
 _OPEN_HEAD_SIZE = "kv_cache_dim"
 """What the builder writes for the size of a head in the shapes of the past."""
 
@@ -100,8 +104,8 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
             with one scale, and what they are multiplied with in 8 bits; the rest in float32.
 
     Raises:
-        UnsupportedError: The decoder is of an architecture that is not exported, or scales its
-            positions.
+        UnsupportedError: The decoder is of an architecture that is not exported, scales its
+            positions without `RotaryTables`, or does not attend to all of them.
         MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
     """
     from onnxscript import ir
@@ -111,11 +115,20 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         raise UnsupportedError(
             f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
         )
-    # With linear scaling the builder's graph gives other logits; no other was tried.
-    rope_type = model.config.rope_parameters["rope_type"]
-    if rope_type != "default":
+    config = copy.deepcopy(model.config)
+    rotary = getattr(model.model, "rotary_emb", None)
+    tables = rotary.tables() if isinstance(rotary, RotaryTables) else None
+    # With linear scaling the builder's own tables give other logits; no other were tried.
+    rope_type = config.rope_parameters["rope_type"]
+    if tables is None and rope_type != "default":
         raise UnsupportedError(
             f"decoders that are exported have rope_type default, got {rope_type}; use profile torch"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < config.max_position_embeddings:
+        raise UnsupportedError(
+            f"decoders that are exported attend to all {config.max_position_embeddings} positions, "
+            f"got a window of {window}; use profile torch"
         )
     builders = _import_builders()
     types = {"fp32": ir.DataType.FLOAT, "int4": ir.DataType.INT4}
@@ -124,12 +137,22 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         def load_weights(self, _: str) -> PreTrainedModel:
             return model
 
-    config = copy.deepcopy(model.config)
+        def make_rotary_embedding_caches_from_scratch(self) -> tuple[torch.Tensor, torch.Tensor]:
+            # (rows, d/2) each, or (rows, d), of which the builder takes the first half.
+            return tables or super().make_rotary_embedding_caches_from_scratch()
+
     config.architectures = [name]  # None where no file was read
+    config.sliding_window = None
+    config.rope_parameters = {
+        "rope_type": "default",
+        "rope_theta": config.rope_parameters["rope_theta"],
+    }
     with TemporaryDirectory(prefix="groundserve-") as scratch, redirect_stdout(io.StringIO()):
         builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, dict(_OPTIONS))
         builder.make_model("")
         graph: ir.Model = builder.to_nbits() if precision == "int4" else builder.model
+    if tables is not None and rotary.switch is not None:
+        _take_positions(graph, switch=rotary.switch)
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         # The builder leaves the size of a head open, which who sets memory aside asks for.
         if value.shape is not None and str(value.shape[-1]) == _OPEN_HEAD_SIZE:
@@ -142,6 +165,20 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         external_data=f"{DECODER_GRAPH_NAME}.data",
         size_threshold_bytes=0,
     )
+
+
+def _take_positions(model: ir.Model, *, switch: int) -> None:
+    """Have a graph told where in its tables the new positions are, instead of counting them."""
+    from onnxscript import ir
+
+    positions = ir.val(
+        "position_ids", dtype=ir.DataType.INT64, shape=("batch_size", "sequence_length")
+    )
+    model.graph.inputs.append(positions)
+    for node in model.graph:
+        if node.op_type == _ATTENTION:
+            node.replace_input_with(_POSITIONS_PLACE, positions)
+    model.metadata_props[ROTARY_SWITCH_KEY] = str(switch)
 
 
 def _example(one: PlanInput) -> Iterator[int]:

@@ -55,6 +55,11 @@ chunk fills it, so no two are merged, which would be another shape, with feature
 what else was waiting."""
 ROW_BYTES_KEY = "groundserve.row_bytes"
 """In an ONNX graph's metadata: bytes of the widest tensor for one row of its first input."""
+ROTARY_SWITCH_KEY = "groundserve.rotary_switch"
+"""In the metadata of a decoder's graph with two regimes: most positions of a sequence in the first.
+
+Such a graph takes `position_ids`, places in its tables of cos and sin: the positions of the second
+regime come there behind as many of the first."""
 _HASH_CHUNK_BYTES = 1024**2
 _REBUILD = "rebuild the engine directory with: groundserve build"
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.manifest import file_sha256
 from groundserve.profiles import Precision
 from groundserve.torch_archive import read_torch_file
+
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
@@ -134,6 +136,21 @@ def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
     model.load_state_dict(tensors, assign=True)
     _materialise_buffers(model)
+
+
+def filled_module(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _ModuleT:
+    """Fill a module as `fill_module` does, for inference on a device.
+
+    Args:
+        model: On the meta device.
+        tensors: As of `fill_module`.
+        device: `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        InvalidRequestError: As `fill_module`.
+    """
+    fill_module(model, tensors)
+    return model.to(device).eval().requires_grad_(False)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -33,11 +33,14 @@ _STORAGES = {
 }
 
 
-def read_torch_file(path: Path) -> dict[str, Tensor]:
+def read_torch_file(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     """Read what `torch.save` wrote of a state dict, or `torch.jit.save` of a module.
 
     Args:
         path: The file. One of PyTorch before 1.6 is read into memory; all others are mapped.
+        inside: Name under which a training run's file has the state dict, where it is more than
+            that; what lies beside it is not looked at. Dictionaries in the state dict are read,
+            too, with a dot between their names. None where the file is a plain state dict.
 
     Returns:
         By name, on the CPU, as dtyped there; of a module each parameter and buffer by its path.
@@ -48,8 +51,12 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InvalidRequestError(f"{_name(path)} is missing; download it again")
     try:
-        found = _read_module(path) if is_script_archive(path) else _read_state_dict(path)
-        return dict(_checked(found))
+        if inside is None and is_script_archive(path):
+            return dict(_checked(_read_module(path)))
+        loaded = _load(path)
+        return dict(
+            _checked(loaded.items() if inside is None else _nested(loaded.get(inside, loaded)))
+        )
     except Exception as error:  # unpickling damaged bytes raises errors of any kind
         # The first sentence: PyTorch's own go on with how to run the code in the file.
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]
@@ -68,13 +75,28 @@ def is_script_archive(path: Path) -> bool:
         return False
 
 
-def _read_state_dict(path: Path) -> Iterable[tuple[object, object]]:
+def _load(path: Path) -> Mapping[object, object]:
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP_START)) == _ZIP_START
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds a {type(loaded).__name__}")
-    return loaded.items()
+    return loaded
+
+
+def _nested(root: object) -> Iterator[tuple[str, object]]:
+    """Yield what dictionaries hold, by names with a dot where one is in another."""
+    seen: set[int] = set()
+    values = [("", root)]
+    while values:
+        name, value = values.pop()
+        if not isinstance(value, Mapping):
+            yield name, value
+            continue
+        if id(value) in seen:  # a ring, or a tree of which each branch is the same
+            raise ValueError(f"{name[:60]!r} is there twice")
+        seen.add(id(value))
+        values += [(f"{name}.{key}" if name else str(key), one) for key, one in value.items()]
 
 
 def _read_module(path: Path) -> Iterable[tuple[object, object]]:

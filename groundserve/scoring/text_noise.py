@@ -5,6 +5,7 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -128,15 +129,19 @@ class TextRequest:
         prefix = Prefix.compute(
             embed_prompt(self.prompts[0].prefix_ids, [block], front),
             room=max(_SUFFIX_LENGTHS) + _NUM_STEPS,
+            regime=decoder.regime(max(self.num_tokens)),
             decoder=decoder,
             front=front,
             deadline=Deadline.after(_MAX_SECONDS),
         )
+        # The last step is rotated as in the longest sequences, which these are far from.
+        longest = decoder.regime(sys.maxsize)
         rows = []
         for number, prompt in enumerate(self.prompts):
             steps = [prefix.follow(prompt.suffix_ids)]
             for step in range(_NUM_STEPS - 1):
                 token = steps[-1].argmax() if forced is None else forced[number, step]
-                steps.append(prefix.extend(np.array([token], np.int64)))
+                regime = longest if step == _NUM_STEPS - 2 else None
+                steps.append(prefix.extend(np.array([token], np.int64), regime=regime))
             rows.append(np.stack(steps))
         return np.stack(rows)

@@ -54,7 +54,18 @@ class Past(Protocol):
 
 
 class Decoder(Protocol):
-    """A causal decoder, one sequence at a time; several pasts may be worked on from threads."""
+    """A causal decoder, one sequence at a time; several pasts may be worked on from threads.
+
+    Some rotate the positions of a long sequence otherwise than those of a short one; each such way
+    is a *regime*. What a past holds stays as it was computed.
+    """
+
+    def regime(self, num_positions: int) -> int:
+        """Return the regime of sequences of so many positions: 0 of the short, never falling.
+
+        Always 0 where all positions are rotated alike.
+        """
+        ...
 
     def begin(self, max_positions: int) -> Any:
         """Return a `Past` of this decoder without a position.
@@ -64,12 +75,14 @@ class Decoder(Protocol):
         """
         ...
 
-    def extend(self, embeddings: Array, past: Any) -> NDArray[np.float32]:
+    def extend(self, embeddings: Array, past: Any, *, regime: int) -> NDArray[np.float32]:
         """Compute further positions, which the past has then, too.
 
         Args:
             embeddings: (S, H), S >= 1, as a `Front` returns them.
             past: Of this decoder, with room for them.
+            regime: Of `regime`, in which these are computed; at least that of all positions with
+                them.
 
         Returns:
             float32 (V,), logits of the last position.

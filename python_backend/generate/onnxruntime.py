@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError
+from groundserve.manifest import ROTARY_SWITCH_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.generate.base import check_token_ids
 from python_backend.onnx_session import open_session
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _EMBEDDINGS, _MASK, _LOGITS = "inputs_embeds", "attention_mask", "logits"
+_POSITIONS = "position_ids"
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
@@ -89,22 +91,34 @@ class OnnxRuntimeDecoder:
         self._past_shapes = {
             name: (shape[1], shape[3]) for name, shape in shapes.items() if name.startswith(_PAST)
         }
-        if not self._past_shapes or shapes.keys() != {_EMBEDDINGS, _MASK, *self._past_shapes}:
+        switch = self._session.get_modelmeta().custom_metadata_map.get(ROTARY_SWITCH_KEY)
+        self._switch = None if switch is None else int(switch)
+        wanted = [_EMBEDDINGS, _MASK, *([] if switch is None else [_POSITIONS])]
+        if not self._past_shapes or shapes.keys() != {*wanted, *self._past_shapes}:
             raise EngineMismatchError(
-                f"{path.name} must take {_EMBEDDINGS}, {_MASK} and {_PAST}*, it takes "
+                f"{path.name} must take {', '.join(wanted)} and {_PAST}*, it takes "
                 f"{', '.join(shapes)}; rebuild the engine directory"
             )
+
+    def regime(self, num_positions: int) -> int:
+        """See `Decoder.regime`."""
+        return int(self._switch is not None and num_positions > self._switch)
 
     def begin(self, max_positions: int) -> OnnxRuntimePast:
         """See `Decoder.begin`."""
         return OnnxRuntimePast(self._past_shapes, max_positions)
 
-    def extend(self, embeddings: Array, past: OnnxRuntimePast) -> NDArray[np.float32]:
+    def extend(
+        self, embeddings: Array, past: OnnxRuntimePast, *, regime: int
+    ) -> NDArray[np.float32]:
         """See `Decoder.extend`."""
         num_positions = past.num_positions + len(embeddings)
         binding = self._session.io_binding()
         binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
         binding.bind_cpu_input(_MASK, np.ones((1, num_positions), np.int64))
+        if self._switch is not None:
+            positions = np.arange(past.num_positions, num_positions)[None]
+            binding.bind_cpu_input(_POSITIONS, positions + regime * self._switch)
         for name, value in past.values.items():
             binding.bind_ortvalue_input(name, value)
             # The same memory: the operator sees it and only writes what is new.

@@ -26,23 +26,34 @@ Chunks are counted from where a prefix or a question begins, so none depends on 
 class Prefix:
     """Positions in a decoder's past that stay, whatever follows them."""
 
-    def __init__(self, decoder: Decoder, front: Front, past: Any, *, deadline: Deadline) -> None:
+    def __init__(
+        self, decoder: Decoder, front: Front, past: Any, *, regime: int, deadline: Deadline
+    ) -> None:
         """Take what `compute` has computed."""
         self._decoder = decoder
         self._front = front
         self._past = past
+        self._regime = regime
         self._deadline = deadline
         self.num_positions: int = past.num_positions
 
     @classmethod
     def compute(
-        cls, embeddings: Array, *, room: int, decoder: Decoder, front: Front, deadline: Deadline
+        cls,
+        embeddings: Array,
+        *,
+        room: int,
+        regime: int,
+        decoder: Decoder,
+        front: Front,
+        deadline: Deadline,
     ) -> Self:
         """Compute a prefix.
 
         Args:
             embeddings: (S, H), S >= 1, of `embed_prompt`.
             room: Most positions that will follow it.
+            regime: Of the decoder, that of the whole prompts that it will be part of.
             decoder: The model's.
             front: Makes embeddings for it.
             deadline: Checked before each pass, here and later.
@@ -52,11 +63,11 @@ class Prefix:
             RequestCancelledError: Nobody waits any more.
         """
         past = decoder.begin(len(embeddings) + room)
-        _extend(decoder, embeddings, past, deadline)
-        return cls(decoder, front, past, deadline=deadline)
+        _extend(decoder, embeddings, past, regime=regime, deadline=deadline)
+        return cls(decoder, front, past, regime=regime, deadline=deadline)
 
     def follow(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Forget what followed the prefix, and follow it with a question.
+        """Forget what followed the prefix, and follow it with a question, in the same regime.
 
         Args:
             token_ids: int64 (S,), S >= 1, all of text.
@@ -70,12 +81,25 @@ class Prefix:
             EngineMismatchError: A token id is none of the model's.
         """
         self._past.crop(self.num_positions)
-        return self.extend(token_ids)
+        whole = self._decoder.regime(self.num_positions + len(token_ids))
+        assert whole <= self._regime, "a prompt is computed in one regime, from its beginning"
+        return self.extend(token_ids, regime=self._regime)
 
-    def extend(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Follow what there is with more; as `follow`."""
+    def extend(
+        self, token_ids: NDArray[np.int64], *, regime: int | None = None
+    ) -> NDArray[np.float32]:
+        """Follow what there is with more; as `follow`.
+
+        Args:
+            token_ids: As `follow`.
+            regime: At least that of all there is then, which it is where None.
+        """
+        if regime is None:
+            regime = self._decoder.regime(self._past.num_positions + len(token_ids))
         embeddings = self._front.embed_text(token_ids)
-        return _extend(self._decoder, embeddings, self._past, self._deadline)
+        return _extend(
+            self._decoder, embeddings, self._past, regime=regime, deadline=self._deadline
+        )
 
 
 def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: Front) -> Array:
@@ -100,9 +124,9 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
 
 
 def _extend(
-    decoder: Decoder, embeddings: Array, past: Any, deadline: Deadline
+    decoder: Decoder, embeddings: Array, past: Any, *, regime: int, deadline: Deadline
 ) -> NDArray[np.float32]:
     for start in range(0, len(embeddings), CHUNK):
         deadline.check()
-        logits = decoder.extend(embeddings[start : start + CHUNK], past)
+        logits = decoder.extend(embeddings[start : start + CHUNK], past, regime=regime)
     return logits

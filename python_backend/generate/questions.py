@@ -37,7 +37,8 @@ class Generation:
     answers: tuple[Generated, ...]
     """One a question, in the order asked."""
     prefix_tokens: int
-    """Positions, the video's block among them, that were computed once for all questions."""
+    """Positions, the video's block among them, that were computed once for all questions: once in
+    each regime that a whole prompt is in."""
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     seed: int | None
@@ -61,7 +62,7 @@ def answer_questions(
     deadline: Deadline,
     meter: Meter,
 ) -> Generation:
-    """Answer one question after another; what all have in front is computed once.
+    """Answer one question after another; what all have in front is computed once in each regime.
 
     An answer is the same, to the bit, whatever else is asked with it.
 
@@ -90,28 +91,37 @@ def answer_questions(
     suffixes = [prompt.suffix_ids for prompt in prompts]
     seed = choose_seed(options)
     deadline.check()
-    prefix = Prefix.compute(
-        embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front),
-        # Nothing follows the last token of an answer, so it needs no place.
-        room=max(map(len, suffixes)) + options.max_new_tokens - 1,
-        decoder=decoder,
-        front=front,
-        deadline=deadline,
-    )
-    meter.add("prefix_tokens", prefix.num_positions)
-    answers: list[Generated] = []
-    for suffix_ids in suffixes:
-        try:
-            answers.append(
-                generate(prefix, suffix_ids, options, seed=seed, end_ids=end_ids, meter=meter)
+    embeddings = embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front)
+    regimes = [decoder.regime(len(embeddings) + len(suffix_ids)) for suffix_ids in suffixes]
+    answers: dict[int, Generated] = {}
+    prefix_tokens = 0
+    try:
+        for regime in sorted(set(regimes)):
+            numbers = [number for number, one in enumerate(regimes) if one == regime]
+            # One after another: no two are held at a time.
+            prefix = Prefix.compute(
+                embeddings,
+                # Nothing follows the last token of an answer, so it needs no place.
+                room=max(len(suffixes[one]) for one in numbers) + options.max_new_tokens - 1,
+                regime=regime,
+                decoder=decoder,
+                front=front,
+                deadline=deadline,
             )
-        except DeadlineExceededError:
-            if not answers:
-                raise
-            answers.append(Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline"))
+            prefix_tokens += prefix.num_positions
+            meter.add("prefix_tokens", prefix.num_positions)
+            for number in numbers:
+                answers[number] = generate(
+                    prefix, suffixes[number], options, seed=seed, end_ids=end_ids, meter=meter
+                )
+            del prefix
+    except DeadlineExceededError:
+        if not answers:
+            raise
+    unanswered = Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline")
     return Generation(
-        answers=tuple(answers),
-        prefix_tokens=prefix.num_positions,
+        answers=tuple(answers.get(number, unanswered) for number in range(len(prompts))),
+        prefix_tokens=prefix_tokens,
         prompt_tokens=sum(map(len, suffixes)),
         seed=seed,
     )

@@ -65,7 +65,15 @@ class TorchDecoder:
             model: In the dtype it computes in; on a CPU float32.
             device: `cpu`, `cuda` or `cuda:1`.
         """
+        from groundserve.rotary import RotaryTables
+
         self._model = model.to(device)
+        # Those of transformers know one regime, or choose by the length of a pass.
+        self._rotary = next((one for one in model.modules() if isinstance(one, RotaryTables)), None)
+
+    def regime(self, num_positions: int) -> int:
+        """See `Decoder.regime`."""
+        return 0 if self._rotary is None else self._rotary.regime(num_positions)
 
     def begin(self, max_positions: int) -> TorchPast:
         """See `Decoder.begin`."""
@@ -73,13 +81,19 @@ class TorchDecoder:
 
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
-    def extend(self, embeddings: Array, past: TorchPast) -> NDArray[np.float32]:
+    def extend(self, embeddings: Array, past: TorchPast, *, regime: int) -> NDArray[np.float32]:
         """See `Decoder.extend`."""
         import torch
 
+        position_ids = None
+        if self._rotary is not None:
+            position_ids = self._rotary.position_ids(
+                past.num_positions, len(embeddings), regime=regime
+            ).to(self._model.device)
         with torch.inference_mode():
             logits = self._model(
                 inputs_embeds=to_torch(embeddings, self._model.device)[None],
+                position_ids=position_ids,
                 past_key_values=past.cache,
                 use_cache=True,
                 logits_to_keep=1,

@@ -55,7 +55,8 @@ def load(folder) -> onnx.GraphProto:
 def logits(decoder, embeddings) -> np.ndarray:
     """Of each position, one pass a position."""
     past = decoder.begin(len(embeddings))
-    return np.stack([decoder.extend(row, past) for row in np.split(embeddings, len(embeddings))])
+    rows = np.split(embeddings, len(embeddings))
+    return np.stack([decoder.extend(row, past, regime=0) for row in rows])
 
 
 def rounded(embeddings) -> np.ndarray:
@@ -155,9 +156,7 @@ def test_key_heads_that_are_shared_stay_shared(tmp_path):
 
 def test_a_decoder_that_was_not_tried_is_refused(tmp_path):
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10))
-    with pytest.raises(
-        UnsupportedError, match="LlamaForCausalLM, got GPT2LMHeadModel; use profile"
-    ):
+    with pytest.raises(UnsupportedError, match="Phi3ForCausalLM, got GPT2LMHeadModel; use profile"):
         export_decoder(model, tmp_path / "none", precision="fp32")
     assert not (tmp_path / "none").exists()
 

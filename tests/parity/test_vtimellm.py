@@ -76,6 +76,7 @@ def first_logits(pipeline, extracted, case):
     prefix = Prefix.compute(
         embed_prompt(prompt.prefix_ids, [block], front),
         room=len(prompt.suffix_ids),
+        regime=0,
         decoder=decoder,
         front=front,
         deadline=Deadline.after(SECONDS),

@@ -83,6 +83,7 @@ def prefix_of(case, engine) -> tuple[Prefix, np.ndarray]:
     prefix = Prefix.compute(
         embed_prompt(ids[:split], blocks, engine.front),
         room=len(ids) - split + MAX_NEW_TOKENS,
+        regime=0,
         decoder=engine.decoder,
         front=engine.front,
         deadline=Deadline.after(120.0),

@@ -101,6 +101,31 @@ def test_the_format_before_1_6_is_read(tmp_path):
     assert torch.equal(read_torch_file(path)["a"], value)
 
 
+def test_a_training_runs_file_holds_state_dicts_beside_other_things(tmp_path):
+    path = tmp_path / "run.pth"
+    model = {"vision": {"weight": torch.ones(2)}, "language": {"layer.bias": torch.zeros(3)}}
+    torch.save({"model": model, "epoch": 3, "optimizer": {"state": {}}}, path)
+    found = read_torch_file(path, inside="model")
+    assert found.keys() == {"vision.weight", "language.layer.bias"}
+    assert torch.equal(found["vision.weight"], torch.ones(2))
+    torch.save(model, path)
+    assert read_torch_file(path, inside="model").keys() == found.keys()
+    with pytest.raises(InvalidRequestError, match=r"run\.pth is damaged or .*vision is a dict"):
+        read_torch_file(path)
+
+
+def test_dictionaries_that_hold_each_other_are_refused(tmp_path):
+    path = tmp_path / "run.pth"
+    for depth in (0, 40):  # a ring, and a tree of 2 to the power of 40 branches
+        model: dict[str, object] = {}
+        model["itself"] = model
+        for _ in range(depth):
+            model = {"left": model, "right": model}
+        torch.save({"model": model}, path)
+        with pytest.raises(InvalidRequestError, match="is there twice"):
+            read_torch_file(path, inside="model")
+
+
 @pytest.mark.parametrize("is_script", [False, True])
 def test_tensors_that_are_written_to_leave_the_file_as_it_is(tmp_path, is_script):
     path = tmp_path / "weights.bin"

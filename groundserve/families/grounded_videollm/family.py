@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.answers import Moment
+from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Head
+from groundserve.families.grounded_videollm.answer import parse_answer
 from groundserve.families.grounded_videollm.plan import plan_video
+from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions
+from groundserve.options import AnswerOptions, Task
 
 
 class GroundedVideoLLM:
-    """See `groundserve.families.base.Family`."""
+    """See `groundserve.families.base.TextFamily`."""
 
     name = "grounded_videollm"
     head: Head = "text"
     spec_type = GroundedVideoLLMSpec
+    tasks = TASKS
+    tasks_without_query: tuple[Task, ...] = ("captions",)
 
     def streams(self, spec: GroundedVideoLLMSpec) -> tuple[FrameStream, ...]:
         """Return TEMPORAL_PIXELS, all frames of a segment, and SPATIAL_PIXELS, its key frame."""
@@ -48,3 +61,57 @@ class GroundedVideoLLM:
     ) -> VideoPlan:
         """See `plan_video`."""
         return plan_video(index, options, spec, limits)
+
+    def front_inputs(self, spec: GroundedVideoLLMSpec) -> tuple[PlanInput, ...]:
+        """Return none: features are the decoder's block already."""
+        return ()
+
+    def front_arrays(
+        self, seen: SeenVideo, spec: GroundedVideoLLMSpec
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Return none."""
+        return ()
+
+    def check_features(
+        self, shape: tuple[int, ...], spec: GroundedVideoLLMSpec, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check FEATURES (U, P, D).
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        if shape[:2] != (spec.num_segments, spec.tokens_per_segment):
+            raise InvalidRequestError(
+                f"FEATURES must be ({spec.num_segments}, {spec.tokens_per_segment}, D), a row a "
+                f"segment, got {shape}"
+            )
+
+    def check_seen(self, seen: SeenVideo, spec: GroundedVideoLLMSpec) -> None:
+        """Check the tokens of the video, and what a time token is a fraction of.
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        if seen.num_visual_tokens != spec.max_feature_tokens:
+            raise InvalidRequestError(
+                f"num_visual_tokens must be {spec.max_feature_tokens}, "
+                f"{spec.tokens_per_segment} a segment, got {seen.num_visual_tokens}"
+            )
+        start, end = seen.time_range_seconds or (0.0, 0.0)
+        if not (start == 0 < end < math.inf):
+            raise InvalidRequestError(
+                "time_range_seconds must be from 0 to the video's end, "
+                f"got {seen.time_range_seconds}"
+            )
+
+    def open_tokenizer(self, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
+        """See `GroundedTokenizer.from_file`."""
+        return GroundedTokenizer.from_file(path, spec)
+
+    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
+        """See `parse_answer`."""
+        return parse_answer(text, task, seen)
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say what the video becomes."""
+        return "in segments of 8"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
 from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
 from groundserve.families.vtgllm.answer import parse_answer
+from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
 from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
 from groundserve.families.vtgllm.prompt import TASKS, TimeTokenizer
 from groundserve.families.vtgllm.spec import VTGLLMSpec
@@ -20,6 +22,9 @@ from groundserve.families.vtgllm.times import LENGTH
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions, Task
+
+if TYPE_CHECKING:
+    from groundserve.families.vtgllm.checkpoint import Checkpoint
 
 
 class VTGLLM:
@@ -30,6 +35,7 @@ class VTGLLM:
     spec_type = VTGLLMSpec
     tasks: tuple[Task, ...] = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions", "summary")
+    part_names = PART_NAMES
 
     def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame, resized to a square."""
@@ -117,6 +123,20 @@ class VTGLLM:
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
         """See `parse_answer`."""
         return parse_answer(text, task)
+
+    def recognises(self, directory: Path) -> bool:
+        """See `is_layout`."""
+        return is_layout(directory)
+
+    def open_checkpoint(
+        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
+    ) -> Checkpoint:
+        """See `Checkpoint.open`."""
+        try:
+            from groundserve.families.vtgllm.checkpoint import Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
+        return Checkpoint.open(path, parts=parts or {})
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what each frame becomes."""

@@ -8,15 +8,23 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.base import FindingRow
+from groundserve.families.llama import (
+    empty_llama,
+    is_llama_weight,
+    llama_config,
+    llama_end_id,
+    llama_files,
+    llama_flop,
+)
 from groundserve.families.vtimellm.clip import ClipSource
 from groundserve.families.vtimellm.layout import (
     PREPROCESSING_NAME,
@@ -30,17 +38,8 @@ from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.llama_tokenizer import END, UNKNOWN
 from groundserve.lora import Adapter, adapter_files, merge
 from groundserve.sentencepiece import read_llama_tokenizer
-from groundserve.strict_json import shown
-from groundserve.tensors import (
-    all_weight_files,
-    files_sha256,
-    fill_module,
-    read_all_tensors,
-    read_json,
-)
+from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
 from groundserve.torch_archive import read_torch_file
-
-_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 
 # The reference relabels the type; the file is Llama's otherwise.
 _MODEL_TYPES = ("llama", "VTimeLLM")
@@ -49,15 +48,6 @@ _PROJECTOR = "mm_projector."
 _PROJECTOR_KEY = f"model.{_PROJECTOR}"
 _VARIANT = "vicuna"
 """In the names of a copy's folders."""
-_BASE_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +84,9 @@ class Checkpoint:
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         raw_config = read_json(found.base / "config.json")
-        config = _llama_config(raw_config, found.base.name)
+        config = llama_config(
+            raw_config, where=f"the part base {found.base.name}", model_types=_MODEL_TYPES
+        )
         opened = cls(
             name=directory.resolve().name,
             parts=found,
@@ -125,7 +117,7 @@ class Checkpoint:
             model = VisionEncoder(self.clip.config, antialias=self.parts.antialias)
         tensors = self.clip.tensors()
         # Made contiguous: the projection is the file's turned over.
-        return _filled(
+        return filled_module(
             model, {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}, device
         )
 
@@ -140,7 +132,7 @@ class Checkpoint:
             ).to(device, dtype)
             for name, tensor in self.projector.items()
         }
-        return _filled(model, merged, device)
+        return filled_module(model, merged, device)
 
     def load_decoder(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
@@ -156,8 +148,8 @@ class Checkpoint:
             InvalidRequestError: Tensors are missing or damaged, or of another shape.
         """
         model = self._empty_decoder()
-        tensors = read_all_tensors(self.parts.base, _is_weight)
-        return _filled(
+        tensors = read_all_tensors(self.parts.base, is_llama_weight)
+        return filled_module(
             model,
             {
                 name: merge(name, tensor, self.adapters, dtype=dtype).to(device)
@@ -202,7 +194,7 @@ class Checkpoint:
     @property
     def end_token_id(self) -> int:
         """The token that ends an answer."""
-        return cast(int, self.config.eos_token_id)  # which `_llama_config` has checked
+        return llama_end_id(self.config)
 
     def findings(self) -> Iterator[FindingRow]:
         """See `groundserve.families.vtimellm.findings`."""
@@ -222,7 +214,7 @@ class Checkpoint:
             # By which it is found there; in a cache of the hub a file is named by its content.
             copied = clip / self.parts.clip.name
             copied.rename(copied.with_suffix(".pt"))
-        _copy(self._base_files, directory / self.parts.base.name)
+        _copy(llama_files(self.parts.base), directory / self.parts.base.name)
         stage = directory / stage_name(_VARIANT, 1)
         _copy([self.parts.projector], stage)
         (stage / self.parts.projector.name).rename(stage / PROJECTOR_NAME)
@@ -235,7 +227,7 @@ class Checkpoint:
     def describe(self) -> dict[str, Any]:
         """Return name and hashes for a manifest; reads every file once."""
         parts = self.parts
-        files = [(f"base/{path.name}", path) for path in self._base_files]
+        files = [(f"base/{path.name}", path) for path in llama_files(parts.base)]
         files.append((f"projector/{PROJECTOR_NAME}", parts.projector))
         for number, adapter in enumerate(parts.adapters):
             files += [(f"adapter{number}/{path.name}", path) for path in _adapter_files(adapter)]
@@ -256,37 +248,16 @@ class Checkpoint:
         return self.clip.config.frame_flop()
 
     def decoder_flop(self, num_tokens: int) -> float:
-        """Return the arithmetic of one pass through the decoder's layers.
-
-        A token meets only those before it, which is half of them.
-        """
-        config = self.config
-        width = config.hidden_size
-        # Q and the output, K and V; gate, up and down.
-        weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
-        weights += 3 * width * config.intermediate_size
-        per_token = weights + num_tokens * width
-        return float(2 * config.num_hidden_layers * num_tokens * per_token)
+        """Return the arithmetic of one pass through the decoder's layers."""
+        return llama_flop(self.config, num_tokens)
 
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
         return int(self.config.vocab_size)
 
-    @property
-    def _base_files(self) -> list[Path]:
-        base = self.parts.base
-        side = [base / name for name in _BASE_FILES if (base / name).is_file()]
-        return [*side, *all_weight_files(base)]
-
     def _empty_decoder(self) -> LlamaForCausalLM:
-        try:
-            with torch.device("meta"):
-                return LlamaForCausalLM(self.config)
-        except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-            raise InvalidRequestError(
-                f"the part base {self.parts.base.name}: config.json describes no Llama: {error}"
-            ) from error
+        return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
     def _check(self) -> None:
         """Check that the parts are of one model, before any weight is read.
@@ -312,24 +283,6 @@ class Checkpoint:
         shapes |= {name: tensor.shape for name, tensor in decoder.state_dict().items()}
         for adapter in self.adapters:
             adapter.check(shapes)
-
-
-def _llama_config(raw: Mapping[str, Any], name: str) -> LlamaConfig:
-    where = f"the part base {name}"
-    model_type = raw.get("model_type")
-    if model_type not in _MODEL_TYPES:
-        raise UnsupportedError(
-            f"{where}: model_type must be llama, as Vicuna's is, got {shown(model_type)}"
-        )
-    try:
-        config = LlamaConfig.from_dict({**raw, "model_type": "llama"})
-    except Exception as error:  # of transformers, whose kinds differ from version to version
-        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
-    if not isinstance(config.eos_token_id, int):
-        raise UnsupportedError(
-            f"{where}: eos_token_id must be one token, got {shown(config.eos_token_id)}"
-        )
-    return config
 
 
 def _read_projector(path: Path) -> dict[str, Tensor]:
@@ -358,16 +311,6 @@ def _read_whole(path: Path) -> dict[str, Tensor]:
 def _adapter_files(directory: Path) -> list[Path]:
     whole = directory / _WHOLE_NAME
     return [*adapter_files(directory), *([whole] if whole.is_file() else [])]
-
-
-def _is_weight(name: str) -> bool:
-    # Older releases of transformers saved the rotary frequencies, rounded to float16.
-    return not name.endswith("rotary_emb.inv_freq")
-
-
-def _filled(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _ModuleT:
-    fill_module(model, tensors)
-    return model.to(device).eval().requires_grad_(False)
 
 
 def _copy(files: Sequence[Path], directory: Path) -> None:

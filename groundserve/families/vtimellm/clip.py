@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.clip import ClipTowerConfig
 from groundserve.strict_json import shown
 from groundserve.tensors import all_weight_files, read_all_tensors, read_json
 from groundserve.torch_archive import read_torch_file
@@ -44,21 +45,9 @@ _BLOCK_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig:
-    """The geometry of a tower, which is all that differs between those of OpenAI."""
+class ClipConfig(ClipTowerConfig):
+    """The sizes of a tower and of its features."""
 
-    hidden_size: int
-    """D_v."""
-    intermediate_size: int
-    """Width between the two layers of a block's MLP."""
-    num_hidden_layers: int
-    """Blocks."""
-    num_attention_heads: int
-    """Heads of each."""
-    image_size: int
-    """Side in pixels of the square it takes."""
-    patch_size: int
-    """Side in pixels of a patch."""
     projection_dim: int
     """D."""
 
@@ -119,26 +108,9 @@ class ClipConfig:
             projection_dim=tensors["proj"].shape[1],
         )
 
-    def __post_init__(self) -> None:
-        """Refuse what no tower is made of."""
-        if (
-            min(vars(self).values()) < 1
-            or self.hidden_size % self.num_attention_heads
-            or self.image_size < self.patch_size
-        ):
-            raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
-
-    @property
-    def num_positions(self) -> int:
-        """P, and one for the class token."""
-        return (self.image_size // self.patch_size) ** 2 + 1
-
     def frame_flop(self) -> float:
         """Return the arithmetic of the tower for one frame; a multiply-add is 2."""
-        n, width = self.num_positions, self.hidden_size
-        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
-        embedding = 2.0 * (n - 1) * width * 3 * self.patch_size**2
-        return self.num_hidden_layers * block + embedding + 2.0 * width * self.projection_dim
+        return super().frame_flop() + 2.0 * self.hidden_size * self.projection_dim
 
 
 @dataclass(frozen=True, kw_only=True)

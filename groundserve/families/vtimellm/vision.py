@@ -6,53 +6,30 @@ of the tower, D of its features, T sampled frames, H width of the decoder.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import cast
 
-import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import (
-    CLIPEncoder,
-    CLIPEncoderLayer,
-    CLIPVisionEmbeddings,
-)
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from groundserve.families.clip import ClipTower
 from groundserve.families.modules import FrontModule, VisionModule
 from groundserve.families.vtimellm.clip import ClipConfig
 from groundserve.families.vtimellm.pixels import PixelValues
 
 
-class VisionEncoder(VisionModule):
+class VisionEncoder(ClipTower, VisionModule):
     """CLIP's visual tower up to the projected class vector, resizing included.
 
-    Source: huangb23/VTimeLLM c34ae56, `vtimellm/inference.py`; openai/CLIP d05afc4,
-    `clip/model.py::VisionTransformer`. The names within are transformers'.
+    Source: huangb23/VTimeLLM c34ae56, `vtimellm/inference.py`.
     """
 
     def __init__(self, config: ClipConfig, *, antialias: bool) -> None:
-        super().__init__()
-        tower = CLIPVisionConfig(**asdict(config))
-        # Materialised softmax, as the fixtures' reference ran; 16-bit and exported models set
-        # another one.
-        tower._attn_implementation = "eager"
-        self.config = tower
+        super().__init__(config)
         self.pixel_values = PixelValues(image_size=config.image_size, antialias=antialias)
-        # Convolution is what the reference computes; exported graphs have the same sum as one
-        # matrix product.
-        self.patches_as_matmul = False
         self.only_what_is_read = False
-        self.embeddings = CLIPVisionEmbeddings(tower)
-        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
-        self.encoder = CLIPEncoder(tower)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=self.config.layer_norm_eps)
         self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
-        return cast(nn.ModuleList, self.encoder.layers)
 
     def prepare_export(self) -> None:
         """Resize and embed patches by matrix products; see `PixelValues`."""
@@ -73,36 +50,15 @@ class VisionEncoder(VisionModule):
         Returns:
             (n, 1, D) in the weights' dtype, not normalised.
         """
-        hidden_states = self.pre_layrnorm(self._embed_patches(self.pixel_values(frames)))
+        pixel_values = self.pixel_values(frames)
         if self.only_what_is_read:
+            hidden_states = self.embed_pixels(pixel_values)
             for layer in self.layers[:-1]:
                 hidden_states = self._layer(layer, hidden_states, hidden_states)
             class_states = self._layer(self.layers[-1], hidden_states, hidden_states[:, :1])
         else:
-            hidden_states = self.encoder(inputs_embeds=hidden_states).last_hidden_state
-            class_states = hidden_states[:, :1]
+            class_states = self.encode_pixels(pixel_values)[:, :1]
         return cast(Tensor, self.visual_projection(self.post_layernorm(class_states)))
-
-    def _embed_patches(self, pixel_values: Tensor) -> Tensor:
-        """Cut into patches, project, put the class token first: (n, 3, S, S) -> (n, P + 1, D_v)."""
-        embeddings = self.embeddings
-        weight = embeddings.patch_embedding.weight
-        pixel_values = pixel_values.to(weight.dtype)
-        if self.patches_as_matmul:
-            size = embeddings.patch_size
-            side = embeddings.image_size // size
-            # Like the convolution, leaves out the pixels behind the last whole patch.
-            patches = pixel_values[:, :, : side * size, : side * size]
-            patches = patches.reshape(-1, 3, side, size, side, size)
-            # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
-            patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
-            embedded = patches @ weight.flatten(1).T
-        else:
-            # (n, D_v, s, s) -> (n, P, D_v)
-            embedded = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
-        class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
-        tokens = torch.cat([class_token, embedded], dim=1)
-        return tokens + cast(Tensor, embeddings.position_embedding.weight)
 
     def _layer(self, module: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
         """Return a layer's output (n, R, D_v) at R of the positions of its input, `read`."""

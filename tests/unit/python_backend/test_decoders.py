@@ -129,7 +129,7 @@ def extend(decoder, embeddings, lengths, *, room=64):
     """Compute in passes of these lengths; return the last logits of each, and the past."""
     past, logits, start = decoder.begin(room), [], 0
     for length in lengths:
-        logits.append(decoder.extend(embeddings[start : start + length], past))
+        logits.append(decoder.extend(embeddings[start : start + length], past, regime=0))
         start += length
     return np.stack(logits), past
 
@@ -154,10 +154,10 @@ def test_a_cropped_past_is_as_if_nothing_had_followed(engines, embeddings, engin
     decoder, rows = engines[engine].decoder, home(engine, embeddings)
     (*_, expected), past = extend(decoder, rows, [30, 10])
     past.crop(30)
-    decoder.extend(rows[:7], past)
+    decoder.extend(rows[:7], past, regime=0)
     past.crop(30)
     assert past.num_positions == 30
-    assert np.array_equal(decoder.extend(rows[30:], past), expected)
+    assert np.array_equal(decoder.extend(rows[30:], past, regime=0), expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -173,9 +173,9 @@ def test_two_pasts_do_not_know_of_each_other(engines, embeddings, engine):
     decoder, rows = engines[engine].decoder, home(engine, embeddings)
     expected, _ = extend(decoder, rows, [20, 20])
     first, second = decoder.begin(40), decoder.begin(40)
-    decoder.extend(rows[:20], first)
-    decoder.extend(rows[20:], second)
-    assert np.array_equal(decoder.extend(rows[20:], first), expected[1])
+    decoder.extend(rows[:20], first, regime=0)
+    decoder.extend(rows[20:], second, regime=0)
+    assert np.array_equal(decoder.extend(rows[20:], first, regime=0), expected[1])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,17 +61,23 @@ class FakeFront:
 class FakeDecoder:
     """Prefers a token that all positions before decide; notes how long each pass was."""
 
-    def __init__(self, logits=None) -> None:
+    def __init__(self, logits=None, *, switch: int = 10**6) -> None:
         self.passes: list[int] = []
+        self.regimes: list[int] = []
         self.pasts: list[FakePast] = []
         self._logits = logits
+        self._switch = switch
+
+    def regime(self, num_positions):
+        return int(num_positions > self._switch)
 
     def begin(self, max_positions):
         self.pasts.append(FakePast(max_positions))
         return self.pasts[-1]
 
-    def extend(self, embeddings, past):
+    def extend(self, embeddings, past, *, regime):
         self.passes.append(len(embeddings))
+        self.regimes.append(regime)
         past.rows += embeddings[:, 0].tolist()
         assert len(past.rows) <= past.max_positions
         if self._logits is not None:
@@ -139,6 +146,68 @@ def test_the_prefix_is_computed_once_and_counted():
     assert [meter[name] for name in names] == [5, 3, 6]
     # Room for the longest, and for all its tokens but the last.
     assert [past.max_positions for past in decoder.pasts] == [5 + 2 + 2]
+
+
+def test_each_token_is_computed_in_the_regime_of_all_there_is_then():
+    """Prefix 5, question 3: the prompt is short, the second token of the answer is behind 8."""
+    decoder = FakeDecoder(switch=8)
+    ask(prompt(4, 5, 6), decoder=decoder, max_new_tokens=4)
+    assert list(zip(decoder.passes, decoder.regimes, strict=True)) == [
+        (5, 0),
+        (3, 0),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ]
+
+
+def test_a_long_prompt_is_in_its_regime_from_its_first_position():
+    decoder = FakeDecoder(switch=7)
+    ask(prompt(4, 5, 6), decoder=decoder, max_new_tokens=2)
+    assert decoder.regimes == [1, 1, 1]
+
+
+def test_questions_of_two_regimes_have_a_prefix_each_one_after_another():
+    decoder, meter = FakeDecoder(switch=7), Counts()
+    asked = ((4, 5, 6), (4,), (6, 5, 4, 3), (5,))
+    found = ask(*(prompt(*one) for one in asked), decoder=decoder, meter=meter, max_new_tokens=2)
+    wanted = [expected(*suffix, num_tokens=2) for suffix in asked]
+    assert [answer.token_ids.tolist() for answer in found.answers] == wanted
+    # First the short ones, then the long ones, in the order asked.
+    assert decoder.passes == [5, 1, 1, 1, 1, 5, 3, 1, 4, 1]
+    assert decoder.regimes == [0] * 5 + [1] * 5
+    assert [past.max_positions for past in decoder.pasts] == [5 + 1 + 1, 5 + 4 + 1]
+    assert (found.prefix_tokens, meter["prefix_tokens"], found.prompt_tokens) == (10, 10, 9)
+
+
+def test_the_first_past_is_gone_before_the_second_is_made():
+    alive = []
+
+    class Watching(FakeDecoder):
+        def begin(self, max_positions):
+            alive.append(sum(ref() is not None for ref in refs))
+            past = FakePast(max_positions)
+            refs.append(weakref.ref(past))
+            return past
+
+    refs: list[weakref.ref[FakePast]] = []
+    ask(prompt(4), prompt(4, 5, 6), decoder=Watching(switch=7), max_new_tokens=2)
+    assert alive == [0, 0]
+
+
+def test_time_that_runs_out_between_regimes_keeps_the_answers_there_are():
+    # The request's check, the prefix's, the question's, one token's; then the second prefix's.
+    found = ask(
+        prompt(4, 5, 6),
+        prompt(4),
+        decoder=FakeDecoder(switch=7),
+        deadline=AfterChecks.number(4),
+        max_new_tokens=2,
+    )
+    long, short = found.answers
+    assert (short.token_ids.tolist(), short.stop_reason) == (expected(4, num_tokens=2), "length")
+    assert (long.token_ids.tolist(), long.stop_reason) == ([], "deadline")
+    assert found.prefix_tokens == 5
 
 
 def test_an_answer_ends_with_its_end_token_which_counts():
@@ -249,6 +318,7 @@ def test_a_prefix_without_a_video_is_followed_alike():
     prefix = Prefix.compute(
         embed_prompt(np.array([1, 7]), [], FakeFront()),
         room=8,
+        regime=0,
         decoder=FakeDecoder(),
         front=FakeFront(),
         deadline=Deadline.after(60.0),

@@ -1,0 +1,112 @@
+"""CLIP's visual tower, which several families look through: sizes, patches and layers.
+
+Shape letters: n images, S side in pixels of the square that the tower takes, P patches of it,
+D_v width of the tower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
+
+from groundserve.errors import UnsupportedError
+from groundserve.strict_json import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTowerConfig:
+    """The sizes of a tower, which are all that differs between those of OpenAI."""
+
+    hidden_size: int
+    """D_v."""
+    intermediate_size: int
+    """Width between the two layers of a block's MLP."""
+    num_hidden_layers: int
+    """Blocks."""
+    num_attention_heads: int
+    """Heads of each."""
+    image_size: int
+    """S."""
+    patch_size: int
+    """Side in pixels of a patch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no tower is made of."""
+        if (
+            min(vars(self).values()) < 1
+            or self.hidden_size % self.num_attention_heads
+            or self.image_size < self.patch_size
+        ):
+            raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
+
+    @property
+    def num_positions(self) -> int:
+        """P, and one for the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    def frame_flop(self) -> float:
+        """Return the arithmetic of patches and blocks for one image; a multiply-add is 2."""
+        n, width = self.num_positions, self.hidden_size
+        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
+        return self.num_hidden_layers * block + 2.0 * (n - 1) * width * 3 * self.patch_size**2
+
+
+class ClipTower(nn.Module):
+    """CLIP's visual tower up to the output of its last block, before any norm.
+
+    Source: openai/CLIP d05afc4, `clip/model.py::VisionTransformer`. The names within are
+    transformers'.
+    """
+
+    def __init__(self, config: ClipTowerConfig) -> None:
+        super().__init__()
+        tower = CLIPVisionConfig(**asdict(config))
+        # Materialised softmax, as the fixtures' references ran; 16-bit and exported models set
+        # another one.
+        tower._attn_implementation = "eager"
+        self.config = tower
+        # Convolution is what the references compute; exported graphs have the same sum as one
+        # matrix product.
+        self.patches_as_matmul = False
+        self.embeddings = CLIPVisionEmbeddings(tower)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
+        self.encoder = CLIPEncoder(tower)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention."""
+        return cast(nn.ModuleList, self.encoder.layers)
+
+    def embed_pixels(self, pixel_values: Tensor) -> Tensor:
+        """Return what the first block takes: (n, 3, S, S), normalised -> (n, P + 1, D_v)."""
+        return cast(Tensor, self.pre_layrnorm(self._embed_patches(pixel_values)))
+
+    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
+        """Return what the last block gives, the class token first: (n, P + 1, D_v)."""
+        embedded = self.embed_pixels(pixel_values)
+        return cast(Tensor, self.encoder(inputs_embeds=embedded).last_hidden_state)
+
+    def _embed_patches(self, pixel_values: Tensor) -> Tensor:
+        embeddings = self.embeddings
+        weight = embeddings.patch_embedding.weight
+        pixel_values = pixel_values.to(weight.dtype)
+        if self.patches_as_matmul:
+            size = embeddings.patch_size
+            side = embeddings.image_size // size
+            # Like the convolution, leaves out the pixels behind the last whole patch.
+            patches = pixel_values[:, :, : side * size, : side * size]
+            patches = patches.reshape(-1, 3, side, size, side, size)
+            # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
+            patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
+            embedded = patches @ weight.flatten(1).T
+        else:
+            # (n, D_v, s, s) -> (n, P, D_v)
+            embedded = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
+        tokens = torch.cat([class_token, embedded], dim=1)
+        return tokens + cast(Tensor, embeddings.position_embedding.weight)

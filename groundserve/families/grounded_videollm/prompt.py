@@ -1,0 +1,173 @@
+"""From a question to the tokens that Grounded-VideoLLM reads, and from its tokens to text.
+
+The prompt is the decoder's template around the video and the question. The reference tokenizes what
+stands before and behind the video apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
+from groundserve.families.grounded_videollm.template import TEMPLATES, VIDEO_PLACEHOLDER, Template
+from groundserve.families.grounded_videollm.times import (
+    NEW_TOKENS,
+    NUM_STEPS,
+    write_seconds,
+    write_whole_seconds,
+)
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.options import AnswerOptions, Task
+from groundserve.tokenizer_json import TokenWriter, load_tokenizer_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TASKS: tuple[Task, ...] = ("moment", "captions", "question", "referring", "chat")
+
+MAX_TEXT_IDS = 2048
+"""Most ids of a prompt, the video's place counted as one. Past them the reference leaves out the
+first, the video's place soon among them."""
+
+_MOMENT = (
+    "Give you a textual query: '{}'. When does the described content occur in the video? Please "
+    "return the start and end timestamps."
+)
+_CAPTIONS = (
+    "Localize a series of activity events in the video, output the start and end timestamp for "
+    "each event, and describe each event with sentences."
+)
+
+
+class GroundedTokenizer:
+    """See `groundserve.families.base.AnswerTokenizer`.
+
+    Source: WHB139426/Grounded-Video-LLM e26da4e, `inference.py` and
+    `models/llava_next_video.py::tokenizer_image_token`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+        """Take over what `groundserve.families.grounded_videollm.tokenizer` made.
+
+        Raises:
+            EngineMismatchError: It lacks a token of the template, or one for times.
+        """
+        wanted = (template.end, *NEW_TOKENS)
+        ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
+        missing = [one for one in wanted if one not in ids]
+        if missing:
+            raise EngineMismatchError(
+                f"the tokenizer has no token {missing[0]}, as each of Grounded-VideoLLM has; build "
+                "the engines again"
+            )
+        self._tokenizer = tokenizer
+        self._writer = TokenWriter(tokenizer)
+        self._template = template
+        self._time_ids = [ids[one] for one in NEW_TOKENS[: NUM_STEPS + 1]]
+        self._begin_ids = self._encode("")
+        self.end_ids = frozenset({ids[template.end]})
+
+    @classmethod
+    def from_file(cls, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
+        """Load a `tokenizer.json` as `groundserve build` writes it.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
+            EngineMismatchError: It is not of a Grounded-VideoLLM.
+        """
+        return cls(load_tokenizer_json(path), TEMPLATES[spec.llm])
+
+    def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
+        """Return the prompt of one question.
+
+        All up to the video's block is the same whatever is asked.
+
+        Args:
+            query: What is looked for (task "moment"), nothing ("captions"), or the question; with
+                task "referring" seconds in it become tokens.
+            options: `task` and `raw`.
+            seen: Its `time_range_seconds`, of which the tokens are fractions.
+
+        Raises:
+            InvalidRequestError: The query holds `<image>`, is missing or one too many, is too long,
+                or names times that cannot be told to the model.
+            UnsupportedError: Grounded-VideoLLM does not know the task.
+        """
+        question, num_times = word_question(query, options, seen)
+        grounding = options.task in ("moment", "captions")
+        text = self._template.prompt(question, grounding=grounding)
+        before, *chunks = text.split(VIDEO_PLACEHOLDER)
+        if len(chunks) > 1:
+            raise InvalidRequestError(
+                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
+            )
+        prefix_ids = [*self._encode(before), VISUAL_TOKEN_ID]
+        suffix_ids = self._encode(chunks[0])[len(self._begin_ids) :]
+        num_ids = len(prefix_ids) + len(suffix_ids)
+        if num_ids > MAX_TEXT_IDS:
+            raise InvalidRequestError(
+                f"QUERY must have at most {MAX_TEXT_IDS} tokens with the prompt around it, got "
+                f"{num_ids}; shorten it"
+            )
+        if np.isin(suffix_ids, self._time_ids).sum() < num_times:
+            raise InvalidRequestError(
+                "QUERY must have a space before each time with task referring, or the model reads "
+                "it as no time"
+            )
+        return Prompt(
+            token_ids=np.array([*prefix_ids, *suffix_ids], np.int64), num_prefix=len(prefix_ids)
+        )
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Return an answer as the reference does: tokens for times stay, as `<30>`."""
+        return self._writer.text(token_ids).strip()
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+
+def word_question(query: str, options: AnswerOptions, seen: SeenVideo) -> tuple[str, int]:
+    """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
+
+    Returns:
+        The question, and how many times it names that the model must read as such.
+
+    Raises:
+        InvalidRequestError: As `GroundedTokenizer.prompt`.
+        UnsupportedError: Grounded-VideoLLM does not know the task.
+    """
+    assert seen.time_range_seconds is not None, "the plan of this family always has one"
+    duration_seconds = seen.time_range_seconds[1]
+    match options.task:
+        case "referring" if options.raw:
+            return write_whole_seconds(query, duration_seconds), 0
+        case "referring":
+            return write_seconds(query, duration_seconds)
+        case task if options.raw and task in TASKS:
+            return query, 0
+        case "moment":
+            sentence = query.strip()
+            if not sentence:
+                raise InvalidRequestError(
+                    "QUERY must say what to look for with task moment, got no words"
+                )
+            return _MOMENT.format(sentence), 0
+        case "captions":
+            if query:
+                raise InvalidRequestError(
+                    "QUERY must be empty with task captions, which asks in words of its own; leave "
+                    "it out, or set raw to ask in yours"
+                )
+            return _CAPTIONS, 0
+        case "question" | "chat":
+            return query, 0
+        case task:
+            raise UnsupportedError(
+                f"grounded_videollm has no task {task}; it has: {', '.join(TASKS)}"
+            )

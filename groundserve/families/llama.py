@@ -1,0 +1,102 @@
+"""Llama as transformers has it: the decoder of several families, from the files of its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.strict_json import shown
+from groundserve.tensors import all_weight_files
+
+_SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+
+
+def llama_config(
+    raw: Mapping[str, Any], *, where: str, model_types: Sequence[str] = ("llama",), **changed: Any
+) -> LlamaConfig:
+    """Read a config.json.
+
+    Args:
+        raw: As parsed.
+        where: The part, for errors.
+        model_types: Those that say so: a reference may relabel what is Llama otherwise.
+        changed: What is another than the file says.
+
+    Raises:
+        InvalidRequestError: It describes no Llama.
+        UnsupportedError: It is of another model, or several tokens end an answer.
+    """
+    model_type = raw.get("model_type")
+    if model_type not in model_types:
+        raise UnsupportedError(
+            f"{where}: model_type must be llama, as its decoder is, got {shown(model_type)}"
+        )
+    try:
+        config = LlamaConfig.from_dict({**raw, "model_type": "llama", **changed})
+    except Exception as error:  # of transformers, whose kinds differ from version to version
+        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+    if not isinstance(config.eos_token_id, int):
+        raise UnsupportedError(
+            f"{where}: eos_token_id must be one token, got {shown(config.eos_token_id)}"
+        )
+    return config
+
+
+def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
+    """Return the decoder on the meta device, for `groundserve.tensors.filled_module`.
+
+    Raises:
+        InvalidRequestError: There is none of these sizes.
+    """
+    try:
+        with torch.device("meta"):
+            return LlamaForCausalLM(config)
+    except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+
+
+def llama_flop(config: LlamaConfig, num_tokens: int) -> float:
+    """Return the arithmetic of one pass through the layers; a multiply-add is 2.
+
+    A token meets only those before it, which is half of them.
+    """
+    width = config.hidden_size
+    # Q and the output, K and V; gate, up and down.
+    weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
+    weights += 3 * width * config.intermediate_size
+    per_token = weights + num_tokens * width
+    return float(2 * config.num_hidden_layers * num_tokens * per_token)
+
+
+def llama_end_id(config: LlamaConfig) -> int:
+    """Return the token that ends an answer, which `llama_config` has checked."""
+    return cast(int, config.eos_token_id)
+
+
+def llama_files(directory: Path) -> list[Path]:
+    """Return the files of a base that decide what it computes.
+
+    Raises:
+        InvalidRequestError: One is missing.
+    """
+    side = [directory / name for name in _SIDE_FILES if (directory / name).is_file()]
+    return [*side, *all_weight_files(directory)]
+
+
+def is_llama_weight(name: str) -> bool:
+    """Tell whether a tensor of a file is one of the decoder's."""
+    # Older releases of transformers saved the rotary frequencies, rounded to float16.
+    return not name.endswith("rotary_emb.inv_freq")

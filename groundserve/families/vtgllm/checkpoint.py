@@ -1,0 +1,391 @@
+"""Read a checkpoint: what was trained, and from the files before it what the trained one lacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.base import FindingRow
+from groundserve.families.llama import (
+    empty_llama,
+    llama_config,
+    llama_end_id,
+    llama_files,
+    llama_flop,
+)
+from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_file
+from groundserve.families.vtgllm.frame_text import FrameText
+from groundserve.families.vtgllm.front import Front
+from groundserve.families.vtgllm.layout import Parts, bert_files, copy_parts, find_parts
+from groundserve.families.vtgllm.q_former import QFormerConfig
+from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.state import EMBEDDING, INSIDE, TOWER, TrainedState
+from groundserve.families.vtgllm.time_fill import fill_seconds
+from groundserve.families.vtgllm.vision import VisionEncoder
+from groundserve.llama_tokenizer import UNKNOWN
+from groundserve.lora import merge
+from groundserve.rotary import RotaryTables
+from groundserve.sentencepiece import read_llama_tokenizer
+from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.torch_archive import read_torch_file
+
+_MAX_TOKENS = 3000
+"""Prompt and answer together, from which on the reference drops the prompt's beginning."""
+
+_Q_FORMER = "Qformer.bert."
+# The reference's name -> ours.
+_FRONT_NAMES = {
+    "video_frame_position_embedding.weight": "places.weight",
+    "video_time_position_embedding": "seconds.weight",
+    "llama_proj.weight": "projection.weight",
+    "llama_proj.bias": "projection.bias",
+}
+_PROJECTION = "projection."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """An opened checkpoint; tensors are read when a module is asked for."""
+
+    name: str
+    """Of its directory."""
+    parts: Parts
+    """Where they lie."""
+    raw_config: dict[str, Any]
+    """The base's config.json as parsed."""
+    config: LlamaConfig
+    """Of the decoder."""
+    eva: EvaConfig
+    """Of the tower."""
+    q_former: QFormerConfig
+    """Of the Q-Former."""
+    max_text: int
+    """Rows of the Q-Former's table of positions."""
+    frame_text: FrameText | None
+    """The sentence that the Q-Former reads; None where it reads none."""
+    trained: TrainedState
+    """What was trained."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
+        """Find the parts, and check that they are of one model.
+
+        Args:
+            path: Directory that paths in the YAML are relative to, or a copy that `copy_to` wrote.
+            parts: As `find_parts` takes them.
+
+        Raises:
+            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
+            UnsupportedError: The model differs from what this code computes.
+        """
+        directory = Path(os.path.expanduser(path))
+        found = find_parts(directory, parts)
+        trained = TrainedState.open(found)
+        raw_config = read_json(found.base / "config.json")
+        bert = read_json(found.bert / "config.json")
+        # The trained file has rows of its own for tokens that were added.
+        rows = (
+            {"vocab_size": len(trained.decoder[EMBEDDING])} if EMBEDDING in trained.decoder else {}
+        )
+        opened = cls(
+            name=directory.resolve().name,
+            parts=found,
+            raw_config=raw_config,
+            config=llama_config(raw_config, where=f"the part base {found.base.name}", **rows),
+            eva=_read_eva(found, trained),
+            q_former=QFormerConfig.from_dict(bert),
+            max_text=int(bert.get("max_position_embeddings", 512)),
+            frame_text=FrameText.read(found.bert) if found.config.qformer_text_input else None,
+            trained=trained,
+        )
+        opened._check()
+        return opened
+
+    def load_vision(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> VisionEncoder:
+        """Read tower and Q-Former.
+
+        Args:
+            dtype: To convert the weights to, whatever the files hold.
+            device: `cpu`, `cuda` or `cuda:1`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, unknown, or of another shape.
+        """
+        with torch.device("meta"):
+            model = VisionEncoder(
+                self.eva,
+                self.q_former,
+                num_queries=self.parts.config.num_query_token,
+                num_words=self.frame_text.num_words if self.frame_text else 0,
+                max_text=self.max_text,
+            )
+        tensors = self._vision_tensors(set(model.state_dict()))
+        return filled_module(
+            model, {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}, device
+        )
+
+    def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Front:
+        """Read what stands before the decoder.
+
+        Args:
+            dtype: Of the linear layer; the rest is float32, see `Front`.
+            device: As of `load_vision`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing, unknown, or of another shape.
+        """
+        config = self.parts.config
+        with torch.device("meta"):
+            model = Front(
+                num_frames=config.max_frame_pos,
+                num_time_rows=config.max_time_pos if config.real_time_stamp else None,
+                sampler=config.sampler_type,
+                num_slots=config.sample_num,
+                feature_width=self.q_former.hidden_size,
+                hidden_size=self.config.hidden_size,
+            )
+        tensors = {
+            _FRONT_NAMES.get(name, name): tensor.to(torch.float32)
+            for name, tensor in self.trained.front.items()
+        }
+        if "places.weight" in tensors:
+            tensors["places.weight"] = _resized(tensors["places.weight"], config.max_frame_pos)
+        if "seconds.weight" in tensors:
+            filled = fill_seconds(tensors["seconds.weight"], self.parts.time_fill)
+            tensors["seconds.weight"] = filled
+        return filled_module(
+            model,
+            {n: t.to(dtype) if n.startswith(_PROJECTION) else t for n, t in tensors.items()},
+            device,
+        )
+
+    def load_decoder(
+        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> LlamaForCausalLM:
+        """Read the decoder as the reference does, all of it rounded to bfloat16; merge the adapter.
+
+        Args:
+            dtype: Of the weights. In float32 nothing more is rounded; else the adapter's sum is.
+            device: As of `load_vision`.
+
+        Raises:
+            InvalidRequestError: Tensors are missing or damaged, or of another shape.
+        """
+        model = self._empty_decoder()
+        found = dict(self.trained.decoder)
+        if missing := model.state_dict().keys() - found.keys():
+            found |= read_all_tensors(self.parts.base, missing.__contains__)
+        model = filled_module(
+            model,
+            {
+                name: merge(
+                    name, tensor.to(torch.bfloat16), [self.trained.adapter], dtype=dtype
+                ).to(device)
+                for name, tensor in found.items()
+            },
+            device,
+        )
+        # Filled while bfloat16 is the default, and widened with the model.
+        model.model.rotary_emb = RotaryTables.of(self.config, rounding=torch.bfloat16)
+        return model
+
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>.
+
+        Raises:
+            InvalidRequestError: It is missing or damaged, or has other tokens than the decoder.
+            UnsupportedError: It is no tokenizer as Llama's.
+        """
+        tokenizer = read_llama_tokenizer(self.parts.base)
+        return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
+
+    def model_spec(self, *, pad_token_id: int) -> VTGLLMSpec:
+        """Return what serving must know."""
+        config, text = self.parts.config, self.frame_text
+        return VTGLLMSpec(
+            num_frames=config.max_frame_pos,
+            image_size=self.eva.image_size,
+            tokens_per_frame=config.num_query_token + self._num_text,
+            feature_width=self.q_former.hidden_size,
+            num_slots=None if config.sampler_type == "none" else config.sample_num,
+            num_time_rows=config.max_time_pos if config.real_time_stamp else None,
+            # Behind its positions the reference makes new tables, which are rounded otherwise.
+            max_tokens=min(_MAX_TOKENS, self.config.max_position_embeddings),
+            hidden_size=self.config.hidden_size,
+            end_token_id=self.end_token_id,
+            time_tokens=config.special_time_token,
+            frame_text_before=text.before if text else [],
+            frame_text_digits=text.digits if text else [],
+            frame_text_after=text.after if text else [],
+        )
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends an answer."""
+        return llama_end_id(self.config)
+
+    def findings(self) -> Iterator[FindingRow]:
+        """See `groundserve.families.vtgllm.findings`."""
+        from groundserve.families.vtgllm import findings  # which reads a Checkpoint
+
+        return findings.find(self)
+
+    def copy_to(self, directory: Path) -> None:
+        """Write a copy of all parts, and a YAML that says where they are and how they were opened.
+
+        Args:
+            directory: Exists and is empty.
+        """
+        copy_parts(self.parts, llama_files(self.parts.base), directory)
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and hashes for a manifest; reads every file once."""
+        parts, config = self.parts, self.parts.config
+        files = [("checkpoint", parts.checkpoint), ("eva", parts.eva), ("q_former", parts.q_former)]
+        files += [(f"bert/{path.name}", path) for path in bert_files(parts.bert)]
+        vision_sha256 = files_sha256(
+            files,
+            f"queries {config.num_query_token}",
+            f"text {config.qformer_text_input}",
+        )
+        rest = [(f"base/{path.name}", path) for path in llama_files(parts.base)]
+        return {
+            "name": self.name,
+            "note": None,
+            "sha256": files_sha256(
+                rest,
+                f"vision {vision_sha256}",
+                f"rows {config.max_frame_pos} {config.max_time_pos} {config.real_time_stamp}",
+                f"sampler {config.sampler_type} {config.sample_num}",
+                f"time tokens {config.special_time_token}",
+                f"time fill {parts.time_fill}",
+            ),
+            "vision_weights": parts.checkpoint.name,
+            "vision_sha256": vision_sha256,
+        }
+
+    def vision_flop(self) -> float:
+        """Return the arithmetic of the vision stage for one frame; a multiply-add is 2."""
+        return self.eva.frame_flop() + self.q_former.frame_flop(
+            num_queries=self.parts.config.num_query_token,
+            num_text=self._num_text,
+            num_read=self.eva.num_tokens,
+            read_width=self.eva.hidden_size,
+        )
+
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers."""
+        return llama_flop(self.config, num_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return int(self.config.vocab_size)
+
+    @property
+    def _num_text(self) -> int:
+        return self.frame_text.length if self.frame_text else 0
+
+    def _empty_decoder(self) -> LlamaForCausalLM:
+        return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
+
+    def _vision_tensors(self, names: set[str]) -> dict[str, Tensor]:
+        """Return the vision stage's by our names; what the trained file lacks from those before."""
+        found = _vision_names(self.trained.vision)
+        for before in (lambda: _eva_file(self.parts), lambda: _q_former_file(self.parts)):
+            if names - found.keys():
+                older = _vision_names(before())
+                found |= {name: older[name] for name in names - found.keys() if name in older}
+        return found
+
+    def _check(self) -> None:
+        """Check that the parts are of one model, before any weight is read.
+
+        Raises:
+            InvalidRequestError: They are not.
+            UnsupportedError: Frames are of another size than the tower's.
+        """
+        parts, config = self.parts, self.parts.config
+        if config.image_size != self.eva.image_size:
+            raise UnsupportedError(
+                f"the part config {parts.config_name}: image_size must be {self.eva.image_size}, "
+                f"as the tower has it, got {config.image_size}"
+            )
+        where = f"the part checkpoint {parts.checkpoint.name}"
+        width = self.q_former.hidden_size
+        expected: dict[str, tuple[int | None, ...]] = {
+            "video_frame_position_embedding.weight": (None, width),  # which is resized
+            "llama_proj.weight": (self.config.hidden_size, width),
+            "llama_proj.bias": (self.config.hidden_size,),
+        }
+        if config.real_time_stamp:
+            expected["video_time_position_embedding"] = (config.max_time_pos, width)
+        if config.sampler_type == "slot":
+            expected["sampler.slots"] = (width, config.sample_num)
+        for name, shape in expected.items():
+            tensor = self.trained.front.get(name)
+            got = None if tensor is None else tuple(tensor.shape)
+            if (
+                got is None
+                or len(got) != len(shape)
+                or any(want not in (None, size) for want, size in zip(shape, got, strict=True))
+            ):
+                asked = ", ".join("any" if one is None else str(one) for one in shape)
+                raise InvalidRequestError(
+                    f"{where}: {name} must be ({asked}) by {parts.config_name} and the parts bert "
+                    f"and base, got {got or 'none'}; give parts of one model"
+                )
+        shapes = {name: tuple(t.shape) for name, t in self._empty_decoder().state_dict().items()}
+        for name, tensor in self.trained.decoder.items():
+            if shapes.get(name) != tuple(tensor.shape):
+                raise InvalidRequestError(
+                    f"{where}: the decoder's {name} is {tuple(tensor.shape)}, that of the part "
+                    f"base {parts.base.name} is {shapes.get(name) or 'none'}; give parts of one "
+                    "model"
+                )
+        self.trained.adapter.check(shapes)
+
+
+def _read_eva(parts: Parts, trained: TrainedState) -> EvaConfig:
+    name, tower = parts.checkpoint.name, trained.tower
+    if not tower:  # of all else: trained without the tower, which is frozen
+        name, tower = parts.eva.name, tower_of_file(read_torch_file(parts.eva))
+    shapes = {one: tuple(tensor.shape) for one, tensor in tower.items()}
+    return EvaConfig.from_shapes(shapes, where=name)
+
+
+def _eva_file(parts: Parts) -> dict[str, Tensor]:
+    tower = tower_of_file(read_torch_file(parts.eva))
+    return {TOWER + name: tensor for name, tensor in tower.items()}
+
+
+def _q_former_file(parts: Parts) -> dict[str, Tensor]:
+    return read_torch_file(parts.q_former, inside=INSIDE)
+
+
+def _vision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names of `VisionEncoder`."""
+    return {
+        f"q_former.{name.removeprefix(_Q_FORMER)}" if name.startswith(_Q_FORMER) else name: tensor
+        for name, tensor in joined_biases(tensors).items()
+    }
+
+
+def _resized(table: Tensor, num_rows: int) -> Tensor:
+    """Return the embedding of places for more or fewer frames: each row is its nearest one's."""
+    if len(table) == num_rows:
+        return table
+    # (rows, D) as one picture of D channels
+    return F.interpolate(table.T.unsqueeze(0), size=num_rows, mode="nearest")[0].T.contiguous()

@@ -1,0 +1,184 @@
+"""The reference's evaluation YAML: the keys of it that decide what a model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from groundserve.errors import InvalidRequestError, MissingExtraError, UnsupportedError
+from groundserve.strict_json import shown
+
+Sampler = Literal["slot", "cross", "none"]
+"""How the vectors of all frames become the decoder's."""
+
+TimeFill = Literal["none", "reference", "corrected"]
+"""What seconds that training never saw are embedded as; see `time_fill`."""
+
+TIME_FILLS: tuple[TimeFill, ...] = get_args(TimeFill)
+
+_MODEL = "vtgllm"
+_SAMPLERS = get_args(Sampler)
+_MAX_TEXT = 2048
+_ValueT = TypeVar("_ValueT", bool, int, str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VTGLLMConfig:
+    """What one YAML says; paths as they stand in it, relative to the directory of the checkpoint.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py::from_config`, whose defaults these
+    are.
+    """
+
+    vit_model: str = ""
+    """File of EVA."""
+    q_former_model: str = ""
+    """File of InstructBLIP."""
+    llama_model: str = ""
+    """Folder of the decoder before it was trained."""
+    ckpt: str = ""
+    """File of what was trained."""
+    image_size: int = 224
+    """Side in pixels of the frames."""
+    num_query_token: int = 32
+    """Queries of the Q-Former."""
+    max_frame_pos: int = 32
+    """Rows of the embedding of frames."""
+    max_time_pos: int = 1024
+    """Rows of the embedding of seconds."""
+    sampler_type: Sampler = "none"
+    """How the vectors of all frames become the decoder's."""
+    sample_num: int = 256
+    """How many they become; of no meaning with the sampler none."""
+    real_time_stamp: bool = False
+    """Whether there is an embedding of seconds."""
+    special_time_token: bool = False
+    """Whether times are spelled in tokens of their own."""
+    qformer_text_input: bool = False
+    """Whether the Q-Former reads a sentence with each frame's time."""
+    time_fill: TimeFill = "none"
+    """What seconds that training never saw are embedded as: by `time_embedding_interpolation`
+    "reference" or "none", and in a copy as it says."""
+
+    @classmethod
+    def read(cls, path: Path) -> VTGLLMConfig:
+        """Read a file.
+
+        Raises:
+            MissingExtraError: PyYAML is not installed.
+            InvalidRequestError: The file is missing or damaged, or a value is of another type.
+            UnsupportedError: It describes a model that is not computed here.
+        """
+        try:
+            import yaml
+        except ImportError as error:
+            raise MissingExtraError("build", "yaml") from error
+        try:
+            raw = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise InvalidRequestError(
+                f"the part config {path.name} is missing or no YAML; name the file with --part "
+                "config=FILE.yaml"
+            ) from error
+        model = raw.get("model") if isinstance(raw, dict) else None
+        if not isinstance(model, dict) or model.get("arch") != _MODEL:
+            found = model.get("arch") if isinstance(model, dict) else None
+            raise InvalidRequestError(
+                f"the part config {path.name}: model.arch must be {_MODEL}, got {shown(found)}"
+            )
+        return cls._of(_Values(path.name, model))
+
+    def write(self, path: Path) -> None:
+        """Write a file that `read` takes for the same."""
+        import yaml
+
+        fixed = {
+            "arch": _MODEL,
+            "lora": True,
+            "use_video_qformer": False,
+            "added_time_token": self.special_time_token,
+        }
+        path.write_text(yaml.safe_dump({"model": {**fixed, **asdict(self)}}), "utf-8")
+
+    @classmethod
+    def _of(cls, values: _Values) -> VTGLLMConfig:
+        special_time_token = values.of("special_time_token", False)
+        sampler = values.of("sampler_type", cls.sampler_type)
+        max_text = values.of("max_txt_len", 32)
+        # Nothing of the reference's own runs says what these compute.
+        for refused, what in (
+            (values.of("use_video_qformer", True), "use_video_qformer True"),
+            (not values.of("lora", False), "lora False"),
+            (values.of("low_resource", False), "low_resource True"),
+            (max_text > _MAX_TEXT, f"max_txt_len {max_text}, which scales the decoder's positions"),
+            (
+                special_time_token and not values.of("added_time_token", False),
+                "special_time_token True without added_time_token, as training begins",
+            ),
+            (
+                values.of("qformer_text_input", False) and not special_time_token,
+                "qformer_text_input True and no time tokens",
+            ),
+            (sampler not in _SAMPLERS, f"sampler_type {shown(sampler)}"),
+        ):
+            if refused:
+                raise UnsupportedError(f"{values.where}: a model with {what} is not served")
+        config = cls(
+            **{name: values.of(name, getattr(cls, name)) for name in _PLAIN},
+            sampler_type=sampler,  # type: ignore[arg-type]  # checked above
+            special_time_token=special_time_token,
+            time_fill=_time_fill(values),
+        )
+        # By its path the reference knows the tower; of another one it makes another model.
+        if config.vit_model and "eva_vit_g" not in config.vit_model:
+            raise UnsupportedError(
+                f"{values.where}: vit_model must be the path of EVA's file, with eva_vit_g in it, "
+                f"got {shown(config.vit_model)}"
+            )
+        return config
+
+
+_PLAIN = (
+    "vit_model",
+    "q_former_model",
+    "llama_model",
+    "ckpt",
+    "image_size",
+    "num_query_token",
+    "max_frame_pos",
+    "max_time_pos",
+    "sample_num",
+    "real_time_stamp",
+    "qformer_text_input",
+)
+
+
+class _Values:
+    """The values of a YAML's `model`."""
+
+    def __init__(self, file: str, values: Mapping[str, Any]) -> None:
+        self.where = f"the part config {file}"
+        self._values = values
+
+    def of(self, name: str, default: _ValueT) -> _ValueT:
+        """Return a value of the default's type, which is that of the reference."""
+        value = self._values.get(name, default)
+        if type(value) is not type(default) or (type(value) is int and not 0 < value < 2**31):
+            kinds = {bool: "True or False", int: "a whole number above 0", str: "text"}
+            raise InvalidRequestError(
+                f"{self.where}: {name} must be {kinds[type(default)]}, got {shown(value)}"
+            )
+        return value  # type: ignore[no-any-return]  # of its type
+
+
+def _time_fill(values: _Values) -> TimeFill:
+    """Return what a copy says, else what the reference reads."""
+    fills = values.of("time_embedding_interpolation", False)
+    fill = values.of("time_fill", "reference" if fills else "none")
+    if fill not in TIME_FILLS:
+        raise InvalidRequestError(
+            f"{values.where}: time_fill must be {' or '.join(TIME_FILLS)}, got {shown(fill)}"
+        )
+    return fill

@@ -1,0 +1,171 @@
+"""Where the parts of a checkpoint lie: where the reference's evaluation YAML says they do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.parts import PartSearch
+from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfig
+
+CONFIGS_NAME = "eval_configs"
+"""Folder in which the reference has its YAML files."""
+
+_BERT_NAME = "bert-base-uncased"
+_BERT_PLACE = f"model/{_BERT_NAME}"
+
+# Found without reading YAML, which only who builds has a package for.
+_ARCH = re.compile(r"^\s*arch:\s*[\"']?vtgllm\b", re.MULTILINE)
+# Part -> what it looks like, for who has to name it.
+_LOOKS = {
+    "config": f"a YAML file of the reference's evaluation, in the folder {CONFIGS_NAME}",
+    "checkpoint": "the trained .pth file, ckpt in the YAML",
+    "eva": "eva_vit_g.pth, vit_model in the YAML",
+    "q_former": "InstructBLIP's .pth file, q_former_model in the YAML",
+    "base": "a directory with Llama: config.json, weights, tokenizer.model; llama_model in the "
+    "YAML",
+    "bert": f"a directory with BERT's config.json and vocab.txt, {_BERT_PLACE}",
+}
+_TIME_FILL = "time_fill"
+
+PART_NAMES = (*_LOOKS, _TIME_FILL)
+"""What may be named with `--part`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Where each part lies, and what the YAML says of them."""
+
+    config: VTGLLMConfig
+    """Of the YAML."""
+    config_name: str
+    """Its file's."""
+    checkpoint: Path
+    """File of what was trained."""
+    eva: Path
+    """File of the vision tower."""
+    q_former: Path
+    """File of InstructBLIP."""
+    base: Path
+    """Directory of the decoder before it was trained, with its tokenizer."""
+    bert: Path
+    """Directory of the Q-Former's sizes and vocabulary."""
+    time_fill: TimeFill
+    """What seconds that training never saw are embedded as."""
+
+
+def is_layout(directory: Path) -> bool:
+    """Tell whether a directory has a YAML file of the reference's evaluation."""
+    return any(_is_config(path) for path in _yaml_files(directory))
+
+
+def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+    """Find the parts that are not given.
+
+    Args:
+        directory: The one that paths in the YAML are relative to.
+        given: Of `config`, `checkpoint`, `eva`, `q_former`, `base` and `bert` files or directories,
+            looked for as they are and then below `directory`; of `time_fill` one of `TIME_FILLS`.
+
+    Raises:
+        InvalidRequestError: A part is missing or cannot be read, or there are several of which one
+            is to be named.
+        UnsupportedError: The YAML describes a model that is not computed here.
+    """
+    if not os.path.isdir(directory):  # Path's own raises where a name is too long
+        raise InvalidRequestError(f"checkpoint {directory}: no such directory")
+    search = PartSearch(
+        directory, given, family="vtgllm", looks=_LOOKS, switches={_TIME_FILL: TIME_FILLS}
+    )
+    files = search.part("config", lambda: _find_config(search))
+    # Without one all that is not given is missing, and said to be.
+    config = VTGLLMConfig.read(files[0]) if files else VTGLLMConfig()
+    found = {
+        name: search.part(name, lambda place=place: _named(directory, place))
+        for name, place in (
+            ("checkpoint", config.ckpt),
+            ("eva", config.vit_model),
+            ("q_former", config.q_former_model),
+            ("base", config.llama_model),
+        )
+    }
+    found["bert"] = search.part("bert", lambda: _find_bert(directory))
+    search.refuse_missing()
+    time_fill: TimeFill = search.switch(_TIME_FILL, config.time_fill)  # type: ignore[assignment]
+    return Parts(
+        config=config,
+        config_name=files[0].name,
+        **{name: paths[0] for name, paths in found.items()},
+        time_fill=time_fill,
+    )
+
+
+def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> None:
+    """Write a copy of the parts, found by a YAML that says where they are and how they were opened.
+
+    Args:
+        parts: The parts.
+        base_files: Of the base, those that are copied.
+        directory: Exists and is empty.
+    """
+    files = {
+        "ckpt": ("model/vtgllm", parts.checkpoint),
+        "vit_model": ("model/eva_vit_g", parts.eva),
+        "q_former_model": ("model/instruct_blip", parts.q_former),
+    }
+    # Each by a name of its own: in a cache of the hub a file is named by its content.
+    places = {key: f"{stem}.pth" for key, (stem, _) in files.items()}
+    (directory / "model").mkdir()
+    for key, (_, file) in files.items():
+        shutil.copyfile(file, directory / places[key])
+    places["llama_model"] = "model/llama"
+    for files_of, place in ((base_files, "model/llama"), (bert_files(parts.bert), _BERT_PLACE)):
+        (directory / place).mkdir()
+        for file in files_of:
+            shutil.copyfile(file, directory / place / file.name)
+    (directory / CONFIGS_NAME).mkdir()
+    config = replace(parts.config, **places, time_fill=parts.time_fill)
+    config.write(directory / CONFIGS_NAME / "copy.yaml")
+
+
+def bert_files(directory: Path) -> list[Path]:
+    """Return the files of BERT that are read."""
+    found = (directory / name for name in ("config.json", "vocab.txt"))
+    return [path for path in found if path.is_file()]
+
+
+def _find_config(search: PartSearch) -> Sequence[Path]:
+    found = [path for path in _yaml_files(search.directory) if _is_config(path)]
+    if len(found) > 1:  # each describes another model
+        raise search.several("config", found)
+    return found
+
+
+def _find_bert(directory: Path) -> Sequence[Path]:
+    places = (directory / _BERT_PLACE, directory / _BERT_NAME)
+    return [place for place in places if (place / "config.json").is_file()][:1]
+
+
+def _named(directory: Path, place: str) -> Sequence[Path]:
+    """Return where the YAML says that a part lies, () where it says nothing or is wrong."""
+    path = directory / os.path.expanduser(place)
+    return (path,) if place and os.path.exists(path) else ()
+
+
+def _yaml_files(directory: Path) -> list[Path]:
+    try:
+        return sorted((directory / CONFIGS_NAME).glob("*.yaml"))
+    except (OSError, ValueError):
+        return []
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        return _ARCH.search(path.read_text("utf-8")) is not None
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,142 @@
+"""What was trained, by the stage it belongs to: one file with the state dict of all stages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.llama import is_llama_weight
+from groundserve.families.vtgllm.config import VTGLLMConfig
+from groundserve.families.vtgllm.layout import Parts
+from groundserve.lora import Adapter, split_state_dict
+from groundserve.torch_archive import read_torch_file
+
+INSIDE = "model"
+"""Under which name the trained file and InstructBLIP's have their tensors, where beside others."""
+
+TOWER = "visual_encoder."
+"""In front of the names of the tower's tensors."""
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""The decoder's tensors with a row for each token."""
+
+_DECODER = "llama_model."
+_WRAPPED = "llama_model.base_model.model."
+_RANK, _ALPHA = 32, 32
+_ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
+_SECONDS = "video_time_position_embedding"
+_VISION = (TOWER, "ln_vision.", "Qformer.", "query_tokens")
+_FRONT = ("llama_proj.", "sampler.", "video_frame_position_embedding.", _SECONDS)
+# As older files have them, each wherever it stands in a name.
+_RENAMED = (
+    ("vision_encoder", "visual_encoder"),
+    ("qformer", "Qformer"),
+    ("vision_layernorm", "ln_vision"),
+)
+# Of the Q-Former's, what a sentence needs.
+_TEXT = re.compile(
+    r"Qformer\.bert\.(embeddings\.(word|position)_embeddings"
+    r"|encoder\.layer\.\d+\.(intermediate|output))\..+"
+)
+_UNREAD = re.compile(r"Qformer\.(cls\..+|bert\.embeddings\.position_ids)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedState:
+    """The tensors of the trained file, mapped into memory, by the reference's names."""
+
+    vision: Mapping[str, Tensor]
+    """Of the vision stage, all of them or some."""
+    front: Mapping[str, Tensor]
+    """Of the front."""
+    decoder: Mapping[str, Tensor]
+    """Of the decoder, by transformers' names, all of them or some."""
+    adapter: Adapter
+    """To be merged into the decoder."""
+    left_aside: tuple[str, ...]
+    """Names of what the model that the YAML describes has no use for."""
+
+    @classmethod
+    def open(cls, parts: Parts) -> TrainedState:
+        """Read the names; of tensors what is small.
+
+        Raises:
+            InvalidRequestError: The file is damaged, or holds what no stage has.
+        """
+        where = f"the part checkpoint {parts.checkpoint.name}"
+        config = parts.config
+        tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=INSIDE)))
+        left_aside = {name for name in tensors if _is_unused(name, config)}
+        stages: dict[str, dict[str, Tensor]] = {"vision": {}, "front": {}, "decoder": {}}
+        for name, tensor in tensors.items():
+            if name in left_aside or _UNREAD.fullmatch(name) or not is_llama_weight(name):
+                continue
+            stages[_stage(name, where)][name] = tensor
+        decoder, adapter = split_state_dict(
+            _wrapped(stages["decoder"], config),
+            name=parts.checkpoint.name,
+            prefix=_WRAPPED,
+            rank=_RANK,
+            alpha=_ALPHA,
+        )
+        for name in (EMBEDDING, HEAD) if config.special_time_token else ():
+            if name not in decoder:
+                raise InvalidRequestError(
+                    f"{where}: {name} is missing, and what stands for the time tokens with it; "
+                    "give the file of a model that was trained with them"
+                )
+        # As the reference reads the decoder, whatever the file holds.
+        pairs = {
+            name: (a.to(torch.bfloat16), b.to(torch.bfloat16))
+            for name, (a, b) in adapter.pairs.items()
+        }
+        return cls(
+            vision=stages["vision"],
+            front=stages["front"],
+            decoder=decoder,
+            adapter=replace(adapter, pairs=pairs, targets=_ADAPTED),
+            left_aside=tuple(sorted(left_aside)),
+        )
+
+    @property
+    def tower(self) -> dict[str, Tensor]:
+        """Return the tower's tensors, by the names of its own file."""
+        return {n.removeprefix(TOWER): t for n, t in self.vision.items() if n.startswith(TOWER)}
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        for old, new in _RENAMED:
+            name = name.replace(old, new)
+        yield name, tensor
+
+
+def _is_unused(name: str, config: VTGLLMConfig) -> bool:
+    if name == _SECONDS:
+        return not config.real_time_stamp
+    return not config.qformer_text_input and _TEXT.fullmatch(name) is not None
+
+
+def _stage(name: str, where: str) -> str:
+    for stage, prefixes in (("vision", _VISION), ("front", _FRONT), ("decoder", (_DECODER,))):
+        if name.startswith(prefixes):
+            return stage
+    raise InvalidRequestError(
+        f"{where}: it has {name[:120]}, which the model of the YAML has not; give files that "
+        "belong together"
+    )
+
+
+def _wrapped(tensors: Mapping[str, Tensor], config: VTGLLMConfig) -> dict[str, Tensor]:
+    """Return the decoder's, those with a row for each token by the names that PEFT gives them."""
+    wrapped = dict(tensors)
+    for name in (EMBEDDING, HEAD) if config.special_time_token else ():
+        bare = wrapped.pop(_DECODER + name, None)
+        if bare is not None:  # before one that has the name
+            wrapped[_WRAPPED + name] = bare
+    return wrapped

@@ -1,0 +1,90 @@
+"""The vision stage: frames -> EVA's tokens -> the vectors of the Q-Former.
+
+Shape letters: n frames, S their side in pixels, L tokens of a frame's sentence, P vectors of a
+frame (queries, and tokens of the sentence), D their width.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from groundserve.families.modules import VisionModule
+from groundserve.families.vtgllm.eva import Eva, EvaConfig
+from groundserve.families.vtgllm.q_former import QFormer, QFormerConfig
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class VisionEncoder(VisionModule):
+    """EVA, a norm and the Q-Former; the question never gets here.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py::encode_videoQformer_visual`.
+    """
+
+    def __init__(
+        self,
+        eva: EvaConfig,
+        q_former: QFormerConfig,
+        *,
+        num_queries: int,
+        num_words: int = 0,
+        max_text: int = 0,
+    ) -> None:
+        """Make it.
+
+        Args:
+            eva: Geometry of the tower.
+            q_former: Of the Q-Former.
+            num_queries: P, where it reads no sentence.
+            num_words: As of `QFormer`.
+            max_text: As of `QFormer`.
+        """
+        super().__init__()
+        # Nothing but which attention all layers compute.
+        self.config = PreTrainedConfig()
+        self.config._attn_implementation = "sdpa"
+        self.visual_encoder = Eva(eva, self.config)
+        self.ln_vision = nn.LayerNorm(eva.hidden_size)
+        self.query_tokens = nn.Parameter(torch.empty(1, num_queries, q_former.hidden_size))
+        self.q_former = QFormer(
+            q_former,
+            self.config,
+            read_width=eva.hidden_size,
+            num_words=num_words,
+            max_text=max_text,
+        )
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those that hold attention."""
+        return nn.ModuleList([*self.visual_encoder.blocks, *self.q_former.layers])
+
+    def prepare_export(self) -> None:
+        """Embed patches by a matrix product."""
+        self.visual_encoder.patches_as_matmul = True
+
+    def forward(self, frames: Tensor, frame_text_ids: Tensor | None = None) -> Tensor:
+        """Encode frames.
+
+        Args:
+            frames: uint8 (n, S, S, 3), RGB.
+            frame_text_ids: (n, L), whole numbers of any dtype, where the Q-Former reads a sentence.
+
+        Returns:
+            (n, P, D) in the weights' dtype.
+        """
+        tokens = self.ln_vision(self.visual_encoder(self._pixel_values(frames)))
+        queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
+        text_ids = None if frame_text_ids is None else frame_text_ids.long()
+        return cast(Tensor, self.q_former(queries, tokens, text_ids))
+
+    def _pixel_values(self, frames: Tensor) -> Tensor:
+        """Normalise, in float32: (n, S, S, 3) -> (n, 3, S, S) in the weights' dtype."""
+        mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (_MEAN, _STD))
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        return ((pixels - mean) / std).to(self.query_tokens.dtype)

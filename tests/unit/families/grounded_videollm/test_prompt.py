@@ -1,0 +1,230 @@
+"""Grounded-VideoLLM's prompts, against the recorded ones of its reference."""
+
+import pytest
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
+from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
+from groundserve.families.grounded_videollm.template import TEMPLATES
+from groundserve.families.grounded_videollm.times import GROUNDING_TOKEN
+from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
+from groundserve.options import AnswerOptions
+from tests.unit.families.grounded_videollm.recorded import (
+    FUNCTIONS,
+    LLMS,
+    RECORDED,
+    TOKENIZERS,
+    seen,
+)
+
+SPECS = {"phi3.5": PHI_3_5, "llama3": LLAMA_3}
+TASK_OF_MODE = {"grounding": "moment", "qa": "question", "referring": "referring"}
+ITEMS = [
+    (case["llm"], item, decoded)
+    for case in RECORDED["cases"]
+    for item, decoded in zip(case["items"], case["decode"], strict=True)
+]
+SEEN = seen(30.0)
+BIKES = "The man in black rides a bike down the street"
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    opened = {}
+    for llm, folder in TOKENIZERS.items():
+        path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
+        read_tokenizer(folder, llm)[0].save(str(path))
+        opened[llm] = GroundedTokenizer.from_file(path, SPECS[llm])
+    return opened
+
+
+def raw(mode):
+    return AnswerOptions(task=TASK_OF_MODE[mode], raw=True)
+
+
+@pytest.mark.parametrize("vector", FUNCTIONS["prompts"])
+def test_raw_prompts_are_the_recorded_ones(tokenizers, vector):
+    prompt = tokenizers[vector["llm"]].prompt(
+        vector["query"], raw(vector["mode"]), seen(vector["duration"])
+    )
+    assert prompt.token_ids.tolist() == vector["input_ids"]
+    assert prompt.token_ids.dtype == "int64"
+
+
+@pytest.mark.parametrize(("llm", "item", "_"), ITEMS)
+def test_prompts_of_the_cases_are_the_recorded_ones(tokenizers, llm, item, _):
+    prompt = tokenizers[llm].prompt(item["query"], raw(item["mode"]), seen(item["duration"]))
+    assert prompt.token_ids.tolist() == item["input_ids"]
+    split = item["input_ids"].index(-200) + 1
+    assert prompt.prefix_ids.tolist() == item["input_ids"][:split]
+
+
+@pytest.mark.parametrize(("llm", "_", "decoded"), ITEMS)
+def test_answers_are_the_recorded_ones(tokenizers, llm, _, decoded):
+    assert tokenizers[llm].text(decoded["token_ids"]) == decoded["text"]
+
+
+def test_every_recorded_prompt_is_compared():
+    assert (len(FUNCTIONS["prompts"]), len(ITEMS)) == (16, 17)
+
+
+@pytest.mark.parametrize(
+    "vector", [one for one in FUNCTIONS["templates"] if len(one["conversation"]) == 2]
+)
+def test_templates_are_the_recorded_ones(vector):
+    (_, turn), (_, answer) = vector["conversation"]
+    template = TEMPLATES[vector["llm"]]
+    grounding = GROUNDING_TOKEN in turn
+    question = turn.partition("\n")[2]
+    prompt = template.prompt(question, grounding=grounding)
+    assert prompt + answer + template.end == vector["text"]
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_the_prefix_is_one_for_all_questions(tokenizers, llm):
+    tokenizer = tokenizers[llm]
+    prefixes = {
+        tuple(tokenizer.prompt(query, AnswerOptions(task=task), SEEN).prefix_ids)
+        for query, task in [("a dog", "moment"), ("", "captions"), ("Why?", "chat")]
+    }
+    assert len(prefixes) == 1
+
+
+@pytest.mark.parametrize("query", [BIKES, f"  {BIKES}\n"])
+@pytest.mark.parametrize("llm", LLMS)
+def test_a_description_is_put_as_the_reference_puts_it(tokenizers, llm, query):
+    (item,) = [i for one, i, _ in ITEMS if one == llm and BIKES in i["query"]]
+    prompt = tokenizers[llm].prompt(query, AnswerOptions(task="moment"), seen(item["duration"]))
+    assert prompt.token_ids.tolist() == item["input_ids"]
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_captions_are_asked_for_with_times(tokenizers, llm):
+    asked = tokenizers[llm].prompt("", AnswerOptions(task="captions"), SEEN).token_ids.tolist()
+    words = (
+        "Localize a series of activity events in the video, output the start and end timestamp "
+        "for each event, and describe each event with sentences."
+    )
+    assert asked == tokenizers[llm].prompt(words, raw("grounding"), SEEN).token_ids.tolist()
+
+
+def test_a_turn_without_times_loses_the_space_around_it(tokenizers):
+    """One with them does not, and neither does one whose words hold the token for them."""
+    tokenizer = tokenizers["phi3.5"]
+
+    def same(query, other, options):
+        return (
+            tokenizer.prompt(query, options, SEEN).token_ids.tolist()
+            == tokenizer.prompt(other, options, SEEN).token_ids.tolist()
+        )
+
+    assert same(" Why? \n", "Why?", AnswerOptions(task="chat"))
+    assert not same(" Why? \n", "Why?", raw("grounding"))
+    token = GROUNDING_TOKEN
+    assert not same(f"Why {token}? \n", f"Why {token}?", AnswerOptions(task="chat"))
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_an_end_token_is_taken_out_of_a_question(tokenizers, llm):
+    end = TEMPLATES[llm].end
+    ids = [
+        tokenizers[llm].prompt(query, AnswerOptions(task="chat"), SEEN).token_ids.tolist()
+        for query in (f"Wh{end}y?", "Why?")
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_seconds_become_tokens(tokenizers):
+    """Fractions too, which the reference takes apart."""
+    tokenizer, said = tokenizers["phi3.5"], FUNCTIONS["tokenizer"][0]
+    times = range(said["first_time_token_id"], said["last_time_token_id"] + 1)
+
+    def steps(query, options):
+        ids = tokenizer.prompt(query, options, seen(142.04)).token_ids
+        return [one - times[0] for one in ids.tolist() if one in times]
+
+    referring = AnswerOptions(task="referring")
+    assert steps("From 70 seconds to 80 seconds?", referring) == [147, 168]
+    assert steps("From 70.5 seconds to 80 seconds?", referring) == [148, 168]
+    assert steps("After 1 second?", referring) == [2]
+    assert steps("From 70.5 seconds to 80 seconds?", raw("referring")) == [168]
+    assert steps("until 142.04 seconds", referring) == [300]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("What is at 31 seconds?", "a time past the video's end, which is at 30 s, got 31 seconds"),
+        (f"At {'9' * 400} seconds?", "a time past the video's end"),
+        ("What is shown first?", "must name the times it refers to"),
+        ("What is shown (5 seconds)?", "must have a space before each time"),
+    ],
+)
+def test_times_that_the_model_would_not_read_are_refused(tokenizers, query, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="referring"), SEEN)
+
+
+def test_a_raw_time_that_is_no_number_is_refused(tokenizers):
+    with pytest.raises(InvalidRequestError, match="past all numbers"):
+        tokenizers["phi3.5"].prompt(f"At {'9' * 400} seconds?", raw("referring"), SEEN)
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("what is <image> this?", raw("qa")),
+        ("<image>", AnswerOptions(task="chat")),
+        ("<image>", AnswerOptions(task="moment")),
+        ("<im<|endoftext|>age>", AnswerOptions(task="chat")),  # once the end token is out
+    ],
+)
+def test_the_placeholder_is_refused(tokenizers, query, options):
+    with pytest.raises(InvalidRequestError, match="must not contain the placeholder <image>"):
+        tokenizers["phi3.5"].prompt(query, options, SEEN)
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_a_prompt_past_the_references_budget_is_refused(tokenizers, llm):
+    """It would leave out ids from the left; the video's place is one of them."""
+    tokenizer, options = tokenizers[llm], AnswerOptions(task="chat")
+    room = 2048 - len(tokenizer.prompt("", options, SEEN).token_ids)
+    longest = next(
+        text
+        for text in ("a\n" * number + "a" for number in range(room, 0, -1))
+        if len(tokenizer._encode(f"\n{text}")) <= room
+    )
+    assert len(tokenizer.prompt(longest, options, SEEN).token_ids) in range(2040, 2049)
+    with pytest.raises(InvalidRequestError, match="at most 2048 tokens with the prompt around it"):
+        tokenizer.prompt(longest + "\na" * 6, options, SEEN)
+
+
+@pytest.mark.parametrize("query", ["", "  \n"])
+def test_a_moment_of_nothing_is_refused(tokenizers, query):
+    with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
+        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="moment"), SEEN)
+
+
+@pytest.mark.parametrize("query", ["a dog", " "])
+def test_a_query_for_captions_is_refused(tokenizers, query):
+    with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
+        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="captions"), SEEN)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+@pytest.mark.parametrize("task", ["highlights", "summary"])
+def test_a_task_of_other_families_is_refused(tokenizers, task, is_raw):
+    assert task not in TASKS
+    with pytest.raises(UnsupportedError, match=f"no task {task}; it has: moment, captions, "):
+        tokenizers["phi3.5"].prompt("a dog", AnswerOptions(task=task, raw=is_raw), SEEN)
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_an_answer_ends_with_the_references_end_token(tokenizers, llm):
+    (end,) = {case["eos_token_id"] for case in RECORDED["cases"] if case["llm"] == llm}
+    assert tokenizers[llm].end_ids == {end}
+
+
+def test_a_tokenizer_without_the_tokens_is_refused():
+    with pytest.raises(EngineMismatchError, match=r"has no token <0>, .* build the engines again"):
+        GroundedTokenizer.from_file(TOKENIZERS["phi3.5"] / "tokenizer.json", PHI_3_5)
