@@ -92,22 +92,6 @@ def engine_dirs(engines_of) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
-
-    @cache
-    def built(model: str) -> Path:
-        from engine_build import build
-        from tests.answer_cases import CHECKPOINTS, MODELS
-
-        out = tmp_path_factory.mktemp("vtimellm") / model
-        build(CHECKPOINTS, out, profile="cpu", parts=MODELS[model])
-        return out
-
-    return built
-
-
-@pytest.fixture(scope="session")
 def vtgllm_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by configuration of VTG-LLM; as `engines_of`."""
 
@@ -119,6 +103,22 @@ def vtgllm_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
         out = tmp_path_factory.mktemp("vtgllm") / config
         build(VTGLLM, out, profile="cpu", parts=parts_of(config))
+        return out
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
+
+    @cache
+    def built(model: str) -> Path:
+        from engine_build import build
+        from tests.answer_cases import CHECKPOINTS, MODELS
+
+        out = tmp_path_factory.mktemp("vtimellm") / model
+        build(CHECKPOINTS, out, profile="cpu", parts=MODELS[model])
         return out
 
     return built

@@ -191,7 +191,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
 
 
 def _description(query: str, task: Task) -> str:
-    description = query.strip(".")
-    if not description.strip():
+    if not query.replace(".", "").strip():
         raise InvalidRequestError(f"QUERY must say what to look for with task {task}, got no words")
-    return description
+    return query.strip(".")
