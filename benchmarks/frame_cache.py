@@ -143,7 +143,7 @@ def score_digits(num_videos: int) -> dict[str, Any]:
 
     def logits(frames: Frames, questions: list[Question]) -> NDArray[np.float32]:
         pool = pooling_weights(_grid(len(frames), model), side=model.side)
-        features = encoder.encode(frames, pool)
+        features = encoder.encode(frames, pool[None])
         return np.stack([grounder.ground(features, queries.text_ids(q.text)) for q in questions])
 
     errors, shifts, pixels = list[float](), list[float](), list[float]()

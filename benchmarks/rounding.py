@@ -63,7 +63,7 @@ def measure_engines(
         encoder, grounder = stages[case.checkpoint]
         frames = decode(clip, tuple(case.frame_indices), model.vision.image_size)
         pooling = pooling_weights(model.grid(len(frames)), side=model.vision.side)
-        logits = grounder.ground(encoder.encode(frames, pooling), kept_text_ids(case))
+        logits = grounder.ground(encoder.encode(frames, pooling[None]), kept_text_ids(case))
         expected = exact(case, clip)
         differences.append(float(np.abs(logits - expected.logits).max()))
         used.append(differences[-1] / expected.bound)

@@ -40,8 +40,8 @@ from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from groundserve.media import Segments, VideoSource
-from groundserve.media._resize import make_converter, resize
+from groundserve.media import FrameOutput, Segments, VideoSource
+from groundserve.media._resize import FrameConverter, resize
 from groundserve.serving import TritonServer
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.ground import ground_questions
@@ -93,7 +93,8 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     costs, deadline = Costs(), Deadline.after(_SECONDS)
     manifest, model = pipeline.manifest, pipeline.manifest.model
     inputs = VisionInputs.of(manifest.seam, model)
-    image_size = inputs.stream.size
+    (stream,) = inputs.streams
+    image_size = stream.size
     assert image_size is not None, "a family of one image size"
     questions = pipeline.parse_questions([QUERY])
     with VideoSource.from_path(video, limits=pipeline.limits) as source:
@@ -105,10 +106,10 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
             plan_inputs = inputs.of_plan(plan)
             features = []
             buffer = FrameBuffer()
-            for chunk in cut_chunks(plan):
-                for frame_indices in chunk.groups:
+            for chunk in cut_chunks(plan, inputs.streams):
+                for group in chunk.groups:
                     with costs.timed("cut"):
-                        segments = opened.cut(frame_indices)
+                        segments = opened.cut(group.frame_indices)
                     with costs.timed("decode"):
                         decoded = pipeline.decoder.decode(segments, deadline=deadline)
                     _run_bare_decoder(
@@ -120,8 +121,9 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     costs.moved("transport", segments.data, frames)
                     buffer.put(decoded.frames)
                 with costs.timed("encode"):
-                    taken = buffer.take(chunk.num_frames, num_left=chunk.num_left)
-                    units = gather_units(taken, chunk.units, inputs.stream)
+                    (frames_of,) = chunk.streams
+                    taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
+                    units = gather_units(taken, frames_of.units)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
                 costs.moved("encode", np.asarray(units), features[-1])
                 costs.moved("transport", features[-1])
@@ -143,7 +145,7 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
 def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limits: Limits) -> None:
     """Decode with FFmpeg alone on one thread; convert and resize the targets here, one by one."""
     bare = 0.0
-    to_rgb = make_converter("square", image_size=None, limits=limits)
+    to_rgb = FrameConverter([FrameOutput()], limits)
     for file, local_frames in segments:
         wanted, pictures = set(local_frames.tolist()), []
         with av.open(io.BytesIO(file), "r") as container:
@@ -155,7 +157,7 @@ def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limi
                     pictures.append(picture)
             bare += time.perf_counter() - started
         with costs.timed("convert"):
-            converted = [to_rgb(picture) for picture in pictures]
+            converted = [pixels for one in pictures for _, pixels in to_rgb(one, [0])]
         with costs.timed("resize"):
             small = [resize(pixels, image_size) for pixels in converted]
         costs.moved("convert", *converted)

@@ -20,7 +20,7 @@ from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextC
 from groundserve.families.contract import check_features
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.plans import VideoPlan
-from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.manifest import (
     CHECKPOINT_NAME,
     DECODER_NAME,
@@ -62,7 +62,7 @@ class EngineWriter:
             model: Dimensions of the checkpoint, the family's `spec_type`.
 
         Raises:
-            UnsupportedError: The family's frames are not one stream, or this machine cannot build.
+            UnsupportedError: See `VisionInputs.of`, or this machine cannot build.
             EngineMismatchError: See `build_plan`.
             GroundserveError: The vision stage gives something else than features.
         """
@@ -170,8 +170,11 @@ class EngineWriter:
 
 def _example_unit(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:
     """Return black frames of one unit and the plan's inputs, as the vision stage takes them."""
-    frames = torch.zeros(inputs.shape(1, plan.index), dtype=torch.uint8)
-    return [frames, *(torch.from_numpy(one)[None] for one in inputs.of_plan(plan))]
+    of_plan = take_units(inputs.of_plan(plan), slice(1))
+    return [
+        *(torch.zeros((1, *shape), dtype=torch.uint8) for shape in inputs.unit_shapes(plan.index)),
+        *(torch.from_numpy(one) for one in of_plan),
+    ]
 
 
 def _copy_folders(folders: dict[str, Path], directory: Path) -> None:

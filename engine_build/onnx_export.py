@@ -69,17 +69,21 @@ def export_vision_graph(
         opset: As for `export_graph`.
         weights_apart: As for `export_graph`.
     """
-    # Two units: the exporter would take one for a constant. Sides of frames as decoded differ, or
-    # it would take them for one.
-    sides = iter(_EXAMPLE_SIDES)
-    dims = inputs.unit_dims
-    example = [
-        torch.zeros((2, *(next(sides) if dim < 0 else dim for dim in dims)), dtype=torch.uint8)
-    ]
+    # Two units: the exporter would take one for a constant.
     units = Dim("n", min=1)
-    names = iter(_SIDE_NAMES)
-    of_sides = {axis: Dim(next(names), min=1) for axis, dim in enumerate(dims, 1) if dim < 0}
-    dynamic_shapes = [{0: units, **of_sides}]
+    example: list[Tensor] = []
+    dynamic_shapes: list[dict[int, Any]] = []
+    for stream in inputs.streams:
+        # Sides of frames as decoded differ, or the exporter would take them for one.
+        sides, names = iter(_EXAMPLE_SIDES), iter(_SIDE_NAMES)
+        dims = [next(sides) if dim < 0 else dim for dim in stream.unit_dims]
+        example.append(torch.zeros((2, *dims), dtype=torch.uint8))
+        of_sides = {
+            axis: Dim(next(names), min=1)
+            for axis, dim in enumerate(stream.unit_dims, start=1)
+            if dim < 0
+        }
+        dynamic_shapes.append({0: units, **of_sides})
     letters = iter(_DIM_LETTERS)
     for one in inputs.plan_inputs:
         # As small as may be without being a constant, or one: traced and thrown away.

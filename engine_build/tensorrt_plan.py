@@ -16,7 +16,6 @@ from typing import Any
 from groundserve.errors import EngineMismatchError, GroundserveError, InvalidRequestError
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 logger = logging.getLogger(__name__)
@@ -77,18 +76,21 @@ class PlanReport:
 
 
 def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRange]:
-    """Return the ranges of the vision plan: 1 to CHUNK_FRAMES units.
+    """Return the ranges of the vision plan: 1 to `VisionInputs.max_units` units.
 
     Args:
         inputs: Of the vision stage.
         usual: Plan of a usual video, whose shapes the plan is fastest at.
     """
     # A full chunk is the usual one; only the last of a video has fewer units.
-    dims = inputs.stream.shape(1)[1:]
-    shapes = {inputs.stream.name: _chunks(dims, dims, dims)}
-    for one in inputs.plan_inputs:
+    most = inputs.max_units
+    shapes = {}
+    for stream in inputs.streams:
+        dims = stream.shape(1)[1:]
+        shapes[stream.name] = _chunks(most, dims, dims, dims)
+    for one, array in zip(inputs.plan_inputs, inputs.of_plan(usual), strict=True):
         smallest = tuple(1 if dim < 0 else dim for dim in one.dims)
-        shapes[one.name] = _chunks(smallest, usual.inputs[one.name].shape, one.max_dims)
+        shapes[one.name] = _chunks(most, smallest, array.shape[1:], one.max_dims)
     return shapes
 
 
@@ -196,12 +198,12 @@ def build_plan(
 
 
 def _chunks(
-    smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...]
+    most_units: int, smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...]
 ) -> ShapeRange:
     return ShapeRange(
         min_shape=(1, *smallest),
-        opt_shape=(CHUNK_FRAMES, *usual),
-        max_shape=(CHUNK_FRAMES, *largest),
+        opt_shape=(most_units, *usual),
+        max_shape=(most_units, *largest),
     )
 
 

@@ -28,7 +28,15 @@ from groundserve.families.base import (
     ServedFamily,
     TextFamily,
 )
-from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
+from groundserve.profiles import (
+    PROFILES,
+    DecoderName,
+    Device,
+    Precision,
+    Profile,
+    ProfileName,
+    Target,
+)
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -260,6 +268,11 @@ class Manifest:
     def stages(self) -> Profile:
         """The implementations that the profile names."""
         return PROFILES[self.profile]
+
+    @property
+    def decoder(self) -> DecoderName:
+        """Who decodes the frames."""
+        return self.stages.decoder_of(self.seam.streams(self.model))
 
     @property
     def head(self) -> Head:

@@ -54,7 +54,9 @@ def read_torch_file(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         if inside is None and is_script_archive(path):
             return dict(_checked(_read_module(path)))
         loaded = _load(path)
-        return dict(_checked(loaded.items() if inside is None else _nested(loaded.get(inside, loaded))))
+        return dict(
+            _checked(loaded.items() if inside is None else _nested(loaded.get(inside, loaded)))
+        )
     except Exception as error:  # unpickling damaged bytes raises errors of any kind
         # The first sentence: PyTorch's own go on with how to run the code in the file.
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]

@@ -94,8 +94,8 @@ class CheckpointStages:
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
-        stream = VisionInputs.of(self.manifest.seam, self.manifest.model).stream
-        return PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
+        streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
+        return PyAVDecoder(workers, streams=streams, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:
         """See `Stages.open_encoder`."""

@@ -11,9 +11,10 @@ Frames held at most, whatever the length of the video: those of `num_encodes` ch
 incomplete, and of one group, each as many as `VisionInputs.chunk_frames` says; and for moments a
 copy of a chunk.
 
-A chunk may have more units than one encode takes, where several show the same frames; then it is
-encoded in pieces. Nothing is encoded before a chunk is complete: on a CPU either stage keeps all
-cores busy, so there is nothing to gain beside it, and smaller pieces would be other batches.
+A chunk may have more units than one encode takes (`VisionInputs.chunk_units`), where several show
+the same frames; then it is encoded in pieces. Nothing is encoded before a chunk is complete: on a
+CPU either stage keeps all cores busy, so there is nothing to gain beside it, and smaller pieces
+would be other batches.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.families.plans import VideoPlan
-from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
@@ -42,14 +43,15 @@ from python_backend.fair_share import Turn
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import Chunk, cut_chunks, gather_units
+from python_backend.units import Chunk, Group, cut_chunks, gather_units
 
 T = TypeVar("T")
 
 NUM_SERVED_ENCODES = 2
 """Calls of the model `vision_encoder` that one request of the server has outstanding."""
 
-DecodeFunction = Callable[[Segments], DecodedFrames]
+DecodeFunction = Callable[[Segments, NDArray[np.bool_]], DecodedFrames]
+"""Segments of one group, or of a part of it, and bool (m, s), which streams show each target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,9 @@ class ChunkRunner:
     """The two stages of one request."""
 
     decode: DecodeFunction
-    """Segments of one group, or of a part of it -> n frames. Runs in a helper thread."""
+    """Runs in a helper thread."""
     encode: EncodeFunction
-    """As many units as a chunk has frames -> their features. Runs in helper threads."""
+    """`VisionInputs.chunk_units` at most -> their features. Runs in helper threads."""
     inputs: VisionInputs
     """What `encode` takes."""
     num_encodes: int
@@ -95,12 +97,14 @@ class ChunkRunner:
         features: Array | None = None
         decoders: dict[str, None] = {}
         start = 0
-        most_frames = self.inputs.chunk_frames(plan.index.width, plan.index.height)
-        cut = cut_chunks(plan, most_frames=most_frames)
+        width, height = plan.index.width, plan.index.height
+        most_frames = self.inputs.chunk_frames(width, height)
+        most_units = self.inputs.chunk_units(width, height)
+        cut = cut_chunks(plan, self.inputs.streams, most_frames=most_frames)
         plan_inputs = self.inputs.of_plan(plan)
         with (
             closing(self._decoded_chunks(video, cut, decoders)) as chunks,
-            closing(self._encoded_pieces(chunks, plan_inputs, most_frames)) as encoded_pieces,
+            closing(self._encoded_pieces(chunks, plan_inputs, most_units)) as encoded_pieces,
         ):
             for encoded in encoded_pieces:
                 end = start + len(encoded)
@@ -123,36 +127,39 @@ class ChunkRunner:
 
     def _decoded_chunks(
         self, video: OpenVideo, chunks: list[Chunk], decoders: dict[str, None]
-    ) -> Generator[tuple[Chunk, Array], None, None]:
-        """Yield each chunk with its m frames, the next one already being decoded.
+    ) -> Generator[tuple[Chunk, list[Array]], None, None]:
+        """Yield each chunk with its m frames of each stream, the next one already being decoded.
 
         Args:
             video: The open video.
             chunks: In order.
             decoders: Where what decoded them is noted, as keys.
         """
-        buffer = FrameBuffer()
+        buffers = [FrameBuffer() for _ in self.inputs.streams]
         # Of a group's frames, as soon as one is decoded.
-        shape: tuple[int, ...] | None = None
+        shapes: list[tuple[int, ...]] = []
         given_up = threading.Event()
 
-        def load(groups: Iterable[NDArray[np.int64]]) -> None:
-            nonlocal shape
-            for frame_indices in groups:
+        def load(groups: Iterable[Group]) -> None:
+            nonlocal shapes
+            for group in groups:
                 if given_up.is_set():
                     return
-                buffer.detach()
-                parts: list[Array] = []
-                for decoded in self._load(video, frame_indices):
+                for buffer in buffers:
+                    buffer.detach()
+                parts: list[tuple[Array, ...]] = []
+                for decoded in self._load(video, group):
                     decoders[decoded.decoder] = None
-                    shape = shape or decoded.frames.shape[1:]
-                    if decoded.frames.shape[1:] != shape:
+                    found = [frames.shape[1:] for frames in decoded.streams]
+                    shapes = shapes or found
+                    if found != shapes:
                         raise MediaError(
                             "the video's frames differ in size, and are wanted as decoded: "
                             "re-encode it in one size"
                         )
-                    parts.append(decoded.frames)
-                buffer.put(concatenate(parts))
+                    parts.append(decoded.streams)
+                for buffer, of_stream in zip(buffers, zip(*parts, strict=True), strict=True):
+                    buffer.put(concatenate(of_stream))
 
         with ThreadPoolExecutor(max_workers=1) as ahead:
             try:
@@ -162,7 +169,10 @@ class ChunkRunner:
                     self._wait_for_first(pending)
                     pending.popleft().result()
                     self.meter.add("frames_decoded", sum(map(len, chunk.groups)))
-                    frames = buffer.take(chunk.num_frames, num_left=chunk.num_left)
+                    frames = [
+                        buffer.take(of_stream.num_frames, num_left=of_stream.num_left)
+                        for buffer, of_stream in zip(buffers, chunk.streams, strict=True)
+                    ]
                     if next_chunk is not None:
                         pending.append(ahead.submit(load, next_chunk.groups))
                     yield chunk, frames
@@ -171,24 +181,24 @@ class ChunkRunner:
 
     def _encoded_pieces(
         self,
-        chunks: Iterator[tuple[Chunk, Array]],
+        chunks: Iterator[tuple[Chunk, list[Array]]],
         plan_inputs: Sequence[NDArray[np.float32]],
         most_units: int,
     ) -> Generator[Array, None, None]:
         """Yield the features of all units, in order, the next ones being encoded.
 
         Args:
-            chunks: Each with its frames.
-            plan_inputs: Of the plan.
+            chunks: Each with its frames of each stream.
+            plan_inputs: Of the plan's units.
             most_units: Of one encode.
         """
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
             pending: deque[Future[Array]] = deque()
             for chunk, frames in chunks:
-                for start in range(0, len(chunk.units), most_units):
+                for start in range(0, chunk.num_units, most_units):
                     self.deadline.check()
-                    units = chunk.units[start : start + most_units]
-                    pending.append(encoders.submit(self._encode, frames, units, plan_inputs))
+                    units = slice(start, min(start + most_units, chunk.num_units))
+                    pending.append(encoders.submit(self._encode, chunk, frames, units, plan_inputs))
                     if len(pending) == self.num_encodes:
                         self._wait_for_first(pending)
                         yield pending.popleft().result()
@@ -201,18 +211,18 @@ class ChunkRunner:
             # In turns: `wait_seconds` raises once time is up or the request was cancelled.
             wait([pending[0]], timeout=self.deadline.wait_seconds())
 
-    def _load(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> Iterator[DecodedFrames]:
+    def _load(self, video: OpenVideo, group: Group) -> Iterator[DecodedFrames]:
         """Yield the frames of a group in parts whose segments fit `max_segment_bytes`."""
-        while len(frame_indices):
-            part = self._load_first(video, frame_indices)
-            yield part
+        while len(group):
+            with self.watch.measure("cut"), count_deaths(self.meter):
+                segments = video.cut(group.frame_indices, max_bytes=self.max_segment_bytes)
             # `cut` took as many as fit, always from the front.
-            frame_indices = frame_indices[len(part.frames) :]
+            num_cut = segments.num_frames
+            yield self._decode(video, segments, group[:num_cut])
+            group = group[num_cut:]
 
-    def _load_first(self, video: OpenVideo, frame_indices: NDArray[np.int64]) -> DecodedFrames:
-        with self.watch.measure("cut"), count_deaths(self.meter):
-            segments = video.cut(frame_indices, max_bytes=self.max_segment_bytes)
-        if self.inputs.stream.size is None:
+    def _decode(self, video: OpenVideo, segments: Segments, group: Group) -> DecodedFrames:
+        if self.inputs.are_as_decoded:
             _check_announced(video.index, segments.stream)
         # The wait for a turn is booked apart from the decoding that the turn is held for.
         with ExitStack() as stack:
@@ -220,16 +230,24 @@ class ChunkRunner:
                 with self.watch.measure("wait"):
                     stack.enter_context(self.turn())
             with self.watch.measure("decode"):
-                return self.decode(segments)
+                return self.decode(segments, group.shown)
 
     def _encode(
         self,
-        frames: Array,
-        units: NDArray[np.int64],
+        chunk: Chunk,
+        frames: Sequence[Array],
+        units: slice,
         plan_inputs: Sequence[NDArray[np.float32]],
     ) -> Array:
+        """Encode some of a chunk's units."""
+        first = chunk.first_unit
         with self.watch.measure("encode"):
-            return self.encode(gather_units(frames, units, self.inputs.stream), *plan_inputs)
+            streams = [
+                gather_units(of_stream, taken.units[units])
+                for of_stream, taken in zip(frames, chunk.streams, strict=True)
+            ]
+            of_plan = take_units(plan_inputs, slice(first + units.start, first + units.stop))
+            return self.encode(*streams, *of_plan)
 
 
 def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:

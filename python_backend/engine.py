@@ -105,10 +105,11 @@ class EngineDirectory:
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
         """See `Stages.open_decoder`."""
-        stream = VisionInputs.of(self.manifest.seam, self.manifest.model).stream
-        pyav = PyAVDecoder(workers, image_size=stream.size, resize=stream.resize, meter=meter)
-        if self.manifest.stages.decoder == "pyav":
+        streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
+        pyav = PyAVDecoder(workers, streams=streams, meter=meter)
+        if self.manifest.decoder == "pyav":
             return pyav
+        (stream,) = streams
         return DaliDecoder(
             image_size=stream.size,
             resize=stream.resize,

@@ -327,8 +327,8 @@ class Pipeline:
     ) -> VideoFeatures:
         """Decode and encode; see `FeatureExtractor.extract`."""
 
-        def decode(segments: Segments) -> DecodedFrames:
-            return self.decoder.decode(segments, deadline=deadline)
+        def decode(segments: Segments, shown: NDArray[np.bool_]) -> DecodedFrames:
+            return self.decoder.decode(segments, shown=shown, deadline=deadline)
 
         if isinstance(video, bytes):
             opened = VideoSource.from_bytes(video, limits=self.limits)

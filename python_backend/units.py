@@ -8,14 +8,19 @@ first part decoded twice:
 decoded  |  K · ·  |  K · · K ·  |  K · · ·  |      K key frame, · frames up to the next
 encoded  |       0       |       1       | 2 |
 
-Each frame is decoded once, however many units show it.
+Each frame is decoded once, however many units and streams show it, and goes to those streams alone:
 
-Shape letters: U units of F frames, n frames of a plan, u units and m frames of one chunk, H and W
-sides in pixels.
+frames     a b c d e f g h  i j k l m n o p      units of 8 frames
+all        a b c d e f g h  i j k l m n o p      a stream that shows all of them
+fifth              e                m            one that shows the fifth of each
+
+Shape letters: U units of F frames, n frames of a plan, s streams, u units of one chunk, m frames
+that it has of one stream, H and W sides in pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -28,29 +33,66 @@ from python_backend.arrays import Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Chunk:
-    """Units that follow each other, whose frames are encoded together."""
+class Group:
+    """Frames that are decoded together."""
 
-    groups: tuple[NDArray[np.int64], ...]
-    """Each int64, increasing: ordinals that are decoded together for it, after those that the chunk
-    before left."""
+    frame_indices: NDArray[np.int64]
+    """int64 (n,), ordinals, increasing."""
+    shown: NDArray[np.bool_]
+    """bool (n, s), which streams show each of them."""
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    def __getitem__(self, frames: slice) -> Group:
+        return Group(frame_indices=self.frame_indices[frames], shown=self.shown[frames])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamFrames:
+    """What a chunk has of one stream."""
+
     num_frames: int
     """m: the first of those left and those decoded are its own."""
     num_left: int
     """The last ones that it leaves to the next chunk: those beyond its own, and those of its own
-    that the next shows, too."""
+    that the next has, too."""
     units: NDArray[np.int64]
-    """int64 (u, F), the frames of each unit as places in the chunk's m frames."""
+    """int64 (u, F'), the F' frames that the stream shows of each unit as places in the m frames."""
 
 
-def cut_chunks(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[Chunk]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chunk:
+    """Units that follow each other, whose frames are encoded together."""
+
+    groups: tuple[Group, ...]
+    """Those that are decoded for it, after what the chunk before left."""
+    streams: tuple[StreamFrames, ...]
+    """In the family's order."""
+    first_unit: int
+    """Of the plan's."""
+
+    @property
+    def num_units(self) -> int:
+        """U."""
+        return len(self.streams[0].units)
+
+
+def cut_chunks(
+    plan: VideoPlan, streams: Sequence[FrameStream], *, most_frames: int = CHUNK_FRAMES
+) -> list[Chunk]:
     """Divide the units of a plan; a unit that shows what the one before did opens no chunk.
 
     Args:
         plan: Of the video; its units have at most `most_frames` frames.
+        streams: Of the vision stage.
         most_frames: Of a chunk, and of a group.
     """
-    groups = cut_groups(plan, most_frames=most_frames)
+    # (n, s)
+    shown = shown_frames(plan, streams)
+    groups = _with_shown(cut_groups(plan, most_frames=most_frames), shown)
+    # (n + 1, s): how many frames before each a stream shows, and all that it shows.
+    num_shown = np.vstack([np.zeros_like(shown[:1], np.int64), shown.cumsum(axis=0)])
     # Frames that are decoded once so many groups are: 0, then after each.
     num_decoded = [0, *accumulate(map(len, groups))]
     # (U,): rows and columns of `units` never fall, so these are the places of a unit's frames that
@@ -67,16 +109,31 @@ def cut_chunks(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[Chun
         # The fewest groups that have the last frame.
         num_groups_needed = int(np.searchsorted(num_decoded, num_needed))
         next_begin = int(first[end]) if end < len(first) else num_needed
+        units = plan.units[start:end]
         chunks.append(
             Chunk(
                 groups=tuple(groups[num_groups:num_groups_needed]),
-                num_frames=num_needed - begin,
-                num_left=num_decoded[num_groups_needed] - next_begin,
-                units=plan.units[start:end] - begin,
+                streams=tuple(
+                    StreamFrames(
+                        num_frames=int(before[num_needed] - before[begin]),
+                        num_left=int(before[num_decoded[num_groups_needed]] - before[next_begin]),
+                        units=before[units[:, list(stream.frames)]] - before[begin],
+                    )
+                    for stream, before in zip(streams, num_shown.T, strict=True)
+                ),
+                first_unit=start,
             )
         )
         start, num_groups = end, num_groups_needed
     return chunks
+
+
+def shown_frames(plan: VideoPlan, streams: Sequence[FrameStream]) -> NDArray[np.bool_]:
+    """Return bool (n, s), which streams show each of the plan's `decoded_indices`."""
+    shown = np.zeros((len(plan.decoded_indices), len(streams)), np.bool_)
+    for number, stream in enumerate(streams):
+        shown[plan.units[:, list(stream.frames)], number] = True
+    return shown
 
 
 def cut_groups(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[NDArray[np.int64]]:
@@ -144,17 +201,25 @@ def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
     return num_frames * plan.index.width * plan.index.height
 
 
-def gather_units(frames: Array, units: NDArray[np.int64], stream: FrameStream) -> Array:
-    """Return what a stream has of units: uint8 (u, H, W, 3), or (u, F, H, W, 3).
+def gather_units(frames: Array, units: NDArray[np.int64]) -> Array:
+    """Return what a stream has of units: uint8 (u, H, W, 3), or (u, F', H, W, 3).
 
     Args:
         frames: uint8 (m, H, W, 3). Not copied where each unit is the frame after the last one's.
         units: int64 (u, F'), the frames of each unit as places in `frames`.
-        stream: Which F of a unit's frames it takes.
     """
-    if len(stream.frames) > 1:
-        return frames[units[:, list(stream.frames)]]
-    places = units[:, stream.frames[0]]
+    if units.shape[1] > 1:
+        return frames[units]
+    places = units[:, 0]
     if (np.diff(places) == 1).all():
         return frames[places[0] : places[-1] + 1]
     return frames[places]
+
+
+def _with_shown(groups: list[NDArray[np.int64]], shown: NDArray[np.bool_]) -> list[Group]:
+    """Give each group its rows of (n, s)."""
+    rows = np.split(shown, np.cumsum([len(group) for group in groups])[:-1])
+    return [
+        Group(frame_indices=group, shown=of_group)
+        for group, of_group in zip(groups, rows, strict=True)
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from groundserve.deadline import Deadline
 from groundserve.families.default_video import default_plan
-from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.manifest import Manifest
 from groundserve.options import AnswerOptions
 from python_backend.encode import VisionEncoder
@@ -27,9 +27,11 @@ def warm_up_encoder(encoder: VisionEncoder, manifest: Manifest) -> None:
     inputs = VisionInputs.of(manifest.seam, manifest.model)
     plan = default_plan(manifest.seam, manifest.model)
     index = plan.index
-    num_units = inputs.chunk_frames(index.width, index.height)
-    frames = np.zeros(inputs.shape(num_units, index), np.uint8)
-    encoder.encode(frames, *inputs.of_plan(plan))
+    num_units = inputs.chunk_units(index.width, index.height)
+    frames = [np.zeros((num_units, *shape), np.uint8) for shape in inputs.unit_shapes(index)]
+    # Of a plan with fewer units than one call takes, those again and again.
+    units = np.arange(num_units) % len(plan.units)
+    encoder.encode(*frames, *take_units(inputs.of_plan(plan), units))
 
 
 def warm_up_grounder(grounder: Grounder, manifest: Manifest) -> None:

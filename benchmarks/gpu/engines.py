@@ -45,7 +45,7 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
     side = model.image_size
     frames = random.integers(0, 256, (_NUM_FRAMES, side, side, 3), dtype=np.uint8)
     grid = grid_side(_NUM_FRAMES, vision_token_num=model.vision_token_num, side=model.side)
-    pooling = pooling_weights(grid, side=model.side)
+    pooling = pooling_weights(grid, side=model.side)[None]
     text_ids = [random.integers(0, opened.config.vocab_size, length) for length in _TEXT_LENGTHS]
     expected = TorchEncoder(opened.load_vision()).encode(frames, pooling)
     reference = TorchGrounder(opened.load_grounding())

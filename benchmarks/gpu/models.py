@@ -124,7 +124,7 @@ class Bench:
 
     def encode(self, request: Request) -> Array:
         """Run the vision stage."""
-        return self.stages[0].encode(request.frames, request.pooling)
+        return self.stages[0].encode(request.frames, request.pooling[None])
 
     def ground(self, features: Array, request: Request) -> NDArray[np.float32]:
         """Run the grounding stage."""

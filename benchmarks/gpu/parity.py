@@ -86,7 +86,7 @@ def _score_digits(
     scored = []
     for frames, questions in requests:
         grid = grid_side(len(frames), vision_token_num=model.vision_token_num, side=model.side)
-        features = encoder.encode(frames, pooling_weights(grid, side=model.side))
+        features = encoder.encode(frames, pooling_weights(grid, side=model.side)[None])
         logits = np.stack([grounder.ground(features, text_ids) for text_ids in questions])
         scored.append((features, logits))
     return scored
@@ -150,7 +150,7 @@ def check_full_size(bench: Bench) -> dict[str, Any]:
     logits: dict[torch.dtype, NDArray[np.float32]] = {}
     for dtype in _DTYPES:
         encoder = TorchEncoder(_cast(vision, dtype), device=device)
-        features[dtype] = encoder.encode(request.frames, request.pooling)
+        features[dtype] = encoder.encode(request.frames, request.pooling[None])
         grounder = TorchGrounder(_cast(decoder, dtype), device=device)
         logits[dtype] = grounder.ground(features[torch.float32], request.text_ids)
     rows = {

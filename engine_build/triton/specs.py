@@ -26,7 +26,7 @@ def model_specs(
         model: Its dimensions, the family's `spec_type`.
 
     Raises:
-        UnsupportedError: The family's frames are not one stream.
+        UnsupportedError: See `VisionInputs.of`.
     """
     inputs = VisionInputs.of(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))

@@ -1,7 +1,7 @@
 """The models that every family has: from a video to FEATURES.
 
-T sampled frames, n frames of one chunk, S image side, H and W sides as decoded, U units, P tokens
-of a unit, D feature width.
+T sampled frames, n frames of one chunk, m targets of one call, s streams, S image side, H and W
+sides as decoded, U units, P tokens of a unit, D feature width.
 
 QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
 decoded, where the head alone would find it after a whole decode. `video_features` may be called
@@ -29,7 +29,6 @@ from engine_build.triton.model_spec import (
 )
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES
 
 VIDEO = TensorSpec("VIDEO", "UINT8", (-1,), optional=True)
 VIDEO_URI = TensorSpec("VIDEO_URI", "STRING", (1,), optional=True)
@@ -92,8 +91,9 @@ def video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonMode
 
 
 def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelSpec:
-    """Segments of a video -> frames in the size that the vision stage takes, or as decoded."""
-    frame = inputs.unit_dims[-3:]
+    """Segments of a video -> frames in the sizes that the vision stage takes, or as decoded."""
+    # (m, s): which streams show each target; a single one shows all.
+    shown = (TensorSpec("SHOWN", "UINT8", (-1, len(inputs.streams))),)
     parameters = {"num_threads": str(layout.num_decoder_threads)} if layout.uses_nvdec else {}
     return TritonModelSpec(
         name="video_decode",
@@ -104,9 +104,11 @@ def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelS
             TensorSpec("LOCAL_FRAMES", "INT32", (-1,)),
             TensorSpec("LOCAL_OFFSETS", "INT64", (-1,)),
             _STREAM,
+            *(shown if len(inputs.streams) > 1 else ()),
         ),
         outputs=(
-            TensorSpec(inputs.stream.name, "UINT8", (-1, *frame)),  # (n, S, S, 3) or (n, H, W, 3)
+            # (n, S, S, 3) or (n, H, W, 3)
+            *(TensorSpec(one.name, "UINT8", (-1, *one.frame_dims)) for one in inputs.streams),
             _DECODER,
         ),
         device="cuda" if layout.uses_nvdec else "cpu",
@@ -129,11 +131,11 @@ def vision_encoder(
     return TritonModelSpec(
         name="vision_encoder",
         inputs=(
-            TensorSpec(inputs.stream.name, "UINT8", inputs.unit_dims),
+            *(TensorSpec(one.name, "UINT8", one.unit_dims) for one in inputs.streams),
             *(TensorSpec(one.name, "FP32", one.dims) for one in inputs.plan_inputs),
         ),
         outputs=(replace(features, dims=features.dims[1:]),),
-        max_batch_size=CHUNK_FRAMES,
+        max_batch_size=inputs.max_units,
         # No CUDA graphs for a plan. A graph is captured for one batch size and one shape of what
         # varies between requests, so most chunks would miss it; with a lower bound on the shape it
         # would run on padding nobody wrote. The gain is small as well: a batch of 64 computes for
@@ -144,7 +146,7 @@ def vision_encoder(
         # nothing gained.
         dynamic_batching=(
             DynamicBatchingSpec(max_queue_delay_microseconds=2_000)
-            if inputs.stream.size is not None
+            if not inputs.are_as_decoded
             else None
         ),
         warmup=_warmup(inputs, usual) if layout.uses_tensorrt_backend else None,
@@ -154,9 +156,15 @@ def vision_encoder(
 def _warmup(inputs: VisionInputs, usual: VideoPlan) -> WarmupSpec:
     """A chunk of a usual video."""
     return WarmupSpec(
-        batch_size=inputs.chunk_frames(usual.index.width, usual.index.height),
-        dims={
-            inputs.stream.name: inputs.shape(1, usual.index)[1:],
-            **{one.name: usual.inputs[one.name].shape for one in inputs.plan_inputs},
-        },
+        batch_size=inputs.chunk_units(usual.index.width, usual.index.height),
+        dims=dict(
+            zip(
+                inputs.names,
+                (
+                    *inputs.unit_shapes(usual.index),
+                    *(one.shape[1:] for one in inputs.of_plan(usual)),
+                ),
+                strict=True,
+            )
+        ),
     )

@@ -140,7 +140,20 @@ def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> N
             f"plan: num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens of "
             f"the spec), got {plan.num_visual_tokens}",
         )
-    _check_inputs(family, spec, plan.inputs)
+    _check_inputs(family, spec, plan)
+    _check_units(family, spec, plan)
+
+
+def _check_units(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    """Check that streams show what units have, and all of it: what none shows is not decoded."""
+    num_frames = plan.units.shape[1]
+    shown = {place for stream in family.streams(spec) for place in stream.frames}
+    if shown != set(range(num_frames)):
+        raise _fault(
+            family,
+            f"plan: units have {num_frames} frames, and streams must show each of them, got "
+            f"frames {sorted(shown)} of a unit",
+        )
 
 
 def _check_each_frame_once(family: Family[Any, Any], plan: VideoPlan) -> None:
@@ -152,9 +165,8 @@ def _check_each_frame_once(family: Family[Any, Any], plan: VideoPlan) -> None:
         raise _fault(family, "plan: units must be units_of(frame_indices), a unit a frame")
 
 
-def _check_inputs(
-    family: Family[Any, Any], spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]
-) -> None:
+def _check_inputs(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    inputs: Mapping[str, NDArray[Any]] = plan.inputs
     declared = {one.name: one for one in family.plan_inputs(spec)}
     if inputs.keys() != declared.keys():
         raise _fault(
@@ -162,7 +174,16 @@ def _check_inputs(
             f"plan: inputs must be those of plan_inputs, {sorted(declared)}, got {sorted(inputs)}",
         )
     for name, one in declared.items():
-        _check_input(family, "plan", one, inputs[name])
+        got = inputs[name]
+        if one.of_units:
+            if got.shape[:1] != (len(plan.units),):
+                raise _fault(
+                    family,
+                    f"plan: input {name} must have {len(plan.units)} units in front, "
+                    f"got {got.shape}",
+                )
+            got = got[0]
+        _check_input(family, "plan", one, got)
 
 
 def _check_input(

@@ -46,11 +46,22 @@ class FrameStream:
     frames: tuple[int, ...] = (0,)
     """Which frames of a unit, as places in it."""
 
+    @property
+    def frame_dims(self) -> tuple[int, int, int]:
+        """Shape of one frame: (S, S, 3), or (-1, -1, 3) as decoded."""
+        side = -1 if self.size is None else self.size
+        return (side, side, 3)
+
+    @property
+    def unit_dims(self) -> tuple[int, ...]:
+        """Shape of a unit's frames: `frame_dims`, or (F, S, S, 3)."""
+        several = (len(self.frames),) if len(self.frames) > 1 else ()
+        return (*several, *self.frame_dims)
+
     def shape(self, num_units: int) -> tuple[int, ...]:
         """Return the shape of the array for so many units, where `size` is fixed."""
         assert self.size is not None, "frames as decoded have no shape of their own"
-        several = (len(self.frames),) if len(self.frames) > 1 else ()
-        return (num_units, *several, self.size, self.size, 3)
+        return (num_units, *self.unit_dims)
 
 
 @dataclass(frozen=True, kw_only=True)

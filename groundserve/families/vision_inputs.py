@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from groundserve.families.plans import FrameStream, PlanInput, VideoPlan
 from groundserve.limits import MIB, Limits
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media.index import VideoIndex
+
+ArrayT = TypeVar("ArrayT", bound=Any)
+"""numpy's or PyTorch's."""
 
 CHUNK_BYTES = 128 * MIB
 """Most of a chunk whose frames are as decoded, which may be large; one alone has 107 MiB at 8K."""
@@ -28,8 +32,9 @@ keeps the aspect, makes pixels by the ratio: of 8192 x 1 some millions."""
 class VisionInputs:
     """The inputs in the order in which every stage takes them: frames, then what is of the plan."""
 
-    stream: FrameStream
-    """The frames: a decoder resizes each in one way, or leaves all as decoded."""
+    streams: tuple[FrameStream, ...]
+    """The frames: each is decoded once and resized for the streams that show it. Frames as decoded
+    come alone: one stream, one frame a unit."""
     plan_inputs: tuple[PlanInput, ...]
     """The others."""
 
@@ -42,43 +47,77 @@ class VisionInputs:
             spec: Of the model, the family's `spec_type`.
 
         Raises:
-            UnsupportedError: It takes several streams, or units of several frames as decoded.
+            UnsupportedError: It takes frames as decoded beside others, or more frames of a unit
+                than are decoded at once.
         """
         streams = family.streams(spec)
-        if len(streams) != 1 or (streams[0].size is None and len(streams[0].frames) > 1):
-            taken = ", ".join(f"{one.name} ({one.size or 'any size'})" for one in streams)
+        taken = ", ".join(
+            f"{one.name} ({one.size or 'any size'}, {len(one.frames)} a unit)" for one in streams
+        )
+        num_frames = sum(len(one.frames) for one in streams)
+        if any(one.size is None for one in streams) and num_frames > 1:
             raise UnsupportedError(
-                "one stream of frames is decoded, of one frame a unit where it has no fixed size; "
+                "frames as decoded must be the only stream, of one frame a unit; "
                 f"the family {family.name} takes {taken}"
             )
-        return cls(stream=streams[0], plan_inputs=family.plan_inputs(spec))
+        inputs = cls(streams=streams, plan_inputs=family.plan_inputs(spec))
+        if inputs.frames_per_unit > CHUNK_FRAMES:
+            raise UnsupportedError(
+                f"a stream must have at most {CHUNK_FRAMES} frames a unit; "
+                f"the family {family.name} takes {taken}"
+            )
+        return inputs
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the tensors."""
-        return (self.stream.name, *(one.name for one in self.plan_inputs))
+        return (*self.stream_names, *(one.name for one in self.plan_inputs))
 
     @property
-    def unit_dims(self) -> tuple[int, ...]:
-        """Shape of a unit's frames: (S, S, 3), (F, S, S, 3), or (-1, -1, 3) as decoded."""
-        return (-1, -1, 3) if self.stream.size is None else self.stream.shape(1)[1:]
+    def stream_names(self) -> tuple[str, ...]:
+        """Of those that hold frames."""
+        return tuple(one.name for one in self.streams)
 
-    def shape(self, num_units: int, index: VideoIndex) -> tuple[int, ...]:
-        """Return the shape of the frames of so many units of a video that is not turned."""
-        if self.stream.size is None:
-            return (num_units, index.height, index.width, 3)
-        return self.stream.shape(num_units)
+    @property
+    def are_as_decoded(self) -> bool:
+        """Whether the vision stage resizes the frames."""
+        return self.streams[0].size is None
+
+    @property
+    def frames_per_unit(self) -> int:
+        """Frames of a unit in the stream that has most."""
+        return max(len(one.frames) for one in self.streams)
+
+    @property
+    def max_units(self) -> int:
+        """Units that are encoded at once at most: no stream has more frames than a chunk."""
+        return CHUNK_FRAMES // self.frames_per_unit
+
+    def unit_shapes(self, index: VideoIndex) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of a unit's frames in each stream, of a video that is not turned."""
+        if self.are_as_decoded:
+            return ((index.height, index.width, 3),)
+        return tuple(one.unit_dims for one in self.streams)
 
     def chunk_frames(self, width: int, height: int) -> int:
-        """Return how many frames of a video are decoded, and units encoded, at once.
+        """Return how many frames of a video are decoded at once.
 
         Args:
             width: Pixels of its frames, as it announces them.
             height: The same.
         """
-        if self.stream.size is not None:
+        if not self.are_as_decoded:
             return CHUNK_FRAMES
         return min(CHUNK_FRAMES, max(1, CHUNK_BYTES // (3 * width * height)))
+
+    def chunk_units(self, width: int, height: int) -> int:
+        """Return how many units of a video are encoded at once: those of as many frames.
+
+        Args:
+            width: As for `chunk_frames`.
+            height: The same.
+        """
+        return self.chunk_frames(width, height) // self.frames_per_unit
 
     def check_aspect(self, width: int, height: int) -> None:
         """Refuse frames that the vision stage would resize to many more pixels.
@@ -86,7 +125,7 @@ class VisionInputs:
         Raises:
             MediaError: They are as decoded, and one side is far longer than the other.
         """
-        if self.stream.size is None and max(width, height) > _MAX_ASPECT * min(width, height):
+        if self.are_as_decoded and max(width, height) > _MAX_ASPECT * min(width, height):
             raise MediaError(
                 f"the longer side of the video's frames must be at most {_MAX_ASPECT} times the "
                 f"shorter one, got {width} x {height}"
@@ -96,40 +135,58 @@ class VisionInputs:
         """Check frames as decoded, which a caller of an inner model may make up.
 
         Args:
-            shape: Of the array of frames; the server has checked it against `unit_dims`.
+            shape: Of the first stream's array; the server has checked it against `unit_dims`.
             limits: Ceilings on a frame.
 
         Raises:
             InvalidRequestError: A side is 0 or past a ceiling, or far longer than the other, or
                 there are more than a chunk has.
         """
-        if self.stream.size is not None:
+        if not self.are_as_decoded:
             return
+        (name,) = self.stream_names
         num_frames, height, width, _ = shape
         longest = max(height, width)
         if not 1 <= min(height, width) <= longest <= limits.max_side_pixels:
             raise InvalidRequestError(
-                f"sides of {self.stream.name} must be 1 to {limits.max_side_pixels}, got {shape}"
+                f"sides of {name} must be 1 to {limits.max_side_pixels}, got {shape}"
             )
         if height * width > limits.max_frame_pixels:
             raise InvalidRequestError(
-                f"a frame of {self.stream.name} must have at most {limits.max_frame_pixels} "
-                f"pixels, got {shape}"
+                f"a frame of {name} must have at most {limits.max_frame_pixels} pixels, got {shape}"
             )
         self.check_aspect(width, height)
         if num_frames > (most := self.chunk_frames(width, height)):
             raise InvalidRequestError(
-                f"{self.stream.name} must have at most {most} frames of {width} x {height} pixels, "
+                f"{name} must have at most {most} frames of {width} x {height} pixels, "
                 f"got {num_frames}"
             )
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:
-        """Return the arrays of `plan_inputs` for one request."""
-        return tuple(plan.inputs[one.name] for one in self.plan_inputs)
+        """Return the arrays of `plan_inputs` for one request, with its units in front.
+
+        Returns:
+            Of an input that all units share (1, ...), of one of units (U, ...).
+        """
+        return tuple(
+            plan.inputs[one.name] if one.of_units else plan.inputs[one.name][np.newaxis]
+            for one in self.plan_inputs
+        )
+
+
+def take_units(inputs: Sequence[ArrayT], units: slice | NDArray[np.int64]) -> list[ArrayT]:
+    """Return what inputs have of some units; of one that all units share, that one.
+
+    Args:
+        inputs: Arrays with U units in front, or 1 where all share it.
+        units: Which of the U.
+    """
+    return [one if len(one) == 1 else one[units] for one in inputs]
 
 
 def max_chunk_bytes(stream: FrameStream, limits: Limits) -> int:
     """Return the most that a chunk's frames of one stream take, of any video that is let in."""
     if stream.size is None:
         return max(CHUNK_BYTES, 3 * limits.max_frame_pixels)
-    return math.prod(stream.shape(CHUNK_FRAMES))
+    # Decoded are that many frames at most, and encoded units of no more: `VisionInputs.max_units`.
+    return CHUNK_FRAMES * math.prod(stream.frame_dims)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import errno
-import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from queue import SimpleQueue
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
@@ -28,36 +24,20 @@ from groundserve.media._container import (
 )
 from groundserve.media._memory import max_decoders
 from groundserve.media._packets import is_hidden_packet
-from groundserve.media._resize import Converter, make_converter
+from groundserve.media._resize import FrameConverter
 from groundserve.media._side_by_side import run_behind, run_side_by_side
-from groundserve.media.resize import ResizeRule
+from groundserve.media._targets import Decoded, Targets
+from groundserve.media.outputs import FrameOutput
 from groundserve.media.segments import Segments
 
 _SIZE_REFUSALS = (errno.EINVAL, errno.ERANGE)
 """What a decoder says of a picture past `decoder_options`, ERANGE dav1d; damage is rarely that."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decoded:
-    """The targets of segments, and what they took."""
-
-    frames: NDArray[np.uint8]
-    """uint8 (m, S, S, 3), RGB, in the order of the targets; see `decode_segments`."""
-    packets_decoded: int
-    """Packets given to decoders."""
-    frames_converted: int
-    """Frames converted to RGB."""
-
-
 def decode_segments(
-    segments: Segments,
-    *,
-    image_size: int | None,
-    resize: ResizeRule = "square",
-    num_threads: int,
-    limits: Limits,
+    segments: Segments, outputs: Sequence[FrameOutput], *, num_threads: int, limits: Limits
 ) -> Decoded:
-    """Decode, rotate as the file asks, and resize.
+    """Decode each target once, rotate as the file asks, and resize for the outputs that have it.
 
     Segments are decoded side by side, with one thread each: threads of one decoder wait for each
     other, and those of the last pictures have nothing to do. Fewer segments than threads have
@@ -65,15 +45,10 @@ def decode_segments(
 
     Args:
         segments: n files with m targets, all of one video.
-        image_size: Side S to resize to; None leaves frames as they are, which must then have one
+        outputs: What is made of them, as `check_outputs` lets in. Frames as decoded must have one
             size and, where there are several, at most the pixels that the file announces.
-        resize: How.
         num_threads: Threads that decode.
         limits: Ceilings on a frame's size.
-
-    Returns:
-        uint8 (m, S, S, 3) RGB in the order of the targets, S = `image_size`; (m, H, W, 3) as
-        decoded when it is None.
 
     Raises:
         MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
@@ -91,11 +66,11 @@ def decode_segments(
     )
     # What as many frames as one expects together take is known beforehand. One alone, which is
     # within the limits, may be larger.
-    output = _Output(segments.num_frames, most_pixels=num_pixels if image_size is None else None)
+    made = Targets(segments.num_frames, outputs, most_pixels=num_pixels)
     # One a thread: each keeps tables from one frame to the next.
-    converters: SimpleQueue[Converter] = SimpleQueue()
+    converters: SimpleQueue[FrameConverter] = SimpleQueue()
     for _ in range(num_decoders):
-        converters.put(make_converter(resize, image_size=image_size, limits=limits))
+        converters.put(FrameConverter(outputs, limits))
 
     num_threads_each = num_threads // num_decoders
 
@@ -104,7 +79,9 @@ def decode_segments(
 
         def convert(target: tuple[int, VideoFrame]) -> None:
             number, frame = target
-            output.put(number, to_pixels(frame))
+            for output, pixels in to_pixels(frame, made.outputs_of(number)):
+                made.put(number, output, pixels)
+            made.have(number)
 
         try:
             targets = segment.decode_targets(limits)
@@ -116,14 +93,14 @@ def decode_segments(
         finally:
             # Also after an error: segments before this one go on, and one of them may need it.
             converters.put(to_pixels)
-        output.add_packets(segment.num_decoded)
+        made.add_packets(segment.num_decoded)
 
     # All are opened before one is decoded: `open_announced` limits the memory of the process.
     opened = list(_open_all(segments, num_threads=num_threads_each))
     run_side_by_side(
         decode, opened, num_threads=num_decoders, cost=lambda segment: segment.num_bytes
     )
-    return output.to_decoded()
+    return made.to_decoded()
 
 
 def decode_all(
@@ -161,59 +138,6 @@ def decode_all(
                 f"{limits.max_side_pixels} pixels a side (max_side_pixels) and "
                 f"{limits.max_frame_pixels} in all (max_frame_pixels)"
             ) from None
-
-
-class _Output:
-    """The targets of all segments, which threads write in any order."""
-
-    def __init__(self, num_targets: int, *, most_pixels: int | None) -> None:
-        self._lock = threading.Lock()
-        self._frames: NDArray[np.uint8] | None = None
-        self._missing = set(range(num_targets))
-        self._num_targets = num_targets
-        self._most_pixels = most_pixels
-        self._num_packets = 0
-
-    def put(self, target: int, pixels: NDArray[np.uint8]) -> None:
-        """Store a target's frame; the first one stored decides on the size."""
-        with self._lock:
-            # Only a decoded frame tells H and W for certain, rotation included.
-            if self._frames is None:
-                self._check_size(pixels)
-                self._frames = np.empty((self._num_targets, *pixels.shape), np.uint8)
-            if pixels.shape != self._frames.shape[1:]:
-                raise MediaError(
-                    "the video's frames differ in size, and are wanted as decoded: re-encode it in "
-                    "one size, or ask for an image_size"
-                )
-            self._missing.remove(target)
-        self._frames[target] = pixels
-
-    def _check_size(self, pixels: NDArray[np.uint8]) -> None:
-        height, width, _ = pixels.shape
-        if self._most_pixels and self._num_targets > 1 and height * width > self._most_pixels:
-            raise MediaError(
-                f"the video's frames differ in size from what it announces: {width} x {height} "
-                "pixels are more; re-encode it, or ask for one frame at a time"
-            )
-
-    def add_packets(self, num_packets: int) -> None:
-        """Count packets that were decoded."""
-        with self._lock:
-            self._num_packets += num_packets
-
-    def to_decoded(self) -> Decoded:
-        """Return all targets, once all threads are done."""
-        if self._frames is None or self._missing:
-            raise MediaError(
-                f"frame {min(self._missing)} of the {self._num_targets} asked for does not decode: "
-                "the video is damaged there"
-            )
-        return Decoded(
-            frames=self._frames,
-            packets_decoded=self._num_packets,
-            frames_converted=self._num_targets,
-        )
 
 
 class _OpenSegment:

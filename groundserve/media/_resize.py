@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -15,33 +15,58 @@ from PIL import Image
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media.resize import ResizeRule
-
-Converter = Callable[[VideoFrame], NDArray[np.uint8]]
-"""Makes uint8 (S, S, 3), RGB, of one frame after another; for one thread at a time."""
+from groundserve.media.outputs import FrameOutput
 
 _TRANSPOSES = ((), ("cclock",), ("clock", "clock"), ("clock",))
 """Directions of FFmpeg's `transpose` filters, by counterclockwise quarter turns."""
 
 
-def make_converter(rule: ResizeRule, *, image_size: int | None, limits: Limits) -> Converter:
-    """Return what turns one frame after another into uint8 (S, S, 3), RGB.
+class FrameConverter:
+    """Makes what outputs have of one frame after another; for one thread at a time.
 
-    Args:
-        rule: How; of no meaning where `image_size` is None.
-        image_size: Side S; None gives (H, W, 3) as decoded.
-        limits: Ceiling on the pixels of a frame that is yet to be cropped.
+    A frame is converted to RGB once, however many outputs resize it from there.
     """
-    to_rgb = _RgbConverter()
-    if image_size is None:
-        return to_rgb
-    match rule:
-        case "square":
-            return lambda frame: resize(to_rgb(frame), image_size)
-        case "short_side":
-            return lambda frame: resize_short_side(to_rgb(frame), image_size, limits)
-        case "bilinear":
-            return _ScaleFilter(image_size)
+
+    def __init__(self, outputs: Sequence[FrameOutput], limits: Limits) -> None:
+        """Make nothing yet.
+
+        Args:
+            outputs: Their sizes and rules.
+            limits: Ceiling on the pixels of a frame that is yet to be cropped.
+        """
+        self._outputs = outputs
+        self._limits = limits
+        self._to_rgb = _RgbConverter()
+        self._filters = {
+            number: _ScaleFilter(output.image_size)
+            for number, output in enumerate(outputs)
+            if output.image_size is not None and output.resize == "bilinear"
+        }
+
+    def __call__(
+        self, frame: VideoFrame, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield uint8 (S, S, 3), RGB, or (H, W, 3) as decoded, for some of the outputs.
+
+        Args:
+            frame: As decoded.
+            numbers: Places of the outputs, with which the pixels come.
+        """
+        rgb: NDArray[np.uint8] | None = None
+        for number in numbers:
+            if number in self._filters:
+                yield number, self._filters[number](frame)
+                continue
+            if rgb is None:
+                rgb = self._to_rgb(frame)
+            yield number, self._resize(rgb, self._outputs[number])
+
+    def _resize(self, rgb: NDArray[np.uint8], output: FrameOutput) -> NDArray[np.uint8]:
+        if output.image_size is None:
+            return rgb
+        if output.resize == "short_side":
+            return resize_short_side(rgb, output.image_size, self._limits)
+        return resize(rgb, output.image_size)
 
 
 def quarter_turns(frame: VideoFrame) -> int:

@@ -31,6 +31,16 @@ _MAX_HEADER_BYTES = 64 * 1024
 _DTYPES = {"bool", "float64", "int32", "int64", "uint8"}
 
 
+def targets_name(output: int) -> str:
+    """Return the name of the array of `FrameOutput.targets` of one output, by its place."""
+    return f"targets_{output}"
+
+
+def frames_name(output: int) -> str:
+    """Return the name of the array of frames that is made for one output."""
+    return f"frames_{output}"
+
+
 class WireError(Exception):
     """The peer is gone, or sent something that is not a message."""
 

@@ -32,7 +32,8 @@ from groundserve.media._sandbox import (
     die_with_peer,
     limit_resources,
 )
-from groundserve.media._wire import Channel, Message, WireError
+from groundserve.media._wire import Channel, Message, WireError, frames_name, targets_name
+from groundserve.media.outputs import FrameOutput
 from groundserve.media.segments import Segments
 from groundserve.media.stream import StreamInfo
 
@@ -112,16 +113,23 @@ class Worker:
         return Message(fields=asdict(segments.stream), arrays=segments.arrays)
 
     def _decode(self, job: Message) -> Message:
+        arrays = job.arrays
+        outputs = [
+            FrameOutput(**sizes, targets=arrays.pop(targets_name(number), None))
+            for number, sizes in enumerate(job.fields["outputs"])
+        ]
         decoded = decode_segments(
-            Segments(**job.arrays, stream=StreamInfo.from_fields(job.fields["stream"])),
-            image_size=job.fields["image_size"],
-            resize=job.fields["resize"],
+            Segments(**arrays, stream=StreamInfo.from_fields(job.fields["stream"])),
+            outputs,
             num_threads=self._config.num_threads,
             limits=self._config.limits,
         )
         # Arrays travel as bytes, the rest as JSON.
         counts = vars(decoded).copy()
-        return Message(arrays={"frames": counts.pop("frames")}, fields=counts)
+        made = enumerate(counts.pop("outputs"))
+        return Message(
+            arrays={frames_name(number): frames for number, frames in made}, fields=counts
+        )
 
     def _close(self) -> None:
         if self._reader:

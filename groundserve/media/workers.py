@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -23,11 +22,12 @@ from groundserve.errors import (
 )
 from groundserve.limits import Limits
 from groundserve.media._config import WorkerConfig
+from groundserve.media._decode_call import decode_outputs
 from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
-from groundserve.media._wire import Message, WireError
 from groundserve.media.index import VideoIndex, check_frame_indices
-from groundserve.media.resize import ResizeRule, check_resize_rule
+from groundserve.media.outputs import FrameOutput
+from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
@@ -70,9 +70,9 @@ class OpenVideo:
         self, segments: Segments, *, image_size: int | None = None, resize: ResizeRule = "square"
     ) -> NDArray[np.uint8]:
         """Do what `MediaWorkers.decode` does, in the worker that this video occupies already."""
-        return _decode(
-            self._worker, segments, image_size=image_size, resize=resize, deadline=self._deadline
-        )
+        output = FrameOutput(image_size=image_size, resize=resize)
+        (frames,) = decode_outputs(self._worker, segments, [output], deadline=self._deadline)
+        return frames
 
 
 class MediaWorkers:
@@ -175,10 +175,29 @@ class MediaWorkers:
             RequestCancelledError: Nobody waits for it any more.
             UnavailableError: The worker died.
         """
+        output = FrameOutput(image_size=image_size, resize=resize)
+        (frames,) = self.decode_outputs(segments, [output], deadline=deadline)
+        return frames
+
+    def decode_outputs(
+        self, segments: Segments, outputs: Sequence[FrameOutput], *, deadline: Deadline
+    ) -> list[NDArray[np.uint8]]:
+        """Decode the targets of segments once, for several outputs.
+
+        Args:
+            segments: From `OpenVideo.cut`, in this process or another.
+            outputs: What is made of them; each target is in one of them at least.
+            deadline: When to give up.
+
+        Returns:
+            Of each output uint8 (k, S, S, 3), as `decode` returns it.
+
+        Raises:
+            InvalidRequestError: An output is not such, or there are too many targets.
+            GroundserveError: As `decode`.
+        """
         with self._lease(deadline) as worker:
-            return _decode(
-                worker, segments, image_size=image_size, resize=resize, deadline=deadline
-            )
+            return decode_outputs(worker, segments, outputs, deadline=deadline)
 
     @property
     def limits(self) -> Limits:
@@ -190,7 +209,7 @@ class MediaWorkers:
 
         Returns:
             `packets_decoded`, the packets given to decoders, and `frames_converted`, the frames
-            converted to RGB, both without jobs that failed; `bytes_moved`, those of the arrays that
+            made for outputs, both without jobs that failed; `bytes_moved`, those of the arrays that
             were sent to workers or came from them.
         """
         # A worker has one job at a time, so no two threads add to one counter.
@@ -237,63 +256,6 @@ class MediaWorkers:
         while True:
             with suppress(queue.Empty):
                 return self._idle.get(timeout=deadline.wait_seconds())
-
-
-def _decode(
-    worker: WorkerProcess,
-    segments: Segments,
-    *,
-    image_size: int | None,
-    resize: ResizeRule,
-    deadline: Deadline,
-) -> NDArray[np.uint8]:
-    # Before anything is copied to the worker, who would refuse it too late.
-    limits = worker.limits
-    if segments.num_frames > limits.max_num_frames:
-        raise InvalidRequestError(
-            f"segments must have at most {limits.max_num_frames} targets (max_num_frames), "
-            f"got {segments.num_frames}"
-        )
-    if image_size is not None and not 1 <= image_size <= limits.max_side_pixels:
-        raise InvalidRequestError(
-            f"image_size must be 1 to {limits.max_side_pixels}, got {image_size}"
-        )
-    check_resize_rule(resize, image_size=image_size)
-
-    def check(answer: Message) -> None:
-        _check_decoded(answer, segments, image_size=image_size)
-
-    answer = worker.call(
-        "decode",
-        deadline=deadline,
-        arrays=segments.arrays,
-        check=check,
-        stream=asdict(segments.stream),
-        image_size=image_size,
-        resize=resize,
-    )
-    worker.work_done.update(answer.fields)
-    frames: NDArray[np.uint8] = answer.arrays["frames"]
-    return frames
-
-
-def _check_decoded(answer: Message, segments: Segments, *, image_size: int | None) -> None:
-    """Raise WireError unless there is a frame for each target, and counts that can be."""
-    frames = answer.arrays.get("frames")
-    if frames is None or len(answer.arrays) != 1 or frames.dtype != np.uint8:
-        raise WireError("other arrays than frames")
-    num_frames, *sides, num_channels = frames.shape if frames.ndim == 4 else (0, 0, 0, 0)
-    has_size = image_size is None or sides == [image_size, image_size]
-    if (num_frames, num_channels) != (segments.num_frames, 3) or not has_size:
-        raise WireError(f"frames of shape {frames.shape}")
-    # A packet has a byte at least.
-    ceilings = {"packets_decoded": segments.data.nbytes, "frames_converted": num_frames}
-    if answer.fields.keys() != ceilings.keys():
-        raise WireError("other counts")
-    for name, count in answer.fields.items():
-        # `isinstance` would take JSON's true for 1.
-        if type(count) is not int or not 1 <= count <= ceilings[name]:
-            raise WireError(f"{name} out of range")
 
 
 def _let_go(worker: WorkerProcess) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from groundserve.families.modules import VisionModule
+from groundserve.families.vision_inputs import take_units
 
 
 def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -28,16 +29,15 @@ def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDAr
         inputs: As `VisionEncoder.encode` takes them.
     """
     from python_backend.arrays import to_host
-    from python_backend.encode import TorchEncoder, split_inputs
+    from python_backend.encode import TorchEncoder
 
     for layer in [one for one in vision.modules() if isinstance(one, nn.Linear)]:
         layer.weight = nn.Parameter(_round_weight(layer.weight), requires_grad=False)
         layer.register_forward_pre_hook(_round_input)
     encoder = TorchEncoder(vision)
-    streams, plan_inputs = split_inputs(inputs)
-    features = [
-        to_host(encoder.encode(*(frames[None] for frames in unit), *plan_inputs))
-        for unit in zip(*streams, strict=True)  # one unit at a time
+    features = [  # one unit at a time
+        to_host(encoder.encode(*take_units(inputs, slice(unit, unit + 1))))
+        for unit in range(len(inputs[0]))
     ]
     return np.concatenate(features)
 

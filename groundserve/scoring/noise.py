@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.families.default_video import short_plan
 from groundserve.families.plans import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.manifest import CHUNK_FRAMES
 
 _SEED = 20251121
@@ -25,7 +26,7 @@ class NoiseRequest:
     """Of a short video: U units."""
     inputs: tuple[NDArray[Any], ...]
     """What the vision stage takes: uint8 noise for each stream, (U, S, S, 3) or (U, F, S, S, 3);
-    then the inputs from the plan, float32, without the units."""
+    then the inputs from the plan, float32, (1, ...) where all units share one."""
     text_ids: tuple[NDArray[np.int64], ...]
     """Of each question (L,)."""
 
@@ -50,11 +51,12 @@ class NoiseRequest:
         """
         random = np.random.default_rng(_SEED)
         plan = short_plan(family, spec, num_frames)
-        shapes = [stream.shape(len(plan.units)) for stream in family.streams(spec)]
+        inputs = VisionInputs.of(family, spec)
+        shapes = [stream.shape(len(plan.units)) for stream in inputs.streams]
         frames = [random.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
         return cls(
             plan=plan,
-            inputs=(*frames, *(plan.inputs[one.name] for one in family.plan_inputs(spec))),
+            inputs=(*frames, *inputs.of_plan(plan)),
             text_ids=tuple(random.integers(0, vocab_size, length) for length in text_lengths),
         )
 
@@ -75,8 +77,8 @@ class NoiseRequest:
         return f"{self.num_frames} frames, {lengths} tokens in one pass"
 
     def of_units(self, units: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-        """Return `inputs` with the frames of some units, given their ordinals, alone."""
-        return tuple(one[units] if one.dtype == np.uint8 else one for one in self.inputs)
+        """Return `inputs` of some units, given their ordinals, alone."""
+        return tuple(take_units(self.inputs, units))
 
     def first(self) -> NoiseRequest:
         """Return the same with the first question alone."""

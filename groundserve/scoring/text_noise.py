@@ -6,7 +6,7 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from groundserve.deadline import Deadline
 from groundserve.families.base import ModelSpec, TextFamily
 from groundserve.families.default_video import short_plan
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, VideoPlan
-from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.profiles import Device
 from groundserve.scoring.comparison import compared_units
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from python_backend.stages import Generator
 
 _NUM_FRAMES = 4
-_FRAME_SHAPE = (270, 480, 3)
+_WIDTH, _HEIGHT = 480, 270
 """Of frames as decoded; a graph that resizes them makes them smaller, as it does most videos'."""
 _PREFIX_LENGTH = 12
 _SUFFIX_LENGTHS = (9, 21)
@@ -67,13 +67,16 @@ class TextRequest:
         plan = short_plan(family, spec, _NUM_FRAMES)
         units = compared_units(len(plan.units), device)
         inputs = VisionInputs.of(family, spec)
-        shape = _FRAME_SHAPE if inputs.stream.size is None else inputs.stream.shape(1)[1:]
-        frames = random.integers(0, 256, (len(units), *shape), dtype=np.uint8)
+        index = replace(plan.index, width=_WIDTH, height=_HEIGHT)
+        frames = [
+            random.integers(0, 256, (len(units), *shape), dtype=np.uint8)
+            for shape in inputs.unit_shapes(index)
+        ]
         prefix = [*random.integers(0, vocab_size, _PREFIX_LENGTH).tolist(), VISUAL_TOKEN_ID]
         return cls(
             plan=plan,
             units=units,
-            inputs=(frames, *inputs.of_plan(plan)),
+            inputs=(*frames, *take_units(inputs.of_plan(plan), units)),
             front_inputs=family.front_arrays(plan.seen, spec),
             prompts=tuple(
                 Prompt(

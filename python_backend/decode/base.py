@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from groundserve.deadline import Deadline
 from groundserve.media import Segments
 from python_backend.arrays import Array
@@ -14,20 +17,31 @@ from python_backend.arrays import Array
 class DecodedFrames:
     """The frames of one call."""
 
-    frames: Array
-    """uint8 (m, S, S, 3) or, as decoded, (m, H, W, 3), RGB, one frame a target, in their order."""
+    streams: tuple[Array, ...]
+    """In the family's order, each uint8 (k, S, S, 3) or, as decoded, (m, H, W, 3), RGB: of the
+    targets that the stream shows one frame each, in their order."""
     decoder: str
     """What decoded them, for INFO: "pyav", "dali", or "pyav (why not dali)"."""
+
+    @property
+    def frames(self) -> Array:
+        """Those of the only stream."""
+        (frames,) = self.streams
+        return frames
 
 
 class FrameDecoder(Protocol):
     """Decodes the target frames of segments."""
 
-    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
-        """Decode, rotate as the file asks, and resize to the model's size where it has one.
+    def decode(
+        self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
+    ) -> DecodedFrames:
+        """Decode, rotate as the file asks, and resize for each stream that has a size.
 
         Args:
-            segments: Of one group: at most as many targets as `VisionInputs.chunk_frames`.
+            segments: Of one group: at most as many targets m as `VisionInputs.chunk_frames`.
+            shown: bool (m, s), which streams show each target, one of them at least; all of them
+                where None.
             deadline: When to give up.
         """
         ...

@@ -83,8 +83,12 @@ class DaliDecoder:
         is_dalis = image_size is not None and resize == "square"
         self._pipeline: Any = self._build() if is_dalis else None
 
-    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+    def decode(
+        self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
+    ) -> DecodedFrames:
         """See `FrameDecoder.decode`; one call runs at a time, others wait.
+
+        There is one stream, which shows all targets.
 
         What DALI fails on is for the other decoder to judge: damage is an error there too, while a
         stream that DALI or this GPU cannot decode costs time and not the request.
@@ -94,16 +98,18 @@ class DaliDecoder:
             DeadlineExceededError: Time ran out; what DALI has begun it ends first.
             RequestCancelledError: Nobody waits for it any more; what DALI has begun it ends first.
         """
+        assert shown is None or (shown.shape[1] == 1 and shown.all()), "PyAV decodes for several"
         reason = self._why_not(segments)
         if reason is None:
             try:
                 with self._turn(deadline):
                     frames = self._decode(segments, deadline)
-                return DecodedFrames(_rotate(frames, segments.stream.quarter_turns), "dali")
+                upright = _rotate(frames, segments.stream.quarter_turns)
+                return DecodedFrames((upright,), "dali")
             except _NotDecodedError as error:
                 reason = str(error)
         decoded = self._fallback.decode(segments, deadline=deadline)
-        return DecodedFrames(decoded.frames, f"{decoded.decoder} ({reason})")
+        return DecodedFrames(decoded.streams, f"{decoded.decoder} ({reason})")
 
     def _why_not(self, segments: Segments) -> str | None:
         if self._image_size is None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from groundserve.deadline import Deadline
-from groundserve.media import MediaWorkers, Segments
-from groundserve.media.resize import ResizeRule, check_resize_rule
+from groundserve.families.plans import FrameStream
+from groundserve.media import FrameOutput, MediaWorkers, Segments
+from groundserve.media.resize import check_resize_rule
 from python_backend.decode.base import DecodedFrames
 from python_backend.meter import Meter, count_deaths
 
@@ -13,34 +19,39 @@ class PyAVDecoder:
     """Decodes every codec FFmpeg does; pixels equal the reference's."""
 
     def __init__(
-        self,
-        workers: MediaWorkers,
-        *,
-        image_size: int | None,
-        resize: ResizeRule = "square",
-        meter: Meter,
+        self, workers: MediaWorkers, *, streams: Sequence[FrameStream], meter: Meter
     ) -> None:
-        """Check the rule; no worker is started yet.
+        """Check the rules; no worker is started yet.
 
         Args:
             workers: Where FFmpeg runs.
-            image_size: Side S of the frames that come out; None leaves them as decoded.
-            resize: How they come to it.
+            streams: Of the vision stage: which frames come out.
             meter: Where deaths of workers are counted.
 
         Raises:
-            InvalidRequestError: `resize` is no rule, or not one for an `image_size` of None.
+            InvalidRequestError: How a stream is resized is no rule, or not one for frames as
+                decoded.
         """
-        check_resize_rule(resize, image_size=image_size)
+        for stream in streams:
+            check_resize_rule(stream.resize, image_size=stream.size)
         self._workers = workers
         self._meter = meter
-        self._image_size = image_size
-        self._resize = resize
+        self._streams = streams
 
-    def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
+    def decode(
+        self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
+    ) -> DecodedFrames:
         """See `FrameDecoder.decode`; the frames are numpy's."""
-        with count_deaths(self._meter):
-            frames = self._workers.decode(
-                segments, image_size=self._image_size, resize=self._resize, deadline=deadline
+        if shown is None:
+            shown = np.ones((segments.num_frames, len(self._streams)), np.bool_)
+        outputs = [
+            FrameOutput(
+                image_size=stream.size,
+                resize=stream.resize,
+                targets=None if of_stream.all() else np.flatnonzero(of_stream),
             )
-        return DecodedFrames(frames, "pyav")
+            for stream, of_stream in zip(self._streams, shown.T, strict=True)
+        ]
+        with count_deaths(self._meter):
+            frames = self._workers.decode_outputs(segments, outputs, deadline=deadline)
+        return DecodedFrames(tuple(frames), "pyav")

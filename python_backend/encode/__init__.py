@@ -4,7 +4,6 @@ from python_backend.encode.base import (
     EncodeFunction,
     VisionEncoder,
     repeat_plan_inputs,
-    split_inputs,
 )
 from python_backend.encode.onnxruntime import OnnxRuntimeEncoder
 from python_backend.encode.tensorrt import TensorRTEncoder
@@ -17,5 +16,4 @@ __all__ = [
     "TorchEncoder",
     "VisionEncoder",
     "repeat_plan_inputs",
-    "split_inputs",
 ]

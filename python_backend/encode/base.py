@@ -14,8 +14,8 @@ import numpy as np
 from groundserve.limits import MIB
 from python_backend.arrays import Array
 
-_USUAL_UNIT_BYTES = 2 * MIB
-"""More than the frames of any family whose decoder resizes them; a frame of 720p has 2.6 MiB."""
+_USUAL_FRAME_BYTES = 2 * MIB
+"""More than a frame of any family whose decoder resizes them; one of 720p has 2.6 MiB."""
 
 
 class EncodeFunction(Protocol):
@@ -34,8 +34,8 @@ class VisionEncoder(Protocol):
 
         Args:
             inputs: In the family's order, its streams first: uint8 (U, S, S, 3), (U, F, S, S, 3) or
-                (U, H, W, 3), RGB. Then its plan inputs, float32, which have no units: each is
-                the same for all.
+                (U, H, W, 3), RGB. Then its plan inputs, float32: with U units in front, or with 1
+                where it is the same for all.
         """
         ...
 
@@ -46,24 +46,33 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return streams, list(inputs[len(streams) :])
 
 
-def units_at_once(most: int, frames: Array) -> int:
-    """Return how many units PyTorch computes at once: fewer where frames are as decoded and large.
+def units_at_once(most_frames: int, streams: Sequence[Array]) -> int:
+    """Return how many units PyTorch computes at once: fewer of several frames, or of large ones.
 
     Args:
-        most: Of usual size; of larger frames as many as have the bytes of those.
-        frames: uint8, units in front.
+        most_frames: Of usual size, in a stream; of larger ones as many as have the bytes of those.
+        streams: uint8, units in front.
     """
-    return max(1, min(most, most * _USUAL_UNIT_BYTES // frames[0].nbytes))
+    return max(1, min(_units_at_once(most_frames, frames) for frames in streams))
+
+
+def _units_at_once(most_frames: int, frames: Array) -> int:
+    frames_per_unit = frames.shape[1] if frames.ndim == 5 else 1
+    return min(most_frames // frames_per_unit, most_frames * _USUAL_FRAME_BYTES // frames[0].nbytes)
 
 
 def repeat_plan_inputs(inputs: Sequence[Array]) -> list[Array]:
-    """Give plan inputs, too, the units in front, so that all inputs are batches of units.
+    """Give plan inputs that all units share one for each, so that all are batches of units.
 
     Streams stay where they lie; the others are small and in host memory.
     """
     streams, plan_inputs = split_inputs(inputs)
     num_units = len(streams[0])
-    return [*streams, *(np.repeat(np.asarray(one)[None], num_units, axis=0) for one in plan_inputs)]
+    others = [np.asarray(one) for one in plan_inputs]
+    return [
+        *streams,
+        *(np.repeat(one, num_units, axis=0) if len(one) == 1 else one for one in others),
+    ]
 
 
 def _is_uint8(array: Array) -> bool:

@@ -45,18 +45,18 @@ class OnnxRuntimeEncoder:
         """See `VisionEncoder.encode`."""
         arrays = [to_host(array) for array in repeat_plan_inputs(inputs)]
         features: list[NDArray[np.float32]] = []
-        at_once = self._units_in_graph or self._units_at_once(arrays[0])
+        at_once = self._units_in_graph or self._units_at_once(arrays[0][0])
         for start in range(0, len(arrays[0]), at_once):
             units = slice(start, start + at_once)
             feeds = {name: one[units] for name, one in zip(self._names, arrays, strict=True)}
             features += self._session.run(["FEATURES"], feeds)
         return np.concatenate(features)
 
-    def _units_at_once(self, frames: NDArray[np.uint8]) -> int:
+    def _units_at_once(self, unit: NDArray[np.uint8]) -> int:
         unit_bytes = self._unit_bytes
         if self._resizes:
             # The graph makes floats of them first, which the exporter could not count.
-            unit_bytes = max(unit_bytes, frames[0].size * np.dtype(np.float32).itemsize)
+            unit_bytes = max(unit_bytes, unit.size * np.dtype(np.float32).itemsize)
         return max(1, _BATCH_BYTES // unit_bytes)
 
 

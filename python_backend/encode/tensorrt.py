@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from python_backend.arrays import Array, concatenate, to_torch
-from python_backend.encode.base import split_inputs
 
 if TYPE_CHECKING:
     from python_backend.tensorrt_runtime import PlanRunner
@@ -30,17 +29,13 @@ class TensorRTEncoder:
         """See `VisionEncoder.encode`; float16, on the GPU."""
         import torch
 
-        streams, plan_inputs = (
-            [to_torch(one, self._runner.device) for one in some] for some in split_inputs(inputs)
-        )
-        num_units = len(streams[0])
-        # The same for every unit, and the plan reads them one after another.
-        repeated = [one.expand(num_units, *one.shape).contiguous() for one in plan_inputs]
+        arrays = [to_torch(one, self._runner.device) for one in inputs]
+        num_units = len(arrays[0])
+        # What all units share, too, the plan reads one after another.
+        batches = [one.expand(num_units, *one.shape[1:]) for one in arrays]
         features = []
-        for pieces in zip(*(torch.split(one, self._max_units) for one in streams), strict=True):
-            # Rows from the front will do for any piece.
-            rows = [one[: len(pieces[0])] for one in repeated]
-            arrays = [*(piece.contiguous() for piece in pieces), *rows]
-            answer = self._runner.run(dict(zip(self._names, arrays, strict=True)))
+        for pieces in zip(*(torch.split(one, self._max_units) for one in batches), strict=True):
+            feeds = [piece.contiguous() for piece in pieces]
+            answer = self._runner.run(dict(zip(self._names, feeds, strict=True)))
             features.append(answer["FEATURES"])
         return concatenate(features)

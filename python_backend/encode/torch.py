@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.families.vision_inputs import take_units
 from python_backend.arrays import Array, to_torch
 from python_backend.encode.base import split_inputs, units_at_once
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from groundserve.families.modules import VisionModule
 
 # On a CPU softmax is materialised: 16 heads x 729 x 729 floats, for one, are 34 MB a frame.
-_MAX_UNITS_AT_ONCE_CPU = 8
+_MAX_FRAMES_AT_ONCE_CPU = 8
 # In 16 bits the widest tensor of 128 such frames (729 x 4304 each) is 0.8 GB.
-_MAX_UNITS_AT_ONCE_GPU = 128
+_MAX_FRAMES_AT_ONCE_GPU = 128
 
 
 class TorchEncoder:
@@ -47,16 +48,19 @@ class TorchEncoder:
 
         on_gpu = self._device.type == "cuda"
         streams, plan_inputs = split_inputs(inputs)
-        most = _MAX_UNITS_AT_ONCE_GPU if on_gpu else _MAX_UNITS_AT_ONCE_CPU
-        at_once = units_at_once(most, streams[0])
-        shared = [to_torch(one, self._device) for one in plan_inputs]
+        most_frames = _MAX_FRAMES_AT_ONCE_GPU if on_gpu else _MAX_FRAMES_AT_ONCE_CPU
+        at_once = units_at_once(most_frames, streams)
+        others = [to_torch(one, self._device) for one in plan_inputs]
         encoded = []
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
             for start in range(0, len(streams[0]), at_once):
                 # Frames in host memory go up piece by piece; frames on the GPU are not copied.
-                pieces = [to_torch(one[start : start + at_once], self._device) for one in streams]
-                # expand copies nothing: all units read one.
-                rows = [one.expand(len(pieces[0]), *one.shape) for one in shared]
+                units = slice(start, start + at_once)
+                pieces = [to_torch(one[units], self._device) for one in streams]
+                # expand copies nothing: all units read one, where they share it.
+                rows = [
+                    one.expand(len(pieces[0]), *one.shape[1:]) for one in take_units(others, units)
+                ]
                 encoded.append(self._model(*pieces, *rows))
             features = torch.cat(encoded)
             if on_gpu:

@@ -4,15 +4,18 @@ Between our own steps none of them is ever passed. All look at shapes before any
 tensor's content.
 
 Shape letters: T frames, U units, P tokens a unit, D feature width, Q questions, n segments, m
-targets of a chunk.
+targets of a chunk, s streams.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.plans import SeenVideo
+from groundserve.families.plans import FrameStream, SeenVideo
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import StreamInfo
@@ -34,8 +37,13 @@ def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> N
     manifest.seam.check_features(tensors["FEATURES"].shape, manifest.model, limits)
 
 
-def check_seen(seen: SeenVideo | None, *, manifest: Manifest) -> SeenVideo:
+def check_seen(seen: SeenVideo | None, *, num_units: int, manifest: Manifest) -> SeenVideo:
     """Return what STAGE_INFO says of the video, checked by the rules of the model's family.
+
+    Args:
+        seen: What it says.
+        num_units: U of FEATURES, checked.
+        manifest: Of the engine that answers.
 
     Raises:
         InvalidRequestError: It says nothing, or breaks a rule.
@@ -43,6 +51,13 @@ def check_seen(seen: SeenVideo | None, *, manifest: Manifest) -> SeenVideo:
     if seen is None:
         raise InvalidRequestError("STAGE_INFO must say what the model sees of the video (seen)")
     manifest.text_seam.check_seen(seen, manifest.model)
+    streams = manifest.seam.streams(manifest.model)
+    num_frames = num_units * (1 + max(place for stream in streams for place in stream.frames))
+    if seen.model_seconds is not None and len(seen.model_seconds) != num_frames:
+        raise InvalidRequestError(
+            f"model_seconds must have a time for each of the {num_frames} frames of FEATURES, "
+            f"got {len(seen.model_seconds)}"
+        )
     return seen
 
 
@@ -80,6 +95,31 @@ def check_chunk(tensors: Tensors) -> None:
     _check_range("the targets in LOCAL_FRAMES (m,)", len(tensors["LOCAL_FRAMES"]), CHUNK_FRAMES)
     for name in ("SEGMENT_OFFSETS", "LOCAL_OFFSETS"):
         _check_range(f"the segments of {name} (n+1,)", len(tensors[name]) - 1, CHUNK_FRAMES)
+
+
+def check_shown(tensors: Tensors, *, streams: Sequence[FrameStream]) -> NDArray[np.bool_] | None:
+    """Return what SHOWN (m, s) says: which streams show each target, by 1 and 0.
+
+    Args:
+        tensors: A request's, whose LOCAL_FRAMES are there.
+        streams: Of the vision stage. A single one shows all, and has no such tensor.
+
+    Raises:
+        InvalidRequestError: It is of another shape, or a target is shown by no stream.
+    """
+    if len(streams) == 1:
+        return None
+    require(tensors, "SHOWN")
+    shown = tensors["SHOWN"]
+    num_targets = len(tensors["LOCAL_FRAMES"])
+    if shown.shape != (num_targets, len(streams)):
+        raise InvalidRequestError(
+            f"SHOWN must have the shape ({num_targets}, {len(streams)}), a row a target and a "
+            f"column a stream, got {shown.shape}"
+        )
+    if shown.max() > 1 or not shown.any(axis=1).all():
+        raise InvalidRequestError("SHOWN must be 0 or 1, and 1 once at least in each row")
+    return shown.astype(np.bool_)
 
 
 def check_sides(stream: StreamInfo, *, limits: Limits) -> None:

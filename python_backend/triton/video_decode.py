@@ -15,7 +15,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
 from python_backend.handover import take
 from python_backend.triton._answer import Answer
-from python_backend.triton._checks import check_chunk, check_sides
+from python_backend.triton._checks import check_chunk, check_shown, check_sides
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
@@ -65,10 +65,11 @@ class TritonPythonModel:
             local_offsets=tensors["LOCAL_OFFSETS"],
             stream=stream,
         )
-        decoded = self._decoder.decode(segments, deadline=deadline)
+        shown = check_shown(tensors, streams=self._inputs.streams)
+        decoded = self._decoder.decode(segments, shown=shown, deadline=deadline)
         return Answer(
             outputs={
-                self._inputs.stream.name: decoded.frames,
+                **dict(zip(self._inputs.stream_names, decoded.streams, strict=True)),
                 "DECODER": np.array([decoded.decoder.encode()], np.object_),
             }
         )

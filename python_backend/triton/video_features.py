@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
@@ -83,8 +84,8 @@ class TritonPythonModel:
         options, asked = self._read_asked(tensors)
 
         # `lifeline` and `deadline` are those of the `with` below, bound when a chunk is decoded.
-        def decode(segments: Segments) -> DecodedFrames:
-            return _call_decode(segments, self._inputs, deadline, lifeline)
+        def decode(segments: Segments, shown: NDArray[np.bool_]) -> DecodedFrames:
+            return _call_decode(segments, shown, self._inputs, deadline, lifeline)
 
         def encode(*inputs: Array) -> Array:
             return _call_encode(inputs, self._inputs, deadline)
@@ -125,7 +126,11 @@ class TritonPythonModel:
 
 
 def _call_decode(
-    segments: Segments, vision: VisionInputs, deadline: Deadline, lifeline: Lifeline
+    segments: Segments,
+    shown: NDArray[np.bool_],
+    vision: VisionInputs,
+    deadline: Deadline,
+    lifeline: Lifeline,
 ) -> DecodedFrames:
     inputs: Tensors = {
         "SEGMENT_OFFSETS": segments.offsets,
@@ -133,6 +138,8 @@ def _call_decode(
         "LOCAL_OFFSETS": segments.local_offsets,
         "STREAM": np.array([segments.stream.to_json().encode()], np.object_),
     }
+    if len(vision.streams) > 1:
+        inputs["SHOWN"] = shown.astype(np.uint8)
     # Not as the tensor SEGMENTS: a single group of pictures may be as large as the whole file, and
     # the regions of both models would keep that size.
     with offered(segments.data) as reference:
@@ -140,11 +147,12 @@ def _call_decode(
         answer = call_model(
             "video_decode",
             inputs,
-            outputs=(vision.stream.name, "DECODER"),
+            outputs=(*vision.stream_names, "DECODER"),
             deadline=deadline,
             lifeline=lifeline,
         )
-    return DecodedFrames(answer[vision.stream.name], answer["DECODER"][0].decode())
+    streams = tuple(answer[name] for name in vision.stream_names)
+    return DecodedFrames(streams, answer["DECODER"][0].decode())
 
 
 def _call_encode(inputs: Sequence[Array], vision: VisionInputs, deadline: Deadline) -> Array:

@@ -42,11 +42,12 @@ class TritonPythonModel:
 
     def _read(self, request: Any) -> EncodeRequest:
         # Plan inputs come to the host, where they are compared.
-        tensors = read_tensors(request, stay_on_gpu=(self._inputs.stream.name,))
+        tensors = read_tensors(request, stay_on_gpu=self._inputs.stream_names)
         return EncodeRequest.from_batch(tensors, self._inputs, self._limits)
 
     def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
-        features = attempt(encode_merged, items, self._encoder.encode)
+        names = self._inputs.names
+        features = attempt(encode_merged, items, self._encoder.encode, names=names)
         if isinstance(features, Exception):
             # They were one call, so nobody can tell whose frames made it fail.
             return [features] * len(items)

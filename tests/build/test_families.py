@@ -128,7 +128,7 @@ class Segments(VisionModule):
 
 
 INPUTS = VisionInputs(
-    stream=FrameStream(name="CLIPS", size=8, frames=(0, 3)),
+    streams=(FrameStream(name="CLIPS", size=8, frames=(0, 3)),),
     plan_inputs=(
         PlanInput(name="MIXING", dims=(-1, 2), max_dims=(6, 2)),
         PlanInput(name="OFFSET", dims=(3,), max_dims=(3,)),
@@ -158,9 +158,9 @@ def test_a_plan_takes_the_shapes_that_the_family_names():
     usual = SimpleNamespace(inputs={"MIXING": torch.zeros(4, 2), "OFFSET": torch.zeros(3)})
     shapes = vision_shapes(INPUTS, usual)
     assert {name: (s.min_shape, s.opt_shape, s.max_shape) for name, s in shapes.items()} == {
-        "CLIPS": ((1, 2, 8, 8, 3), (64, 2, 8, 8, 3), (64, 2, 8, 8, 3)),
-        "MIXING": ((1, 1, 2), (64, 4, 2), (64, 6, 2)),
-        "OFFSET": ((1, 3), (64, 3), (64, 3)),
+        "CLIPS": ((1, 2, 8, 8, 3), (32, 2, 8, 8, 3), (32, 2, 8, 8, 3)),
+        "MIXING": ((1, 1, 2), (32, 4, 2), (32, 6, 2)),
+        "OFFSET": ((1, 3), (32, 3), (32, 3)),
     }
 
 

@@ -118,7 +118,7 @@ def test_a_graph_takes_frames_of_any_size_as_decoded(tmp_path):
     model = AnySize().eval()
     path = tmp_path / "vision_encoder.onnx"
     stream = FrameStream(name="PIXELS", size=None)
-    export_vision_encoder(model, path, VisionInputs(stream=stream, plan_inputs=()))
+    export_vision_encoder(model, path, VisionInputs(streams=(stream,), plan_inputs=()))
     shape = onnx.load(path).graph.input[0].type.tensor_type.shape
     assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["n", "height", "width", 3]
     encoder = OnnxRuntimeEncoder(path, num_threads=1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from groundserve.deadline import Deadline
+from groundserve.families.plans import FrameStream
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from groundserve.media._cut import cut_segments
@@ -31,7 +32,9 @@ def segments(clips):
 @pytest.fixture(scope="module")
 def pyav():
     with closing(MediaWorkers(limits=Limits())) as workers:
-        yield PyAVDecoder(workers, image_size=IMAGE_SIZE, meter=Counts())
+        yield PyAVDecoder(
+            workers, streams=[FrameStream(name="PIXELS", size=IMAGE_SIZE)], meter=Counts()
+        )
 
 
 @pytest.mark.parametrize("num_threads", [1, 4])

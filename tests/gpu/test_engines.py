@@ -41,7 +41,7 @@ def test_plans_pass_the_gate(tmp_path, gpu_archs, precision):
     frames = np.random.default_rng(0).integers(
         0, 256, (65, model.image_size, model.image_size, 3), dtype=np.uint8
     )
-    pooling = np.full((1, model.side), 1 / model.side, np.float32)
+    pooling = np.full((1, 1, model.side), 1 / model.side, np.float32)
     features = encoder.encode(frames, pooling)  # one more than a run takes
     assert features.is_cuda
     assert features.shape == (65, 1, model.vision_hidden_size)

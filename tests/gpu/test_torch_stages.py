@@ -38,7 +38,7 @@ def test_trained_weights_score_alike_on_gpu_and_cpu(
     frames, texts = digits_videos(model.image_size)[0]
     queries = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)
     grid = grid_side(len(frames), vision_token_num=model.vision_token_num, side=model.side)
-    pooling = pooling_weights(grid, side=model.side)
+    pooling = pooling_weights(grid, side=model.side)[None]
     place = {"dtype": torch_dtype(precision), "device": gpu}
     encoder = TorchEncoder(digits.load_vision(**place), device=gpu)
     grounder = TorchGrounder(digits.load_grounding(**place), device=gpu)
@@ -67,9 +67,9 @@ def test_frames_in_host_memory_and_on_the_gpu_give_the_same_bits(gpu: str, home:
     encoder = TorchEncoder(random_vision(SMALL, dtype=torch.bfloat16, device=gpu), device=gpu)
     frames = request.frames if home == "gpu" else request.frames.cpu().numpy()
 
-    features = encoder.encode(frames, request.pooling)
+    features = encoder.encode(frames, request.pooling[None])
 
-    assert torch.equal(features, encoder.encode(request.frames, request.pooling))
+    assert torch.equal(features, encoder.encode(request.frames, request.pooling[None]))
 
 
 def test_no_tensor_grows_with_the_square_of_the_tokens(gpu: str) -> None:

@@ -114,9 +114,11 @@ def test_no_group_of_pictures_is_decoded_twice(
             return np.zeros((len(frames), 1, 1), np.float32)
 
         runner = ChunkRunner(
-            decode=lambda segments: DecodedFrames(video.decode(segments, image_size=SIDE), "pyav"),
+            decode=lambda segments, _: DecodedFrames(
+                (video.decode(segments, image_size=SIDE),), "pyav"
+            ),
             encode=encode,
-            inputs=VisionInputs(stream=FrameStream(name="FRAMES", size=SIDE), plan_inputs=()),
+            inputs=VisionInputs(streams=(FrameStream(name="FRAMES", size=SIDE),), plan_inputs=()),
             num_encodes=1,
             max_segment_bytes=limits.max_upload_bytes,
             watch=Stopwatch(),

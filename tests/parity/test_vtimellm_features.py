@@ -53,7 +53,7 @@ def extract(clips: dict[str, Path]):
     opened = FAMILY.open_checkpoint(FOLDER / "checkpoints")
     spec = opened.model_spec(pad_token_id=0)
     manifest = SimpleNamespace(seam=FAMILY, model=spec, identity={})
-    stream = VisionInputs.of(FAMILY, spec).stream
+    streams = VisionInputs.of(FAMILY, spec).streams
     paths = {**clips, "portrait_57": FOLDER / "videos" / "portrait_57.mp4"}
     limits = Limits()
 
@@ -67,9 +67,7 @@ def extract(clips: dict[str, Path]):
             MediaWorkers(limits=limits) as workers,
             VideoSource.from_path(paths[VIDEOS[key]["video"]], limits=limits) as source,
         ):
-            decoder = PyAVDecoder(
-                workers, image_size=stream.size, resize=stream.resize, meter=counts
-            )
+            decoder = PyAVDecoder(workers, streams=streams, meter=counts)
             extractor = FeatureExtractor(
                 workers=readers, manifest=manifest, limits=limits, cache=None, meter=counts
             )
@@ -77,7 +75,9 @@ def extract(clips: dict[str, Path]):
                 source,
                 options,
                 asked=None,
-                decode=lambda segments: decoder.decode(segments, deadline=deadline),
+                decode=lambda segments, shown: decoder.decode(
+                    segments, shown=shown, deadline=deadline
+                ),
                 encode=encode,
                 deadline=deadline,
             )
@@ -94,7 +94,7 @@ def torch_encoder() -> TorchEncoder:
 @pytest.fixture(scope="module")
 def onnx_encoder(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeEncoder:
     path = tmp_path_factory.mktemp("vtimellm") / "vision_encoder.onnx"
-    stream = VisionInputs(stream=FAMILY.streams(None)[0], plan_inputs=())
+    stream = VisionInputs(streams=FAMILY.streams(None), plan_inputs=())
     export_vision_encoder(load_vision(), path, stream)
     return OnnxRuntimeEncoder(path, num_threads=2)
 
@@ -178,7 +178,7 @@ def onnx_pixels(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeEncoder:
     vision = load_vision()
     vision.prepare_export()
     vision.leave_out_unread()
-    inputs = VisionInputs(stream=FAMILY.streams(None)[0], plan_inputs=())
+    inputs = VisionInputs(streams=FAMILY.streams(None), plan_inputs=())
     export_vision_graph(vision.pixel_values, path, inputs)
     return OnnxRuntimeEncoder(path, num_threads=2)
 

@@ -29,9 +29,9 @@ class TorchFrames:
     def __init__(self, decoder):
         self.decoder = decoder
 
-    def decode(self, segments, *, deadline):
-        decoded = self.decoder.decode(segments, deadline=deadline)
-        return DecodedFrames(torch.from_numpy(decoded.frames), decoded.decoder)
+    def decode(self, segments, *, shown, deadline):
+        decoded = self.decoder.decode(segments, shown=shown, deadline=deadline)
+        return DecodedFrames((torch.from_numpy(decoded.frames),), decoded.decoder)
 
 
 class TritonPythonModel(VideoDecode):

@@ -61,14 +61,15 @@ class FrameFeatures:
         self._spec = opened.model_spec(pad_token_id=pad_token_id)
         self._vision = opened.load_vision()
         inputs = VisionInputs.of(self._family, self._spec)
-        _, self.image_size, _, _ = inputs.stream.shape(1)
+        (stream,) = inputs.streams
+        _, self.image_size, _, _ = stream.shape(1)
         # As of a picture: the more frames, the fewer tokens each may have.
         picture = short_plan(self._family, self._spec, 1)
         self._inputs = [torch.from_numpy(value) for value in inputs.of_plan(picture)]
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Encode uint8 (m, S, S, 3) to (m, P, D_v)."""
-        inputs = [value.expand(len(frames), *value.shape) for value in self._inputs]
+        inputs = [value.expand(len(frames), *value.shape[1:]) for value in self._inputs]
         with torch.no_grad():
             features = self._vision(torch.from_numpy(frames), *inputs)
         array: NDArray[np.float64] = features.double().numpy()

@@ -27,6 +27,7 @@ from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_f
 from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.front import Front
 from groundserve.families.vtgllm.layout import Parts, bert_files, copy_parts, find_parts
+from groundserve.families.vtgllm.prompt import read_tokenizer
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.state import EMBEDDING, INSIDE, TOWER, TrainedState
@@ -35,7 +36,6 @@ from groundserve.families.vtgllm.vision import VisionEncoder
 from groundserve.llama_tokenizer import UNKNOWN
 from groundserve.lora import merge
 from groundserve.rotary import RotaryTables
-from groundserve.sentencepiece import read_llama_tokenizer
 from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
 from groundserve.torch_archive import read_torch_file
 
@@ -208,7 +208,9 @@ class Checkpoint:
             InvalidRequestError: It is missing or damaged, or has other tokens than the decoder.
             UnsupportedError: It is no tokenizer as Llama's.
         """
-        tokenizer = read_llama_tokenizer(self.parts.base)
+        tokenizer = read_tokenizer(
+            self.parts.base, time_tokens=self.parts.config.special_time_token
+        )
         return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
 
     def model_spec(self, *, pad_token_id: int) -> VTGLLMSpec:

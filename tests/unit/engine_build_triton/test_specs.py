@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from engine_build.triton import trunk
@@ -12,7 +13,7 @@ from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import get_family
 from groundserve.families.default_video import default_plan
-from groundserve.families.plans import FrameStream
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import MIB
@@ -119,14 +120,14 @@ class TwoSizes:
         pytest.param(
             [
                 FrameStream(name="CLIP", size=224, frames=(0, 1)),
-                FrameStream(name="KEY", size=336, frames=(1,)),
+                FrameStream(name="RAW", size=None),
             ],
-            r"CLIP \(224\), KEY \(336\)",
-            id="several",
+            r"CLIP \(224, 2 a unit\), RAW \(any size, 1 a unit\)",
+            id="as_decoded_beside_others",
         ),
         pytest.param(
             [FrameStream(name="RAW", size=None, frames=(0, 1))],
-            r"RAW \(any size\)",
+            r"RAW \(any size, 2 a unit\)",
             id="segments_as_decoded",
         ),
     ],
@@ -137,8 +138,43 @@ def test_streams_that_are_not_served_are_refused(streams, shown):
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_each_stream_is_a_tensor_and_targets_say_which_show_them(name):
+    inputs = VisionInputs(
+        streams=(
+            FrameStream(name="CLIPS", size=224, frames=tuple(range(8))),
+            FrameStream(name="KEYS", size=336, frames=(4,)),
+        ),
+        plan_inputs=(PlanInput(name="TIMES", dims=(-1,), max_dims=(9,), of_units=True),),
+    )
+    features = TensorSpec("FEATURES", "FP32", (-1, -1, 32))
+    decode = trunk.video_decode(LAYOUTS[name], inputs)
+    assert decode.inputs[-1] == TensorSpec("SHOWN", "UINT8", (-1, 2))
+    assert decode.outputs[:2] == (
+        TensorSpec("CLIPS", "UINT8", (-1, 224, 224, 3)),
+        TensorSpec("KEYS", "UINT8", (-1, 336, 336, 3)),
+    )
+    plan = default_plan(get_family("vtimellm"), VTimeLLMSpec())
+    usual = replace(plan, inputs={"TIMES": np.zeros((len(plan.units), 5), np.float32)})
+    encoder = trunk.vision_encoder(LAYOUTS[name], inputs, features, usual)
+    assert encoder.inputs == (
+        TensorSpec("CLIPS", "UINT8", (8, 224, 224, 3)),
+        TensorSpec("KEYS", "UINT8", (336, 336, 3)),
+        TensorSpec("TIMES", "FP32", (-1,)),
+    )
+    assert encoder.max_batch_size == 8
+    assert encoder.dynamic_batching is not None
+    if name == "gpu":
+        assert encoder.warmup.batch_size == 8
+        assert encoder.warmup.dims == {
+            "CLIPS": (8, 224, 224, 3),
+            "KEYS": (336, 336, 3),
+            "TIMES": (5,),
+        }
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_frames_as_decoded_have_free_sides_and_are_not_merged(name):
-    inputs = VisionInputs(stream=FrameStream(name="RAW", size=None), plan_inputs=())
+    inputs = VisionInputs(streams=(FrameStream(name="RAW", size=None),), plan_inputs=())
     features = TensorSpec("FEATURES", "FP32", (-1, -1, 32))
     decode = trunk.video_decode(LAYOUTS[name], inputs)
     assert decode.outputs[0] == TensorSpec("RAW", "UINT8", (-1, -1, -1, 3))

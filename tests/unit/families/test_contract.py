@@ -11,7 +11,7 @@ from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.families import get_family
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_block, check_family, check_features, check_logits
-from groundserve.families.plans import PlanInput, VideoPlan, units_of
+from groundserve.families.plans import FrameStream, PlanInput, VideoPlan, units_of
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import video
@@ -49,7 +49,9 @@ class Family:
         )
         return replace(plan, **self.change)
 
-    def streams(self, spec): ...
+    def streams(self, spec):
+        return (FrameStream(name="FRAMES", size=8),)
+
     def check_features(self, shape, spec, limits=None): ...
     def open_tokenizer(self, path, spec): ...
     def recognises(self, raw_config): ...
@@ -241,3 +243,46 @@ def test_a_block_of_another_shape_or_not_finite_is_refused(block, message):
     plan = family.plan(video(3), AnswerOptions(), Spec())
     with pytest.raises(GroundserveError, match=message):
         check_block(family, block, plan)
+
+
+class Segments(AnsweringFamily):
+    """Units of four frames, each with times of its own."""
+
+    stream_frames = ((0, 1, 2, 3), (2,))
+    num_times = 4
+
+    def streams(self, spec):
+        return tuple(
+            FrameStream(name=f"STREAM{i}", size=8, frames=frames)
+            for i, frames in enumerate(self.stream_frames)
+        )
+
+    def plan_inputs(self, spec):
+        return (PlanInput(name="TIMES", dims=(2,), max_dims=(2,), of_units=True),)
+
+    def plan(self, index, options, spec, limits=None):
+        plan = super().plan(index, options, spec, limits)
+        frame_indices = np.sort(np.resize(plan.frame_indices, 16))
+        return replace(
+            plan,
+            frame_indices=frame_indices,
+            units=units_of(frame_indices, frames_per_unit=4),
+            inputs={"TIMES": np.zeros((self.num_times, 2), np.float32)},
+        )
+
+
+def test_a_family_of_two_streams_and_inputs_of_units_passes():
+    check_family(Segments(), AnsweringCheckpoint(), Spec())
+
+
+@pytest.mark.parametrize("stream_frames", [((0, 1, 3),), ((0, 1, 2, 3), (4,))])
+def test_streams_that_do_not_show_what_units_have_are_named(monkeypatch, stream_frames):
+    monkeypatch.setattr(Segments, "stream_frames", stream_frames)
+    with pytest.raises(GroundserveError, match="units have 4 frames, and streams must show each"):
+        check_family(Segments(), AnsweringCheckpoint(), Spec())
+
+
+def test_inputs_of_fewer_units_than_the_plan_are_named(monkeypatch):
+    monkeypatch.setattr(Segments, "num_times", 3)
+    with pytest.raises(GroundserveError, match=r"TIMES must have 4 units in front, got \(3, 2\)"):
+        check_family(Segments(), AnsweringCheckpoint(), Spec())

@@ -68,7 +68,7 @@ def decode(workers: MediaWorkers) -> np.ndarray:
 
 
 def test_an_honest_answer_is_taken(answer_with: Callable) -> None:
-    answer_with(Message(fields=COUNTS, arrays={"frames": FRAMES}))
+    answer_with(Message(fields=COUNTS, arrays={"frames_0": FRAMES}))
     with MediaWorkers(limits=Limits()) as workers:
         np.testing.assert_array_equal(decode(workers), FRAMES)
         done = workers.work_done()
@@ -79,21 +79,21 @@ def test_an_honest_answer_is_taken(answer_with: Callable) -> None:
     ("fields", "arrays"),
     [
         pytest.param(COUNTS, {}, id="no_frames"),
-        pytest.param(COUNTS, {"frames": FRAMES, "more": FRAMES}, id="more_arrays"),
-        pytest.param(COUNTS, {"frames": FRAMES.astype(np.int32)}, id="other_dtype"),
-        pytest.param(COUNTS, {"frames": FRAMES[:1]}, id="too_few_frames"),
-        pytest.param(COUNTS, {"frames": FRAMES[:, :3]}, id="other_size"),
-        pytest.param(COUNTS, {"frames": FRAMES[..., :2]}, id="two_channels"),
-        pytest.param(COUNTS, {"frames": FRAMES.reshape(-1)}, id="one_dimension"),
-        pytest.param({}, {"frames": FRAMES}, id="no_counts"),
-        pytest.param({"packets_decoded": 3}, {"frames": FRAMES}, id="one_count"),
-        pytest.param(COUNTS | {"bytes_moved": 1}, {"frames": FRAMES}, id="a_count_of_ours"),
-        pytest.param(COUNTS | {"packets_decoded": "3"}, {"frames": FRAMES}, id="text"),
-        pytest.param(COUNTS | {"packets_decoded": True}, {"frames": FRAMES}, id="true"),
-        pytest.param(COUNTS | {"packets_decoded": [1]}, {"frames": FRAMES}, id="a_list"),
-        pytest.param(COUNTS | {"packets_decoded": -1}, {"frames": FRAMES}, id="negative"),
-        pytest.param(COUNTS | {"packets_decoded": 101}, {"frames": FRAMES}, id="more_than_bytes"),
-        pytest.param(COUNTS | {"frames_converted": 3}, {"frames": FRAMES}, id="more_frames"),
+        pytest.param(COUNTS, {"frames_0": FRAMES, "more": FRAMES}, id="more_arrays"),
+        pytest.param(COUNTS, {"frames_0": FRAMES.astype(np.int32)}, id="other_dtype"),
+        pytest.param(COUNTS, {"frames_0": FRAMES[:1]}, id="too_few_frames"),
+        pytest.param(COUNTS, {"frames_0": FRAMES[:, :3]}, id="other_size"),
+        pytest.param(COUNTS, {"frames_0": FRAMES[..., :2]}, id="two_channels"),
+        pytest.param(COUNTS, {"frames_0": FRAMES.reshape(-1)}, id="one_dimension"),
+        pytest.param({}, {"frames_0": FRAMES}, id="no_counts"),
+        pytest.param({"packets_decoded": 3}, {"frames_0": FRAMES}, id="one_count"),
+        pytest.param(COUNTS | {"bytes_moved": 1}, {"frames_0": FRAMES}, id="a_count_of_ours"),
+        pytest.param(COUNTS | {"packets_decoded": "3"}, {"frames_0": FRAMES}, id="text"),
+        pytest.param(COUNTS | {"packets_decoded": True}, {"frames_0": FRAMES}, id="true"),
+        pytest.param(COUNTS | {"packets_decoded": [1]}, {"frames_0": FRAMES}, id="a_list"),
+        pytest.param(COUNTS | {"packets_decoded": -1}, {"frames_0": FRAMES}, id="negative"),
+        pytest.param(COUNTS | {"packets_decoded": 101}, {"frames_0": FRAMES}, id="more_than_bytes"),
+        pytest.param(COUNTS | {"frames_converted": 3}, {"frames_0": FRAMES}, id="more_frames"),
         pytest.param({"error": ["MediaError"], "message": "it"}, {}, id="error_of_no_name"),
         pytest.param({"error": "OSError", "message": "it"}, {}, id="error_of_another_kind"),
         pytest.param({"error": "MediaError", "message": 1}, {}, id="error_without_a_text"),

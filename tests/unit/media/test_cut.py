@@ -13,6 +13,7 @@ from groundserve.media._cut import cut_segments, plan_cuts
 from groundserve.media._decode import decode_segments
 from groundserve.media._packets import PacketTable
 from groundserve.media._reader import PacketReader
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     EDIT_LIST,
     GOP_FRAMES,
@@ -36,8 +37,10 @@ Frames = NDArray[np.uint8]
 
 def cut_and_decode(reader: PacketReader, frame_indices: list[int], num_threads: int = 1) -> Frames:
     segments = cut_segments(reader, np.array(frame_indices, np.int64))
-    decoded = decode_segments(segments, image_size=None, num_threads=num_threads, limits=Limits())
-    return decoded.frames
+    decoded = decode_segments(
+        segments, [FrameOutput(image_size=None)], num_threads=num_threads, limits=Limits()
+    )
+    return decoded.outputs[0]
 
 
 def table_of(packets: str) -> PacketTable:

@@ -18,6 +18,7 @@ from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._file import CountedFile
 from groundserve.media._resize import resize
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     H264,
     MPEG4_AVI,
@@ -50,8 +51,8 @@ def decode(
     segments: Segments, image_size: int | None = None, threads: int = 1
 ) -> NDArray[np.uint8]:
     return decode_segments(
-        segments, image_size=image_size, num_threads=threads, limits=Limits()
-    ).frames
+        segments, [FrameOutput(image_size=image_size)], num_threads=threads, limits=Limits()
+    ).outputs[0]
 
 
 def test_resize_is_pillows_bicubic() -> None:
@@ -179,4 +180,6 @@ def test_h264_that_does_not_say_how_far_frames_are_reordered(
 def test_frames_past_the_side_limit_fail(cut_asset: Callable[..., Segments]) -> None:
     limits = Limits(max_side_pixels=95)
     with pytest.raises(MediaError, match="got 96 x 64"):
-        decode_segments(cut_asset(H264, 3), image_size=8, num_threads=1, limits=limits)
+        decode_segments(
+            cut_asset(H264, 3), [FrameOutput(image_size=8)], num_threads=1, limits=limits
+        )

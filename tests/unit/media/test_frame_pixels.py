@@ -14,6 +14,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import AV1, H264, HEVC_OPEN_GOP, MJPEG_AVI, ROTATED, VP9, Asset
 from tests.media_assets.reading import reader_of
 
@@ -33,16 +34,16 @@ def test_segments_given_directly_are_held_to_it(
 ) -> None:
     with reader_of(make_asset(asset)) as reader:
         segments = cut_segments(reader, np.array([0, 5]))
-    decoded = decode_segments(segments, image_size=8, num_threads=2, limits=LARGEST)
-    assert decoded.frames.shape == (2, 8, 8, 3)
+    decoded = decode_segments(segments, [FrameOutput(image_size=8)], num_threads=2, limits=LARGEST)
+    assert decoded.outputs[0].shape == (2, 8, 8, 3)
     with pytest.raises(MediaError, match="max_frame_pixels"):
-        decode_segments(segments, image_size=8, num_threads=2, limits=limits)
+        decode_segments(segments, [FrameOutput(image_size=8)], num_threads=2, limits=limits)
 
 
 def test_rotation_changes_nothing(make_asset: MakeAsset) -> None:
     with reader_of(make_asset(ROTATED), LARGEST) as reader:
         segments = cut_segments(reader, np.array([0]))
-    decode_segments(segments, image_size=8, num_threads=1, limits=LARGEST)
+    decode_segments(segments, [FrameOutput(image_size=8)], num_threads=1, limits=LARGEST)
 
 
 def test_a_worker_refuses_them(make_asset: MakeAsset) -> None:

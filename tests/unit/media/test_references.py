@@ -15,6 +15,7 @@ from groundserve.media import _av1, _cut, _h264
 from groundserve.media._cut import _copy, cut_segments, plan_cuts
 from groundserve.media._decode import decode_segments
 from groundserve.media._nal_units import message_types, split_nal_units
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import AV1, H264, INTERLACED, NUM_PATTERN_FRAMES, VIDEOS, VP9, Asset
 from tests.media_assets.reading import reader_of
 from tests.media_assets.whole_file import decode_whole_file
@@ -69,8 +70,10 @@ def test_targets_equal_full_decode(asset: Asset, make_asset: MakeAsset) -> None:
         sets += [np.array([i]) for i in range(num_frames - 12, num_frames)]
         for chosen in map(np.sort, sets):
             segments = cut_segments(reader, chosen)
-            decoded = decode_segments(segments, image_size=None, num_threads=2, limits=Limits())
-            np.testing.assert_array_equal(decoded.frames, [expected[i] for i in chosen])
+            decoded = decode_segments(
+                segments, [FrameOutput(image_size=None)], num_threads=2, limits=Limits()
+            )
+            np.testing.assert_array_equal(decoded.outputs[0], [expected[i] for i in chosen])
             assert decoded.frames_converted == len(chosen)
             assert decoded.packets_decoded <= sum(segments.stream.frame_counts)
 
@@ -85,9 +88,9 @@ def test_refreshed_frames_come_out_or_not_as_with_all_packets(
                 segments = cut_segments(reader, np.array([i]))
                 try:
                     decoded = decode_segments(
-                        segments, image_size=None, num_threads=1, limits=Limits()
+                        segments, [FrameOutput(image_size=None)], num_threads=1, limits=Limits()
                     )
-                    found.append(decoded.frames.tobytes())
+                    found.append(decoded.outputs[0].tobytes())
                 except MediaError as error:
                     found.append(str(error))
         return found

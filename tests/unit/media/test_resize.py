@@ -21,7 +21,8 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, ResizeRule, Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._resize import make_converter, resize, resize_short_side
+from groundserve.media._resize import FrameConverter, resize, resize_short_side
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     AV1,
     H264,
@@ -54,8 +55,8 @@ def decode(
     segments: Segments, image_size: int, resize: ResizeRule, limits: Limits = LIMITS
 ) -> NDArray[np.uint8]:
     return decode_segments(
-        segments, image_size=image_size, resize=resize, num_threads=1, limits=limits
-    ).frames
+        segments, [FrameOutput(image_size=image_size, resize=resize)], num_threads=1, limits=limits
+    ).outputs[0]
 
 
 def scaled_by_ffmpeg(path: Path, num_frames: int, image_size: int) -> NDArray[np.uint8]:
@@ -99,8 +100,14 @@ def blank(width: int, height: int) -> VideoFrame:
     return VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
 
 
+def converter(image_size: int) -> Callable[[VideoFrame], NDArray[np.uint8]]:
+    output = FrameOutput(image_size=image_size, resize="bilinear")
+    convert = FrameConverter([output], LIMITS)
+    return lambda frame: next(convert(frame, [0]))[1]
+
+
 def test_bilinear_that_ffmpeg_cannot_do_fails() -> None:
-    convert = make_converter("bilinear", image_size=8192, limits=LIMITS)
+    convert = converter(8192)
     with pytest.raises(MediaError, match="1 x 1 pixels in yuv420p to 8192 x 8192"):
         convert(blank(2, 2).reformat(width=1, height=1, format="yuv420p"))
 
@@ -152,8 +159,8 @@ def test_square_is_pillows_filter_however_the_pixels_lie(pixels: NDArray[np.uint
 
 def test_short_side_is_taken_of_the_upright_frame(cut_asset: CutAsset) -> None:
     (upright,) = decode_segments(
-        cut_asset(ROTATED, 7), image_size=None, num_threads=1, limits=LIMITS
-    ).frames
+        cut_asset(ROTATED, 7), [FrameOutput(image_size=None)], num_threads=1, limits=LIMITS
+    ).outputs[0]
     assert upright.shape == (96, 64, 3)
     (frame,) = decode(cut_asset(ROTATED, 7), 20, "short_side")
     np.testing.assert_array_equal(frame, resize_short_side(upright, 20, LIMITS))
@@ -199,13 +206,10 @@ def test_a_frame_that_names_no_colors_is_not_taken_to_have_those_of_the_one_befo
     plain, named = (VideoFrame.from_ndarray(luma_and_chroma, format="yuv420p") for _ in range(2))
     setattr(named, what, value)
 
-    def converter() -> Callable[[VideoFrame], NDArray[np.uint8]]:
-        return make_converter("bilinear", image_size=24, limits=LIMITS)
-
     frames = (plain, named, plain, named)
-    alone = [converter()(frame) for frame in frames]
+    alone = [converter(24)(frame) for frame in frames]
     assert not np.array_equal(alone[0], alone[1])
-    convert = converter()
+    convert = converter(24)
     np.testing.assert_array_equal([convert(frame) for frame in frames], alone)
 
 

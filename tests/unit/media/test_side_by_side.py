@@ -15,6 +15,7 @@ from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._memory import max_decoders, needed_address_space
 from groundserve.media._side_by_side import run_behind, run_side_by_side
+from groundserve.media.outputs import FrameOutput
 from tests.media_assets import GOP_FRAMES, H264, Asset
 from tests.media_assets.reading import reader_of
 
@@ -112,7 +113,7 @@ def test_threads_are_shared_out(
     monkeypatch.setattr(_decode, "_open_all", spy_open)
     with reader_of(make_asset(H264)) as reader:
         segments = cut_segments(reader, np.arange(num_segments) * GOP_FRAMES)
-    decode_segments(segments, image_size=8, num_threads=num_threads, limits=Limits())
+    decode_segments(segments, [FrameOutput(image_size=8)], num_threads=num_threads, limits=Limits())
     assert shares == [threads_each, decoders]
 
 
@@ -122,13 +123,18 @@ def test_damage_in_several_segments_names_the_first_target(segments: Segments) -
         middle = int(segments.offsets[i] + segments.offsets[i + 1]) // 2
         data[middle - 200 : middle + 200] = 0xFF
     with pytest.raises(MediaError, match="frame 1 of the 6 asked for does not decode"):
-        decode_segments(replace(segments, data=data), image_size=8, num_threads=3, limits=Limits())
+        decode_segments(
+            replace(segments, data=data),
+            [FrameOutput(image_size=8)],
+            num_threads=3,
+            limits=Limits(),
+        )
 
 
 def test_more_segments_than_threads_after_an_error_end(segments: Segments) -> None:
     limits = Limits(max_side_pixels=16)
     with pytest.raises(MediaError, match="max_side_pixels"):
-        decode_segments(segments, image_size=8, num_threads=2, limits=limits)
+        decode_segments(segments, [FrameOutput(image_size=8)], num_threads=2, limits=limits)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 8])
@@ -145,7 +151,7 @@ def test_decoders_side_by_side_fit_where_one_does(num_threads: int) -> None:
 
 
 def test_work_is_counted(segments: Segments) -> None:
-    decoded = decode_segments(segments, image_size=8, num_threads=2, limits=Limits())
+    decoded = decode_segments(segments, [FrameOutput(image_size=8)], num_threads=2, limits=Limits())
     assert decoded.frames_converted == segments.num_frames == 6
     # The target is the last packet of each.
     assert decoded.packets_decoded == sum(segments.stream.frame_counts)
@@ -163,13 +169,13 @@ def test_decoder_goes_when_its_segment_is_done(
         opened.extend(open_all(*arguments, **others))
         return opened
 
-    def count(*_: object) -> np.ndarray:
+    def count(*_: object) -> list[tuple[int, np.ndarray]]:
         num_open.append(sum("_container" in vars(segment) for segment in opened))
-        return np.zeros((8, 8, 3), np.uint8)
+        return [(0, np.zeros((8, 8, 3), np.uint8))]
 
     monkeypatch.setattr(_decode, "_open_all", spy)
-    monkeypatch.setattr(_decode, "make_converter", lambda *_, **__: count)
-    decode_segments(segments, image_size=8, num_threads=1, limits=Limits())
+    monkeypatch.setattr(_decode, "FrameConverter", lambda *_: count)
+    decode_segments(segments, [FrameOutput(image_size=8)], num_threads=1, limits=Limits())
     assert num_open == [6, 5, 4, 3, 2, 1]
 
 

@@ -23,7 +23,7 @@ class Fallback:
 
     def decode(self, segments: Segments, *, deadline: Deadline) -> DecodedFrames:
         self.num_calls += 1
-        return DecodedFrames(np.zeros((segments.num_frames, 2, 2, 3), np.uint8), "pyav")
+        return DecodedFrames((np.zeros((segments.num_frames, 2, 2, 3), np.uint8),), "pyav")
 
 
 def with_hidden_packets(segments: Segments, first: int) -> Segments:

@@ -76,12 +76,12 @@ def test_no_threads_are_refused_before_anything_is_opened(opened, num_threads):
     ("streams", "shown"),
     [
         (
-            [FrameStream(name="FRAMES", size=224), FrameStream(name="KEYS", size=336)],
-            r"FRAMES \(224\), KEYS \(336\)",
+            [FrameStream(name="FRAMES", size=None), FrameStream(name="KEYS", size=336)],
+            r"FRAMES \(any size, 1 a unit\), KEYS \(336, 1 a unit\)",
         ),
         (
             [FrameStream(name="FRAMES", size=None, frames=(0, 1))],
-            r"FRAMES \(any size\)",
+            r"FRAMES \(any size, 2 a unit\)",
         ),
     ],
 )

@@ -52,7 +52,7 @@ class Stages:
         self.runner = ChunkRunner(
             decode=self.decode,
             encode=self.encode,
-            inputs=VisionInputs(stream=STREAM, plan_inputs=()),
+            inputs=VisionInputs(streams=(STREAM,), plan_inputs=()),
             num_encodes=num_encodes,
             max_segment_bytes=2**20,
             watch=Stopwatch(),
@@ -67,16 +67,20 @@ class Stages:
 
     def cut(self, frame_indices, *, max_bytes: int):
         assert max_bytes == self.runner.max_segment_bytes
-        return frame_indices[: self.most_targets]
+        frame_indices = frame_indices[: self.most_targets]
+        return SimpleNamespace(frame_indices=frame_indices, num_frames=len(frame_indices))
 
-    def decode(self, frame_indices) -> DecodedFrames:
+    def decode(self, segments, shown) -> DecodedFrames:
+        frame_indices = segments.frame_indices
+        assert shown.shape == (len(frame_indices), 1)
+        assert shown.all()
         with self.lock:
             self.num_decodes += 1
             self.most_chunks = max(self.most_chunks, self.num_decodes - len(self.ended))
         frames = np.zeros((len(frame_indices), 1, 1, 3), np.uint16)
         frames[:, 0, 0, 0] = frame_indices
         self.arrays.append(weakref.ref(frames))
-        return DecodedFrames(frames, "fake")
+        return DecodedFrames((frames,), "fake")
 
     def encode(self, frames) -> np.ndarray:
         chunk = int(frames[0, 0, 0, 0]) // CHUNK_FRAMES
@@ -176,9 +180,9 @@ class DecodeFails(Stages):
     def __init__(self):
         super().__init__(6, num_encodes=2)
 
-    def decode(self, frame_indices):
-        decoded = super().decode(frame_indices)
-        if frame_indices[0] == 3 * CHUNK_FRAMES:
+    def decode(self, segments, shown):
+        decoded = super().decode(segments, shown)
+        if segments.frame_indices[0] == 3 * CHUNK_FRAMES:
             raise MediaError("frame 3 of 64 does not decode")
         return decoded
 
@@ -230,8 +234,8 @@ def test_cancelled_request_lets_end_what_has_begun_and_begins_no_more(stage):
                 self.asked_by_main.set()
             return self.asked_by_main.is_set()
 
-        def decode(self, frame_indices):
-            decoded = super().decode(frame_indices)
+        def decode(self, segments, shown):
+            decoded = super().decode(segments, shown)
             if stage == "decode" and self.num_decodes == 2:
                 assert self.asked_by_main.wait(WAIT_SECONDS)
             return decoded
@@ -296,9 +300,9 @@ def test_a_turn_is_held_while_a_group_is_decoded():
         yield
         events.append("end")
 
-    def decode(frame_indices):
-        events.append(f"decode {frame_indices[0] // CHUNK_FRAMES}")
-        return stages.decode(frame_indices)
+    def decode(segments, shown):
+        events.append(f"decode {segments.frame_indices[0] // CHUNK_FRAMES}")
+        return stages.decode(segments, shown)
 
     stages.runner = replace(stages.runner, turn=turn, decode=decode)
     stages.run()
@@ -325,8 +329,8 @@ def test_no_group_is_begun_after_an_error():
         return {"shutdown", "_decoded_chunks"} <= set(names)
 
     class EncodeFails(Stages):
-        def decode(self, frame_indices):
-            decoded = super().decode(frame_indices)
+        def decode(self, segments, shown):
+            decoded = super().decode(segments, shown)
             deadline = Deadline.after(WAIT_SECONDS)
             while self.num_decodes == 2 and not main_waits_for_decoding():
                 deadline.check()
@@ -347,9 +351,9 @@ def test_as_many_frames_are_held_whatever_the_length(num_encodes, gop_frames):
     frame_bytes = 64 * 64 * 3
 
     class LargeFrames(Stages):
-        def decode(self, frame_indices):
-            frames = np.zeros((len(frame_indices), 64, 64, 3), np.uint8)
-            return DecodedFrames(frames, "fake")
+        def decode(self, segments, shown):
+            frames = np.zeros((segments.num_frames, 64, 64, 3), np.uint8)
+            return DecodedFrames((frames,), "fake")
 
         def encode(self, frames):
             return np.zeros((len(frames), 1, 1), np.float32)

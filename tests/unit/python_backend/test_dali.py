@@ -24,6 +24,7 @@ from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._resize import resize
+from groundserve.media.outputs import FrameOutput
 from python_backend.decode import DaliDecoder
 from python_backend.decode.dali import _UNWRITTEN, _first_unwritten, _rotate
 from tests.media_assets import (
@@ -130,7 +131,9 @@ def test_every_frame_is_the_right_one_and_nearly_the_same(
     # PyAV's scaler takes the nearest chroma sample, which on a pattern of saturated edges is a lot;
     # all of the difference is there also between the two conversions of FFmpeg. Measured: mean 4.6
     # at most (0.2 without chroma subsampling).
-    exact = decode_segments(segments, image_size=IMAGE_SIZE, num_threads=1, limits=Limits()).frames
+    exact = decode_segments(
+        segments, [FrameOutput(image_size=IMAGE_SIZE)], num_threads=1, limits=Limits()
+    ).outputs[0]
     assert difference(frames, exact).mean() < 5.5
     assert abs(difference(frames, exact).mean() - difference(accurate, exact).mean()) < 0.25
     by_frame = [difference(frame, exact).mean(axis=(1, 2, 3)).argmin() for frame in frames]

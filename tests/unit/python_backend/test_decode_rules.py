@@ -9,9 +9,11 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
+from groundserve.families.plans import FrameStream
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, ResizeRule, Segments
 from groundserve.media._decode import decode_segments
+from groundserve.media.outputs import FrameOutput
 from python_backend.decode import DaliDecoder, PyAVDecoder
 from python_backend.meter import Counts
 from tests.media_assets import VP9
@@ -35,18 +37,20 @@ def test_pyav_applies_the_rule(
 ) -> None:
     segments = cut(VP9, 3)
     with MediaWorkers(limits=Limits()) as workers:
-        pyav = PyAVDecoder(workers, image_size=20, resize=resize, meter=Counts())
+        streams = [FrameStream(name="FRAMES", size=20, resize=resize)]
+        pyav = PyAVDecoder(workers, streams=streams, meter=Counts())
         decoded = pyav.decode(segments, deadline=deadline)
     expected = decode_segments(
-        segments, image_size=20, resize=resize, num_threads=1, limits=Limits()
-    ).frames
+        segments, [FrameOutput(image_size=20, resize=resize)], num_threads=1, limits=Limits()
+    ).outputs[0]
     np.testing.assert_array_equal(decoded.frames, expected)
 
 
 @pytest.mark.parametrize(("image_size", "resize"), [(20, "nearest"), (None, "bilinear")])
 def test_pyav_refuses_others_when_opened(image_size: int | None, resize: ResizeRule) -> None:
+    streams = [FrameStream(name="FRAMES", size=image_size, resize=resize)]
     with (
         MediaWorkers(limits=Limits()) as workers,
         pytest.raises(InvalidRequestError, match=repr(resize)),
     ):
-        PyAVDecoder(workers, image_size=image_size, resize=resize, meter=Counts())
+        PyAVDecoder(workers, streams=streams, meter=Counts())

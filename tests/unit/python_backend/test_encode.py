@@ -65,12 +65,13 @@ def test_torch_encoder_takes_streams_then_plan_inputs(home):
     small = random.integers(0, 256, (NUM_UNITS, 8, 2, 2, 3), dtype=np.uint8)
     large = random.integers(0, 256, (NUM_UNITS, 4, 4, 3), dtype=np.uint8)
     model = TwoStreams()
-    features = TorchEncoder(model).encode(home(small), home(large), WEIGHTS, OFFSET)
+    features = TorchEncoder(model).encode(home(small), home(large), WEIGHTS[None], OFFSET[None])
     assert features.shape == (NUM_UNITS, 2, 1)
     means = np.stack([small.mean((1, 2, 3, 4)), large.mean((1, 2, 3))], axis=1)
     np.testing.assert_allclose(features[:, :, 0], means @ WEIGHTS.T + 0.5, rtol=1e-5)
-    assert [shapes[0][0] for shapes in model.batches] == [8, 3]
-    assert model.batches[1] == ((3, 8, 2, 2, 3), (3, 4, 4, 3), (3, 2, 2), (3, 1))
+    # Eight frames at once, of which a unit has as many.
+    assert [shapes[0][0] for shapes in model.batches] == [1] * NUM_UNITS
+    assert model.batches[1] == ((1, 8, 2, 2, 3), (1, 4, 4, 3), (1, 2, 2), (1, 1))
 
 
 def test_torch_grounder_names_no_layer_of_a_family():
@@ -99,12 +100,12 @@ def test_torch_grounder_names_no_layer_of_a_family():
 )
 def test_fewer_large_frames_are_encoded_at_once(most, height, width, num_units):
     frames = np.broadcast_to(np.uint8(0), (11, height, width, 3))  # of one byte
-    assert units_at_once(most, frames) == num_units
+    assert units_at_once(most, [frames]) == num_units
 
 
 @pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 def test_torch_encoder_takes_large_frames_one_by_one(home, monkeypatch):
-    monkeypatch.setattr("python_backend.encode.base._USUAL_UNIT_BYTES", 12)
+    monkeypatch.setattr("python_backend.encode.base._USUAL_FRAME_BYTES", 12)
     frames = np.random.default_rng(0).integers(0, 256, (NUM_UNITS, 4, 8, 3), dtype=np.uint8)
     model = MeanColor()
     features = TorchEncoder(model).encode(home(frames))
@@ -115,7 +116,7 @@ def test_torch_encoder_takes_large_frames_one_by_one(home, monkeypatch):
 @pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 def test_repeated_plan_inputs_have_the_units_in_front(home):
     frames = home(np.zeros((3, 2, 2, 3), np.uint8))
-    streams_first, weights, offset = repeat_plan_inputs([frames, WEIGHTS, OFFSET])
+    streams_first, weights, offset = repeat_plan_inputs([frames, WEIGHTS[None], OFFSET[None]])
     assert streams_first is frames
     np.testing.assert_array_equal(weights, np.stack([WEIGHTS] * 3))
     np.testing.assert_array_equal(offset, np.stack([OFFSET] * 3))
@@ -142,7 +143,7 @@ def test_warm_up_encodes_as_many_segments_as_one_call_takes():
     encoder = Encoder()
     manifest = SimpleNamespace(seam=Family(), model=None, family="toy")
     warm_up_encoder(encoder, manifest)
-    assert encoder.shapes == [(64, 8, 4, 4, 3), (2, 2)]
+    assert encoder.shapes == [(8, 8, 4, 4, 3), (1, 2, 2)]
 
 
 def test_warm_up_encodes_a_chunk_of_a_usual_video_as_decoded():
@@ -172,7 +173,7 @@ def test_onnxruntime_encoder_runs_as_many_units_as_the_cache_holds(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     frames = np.arange(10, dtype=np.uint8).reshape(5, 2)
-    weights = np.array([10, 1], np.float32)
+    weights = np.array([[10, 1]], np.float32)
     features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, weights)
     assert features.tolist() == [[1], [23], [45], [67], [89]]
     assert ran == [[num, num] for num in batches]
@@ -206,7 +207,7 @@ def test_onnxruntime_encoder_counts_the_floats_of_frames_as_decoded(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     frames = np.ones((5, side * side), np.uint8)
-    features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, np.ones(1, np.float32))
+    features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, np.ones((1, 1), np.float32))
     assert features.tolist() == [[side * side]] * 5
     assert ran == batches
 

@@ -56,7 +56,10 @@ class FakeWorkers:
             self._reader.release()
 
     def cut(self, frame_indices, *, max_bytes):
-        return frame_indices
+        # Of frames as decoded the size is looked at.
+        return SimpleNamespace(
+            frame_indices=frame_indices, num_frames=len(frame_indices), stream=INDEX
+        )
 
 
 class Stages:
@@ -86,16 +89,18 @@ class Stages:
                 deadline=Deadline.after(seconds),
             )
 
-    def decode(self, frame_indices: Segments):
+    def decode(self, segments: Segments, shown):
+        frame_indices = segments.frame_indices
         if self.decode_error is not None:
             raise self.decode_error
         frames = np.zeros((len(frame_indices), 1, 1, 3), np.uint8)
         frames[:, 0, 0, 0] = frame_indices
-        return DecodedFrames(frames, "fake" if frame_indices[0] == 0 else "other")
+        return DecodedFrames((frames,), "fake" if frame_indices[0] == 0 else "other")
 
     def encode(self, frames, pooling):
         ordinals = frames[:, 0, 0, 0].astype(np.float32)
-        return np.broadcast_to(ordinals[:, None, None], (len(frames), len(pooling) ** 2, 4))
+        num_tokens = pooling.shape[1] ** 2
+        return np.broadcast_to(ordinals[:, None, None], (len(frames), num_tokens, 4))
 
 
 def test_without_a_cache_every_request_computes():
@@ -258,14 +263,6 @@ def text_stages(monkeypatch, tmp_path):
     manifest = replace(MANIFEST, family="vtimellm", model=spec)
     stages.extractor = replace(stages.extractor, manifest=manifest)
     monkeypatch.setattr(stages, "encode", lambda frames: frames[:, 0, :1].astype(np.float32))
-    # Of such frames the size is looked at.
-    decode = stages.decode
-    monkeypatch.setattr(
-        stages.workers,
-        "cut",
-        lambda wanted, *, max_bytes: SimpleNamespace(wanted=wanted, stream=INDEX),
-    )
-    monkeypatch.setattr(stages, "decode", lambda segments: decode(segments.wanted))
     return stages
 
 

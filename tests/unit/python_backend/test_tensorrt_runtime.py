@@ -255,7 +255,7 @@ def test_the_encoder_splits_frames_and_keeps_their_order(open_plan, home):
     engine = vision_engine()
     encoder = TensorRTEncoder(open_plan(engine), ["PIXELS", "POOL"])
     frames = np.arange(130, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
-    pooling = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    pooling = np.array([[[0.25, 0.75], [0.5, 0.5]]], np.float32)
     features = encoder.encode(frames if home == "numpy" else torch.from_numpy(frames), pooling)
     assert [run["PIXELS"][0] for run in engine.contexts[0].runs] == [64, 64, 2]
     assert [run["POOL"] for run in engine.contexts[0].runs] == [(64, 2, 2), (64, 2, 2), (2, 2, 2)]

@@ -39,7 +39,7 @@ def frames(checkpoint: Checkpoint) -> np.ndarray:
 
 @pytest.fixture
 def pooling(checkpoint: Checkpoint) -> np.ndarray:
-    return pooling_weights(GRID, side=checkpoint.vision_config.side)
+    return pooling_weights(GRID, side=checkpoint.vision_config.side)[None]
 
 
 def test_encode_takes_frames_as_numpy_and_as_tensor(checkpoint, frames, pooling):

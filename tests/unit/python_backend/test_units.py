@@ -59,7 +59,7 @@ class Recorder:
         self.runner = ChunkRunner(
             decode=self.decode,
             encode=self.encode,
-            inputs=VisionInputs(stream=stream, plan_inputs=()),
+            inputs=VisionInputs(streams=(stream,), plan_inputs=()),
             num_encodes=1,
             max_segment_bytes=2**20,
             watch=Stopwatch(),
@@ -76,11 +76,13 @@ class Recorder:
         return self.runner.run(SimpleNamespace(cut=self.cut), plan).features[:, :, 0]
 
     def cut(self, frame_indices, *, max_bytes):
-        return frame_indices[: self.most_targets]
+        frame_indices = frame_indices[: self.most_targets]
+        return SimpleNamespace(frame_indices=frame_indices, num_frames=len(frame_indices))
 
-    def decode(self, frame_indices):
+    def decode(self, segments, shown):
+        frame_indices = segments.frame_indices
         self.decoded.append(frame_indices.tolist())
-        return DecodedFrames(pixels(frame_indices), "fake")
+        return DecodedFrames((pixels(frame_indices[shown[:, 0]]),), "fake")
 
     def encode(self, frames):
         self.num_units.append(len(frames))
@@ -120,11 +122,12 @@ def test_repeated_ordinals_are_decoded_once(shown, group_sizes, encode_sizes):
 @pytest.mark.parametrize(
     ("num_source_frames", "group_sizes", "encode_sizes"),
     [
-        pytest.param(1, [1], [12], id="one_frame"),
-        pytest.param(5, [5], [12], id="less_than_a_segment"),
-        pytest.param(41, [41], [12], id="less_than_a_chunk"),
+        # Of eight frames each, of which 64 are encoded at once.
+        pytest.param(1, [1], [8, 4], id="one_frame"),
+        pytest.param(5, [5], [8, 4], id="less_than_a_segment"),
+        pytest.param(41, [41], [8, 4], id="less_than_a_chunk"),
         # The segments that repeat the chunk's last frame belong to it.
-        pytest.param(64, [64], [12], id="a_chunk"),
+        pytest.param(64, [64], [8, 4], id="a_chunk"),
         pytest.param(65, [1, 64], [8, 4], id="one_more"),
         pytest.param(200, [32, 64], [8, 4], id="no_repeats"),
     ],
@@ -154,12 +157,12 @@ def test_segments_that_overlap_by_half_are_decoded_once():
     stages = Recorder(SEGMENT)
     np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
     assert stages.all_decoded == list(range(40 * 4 + 4))
-    chunks = cut_chunks(plan_of(*shown))
+    chunks = cut_chunks(plan_of(*shown), [SEGMENT])
     # 15 segments fill a chunk; the next begins with the last four frames of it.
-    assert [chunk.num_frames for chunk in chunks] == [64, 64, 44]
+    assert [chunk.streams[0].num_frames for chunk in chunks] == [64, 64, 44]
     # Decoded are 36 frames, then twice 64: with the first chunk all but the last 64.
     assert [len(chunk.groups) for chunk in chunks] == [2, 1, 0]
-    assert [chunk.num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
+    assert [chunk.streams[0].num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
 
 
 def test_stream_of_key_frames_has_one_frame_a_unit():
@@ -233,7 +236,7 @@ def test_gathered_frames(home):
         (ONE, [[3], [3], [7]]),
         (SEGMENT, [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 9, 9, 9, 9, 9, 9]]),
     ):
-        gathered = gather_units(frames, np.array(units), stream)
+        gathered = gather_units(frames, np.array(units))
         assert type(gathered) is type(frames)
         assert tuple(gathered.shape) == stream.shape(len(units))
         assert gathered[..., 0, 0, 0].reshape(len(units), -1).tolist() == units
@@ -242,7 +245,7 @@ def test_gathered_frames(home):
 def test_frames_that_are_the_units_are_not_copied():
     frames = frames_of(10)
     for first, last in ((0, 10), (3, 7), (9, 10)):
-        gathered = gather_units(frames, np.arange(first, last)[:, np.newaxis], ONE)
+        gathered = gather_units(frames, np.arange(first, last)[:, np.newaxis])
         assert np.shares_memory(gathered, frames)
         np.testing.assert_array_equal(gathered, frames[first:last])
 
@@ -262,11 +265,9 @@ class LargeFrames(Recorder):
         return self.runner.run(video, replace(plan, index=index)).features[:, :, 0]
 
     def cut(self, frame_indices, *, max_bytes):
-        stream = SimpleNamespace(width=self.first_side, height=self.first_side)
-        return SimpleNamespace(frame_indices=frame_indices, stream=stream)
-
-    def decode(self, segments):
-        return super().decode(segments.frame_indices)
+        segments = super().cut(frame_indices, max_bytes=max_bytes)
+        segments.stream = SimpleNamespace(width=self.first_side, height=self.first_side)
+        return segments
 
 
 @pytest.mark.parametrize(
@@ -298,11 +299,11 @@ def test_a_group_of_pictures_in_smaller_groups_costs_as_many_pixels_as_it_takes(
 
 def test_frames_of_two_sizes_are_refused():
     class Growing(LargeFrames):
-        def decode(self, segments):
-            decoded = super().decode(segments)
+        def decode(self, segments, shown):
+            decoded = super().decode(segments, shown)
             if segments.frame_indices[0] == 0:
                 return decoded
-            return replace(decoded, frames=decoded.frames.repeat(2, axis=2))
+            return replace(decoded, streams=(decoded.frames.repeat(2, axis=2),))
 
     stages = Growing(side=1182)
     with pytest.raises(MediaError, match="frames differ in size, and are wanted as decoded"):

@@ -45,7 +45,7 @@ class Recorder:
 def test_encoder_sees_a_full_chunk_of_the_default_video():
     stage = Recorder()
     warm_up_encoder(stage, manifest())
-    assert stage.shapes == ((64, 384, 384, 3), (5, 27))
+    assert stage.shapes == ((64, 384, 384, 3), (1, 5, 27))
 
 
 @pytest.mark.parametrize(

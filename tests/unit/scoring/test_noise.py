@@ -48,7 +48,7 @@ def test_noise_has_the_shapes_of_streams_and_plan_inputs():
     clips, keys, scales = request.inputs
     assert (clips.shape, clips.dtype) == ((4, 2, 4, 4, 3), np.uint8)
     assert (keys.shape, keys.dtype) == ((4, 6, 6, 3), np.uint8)
-    assert scales.tolist() == [0, 1, 2]
+    assert scales.tolist() == [[0, 1, 2]]
     assert request.num_tokens == (4 * TOKENS_A_UNIT + 3, 4 * TOKENS_A_UNIT + 2)
     assert request.shape == "4 frames, 23 and 22 tokens in one pass"
     assert request.first().num_tokens == (23,)

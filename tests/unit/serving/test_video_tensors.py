@@ -34,7 +34,7 @@ def test_all_streams_of_a_family_count():
     assert VideoTensors.of(family, spec, Limits()) == VideoTensors(
         stream_names=frozenset({"CLIPS", "KEYS"}),
         image_size=336,
-        chunk_bytes=64 * (8 * 224 * 224 * 3 + 336 * 336 * 3),
+        chunk_bytes=64 * (224 * 224 * 3 + 336 * 336 * 3),
         plan_input_bytes=(5 * 3 + 7) * 4,
         num_features=60,
     )

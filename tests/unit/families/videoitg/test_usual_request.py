@@ -29,5 +29,5 @@ def test_the_usual_request_fills_the_budget(max_length, num_frames, grid, num_to
         pad_token_id=0,
     )
     request = usual_request(FAMILY, model, vocab_size=10)
-    assert [one.shape for one in request.inputs] == [(num_frames, 384, 384, 3), (grid, 27)]
+    assert [one.shape for one in request.inputs] == [(num_frames, 384, 384, 3), (1, grid, 27)]
     assert request.num_tokens == (num_tokens,)
