@@ -68,8 +68,6 @@ class Checkpoint:
     """Of the tower."""
     q_former: QFormerConfig
     """Of the Q-Former."""
-    max_text: int
-    """Rows of the Q-Former's table of positions."""
     frame_text: FrameText | None
     """The sentence that the Q-Former reads; None where it reads none."""
     trained: TrainedState
@@ -93,17 +91,18 @@ class Checkpoint:
         raw_config = read_json(found.base / "config.json")
         bert = read_json(found.bert / "config.json")
         # The trained file has rows of its own for tokens that were added.
-        rows = (
-            {"vocab_size": len(trained.decoder[EMBEDDING])} if EMBEDDING in trained.decoder else {}
-        )
+        table = trained.decoder.get(EMBEDDING)
         opened = cls(
             name=directory.resolve().name,
             parts=found,
             raw_config=raw_config,
-            config=llama_config(raw_config, where=f"the part base {found.base.name}", **rows),
+            config=llama_config(
+                raw_config,
+                where=f"the part base {found.base.name}",
+                vocab_size=None if table is None else len(table),
+            ),
             eva=read_eva_config(found, trained),
             q_former=QFormerConfig.from_dict(bert),
-            max_text=int(bert.get("max_position_embeddings", 512)),
             frame_text=FrameText.read(found.bert) if found.config.qformer_text_input else None,
             trained=trained,
         )
@@ -128,7 +127,6 @@ class Checkpoint:
                 self.q_former,
                 num_queries=self.parts.config.num_query_token,
                 num_words=self.frame_text.num_words if self.frame_text else 0,
-                max_text=self.max_text,
             )
         tensors = read_vision_tensors(self.parts, self.trained, model.state_dict().keys())
         return filled_module(

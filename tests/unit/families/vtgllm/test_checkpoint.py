@@ -251,7 +251,11 @@ def test_the_published_models_arithmetic_is_the_specifications():
     # 0.521 TFLOP a frame in the tower, 12.7 GFLOP in the Q-Former.
     assert PUBLISHED_EVA.frame_flop() == pytest.approx(0.521e12, rel=2e-3)
     q_former = QFormerConfig(
-        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        max_position_embeddings=512,
     )
     flop = q_former.frame_flop(num_queries=32, num_text=0, num_read=257, read_width=1408)
     assert flop == pytest.approx(12.7e9, rel=5e-3)
