@@ -34,6 +34,10 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
         """Of each token behind the pieces its id."""
         return {token: i for token, i in self._special.items() if i >= self._num_pieces}
 
+    def special_id(self, token: str) -> int:
+        """Return the id of a token that text is split at."""
+        return self._special[token]
+
     @property
     def splits_at_spaces(self) -> bool:
         """Whether text before a space is tokenized the same whatever stands behind it.

@@ -92,6 +92,23 @@ def engine_dirs(engines_of) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def vtgllm_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Engine directories of profile `cpu`, by configuration of VTG-LLM; as `engines_of`."""
+
+    @cache
+    def built(config: str) -> Path:
+        from engine_build import build
+        from tests.reference import VTGLLM
+        from tests.vtgllm_cases import parts_of
+
+        out = tmp_path_factory.mktemp("vtgllm") / config
+        build(VTGLLM, out, profile="cpu", parts=parts_of(config))
+        return out
+
+    return built
+
+
+@pytest.fixture(scope="session")
 def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from groundserve.errors import MediaError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.plans import VideoPlan
 from groundserve.media.index import VideoIndex
@@ -19,10 +20,20 @@ def default_plan(family: Family[Any, Any], spec: ModelSpec) -> VideoPlan:
     """Plan an hour of video with default options: the most units that a request without has.
 
     Args:
-        family: Whose rules hold.
+        family: Whose rules hold. Where it refuses so long a video, half of it is planned, and so
+            on.
         spec: Of the model, the family's `spec_type`.
+
+    Raises:
+        MediaError: It refuses a second, too.
     """
-    return _plan(family, _video(_SECONDS * _FPS, fps=_FPS), spec)
+    seconds = _SECONDS
+    while seconds > 1:
+        try:
+            return _plan(family, _video(seconds * _FPS, fps=_FPS), spec)
+        except MediaError:
+            seconds //= 2
+    return _plan(family, _video(_FPS, fps=_FPS), spec)
 
 
 def short_plan(family: Family[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:

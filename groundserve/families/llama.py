@@ -25,7 +25,11 @@ _SIDE_FILES = (
 
 
 def llama_config(
-    raw: Mapping[str, Any], *, where: str, model_types: Sequence[str] = ("llama",), **changed: Any
+    raw: Mapping[str, Any],
+    *,
+    where: str,
+    model_types: Sequence[str] = ("llama",),
+    vocab_size: int | None = None,
 ) -> LlamaConfig:
     """Read a config.json.
 
@@ -33,7 +37,7 @@ def llama_config(
         raw: As parsed.
         where: The part, for errors.
         model_types: Those that say so: a reference may relabel what is Llama otherwise.
-        changed: What is another than the file says.
+        vocab_size: Rows of the tables of tokens, where they are not as many as the file says.
 
     Raises:
         InvalidRequestError: It describes no Llama.
@@ -44,8 +48,9 @@ def llama_config(
         raise UnsupportedError(
             f"{where}: model_type must be llama, as its decoder is, got {shown(model_type)}"
         )
+    rows = {} if vocab_size is None else {"vocab_size": vocab_size}
     try:
-        config = LlamaConfig.from_dict({**raw, "model_type": "llama", **changed})
+        config = LlamaConfig.from_dict({**raw, "model_type": "llama", **rows})
     except Exception as error:  # of transformers, whose kinds differ from version to version
         raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
     if not isinstance(config.eos_token_id, int):

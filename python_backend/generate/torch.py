@@ -40,9 +40,10 @@ class TorchFront:
         import torch
 
         weight = self._embeddings.weight
-        arrays = [to_torch(one, weight.device).to(weight.dtype) for one in (features, *inputs)]
+        # As they come: in 16 bits a second may be another one, and features may be pooled first.
+        arrays = [to_torch(one, weight.device) for one in (features, *inputs)]
         with torch.inference_mode():
-            block: Tensor = self._module(*arrays)
+            block: Tensor = self._module(*arrays).to(weight.dtype)
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:

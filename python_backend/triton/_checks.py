@@ -37,8 +37,13 @@ def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> N
     manifest.seam.check_features(tensors["FEATURES"].shape, manifest.model, limits)
 
 
-def check_seen(seen: SeenVideo | None, *, manifest: Manifest) -> SeenVideo:
+def check_seen(seen: SeenVideo | None, *, num_units: int, manifest: Manifest) -> SeenVideo:
     """Return what STAGE_INFO says of the video, checked by the rules of the model's family.
+
+    Args:
+        seen: What it says.
+        num_units: U of FEATURES, checked.
+        manifest: Of the engine that answers.
 
     Raises:
         InvalidRequestError: It says nothing, or breaks a rule.
@@ -46,6 +51,13 @@ def check_seen(seen: SeenVideo | None, *, manifest: Manifest) -> SeenVideo:
     if seen is None:
         raise InvalidRequestError("STAGE_INFO must say what the model sees of the video (seen)")
     manifest.text_seam.check_seen(seen, manifest.model)
+    streams = manifest.seam.streams(manifest.model)
+    num_frames = num_units * (1 + max(place for stream in streams for place in stream.frames))
+    if seen.model_seconds is not None and len(seen.model_seconds) != num_frames:
+        raise InvalidRequestError(
+            f"model_seconds must have a time for each of the {num_frames} frames of FEATURES, "
+            f"got {len(seen.model_seconds)}"
+        )
     return seen
 
 

@@ -64,7 +64,8 @@ class TritonPythonModel:
             read_options_text(tensors, self._limits), limits=self._limits
         )
         check_features(tensors, manifest=self._manifest, limits=self._limits)
-        seen = check_seen(info.seen, manifest=self._manifest)
+        num_units = tensors["FEATURES"].shape[0]
+        seen = check_seen(info.seen, num_units=num_units, manifest=self._manifest)
         info.check_engine(self._manifest.engine_id)
         watch = Stopwatch()
         with watch.measure("generate"):

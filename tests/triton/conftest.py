@@ -116,6 +116,16 @@ def pipeline(engine_dirs) -> Iterator[Pipeline]:
 
 
 @pytest.fixture(scope="session")
+def timed(vtgllm_engines, tmp_path_factory) -> Iterator[Server]:
+    """A server of a family that is told the time of each frame, with a feature cache."""
+    folder = tmp_path_factory.mktemp("timed")
+    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
+    with serve(vtgllm_engines("interpolation"), folder / "log", **settings) as running:
+        running.first_metrics = running.metrics()
+        yield running
+
+
+@pytest.fixture(scope="session")
 def answering(answer_engines, video_root, tmp_path_factory) -> Iterator[Server]:
     """A server of a family that answers in text, with a feature cache."""
     folder = tmp_path_factory.mktemp("answering")

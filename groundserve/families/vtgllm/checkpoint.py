@@ -23,26 +23,25 @@ from groundserve.families.llama import (
     llama_files,
     llama_flop,
 )
-from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_file
+from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.front import Front
 from groundserve.families.vtgllm.layout import Parts, bert_files, copy_parts, find_parts
+from groundserve.families.vtgllm.prompt import read_tokenizer
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtgllm.spec import VTGLLMSpec
-from groundserve.families.vtgllm.state import EMBEDDING, INSIDE, TOWER, TrainedState
+from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
 from groundserve.families.vtgllm.time_fill import fill_seconds
 from groundserve.families.vtgllm.vision import VisionEncoder
-from groundserve.llama_tokenizer import UNKNOWN
+from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
+from groundserve.llama_tokenizer import END, UNKNOWN
 from groundserve.lora import merge
 from groundserve.rotary import RotaryTables
-from groundserve.sentencepiece import read_llama_tokenizer
 from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
-from groundserve.torch_archive import read_torch_file
 
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""
 
-_Q_FORMER = "Qformer.bert."
 # The reference's name -> ours.
 _FRONT_NAMES = {
     "video_frame_position_embedding.weight": "places.weight",
@@ -69,8 +68,6 @@ class Checkpoint:
     """Of the tower."""
     q_former: QFormerConfig
     """Of the Q-Former."""
-    max_text: int
-    """Rows of the Q-Former's table of positions."""
     frame_text: FrameText | None
     """The sentence that the Q-Former reads; None where it reads none."""
     trained: TrainedState
@@ -94,17 +91,18 @@ class Checkpoint:
         raw_config = read_json(found.base / "config.json")
         bert = read_json(found.bert / "config.json")
         # The trained file has rows of its own for tokens that were added.
-        rows = (
-            {"vocab_size": len(trained.decoder[EMBEDDING])} if EMBEDDING in trained.decoder else {}
-        )
+        table = trained.decoder.get(EMBEDDING)
         opened = cls(
             name=directory.resolve().name,
             parts=found,
             raw_config=raw_config,
-            config=llama_config(raw_config, where=f"the part base {found.base.name}", **rows),
-            eva=_read_eva(found, trained),
+            config=llama_config(
+                raw_config,
+                where=f"the part base {found.base.name}",
+                vocab_size=None if table is None else len(table),
+            ),
+            eva=read_eva_config(found, trained),
             q_former=QFormerConfig.from_dict(bert),
-            max_text=int(bert.get("max_position_embeddings", 512)),
             frame_text=FrameText.read(found.bert) if found.config.qformer_text_input else None,
             trained=trained,
         )
@@ -129,9 +127,8 @@ class Checkpoint:
                 self.q_former,
                 num_queries=self.parts.config.num_query_token,
                 num_words=self.frame_text.num_words if self.frame_text else 0,
-                max_text=self.max_text,
             )
-        tensors = self._vision_tensors(set(model.state_dict()))
+        tensors = read_vision_tensors(self.parts, self.trained, model.state_dict().keys())
         return filled_module(
             model, {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}, device
         )
@@ -208,7 +205,22 @@ class Checkpoint:
             InvalidRequestError: It is missing or damaged, or has other tokens than the decoder.
             UnsupportedError: It is no tokenizer as Llama's.
         """
-        tokenizer = read_llama_tokenizer(self.parts.base)
+        time_tokens = self.parts.config.special_time_token
+        tokenizer = read_tokenizer(self.parts.base, time_tokens=time_tokens)
+        where = f"the part base {self.parts.base.name}"
+        # Without tokens of times the decoder has no row for the placeholder either, never read.
+        num_rows = tokenizer.get_vocab_size() - (not time_tokens)
+        if num_rows != self.vocab_size:
+            raise InvalidRequestError(
+                f"{where}: its tokenizer and what the model adds make {num_rows} tokens, the "
+                f"decoder has {self.vocab_size}; give a directory whose files belong together"
+            )
+        if tokenizer.token_to_id(END) != self.end_token_id:  # answers would end elsewhere
+            raise InvalidRequestError(
+                f"{where}: eos_token_id in config.json is {self.end_token_id}, its tokenizer's "
+                f"{END} is {tokenizer.token_to_id(END)}; give a directory whose files belong "
+                "together"
+            )
         return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
 
     def model_spec(self, *, pad_token_id: int) -> VTGLLMSpec:
@@ -301,15 +313,6 @@ class Checkpoint:
     def _empty_decoder(self) -> LlamaForCausalLM:
         return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
-    def _vision_tensors(self, names: set[str]) -> dict[str, Tensor]:
-        """Return the vision stage's by our names; what the trained file lacks from those before."""
-        found = _vision_names(self.trained.vision)
-        for before in (lambda: _eva_file(self.parts), lambda: _q_former_file(self.parts)):
-            if names - found.keys():
-                older = _vision_names(before())
-                found |= {name: older[name] for name in names - found.keys() if name in older}
-        return found
-
     def _check(self) -> None:
         """Check that the parts are of one model, before any weight is read.
 
@@ -356,31 +359,6 @@ class Checkpoint:
                     "model"
                 )
         self.trained.adapter.check(shapes)
-
-
-def _read_eva(parts: Parts, trained: TrainedState) -> EvaConfig:
-    name, tower = parts.checkpoint.name, trained.tower
-    if not tower:  # of all else: trained without the tower, which is frozen
-        name, tower = parts.eva.name, tower_of_file(read_torch_file(parts.eva))
-    shapes = {one: tuple(tensor.shape) for one, tensor in tower.items()}
-    return EvaConfig.from_shapes(shapes, where=name)
-
-
-def _eva_file(parts: Parts) -> dict[str, Tensor]:
-    tower = tower_of_file(read_torch_file(parts.eva))
-    return {TOWER + name: tensor for name, tensor in tower.items()}
-
-
-def _q_former_file(parts: Parts) -> dict[str, Tensor]:
-    return read_torch_file(parts.q_former, inside=INSIDE)
-
-
-def _vision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors by the names of `VisionEncoder`."""
-    return {
-        f"q_former.{name.removeprefix(_Q_FORMER)}" if name.startswith(_Q_FORMER) else name: tensor
-        for name, tensor in joined_biases(tensors).items()
-    }
 
 
 def _resized(table: Tensor, num_rows: int) -> Tensor:

@@ -170,7 +170,7 @@ class _Values:
             raise InvalidRequestError(
                 f"{self.where}: {name} must be {kinds[type(default)]}, got {shown(value)}"
             )
-        return value  # type: ignore[no-any-return]  # of its type
+        return value
 
 
 def _time_fill(values: _Values) -> TimeFill:

@@ -174,7 +174,7 @@ class _Attention(nn.Module):
         """Return (n, P, D_v), every token having read all."""
         # (n, P, 3*D_v) -> three of (n, H, P, d)
         query, key, value = (
-            one.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            one.reshape(*one.shape[:2], self.num_heads, -1).transpose(1, 2)
             for one in self.qkv(hidden_states).chunk(3, dim=2)
         )
         attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](

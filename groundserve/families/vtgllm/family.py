@@ -6,26 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.errors import MissingExtraError
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.answers import Moment
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
+from groundserve.families.vtgllm.answer import parse_answer
 from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
-from groundserve.families.vtgllm.plan import plan_video
+from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
+from groundserve.families.vtgllm.prompt import TASKS, TimeTokenizer
 from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.times import LENGTH
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions
+from groundserve.options import AnswerOptions, Task
 
 if TYPE_CHECKING:
     from groundserve.families.vtgllm.checkpoint import Checkpoint
 
 
 class VTGLLM:
-    """See `groundserve.families.base.Family`."""
+    """See `groundserve.families.base.TextFamily`."""
 
     name = "vtgllm"
     head: Head = "text"
     spec_type = VTGLLMSpec
+    tasks: tuple[Task, ...] = TASKS
+    tasks_without_query: tuple[Task, ...] = ("captions", "summary")
     part_names = PART_NAMES
 
     def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
@@ -33,8 +42,11 @@ class VTGLLM:
         return (FrameStream(name="PIXELS", size=spec.image_size, resize="bilinear"),)
 
     def plan_inputs(self, spec: VTGLLMSpec) -> tuple[PlanInput, ...]:
-        """Return none: frames are all."""
-        return ()
+        """Return FRAME_TEXT_IDS where the Q-Former reads a sentence with each frame."""
+        if not spec.frame_text_before:
+            return ()
+        length = len(spec.frame_text_before) + LENGTH + len(spec.frame_text_after)
+        return (PlanInput(name=FRAME_TEXT, dims=(length,), max_dims=(length,), of_units=True),)
 
     def plan(
         self,
@@ -45,6 +57,72 @@ class VTGLLM:
     ) -> VideoPlan:
         """See `plan_video`."""
         return plan_video(index, options, spec, limits)
+
+    def front_inputs(self, spec: VTGLLMSpec) -> tuple[PlanInput, ...]:
+        """Return SECONDS, rows of the embedding of seconds, where the model has one."""
+        if spec.num_time_rows is None:
+            return ()
+        return (PlanInput(name="SECONDS", dims=(-1,), max_dims=(spec.num_frames,)),)
+
+    def front_arrays(self, seen: SeenVideo, spec: VTGLLMSpec) -> tuple[NDArray[np.float32], ...]:
+        """Return float32 (T,), the second of each frame; of a half, the even one."""
+        if spec.num_time_rows is None:
+            return ()
+        return (np.rint(_told(seen)).astype(np.float32),)
+
+    def check_features(
+        self, shape: tuple[int, ...], spec: VTGLLMSpec, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check FEATURES (T, P, D).
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        most = min(spec.num_frames, limits.max_num_frames)
+        if len(shape) != 3 or not 1 <= shape[0] <= most:
+            raise InvalidRequestError(
+                f"FEATURES must be (T, {spec.tokens_per_frame}, D) of 1 to {most} frames, "
+                f"got {shape}"
+            )
+        if shape[1] != spec.tokens_per_frame:
+            raise InvalidRequestError(
+                f"FEATURES must have {spec.tokens_per_frame} tokens a frame, got {shape[1]}"
+            )
+
+    def check_seen(self, seen: SeenVideo, spec: VTGLLMSpec) -> None:
+        """Check the tokens of the video, and the time of each frame.
+
+        Raises:
+            InvalidRequestError: They break a rule.
+        """
+        seconds = np.array(seen.model_seconds or (), np.float64)
+        if not 1 <= len(seconds) <= spec.num_frames:
+            raise InvalidRequestError(
+                f"model_seconds must have a time for each of 1 to {spec.num_frames} frames, "
+                f"got {len(seconds)}"
+            )
+        # So written, NaN is refused, too.
+        if not (seconds[0] >= 0 and (np.diff(seconds) >= 0).all() and np.isfinite(seconds[-1])):
+            raise InvalidRequestError("model_seconds must be finite, >= 0 and never fall")
+        if spec.num_time_rows is not None and np.rint(seconds[-1]) >= spec.num_time_rows:
+            raise InvalidRequestError(
+                f"model_seconds must be at most {spec.num_time_rows - 1} s, the last that the "
+                f"model knows, got {seconds[-1]:.1f}"
+            )
+        expected = spec.num_visual_tokens(len(seconds))
+        if seen.num_visual_tokens != expected:
+            raise InvalidRequestError(
+                f"num_visual_tokens must be {expected} for {len(seconds)} frames, "
+                f"got {seen.num_visual_tokens}"
+            )
+
+    def open_tokenizer(self, path: Path, spec: VTGLLMSpec) -> TimeTokenizer:
+        """See `TimeTokenizer.from_file`."""
+        return TimeTokenizer.from_file(path, time_tokens=spec.time_tokens)
+
+    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
+        """See `parse_answer`."""
+        return parse_answer(text, task)
 
     def recognises(self, directory: Path) -> bool:
         """See `is_layout`."""
@@ -59,3 +137,12 @@ class VTGLLM:
         except ImportError as error:
             raise MissingExtraError("build", error.name or "torch") from error
         return Checkpoint.open(path, parts=parts or {})
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say what each frame becomes."""
+        return "each told its time"
+
+
+def _told(seen: SeenVideo) -> Sequence[float]:
+    assert seen.model_seconds is not None, "the plan of this family always has them"
+    return seen.model_seconds

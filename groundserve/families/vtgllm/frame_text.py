@@ -8,12 +8,11 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 
 from groundserve.errors import InvalidRequestError
+from groundserve.families.vtgllm.times import LENGTH, TIME_TOKENS
 
 _VOCABULARY_NAME = "vocab.txt"
-# Around the time, which is spelled in tokens of its own: four digits, the point and one more.
+# Around the time, which is spelled in tokens of its own.
 _BEFORE, _AFTER = "This frame is sampled at ", " second."
-_TIME_LENGTH = 6
-_NUM_DIGITS = 11  # 0 to 9 and the point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +50,14 @@ class FrameText:
         first = tokenizer.get_vocab_size() + 1
         return cls(
             before=before[:-1],
-            digits=list(range(first, first + _NUM_DIGITS)),
+            digits=list(range(first, first + len(TIME_TOKENS))),
             after=after[1:],
         )
 
     @property
     def length(self) -> int:
         """Tokens of the sentence."""
-        return len(self.before) + _TIME_LENGTH + len(self.after)
+        return len(self.before) + LENGTH + len(self.after)
 
     @property
     def num_words(self) -> int:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
@@ -86,7 +87,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     # Without one all that is not given is missing, and said to be.
     config = VTGLLMConfig.read(files[0]) if files else VTGLLMConfig()
     found = {
-        name: search.part(name, lambda place=place: _named(directory, place))
+        name: search.part(name, partial(_named, directory, place))
         for name, place in (
             ("checkpoint", config.ckpt),
             ("eva", config.vit_model),
@@ -113,23 +114,26 @@ def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> Non
         base_files: Of the base, those that are copied.
         directory: Exists and is empty.
     """
-    files = {
-        "ckpt": ("model/vtgllm", parts.checkpoint),
-        "vit_model": ("model/eva_vit_g", parts.eva),
-        "q_former_model": ("model/instruct_blip", parts.q_former),
-    }
     # Each by a name of its own: in a cache of the hub a file is named by its content.
-    places = {key: f"{stem}.pth" for key, (stem, _) in files.items()}
-    (directory / "model").mkdir()
-    for key, (_, file) in files.items():
-        shutil.copyfile(file, directory / places[key])
-    places["llama_model"] = "model/llama"
-    for files_of, place in ((base_files, "model/llama"), (bert_files(parts.bert), _BERT_PLACE)):
-        (directory / place).mkdir()
-        for file in files_of:
-            shutil.copyfile(file, directory / place / file.name)
+    config = replace(
+        parts.config,
+        ckpt="model/vtgllm.pth",
+        vit_model="model/eva_vit_g.pth",
+        q_former_model="model/instruct_blip.pth",
+        llama_model="model/llama",
+        time_fill=parts.time_fill,
+    )
+    copies = [
+        (parts.checkpoint, config.ckpt),
+        (parts.eva, config.vit_model),
+        (parts.q_former, config.q_former_model),
+        *((file, f"{config.llama_model}/{file.name}") for file in base_files),
+        *((file, f"{_BERT_PLACE}/{file.name}") for file in bert_files(parts.bert)),
+    ]
+    for file, place in copies:
+        (directory / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, directory / place)
     (directory / CONFIGS_NAME).mkdir()
-    config = replace(parts.config, **places, time_fill=parts.time_fill)
     config.write(directory / CONFIGS_NAME / "copy.yaml")
 
 

@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan, units_of
 from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.times import spell_places
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
+
+FRAME_TEXT = "FRAME_TEXT_IDS"
+"""Input of the vision stage: of each frame the sentence that the Q-Former reads with it."""
 
 
 def plan_video(
@@ -49,6 +53,7 @@ def plan_video(
         frame_indices=frame_indices,
         units=units_of(frame_indices),
         num_visual_tokens=spec.num_visual_tokens(len(frame_indices)),
+        inputs={FRAME_TEXT: frame_texts(model_seconds, spec)} if spec.frame_text_before else {},
         model_seconds=model_seconds,
     )
 
@@ -77,6 +82,26 @@ def told_seconds(frame_indices: NDArray[np.int64], average_fps: float) -> NDArra
     The rounding is Python's, of the double's exact value; numpy's first multiplies by ten.
     """
     return np.array([round(ordinal / average_fps, 1) for ordinal in frame_indices.tolist()])
+
+
+def frame_texts(model_seconds: NDArray[np.float64], spec: VTGLLMSpec) -> NDArray[np.float32]:
+    """Return float32 (T, L), BERT's tokens of a sentence that names the time of each frame.
+
+    Args:
+        model_seconds: float64 (T,), of `told_seconds`.
+        spec: Of a model whose Q-Former reads such.
+    """
+    return np.array(
+        [
+            [
+                *spec.frame_text_before,
+                *(spec.frame_text_digits[place] for place in spell_places(f"{seconds:.1f}")),
+                *spec.frame_text_after,
+            ]
+            for seconds in model_seconds.tolist()
+        ],
+        np.float32,
+    )
 
 
 def _num_frames(num_frames: int | None, spec: VTGLLMSpec, limits: Limits) -> int:

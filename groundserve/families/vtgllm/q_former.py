@@ -34,6 +34,8 @@ class QFormerConfig:
     """H of each attention."""
     intermediate_size: int
     """Width between the two layers of an MLP."""
+    max_position_embeddings: int
+    """Rows of the table of the places of a sentence's words."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> QFormerConfig:
@@ -101,7 +103,6 @@ class QFormer(nn.Module):
         *,
         read_width: int,
         num_words: int,
-        max_text: int,
     ) -> None:
         """Make it.
 
@@ -110,14 +111,15 @@ class QFormer(nn.Module):
             attention: Of transformers, from which the layers read their attention.
             read_width: D_v.
             num_words: Rows of the table of words; 0 where it reads no sentence.
-            max_text: Rows of the table of their positions.
         """
         super().__init__()
         width = config.hidden_size
         self.embeddings = nn.ModuleDict({"LayerNorm": nn.LayerNorm(width, eps=_EPSILON)})
         if num_words:
             self.embeddings["word_embeddings"] = nn.Embedding(num_words, width)
-            self.embeddings["position_embeddings"] = nn.Embedding(max_text, width)
+            self.embeddings["position_embeddings"] = nn.Embedding(
+                config.max_position_embeddings, width
+            )
         self.encoder = nn.ModuleDict(
             {
                 "layer": nn.ModuleList(
@@ -172,7 +174,10 @@ class _Layer(nn.Module):
         )
         # Queries and words each have an MLP of their own.
         self.intermediate_query, self.output_query = _mlp(config)
-        self.intermediate, self.output = _mlp(config) if reads_text else (None, None)
+        self.intermediate: _Intermediate | None = None
+        self.output: _Output | None = None
+        if reads_text:
+            self.intermediate, self.output = _mlp(config)
 
     def forward(self, hidden_states: Tensor, read: Tensor, num_queries: int) -> Tensor:
         """Return (n, R, D)."""
@@ -215,7 +220,8 @@ class _Heads(nn.Module):
 
         def heads(projected: Tensor) -> Tensor:
             # (n, *, D) -> (n, H, *, d)
-            return projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            split = projected.reshape(*projected.shape[:2], self.num_heads, -1)
+            return split.transpose(1, 2)
 
         attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
             self,

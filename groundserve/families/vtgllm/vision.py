@@ -33,7 +33,6 @@ class VisionEncoder(VisionModule):
         *,
         num_queries: int,
         num_words: int = 0,
-        max_text: int = 0,
     ) -> None:
         """Make it.
 
@@ -42,7 +41,6 @@ class VisionEncoder(VisionModule):
             q_former: Of the Q-Former.
             num_queries: P, where it reads no sentence.
             num_words: As of `QFormer`.
-            max_text: As of `QFormer`.
         """
         super().__init__()
         # Nothing but which attention all layers compute.
@@ -56,7 +54,6 @@ class VisionEncoder(VisionModule):
             self.config,
             read_width=eva.hidden_size,
             num_words=num_words,
-            max_text=max_text,
         )
 
     @property

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
-from groundserve.families import get_frames_family
+from groundserve.errors import MediaError
+from groundserve.families import get_family, get_frames_family
 from groundserve.families.default_video import default_plan, short_plan
+from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.options import AnswerOptions
 
 
@@ -39,3 +41,19 @@ def test_plans_of_a_family_of_text():
     index, options = short_plan(family, None, 5)
     assert (index.num_source_frames, options) == (5, AnswerOptions())
     assert default_plan(family, None)[1] == AnswerOptions()
+
+
+@pytest.mark.parametrize(("num_time_rows", "seconds"), [(None, 3600), (8192, 3600), (256, 225)])
+def test_default_plan_is_as_long_as_the_family_takes(num_time_rows, seconds):
+    spec = VTGLLMSpec(num_time_rows=num_time_rows)
+    plan = default_plan(get_family("vtgllm"), spec)
+    assert plan.index.num_source_frames == seconds * 30
+    assert len(plan.units) == 96
+
+
+def test_default_plan_of_a_family_that_takes_no_video_says_why():
+    def refuse(index, options, spec):
+        raise MediaError(f"no video, not of {index.num_source_frames} frames")
+
+    with pytest.raises(MediaError, match="not of 30 frames"):
+        default_plan(SimpleNamespace(head="text", plan=refuse), None)

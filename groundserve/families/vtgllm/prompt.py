@@ -1,0 +1,196 @@
+"""From a question to the tokens that VTG-LLM's decoder reads, and from its tokens to text.
+
+The prompt is a system text, the video, a sentence with the time of each frame and the question. The
+reference tokenizes what stands before and behind the video apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
+from groundserve.llama_added_tokens import AddedTokensLlamaTokenizer
+from groundserve.llama_tokenizer import BEGIN, END, UNKNOWN
+from groundserve.options import AnswerOptions, Task
+from groundserve.sentencepiece import read_llama_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+VIDEO_PLACEHOLDER = "<ImageHere>"
+
+TASKS: tuple[Task, ...] = ("moment", "captions", "highlights", "summary", "chat")
+
+_BEFORE = (
+    "[INST] <<SYS>>\nYou are able to understand the visual content that the user provides. Follow "
+    "the instructions carefully and explain your answers in detail.\n<</SYS>>\n\n<Video>"
+)
+_MOMENT = (
+    "Find the video segment that corresponds to the given textual query '{}' and determine its "
+    "start and end seconds."
+)
+_CAPTIONS = (
+    "Please locate a series of events in the video, output the start and end timestamps of each "
+    "event, and describe each event in sentences. The output format of each predicted event should "
+    'be as follows: "Start - End seconds, event description".'
+)
+_HIGHLIGHTS = (
+    "After viewing the assigned video, identify the moments that align with the description: "
+    "'{}'. Record the timecodes of these key scenes and assess their prominence using a relevance "
+    "scale."
+)
+# One of the captions that videos to summarise have in training; the reference evaluates none.
+_SUMMARY = "Crucial moments in the video"
+
+
+def read_tokenizer(directory: Path, *, time_tokens: bool) -> Tokenizer:
+    """Return the tokenizer of the decoder's folder, with what VTG-LLM adds to it.
+
+    Args:
+        directory: Of the Llama checkpoint that the decoder was made of.
+        time_tokens: Whether the model spells times in tokens of their own.
+
+    Raises:
+        InvalidRequestError: A file is missing or damaged.
+        UnsupportedError: The tokenizer is not as Llama's.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py`.
+    """
+    return read_llama_tokenizer(
+        directory, special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS if time_tokens else ()
+    )
+
+
+class TimeTokenizer:
+    """See `groundserve.families.base.AnswerTokenizer`.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/conversation/conversation_video_batch.py` and
+    `evaluate.py`.
+    """
+
+    def __init__(self, tokenizer: AddedTokensLlamaTokenizer, *, time_tokens: bool) -> None:
+        """Take over the tokenizer of a model.
+
+        Raises:
+            EngineMismatchError: It lacks a token that the model adds.
+        """
+        needed = (VIDEO_PLACEHOLDER, *(TIME_TOKENS if time_tokens else ()))
+        missing = [token for token in needed if token not in tokenizer.added_ids]
+        if missing:
+            raise EngineMismatchError(
+                f"the tokenizer has no token {missing[0]}, as each of this VTG-LLM has; build the "
+                "engines again"
+            )
+        self._tokenizer = tokenizer
+        self._time_tokens = time_tokens
+        before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
+        self._before_ids: NDArray[np.int64] = np.array(before, np.int64)
+        # Without time tokens the sentence is ordinary text to its end, and the question behind it.
+        self._can_share_text = time_tokens or tokenizer.splits_at_spaces
+
+    @classmethod
+    def from_file(cls, path: Path, *, time_tokens: bool) -> TimeTokenizer:
+        """Load a `tokenizer.json` as `groundserve build` writes it.
+
+        Raises:
+            MissingExtraError: The package `tokenizers` is not installed.
+            EngineMismatchError: It is not of this model.
+        """
+        return cls(AddedTokensLlamaTokenizer.from_file(path), time_tokens=time_tokens)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The end token alone."""
+        return frozenset({self._tokenizer.end_id})
+
+    def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
+        """Return the prompt of one question.
+
+        All up to the last frame's time is the same whatever is asked; where times are ordinary
+        text, up to the end of their sentence.
+
+        Args:
+            query: What is looked for (tasks "moment" and "highlights"), nothing ("captions",
+                "summary"), or the question.
+            options: `task` and `raw`.
+            seen: Its `model_seconds`, which the prompt lists.
+
+        Raises:
+            InvalidRequestError: The query holds `<ImageHere>`, is missing or is one too many.
+            UnsupportedError: VTG-LLM does not know the task.
+        """
+        text = word_question(query, options)
+        if VIDEO_PLACEHOLDER in text:
+            raise InvalidRequestError(
+                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
+            )
+        assert seen.model_seconds is not None, "the plan of this family always has them"
+        times = time_sentence(seen.model_seconds, in_tokens=self._time_tokens)
+        behind = self._tokenizer.encode(f"</Video> {times} seconds.  {text} [/INST]")
+        return Prompt(
+            token_ids=np.append(self._before_ids, np.array(behind, np.int64)),
+            num_prefix=self._before_ids.size + self._num_shared(times),
+        )
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Return an answer as the reference does: time tokens apart, cut at its end.
+
+        Raises:
+            EngineMismatchError: The tokenizer is not that of the decoder.
+        """
+        ids = list(token_ids)
+        for token in (UNKNOWN, BEGIN):
+            if ids[:1] == [self._tokenizer.special_id(token)]:
+                del ids[0]
+        # An end that is spelled in ordinary tokens ends it, too.
+        text = self._tokenizer.decode(ids).partition(END)[0]
+        return text.rpartition("ASSISTANT:")[2].strip()
+
+    def _num_shared(self, times: str) -> int:
+        """Return how many tokens behind the video's block no question changes."""
+        if not self._can_share_text:
+            return 0
+        end = "" if self._time_tokens else " seconds."
+        return len(self._tokenizer.encode(f"</Video> {times}{end}"))
+
+
+def word_question(query: str, options: AnswerOptions) -> str:
+    """Put a question as its task does, or leave it as it is where it is raw.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `prompts/` and `evaluate.py`.
+
+    Raises:
+        InvalidRequestError: The task needs a query and has none, or takes none and has one.
+        UnsupportedError: VTG-LLM does not know the task.
+    """
+    if options.raw:
+        return query
+    match options.task:
+        case "moment":
+            return _MOMENT.format(_description(query, "moment"))
+        case "highlights":
+            return _HIGHLIGHTS.format(_description(query, "highlights"))
+        case "captions" | "summary" as task:
+            if query:
+                raise InvalidRequestError(
+                    f"QUERY must be empty with task {task}, which asks in words of its own; leave "
+                    "it out, or set raw to ask in yours"
+                )
+            return _CAPTIONS if task == "captions" else _HIGHLIGHTS.format(_SUMMARY)
+        case "chat":
+            return query
+        case task:
+            raise UnsupportedError(f"vtgllm has no task {task}; it has: {', '.join(TASKS)}")
+
+
+def _description(query: str, task: Task) -> str:
+    if not query.replace(".", "").strip():
+        raise InvalidRequestError(f"QUERY must say what to look for with task {task}, got no words")
+    return query.strip(".")

@@ -1,0 +1,146 @@
+"""The command line over a checkpoint with times as tokens that the reference ran."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from groundserve.batch.engines import EngineSource
+from groundserve.manifest import Manifest
+from groundserve.options import AnswerOptions
+from tests.batch_rows import answer_rows
+from tests.cli.command import run_cli
+from tests.cli.steps import assert_one_error
+from tests.reference import VTGLLM
+from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED, parts_of
+
+FAMILY = ("--family", "vtgllm")
+
+
+def config_of(case):
+    return ("--part", f"config={VTGLLM / 'eval_configs' / case.config}.yaml")
+
+
+def ask(case, clips, *source):
+    """Ask as whoever checks from outside does."""
+    finished = run_cli(
+        *("ask", case.path(clips), "--task", case.task, "--raw", "--query", case.query, "--json"),
+        *("--max-new-tokens", MAX_NEW_TOKENS, *source),
+        *(() if case.num_frames is None else ("--num-frames", case.num_frames)),
+    )
+    assert finished.code == 0, finished.stderr
+    assert finished.stdout.count("\n") == 1
+    return json.loads(finished.stdout)
+
+
+def check(case, found):
+    (answer,) = found["answers"]
+    assert found["family"] == "vtgllm"
+    assert found["frame_indices"] == case.frame_indices
+    assert answer["prompt_token_ids"] == case.input_ids
+    assert answer["token_ids"] == case.token_ids
+    assert answer["text"] == case.text
+    assert answer["stop_reason"] == ("eos" if case.ended_by_eos else "length")
+    assert (answer["query"], answer["task"]) == (case.query, case.task)
+    assert answer["moments"] == case.moments == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_recorded_cases_in_pytorch(case, clips):
+    found = ask(case, clips, *FAMILY, "--checkpoint", VTGLLM, *config_of(case))
+    check(case, found)
+    assert found["engine"]["profile"] == "torch"
+
+
+@pytest.mark.parametrize("task", ["moment", "captions", "highlights", "summary"])
+def test_recorded_cases_with_engines(task, clips, vtgllm_engines):
+    case = next(case for case in CASES if (case.config, case.task) == (RELEASED, task))
+    found = ask(case, clips, "--engines", vtgllm_engines(RELEASED))
+    check(case, found)
+    assert found["engine"]["profile"] == "cpu"
+
+
+def test_a_task_is_asked_in_the_references_words(clips, vtgllm_engines):
+    case = next(case for case in CASES if (case.config, case.task) == (RELEASED, "highlights"))
+    finished = run_cli(
+        *("ask", case.path(clips), "--engines", vtgllm_engines(RELEASED)),
+        *("--task", "highlights", "--query", case.query.split("'")[1]),
+        *("--max-new-tokens", MAX_NEW_TOKENS),
+    )
+    assert finished.code == 0, finished.stderr
+    first, *_ = finished.stdout.splitlines()
+    assert first.endswith("; saw 96 frames, each told its time")
+    assert "moments: none that can be read in it" in finished.stdout
+
+
+def test_build_takes_the_configuration(clips, tmp_path):
+    case = next(case for case in CASES if case.config == "text_input")
+    out = tmp_path / "engines"
+    finished = run_cli(
+        *("build", "--checkpoint", VTGLLM, "--out", out, "--profile", "torch", *FAMILY),
+        *(*config_of(case), "--unchecked"),
+    )
+    assert finished.code == 0, finished.stderr
+    assert "vtgllm, torch, fp32 on cpu" in finished.stdout
+    assert Manifest.load(out).family == "vtgllm"
+    check(case, ask(case, clips, "--engines", out))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--query", "x", "--clip-seconds", "1:2"], "vtgllm has no option clip_seconds; leave it"),
+        (["--query", "x", "--num-frames", "97"], "num_frames must be <= 96 for this model, got 97"),
+        (["--query", "an <ImageHere>"], "must not contain the placeholder <ImageHere>"),
+        (["--query", "x", "--task", "question"], "vtgllm has the tasks moment, captions, high"),
+        (["--query", "x", "--task", "summary"], "--task summary takes no --query"),
+        (["--task", "highlights"], "--task highlights needs a question: give --query"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_it_is_decoded(
+    clips, vtgllm_engines, args, message
+):
+    finished = run_cli("ask", clips["bikes"], "--engines", vtgllm_engines(RELEASED), *args)
+    assert finished.code == 2
+    assert finished.stdout == ""
+    assert_one_error(finished.stderr, message)
+
+
+def test_a_batch_has_the_same_answers(clips, tmp_path):
+    """A row of each task."""
+    cases = [case for case in CASES if case.config == RELEASED][:4]
+    assert {case.task for case in cases} == {"moment", "captions", "highlights", "summary"}
+    source = EngineSource(
+        checkpoint=str(VTGLLM), head="text", family="vtgllm", parts=parts_of(RELEASED)
+    )
+    assert source.identity(AnswerOptions()).family == "vtgllm"
+    rows = [
+        {
+            "id": case.name,
+            "video": str(case.path(clips)),
+            "query": case.query,
+            "options": json.loads(case.options.to_json()),
+        }
+        for case in cases
+    ]
+    found = answer_rows(source, rows, tmp_path)
+    assert {case.query: case.token_ids for case in cases} == {
+        query: answer.token_ids.tolist() for query, answer in found.items()
+    }
+
+
+def test_a_configuration_is_to_be_named(clips):
+    finished = run_cli("ask", clips["bikes"], *FAMILY, "--checkpoint", VTGLLM, "--query", "x")
+    assert finished.code == 2
+    assert_one_error(finished.stderr, "--part config=")
+
+
+def test_doctor_says_what_it_found():
+    case = CASES[0]
+    finished = run_cli("doctor", "--checkpoint", VTGLLM, *FAMILY, *config_of(case), "--json")
+    assert finished.code == 0, finished.stderr
+    found = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
+    said = found["family"]["detail"]
+    assert said == "vtgllm; a long video gives 96 frames, each told its time"
+    assert found["vocabulary"]["detail"] == "612 tokens, 612 embedding rows"

@@ -1,0 +1,298 @@
+"""A checkpoint's parts together: what wins, what is written down of it, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from groundserve import families
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.vtgllm.checkpoint import Checkpoint
+from groundserve.families.vtgllm.eva import EvaConfig
+from groundserve.families.vtgllm.frame_text import FrameText
+from groundserve.families.vtgllm.q_former import QFormerConfig
+from groundserve.rotary import RotaryTables
+from tests.reference import VTGLLM
+from tests.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
+
+BASE = VTGLLM / "model/instruct-blip/instruct_blip_vicuna7b_trimmed.pth"
+LOADED = FUNCTIONS["loaded_weights"]
+LLAMA = "llama_model.base_model.model."
+PUBLISHED_EVA = EvaConfig(
+    hidden_size=1408,
+    intermediate_size=6144,
+    num_hidden_layers=39,
+    num_attention_heads=16,
+    image_size=224,
+    patch_size=14,
+)
+
+
+def trained_tensors(name: str = "vtgllm") -> dict[str, Tensor]:
+    loaded: dict[str, Any] = torch.load(VTGLLM / "model/vtgllm" / f"{name}.pth", weights_only=True)
+    return loaded.get("model", loaded)
+
+
+@pytest.fixture
+def open_changed(tmp_path):
+    """Open the checkpoint with a trained file of other tensors."""
+
+    def opened(tensors: dict[str, Tensor], config: str = "interpolation", **parts: str):
+        path = tmp_path / "changed.pth"
+        torch.save(tensors, path)
+        given = {"config": [f"eval_configs/{config}.yaml"], "checkpoint": [path]}
+        return Checkpoint.open(VTGLLM, parts={**given, **{n: [one] for n, one in parts.items()}})
+
+    return opened
+
+
+def test_loaded_weights_are_the_recorded_ones():
+    opened = open_config("interpolation")
+    decoder, vision = opened.load_decoder(), opened.load_vision()
+    adapter = opened.trained.adapter
+    query = "model.layers.0.self_attn.q_proj.weight"
+    a, b = (one.float() for one in adapter.pairs[query])
+    base = opened.trained.decoder[query].float()
+    found = {
+        "embed_tokens": decoder.model.embed_tokens.weight,
+        "lm_head": decoder.lm_head.weight,
+        "layers.0.q_proj base": base,
+        "layers.0.q_proj lora_A": a,
+        "visual_encoder.blocks.0.attn.qkv": vision.visual_encoder.blocks[0].attn.qkv.weight,
+        "sampler.slots": opened.load_front().sampler.slots,
+        "query_tokens": vision.query_tokens,
+    }
+    assert found.keys() == LOADED.keys()
+    for name, tensor in found.items():
+        # Ten digits of what is the same in every bit.
+        assert deviation(LOADED[name], tensor) < 1e-8, name
+    # One rounding of the sum, and those of the product's terms.
+    merged = decoder.model.layers[0].self_attn.q_proj.weight
+    torch.testing.assert_close(merged, (base.double() + b.double() @ a.double()).float())
+
+
+def test_the_decoder_is_rounded_to_bfloat16_and_so_are_its_tables():
+    decoder = open_config("interpolation").load_decoder()
+    for weight in (decoder.model.embed_tokens.weight, decoder.model.norm.weight):
+        assert torch.equal(weight, weight.to(torch.bfloat16).float())
+    tables = decoder.model.rotary_emb
+    assert isinstance(tables, RotaryTables)
+    cos, _ = tables.tables()
+    assert torch.equal(cos, cos.to(torch.bfloat16).float())
+
+
+def test_the_trained_file_goes_before_the_others_which_stand_in_for_it(open_changed):
+    tensors, base = trained_tensors(), torch.load(BASE, weights_only=True)["model"]
+    name = "Qformer.bert.encoder.layer.0.attention.self.key.weight"
+    assert not torch.equal(tensors[name], base[name])
+    key = "q_former.encoder.layer.0.attention.self.key.weight"
+    assert torch.equal(open_changed(tensors).load_vision().state_dict()[key], tensors[name])
+    del tensors[name]
+    # A file of an older PEFT, whose base weights the reference passes over; the tower left out.
+    q_proj = f"{LLAMA}model.layers.0.self_attn.q_proj."
+    tensors[f"{q_proj}weight"] = tensors.pop(f"{q_proj}base_layer.weight")
+    del tensors[f"{LLAMA}model.layers.1.mlp.up_proj.weight"]
+    tensors = {n: t for n, t in tensors.items() if not n.startswith("visual_encoder.")}
+    opened = open_changed(tensors)
+    vision = opened.load_vision().state_dict()
+    assert torch.equal(vision[key], base[name])
+    whole = open_config("interpolation")
+    expected = whole.load_vision().state_dict()
+    tower = [n for n in vision if n.startswith("visual_encoder.")]
+    assert all(torch.equal(vision[n], expected[n]) for n in tower)
+    decoder = whole.load_decoder().state_dict()
+    assert all(torch.equal(t, decoder[n]) for n, t in opened.load_decoder().state_dict().items())
+
+
+def test_older_names_are_read(open_changed):
+    tensors = {
+        name.replace("visual_encoder", "vision_encoder")
+        .replace("Qformer", "qformer")
+        .replace("ln_vision", "vision_layernorm"): tensor
+        for name, tensor in trained_tensors().items()
+    }
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[f"llama_model.{name}"] = tensors.pop(LLAMA + name)
+    opened, expected = open_changed(tensors), open_config("interpolation")
+    for load in ("load_vision", "load_decoder"):
+        states = (getattr(one, load)().state_dict() for one in (opened, expected))
+        found, wanted = states
+        assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sampler.slots", r"sampler.slots must be \(32, 256\) .* got none"),
+        ("llama_proj.bias", "llama_proj.bias must be"),
+        ("video_frame_position_embedding.weight", r"must be \(any, 32\)"),
+        ("video_time_position_embedding", r"must be \(8192, 32\)"),
+        (f"{LLAMA}lm_head.weight", "lm_head.weight is missing, and what stands for the time"),
+        (
+            f"{LLAMA}model.layers.1.self_attn.k_proj.lora_A.default.weight",
+            "for model.layers.1.self_attn.k_proj.weight it has lora_B alone",
+        ),
+    ],
+)
+def test_what_no_other_file_has_must_be_there(open_changed, name, said):
+    tensors = trained_tensors()
+    del tensors[name]
+    with pytest.raises(InvalidRequestError, match=said):
+        open_changed(tensors)
+
+
+def test_a_layer_without_its_adapter_is_refused(open_changed):
+    tensors = {n: t for n, t in trained_tensors().items() if ".1.self_attn.o_proj.lora_" not in n}
+    with pytest.raises(InvalidRequestError, match="lacks 1 of the layers that it was trained on"):
+        open_changed(tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("video_Qformer.bert.embeddings.LayerNorm.weight", "it has video_Qformer.bert"),
+        ("llama_model.odd.weight", "llama_model.odd.weight must begin with"),
+        (f"{LLAMA}model.layers.7.mlp.up_proj.weight", "that of the part base .* is none"),
+    ],
+)
+def test_what_the_model_has_not_is_refused(open_changed, name, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        open_changed({**trained_tensors(), name: torch.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    "name", ["ln_vision.scale", "sampler.codebook", "visual_encoder.norm.bias"]
+)
+def test_a_stage_refuses_what_it_has_not(open_changed, name):
+    opened = open_changed({**trained_tensors(), name: torch.zeros(2)})
+    with pytest.raises(InvalidRequestError, match="has unknown 1 tensor"):
+        opened.load_front() if name.startswith("sampler") else opened.load_vision()
+
+
+def test_files_of_two_models_are_refused(open_changed):
+    tensors = trained_tensors("vtgllm_no_time_token")
+    with pytest.raises(InvalidRequestError, match=r"must be \(8192, 32\) .* got \(256, 32\)"):
+        open_changed(tensors)
+    # The decoder of the one, the tokens of the other.
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[LLAMA + name] = torch.zeros(611, 64)
+    opened = open_changed(tensors, "text_input", time_fill="none")
+    with pytest.raises(InvalidRequestError, match="make 612 tokens, the decoder has 611"):
+        opened.load_tokenizer()
+
+
+def test_frames_of_another_size_are_refused(tmp_path):
+    text = (
+        (VTGLLM / "eval_configs/base.yaml")
+        .read_text()
+        .replace("model:\n", "model:\n  image_size: 448\n", 1)
+    )
+    path = tmp_path / "large.yaml"
+    path.write_text(text)
+    with pytest.raises(UnsupportedError, match="must be 224, as the tower has it, got 448"):
+        Checkpoint.open(VTGLLM, parts={"config": [path]})
+
+
+@pytest.mark.parametrize("config", ["interpolation", "text_input", "no_time_token"])
+def test_a_copy_is_opened_again_without_parts(tmp_path, config):
+    opened = open_config(config, time_fill="corrected")
+    opened.copy_to(tmp_path)
+    assert families.recognise_family(tmp_path) == "vtgllm"
+    again = Checkpoint.open(tmp_path, parts={})
+    assert again.parts.time_fill == "corrected"
+    before, after = opened.describe(), again.describe()
+    for name in ("sha256", "vision_sha256"):
+        assert before[name] == after[name]
+    assert again.model_spec(pad_token_id=0) == opened.model_spec(pad_token_id=0)
+    for load in ("load_vision", "load_front", "load_decoder"):
+        found, wanted = (getattr(one, load)().state_dict() for one in (again, opened))
+        assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    again.load_tokenizer()
+
+
+def test_hashes_tell_models_apart_and_the_visions_knows_no_fill():
+    reference, none = open_config("interpolation").describe(), open_config("base").describe()
+    assert reference["sha256"] != none["sha256"]
+    assert reference["vision_sha256"] == none["vision_sha256"]
+    text = open_config("text_input").describe()
+    assert text["vision_sha256"] != none["vision_sha256"]
+
+
+def test_findings_say_what_decides_answers():
+    rows = {name: (how, detail) for name, how, detail in open_config("interpolation").findings()}
+    assert rows["checkpoint"] == ("ok", "vtgllm.pth: 8 adapted layers, scale 1, 612 tokens")
+    assert rows["seconds"][0] == "warn"
+    assert "13 of 8192 trained, the last is 6000 s" in rows["seconds"][1]
+    corrected = dict(row[::2] for row in open_config("base", time_fill="corrected").findings())
+    assert "interpolated, which is not what the reference does" in corrected["seconds"]
+    unused = {name: (how, detail) for name, how, detail in open_config("no_real_time").findings()}
+    assert unused["left aside"][0] == "warn"
+    assert "video_time_position_embedding" in unused["left aside"][1]
+    assert "seconds" not in unused
+
+
+def test_the_sentence_of_a_frame_is_the_recorded_one():
+    recorded = FUNCTIONS["bert_tokenizer"]
+    text = FrameText.read(VTGLLM / "model/bert-base-uncased")
+    digits = {token: i for token, i in recorded["added"].items() if token.startswith("<time_")}
+    assert text.digits == list(digits.values())
+    assert text.num_words == recorded["length"]
+    time = [text.digits["0123456789.".index(one)] for one in "0012.5"]
+    assert [*text.before, *time, *text.after] == recorded["encode"][0]["ids"]
+    assert text.length == len(recorded["encode"][0]["ids"])
+
+
+def test_the_published_models_arithmetic_is_the_specifications():
+    # 0.521 TFLOP a frame in the tower, 12.7 GFLOP in the Q-Former.
+    assert PUBLISHED_EVA.frame_flop() == pytest.approx(0.521e12, rel=2e-3)
+    q_former = QFormerConfig(
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        max_position_embeddings=512,
+    )
+    flop = q_former.frame_flop(num_queries=32, num_text=0, num_read=257, read_width=1408)
+    assert flop == pytest.approx(12.7e9, rel=5e-3)
+
+
+def test_the_towers_sizes_are_those_of_its_tensors():
+    shapes = {
+        "patch_embed.proj.weight": (1408, 3, 14, 14),
+        "pos_embed": (1, 257, 1408),
+        "blocks.0.mlp.fc1.weight": (6144, 1408),
+        **{f"blocks.{number}.norm1.weight": (1408,) for number in range(39)},
+    }
+    assert EvaConfig.from_shapes(shapes, where="eva") == PUBLISHED_EVA
+    dims = RECORDED["about"]["dims"]["vit"]
+    found = open_config("interpolation").eva
+    assert (found.hidden_size, found.num_hidden_layers) == (dims["embed_dim"], dims["depth"])
+    assert (found.num_attention_heads, found.num_tokens) == (dims["num_heads"], dims["tokens"])
+    del shapes["pos_embed"]
+    with pytest.raises(UnsupportedError, match="eva: it must have a pos_embed of 3 dimensions"):
+        EvaConfig.from_shapes(shapes, where="eva")
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [
+        ({"hidden_act": "relu"}, UnsupportedError, "hidden_act gelu, got"),
+        ({"layer_norm_eps": 1e-5}, UnsupportedError, "layer_norm_eps 1e-12, got"),
+        ({"hidden_size": None}, InvalidRequestError, "hidden_size in config.json must be a whole"),
+        ({"num_attention_heads": 3}, InvalidRequestError, "must be a multiple of"),
+    ],
+)
+def test_another_bert_is_refused(values, error, said):
+    raw = json.loads((VTGLLM / "model/bert-base-uncased/config.json").read_text())
+    with pytest.raises(error, match=said):
+        QFormerConfig.from_dict({**raw, **values})
+
+
+def test_berts_vocabulary_must_be_there(tmp_path: Path):
+    with pytest.raises(InvalidRequestError, match=r"vocab\.txt is missing or damaged"):
+        FrameText.read(tmp_path)

@@ -1,0 +1,114 @@
+"""The reference's YAML: what is read of it, and which models are refused by what it says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.vtgllm.config import VTGLLMConfig
+from tests.reference import VTGLLM
+
+CONFIGS = VTGLLM / "eval_configs"
+
+
+def read_with(folder: Path, **values: object) -> VTGLLMConfig:
+    raw = yaml.safe_load((CONFIGS / "interpolation.yaml").read_text("utf-8"))
+    for name, value in values.items():
+        raw["model"][name] = value
+        if value is None:
+            del raw["model"][name]
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump(raw), "utf-8")
+    return VTGLLMConfig.read(path)
+
+
+def test_what_the_recorded_ones_say():
+    base, others = VTGLLMConfig.read(CONFIGS / "base.yaml"), {}
+    for path in CONFIGS.glob("*.yaml"):
+        others[path.stem] = VTGLLMConfig.read(path)
+    assert (base.sampler_type, base.sample_num, base.image_size) == ("slot", 256, 224)
+    assert (base.max_frame_pos, base.max_time_pos, base.num_query_token) == (96, 8192, 32)
+    assert base.real_time_stamp
+    assert base.special_time_token
+    assert others["interpolation"] == replace(base, time_fill="reference")
+    assert others["no_real_time"] == replace(base, real_time_stamp=False, time_fill="reference")
+    small = replace(base, max_time_pos=256)
+    assert others["text_input"] == replace(
+        small, qformer_text_input=True, ckpt="model/vtgllm/vtgllm_text_input.pth"
+    )
+    assert others["no_time_token"] == replace(
+        small,
+        special_time_token=False,
+        time_fill="reference",
+        ckpt="model/vtgllm/vtgllm_no_time_token.pth",
+    )
+
+
+def test_keys_that_are_missing_are_as_the_reference_has_them(tmp_path):
+    config = read_with(tmp_path, max_frame_pos=None, max_time_pos=None, sample_num=None)
+    assert (config.max_frame_pos, config.max_time_pos, config.sample_num) == (32, 1024, 256)
+
+
+@pytest.mark.parametrize("sampler", ["slot", "cross", "none"])
+def test_samplers_that_are_served(tmp_path, sampler):
+    assert read_with(tmp_path, sampler_type=sampler).sampler_type == sampler
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"sampler_type": "codebook"}, 'sampler_type "codebook" is not served'),
+        ({"sampler_type": "diverse"}, 'sampler_type "diverse" is not served'),
+        ({"sampler_type": "entropy"}, 'sampler_type "entropy" is not served'),
+        ({"use_video_qformer": True}, "use_video_qformer True is not served"),
+        ({"use_video_qformer": None}, "use_video_qformer True is not served"),
+        ({"lora": False}, "lora False is not served"),
+        ({"low_resource": True}, "low_resource True is not served"),
+        ({"max_txt_len": 4096}, "max_txt_len 4096, which scales the decoder's positions"),
+        ({"added_time_token": False}, "special_time_token True without added_time_token"),
+        (
+            {"qformer_text_input": True, "special_time_token": False},
+            "qformer_text_input True and no time tokens is not served",
+        ),
+        ({"vit_model": "model/umt_l16.pth"}, "vit_model must be the path of EVA's file"),
+    ],
+)
+def test_models_that_are_refused_by_name(tmp_path, values, said):
+    with pytest.raises(UnsupportedError, match=said):
+        read_with(tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"max_frame_pos": "many"}, 'max_frame_pos must be a whole number above 0, got "many"'),
+        ({"max_frame_pos": 0}, "max_frame_pos must be a whole number above 0, got 0"),
+        ({"max_time_pos": True}, "max_time_pos must be a whole number above 0, got true"),
+        ({"real_time_stamp": 1}, "real_time_stamp must be True or False, got 1"),
+        ({"ckpt": 3}, "ckpt must be text, got 3"),
+        ({"arch": "timechat"}, 'model.arch must be vtgllm, got "timechat"'),
+        ({"time_fill": "both"}, 'time_fill must be none or reference or corrected, got "both"'),
+    ],
+)
+def test_values_of_another_kind(tmp_path, values, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        read_with(tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    "text", ["model: [", "- a list", "model: 3", "", "\x00", "!!python/name:x"]
+)
+def test_files_that_are_no_such_yaml(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match=r"the part config odd\.yaml"):
+        VTGLLMConfig.read(path)
+
+
+@pytest.mark.parametrize("fill", ["none", "reference", "corrected"])
+def test_what_is_written_is_read_again(tmp_path, fill):
+    config = replace(VTGLLMConfig.read(CONFIGS / "text_input.yaml"), time_fill=fill)
+    config.write(tmp_path / "copy.yaml")
+    assert VTGLLMConfig.read(tmp_path / "copy.yaml") == config

@@ -1,0 +1,95 @@
+"""Where parts are found: by the YAML, by name, and what is said where they are not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.vtgllm.layout import find_parts, is_layout
+from tests.reference import VTGLLM, VTGLLM_LLAMA
+
+INTERPOLATION = {"config": ["eval_configs/interpolation.yaml"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one YAML and links to the parts, which are not read here."""
+    (tmp_path / "eval_configs").mkdir()
+    shutil.copy(VTGLLM / "eval_configs" / "interpolation.yaml", tmp_path / "eval_configs")
+    (tmp_path / "model").symlink_to(VTGLLM / "model")
+    return tmp_path
+
+
+def test_parts_are_where_the_yaml_says(folder):
+    assert is_layout(folder)
+    parts = find_parts(folder, {})
+    assert parts.config_name == "interpolation.yaml"
+    assert parts.checkpoint.samefile(VTGLLM / "model/vtgllm/vtgllm.pth")
+    assert parts.eva.samefile(VTGLLM / "model/eva-vit-g/eva_vit_g.pth")
+    assert parts.q_former.name == "instruct_blip_vicuna7b_trimmed.pth"
+    assert parts.base.samefile(VTGLLM_LLAMA)
+    assert parts.bert.samefile(VTGLLM / "model/bert-base-uncased")
+    assert parts.time_fill == "reference"
+
+
+def test_a_part_that_is_named_goes_before_the_yamls(folder):
+    given = {"checkpoint": ["model/vtgllm/vtgllm_no_time_token.pth"], "base": [str(folder)]}
+    parts = find_parts(folder, {**given, "time_fill": ["corrected"]})
+    assert parts.checkpoint.name == "vtgllm_no_time_token.pth"
+    assert parts.base == folder
+    assert parts.time_fill == "corrected"
+
+
+def test_berts_folder_may_lie_beside(tmp_path, folder):
+    (folder / "model").unlink()
+    (folder / "bert-base-uncased").symlink_to(VTGLLM / "model/bert-base-uncased")
+    with pytest.raises(InvalidRequestError, match=r"found: config interpolation\.yaml, bert bert"):
+        find_parts(folder, {})
+
+
+def test_of_several_yamls_one_is_to_be_named():
+    assert is_layout(VTGLLM)
+    with pytest.raises(
+        InvalidRequestError, match=r"may be eval_configs/base\.yaml, .*--part config"
+    ):
+        find_parts(VTGLLM, {})
+    assert find_parts(VTGLLM, INTERPOLATION).config_name == "interpolation.yaml"
+
+
+def test_all_that_is_missing_is_told_at_once(folder):
+    (folder / "model").unlink()
+    with pytest.raises(InvalidRequestError, match="parts of vtgllm are missing") as caught:
+        find_parts(folder, {})
+    for name in ("checkpoint", "eva", "q_former", "base", "bert"):
+        assert f"{name} (" in str(caught.value)
+
+
+def test_without_a_yaml_it_is_none(tmp_path):
+    assert not is_layout(tmp_path)
+    assert not is_layout(tmp_path / "nowhere")
+    with pytest.raises(InvalidRequestError, match=r"config \(a YAML file"):
+        find_parts(tmp_path, {})
+    (tmp_path / "eval_configs").mkdir()
+    (tmp_path / "eval_configs" / "other.yaml").write_text("model:\n  arch: timechat\n")
+    assert not is_layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"clip": ["x"]}, "vtgllm has no part 'clip'"),
+        ({"eva": ["nowhere.pth"]}, "there is nothing at nowhere.pth"),
+        ({"config": ["nowhere.yaml"]}, "there is nothing at nowhere.yaml"),
+        ({"time_fill": ["twice"]}, "time_fill must be none or reference or corrected, got twice"),
+        ({"eva": ["model", "model"]}, "the part eva must be named once, got 2 names"),
+    ],
+)
+def test_names_that_are_wrong(folder, given, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        find_parts(folder, given)
+
+
+def test_no_such_directory(tmp_path):
+    with pytest.raises(InvalidRequestError, match="no such directory"):
+        find_parts(tmp_path / "nowhere", {})

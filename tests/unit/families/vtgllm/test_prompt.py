@@ -1,0 +1,183 @@
+"""VTG-LLM's prompts and answers, against the recorded ones of its reference."""
+
+import json
+
+import numpy as np
+import pytest
+
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families.plans import SeenVideo
+from groundserve.families.vtgllm.prompt import TimeTokenizer, read_tokenizer
+from groundserve.options import AnswerOptions
+from tests.reference import VTGLLM, VTGLLM_LLAMA
+
+RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
+CASES = RECORDED["cases"]
+DETOKENISED = RECORDED["functions"]["detokenise"]
+PLAIN = "no_time_token"
+ONE_TURN = [case for case in CASES if len(case["turns"]) == 1]
+RAW = AnswerOptions(task="chat", raw=True)
+TIME_IDS = range(601, 612)
+
+
+def seen(seconds):
+    return SeenVideo(
+        duration_seconds=100.0,
+        num_visual_tokens=256,
+        time_range_seconds=None,
+        model_seconds=tuple(seconds),
+    )
+
+
+def seen_of(case):
+    return seen(float(time) for time in case["timestamps"])
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """With and without time tokens, each through the file that an engine directory holds."""
+    opened = {}
+    for time_tokens in (True, False):
+        path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
+        read_tokenizer(VTGLLM_LLAMA, time_tokens=time_tokens).save(str(path))
+        opened[time_tokens] = TimeTokenizer.from_file(path, time_tokens=time_tokens)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizers):
+    return tokenizers[True]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_raw_prompts_are_the_recorded_ones(tokenizers, case):
+    turn = case["turns"][0]
+    prompt = tokenizers[case["config"] != PLAIN].prompt(turn["question"], RAW, seen_of(case))
+    assert prompt.token_ids.tolist() == turn["input_ids"]
+    assert prompt.token_ids.dtype == np.int64
+    # Slots: as many whatever was pooled.
+    assert prompt.token_ids.size - 1 + 256 == turn["expanded_length"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_no_question_changes_the_prefix(tokenizers, case):
+    """With time tokens it ends with the last of them, without with the sentence."""
+    tokenizer = tokenizers[case["config"] != PLAIN]
+    prompts = [
+        tokenizer.prompt(question, RAW, seen_of(case))
+        for question in (case["turns"][0]["question"], "", " \u2581x", "<TIME_ONE>", "</s>", "...")
+    ]
+    prefix = prompts[0].prefix_ids.tolist()
+    assert all(prompt.prefix_ids.tolist() == prefix for prompt in prompts)
+    assert all(prompt.suffix_ids.size for prompt in prompts)
+    if case["config"] == PLAIN:
+        assert prefix[-1] == 555  # "."
+    else:
+        assert sum(i in TIME_IDS for i in prefix) == 6 * len(case["timestamps"])
+        assert prefix[-1] in TIME_IDS
+
+
+WORDED = {"tvg": "moment", "dvc": "captions", "vhd": "highlights", "vs": "summary"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_tasks_ask_in_the_words_of_the_reference(tokenizers, case):
+    """Its evaluation puts a description between quotation marks, without its full stops."""
+    task, question = WORDED[case["task"]], case["turns"][0]["question"]
+    tokenizer = tokenizers[case["config"] != PLAIN]
+    quoted = question.split("'")[1] if task in ("moment", "highlights") else ""
+    for query in {quoted, f"..{quoted}." if quoted else ""}:
+        prompt = tokenizer.prompt(query, AnswerOptions(task=task), seen_of(case))
+        assert prompt.token_ids.tolist() == case["turns"][0]["input_ids"]
+
+
+def test_every_task_and_configuration_is_among_the_recorded_ones():
+    assert {case["task"] for case in CASES} == set(WORDED)
+    assert len({case["config"] for case in CASES}) == 5
+    assert len(ONE_TURN) == 16
+
+
+def test_a_description_keeps_all_but_its_stops(tokenizer):
+    def ids(query, task="moment"):
+        return tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0])).token_ids.tolist()
+
+    assert ids("A Dog {runs}") != ids("a dog {runs}")
+    assert ids("a dog", "highlights") != ids("a dog")
+
+
+@pytest.mark.parametrize("text", [" Is it real? ", "", "\n"])
+def test_chat_takes_the_words_as_they_are(tokenizer, text):
+    chat = tokenizer.prompt(text, AnswerOptions(task="chat"), seen([0.0])).token_ids.tolist()
+    assert chat == tokenizer.prompt(text, RAW, seen([0.0])).token_ids.tolist()
+
+
+@pytest.mark.parametrize("query", ["what is <ImageHere> this?", "<ImageHere>"])
+@pytest.mark.parametrize("task", ["moment", "chat"])
+def test_the_placeholder_is_refused(tokenizer, query, task):
+    with pytest.raises(InvalidRequestError, match="must not contain the placeholder <ImageHere>"):
+        tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
+
+
+@pytest.mark.parametrize("query", ["", "  \n", ".", "..", " . "])
+@pytest.mark.parametrize("task", ["moment", "highlights"])
+def test_a_description_of_nothing_is_refused(tokenizer, query, task):
+    with pytest.raises(InvalidRequestError, match=f"QUERY must say what to look for.* {task}"):
+        tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
+
+
+@pytest.mark.parametrize("query", ["a dog", " "])
+@pytest.mark.parametrize("task", ["captions", "summary"])
+def test_a_query_for_a_task_that_takes_none_is_refused(tokenizer, query, task):
+    with pytest.raises(InvalidRequestError, match=f"QUERY must be empty with task {task}"):
+        tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
+
+
+@pytest.mark.parametrize("task", ["question", "referring"])
+def test_a_task_of_other_families_is_refused(tokenizer, task):
+    message = f"no task {task}; it has: moment, captions, highlights, summary, chat"
+    with pytest.raises(UnsupportedError, match=message):
+        tokenizer.prompt("a dog", AnswerOptions(task=task), seen([0.0]))
+
+
+@pytest.mark.parametrize("vector", DETOKENISED, ids=lambda vector: repr(vector["text"]))
+def test_text_is_the_recorded_one(tokenizer, vector):
+    assert tokenizer.text(vector["ids"]) == vector["text"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_answers_are_the_recorded_ones(tokenizers, case):
+    tokenizer = tokenizers[case["config"] != PLAIN]
+    for turn in case["turns"]:
+        for run in (run for run in turn["runs"].values() if "decode" in run):
+            assert tokenizer.text(run["decode"]["token_ids"]) == run["decode"]["text"]
+
+
+def test_an_answer_is_cut_at_its_end_and_behind_a_name():
+    class Spelling:
+        added_ids = ("<ImageHere>",)
+        begin_id, end_id = 1, 2
+        splits_at_spaces = True
+
+        def encode(self, text):
+            return []
+
+        def special_id(self, token):
+            return {"<unk>": 0, "<s>": 1}[token]
+
+        def decode(self, token_ids):
+            assert token_ids == [5, 0]
+            return "USER: x ASSISTANT: From 1 to 3. </s> more </s>"
+
+    tokenizer = TimeTokenizer(Spelling(), time_tokens=False)
+    assert tokenizer.text([0, 1, 5, 0]) == "From 1 to 3."
+
+
+def test_an_answer_ends_with_the_end_token(tokenizer):
+    assert tokenizer.end_ids == {2}
+
+
+def test_a_tokenizer_without_the_models_tokens_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    read_tokenizer(VTGLLM_LLAMA, time_tokens=False).save(str(path))
+    with pytest.raises(EngineMismatchError, match="the tokenizer has no token <TIME_ZERO>"):
+        TimeTokenizer.from_file(path, time_tokens=True)
