@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -18,6 +19,7 @@ from groundserve import (
 )
 from groundserve.families import get_family, served_family_names
 from groundserve.limits import Limits
+from groundserve.options import Task
 from groundserve.serving.status import COUNTERS
 from python_backend.triton._errors import ERROR_CLASSES
 from tests.results import make_answer, make_answers
@@ -81,10 +83,16 @@ def test_every_key_of_an_answer_in_text_is_documented():
     assert not {name for name in keys if f"`{name}`" not in ASKING}
 
 
-def test_every_task_is_documented():
-    (family,) = (one for name in served_family_names() if (one := get_family(name)).head == "text")
-    assert not {task for task in family.tasks if f"| `{task}`" not in ASKING}
-    assert not {name for name in family.part_names if f"`{name}" not in ASKING}
+TEXT_FAMILIES = [n for n in served_family_names() if get_family(n).head == "text"]
+
+
+@pytest.mark.parametrize("name", TEXT_FAMILIES)
+def test_every_task_and_part_is_documented(name):
+    family, rows = get_family(name), ASKING.splitlines()
+    of_task = {one: row for row in rows for one in get_args(Task) if row.startswith(f"| `{one}`")}
+    assert {one for one, row in of_task.items() if f"`{name}`" in row} == set(family.tasks)
+    (parts,) = [row for row in rows if row.startswith(f"| `{name}` |")]
+    assert not {part for part in family.part_names if f"`{part}" not in parts}
 
 
 def test_every_error_is_documented():
