@@ -116,8 +116,8 @@ class GroundedTokenizer:
             )
         if np.isin(suffix_ids, self._time_ids).sum() < num_times:
             raise InvalidRequestError(
-                "QUERY must have a space before each time with task referring, or the model reads "
-                "it as no time"
+                "QUERY must have a word before its first time and a space before each with task "
+                "referring, or the model does not read them as times"
             )
         return Prompt(
             token_ids=np.array([*prefix_ids, *suffix_ids], np.int64), num_prefix=len(prefix_ids)

@@ -157,7 +157,8 @@ def test_seconds_become_tokens(tokenizers):
         ("What is at 31 seconds?", "a time past the video's end, which is at 30 s, got 31 seconds"),
         (f"At {'9' * 400} seconds?", "a time past the video's end"),
         ("What is shown first?", "must name the times it refers to"),
-        ("What is shown (5 seconds)?", "must have a space before each time"),
+        ("What is shown (5 seconds)?", "must have a word before its first time and a space"),
+        (" 5 seconds to 8 seconds", "must have a word before its first time and a space"),
     ],
 )
 def test_times_that_the_model_would_not_read_are_refused(tokenizers, query, message):
