@@ -20,7 +20,7 @@ from groundserve.errors import UnsupportedError
 
 _EPSILON = 1e-6
 # No file says how many heads there are.
-_PUBLISHED_WIDTH, _PUBLISHED_HEADS = 1408, 16
+_PUBLISHED_WIDTH, _PUBLISHED_HEADS, _PUBLISHED_BLOCKS = 1408, 16, 39
 _SMALL_HEAD_SIZE = 16
 _BEHIND_BLOCKS = ("norm.", "fc_norm.", "head.")
 _BLOCK = re.compile(r"blocks\.(\d+)\..+")
@@ -70,6 +70,10 @@ class EvaConfig:
         num_heads = _PUBLISHED_HEADS if published else width // _SMALL_HEAD_SIZE
         if num_heads < 1 or width % num_heads:
             raise UnsupportedError(f"{where}: no EVA has a width of {width}")
+        if published and len(blocks) != _PUBLISHED_BLOCKS:
+            raise UnsupportedError(
+                f"{where}: VTG-LLM reads {_PUBLISHED_BLOCKS} blocks of EVA-g, got {len(blocks)}"
+            )
         return cls(
             hidden_size=width,
             intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0],

@@ -273,6 +273,9 @@ def test_the_towers_sizes_are_those_of_its_tensors():
     found = open_config("interpolation").eva
     assert (found.hidden_size, found.num_hidden_layers) == (dims["embed_dim"], dims["depth"])
     assert (found.num_attention_heads, found.num_tokens) == (dims["num_heads"], dims["tokens"])
+    fewer = {name: shape for name, shape in shapes.items() if ".38." not in name}
+    with pytest.raises(UnsupportedError, match="eva: VTG-LLM reads 39 blocks of EVA-g, got 38"):
+        EvaConfig.from_shapes(fewer, where="eva")
     del shapes["pos_embed"]
     with pytest.raises(UnsupportedError, match="eva: it must have a pos_embed of 3 dimensions"):
         EvaConfig.from_shapes(shapes, where="eva")
