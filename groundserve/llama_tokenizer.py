@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from groundserve.errors import EngineMismatchError, MissingExtraError
 
@@ -54,7 +54,7 @@ class LlamaTokenizer:
         self.end_id = self._special[END]
 
     @classmethod
-    def from_file(cls, path: Path) -> LlamaTokenizer:
+    def from_file(cls, path: Path) -> Self:
         """Load a `tokenizer.json`.
 
         Raises:
