@@ -119,7 +119,8 @@ def check_shown(tensors: Tensors, *, streams: Sequence[FrameStream]) -> NDArray[
         )
     if shown.max() > 1 or not shown.any(axis=1).all():
         raise InvalidRequestError("SHOWN must be 0 or 1, and 1 once at least in each row")
-    return shown == 1
+    is_shown: NDArray[np.bool_] = shown == 1
+    return is_shown
 
 
 def check_sides(stream: StreamInfo, *, limits: Limits) -> None:
