@@ -154,7 +154,7 @@ def export_graph(
             is mapped, not read, by who opens the graph.
 
     Raises:
-        GroundserveError: The exporter gave no program.
+        GroundserveError: The exporter gave no program, or one for the example's sizes alone.
     """
     with warnings.catch_warnings(), _quiet_exporter():
         # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
@@ -171,6 +171,7 @@ def export_graph(
         )
     if program is None:
         raise GroundserveError(f"exporting {path.name} gave no program")
+    _check_dynamic(program.model, dynamic_shapes, path)
     _forget_source(program.model)
     program.model.metadata_props[ROW_BYTES_KEY] = str(_row_bytes(program.model))
     # None leaves it to the size; True forces a file of its own.
@@ -217,6 +218,21 @@ def _forget_source(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
     for node in model.graph:
         node.metadata_props.clear()
+
+
+def _check_dynamic(model: ir.Model, dynamic_shapes: tuple[dict[int, Any], ...], path: Path) -> None:
+    """Refuse a graph that takes one size of what may vary.
+
+    Where a module's code asks for a size as a number, the exporter makes it one, and says nothing.
+    """
+    for value, axes in zip(model.graph.inputs, dynamic_shapes, strict=True):
+        assert value.shape is not None, "the exporter writes the shape of each input"
+        fixed = {axis: value.shape[axis] for axis in axes if isinstance(value.shape[axis], int)}
+        if fixed:
+            raise GroundserveError(
+                f"exporting {path.name}: dimensions {sorted(fixed)} of {value.name} must vary, the "
+                f"graph takes {value.shape} alone; the module makes numbers of its inputs' sizes"
+            )
 
 
 def _row_bytes(model: ir.Model) -> int:

@@ -13,6 +13,7 @@ from torch.export import Dim
 from torch.nn import functional
 
 from engine_build.onnx_export import export_graph, export_vision_encoder
+from groundserve.errors import GroundserveError
 from groundserve.families.modules import VisionModule
 from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
@@ -101,6 +102,20 @@ def test_a_row_is_as_wide_as_its_widest_input_at_least(tmp_path):
     )
     graph = onnx.load(tmp_path / "graph.onnx")
     assert {one.key: one.value for one in graph.metadata_props} == {ROW_BYTES_KEY: "50"}
+
+
+def test_a_graph_for_the_examples_units_alone_is_refused(tmp_path):
+    class ForTwo(VisionModule):
+        def forward(self, frames):
+            means = frames.float().mean(dim=(1, 2))  # (n, 3)
+            return torch.stack([means[i] for i in range(len(means))]).unsqueeze(1)
+
+    stream = FrameStream(name="FRAMES", size=4)
+    inputs = VisionInputs(streams=(stream,), plan_inputs=())
+    path = tmp_path / "vision_encoder.onnx"
+    with pytest.raises(GroundserveError, match=r"dimensions \[0\] of FRAMES must vary.*\[2,"):
+        export_vision_encoder(ForTwo(), path, inputs)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(("name", "copies"), [("vision_encoder", False), ("grounding", True)])
