@@ -1,12 +1,13 @@
 """What does a request through Triton cost more than the same stages in this process?
 
-    python -m benchmarks.ensemble_overhead --video VIDEO [--engines DIR] [--repeats 15] [--out JSON]
+    python -m benchmarks.ensemble_overhead --video VIDEO [--engines DIR] [--repeats 18] [--out JSON]
 
 The shipped checkpoint is asked about 10 frames, and a given engine directory of profile `cpu` about
 64: one chunk, so that no decoding overlaps any encoding and the parts add up. Nothing is cached.
-Each request is made in three ways, in turns that begin with another each time: in process; as one
-call of the ensemble, by Triton's own client; and by `Client`, which calls the ensemble's steps
-itself so that leaving ends them. All have all cores, and must answer the same bits.
+Each request is made in three ways: in process; as one call of the ensemble, by Triton's own client;
+and by `Client`, which calls the ensemble's steps itself so that leaving ends them. All have all
+cores, and must answer the same bits. They take turns in all six orders one after another: who comes
+after a way that other processes worked on finds the caches cold.
 
 Beside the time, the processor seconds of every process that worked on a request are counted: this
 one, which is the client as well, and either the pipeline's media workers or the server with its
@@ -20,6 +21,7 @@ ensemble's scheduling and the copies between its steps.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
@@ -126,9 +128,9 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
             }
             return Run.of(calls[way], {own_pid, server_pid} | descendants(server_pid))
 
-        for repeat in range(WARM_UP + repeats):
-            first = repeat % len(WAYS)
-            asked = {way: ask(way) for way in WAYS[first:] + WAYS[:first]}
+        orders = itertools.cycle(itertools.permutations(WAYS))
+        for repeat, order in zip(range(WARM_UP + repeats), orders, strict=False):
+            asked = {way: ask(way) for way in order}
             for way in WAYS[1:]:
                 assert np.array_equal(
                     asked["pipeline"].answer.frame_logits, asked[way].answer.frame_logits
@@ -208,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--video", type=existing_file, required=True)
     parser.add_argument("--engines", type=Path, help="of profile cpu, asked about 64 frames")
-    parser.add_argument("--repeats", type=positive, default=15)
+    parser.add_argument("--repeats", type=positive, default=18)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     peaks = measure_peaks()

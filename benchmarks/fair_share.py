@@ -1,6 +1,6 @@
 """How long does an honest request wait beside costly ones, without and with the bounds on them?
 
-python -m benchmarks.fair_share [--seconds 40] [--out JSON]
+python -m benchmarks.fair_share [--seconds 40 | --costs] [--out JSON]
 
 One client asks about a small video over and over; beside it others send the attack as fast as it is
 answered or refused:
@@ -13,7 +13,7 @@ answered or refused:
 
 The first two are sent to a server without the bounds too. A server is the `cpu` profile of the
 shipped checkpoint `digits`, without a cache. Ordinary answers must be the same bits all along. The
-report also says what honest videos cost to decode.
+report also says what honest videos cost to decode, which is counted: `--costs` does nothing else.
 """
 
 from __future__ import annotations
@@ -196,8 +196,13 @@ def main() -> None:
     """Measure without the bounds, then with them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=40, help="of each load")
+    parser.add_argument("--costs", action="store_true", help="of honest videos, without a load")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    costs = {"honest_gigapixels": honest_gigapixels()}
+    if args.costs:
+        write_report(args.out, "what honest videos cost to decode", costs)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make = asset_maker(folder)
@@ -211,7 +216,7 @@ def main() -> None:
             without = serve_and_attack(folder / "engines", honest, past_bounds, args.seconds)
         bounded = serve_and_attack(folder / "engines", honest, attacks, args.seconds)
     results = {
-        "honest_gigapixels": honest_gigapixels(),
+        **costs,
         "without_bounds": without,
         "with_bounds": bounded,
     }

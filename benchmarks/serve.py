@@ -26,6 +26,7 @@ import argparse
 import json
 import multiprocessing
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -47,6 +48,7 @@ from benchmarks._senders import SCHEMES
 from benchmarks._serve_arguments import parse_arguments
 from benchmarks._server_view import peak_memory
 from benchmarks._workload import Workload
+from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import parse_options
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
@@ -121,6 +123,7 @@ def target(args: argparse.Namespace, folder: Path) -> Iterator[Target]:
 
         build(SHIPPED_CHECKPOINT, engines, profile="cpu")
     roots = {path.resolve().parent for path in args.videos} if args.by_uri else set()
+    log_file = folder / "tritonserver.log"
     with TritonServer(
         engines,
         http_port=0,
@@ -128,10 +131,30 @@ def target(args: argparse.Namespace, folder: Path) -> Iterator[Target]:
         metrics_port=0,
         cache_dir=folder / "cache",
         allowed_roots=sorted(roots),
-        log_file=folder / "tritonserver.log",
+        log_file=log_file,
     ) as server:
         addresses = {"grpc": server.grpc_address, "http": server.http_address}
-        yield Target(addresses=addresses, pid=server.pid)
+        try:
+            yield Target(addresses=addresses, pid=server.pid)
+        except GroundserveError as error:
+            if server.is_running():
+                raise
+            kept = keep_log(log_file, args.out)
+            raise UnavailableError(
+                f"{error}; tritonserver ended with status {server.exit_status}, its log is {kept}"
+            ) from error
+
+
+def keep_log(log_file: Path, out: Path | None) -> Path:
+    """Copy the log out of a folder that is removed: beside the report, or to a folder that stays.
+
+    Returns:
+        The copy.
+    """
+    folder = out.resolve().parent if out is not None else Path(tempfile.mkdtemp())
+    kept = folder / f"{out.stem if out is not None else 'serve'}.{log_file.name}"
+    shutil.copy(log_file, kept)
+    return kept
 
 
 @contextmanager

@@ -155,6 +155,11 @@ def soak(url: str, pid: int, requests: list[Request], args: argparse.Namespace) 
     after = {child.pid for child in psutil.Process(pid).children()}
     codes = sum((tally.codes for tally in tallies), Counter())
     seconds = [value for tally in tallies for value in tally.seconds]
+    memory = {
+        key: memory_report(samples, args.seconds / 4)
+        for key, samples in sorted(sampler.samples.items())
+    }
+    growth = [one["growth_mib"] for one in memory.values()]
     return {
         "requests": codes.total(),
         "requests_per_second": codes.total() / args.seconds,
@@ -162,10 +167,12 @@ def soak(url: str, pid: int, requests: list[Request], args: argparse.Namespace) 
         "good_seconds": spread(seconds),
         "failures": dict(Counter(f for tally in tallies for f in tally.failures)),
         "model_processes_replaced": len(before - after),
-        "memory": {
-            key: memory_report(samples, args.seconds / 4)
-            for key, samples in sorted(sampler.samples.items())
+        "memory_growth": {
+            "num_processes": len(memory),
+            "sum_mib": sum(growth),
+            "largest_mib": max(growth),
         },
+        "memory": memory,
     }
 
 

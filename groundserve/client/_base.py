@@ -36,7 +36,8 @@ class BaseClient:
                 also the request's deadline at the server.
             retries: How often one that ended with UnavailableError begins again, from its first
                 step, after waits of about 0.5, 1, 2, 4 and then 8 s, drawn from the upper half of
-                each. No other error is tried again.
+                each. No other error is tried again. (A call of a step whose connection breaks
+                under it is made once more at once, whatever is given here.)
 
         Raises:
             InvalidRequestError: The URL has another form, the timeout is not above 0 and finite, or

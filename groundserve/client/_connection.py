@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 
 from groundserve.arguments import check_url
 from groundserve.call_thread import CallThread
-from groundserve.client._failures import typed_error
+from groundserve.client._failures import is_broken_connection, typed_error
 from groundserve.client._lines import LineCall, Lines
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError, MissingExtraError, RequestCancelledError
+from groundserve.errors import (
+    InvalidRequestError,
+    MissingExtraError,
+    RequestCancelledError,
+    UnavailableError,
+)
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 
 if TYPE_CHECKING:
@@ -152,6 +157,10 @@ class Connection:
             raise answer
         result: InferResult = answer
         return {name: result.as_numpy(name) for name in outputs}
+
+    def broke(self, error: UnavailableError) -> bool:
+        """Tell whether `read` raised this because the connection was lost under the call."""
+        return is_broken_connection(error, self.url)
 
     def is_ready(self, groups: Iterable[Iterable[str]], timeout_seconds: float) -> bool:
         """Ask whether all models of one of the groups are loaded, in the caller's thread."""

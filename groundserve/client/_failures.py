@@ -28,6 +28,7 @@ _ERRORS: dict[str, type[GroundserveError]] = {
 }
 # What Triton says with these is for its log; see `triton_messages`.
 _SERVER_FAILED = ("INTERNAL", "UNKNOWN")
+_BROKE = "the connection to {url} broke: the server may have ended; try again"
 # gRPC's own texts with UNAVAILABLE (1.85), the first that fits; they name addresses of all kinds.
 _CONNECTION_FAILURES = (
     (r"errors resolving|resolution failed", "failed to connect to {url}: no such host"),
@@ -45,10 +46,7 @@ _CONNECTION_FAILURES = (
         r"failed to connect to all addresses.*: (?P<reason>[^:]+)$",
         "failed to connect to {url}: {reason}; is the server running there?",
     ),
-    (
-        r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY",
-        "the connection to {url} broke: the server may have ended; try again",
-    ),
+    (r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY", _BROKE),
 )
 
 
@@ -78,6 +76,16 @@ def typed_error(error: Any, url: str) -> GroundserveError:
     if status == "DEADLINE_EXCEEDED":  # gRPC's text is "Deadline Exceeded"
         message = f"no answer from {url} within the timeout; allow more time or ask for less"
     return _ERRORS.get(status, GroundserveError)(message)
+
+
+def is_broken_connection(error: GroundserveError, url: str) -> bool:
+    """Tell whether a connection that stood was lost during the call, and no server answered it.
+
+    Args:
+        error: Of `typed_error`.
+        url: As given there.
+    """
+    return str(error) == _BROKE.format(url=url)
 
 
 def _connection_failure(message: str, url: str) -> str | None:

@@ -149,6 +149,23 @@ class Exchange(Generic[Result]):
         return tensors
 
     async def _infer(self, model_name: str, step: Step, tensors: Tensors) -> Tensors:
+        """Call one model; once more where the connection broke under the call.
+
+        A server closes each connection after a while, and a call may be on its way when it does.
+        Whether that call was executed nobody knows, nor does it matter: no step changes anything.
+        """
+        try:
+            return await self._call(model_name, step, tensors)
+        except UnavailableError as error:
+            if not self.connection.broke(error):
+                raise
+            broke = error
+        try:
+            return await self._call(model_name, step, tensors)
+        except UnavailableError:
+            raise broke from broke.__cause__  # what happened first is why
+
+    async def _call(self, model_name: str, step: Step, tensors: Tensors) -> Tensors:
         self.connection.check_open()
         self.deadline.check()
 

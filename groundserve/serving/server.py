@@ -218,6 +218,11 @@ class TritonServer:
         """Tell whether the server process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """What the server process ended with, -N by signal N; None while it lives or is stopped."""
+        return self._process.poll() if self._process is not None else None
+
     def stubs(self) -> set[Stub]:
         """Return the stubs that live."""
         return find_stubs(self._process.pid) if self._process else set()

@@ -83,7 +83,23 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
 def answer(request: Any, result: Answer | Exception) -> Any:
     """Return the response with these outputs, or the one with this error."""
     response = result if isinstance(result, Exception) else attempt(respond, result.outputs)
-    return reject(request, response) if isinstance(response, Exception) else response
+    if not isinstance(response, Exception):
+        return response
+    rejection = reject(request, response)
+    _let_go(response)
+    return rejection
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Cut an error, and what led to it, off the frames that they came through.
+
+    The frames hold the request's tensors and the response, and often the error: all would stay
+    until the next garbage collection. Where the first one is that of the process's end, the memory
+    that tensors and response lie in is gone, and the process ends by SIGSEGV (seen with 2.51).
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:

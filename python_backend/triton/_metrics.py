@@ -6,6 +6,7 @@ of equal name and labels. All of them start at 0, so that a rate exists from the
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,13 @@ class Metrics:
     def __init__(self) -> None:
         """Register all families with the server; for `initialize` alone."""
         self._families: list[Any] = []  # a family that is collected takes its metrics with it
+        # Collected in time, it would set to 0 what other processes have counted under its name
+        # too; when the process ends, the memory that it tells the server through is gone by then,
+        # and the process ends by SIGSEGV. So the list is never let go of.
+        #
+        # Source: triton-inference-server/python_backend 0a3b5af, src/metric.cc (`Metric::Clear`);
+        # both seen with 2.51.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._families))
         self._counters = {
             name: self._family(f"groundserve_{name}_total", text, "COUNTER").Metric(labels={})
             for name, text in _DESCRIPTIONS.items()

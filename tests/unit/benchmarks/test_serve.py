@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from benchmarks import serve
 from benchmarks._generator import Load
 from benchmarks._loops import Windows
 from benchmarks._workload import Workload
 from benchmarks.serve import NUMBERS_A_LOAD, measure, numbered
-from groundserve import ScoreOptions
+from groundserve import ScoreOptions, UnavailableError
 
 LOAD = Load(
     way="http",
@@ -66,3 +69,59 @@ def test_loops_that_are_left_out(clients, rates):
     found = measure(Server().run, numbered(LOAD), clients=clients, shares=[], rates=rates)
     assert (len(found["closed_loop"]), len(found["open_loop"])) == (len(clients), len(rates))
     assert "perf_analyzer" not in found
+
+
+class Triton:
+    """A server that ends while it is used, unless it is told to live."""
+
+    lives = False
+    grpc_address = http_address = "127.0.0.1:1"
+    pid = 1
+    exit_status = -6
+
+    def __init__(self, engines, *, log_file, **settings):
+        log_file.write_text("why")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def is_running(self):
+        return self.lives
+
+
+@pytest.mark.parametrize("has_out", [True, False])
+def test_log_of_a_server_that_ended_is_kept(has_out, tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "TritonServer", Triton)
+    monkeypatch.setattr(serve.tempfile, "mkdtemp", lambda: str(tmp_path))
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    args = SimpleNamespace(
+        url=[],
+        engines=tmp_path,
+        by_uri=False,
+        videos=[],
+        out=tmp_path / "a.json" if has_out else None,
+    )
+    with pytest.raises(UnavailableError) as caught, serve.target(args, folder):
+        raise UnavailableError("the server's process 1 ended")
+    kept = tmp_path / ("a.tritonserver.log" if has_out else "serve.tritonserver.log")
+    assert str(caught.value) == (
+        f"the server's process 1 ended; tritonserver ended with status -6, its log is {kept}"
+    )
+    assert kept.read_text() == "why"
+
+
+def test_no_log_is_kept_of_a_server_that_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "TritonServer", Triton)
+    monkeypatch.setattr(Triton, "lives", True)
+    out = tmp_path / "a.json"
+    args = SimpleNamespace(url=[], engines=tmp_path, by_uri=False, videos=[], out=out)
+    with (
+        pytest.raises(UnavailableError, match=r"^no answer$"),
+        serve.target(args, tmp_path),
+    ):
+        raise UnavailableError("no answer")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["tritonserver.log"]

@@ -23,6 +23,7 @@ from groundserve.triton_messages import OTHER_ENGINES, SEATS_TAKEN
 NAMES = list(STEPS["frames"])
 REFUSED = UnavailableError("refused")
 SEATS = UnavailableError(f"{SEATS_TAKEN}: it takes 7 gigapixels")
+BROKE = UnavailableError("broke")
 
 
 class Script:
@@ -52,6 +53,9 @@ class Script:
         if model_name == "video_features" and self._failures:
             raise self._failures.pop(0)
         return {}
+
+    def broke(self, error):
+        return error is BROKE
 
     async def answer(self, prepare):
         return prepare(None)
@@ -114,6 +118,29 @@ def test_steps_begin_again_when_another_server_took_over_once():
     with pytest.raises(UnavailableError, match="took over"):
         script.ask()
     assert script.calls == NAMES[:2] * 2
+
+
+def test_call_whose_connection_broke_is_made_once_more_at_once():
+    script = Script(BROKE)
+    assert script.ask() == {}
+    assert script.calls == ["admission", "video_features", "video_features", *NAMES[2:]]
+    assert script.waits == []
+    first, second = (named["seconds"] for named in script.named[1:3])
+    assert second <= first  # of one deadline
+
+
+@pytest.mark.parametrize("second", [UnavailableError("broke as well"), REFUSED])
+def test_error_of_a_connection_that_broke_outlives_that_of_the_next_call(second):
+    script = Script(BROKE, second)
+    with pytest.raises(UnavailableError) as caught:
+        script.ask()
+    assert caught.value is BROKE
+    assert script.calls == ["admission", "video_features", "video_features"]
+
+
+def test_what_the_next_call_says_of_the_request_is_told():
+    with pytest.raises(InvalidRequestError, match="your fault"):
+        Script(BROKE, InvalidRequestError("your fault")).ask()
 
 
 @pytest.mark.parametrize("retries", [0, 2])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+
+from groundserve.errors import InvalidRequestError
+from groundserve.limits import Limits
 
 
 class FakeTensor:
@@ -39,11 +44,21 @@ class FakeTensor:
         return self._array.__dlpack_device__()
 
 
+class FakeError:
+    """What pb_utils.TritonError does."""
+
+    INVALID_ARG = "INVALID_ARG"
+
+    def __init__(self, message, code):
+        self.message, self.code = message, code
+
+
 @pytest.fixture
 def io(monkeypatch):
     fake = ModuleType("triton_python_backend_utils")
     fake.Tensor = FakeTensor
-    fake.InferenceResponse = lambda output_tensors: output_tensors
+    fake.InferenceResponse = lambda output_tensors=None, error=None: error or output_tensors
+    fake.TritonError = FakeError
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
     monkeypatch.delitem(sys.modules, "python_backend.triton._io", raising=False)
     yield importlib.import_module("python_backend.triton._io")
@@ -75,3 +90,36 @@ def test_outputs_are_handed_over_where_they_lie(io):
     assert turned._on_gpu
     assert not scores._on_gpu
     assert scores._array.flags.c_contiguous
+
+
+def test_nothing_of_a_request_that_failed_is_kept(io):
+    class Content(np.ndarray):  # which can be referred to weakly
+        pass
+
+    held = []
+
+    def fail(tensors, deadline):
+        held.append(weakref.ref(tensors["QUERY"]))
+        cause = ValueError("a local, as an answer of another process is")
+        try:
+            raise cause
+        except ValueError as error:
+            wrong = InvalidRequestError("wrong")
+            raise wrong from error
+
+    def request():
+        query = np.zeros(3).view(Content)
+        return SimpleNamespace(
+            inputs=lambda: [FakeTensor("QUERY", query)],
+            timeout=lambda: 0,
+            parameters=lambda: "",
+            is_cancelled=lambda: False,
+        )
+
+    gc.disable()
+    try:
+        (response,) = io.answer_each([request()], fail, limits=Limits())
+        assert (response.message, response.code) == ("wrong", "INVALID_ARG")
+        assert [ref() for ref in held] == [None]
+    finally:
+        gc.enable()
