@@ -73,19 +73,6 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
         raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
 
 
-def llama_flop(config: LlamaConfig, num_tokens: int) -> float:
-    """Return the arithmetic of one pass through the layers; a multiply-add is 2.
-
-    A token meets only those before it, which is half of them.
-    """
-    width = config.hidden_size
-    # Q and the output, K and V; gate, up and down.
-    weights = 2 * width * (width + config.num_key_value_heads * config.head_dim)
-    weights += 3 * width * config.intermediate_size
-    per_token = weights + num_tokens * width
-    return float(2 * config.num_hidden_layers * num_tokens * per_token)
-
-
 def llama_end_id(config: LlamaConfig) -> int:
     """Return the token that ends an answer, which `llama_config` has checked."""
     return cast(int, config.eos_token_id)

@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.base import FindingRow
 from groundserve.families.llama import (
     empty_llama,
     llama_config,
     llama_end_id,
     llama_files,
-    llama_flop,
 )
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
@@ -299,7 +299,7 @@ class Checkpoint:
 
     def decoder_flop(self, num_tokens: int) -> float:
         """Return the arithmetic of one pass through the decoder's layers."""
-        return llama_flop(self.config, num_tokens)
+        return causal_decoder_flop(self.config, num_tokens)
 
     @property
     def vocab_size(self) -> int:
