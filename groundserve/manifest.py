@@ -28,7 +28,15 @@ from groundserve.families.base import (
     ServedFamily,
     TextFamily,
 )
-from groundserve.profiles import PROFILES, Device, Precision, Profile, ProfileName, Target
+from groundserve.profiles import (
+    PROFILES,
+    DecoderName,
+    Device,
+    Precision,
+    Profile,
+    ProfileName,
+    Target,
+)
 from groundserve.strict_json import shown
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -45,6 +53,8 @@ DECODER_NAME = "decoder"
 """Folder of a head of text: the graph and its weights."""
 DECODER_GRAPH_NAME = "model.onnx"
 """In that folder."""
+TRTLLM_NAME = "trtllm"
+"""Folder of a decoder that TensorRT-LLM runs."""
 CHECKPOINT_NAME = "checkpoint"
 """Folder with the copy that the profile `torch` reads."""
 REPOSITORY_NAME = "model_repository"
@@ -255,6 +265,16 @@ class Manifest:
     def stages(self) -> Profile:
         """The implementations that the profile names."""
         return PROFILES[self.profile]
+
+    @property
+    def decoder(self) -> DecoderName:
+        """Who decodes the frames."""
+        return self.stages.decoder_of(self.seam.streams(self.model))
+
+    @property
+    def uses_executor(self) -> bool:
+        """Whether Triton's own `tensorrtllm` backend runs the decoder, which answers in text."""
+        return self.head == "text" and self.stages.grounder == "tensorrt_llm"
 
     @property
     def head(self) -> Head:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+
+if TYPE_CHECKING:
+    from groundserve.families.plans import FrameStream
 
 ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
@@ -14,6 +17,8 @@ Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 grounding stage in float32. `int4`, of a family that answers in text: the weights of the decoder's
 linear layers in 4 bits, the rest and the vision stage in float32."""
 Device = Literal["cpu", "cuda"]
+DecoderName = Literal["pyav", "dali"]
+"""Who decodes frames."""
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 """Who builds and opens TensorRT plans; the two have formats of their own."""
 
@@ -23,8 +28,8 @@ class Profile:
     """One way to run the three heavy stages."""
 
     name: ProfileName
-    decoder: Literal["pyav", "dali"]
-    """Demultiplexed segments -> resized frames."""
+    decoder: DecoderName
+    """Demultiplexed segments -> resized frames, where it can resize them: see `decoder_of`."""
     encoder: Literal["onnxruntime", "torch", "tensorrt"]
     """Frames -> features."""
     grounder: Literal["onnxruntime", "torch", "tensorrt", "tensorrt_llm"]
@@ -41,6 +46,17 @@ class Profile:
     def compiles(self) -> bool:
         """Whether engines are compiled for one GPU, from networks that a family has to offer."""
         return not self.engines.isdisjoint(("tensorrt", "tensorrt_llm"))
+
+    def decoder_of(self, streams: Iterable[FrameStream]) -> DecoderName:
+        """Return who decodes the frames of a model.
+
+        DALI leaves no frames as decoded, and has a filter near one of the resize rules alone.
+
+        Args:
+            streams: Of the model's vision stage.
+        """
+        is_dalis = all(one.size is not None and one.resize == "square" for one in streams)
+        return self.decoder if is_dalis else "pyav"
 
     def choose(
         self, device: Device | None = None, precision: Precision | None = None

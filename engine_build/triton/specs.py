@@ -29,6 +29,7 @@ def model_specs(
         UnsupportedError: The family's frames are not one stream.
     """
     inputs = VisionInputs.of(family, model)
+    layout = layout.of_model(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
     admission = trunk.admission()
     video_features = trunk.video_features(layout, features)

@@ -53,7 +53,7 @@ class CacheKeys:
 
     def _decode_stage(self) -> str:
         """Return what decodes frames; where that is DALI, PyAV decodes what it cannot."""
-        if self.manifest.stages.decoder == "pyav":
+        if self.manifest.decoder == "pyav":
             return "pyav"
         return f"dali {dali_version()} mixed"
 
