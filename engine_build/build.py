@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from engine_build.engines import EngineWriter
-from engine_build.families import get_gpu_family
+from engine_build.families import (
+    GpuFamily,
+    TextGpuFamily,
+    get_gpu_family,
+    get_text_gpu_family,
+)
 from engine_build.onnx_export import OPSET
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import render_repository
@@ -21,7 +26,7 @@ from groundserve._version import __version__
 from groundserve.engine_use import EngineUse, find_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import get_family, open_checkpoint, recognise_family
-from groundserve.families.base import Family, Head
+from groundserve.families.base import Family, Head, ModelSpec
 from groundserve.families.contract import check_family
 from groundserve.manifest import (
     DECODER_NAME,
@@ -94,13 +99,14 @@ def build(
         MissingExtraError: A library that builds the profile's engines is not installed.
     """
     stages = get_profile(profile)
-    device, precision = stages.choose(device, precision)
+    stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
     name = recognise_family(checkpoint) if family is None else family
+    gpu_family, precision = _find_gpu_family(name, stages, precision)
+    device, precision = stages.choose(device, precision)
     _check_precision(get_family(name), precision)
-    gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
     if stages.grounder == "tensorrt_llm":
-        check_builder()
+        check_builder(instead="gpu-trt" if get_family(name).head == "frames" else "torch")
     if timing_cache is not None:
         _check_timing_cache(timing_cache)
     tensorrt = _tensorrt_target(stages, gpu_archs)
@@ -110,7 +116,6 @@ def build(
         precision=precision,
         library=tensorrt.library if tensorrt else None,
     )
-    layout = RepositoryLayout(target=target, num_nvdec=num_nvdec)
     out = Path(out_dir)
     if out.is_symlink():  # what it points to is replaced, not the link
         out = out.resolve()
@@ -128,6 +133,10 @@ def build(
         on_step=on_step,
     )
     source = opened.describe()
+    tokenizer, pad_token_id = opened.load_tokenizer()
+    model = opened.model_spec(pad_token_id=pad_token_id)
+    check_family(opened_family, opened, model)
+    layout = RepositoryLayout(target=target, num_nvdec=num_nvdec).of_model(opened_family, model)
     builder = _builder_versions(layout, tensorrt)
     existing = _existing_manifest(out)
     if (
@@ -149,13 +158,36 @@ def build(
     except OSError as error:
         raise InvalidRequestError(f"cannot write beside {out}: {error.strerror}") from error
     try:
-        manifest = _fill(partial, writer, layout, source, builder)
+        tokenizer.save(str(partial / TOKENIZER_NAME))
+        manifest = _fill(partial, writer, layout, model, source, builder)
         if check is not None:
             check(partial)
         _replace(out, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _find_gpu_family(
+    name: str, stages: Profile, precision: Precision | None
+) -> tuple[GpuFamily | TextGpuFamily | None, Precision | None]:
+    """Return what a family has for compiled engines, and the precision that these are built in.
+
+    Raises:
+        UnsupportedError: It has nothing for the profile, or not in that precision.
+    """
+    if not stages.compiles:
+        return None, precision
+    if get_family(name).head == "frames":
+        return get_gpu_family(name, stages.name), precision
+    family = get_text_gpu_family(name, stages.name)
+    if precision not in (None, *family.PRECISIONS):
+        raise UnsupportedError(
+            f"engines of {name} for the profile {stages.name} are built in "
+            f"{', '.join(family.PRECISIONS)}, got precision {precision}; leave it out, or choose "
+            "the profile torch"
+        )
+    return family, precision or family.PRECISIONS[0]
 
 
 def _check_precision(family: Family[Any, Any], precision: Precision) -> None:
@@ -201,14 +233,11 @@ def _fill(
     directory: Path,
     writer: EngineWriter,
     layout: RepositoryLayout,
+    model: ModelSpec,
     source: dict[str, Any],
     builder: dict[str, Any],
 ) -> Manifest:
     family, opened, target = writer.family, writer.checkpoint, writer.target
-    tokenizer, pad_token_id = opened.load_tokenizer()
-    tokenizer.save(str(directory / TOKENIZER_NAME))
-    model = opened.model_spec(pad_token_id=pad_token_id)
-    check_family(family, opened, model)
     writer.write(directory, model)
     writer.on_step("writing the model repository")
     layout = replace(layout, grounder_bytes=_head_bytes(directory))
@@ -284,6 +313,8 @@ def _existing_manifest(out: Path) -> Manifest | None:
 def _builder_versions(layout: RepositoryLayout, tensorrt: TensorRTTarget | None) -> dict[str, Any]:
     engines = layout.target.stages.engines
     return {
+        # Which the profile names only where it can decode for the model.
+        "decoder": layout.target.stages.decoder_of(layout.streams),
         "opset": OPSET if "onnxruntime" in engines else None,
         "tensorrt": tensorrt.describe() if tensorrt else None,
         "tensorrt_llm": PINNED_VERSION if "tensorrt_llm" in engines else None,

@@ -53,6 +53,8 @@ DECODER_NAME = "decoder"
 """Folder of a head of text: the graph and its weights."""
 DECODER_GRAPH_NAME = "model.onnx"
 """In that folder."""
+TRTLLM_NAME = "trtllm"
+"""Folder of a decoder that TensorRT-LLM runs."""
 CHECKPOINT_NAME = "checkpoint"
 """Folder with the copy that the profile `torch` reads."""
 REPOSITORY_NAME = "model_repository"
@@ -273,6 +275,11 @@ class Manifest:
     def decoder(self) -> DecoderName:
         """Who decodes the frames."""
         return self.stages.decoder_of(self.seam.streams(self.model))
+
+    @property
+    def uses_executor(self) -> bool:
+        """Whether Triton's own `tensorrtllm` backend runs the decoder, which answers in text."""
+        return self.head == "text" and self.stages.grounder == "tensorrt_llm"
 
     @property
     def head(self) -> Head:

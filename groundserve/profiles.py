@@ -48,12 +48,17 @@ class Profile:
         return not self.engines.isdisjoint(("tensorrt", "tensorrt_llm"))
 
     def decoder_of(self, streams: Sequence[FrameStream]) -> DecoderName:
-        """Return who decodes the frames of a model: DALI makes one array of them, not several.
+        """Return who decodes the frames of a model.
+
+        DALI makes one array of them, leaves none as decoded, and has a filter near one of the
+        resize rules alone.
 
         Args:
             streams: Of the model's vision stage.
         """
-        return self.decoder if len(streams) == 1 else "pyav"
+        first = streams[0]
+        is_dalis = len(streams) == 1 and first.size is not None and first.resize == "square"
+        return self.decoder if is_dalis else "pyav"
 
     def choose(
         self, device: Device | None = None, precision: Precision | None = None

@@ -13,9 +13,11 @@ from groundserve.families.base import (
     AnswerTokenizer,
     EngineFamily,
     FamilyCheckpoint,
+    PixelFamily,
     QueryTokenizer,
     TextCheckpoint,
 )
+from groundserve.families.plans import PLAN_PIXELS
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     CHECKPOINT_NAME,
@@ -27,6 +29,7 @@ from groundserve.manifest import (
     GROUNDING_PLAN_NAME,
     TOKEN_EMBEDDINGS_NAME,
     TOKENIZER_NAME,
+    TRTLLM_NAME,
     VISION_ONNX_NAME,
     VISION_PLAN_NAME,
     Manifest,
@@ -44,7 +47,8 @@ from python_backend.encode import (
     TensorRTEncoder,
     VisionEncoder,
 )
-from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
+from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront, OnnxRuntimeVideoFront
+from python_backend.generate.tensorrt_llm import read_vocab_size
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -127,8 +131,7 @@ class EngineDirectory:
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
-                    names = VisionInputs.of(self.manifest.seam, self.manifest.model).names
-                    return TensorRTEncoder(self._open_plan(VISION_PLAN_NAME), names)
+                    return self._open_vision_plan()
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
@@ -147,7 +150,7 @@ class EngineDirectory:
                 case "tensorrt":
                     scorer = TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
                 case "tensorrt_llm":
-                    scorer = TensorRTLLMTokenScorer(self.path / "trtllm")
+                    scorer = TensorRTLLMTokenScorer(self.path / TRTLLM_NAME)
             # Both scorers take embeddings; projector and table stand before them.
             path = self.path / EMBEDDINGS_NAME
             # Such engines are built of families alone that have it: see `engine_build.families`.
@@ -174,10 +177,34 @@ class EngineDirectory:
                         self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
                     )
                     return Generator(front=front, decoder=decoder)
+                case "tensorrt_llm":
+                    raise UnsupportedError(
+                        f"answers of the profile {self.manifest.profile} come from Triton alone, "
+                        f"whose tensorrtllm backend runs the decoder of {family.name}: start "
+                        "groundserve serve and ask with --server"
+                    )
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "
             f"family {family.name} does"
         )
+
+    def open_executor_front(self, *, num_threads: int) -> OnnxRuntimeVideoFront:
+        """Open what makes the rows that go to a decoder of Triton's `tensorrtllm` backend.
+
+        Raises:
+            EngineMismatchError: It cannot be read.
+        """
+        with self._unchanged():
+            return OnnxRuntimeVideoFront(self.path / FRONT_ONNX_NAME, num_threads=num_threads)
+
+    def read_vocab_size(self) -> int:
+        """Return V of that decoder, past which its ids are a video's rows.
+
+        Raises:
+            EngineMismatchError: The engine's config.json does not say it.
+        """
+        with self._unchanged():
+            return read_vocab_size(self.path / TRTLLM_NAME)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """See `Stages.open_tokenizer`."""
@@ -196,6 +223,18 @@ class EngineDirectory:
         """Check after files were opened that they are still those of the manifest."""
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
+
+    def _open_vision_plan(self) -> TensorRTEncoder:
+        family, model = self.manifest.seam, self.manifest.model
+        inputs = VisionInputs.of(family, model)
+        plan = self._open_plan(VISION_PLAN_NAME)
+        if inputs.streams[0].size is not None:
+            return TensorRTEncoder(plan, inputs.names)
+        # Such plans are built of families alone that have it: see `engine_build.families`.
+        pixel_family = cast(PixelFamily[Any], family)
+        image_size = plan.max_shape(PLAN_PIXELS)[-1]
+        pixels = pixel_family.open_pixels(model, image_size=image_size)
+        return TensorRTEncoder(plan, [PLAN_PIXELS], pixels=pixels)
 
     def _open_plan(self, name: str) -> PlanRunner:
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])

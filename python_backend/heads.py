@@ -16,7 +16,7 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Answers, Prompts, read_answers
 from python_backend.arrays import Array
-from python_backend.generate import answer_questions
+from python_backend.generate.tensorrt_llm import ExecutorGenerator
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
 from python_backend.stages import Generator, Stages
@@ -84,7 +84,7 @@ class FramesHead:
 class TextHead:
     """Answers in text, with times."""
 
-    generator: Generator
+    generator: Generator | ExecutorGenerator
     """Generation stage."""
     tokenizer: AnswerTokenizer
     """The checkpoint's."""
@@ -107,8 +107,32 @@ class TextHead:
             meter: Where work is counted.
             num_threads: See `Stages.open_generator`.
         """
-        return cls(
+        return cls.of(
+            stages,
             generator=stages.open_generator(num_threads=num_threads),
+            limits=limits,
+            meter=meter,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        stages: Stages,
+        *,
+        generator: Generator | ExecutorGenerator,
+        limits: Limits,
+        meter: Meter,
+    ) -> Self:
+        """Put the head before a generation stage that is open.
+
+        Args:
+            stages: As of `open`.
+            generator: The generation stage.
+            limits: As of `open`.
+            meter: As of `open`.
+        """
+        return cls(
+            generator=generator,
             tokenizer=stages.open_answer_tokenizer(),
             family=stages.manifest.text_seam,
             model=stages.manifest.model,
@@ -148,13 +172,11 @@ class TextHead:
             GroundserveError: The decoder returned logits that are not finite.
         """
         prompts = queries.of(seen)
-        generation = answer_questions(
+        generation = self.generator.answer(
             features,
             self.family.front_arrays(seen, self.model),
             prompts,
             queries.options,
-            front=self.generator.front,
-            decoder=self.generator.decoder,
             end_ids=self.tokenizer.end_ids,
             deadline=deadline,
             meter=self.meter,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.deadline import Deadline
 from groundserve.families.base import AnswerTokenizer, QueryTokenizer
+from groundserve.families.plans import Prompt
 from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers
+from groundserve.options import AnswerOptions
+from python_backend.arrays import Array
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
-from python_backend.generate import Decoder, Front
+from python_backend.generate import Decoder, Front, Generation, answer_questions
 from python_backend.ground import Grounder
 from python_backend.meter import Meter
 
@@ -23,6 +31,30 @@ class Generator:
     """Before the decoder."""
     decoder: Decoder
     """The model's."""
+
+    def answer(
+        self,
+        features: Array,
+        inputs: Sequence[NDArray[np.float32]],
+        prompts: Sequence[Prompt],
+        options: AnswerOptions,
+        *,
+        end_ids: frozenset[int],
+        deadline: Deadline,
+        meter: Meter,
+    ) -> Generation:
+        """See `answer_questions`."""
+        return answer_questions(
+            features,
+            inputs,
+            prompts,
+            options,
+            front=self.front,
+            decoder=self.decoder,
+            end_ids=end_ids,
+            deadline=deadline,
+            meter=meter,
+        )
 
 
 class Stages(Protocol):

@@ -7,7 +7,10 @@ NVIDIA/TensorRT-LLM: which tensor is multiplied with what. It reads the two file
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +22,23 @@ class ConvertedLlama:
     """Logits of one sequence, all of it at once."""
 
     def __init__(self, directory: Path, *, dtype: torch.dtype = torch.float32) -> None:
-        self.config = json.loads((directory / "config.json").read_text())
+        self._open(
+            json.loads((directory / "config.json").read_text()),
+            load_file(directory / "rank0.safetensors"),
+            dtype,
+        )
+
+    @classmethod
+    def of(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Self:
+        """Take what the two files hold; computed in float32."""
+        llama = cls.__new__(cls)
+        llama._open(config, weights, torch.float32)
+        return llama
+
+    def _open(self, config: dict[str, Any], weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+        self.config = config
         assert self.config["architecture"] == "LlamaForCausalLM"
         assert self.config["position_embedding_type"] == "rope_gpt_neox"
-        weights = load_file(directory / "rank0.safetensors")
         self._weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
         self._dtype = dtype
 
@@ -50,10 +66,19 @@ class ConvertedLlama:
     ) -> list[int]:
         """Return the tokens of an answer, its end token included."""
         token_ids: list[int] = []
-        while len(token_ids) < max_new_tokens and end_id not in token_ids:
-            ids = torch.cat([input_ids, torch.tensor(token_ids, dtype=input_ids.dtype)])
-            token_ids.append(int(self.logits(ids, prompt_table).argmax()))
+        for token_id in islice(self.tokens(input_ids, prompt_table), max_new_tokens):
+            token_ids.append(token_id)
+            if token_id == end_id:
+                break
         return token_ids
+
+    def tokens(self, input_ids: Tensor, prompt_table: Tensor) -> Iterator[int]:
+        """Yield the likeliest token, again and again."""
+        ids = input_ids
+        while True:
+            token_id = int(self.logits(ids, prompt_table).argmax())
+            yield token_id
+            ids = torch.cat([ids, torch.tensor([token_id], dtype=ids.dtype)])
 
     def _layer(self, hidden: Tensor, name: str) -> Tensor:
         config = self.config

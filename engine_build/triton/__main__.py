@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_build.triton.layout import RepositoryLayout
-from engine_build.triton.render import write_model
-from engine_build.triton.specs import model_specs
+from engine_build.triton.render import write_models
 from groundserve.families import get_family
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.videoitg.spec import VideoITGSpec
@@ -69,6 +68,13 @@ RENDERINGS = {
         )
         for name in ("cpu", "torch", "torch-cuda")
     },
+    "vtimellm-gpu": Rendering(
+        layout=RepositoryLayout(
+            target=Target(profile="gpu", device="cuda", precision="fp16", library="tensorrt")
+        ),
+        family=get_family("vtimellm"),
+        model=VTimeLLMSpec(),
+    ),
 }
 """Folder of the committed rendering -> what it is rendered for."""
 
@@ -77,8 +83,7 @@ def render_all(out_dir: Path) -> None:
     """Write one folder a rendering below `out_dir`, without engines; what they held is replaced."""
     for name, one in RENDERINGS.items():
         shutil.rmtree(out_dir / name, ignore_errors=True)
-        for spec in model_specs(one.layout, one.family, one.model):
-            write_model(spec, out_dir / name)
+        write_models(one.layout, one.family, one.model, out_dir / name)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""What of a repository follows from the profile and the machine, not from the model."""
+"""What of a repository follows from the profile, the machine and the kind of model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from engine_build.triton.model_spec import DataType
 from groundserve.errors import InvalidRequestError
+from groundserve.families.base import Family, Head, ModelSpec
+from groundserve.families.plans import FrameStream
 from groundserve.limits import MIB
 from groundserve.profiles import Target
 
@@ -16,6 +19,10 @@ _NUM_LIGHT_GROUNDERS = 2
 """Questions scored side by side where that costs little memory."""
 _LIGHT_WEIGHT_BYTES = 64 * MIB
 """Weights that a second process may hold again: less than its Python and libraries take."""
+
+_NUM_ASKERS = 4
+"""Requests whose answers Triton's `tensorrtllm` backend computes side by side. Who asks it is a
+process that holds no weights but the front's, and asks one question at a time. Not measured."""
 
 _LIGHT_PIXELS = 10**9
 """What FFmpeg decodes, and Pillow resizes, in some 3 s of one core: 480 frames of 1080p."""
@@ -35,9 +42,23 @@ class RepositoryLayout:
     grounder_bytes: int | None = None
     """Weights of the head's engine, a grounder's or a decoder's; None where they are not known."""
 
+    streams: tuple[FrameStream, ...] = ()
+    """Of the model's vision stage; `of_model` fills them in."""
+    head: Head = "frames"
+    """Of its family; likewise."""
+
     def __post_init__(self) -> None:
         if self.num_nvdec < 1:
             raise InvalidRequestError(f"num_nvdec must be >= 1, got {self.num_nvdec}")
+
+    def of_model(self, family: Family[Any, Any], model: ModelSpec) -> Self:
+        """Return the layout for a model.
+
+        Args:
+            family: Of the model.
+            model: Its dimensions, the family's `spec_type`.
+        """
+        return replace(self, streams=family.streams(model), head=family.head)
 
     @property
     def features_type(self) -> DataType:
@@ -47,12 +68,21 @@ class RepositoryLayout:
     @property
     def uses_nvdec(self) -> bool:
         """Whether frames are decoded by the GPU."""
-        return self.target.stages.decoder == "dali"
+        return self.target.stages.decoder_of(self.streams) == "dali"
 
     @property
     def uses_tensorrt_backend(self) -> bool:
-        """Whether the server itself runs the vision encoder."""
-        return self.target.stages.encoder == "tensorrt" and self.target.library == "tensorrt"
+        """Whether the server itself runs the vision encoder.
+
+        Frames as decoded are resized before a plan, by PyTorch in a Python model.
+        """
+        is_plan = self.target.stages.encoder == "tensorrt" and self.target.library == "tensorrt"
+        return is_plan and all(stream.size is not None for stream in self.streams)
+
+    @property
+    def uses_executor(self) -> bool:
+        """Whether Triton's `tensorrtllm` backend runs a decoder that answers in text."""
+        return self.head == "text" and self.target.stages.grounder == "tensorrt_llm"
 
     @property
     def num_decoders(self) -> int:
@@ -71,6 +101,8 @@ class RepositoryLayout:
         beside all else that is done for it. A decoder of few leaves a core idle while its process
         reads a request or writes an answer.
         """
+        if self.uses_executor:
+            return _NUM_ASKERS
         is_light = self.grounder_bytes is not None and self.grounder_bytes <= _LIGHT_WEIGHT_BYTES
         return _NUM_LIGHT_GROUNDERS if is_light and self.target.device == "cpu" else 1
 

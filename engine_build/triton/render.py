@@ -10,9 +10,11 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import PLAN_NAME, TritonModelSpec
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
+from engine_build.triton.tensorrt_llm import CACHE_MEMORY, MODEL_NAME, executor_config
+from engine_build.trtllm.generation import GenerationLimits
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Family, ModelSpec
-from groundserve.manifest import VISION_PLAN_NAME
+from groundserve.manifest import TRTLLM_NAME, VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
@@ -39,10 +41,26 @@ def render_repository(
         InvalidRequestError: A plan is missing, or the file system has no hard links.
         UnsupportedError: See `model_specs`.
     """
-    for spec in model_specs(layout, family, model):
-        version_dir = write_model(spec, out_dir)
+    for version_dir, spec in write_models(layout, family, model, out_dir):
         if spec.backend == "tensorrt":
             _link_plan(out_dir.parent / VISION_PLAN_NAME, version_dir / PLAN_NAME)
+
+
+def write_models(
+    layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec, out_dir: Path
+) -> list[tuple[Path, TritonModelSpec]]:
+    """Write all of every model but engines; arguments as of `render_repository`.
+
+    Returns:
+        Of each model of ours the folder of its version, and its spec.
+
+    Raises:
+        UnsupportedError: See `model_specs`.
+    """
+    specs = model_specs(layout, family, model)
+    if layout.of_model(family, model).uses_executor:
+        _write_executor(layout, model, out_dir)
+    return [(write_model(spec, out_dir), spec) for spec in specs]
 
 
 def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
@@ -60,6 +78,20 @@ def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
     else:
         (version_dir / "model.py").write_text(_MODEL_PY.format(module=spec.name))
     return version_dir
+
+
+def _write_executor(layout: RepositoryLayout, model: ModelSpec, out_dir: Path) -> None:
+    """Write the model of Triton's own `tensorrtllm` backend."""
+    version_dir = out_dir / MODEL_NAME / "1"
+    version_dir.mkdir(parents=True)
+    (version_dir / ".gitkeep").touch()
+    text = executor_config(
+        Path(TRTLLM_NAME),
+        GenerationLimits.for_model(model),
+        precision=layout.target.precision,
+        cache_memory=CACHE_MEMORY,
+    )
+    (version_dir.parent / "config.pbtxt").write_text(text)
 
 
 def _link_plan(plan: Path, link: Path) -> None:

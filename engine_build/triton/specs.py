@@ -29,6 +29,7 @@ def model_specs(
         UnsupportedError: See `VisionInputs.of`.
     """
     inputs = VisionInputs.of(family, model)
+    layout = layout.of_model(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
     admission = trunk.admission()
     video_features = trunk.video_features(layout, features)

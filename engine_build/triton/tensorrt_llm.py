@@ -20,6 +20,9 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.profiles import Precision
 
 MODEL_NAME = "tensorrt_llm"
+CACHE_MEMORY = 0.5
+"""Part of the free memory for keys and values: the vision plan and the frames before it, which come
+later, find theirs in the rest. Not measured."""
 _TABLE_TYPES = {"fp16": DataType.TYPE_FP16, "bf16": DataType.TYPE_BF16}
 # Of one value a sequence: the backend gets them without the dimension of 1.
 _SCALARS = {
@@ -32,6 +35,8 @@ _SCALARS = {
     "runtime_top_p": DataType.TYPE_FP32,
     "temperature": DataType.TYPE_FP32,
     "seed": DataType.TYPE_UINT64,
+    "streaming": DataType.TYPE_BOOL,
+    "stop": DataType.TYPE_BOOL,
 }
 _REQUIRED = ("input_lengths", "request_output_len")
 _PARAMETERS = {
@@ -57,7 +62,9 @@ def executor_config(
     """Return the model's config.pbtxt.
 
     Args:
-        engine_dir: Directory of the engine, absolute: the backend opens it by that path.
+        engine_dir: Directory of the engine: the backend opens it by that path. A relative one is
+            looked for from where the server was started, which `groundserve serve` does in the
+            engine directory.
         limits: What it was built for.
         precision: What it was built in, in which its prompt table comes.
         cache_memory: Part of the GPU's memory that is free when the engine has been read, in
@@ -65,11 +72,9 @@ def executor_config(
             find it in the rest.
 
     Raises:
-        InvalidRequestError: The path is relative, or the part is none.
+        InvalidRequestError: The part is none.
         UnsupportedError: The precision is another one.
     """
-    if not engine_dir.is_absolute():
-        raise InvalidRequestError(f"engine_dir must be an absolute path, got {engine_dir}")
     if precision not in _TABLE_TYPES:
         raise UnsupportedError(
             f"precision must be one of {', '.join(_TABLE_TYPES)} of an engine that generates, got "
@@ -83,8 +88,8 @@ def executor_config(
         # Of the server, which hands every request on at once; the engine joins them by itself.
         max_batch_size=limits.max_batch_size,
     )
-    # Written though it is the default: the backend reads it.
-    config.model_transaction_policy.SetInParent()
+    # Without it the backend streams nothing, and a deadline would be looked at after the answer.
+    config.model_transaction_policy.decoupled = True
     config.dynamic_batching.SetInParent()
     _add_vector(config, "input_ids", DataType.TYPE_INT32, (-1,))
     for name, data_type in _SCALARS.items():

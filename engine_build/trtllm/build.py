@@ -125,8 +125,11 @@ def compile_engine(
     _complete_config(engine_dir / CONFIG_NAME, gpu_arch=gpu_arch)
 
 
-def check_builder() -> str:
+def check_builder(*, instead: str = "gpu-trt") -> str:
     """Return the path of `trtllm-build`.
+
+    Args:
+        instead: The profile to choose where there is none.
 
     Raises:
         UnsupportedError: It is not installed, or belongs to another release.
@@ -143,7 +146,7 @@ def check_builder() -> str:
         found = f"is {version} here" if program is not None else f"has no {_PROGRAM} on PATH"
     raise UnsupportedError(
         f"this engine is built by TensorRT-LLM {PINNED_VERSION}, which {found}; build in the "
-        f"container {CONTAINER}, or choose the profile gpu-trt"
+        f"container {CONTAINER}, or choose the profile {instead}"
     )
 
 

@@ -22,6 +22,10 @@ from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.resize import ResizeRule
 
+PLAN_PIXELS = "PIXEL_VALUES"
+"""Input of a vision plan whose frames are as decoded: float16 (n, 3, S, S); see
+`groundserve.families.base.PixelFamily`."""
+
 VISUAL_TOKEN_ID = -200
 """In a prompt's ids, the place of the video's block; no vocabulary has it."""
 

@@ -63,11 +63,14 @@ class GateReport:
             largest[check.output] = max(check.error, largest.get(check.output, 0.0))
         num_tokens = max(sum(check.num_tokens) for check in self.checks)
         left_out = "".join(f"; {shape}: not run, {why}" for shape, why in self.not_run.items())
-        logits = largest["logits" if self.mask_probe is not None else "next_logits"]
+        features = f"features differ by {largest['features']:.1e}"
+        logits = largest.get("logits", largest.get("next_logits"))
+        if logits is None:  # of engines that cannot be run without a server
+            return f"{features} (relative){left_out}"
         probe = "" if self.mask_probe is None else f"; mask probe {self.mask_probe:.1e}"
         return (
-            f"features differ by {largest['features']:.1e}, logits by {logits:.1e} (relative), at "
-            f"up to {num_tokens} tokens{probe}{left_out}"
+            f"{features}, logits by {logits:.1e} (relative), at up to {num_tokens} tokens"
+            f"{probe}{left_out}"
         )
 
     def save(self, engine_dir: Path) -> None:

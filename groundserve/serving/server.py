@@ -418,8 +418,9 @@ class TritonServer:
             self._check_not_cancelled()
             self._process = subprocess.Popen(
                 command,
-                # Models find modules through the working directory, which must not be the caller's.
-                cwd="/",
+                # Models find modules through the working directory, which must not be the caller's;
+                # Triton's own backend finds its engine by a path that is relative to it.
+                cwd=self._engine_dir if manifest.uses_executor else "/",
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

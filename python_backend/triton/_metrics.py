@@ -7,6 +7,7 @@ of equal name and labels. All of them start at 0, so that a rate exists from the
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,10 +37,16 @@ _DESCRIPTIONS: dict[CounterName, str] = {
 
 
 class Metrics:
-    """A `Meter`, and what an answer or an error adds."""
+    """A `Meter`, and what an answer or an error adds.
+
+    One thread at a time: a metric that two change at once hands the server memory that the second
+    has freed, which ends the server (triton-inference-server/python_backend 01d0ad8 and f9088ff,
+    src/metric.cc, `Metric::SaveToSharedMemory`).
+    """
 
     def __init__(self) -> None:
         """Register all families with the server; for `initialize` alone."""
+        self._lock = threading.Lock()
         self._families: list[Any] = []  # a family that is collected takes its metrics with it
         # Collected in time, it would set to 0 what other processes have counted under its name
         # too; when the process ends, the memory that it tells the server through is gone by then,
@@ -69,20 +76,24 @@ class Metrics:
 
     def add(self, name: CounterName, amount: int = 1) -> None:
         """See `Meter.add`."""
-        self._counters[name].increment(amount)
+        with self._lock:
+            self._counters[name].increment(amount)
 
     def set_cache_bytes(self, num_bytes: int) -> None:
         """See `Meter.set_cache_bytes`."""
-        self._cache_bytes.set(num_bytes)
+        with self._lock:
+            self._cache_bytes.set(num_bytes)
 
     def observe_stages(self, timing_ms: Mapping[str, float]) -> None:
         """Add the stages of an answered request."""
         for stage, milliseconds in timing_ms.items():
-            self._stages[stage].observe(milliseconds / 1000)
+            with self._lock:
+                self._stages[stage].observe(milliseconds / 1000)
 
     def count_error(self, error: Exception) -> None:
         """Add a request that got an error."""
-        self._errors[error_class(error)].increment(1)
+        with self._lock:
+            self._errors[error_class(error)].increment(1)
 
     def _family(self, name: str, description: str, kind: str) -> Any:
         # A name that another process registered with the same kind is shared, not an error.

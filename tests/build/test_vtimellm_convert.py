@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
-from engine_build.families import get_gpu_family
 from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint, describe_model
 from groundserve.errors import UnsupportedError
 from groundserve.families.plans import VISUAL_TOKEN_ID
@@ -191,11 +190,3 @@ def test_the_config_has_the_names_that_the_library_takes(converted):
 def test_a_decoder_that_is_no_vicuna_is_refused(changes, words):
     with pytest.raises(UnsupportedError, match=words):
         describe_model(LlamaConfig(**changes), precision="fp16")
-
-
-@pytest.mark.parametrize("profile", ["gpu", "gpu-trt"])
-def test_the_profile_says_that_it_is_not_put_together(profile):
-    with pytest.raises(
-        UnsupportedError, match=rf"vtimellm .* {profile} that are served: .*; it has the profiles"
-    ):
-        get_gpu_family("vtimellm", profile)

@@ -12,10 +12,9 @@ from engine_build.families.vtimellm.mixed_precision import MixedClipTower
 from engine_build.onnx_export import export_graph
 from engine_build.onnx_tensorrt import TENSORRT_OPSET
 from engine_build.tensorrt_plan import PlanReport, ShapeRange, build_plan
+from groundserve.families.plans import PLAN_PIXELS
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTTarget
-
-INPUT_NAME = "PIXEL_VALUES"
 
 
 def export_clip_tower(model: MixedClipTower, path: Path) -> None:
@@ -31,7 +30,7 @@ def export_clip_tower(model: MixedClipTower, path: Path) -> None:
         model,
         (example,),
         path,
-        inputs=[INPUT_NAME],
+        inputs=[PLAN_PIXELS],
         output="FEATURES",
         dynamic_shapes=({0: Dim("n", min=1, max=CHUNK_FRAMES)},),
         opset=TENSORRT_OPSET,
@@ -48,7 +47,7 @@ def clip_shapes(model: MixedClipTower) -> dict[str, ShapeRange]:
         opt_shape=(CHUNK_FRAMES, *shape),
         max_shape=(CHUNK_FRAMES, *shape),
     )
-    return {INPUT_NAME: frames}
+    return {PLAN_PIXELS: frames}
 
 
 def build_clip_plan(

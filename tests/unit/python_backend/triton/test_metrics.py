@@ -1,9 +1,16 @@
-"""How long the metrics of a process live, with a stand-in for Triton's module."""
+"""How long the metrics of a process live, and who may change them: a stand-in for its module."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import pytest
 
 PROGRAM = """
 import sys
@@ -31,6 +38,57 @@ from python_backend.triton._metrics import Metrics
 Metrics()  # collected now
 kept = Metrics()  # when the interpreter ends
 """
+
+
+class OneAtATime:
+    """What pb_utils.Metric is: two threads in it at once end the server."""
+
+    busy = threading.Lock()
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def increment(self, amount):
+        assert self.busy.acquire(blocking=False), "two threads change a metric at once"
+        before = self.value
+        time.sleep(0.001)
+        self.value = before + amount
+        self.busy.release()
+
+    set = observe = increment
+
+
+class Family:
+    COUNTER = GAUGE = HISTOGRAM = None
+
+    def __init__(self, **_) -> None:
+        pass
+
+    def Metric(self, **_):  # noqa: N802 - Triton's name
+        return OneAtATime()
+
+
+@pytest.fixture
+def metrics(monkeypatch):
+    fake = ModuleType("triton_python_backend_utils")
+    fake.MetricFamily = Family
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.delitem(sys.modules, "python_backend.triton._metrics", raising=False)
+    module = importlib.import_module("python_backend.triton._metrics")
+    yield module.Metrics()
+    sys.modules.pop("python_backend.triton._metrics")
+
+
+def test_threads_take_turns(metrics):
+    calls = [
+        lambda: metrics.add("generated_tokens"),
+        lambda: metrics.set_cache_bytes(1),
+        lambda: metrics.observe_stages({"generate": 1.0}),
+        lambda: metrics.count_error(ValueError()),
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda call: [call() for _ in range(5)], calls * 2))
+    assert metrics._counters["generated_tokens"].value == 10
 
 
 def test_families_are_never_collected():

@@ -1,0 +1,1 @@
+from python_backend.triton.admission import TritonPythonModel as TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.triton.generation import TritonPythonModel as TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.triton.video_decode import TritonPythonModel as TritonPythonModel

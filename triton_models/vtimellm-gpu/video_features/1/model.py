@@ -1,0 +1,1 @@
+from python_backend.triton.video_features import TritonPythonModel as TritonPythonModel
