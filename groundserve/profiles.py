@@ -56,9 +56,8 @@ class Profile:
         Args:
             streams: Of the model's vision stage.
         """
-        first = streams[0]
-        is_dalis = len(streams) == 1 and first.size is not None and first.resize == "square"
-        return self.decoder if is_dalis else "pyav"
+        is_dalis = all(one.size is not None and one.resize == "square" for one in streams)
+        return self.decoder if is_dalis and len(streams) <= 1 else "pyav"
 
     def choose(
         self, device: Device | None = None, precision: Precision | None = None
