@@ -243,7 +243,7 @@ def test_engines_of_another_family_are_not_those_of_the_server(engine_dir, monke
 def test_a_family_that_is_not_served_is_refused_while_in_use(engine_dir, family):
     began_with = Manifest.load(engine_dir).engine_id
     edit(engine_dir, family=family)
-    message = f'was rebuilt while it was in use .*\\(videoitg, vtimellm\\), got "{family}"'
+    message = f'was rebuilt while it was in use .*\\(videoitg, .*\\), got "{family}"'
     with pytest.raises(EngineMismatchError, match=message):
         Manifest.load_again(engine_dir, began_with)
 
