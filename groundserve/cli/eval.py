@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli import eval_captions, eval_moments, eval_qa, eval_qa_table
+from groundserve.cli import eval_captions, eval_highlights, eval_moments, eval_qa, eval_qa_table
 from groundserve.cli._checks import check_input, check_outputs
 from groundserve.cli._options import Checkpoint
 from groundserve.cli._output import print_json, progress
@@ -21,7 +21,7 @@ from groundserve.scoring.opener import check_scorer
 NAME = "eval"
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
-for module in (eval_moments, eval_captions, eval_qa, eval_qa_table):
+for module in (eval_moments, eval_captions, eval_highlights, eval_qa, eval_qa_table):
     app.command(module.NAME)(module.command)
 
 _SCORERS = ("checkpoint", "engines", "server")

@@ -1,8 +1,8 @@
-"""What `eval moments` and `eval captions` share: who answers, or has answered."""
+"""What `eval moments`, `captions` and `highlights` share: who answers, or has answered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -11,15 +11,16 @@ import typer
 
 from groundserve.cli._checks import check_outputs, parse_parts
 from groundserve.cli._output import print_note
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import (
     Annotation,
     find_videos,
     read_annotations,
 )
 from groundserve.evaluation.activitynet.answer_log import read_answers
-from groundserve.evaluation.activitynet.answers import Answers, LogTask
+from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
 from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
+from groundserve.options import Task
 from groundserve.scorer import Answerer
 from groundserve.scoring.opener import check_answerer, open_answerer
 
@@ -69,17 +70,26 @@ class AskedModel:
                 flag = field.name.removesuffix("s") if field.name == "parts" else field.name
                 raise InvalidRequestError(f"--{flag.replace('_', '-')} {why}")
 
-    def check(self) -> Path:
+    def refuse_without_name(self) -> None:
+        """Refuse what goes with a model, where none is named.
+
+        Raises:
+            InvalidRequestError: Something is given.
+        """
+        self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
+
+    def check(self, task: Task) -> Path:
         """Refuse what `open` could not open, before any work; returns the folder of videos.
 
         Raises:
             InvalidRequestError: As `check_answerer`, or there is no folder of videos.
+            UnsupportedError: The family has no such task; a server says so itself.
         """
         if self.media_root is None:
             raise InvalidRequestError(
                 "a model needs --media-root: the folder of the annotated videos"
             )
-        check_answerer(
+        family = check_answerer(
             self.checkpoint,
             self.engines,
             self.server,
@@ -87,6 +97,10 @@ class AskedModel:
             parts=self._parts,
             device=self.device,
         )
+        if family is not None and task not in family.tasks:
+            raise UnsupportedError(
+                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {task}"
+            )
         return self.media_root
 
     def open(self) -> Answerer:
@@ -121,10 +135,25 @@ def collect_answers(
     """
     known = read_annotations(annotations)
     if model.name is None:
-        model.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
+        model.refuse_without_name()
     else:
         _ask(known, answers, model, model.name, task=task, step=step)
     return read_answers(answers, known, task=task), known
+
+
+def find_asked_videos(annotated: Collection[str], media_root: Path) -> dict[str, Path]:
+    """Return the file of each annotated video that is there; says how many are not.
+
+    Raises:
+        InvalidRequestError: As `find_videos`.
+    """
+    videos = find_videos(annotated, media_root)
+    if len(videos) < len(annotated):
+        print_note(
+            f"{len(annotated) - len(videos)} of {len(annotated)} annotated videos are not in "
+            f"{media_root}: left out"
+        )
+    return videos
 
 
 def _ask(
@@ -137,14 +166,9 @@ def _ask(
     step: Callable[[str], None],
 ) -> None:
     check_outputs({"--answers": path})
-    media_root = model.check()
+    media_root = model.check(TASKS[task])
     find_answered(path, model=name)
-    videos = find_videos(annotations, media_root)
-    if len(videos) < len(annotations):
-        print_note(
-            f"{len(annotations) - len(videos)} of {len(annotations)} annotated videos are not in "
-            f"{media_root}: left out"
-        )
+    videos = find_asked_videos(annotations, media_root)
     step("loading")
     with model.open() as answerer:
         ask_annotated(

@@ -1,4 +1,4 @@
-"""Tables of moments and captions told in text: percentages, as the reference prints them."""
+"""Tables of what is told in text: percentages, as the references print them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from rich.markup import escape
 
 from groundserve.cli._output import plain_table, print_note, stdout
-from groundserve.cli.eval_tables import interval
+from groundserve.cli.eval_tables import HIGHLIGHT_LABELS, interval
 from groundserve.evaluation.activitynet.captions import CaptionReport
 from groundserve.evaluation.activitynet.moments import GroundingReport
 from groundserve.evaluation.bootstrap import Estimate
+from groundserve.evaluation.highlights import HighlightReport
 
 _GROUNDING_LABELS = {
     "miou": "mIoU",
@@ -47,6 +48,22 @@ def print_captions(report: CaptionReport) -> None:
     if report.num_unread:
         print_note(f"videos without an answer that can be read, which count 0: {report.num_unread}")
     _print_table(report.figures, _CAPTION_LABELS)
+
+
+def print_highlights(report: HighlightReport) -> None:
+    """Print mAP and HIT@1 of clips, and on stderr what is to be known of them."""
+    if report.num_unread:
+        print_note(
+            "answers without times and scores that can be read, whose clips all score 0: "
+            f"{report.num_unread}"
+        )
+    if report.num_unanswered:
+        print_note(f"queries without an answer, which do not count: {report.num_unanswered}")
+    if report.num_strangers:
+        print_note(
+            f"answers to queries that the ground truth lacks, left out: {report.num_strangers}"
+        )
+    _print_table(report.figures, HIGHLIGHT_LABELS)
 
 
 def _print_table(figures: Mapping[str, Estimate], labels: Mapping[str, str]) -> None:

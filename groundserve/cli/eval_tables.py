@@ -26,18 +26,21 @@ _COMPARED_LABELS = {
     "miou": "mIoU",
     "absent_auc": "absent AUC",
 }
-_MOMENT_LABELS = {
-    "moment_r1_at_05": "moment R1@0.5",
-    "moment_r1_at_07": "moment R1@0.7",
-    "moment_map": "moment mAP, IoU 0.5 to 0.95",
-    "moment_map_at_05": "moment mAP@0.5",
-    "moment_map_at_075": "moment mAP@0.75",
+HIGHLIGHT_LABELS = {
     "highlight_map_fair": "highlight mAP, at least fair",
     "highlight_hit_at_1_fair": "highlight HIT@1, at least fair",
     "highlight_map_good": "highlight mAP, at least good",
     "highlight_hit_at_1_good": "highlight HIT@1, at least good",
     "highlight_map_very_good": "highlight mAP, very good",
     "highlight_hit_at_1_very_good": "highlight HIT@1, very good",
+}
+_MOMENT_LABELS = {
+    "moment_r1_at_05": "moment R1@0.5",
+    "moment_r1_at_07": "moment R1@0.7",
+    "moment_map": "moment mAP, IoU 0.5 to 0.95",
+    "moment_map_at_05": "moment mAP@0.5",
+    "moment_map_at_075": "moment mAP@0.75",
+    **HIGHLIGHT_LABELS,
 }
 
 

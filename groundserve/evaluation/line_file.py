@@ -1,15 +1,49 @@
-"""Files of JSON lines that one process appends to, each line on the disk before the next step."""
+"""Files of JSON lines: reading, and appending by one process, on the disk before the next step."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.strict_json import shown
+
+
+def read_lines(path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each line that is not blank, with the words that an error names it by.
+
+    A file that is one JSON list of objects gives those.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, or a line is no JSON object.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    yield from parse_lines(data, path)
+
+
+def parse_lines(data: bytes, path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each line of a file's bytes as `read_lines` does."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error
+    if text.lstrip().startswith("["):
+        for number, value in enumerate(_parse(text, str(path))):
+            where = f"{path}, entry {number}"
+            yield where, _object(value, where)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _object(_parse(line, where), where)
 
 
 def open_lines(path: Path) -> IO[bytes]:
@@ -37,3 +71,16 @@ def append_lines(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
     file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     file.flush()
     os.fsync(file.fileno())
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{where}: not JSON; was it cut short?") from error
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
+    return value

@@ -154,6 +154,25 @@ def highlight_hit_at_1(clip_scores: NDArray[np.float64], is_highlight: NDArray[n
     return float(best < len(is_highlight) and is_highlight[best].any())
 
 
+def highlight_figures(
+    clip_scores: NDArray[np.float64], saliency: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return mAP and HIT@1 of one query's clips at each of `SALIENCY_LEVELS`.
+
+    Args:
+        clip_scores: float64 (C',), C' >= 1.
+        saliency: int64 (C, 3), ratings of the clips.
+    """
+    figures = {}
+    for level, lowest in SALIENCY_LEVELS.items():
+        is_highlight = saliency >= lowest
+        figures[f"highlight_map_{level}"] = float(
+            np.mean([highlight_average_precision(clip_scores, each) for each in is_highlight.T])
+        )
+        figures[f"highlight_hit_at_1_{level}"] = highlight_hit_at_1(clip_scores, is_highlight)
+    return figures
+
+
 def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     figures: dict[str, float] = {}
     if prediction.windows is not None:
@@ -168,16 +187,7 @@ def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
             "moment_map_at_075": float(precisions[IOU_THRESHOLDS.index(0.75)]),
         }
     if prediction.clip_scores is not None and truth.saliency is not None:
-        for level, lowest in SALIENCY_LEVELS.items():
-            is_highlight = truth.saliency >= lowest
-            figures[f"highlight_map_{level}"] = float(
-                np.mean(
-                    [highlight_average_precision(prediction.clip_scores, a) for a in is_highlight.T]
-                )
-            )
-            figures[f"highlight_hit_at_1_{level}"] = highlight_hit_at_1(
-                prediction.clip_scores, is_highlight
-            )
+        figures |= highlight_figures(prediction.clip_scores, truth.saliency)
     return figures
 
 

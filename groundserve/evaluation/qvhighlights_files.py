@@ -6,7 +6,7 @@ Shape letters: M true windows, N predicted windows, C clips of two seconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -36,6 +36,10 @@ class GroundTruth:
     """float64 (M, 2), start and end in seconds, M >= 1."""
     saliency: NDArray[np.int64] | None
     """int64 (C, 3) in 0..4, 0 outside the relevant clips; None where the line has no ratings."""
+    query: str | None = None
+    """What was looked for; None where the line does not say."""
+    duration_seconds: float | None = None
+    """Of the video; None where the line has no ratings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +55,7 @@ class Prediction:
 def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
     """Read one query a line.
 
-    Needed: `qid`, `relevant_windows`. Used where present: `vid`, and together `duration`,
+    Needed: `qid`, `relevant_windows`. Used where present: `vid`, `query`, and together `duration`,
     `relevant_clip_ids`, `saliency_scores`.
 
     Raises:
@@ -70,17 +74,18 @@ def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
 
 
 def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
-    windows = _array(value, "relevant_windows", width=2)
+    windows = read_array(value, "relevant_windows", width=2)
     if not len(windows):
         raise ValueError("relevant_windows must hold at least one window")
     if (windows[:, 0] > windows[:, 1]).any():
         raise ValueError("relevant_windows must be [start, end] in seconds, start <= end")
-    saliency = None
+    saliency = duration = None
     if "saliency_scores" in value:
-        ratings = _array(value, "saliency_scores", width=NUM_ANNOTATORS)
-        clip_ids = _array(value, "relevant_clip_ids").astype(np.int64)
+        ratings = read_array(value, "saliency_scores", width=NUM_ANNOTATORS)
+        clip_ids = read_array(value, "relevant_clip_ids").astype(np.int64)
         # Rounded down as the benchmark's evaluator does: the rest of a last clip is not rated.
-        num_clips = int(float(value["duration"]) / CLIP_SECONDS)
+        duration = float(value["duration"])
+        num_clips = int(duration / CLIP_SECONDS)
         if len(clip_ids) != len(ratings):
             raise ValueError("relevant_clip_ids and saliency_scores differ in length")
         if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
@@ -88,16 +93,22 @@ def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
         # The file rates the relevant clips only.
         saliency = np.zeros((num_clips, NUM_ANNOTATORS), np.int64)
         saliency[clip_ids] = ratings
-    video = value.get("vid", value["qid"])
-    return GroundTruth(video=str(video), windows=windows, saliency=saliency)
+    video, query = value.get("vid", value["qid"]), value.get("query")
+    return GroundTruth(
+        video=str(video),
+        windows=windows,
+        saliency=saliency,
+        query=query if isinstance(query, str) else None,
+        duration_seconds=duration,
+    )
 
 
 def _parse_prediction(value: dict[str, Any]) -> Prediction:
     windows = clip_scores = None
     if "pred_relevant_windows" in value:
-        windows = _array(value, "pred_relevant_windows", width=3)
+        windows = read_array(value, "pred_relevant_windows", width=3)
     if "pred_saliency_scores" in value:
-        clip_scores = _array(value, "pred_saliency_scores")
+        clip_scores = read_array(value, "pred_saliency_scores")
         if not len(clip_scores):
             raise ValueError("pred_saliency_scores is empty")
     if windows is None and clip_scores is None:
@@ -105,7 +116,14 @@ def _parse_prediction(value: dict[str, Any]) -> Prediction:
     return Prediction(windows=windows, clip_scores=clip_scores)
 
 
-def _array(value: dict[str, Any], name: str, *, width: int | None = None) -> NDArray[np.float64]:
+def read_array(
+    value: Mapping[str, Any], name: str, *, width: int | None = None
+) -> NDArray[np.float64]:
+    """Return numbers of a line, or rows of as many as `width` says.
+
+    Raises:
+        KeyError, ValueError: It has none of that name, or they are something else.
+    """
     rows = "numbers" if width is None else f"rows of {width} numbers"
     try:
         array = np.array(value[name], np.float64)

@@ -10,7 +10,6 @@ Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -30,6 +29,7 @@ from groundserve.evaluation.activitynet.answers import (
     read_text,
 )
 from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
+from groundserve.evaluation.line_file import read_lines
 from groundserve.strict_json import is_finite_number, shown
 
 _LOG_TASKS = {task: name for name, task in TASKS.items()}
@@ -67,30 +67,6 @@ def read_answers(
             f"{path} holds no answer of the task {task} (in ask --json: {TASKS[task]})"
         )
     return Answers(groundings=tuple(groundings), captions=captions)
-
-
-def read_lines(path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each line that is not blank, with the words that an error names it by.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or a line is no JSON object.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    yield from parse_lines(data, path)
-
-
-def parse_lines(data: bytes, path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each line of a file's bytes as `read_lines` does."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
 
 
 def question_of(line: Mapping[str, Any]) -> tuple[str, LogTask, int]:
@@ -179,13 +155,3 @@ def _annotation(video: str, annotations: Mapping[str, Annotation]) -> Annotation
     if video not in annotations:
         raise ValueError(f"the video {shown(video)} is not annotated")
     return annotations[video]
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{where}: not JSON; was it cut short?") from error
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
-    return value

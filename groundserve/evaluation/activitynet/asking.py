@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from groundserve.answers import Answer, AnswerResult
-from groundserve.errors import DeadlineExceededError, InvalidRequestError
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation import asking
 from groundserve.evaluation.activitynet.annotations import Annotation
-from groundserve.evaluation.activitynet.answer_log import parse_lines, question_of
+from groundserve.evaluation.activitynet.answer_log import question_of
 from groundserve.evaluation.activitynet.answers import TASKS, LogTask, plain_sentence, read_moments
 from groundserve.evaluation.activitynet.moments import grounding_iou
 from groundserve.evaluation.line_file import append_lines, open_lines
-from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scorer import Answerer
-from groundserve.strict_json import shown
 
 REFERENCE_NEW_TOKENS = 1024
 """Most tokens of an answer in the reference's evaluation."""
@@ -25,34 +24,8 @@ _Question = tuple[str, LogTask, int]
 
 
 def find_answered(path: Path, *, model: str) -> set[_Question]:
-    """Return what a log answers already, before anything is asked.
-
-    Args:
-        path: The log; one that is not there answers nothing. A last line that was cut short does
-            not count.
-        model: Whose answers they must be.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or a line is none of this model's.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    answered = set()
-    for where, line in parse_lines(data[: data.rfind(b"\n") + 1], path):
-        if line.get("model") != model:
-            raise InvalidRequestError(
-                f"{where}: answered by {shown(line.get('model'))} and not by {shown(model)}; name "
-                "another file for this model's answers"
-            )
-        try:
-            answered.add(question_of(line))
-        except ValueError as error:
-            raise InvalidRequestError(f"{where}: {error}") from error
-    return answered
+    """Return what a log answers already: see `groundserve.evaluation.asking.find_answered`."""
+    return asking.find_answered(path, question_of, model=model)
 
 
 def ask_annotated(
@@ -93,13 +66,13 @@ def ask_annotated(
             on_video(place, len(videos))
             count = len(annotations[video].sentences) if task == "grounding" else 1
             left = [number for number in range(count) if (video, task, number) not in answered]
-            for numbers in _batches(left):
+            for numbers in asking.batches(left):
                 queries = (
                     [annotations[video].sentences[number] for number in numbers]
                     if task == "grounding"
                     else ()
                 )
-                result = _ask(answerer, source, queries, options)
+                result = asking.ask_whole(answerer, source, queries, options)
                 lines = [
                     _line(video, annotations[video], task, number, answer, result, model)
                     for number, answer in zip(numbers, result.answers, strict=True)
@@ -115,27 +88,6 @@ def _require_words(annotations: Mapping[str, Annotation], videos: Mapping[str, P
                     f"sentence {number} of the video {video} has no words: its moment cannot be "
                     "asked for"
                 )
-
-
-def _batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    size = Limits().max_queries
-    for start in range(0, len(numbers), size):
-        yield numbers[start : start + size]
-
-
-def _ask(
-    answerer: Answerer, video: Path, queries: Sequence[str], options: AnswerOptions
-) -> AnswerResult:
-    try:
-        result = answerer.ask(video, queries, options)
-    except InvalidRequestError as error:
-        raise InvalidRequestError(f"{video}: {error}") from error
-    if any(answer.stop_reason == "deadline" for answer in result.answers):
-        raise DeadlineExceededError(
-            f"{video}: time ran out amid an answer, which is not kept; allow more of it "
-            "(GROUNDSERVE_MAX_REQUEST_SECONDS where the model runs) or fewer tokens"
-        )
-    return result
 
 
 def _line(

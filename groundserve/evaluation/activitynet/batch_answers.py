@@ -52,7 +52,12 @@ def _line(row: dict[str, Any], where: str) -> dict[str, Any]:
     if task is None:
         raise InvalidRequestError(f"{where}: the row has scores of frames, and no answer in text")
     moments = [
-        {"start": moment["start_seconds"], "end": moment["end_seconds"], "text": moment["text"]}
+        {
+            "start": moment["start_seconds"],
+            "end": moment["end_seconds"],
+            "score": moment["score"],
+            "text": moment["text"],
+        }
         for moment in row["moments"] or ()
     ]
     answer = {"query": row["query"] or "", "task": task, "moments": moments}

@@ -122,7 +122,7 @@ def test_a_sentence_that_stands_there_twice_is_answered_twice(tmp_path):
 def write_batch(folder, *rows):
     """Of a batch's columns those that are read."""
     moment = pyarrow.struct(
-        [(name, pyarrow.float64()) for name in ("start_seconds", "end_seconds")]
+        [(name, pyarrow.float64()) for name in ("start_seconds", "end_seconds", "score")]
     )
     schema = pyarrow.schema(
         [
@@ -170,7 +170,8 @@ def test_folders_without_answers_are_refused(tmp_path):
     ("line", "message"),
     [
         pytest.param('{"video_id"', "line 1: not JSON; was it cut short", id="cut_short"),
-        pytest.param("[]", "line 1: must be an object", id="a_list"),
+        pytest.param("3", "line 1: must be an object", id="no_object"),
+        pytest.param("[3]", "entry 0: must be an object", id="a_list"),
         pytest.param({**GROUNDING, "task": "chat"}, 'task of .* got "v" and "chat"', id="task"),
         pytest.param({**GROUNDING, "video_id": 3}, "text video_id", id="video"),
         pytest.param({**GROUNDING, "video_id": "w"}, '"w" is not annotated', id="another_video"),

@@ -14,13 +14,16 @@ DURATION = 30.0
 class Told:
     """Tells the second tenth of a video to any question; what it is asked is kept."""
 
-    def __init__(self, stop_reason="eos"):
+    def __init__(self, stop_reason="eos", *, score=None):
         self.asked = []
         self.stop_reason = stop_reason
+        self.score = score
 
     def ask(self, video, queries=(), options=None, *, timeout_seconds=None):
         self.asked.append((video, list(queries), options))
-        moment = Moment(start_seconds=DURATION / 10, end_seconds=DURATION / 5, text="Told")
+        moment = Moment(
+            start_seconds=DURATION / 10, end_seconds=DURATION / 5, score=self.score, text="Told"
+        )
         answers = [
             Answer(
                 query=query,

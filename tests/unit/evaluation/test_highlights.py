@@ -1,0 +1,252 @@
+import json
+import random
+
+import numpy as np
+import pytest
+
+from groundserve.errors import DeadlineExceededError, InvalidRequestError
+from groundserve.evaluation.highlight_answers import read_highlight_answers
+from groundserve.evaluation.highlight_asking import ask_highlights, find_answered_queries
+from groundserve.evaluation.highlights import clip_scores, make_highlight_report, ratings_of
+from groundserve.evaluation.qvhighlights import highlight_figures
+from groundserve.evaluation.qvhighlights_files import GroundTruth, read_ground_truth
+from groundserve.families.vtgllm.answer import read_highlights
+from tests.reference import VTGLLM
+from tests.unit.evaluation.activitynet.told import Told
+
+RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
+VECTORS = RECORDED["functions"]["parse_highlights"]
+TRUTH = [
+    {
+        "qid": 7,
+        "query": "A man jumps.",
+        "vid": "v_1.5",
+        "duration": 20,
+        "relevant_windows": [[10, 14]],
+        "relevant_clip_ids": [5, 6],
+        "saliency_scores": [[4, 4, 1], [2, 3, 1]],
+    },
+    {
+        "qid": 8,
+        "query": "a dog runs",
+        "vid": "w",
+        "duration": 9,
+        "relevant_windows": [[0, 2]],
+        "relevant_clip_ids": [0],
+        "saliency_scores": [[4, 0, 0]],
+    },
+]
+
+
+def write(path, *lines):
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def truths(tmp_path):
+    return read_ground_truth(write(tmp_path / "truth.jsonl", *TRUTH))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["answer"][:40])
+def test_clips_score_what_the_reference_recorded(vector):
+    told = zip(*read_highlights(vector["answer"]), strict=False)
+    got = clip_scores(told, vector["duration"]).tolist()
+    if isinstance(vector["clip_scores"], dict):  # its last second is past the clips: it stops
+        assert vector["clip_scores"] == {"error": "IndexError"}
+        assert got == [0.0, 4.0, 0.0, 0.0]
+    else:
+        assert got == vector["clip_scores"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clip"),
+    [(0, 0), (0.5, 0), (2.9, 0), (3, 1), (4.9, 1), (5, 2), (8, 3), (8.1, None), (9, None)],
+)
+def test_a_second_belongs_to_one_clip(seconds, clip):
+    got = clip_scores([(seconds, 2.0)], 8.0)
+    assert np.flatnonzero(got).tolist() == ([] if clip is None else [clip])
+
+
+def test_a_video_shorter_than_a_clip_has_one():
+    assert clip_scores([(0.5, 2.0)], 1.0).tolist() == [2.0]
+
+
+def plain_average_precision(scores, positives):
+    """By counting alone: for each true clip's recall the best precision of any longer list."""
+    if all(positives) or not any(positives):
+        return float(all(positives))
+    points = []
+    for least in sorted(set(scores), reverse=True):
+        taken = [
+            is_true for score, is_true in zip(scores, positives, strict=True) if score >= least
+        ]
+        points.append((sum(taken) / sum(positives), sum(taken) / len(taken)))
+    reached = sorted({recall for recall, _ in points if recall > 0})
+    best = [max(p for recall, p in points if recall >= at) for at in reached]
+    return sum(best) / len(best)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_are_those_of_counting(seed):
+    rng = random.Random(seed)
+    num_clips = rng.randint(1, 12)
+    scores = [float(rng.randint(0, 4)) for _ in range(num_clips)]
+    saliency = [[rng.randint(0, 4) for _ in range(3)] for _ in range(num_clips)]
+    got = highlight_figures(np.array(scores), np.array(saliency))
+    best = scores.index(max(scores))
+    for name, least in (("fair", 2), ("good", 3), ("very_good", 4)):
+        each = [
+            plain_average_precision(scores, [ratings[k] >= least for ratings in saliency])
+            for k in range(3)
+        ]
+        assert got[f"highlight_map_{name}"] == pytest.approx(sum(each) / 3, rel=1e-12)
+        hit = any(rating >= least for rating in saliency[best])
+        assert got[f"highlight_hit_at_1_{name}"] == hit
+
+
+def test_scores_rank_as_scikit_learn_says():
+    """Where precision never rises again, interpolating changes nothing: plain average precision."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, positives = [5, 4, 3, 2, 1], [1, 1, 0, 1, 0]
+    saliency = np.array([[4 * each] * 3 for each in positives])
+    got = highlight_figures(np.array(scores, np.float64), saliency)["highlight_map_very_good"]
+    assert got == pytest.approx(metrics.average_precision_score(positives, scores), rel=1e-12)
+
+
+RAW = [
+    {
+        "vname": "v_1.5.mp4",
+        "generated_cap": "12.0 seconds, significance score: 4.1, a man jumps.",
+        "prompt": "p",
+        "query": "A man jumps",
+        "id": 7,
+    },
+    {"vname": "w.mp4", "generated_cap": "nothing", "prompt": "p", "query": "a dog runs", "id": 8},
+    {"vname": "x.mp4", "generated_cap": "nothing", "prompt": "p", "query": "else", "id": 99},
+]
+SCORES = {7: [0.0] * 5 + [4.1] + [0.0] * 4, 8: [0.0] * 4}
+
+
+def read(path, truths):
+    found = read_highlight_answers(path, truths)
+    return {query: scores.tolist() for query, scores in found.clip_scores.items()}, found.num_unread
+
+
+def test_answers_of_vtgllm(tmp_path, truths):
+    raw, scored = tmp_path / "raw.json", tmp_path / "fmt_raw.json"
+    raw.write_text(json.dumps(RAW, indent=1), "utf-8")
+    scored.write_text(
+        json.dumps(
+            [{"qid": query, "pred_saliency_scores": each} for query, each in SCORES.items()]
+        ),
+        "utf-8",
+    )
+    assert read(raw, truths) == ({**SCORES, 99: [0.0]}, 1)
+    assert read(scored, truths) == (SCORES, 0)
+    found = read_highlight_answers(raw, truths)
+    report = make_highlight_report(found.clip_scores, truths, num_unread=found.num_unread)
+    assert (report.num_unread, report.num_unanswered, report.num_strangers) == (1, 0, 1)
+    # Of query 7 the first two annotators' one highlight is found first, the third has none; of 8
+    # all clips tie, one of four is the first annotator's.
+    assert report.figures["highlight_map_very_good"].value == pytest.approx((2 / 3 + 1 / 12) / 2)
+    assert report.figures["highlight_hit_at_1_very_good"].value == 1.0
+    assert report.figures["highlight_map_fair"].num_questions == 2
+
+
+def test_lines_of_ask(tmp_path, truths):
+    moment = {"start": 12.0, "end": 12.0, "score": 4.1, "text": ""}
+    line = {
+        "video": "clips/v_1.5.mp4",
+        "answers": [
+            {"task": "chat", "query": "Who?", "moments": []},
+            {"task": "highlights", "query": " a man jumps", "moments": [moment]},
+        ],
+    }
+    path = write(tmp_path / "a.jsonl", line)
+    assert read(path, truths) == ({7: SCORES[7]}, 0)
+    report = make_highlight_report(read_highlight_answers(path, truths).clip_scores, truths)
+    assert report.num_unanswered == 1
+    assert report.as_dict()["highlight_map_very_good"]["value"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"qid": 7}, "line 1: must have pred_saliency_scores"),
+        ({"qid": 7, "pred_saliency_scores": []}, "pred_saliency_scores is empty"),
+        ({"qid": 7, "pred_saliency_scores": ["a"]}, "must be a list of numbers"),
+        ({"pred_saliency_scores": [1]}, "qid is missing"),
+        ({"qid": None, "pred_saliency_scores": [1]}, "qid must be a number or a text, got null"),
+        ({"id": 7, "generated_cap": 3}, "generated_cap must be a text, got 3"),
+        ({"video": "v", "answers": 3}, "must have a text video and a list of answers"),
+        (
+            {"video": "w.mp4", "answers": [{"task": "highlights", "query": "A man jumps."}]},
+            "no query about w reads",
+        ),
+        (
+            {
+                "video": "w.mp4",
+                "answers": [{"task": "highlights", "query": "a dog runs", "moments": [{}]}],
+            },
+            "moments must be a list",
+        ),
+        (
+            {
+                "video": "w.mp4",
+                "answers": [
+                    {
+                        "task": "highlights",
+                        "query": "a dog runs",
+                        "moments": [{"start": 1.0, "score": None}],
+                    }
+                ],
+            },
+            "must be numbers",
+        ),
+        ({"video": "w.mp4", "answers": []}, "holds no answer of the task highlights"),
+    ],
+)
+def test_wrong_entries(tmp_path, truths, entry, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        read_highlight_answers(write(tmp_path / "a.jsonl", entry), truths)
+
+
+def test_nothing_in_common_is_refused(truths):
+    with pytest.raises(InvalidRequestError, match="no answer is to a query of the ground truth"):
+        make_highlight_report({99: np.zeros(1)}, truths)
+
+
+def test_a_truth_without_ratings_is_refused():
+    bare = {1: GroundTruth(video="v", windows=np.zeros((1, 2)), saliency=None)}
+    with pytest.raises(InvalidRequestError, match="qid 1 of the ground truth has no saliency"):
+        ratings_of(1, bare)
+
+
+def test_queries_are_asked_once_and_kept_as_predictions(tmp_path, truths):
+    path = tmp_path / "mine.jsonl"
+    videos = {"v_1.5": tmp_path / "v_1.5.mp4", "w": tmp_path / "w.mp4"}
+    answerer = Told(score=3.0)
+    for _ in range(2):
+        ask_highlights(answerer, truths, videos, path, model="m", max_new_tokens=9)
+    assert [(video.name, queries, options.task) for video, queries, options in answerer.asked] == [
+        ("v_1.5.mp4", ["A man jumps."], "highlights"),
+        ("w.mp4", ["a dog runs"], "highlights"),
+    ]
+    assert find_answered_queries(path, model="m") == {"7", "8"}
+    first = json.loads(path.read_text("utf-8").splitlines()[0])
+    assert first["pred_saliency_scores"] == [0.0, 3.0, *[0.0] * 8]  # told at 3 s
+    assert read(path, truths)[0][7] == first["pred_saliency_scores"]
+    with pytest.raises(InvalidRequestError, match='answered by "m" and not by "n"'):
+        find_answered_queries(path, model="n")
+
+
+def test_what_cannot_be_asked_or_was_cut_is_not_kept(tmp_path, truths):
+    path, videos = tmp_path / "mine.jsonl", {"w": tmp_path / "w.mp4"}
+    given = {"model": "m", "max_new_tokens": 9}
+    with pytest.raises(DeadlineExceededError):
+        ask_highlights(Told("deadline"), truths, videos, path, **given)
+    assert path.read_text("utf-8") == ""
+    blank = {9: GroundTruth(video="w", windows=np.zeros((1, 2)), saliency=None, query=" . ")}
+    with pytest.raises(InvalidRequestError, match="qid 9 of the ground truth has no words"):
+        ask_highlights(Told(), blank, videos, path, **given)
