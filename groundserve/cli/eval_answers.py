@@ -20,6 +20,7 @@ from groundserve.evaluation.activitynet.annotations import (
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
 from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
+from groundserve.evaluation.activitynet.protocols import PROTOCOLS
 from groundserve.options import Task
 from groundserve.scorer import Answerer
 from groundserve.scoring.opener import check_answerer, open_answerer
@@ -36,6 +37,11 @@ AskedEngines: TypeAlias = Annotated[
 AskedServer: TypeAlias = Annotated[
     str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")
 ]
+ProtocolName: TypeAlias = Annotated[
+    str,
+    typer.Option("--protocol", help=f"Whose definitions of the figures: {', '.join(PROTOCOLS)}."),
+]
+DEFAULT_PROTOCOL = "vtimellm"
 MaxNewTokens: TypeAlias = Annotated[int, typer.Option(help="Most tokens of an answer.")]
 
 

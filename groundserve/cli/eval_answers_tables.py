@@ -43,8 +43,10 @@ def print_groundings(report: GroundingReport) -> None:
     _print_table(report.figures, _GROUNDING_LABELS)
 
 
-def print_captions(report: CaptionReport) -> None:
-    """Print the main figures of captions."""
+def print_captions(report: CaptionReport, *, counts_unanswered: bool = False) -> None:
+    """Print the main figures of captions, and on stderr what is to be known of them."""
+    if counts_unanswered and report.num_unanswered:
+        print_note(f"annotated videos without an answer, which count 0: {report.num_unanswered}")
     if report.num_unread:
         print_note(f"videos without an answer that can be read, which count 0: {report.num_unread}")
     _print_table(report.figures, _CAPTION_LABELS)

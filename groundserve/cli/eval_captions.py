@@ -10,18 +10,21 @@ import typer
 from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_answers import (
+    DEFAULT_PROTOCOL,
     AskedCheckpoint,
     AskedEngines,
     AskedModel,
     AskedServer,
     MaxNewTokens,
     MediaRoot,
+    ProtocolName,
     collect_answers,
 )
 from groundserve.cli.eval_answers_tables import print_captions
 from groundserve.evaluation.activitynet.asking import REFERENCE_NEW_TOKENS
 from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.language import JavaLanguage, require_language
+from groundserve.evaluation.activitynet.protocols import get_protocol
 from groundserve.evaluation.bootstrap import require_seed
 
 NAME = "captions"
@@ -29,13 +32,14 @@ NAME = "captions"
 
 def command(
     annotations: Annotated[
-        Path, typer.Option(help="What happens when, as ActivityNet Captions has it (JSON).")
+        Path,
+        typer.Option(help="What happens when, as ActivityNet Captions or VTG-LLM has it (JSON)."),
     ],
     answers: Annotated[
         Path,
         typer.Option(
-            help="VTimeLLM's log, lines of ask --json, or a batch's folder. With a model, the log "
-            "that it adds to."
+            help="A file of VTimeLLM's or VTG-LLM's evaluation, lines of ask --json, or a batch's "
+            "folder. With a model, the log that it adds to."
         ),
     ],
     media_root: MediaRoot = None,
@@ -46,12 +50,13 @@ def command(
     server: AskedServer = None,
     device: DeviceName = None,
     max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS,
+    protocol: ProtocolName = DEFAULT_PROTOCOL,
     seed: Annotated[
         int, typer.Option(help="Of the intervals, and of the noise for unmatched events.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score dense captions as VTimeLLM's evaluation does: SODA_c, CIDEr, METEOR.
+    """Score dense captions as a reference's evaluation does: SODA_c, CIDEr, METEOR.
 
     Needs Java and the extra `captions`. Without a model the file is scored
     as it is; with one, what the file does not answer is asked first, and
@@ -61,6 +66,7 @@ def command(
     --answers log.jsonl[/bold]
     """
     require_seed(seed)
+    rules = get_protocol(protocol)
     require_language()
     model = AskedModel(
         media_root=media_root,
@@ -79,10 +85,11 @@ def command(
                 told.captions,
                 known,
                 language,
+                protocol=rules,
                 seed=seed,
                 on_video=lambda number, total: step(f"comparing video {number} of {total}"),
             )
     if as_json:
         print_json(report.as_dict())
     else:
-        print_captions(report)
+        print_captions(report, counts_unanswered=rules.counts_unanswered)

@@ -10,12 +10,14 @@ import typer
 from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_answers import (
+    DEFAULT_PROTOCOL,
     AskedCheckpoint,
     AskedEngines,
     AskedModel,
     AskedServer,
     MaxNewTokens,
     MediaRoot,
+    ProtocolName,
     collect_answers,
 )
 from groundserve.cli.eval_answers_tables import print_groundings
@@ -23,6 +25,7 @@ from groundserve.cli.eval_tables import print_moments
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.asking import REFERENCE_NEW_TOKENS
 from groundserve.evaluation.activitynet.moments import make_grounding_report
+from groundserve.evaluation.activitynet.protocols import get_protocol
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qvhighlights import make_moment_report
 from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
@@ -39,13 +42,13 @@ def command(
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="What happens when, as ActivityNet Captions has it (JSON)."),
+        typer.Option(help="What happens when, as ActivityNet Captions or VTG-LLM has it (JSON)."),
     ] = None,
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="For --annotations: VTimeLLM's log, lines of ask --json, or a batch's folder. "
-            "With a model, the log that it adds to."
+            help="For --annotations: a file of VTimeLLM's or VTG-LLM's evaluation, lines of "
+            "ask --json, or a batch's folder. With a model, the log that it adds to."
         ),
     ] = None,
     media_root: MediaRoot = None,
@@ -56,10 +59,11 @@ def command(
     server: AskedServer = None,
     device: DeviceName = None,
     max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS,
+    protocol: ProtocolName = DEFAULT_PROTOCOL,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score predicted moments, as QVHighlights or as VTimeLLM's evaluation does.
+    """Score predicted moments, as QVHighlights or as a reference's evaluation does.
 
     --predictions and --ground-truth are QVHighlights files. --annotations
     and --answers are scored by R1@m and mIoU of moments told in text; with
@@ -83,6 +87,8 @@ def command(
     )
     if annotations is None and answers is None:
         model.refuse("goes with --annotations and --answers")
+        if protocol != DEFAULT_PROTOCOL:
+            raise InvalidRequestError("--protocol goes with --annotations and --answers")
         if predictions is None or ground_truth is None:
             raise InvalidRequestError(
                 "give --predictions and --ground-truth (QVHighlights), or --annotations and "
@@ -97,10 +103,11 @@ def command(
     if annotations is None or answers is None:
         raise InvalidRequestError("--annotations and --answers go together")
     require_seed(seed)
+    rules = get_protocol(protocol)
     with progress("reading") as step:
         told, known = collect_answers(annotations, answers, model, task="grounding", step=step)
         step("comparing")
-        report = make_grounding_report(told.groundings, known, seed=seed)
+        report = make_grounding_report(told.groundings, known, protocol=rules, seed=seed)
     if as_json:
         print_json(report.as_dict())
     else:

@@ -87,6 +87,30 @@ def test_captions(run, no_java):
     assert "videos without an answer that can be read, which count 0: 1\n" in err
 
 
+def test_answers_of_another_reference(run, no_java, monkeypatch, tmp_path):
+    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    annotations, answers = tmp_path / "val.caption_coco_format.json", tmp_path / "result.json"
+    moment = {"image_id": "a.mp4", "caption": "A dog.", "timestamp": [0, 10], "id": 0}
+    told = {"vname": "a.mp4", "generated_cap": "0.0 - 5.0 seconds, a dog.", "prompt": ""}
+    files = ("--annotations", annotations, "--answers", answers, "--protocol", "vtgllm")
+    annotations.write_text(json.dumps({"annotations": [moment]}), "utf-8")
+    answers.write_text(json.dumps([{**told, "query": "A dog", "id": 0}]), "utf-8")
+    code, out, err = run("moments", *files)
+    assert code == 0, err
+    assert "mIoU     50.00 " in out
+    events = [
+        {"image_id": f"{name}.mp4", "caption": "A dog ran.", "duration": 9, "segments": [[0, 5]]}
+        for name in "ab"
+    ]
+    annotations.write_text(json.dumps({"annotations": events}), "utf-8")
+    answers.write_text(json.dumps([told]), "utf-8")
+    code, out, err = run("captions", *files, "--json")
+    assert code == 0, err
+    assert json.loads(out)["f1"]["value"] == 0.5
+    code, _, err = run("captions", *files)
+    assert (code, "without an answer, which count 0: 1\n" in err) == (0, True)
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="no Java on this machine")
 def test_captions_with_java(run):
     code, out, err = run("captions", *FILES, "--json")
@@ -201,6 +225,14 @@ class HalfAlike:
             ["moments", *FILES, "--server", "grpc://a:1"], "needs --media-root", id="no_videos"
         ),
         pytest.param(["moments", *FILES, "--seed", "-1"], "seed must be", id="seed"),
+        pytest.param(
+            ["captions", *FILES, "--protocol", "coco"], "protocol must be one of", id="protocol"
+        ),
+        pytest.param(
+            [*("moments", "--predictions", "a", "--ground-truth", "b"), "--protocol", "vtgllm"],
+            "--protocol goes with --annotations",
+            id="a_protocol_for_files",
+        ),
         pytest.param(
             ["moments", *FILES[:2], "--answers", ANNOTATION], "line 1: not JSON", id="not_a_log"
         ),

@@ -1,4 +1,4 @@
-"""What happens when in which video, in the JSON of ActivityNet Captions, and its video files."""
+"""What happens when in which video, in the JSON of ActivityNet Captions or of VTG-LLM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.coco_annotations import from_coco
 from groundserve.evaluation.spans import Window
 from groundserve.strict_json import is_finite_number, parse_object
 
@@ -27,10 +28,15 @@ class Annotation:
     end before they start."""
     sentences: tuple[str, ...]
     """What happens in each."""
+    ids: tuple[str, ...] = ()
+    """The number of each sentence, where the file has them."""
 
 
 def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
     """Read `{video: {"duration", "timestamps": [[start, end], ...], "sentences": [...]}}`.
+
+    A file with a list `annotations` is one of VTG-LLM's, `SPLIT.caption_coco_format.json`: see
+    `groundserve.evaluation.activitynet.coco_annotations`.
 
     Raises:
         InvalidRequestError: The file cannot be read or holds no videos, or one is malformed; the
@@ -44,6 +50,8 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
     if not values:
         raise InvalidRequestError(f"{path} holds no videos")
     annotations = {}
+    if isinstance(values.get("annotations"), list):
+        values = from_coco(values["annotations"], str(path))
     for video, value in values.items():
         try:
             annotations[video] = _parse(value)
@@ -96,6 +104,7 @@ def _parse(value: Any) -> Annotation:
         duration_seconds=duration,
         windows=tuple((start, end) for start, end in windows),
         sentences=tuple(sentences),
+        ids=tuple(value.get("ids", ())),
     )
 
 

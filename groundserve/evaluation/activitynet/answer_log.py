@@ -1,9 +1,9 @@
-"""Answers about annotated videos: the reference's log, lines of `ask --json`, a batch's folder.
+"""Answers about annotated videos: a reference's file, lines of `ask --json`, a batch's folder.
 
 A line of the log is `{"video_id", "task", "query_id", "answer"}`; of a question for a moment also
 `"info": {"sentence_id", "iou"}`. Lines that `asking` adds say in `moments` and `duration_seconds`
 what times the answer tells, and in `model` who told them; without those the text is read as one of
-VTimeLLM's.
+VTimeLLM's. Files of VTG-LLM are read by `groundserve.evaluation.activitynet.vtgllm_answers`.
 
 Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 """
@@ -24,11 +24,13 @@ from groundserve.evaluation.activitynet.answers import (
     Event,
     Grounding,
     LogTask,
+    event_of,
     find_sentence,
     read_moments,
     read_text,
 )
 from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
+from groundserve.evaluation.activitynet.vtgllm_answers import is_vtgllm, read_vtgllm
 from groundserve.evaluation.line_file import read_lines
 from groundserve.strict_json import is_finite_number, shown
 
@@ -41,8 +43,9 @@ def read_answers(
     """Read the answers to one task; lines and answers of others are passed over.
 
     Args:
-        path: Lines of the log, of `ask --json`, or of both; or the folder of a batch. The video of
-            the latter two is named after its file, and the sentence is found by what was asked.
+        path: Lines of the log, of `ask --json`, or of both; or the folder of a batch, or a file of
+            VTG-LLM. The video of all but the log is named after its file, and the sentence is found
+            by what was asked.
         annotations: Of `read_annotations`.
         task: Which answers.
 
@@ -97,6 +100,9 @@ def _answers(
     if "answers" in line:
         yield from _asked(line, annotations, task)
         return
+    if is_vtgllm(line):
+        yield from _of_vtgllm(line, annotations, task)
+        return
     video, told, number = question_of(line)
     if told != task:
         return
@@ -149,6 +155,27 @@ def _asked(
             raise ValueError(f"no sentence of {video} reads {shown(query)}")
         for number in numbers:
             yield Grounding(video=video, number=number, event=events[0] if events else None)
+
+
+def _of_vtgllm(
+    entry: Mapping[str, Any], annotations: Mapping[str, Annotation], task: LogTask
+) -> Iterator[Grounding | tuple[str, tuple[Event, ...] | None]]:
+    """Give the answers of one entry of VTG-LLM's files."""
+    for answer in read_vtgllm(entry, task):
+        annotation = _annotation(answer.video, annotations)
+        duration = annotation.duration_seconds
+        events = tuple(event_of(window, duration, text) for window, text in answer.events)
+        if task == "captioning":
+            yield answer.video, events or None
+            continue
+        if answer.id in annotation.ids:
+            numbers = [annotation.ids.index(answer.id)]
+        else:
+            numbers = find_sentence(answer.query, annotation)
+        if not numbers:
+            raise ValueError(f"no sentence of {answer.video} reads {shown(answer.query)}")
+        for number in numbers:
+            yield Grounding(video=answer.video, number=number, event=events[0] if events else None)
 
 
 def _annotation(video: str, annotations: Mapping[str, Annotation]) -> Annotation:

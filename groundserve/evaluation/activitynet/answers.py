@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from groundserve.evaluation.activitynet.annotations import Annotation
+from groundserve.evaluation.spans import Window
 from groundserve.families.vtimellm.answer import find_span, read_events
 from groundserve.options import Task
 from groundserve.strict_json import is_finite_number
@@ -30,6 +31,26 @@ class Event:
     """As told, which may be before the start."""
     sentence: str = ""
     """What happens in it, where captions are told."""
+    seconds: Window | None = field(default=None, compare=False)
+    """The same as the answer tells it, where it tells seconds: percent of a duration give them
+    back with an error of rounding."""
+
+    def window(self, duration_seconds: float) -> Window:
+        """Return start and end in seconds.
+
+        Args:
+            duration_seconds: Of the video, for an answer in percent.
+        """
+        return self.seconds or (
+            self.start_percent * duration_seconds / 100,
+            self.end_percent * duration_seconds / 100,
+        )
+
+
+def event_of(window: Window, duration_seconds: float, sentence: str = "") -> Event:
+    """Return an event that is told in seconds."""
+    start, end = (round(100 * seconds / duration_seconds, _DIGITS) for seconds in window)
+    return Event(start_percent=start, end_percent=end, sentence=sentence, seconds=window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +110,8 @@ def read_moments(moments: Any, duration_seconds: Any) -> tuple[Event, ...] | Non
         if not (is_finite_number(start) and is_finite_number(end) and isinstance(text, str)):
             raise ValueError("start and end of a moment must be seconds, its text a text")
 
-    def percent(seconds: float) -> float:
-        return round(100 * seconds / float(duration_seconds), _DIGITS)
-
     events = tuple(
-        Event(start_percent=percent(start), end_percent=percent(end), sentence=text)
-        for start, end, text in told
+        event_of((start, end), float(duration_seconds), text) for start, end, text in told
     )
     return events or None
 

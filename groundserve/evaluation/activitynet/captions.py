@@ -25,6 +25,7 @@ from groundserve.evaluation.activitynet.events import (
     annotated_captions,
     as_captions,
     merge_neighbours,
+    straighten,
     window_ious,
 )
 from groundserve.evaluation.activitynet.language import (
@@ -33,6 +34,7 @@ from groundserve.evaluation.activitynet.language import (
     Pair,
     ngram_scores,
 )
+from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
 from groundserve.evaluation.activitynet.soda import f1, soda_c
 from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
 
@@ -48,15 +50,18 @@ class CaptionReport:
     with."""
     num_unread: int
     """Videos whose answer tells no events that can be read; each counts with 0 in all figures."""
+    num_unanswered: int
+    """Annotated videos without an answer; whether they count, with 0, the protocol says."""
     figures: Mapping[str, Estimate]
     """Shares: `soda_c`, those of `LANGUAGE_FIGURES`, and `precision`, `recall`, `f1`, each also at
-    each threshold (`recall_at_03`)."""
+    each threshold (`recall_at_03`), where the protocol has F1 there."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, ready for JSON."""
         return {
             "seed": self.seed,
             "num_unread": self.num_unread,
+            "num_unanswered": self.num_unanswered,
             **{name: estimate.as_dict() for name, estimate in self.figures.items()},
         }
 
@@ -66,6 +71,7 @@ def make_caption_report(
     annotations: Mapping[str, Annotation],
     language: Language,
     *,
+    protocol: Protocol = VTIMELLM,
     seed: int = 0,
     on_video: Callable[[int, int], None] = lambda number, total: None,
 ) -> CaptionReport:
@@ -75,6 +81,7 @@ def make_caption_report(
         captions: By video what the answer tells; at least one.
         annotations: By video, others too.
         language: Of `language`.
+        protocol: Whose evaluation.
         seed: See `CaptionReport`.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
@@ -84,11 +91,16 @@ def make_caption_report(
     """
     if not captions:
         raise InvalidRequestError("cannot estimate from no answers")
+    unanswered = [video for video in annotations if video not in captions]
     told = {
-        video: as_captions(merge_neighbours(events or ()), annotations[video].duration_seconds)
+        video: _told(events or (), annotations[video].duration_seconds, protocol)
         for video, events in captions.items()
     }
+    if protocol.counts_unanswered:
+        told |= {video: [] for video in unanswered}
     true = {video: annotated_captions(annotations[video]) for video in told}
+    if protocol.straightens:
+        true = {video: straighten(each) for video, each in true.items()}
     every = [one.sentence for side in (told, true) for each in side.values() for one in each]
     words = language.tokenize(dict.fromkeys(every))  # not a set: always in the same order
     rng = random.Random(seed)
@@ -98,7 +110,7 @@ def make_caption_report(
         sides = told[video], true[video]
         measured.append(
             {
-                "soda_c": soda_c(*sides, words, language),
+                "soda_c": soda_c(*sides, words, language, sorts_events=protocol.sorts_events),
                 **_matched(*sides, words, language, rng),
             }
         )
@@ -109,12 +121,22 @@ def make_caption_report(
         for name, each in values.items()
         if name in ("soda_c", *LANGUAGE_FIGURES)
     }
-    figures |= _localisation(values, videos, seed=seed)
+    localisation = _localisation_of_videos if protocol.f1_of_videos else _localisation
+    figures |= localisation(values, videos, seed=seed)
     return CaptionReport(
         seed=seed,
         num_unread=sum(events is None for events in captions.values()),
+        num_unanswered=len(unanswered),
         figures=figures,
     )
+
+
+def _told(events: Sequence[Event], duration_seconds: float, protocol: Protocol) -> list[Caption]:
+    """Return what an answer tells, as a protocol takes it."""
+    if protocol.merges_neighbours:
+        return as_captions(merge_neighbours(events), duration_seconds)
+    captions = as_captions(events, duration_seconds)
+    return straighten(captions) if protocol.straightens else captions
 
 
 def _matched(
@@ -191,6 +213,22 @@ def _localisation(
         for at in TIOU_THRESHOLDS:
             figures[_at(name, at)] = estimate(name, [at])
     return figures
+
+
+def _localisation_of_videos(
+    values: Mapping[str, NDArray[np.float64]], videos: Sequence[str], *, seed: int
+) -> dict[str, Estimate]:
+    """Estimate precision, recall and the mean of each video's F of the two."""
+    measured = dict(values)
+    for name in ("precision", "recall"):
+        measured[name] = np.mean([values[_at(name, at)] for at in TIOU_THRESHOLDS], axis=0)
+    pairs = zip(measured["precision"], measured["recall"], strict=True)
+    measured["f1"] = np.array([f1(*pair) for pair in pairs])
+    at_each = [_at(name, at) for name in ("precision", "recall") for at in TIOU_THRESHOLDS]
+    return {
+        name: bootstrap_mean(measured[name], videos, seed=seed)
+        for name in ("precision", "recall", "f1", *at_each)
+    }
 
 
 def _at(name: str, threshold: float) -> str:

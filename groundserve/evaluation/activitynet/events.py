@@ -53,17 +53,20 @@ def merge_neighbours(events: Sequence[Event]) -> list[Event]:
 
 
 def as_captions(events: Iterable[Event], duration_seconds: float) -> list[Caption]:
-    """Return events with their times in seconds."""
-
-    def seconds(percent: float) -> float:
-        return percent * duration_seconds / 100
-
+    """Return events with their times in seconds, as they are told or as percent of a duration."""
     return [
-        Caption(
-            window=(seconds(event.start_percent), seconds(event.end_percent)),
-            sentence=event.sentence,
-        )
-        for event in events
+        Caption(window=event.window(duration_seconds), sentence=event.sentence) for event in events
+    ]
+
+
+def straighten(captions: Iterable[Caption]) -> list[Caption]:
+    """Turn around those that end before they start.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `metrics/dvc/eval_dvc.py::iou`.
+    """
+    return [
+        Caption(window=(min(one.window), max(one.window)), sentence=one.sentence)
+        for one in captions
     ]
 
 

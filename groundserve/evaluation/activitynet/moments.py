@@ -8,7 +8,9 @@ from typing import Any
 
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event, Grounding
+from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
 from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.spans import Window
 
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 
@@ -38,19 +40,26 @@ class GroundingReport:
 
 
 def make_grounding_report(
-    groundings: Sequence[Grounding], annotations: Mapping[str, Annotation], *, seed: int = 0
+    groundings: Sequence[Grounding],
+    annotations: Mapping[str, Annotation],
+    *,
+    protocol: Protocol = VTIMELLM,
+    seed: int = 0,
 ) -> GroundingReport:
     """Measure every answer and average over them.
 
     Args:
         groundings: At least one; each about an annotated sentence.
         annotations: By video.
+        protocol: Whose IoU.
         seed: Of the resamples over videos.
 
     Raises:
         InvalidRequestError: There are no answers.
     """
-    ious = [grounding_iou(one.event, annotations[one.video], one.number) for one in groundings]
+    ious = [
+        grounding_iou(one.event, annotations[one.video], one.number, protocol) for one in groundings
+    ]
     values = {"miou": ious}
     for at in IOU_THRESHOLDS:
         values[f"r1_at_0{10 * at:.0f}"] = [float(iou >= at) for iou in ious]
@@ -59,39 +68,55 @@ def make_grounding_report(
         seed=seed,
         num_unread=sum(one.event is None for one in groundings),
         num_restated=sum(
-            one.stated_iou not in (None, iou) for one, iou in zip(groundings, ious, strict=True)
+            # A log states VTimeLLM's.
+            one.stated_iou
+            not in (None, grounding_iou(one.event, annotations[one.video], one.number))
+            for one in groundings
         ),
         figures={name: bootstrap_mean(each, videos, seed=seed) for name, each in values.items()},
     )
 
 
-def grounding_iou(event: Event | None, annotation: Annotation, number: int) -> float:
+def grounding_iou(
+    event: Event | None, annotation: Annotation, number: int, protocol: Protocol = VTIMELLM
+) -> float:
     """Return the IoU of an answer with the sentence it is about; 0 where it tells no times.
 
     Args:
         event: What the answer tells.
         annotation: Of its video.
         number: Place of the sentence.
+        protocol: Whose IoU.
     """
     if event is None:
         return 0.0
     start, end = annotation.windows[number]
     duration = annotation.duration_seconds
+    if not protocol.rounds_iou:
+        return hull_iou(event.window(duration), (start, end))
     return fraction_iou(
         (event.start_percent / 100, event.end_percent / 100), (start / duration, end / duration)
     )
 
 
-def fraction_iou(told: tuple[float, float], true: tuple[float, float]) -> float:
-    """Return the time that two windows share over the time from the first start to the last end.
+def fraction_iou(told: Window, true: Window) -> float:
+    """Return `hull_iou` of two windows that are fractions of the duration, to two decimals.
 
-    Both are fractions of the duration. The rest is the reference's: what lies between two windows
-    that do not meet counts as covered, and the value is rounded to two decimals before it is
-    compared with any threshold. Where both are one and the same instant the reference stops; here
-    it is 0.
+    So rounded it is compared with the thresholds.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
     """
+    return round(hull_iou(told, true), 2)
+
+
+def hull_iou(told: Window, true: Window) -> float:
+    """Return the time that two windows share over the time from the first start to the last end.
+
+    What lies between two windows that do not meet counts as covered, which leaves them at 0. Where
+    both are one and the same instant the references stop; here it is 0.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `metrics/tvg/eval_tvg.py::iou`.
+    """
     shared = max(0.0, min(told[1], true[1]) - max(told[0], true[0]))
     covered = max(told[1], true[1]) - min(told[0], true[0])
-    return round(shared / covered, 2) if covered > 0 else 0.0
+    return shared / covered if covered > 0 else 0.0

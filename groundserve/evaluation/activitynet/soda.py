@@ -21,6 +21,8 @@ def soda_c(
     true: Sequence[Caption],
     words: Mapping[str, str],
     language: Language,
+    *,
+    sorts_events: bool = True,
 ) -> float:
     """Return SODA_c of one video: F of its events, matched in order by time and words.
 
@@ -29,10 +31,12 @@ def soda_c(
         true: M >= 1.
         words: Of `Language.tokenize`.
         language: For METEOR.
+        sorts_events: Whether both sides are taken by their start, else as they come.
     """
     if not told:
         return 0.0
-    told, true = (sorted(side, key=lambda one: one.window[0]) for side in (told, true))
+    if sorts_events:
+        told, true = (sorted(side, key=lambda one: one.window[0]) for side in (told, true))
     # The reference takes what was told for METEOR's reference and the truth for the hypothesis.
     pairs = [(words[one.sentence], words[other.sentence]) for one in true for other in told]
     meteor = np.array(language.meteor(pairs)[1]).reshape(len(true), len(told))
