@@ -13,6 +13,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
+from tests.published import GROUNDED_CLIP, INTERNVIDEO2
 from tests.rounding import error_bound, exactly, in_float32, rounded
 from tests.unit.families.grounded_videollm.checkpoints import (
     FORMULA_STAGES,
@@ -23,17 +24,6 @@ from tests.unit.families.grounded_videollm.checkpoints import (
 from tests.unit.families.grounded_videollm.recorded import LLMS, RECORDED
 
 CASES = {case["name"]: case for case in RECORDED["cases"]}
-PUBLISHED_CLIP = ClipTowerConfig(
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=23,
-    num_attention_heads=16,
-    image_size=336,
-    patch_size=14,
-)
-PUBLISHED_INTERNVIDEO2 = InternVideo2Config(
-    width=1408, mlp_width=6144, num_blocks=39, num_heads=16, num_frames=8, side=16, patch_size=14
-)
 
 
 @cache
@@ -52,8 +42,8 @@ def recorded(llm: str, stage: str) -> Tensor:
 def published(llm: str, hidden_size: int) -> VisionConfig:
     return VisionConfig(
         llm=llm,
-        clip=PUBLISHED_CLIP,
-        internvideo2=PUBLISHED_INTERNVIDEO2,
+        clip=GROUNDED_CLIP,
+        internvideo2=INTERNVIDEO2,
         hidden_size=hidden_size,
     )
 
@@ -154,7 +144,7 @@ def test_the_published_models_sizes_are_the_specifications(
 ):
     config = published(llm, hidden_size)
     assert config.num_spatial_tokens + config.num_temporal_tokens + 1 == tokens
-    towers = (PUBLISHED_CLIP.frame_flop(), PUBLISHED_INTERNVIDEO2.segment_flop())
+    towers = (GROUNDED_CLIP.frame_flop(), INTERNVIDEO2.segment_flop())
     assert [12e-12 * one for one in towers] == pytest.approx([4.39, 59.50], abs=0.03)
     projectors = 12e-12 * (config.segment_flop() - sum(towers))
     assert round(projectors, 2) == projectors_tflop
@@ -179,8 +169,8 @@ def test_the_published_models_sizes_are_the_specifications(
     ],
 )
 def test_towers_whose_patches_do_not_divide_are_refused(llm, clip_side, side, message):
-    clip = {**vars(PUBLISHED_CLIP), "image_size": clip_side * 14}
-    internvideo2 = {**vars(PUBLISHED_INTERNVIDEO2), "side": side}
+    clip = {**vars(GROUNDED_CLIP), "image_size": clip_side * 14}
+    internvideo2 = {**vars(INTERNVIDEO2), "side": side}
     with pytest.raises(UnsupportedError, match=message):
         VisionConfig(
             llm=llm,

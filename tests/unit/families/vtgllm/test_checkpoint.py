@@ -17,20 +17,13 @@ from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.rotary import RotaryTables
+from tests.published import EVA, Q_FORMER
 from tests.reference import VTGLLM
 from tests.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
 
 BASE = VTGLLM / "model/instruct-blip/instruct_blip_vicuna7b_trimmed.pth"
 LOADED = FUNCTIONS["loaded_weights"]
 LLAMA = "llama_model.base_model.model."
-PUBLISHED_EVA = EvaConfig(
-    hidden_size=1408,
-    intermediate_size=6144,
-    num_hidden_layers=39,
-    num_attention_heads=16,
-    image_size=224,
-    patch_size=14,
-)
 
 
 def trained_tensors(name: str = "vtgllm") -> dict[str, Tensor]:
@@ -249,15 +242,8 @@ def test_the_sentence_of_a_frame_is_the_recorded_one():
 
 def test_the_published_models_arithmetic_is_the_specifications():
     # 0.521 TFLOP a frame in the tower, 12.7 GFLOP in the Q-Former.
-    assert PUBLISHED_EVA.frame_flop() == pytest.approx(0.521e12, rel=2e-3)
-    q_former = QFormerConfig(
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        max_position_embeddings=512,
-    )
-    flop = q_former.frame_flop(num_queries=32, num_text=0, num_read=257, read_width=1408)
+    assert EVA.frame_flop() == pytest.approx(0.521e12, rel=2e-3)
+    flop = Q_FORMER.frame_flop(num_queries=32, num_text=0, num_read=257, read_width=1408)
     assert flop == pytest.approx(12.7e9, rel=5e-3)
 
 
@@ -268,7 +254,7 @@ def test_the_towers_sizes_are_those_of_its_tensors():
         "blocks.0.mlp.fc1.weight": (6144, 1408),
         **{f"blocks.{number}.norm1.weight": (1408,) for number in range(39)},
     }
-    assert EvaConfig.from_shapes(shapes, where="eva") == PUBLISHED_EVA
+    assert EvaConfig.from_shapes(shapes, where="eva") == EVA
     dims = RECORDED["about"]["dims"]["vit"]
     found = open_config("interpolation").eva
     assert (found.hidden_size, found.num_hidden_layers) == (dims["embed_dim"], dims["depth"])

@@ -1,0 +1,69 @@
+"""Sizes of the published models, of which no weights are here."""
+
+from __future__ import annotations
+
+from transformers import LlamaConfig, Phi3Config
+
+from groundserve.families.clip import ClipTowerConfig
+from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
+from groundserve.families.vtgllm.eva import EvaConfig
+from groundserve.families.vtgllm.q_former import QFormerConfig
+from groundserve.families.vtimellm.clip import ClipConfig
+
+VTIMELLM_CLIP = ClipConfig(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    image_size=224,
+    patch_size=14,
+    projection_dim=768,
+)
+GROUNDED_CLIP = ClipTowerConfig(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=23,  # of 24, those that are read
+    num_attention_heads=16,
+    image_size=336,
+    patch_size=14,
+)
+INTERNVIDEO2 = InternVideo2Config(
+    width=1408, mlp_width=6144, num_blocks=39, num_heads=16, num_frames=8, side=16, patch_size=14
+)
+EVA = EvaConfig(
+    hidden_size=1408,
+    intermediate_size=6144,
+    num_hidden_layers=39,
+    num_attention_heads=16,
+    image_size=224,
+    patch_size=14,
+)
+Q_FORMER = QFormerConfig(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    max_position_embeddings=512,
+)
+LLAMA_2 = LlamaConfig(
+    hidden_size=4096,
+    intermediate_size=11_008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+)
+"""Vicuna's as well."""
+LLAMA_3 = LlamaConfig(
+    hidden_size=4096,
+    intermediate_size=14_336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+PHI_3_5 = Phi3Config(
+    hidden_size=3072,
+    intermediate_size=8192,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+)
