@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
 from groundserve.cli._checks import check_outputs, parse_parts
+from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues
 from groundserve.cli._output import print_note
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import (
@@ -25,45 +28,40 @@ from groundserve.options import Task
 from groundserve.scorer import Answerer
 from groundserve.scoring.opener import check_answerer, open_answerer
 
-MediaRoot: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Folder of the annotated videos, for a model to be asked.")
-]
-AskedCheckpoint: TypeAlias = Annotated[
-    str | None, typer.Option(help="Ask with PyTorch: directory of a checkpoint.")
-]
-AskedEngines: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Ask in this process with an engine directory.")
-]
-AskedServer: TypeAlias = Annotated[
-    str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")
-]
 ProtocolName: TypeAlias = Annotated[
     str,
     typer.Option("--protocol", help=f"Whose definitions of the figures: {', '.join(PROTOCOLS)}."),
 ]
 DEFAULT_PROTOCOL = "vtimellm"
-MaxNewTokens: TypeAlias = Annotated[int, typer.Option(help="Most tokens of an answer.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedModel:
-    """The model that is asked what a file does not answer, as the options name it."""
+    """The model that is asked what a file does not answer, and the options that name it."""
 
-    checkpoint: str | None
-    engines: Path | None
-    server: str | None
-    media_root: Path | None
-    family: str | None
-    parts: Sequence[str]
-    device: str | None
-    max_new_tokens: int
+    media_root: Annotated[
+        Path | None, typer.Option(help="Folder of the annotated videos, for a model to be asked.")
+    ] = None
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Ask with PyTorch: directory of a checkpoint.")
+    ] = None
+    family: FamilyName = None
+    part: PartValues = None
+    engines: Annotated[
+        Path | None, typer.Option(help="Ask in this process with an engine directory.")
+    ] = None
+    server: Annotated[str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")] = (
+        None
+    )
+    device: DeviceName = None
+    max_new_tokens: MaxNewTokens
 
     @property
     def name(self) -> str | None:
         """What its answers are kept under, as it was named with its parts; None where none is."""
         named = (self.checkpoint, self.engines, self.server)
         place = next((str(one) for one in named if one is not None), None)
-        return None if place is None else " ".join([place, *self.parts])
+        return None if place is None else " ".join([place, *(self.part or ())])
 
     def refuse(self, why: str) -> None:
         """Refuse a model and what goes with one, with these words behind the option's name.
@@ -73,8 +71,7 @@ class AskedModel:
         """
         for field in fields(self):
             if field.name != "max_new_tokens" and getattr(self, field.name):
-                flag = field.name.removesuffix("s") if field.name == "parts" else field.name
-                raise InvalidRequestError(f"--{flag.replace('_', '-')} {why}")
+                raise InvalidRequestError(f"--{field.name.replace('_', '-')} {why}")
 
     def refuse_without_name(self) -> None:
         """Refuse what goes with a model, where none is named.
@@ -122,7 +119,42 @@ class AskedModel:
 
     @property
     def _parts(self) -> dict[str, list[str]]:
-        return parse_parts(self.parts, checkpoint=self.checkpoint)
+        return parse_parts(self.part or (), checkpoint=self.checkpoint)
+
+
+def asks_model(*, max_new_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `AskedModel` in the place of its parameter `model`.
+
+    Args:
+        max_new_tokens: Of an answer, unless said.
+    """
+    defaults = {"max_new_tokens": max_new_tokens}
+    hints = get_type_hints(AskedModel, include_extras=True)
+    options = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=defaults.get(field.name, field.default),
+            annotation=hints[field.name],
+        )
+        for field in fields(AskedModel)
+    ]
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            model = AskedModel(**{option.name: given.pop(option.name) for option in options})
+            command(**given, model=model)
+
+        parameters: list[Parameter] = []
+        for parameter in signature(command, eval_str=True).parameters.values():
+            own = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            parameters += options if parameter.name == "model" else [own]
+        # What typer reads the options from.
+        with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return with_options
+
+    return give
 
 
 def collect_answers(

@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_answers import (
     DEFAULT_PROTOCOL,
-    AskedCheckpoint,
-    AskedEngines,
     AskedModel,
-    AskedServer,
-    MaxNewTokens,
-    MediaRoot,
     ProtocolName,
+    asks_model,
     collect_answers,
 )
 from groundserve.cli.eval_answers_tables import print_captions
@@ -30,6 +25,7 @@ from groundserve.evaluation.bootstrap import require_seed
 NAME = "captions"
 
 
+@asks_model(max_new_tokens=REFERENCE_NEW_TOKENS)
 def command(
     annotations: Annotated[
         Path,
@@ -42,14 +38,8 @@ def command(
             "folder. With a model, the log that it adds to."
         ),
     ],
-    media_root: MediaRoot = None,
-    checkpoint: AskedCheckpoint = None,
-    family: FamilyName = None,
-    part: PartValues = None,
-    engines: AskedEngines = None,
-    server: AskedServer = None,
-    device: DeviceName = None,
-    max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS,
+    *,
+    model: AskedModel,
     protocol: ProtocolName = DEFAULT_PROTOCOL,
     seed: Annotated[
         int, typer.Option(help="Of the intervals, and of the noise for unmatched events.")
@@ -68,16 +58,6 @@ def command(
     require_seed(seed)
     rules = get_protocol(protocol)
     require_language()
-    model = AskedModel(
-        media_root=media_root,
-        checkpoint=checkpoint,
-        family=family,
-        parts=part or (),
-        engines=engines,
-        server=server,
-        device=device,
-        max_new_tokens=max_new_tokens,
-    )
     with progress("reading") as step:
         told, known = collect_answers(annotations, answers, model, task="captioning", step=step)
         with JavaLanguage() as language:

@@ -9,15 +9,10 @@ from typing import Annotated
 import typer
 
 from groundserve.cli._checks import check_outputs
-from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_answers import (
-    AskedCheckpoint,
-    AskedEngines,
     AskedModel,
-    AskedServer,
-    MaxNewTokens,
-    MediaRoot,
+    asks_model,
     find_asked_videos,
 )
 from groundserve.cli.eval_answers_tables import print_highlights
@@ -31,6 +26,7 @@ from groundserve.options import DEFAULT_NEW_TOKENS
 NAME = "highlights"
 
 
+@asks_model(max_new_tokens=DEFAULT_NEW_TOKENS)
 def command(
     ground_truth: Annotated[
         Path, typer.Option(help="Ratings of clips in QVHighlights format (JSONL).")
@@ -42,14 +38,8 @@ def command(
             "batch's folder. With a model, the file that it adds to."
         ),
     ],
-    media_root: MediaRoot = None,
-    checkpoint: AskedCheckpoint = None,
-    family: FamilyName = None,
-    part: PartValues = None,
-    engines: AskedEngines = None,
-    server: AskedServer = None,
-    device: DeviceName = None,
-    max_new_tokens: MaxNewTokens = DEFAULT_NEW_TOKENS,
+    *,
+    model: AskedModel,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -63,16 +53,6 @@ def command(
     highlight_val_release.jsonl --answers qvhighlights_val_f96_result.json[/bold]
     """
     require_seed(seed)
-    model = AskedModel(
-        media_root=media_root,
-        checkpoint=checkpoint,
-        family=family,
-        parts=part or (),
-        engines=engines,
-        server=server,
-        device=device,
-        max_new_tokens=max_new_tokens,
-    )
     with progress("reading") as step:
         truths = read_ground_truth(ground_truth)
         for query in truths:

@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli._options import DeviceName, FamilyName, PartValues
 from groundserve.cli._output import print_json, progress
 from groundserve.cli.eval_answers import (
     DEFAULT_PROTOCOL,
-    AskedCheckpoint,
-    AskedEngines,
     AskedModel,
-    AskedServer,
-    MaxNewTokens,
-    MediaRoot,
     ProtocolName,
+    asks_model,
     collect_answers,
 )
 from groundserve.cli.eval_answers_tables import print_groundings
@@ -33,6 +28,7 @@ from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_pr
 NAME = "moments"
 
 
+@asks_model(max_new_tokens=REFERENCE_NEW_TOKENS)
 def command(
     predictions: Annotated[
         Path | None, typer.Option(help="Predictions in QVHighlights format (JSONL), of any model.")
@@ -51,14 +47,8 @@ def command(
             "ask --json, or a batch's folder. With a model, the log that it adds to."
         ),
     ] = None,
-    media_root: MediaRoot = None,
-    checkpoint: AskedCheckpoint = None,
-    family: FamilyName = None,
-    part: PartValues = None,
-    engines: AskedEngines = None,
-    server: AskedServer = None,
-    device: DeviceName = None,
-    max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS,
+    *,
+    model: AskedModel,
     protocol: ProtocolName = DEFAULT_PROTOCOL,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -75,16 +65,6 @@ def command(
     Example: [bold]groundserve eval moments --annotations val_2.json
     --answers log.jsonl[/bold]
     """
-    model = AskedModel(
-        media_root=media_root,
-        checkpoint=checkpoint,
-        family=family,
-        parts=part or (),
-        engines=engines,
-        server=server,
-        device=device,
-        max_new_tokens=max_new_tokens,
-    )
     if annotations is None and answers is None:
         model.refuse("goes with --annotations and --answers")
         if protocol != DEFAULT_PROTOCOL:
