@@ -1,9 +1,11 @@
 """Moments and captions told in text, scored as on ActivityNet Captions.
 
-The protocol is that of VTimeLLM's published numbers; docs/evaluation.md has the definitions.
+Definitions are those of VTimeLLM's, VTG-LLM's or the benchmark's own numbers: docs/evaluation.md.
 
-- `annotations`: what happens when, by video: `read_annotations`.
-- `answers`, `answer_log`: what a model said of it: `read_answers`; `asking` asks one and keeps it.
+- `protocols`: in what these differ: `get_protocol`.
+- `annotations`, `coco_annotations`: what happens when, by video: `read_annotations`.
+- `answers`, `answer_log`, `vtgllm_answers`: what a model said of it: `read_answers`;
+  `asking` asks one and keeps it.
 - `moments`: R1@m and mIoU of the moments found: `make_grounding_report`.
 - `events`, `soda`, `captions`: SODA_c, CIDEr, METEOR and others of what is told to happen:
   `make_caption_report`.
