@@ -1,0 +1,1 @@
+"""VTG-LLM in engines for a GPU: docs/tensorrt.md."""
