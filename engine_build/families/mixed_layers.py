@@ -19,7 +19,7 @@ from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
 
 class EncoderLayer(nn.Module):
-    """A layer of a vision tower: attention, then an MLP, each behind a norm and beside the stream."""
+    """A layer of a vision tower: attention, then an MLP; a norm before each, a sum behind."""
 
     def __init__(
         self,

@@ -53,7 +53,9 @@ class MixedVisionEncoder(MixedVisionModule):
         self.patch_bias = frozen(conv.bias, torch.float32)
         positions = model.embeddings.position_embedding.weight
         self.positions = frozen(positions, torch.float32)  # (P, D_v)
-        self.layers = nn.ModuleList(EncoderLayer.of_transformers(one, dtype) for one in model.encoder.layers)
+        self.layers = nn.ModuleList(
+            EncoderLayer.of_transformers(one, dtype) for one in model.encoder.layers
+        )
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
