@@ -4,6 +4,7 @@
         [--variant residual|patches|widths|"all three"]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
     python -m benchmarks.plan_size clip DIR --gpu-arch sm_89
+    python -m benchmarks.plan_size vtgllm|grounded_videollm DIR --gpu-arch sm_89 [--num-layers 2]
 
 Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
 """
@@ -13,32 +14,42 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from torch import nn
 
 from benchmarks._report import write_report
+from benchmarks.full_size_vision import filled, random_grounded_videollm, random_vtgllm
 from benchmarks.gpu.vision_inputs import vision_inputs
 from benchmarks.gpu.vision_variants import VARIANTS, make_variant
+from engine_build.families.modules import MixedVisionModule
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.families.vtimellm.mixed_precision import MixedClipTower
 from engine_build.families.vtimellm.vision_plan import clip_shapes, export_clip_tower
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
+from groundserve.families import get_family
+from groundserve.families.base import ModelSpec
 from groundserve.families.default_video import default_plan
+from groundserve.families.grounded_videollm.spec import PHI_3_5
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.clip import ClipConfig
 from groundserve.families.vtimellm.vision import VisionEncoder as ClipVisionEncoder
 from groundserve.tensorrt_library import TensorRTTarget
 
 MAX_TOKENS = 20_480
-_Model = TypeVar("_Model", bound=nn.Module)
+TEXT_VISION: dict[str, tuple[Callable[[int | None], MixedVisionModule], ModelSpec]] = {
+    "vtgllm": (random_vtgllm, VTGLLMSpec()),
+    "grounded_videollm": (random_grounded_videollm, PHI_3_5),
+}
+"""Families whose frames come resized: their vision stage, and what serving knows of the model."""
 
 
 def random_vision(variant: str) -> MixedVisionEncoder:
@@ -46,7 +57,7 @@ def random_vision(variant: str) -> MixedVisionEncoder:
     with torch.device("meta"):
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
-    return make_variant(_filled(model), variant, dtype=torch.bfloat16)
+    return make_variant(filled(model), variant, dtype=torch.bfloat16)
 
 
 def random_clip() -> MixedClipTower:
@@ -62,7 +73,7 @@ def random_clip() -> MixedClipTower:
     )
     with torch.device("meta"):
         model = ClipVisionEncoder(sizes, antialias=False).to(torch.float16)
-    return MixedClipTower(_filled(model), dtype=torch.float16)
+    return MixedClipTower(filled(model), dtype=torch.float16)
 
 
 def decoder_config(
@@ -92,30 +103,22 @@ def random_scorer(config: CheckpointConfig) -> MixedTokenScorer:
     """Return a decoder and head of these sizes."""
     with torch.device("meta"):
         model = GroundingModel(config).to(torch.bfloat16)
-    model = _filled(model)
+    model = filled(model)
     head_size = config.hidden_size // config.num_attention_heads
     half = torch.arange(0, head_size, 2) / head_size
     model.decoder.rotary_emb.inv_freq = config.rope_theta**-half
     return MixedTokenScorer(model, dtype=torch.bfloat16, max_tokens=MAX_TOKENS)
 
 
-def _filled(model: _Model) -> _Model:
-    """Draw the weights in their final dtype; in float32 they would take twice the memory."""
-    model = model.to_empty(device="cpu").requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.normal_(0, 0.02)
-    return model.eval()
-
-
 def main() -> None:
     """Export and build one plan."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vision", "scorer", "clip"])
+    parser.add_argument("stage", choices=["vision", "scorer", "clip", *TEXT_VISION])
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--variant", choices=VARIANTS, default="as shipped", help="of vision")
-    parser.add_argument("--num-layers", type=int, default=28, help="of the scorer")
+    parser.add_argument("--num-layers", type=int, help="of the scorer; at most, of both towers")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
     parser.add_argument("--num-kv-heads", type=int, default=1, help="of the scorer")
@@ -136,9 +139,19 @@ def main() -> None:
         num_layers = len(tower.layers)
         export_clip_tower(tower, graph)
         del tower
+    elif args.stage in TEXT_VISION:
+        make, spec = TEXT_VISION[args.stage]
+        stage = make(args.num_layers)
+        family = get_family(args.stage)
+        inputs = VisionInputs.of(family, spec)
+        shapes = vision_shapes(inputs, default_plan(family, spec))
+        num_layers = len(stage.layers)
+        export_mixed_vision_encoder(stage, graph, inputs)
+        del stage
     else:
-        sizes = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
-        scorer = random_scorer(decoder_config(**{name: getattr(args, name) for name in sizes}))
+        sizes = ("hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
+        of_scorer = {name: getattr(args, name) for name in sizes}
+        scorer = random_scorer(decoder_config(num_layers=args.num_layers or 28, **of_scorer))
         usual = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
         shapes = token_scorer_shapes(
             hidden_size=scorer.hidden_size, max_tokens=MAX_TOKENS, usual=usual

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from benchmarks._report import write_report
 from benchmarks.gpu.parity import digits_videos
 from benchmarks.plan_size import decoder_config
-from engine_build.families.mixed_layers import LayerNorm
+from engine_build.families.mixed_layers import LayerNorm, RMSNorm
 from engine_build.families.videoitg import mixed_precision
 from engine_build.families.videoitg.mixed_precision import (
     MixedTokenScorer,
     MixedVisionEncoder,
-    _RMSNorm,
 )
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
@@ -93,7 +92,7 @@ def round_kind(model: nn.Module, kind: str, dtype: torch.dtype) -> list[mock._pa
         layers_last = model.layers[-1]
         return [mock.patch.object(layers_last, "forward", _after(layers_last.forward, rounded))]
     if kind == "norm":
-        norms = [m for m in model.modules() if isinstance(m, LayerNorm | _RMSNorm)]
+        norms = [m for m in model.modules() if isinstance(m, LayerNorm | RMSNorm)]
         return [mock.patch.object(m, "forward", _norm_in(m, dtype)) for m in norms]
     if kind == "activation":
         if isinstance(model, MixedTokenScorer):

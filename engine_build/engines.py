@@ -15,7 +15,7 @@ from engine_build.families import GpuFamily, TextGpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
-from engine_build.trtllm.generation import build_generation_engine
+from engine_build.trtllm.generation import GenerationLimits, build_generation_engine
 from groundserve.families import get_text_family
 from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
 from groundserve.families.contract import check_features
@@ -191,6 +191,7 @@ class EngineWriter:
         gpu_family.build_vision_plan(
             checkpoint,
             directory / VISION_PLAN_NAME,
+            model=model,
             target=self.tensorrt,
             precision=precision,
             timing_cache=self.timing_cache,
@@ -201,7 +202,7 @@ class EngineWriter:
                 checkpoint, out_dir, precision=precision
             ),
             directory / TRTLLM_NAME,
-            model=model,
+            limits=GenerationLimits.for_model(self.family, model),
             precision=precision,
             timing_cache=self.timing_cache,
         )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine_build.exported_plan import build_exported_plan, build_vision_plan
 from engine_build.families import GpuFamily
-from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from engine_build.onnx_tensorrt import export_token_scorer
 from engine_build.tensorrt_plan import (
     DEFAULT_MAX_TOKENS,
     PlanReport,
-    ShapeRange,
-    build_plan,
     token_scorer_shapes,
-    vision_shapes,
 )
 from groundserve.families.base import FamilyCheckpoint, ModelSpec
 from groundserve.families.plans import VideoPlan
@@ -54,12 +50,13 @@ class PlanBuilder:
         Raises:
             EngineMismatchError: See `build_plan`.
         """
-        encoder = self.family.vision_encoder(self.checkpoint, precision=self.precision)
-        return self._build(
-            VISION_PLAN_NAME,
-            lambda graph: export_mixed_vision_encoder(encoder, graph, self.inputs),
-            vision_shapes(self.inputs, self.usual),
-            num_layers=len(encoder.layers),
+        return build_vision_plan(
+            self.family.vision_encoder(self.checkpoint, precision=self.precision),
+            self.directory / VISION_PLAN_NAME,
+            inputs=self.inputs,
+            usual=self.usual,
+            target=self.target,
+            timing_cache=self.timing_cache,
         )
 
     def build_grounding_plan(self) -> PlanReport:
@@ -73,33 +70,13 @@ class PlanBuilder:
             precision=self.precision,
             max_tokens=self.model.max_tokens or DEFAULT_MAX_TOKENS,
         )
-        return self._build(
-            GROUNDING_PLAN_NAME,
+        return build_exported_plan(
             lambda graph: export_token_scorer(scorer, graph),
-            token_scorer_shapes(
+            self.directory / GROUNDING_PLAN_NAME,
+            shapes=token_scorer_shapes(
                 hidden_size=scorer.hidden_size, max_tokens=scorer.max_tokens, usual=self.usual
             ),
             num_layers=len(scorer.layers),
+            target=self.target,
+            timing_cache=self.timing_cache,
         )
-
-    def _build(
-        self,
-        plan_name: str,
-        export: Callable[[Path], None],
-        shapes: Mapping[str, ShapeRange],
-        *,
-        num_layers: int,
-    ) -> PlanReport:
-        # In the engine directory: a graph with its weights may not fit where temporary files
-        # usually go.
-        with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
-            graph = Path(scratch) / "graph.onnx"
-            export(graph)
-            return build_plan(
-                graph,
-                self.directory / plan_name,
-                target=self.target,
-                shapes=shapes,
-                num_layers=num_layers,
-                timing_cache_path=self.timing_cache,
-            )

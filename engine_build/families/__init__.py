@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
+from groundserve.families.base import FamilyCheckpoint, ModelSpec, TextCheckpoint
 from groundserve.profiles import PROFILES, Precision, get_profile
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -76,6 +76,7 @@ class TextGpuFamily(Protocol):
         checkpoint: TextCheckpoint,
         path: Path,
         *,
+        model: ModelSpec,
         target: TensorRTTarget,
         precision: Precision,
         timing_cache: Path | None,

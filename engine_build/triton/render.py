@@ -59,7 +59,7 @@ def write_models(
     """
     specs = model_specs(layout, family, model)
     if layout.of_model(family, model).uses_executor:
-        _write_executor(layout, model, out_dir)
+        _write_executor(layout, family, model, out_dir)
     return [(write_model(spec, out_dir), spec) for spec in specs]
 
 
@@ -80,14 +80,16 @@ def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
     return version_dir
 
 
-def _write_executor(layout: RepositoryLayout, model: ModelSpec, out_dir: Path) -> None:
+def _write_executor(
+    layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec, out_dir: Path
+) -> None:
     """Write the model of Triton's own `tensorrtllm` backend."""
     version_dir = out_dir / MODEL_NAME / "1"
     version_dir.mkdir(parents=True)
     (version_dir / ".gitkeep").touch()
     text = executor_config(
         Path(TRTLLM_NAME),
-        GenerationLimits.for_model(model),
+        GenerationLimits.for_model(family, model),
         precision=layout.target.precision,
         cache_memory=CACHE_MEMORY,
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine_build.trtllm.build import compile_engine
 from engine_build.trtllm.layout import DTYPE_NAMES
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import ModelSpec
+from groundserve.families.base import Family, ModelSpec
+from groundserve.families.default_video import default_plan
 from groundserve.profiles import Precision
 
 # Answers that grow side by side: a step reads all weights once, whatever the number. Not measured.
@@ -36,8 +38,12 @@ class GenerationLimits:
     """Rows of the prompt tables of all sequences in a pass together."""
 
     @classmethod
-    def for_model(cls, model: ModelSpec) -> GenerationLimits:
+    def for_model(cls, family: Family[Any, Any], model: ModelSpec) -> GenerationLimits:
         """Return the sizes for a model: as many tokens as its decoder has positions.
+
+        Args:
+            family: Of the model, whose usual video has the most rows.
+            model: Its dimensions, the family's `spec_type`.
 
         Raises:
             UnsupportedError: The model does not say how many it has.
@@ -47,11 +53,13 @@ class GenerationLimits:
                 "an engine that generates is built for the positions of its decoder, and this "
                 "checkpoint does not say how many it has; choose the profile torch"
             )
+        # Of the block before the decoder: a front may make fewer of a video's features.
+        rows = default_plan(family, model).num_visual_tokens
         return cls(
             max_batch_size=_MAX_BATCH_SIZE,
             max_seq_len=model.max_tokens,
             max_num_tokens=_PROMPTS_A_PASS * model.max_tokens,
-            max_prompt_embedding_table_size=_MAX_BATCH_SIZE * model.max_feature_tokens,
+            max_prompt_embedding_table_size=_MAX_BATCH_SIZE * rows,
         )
 
 
@@ -59,7 +67,7 @@ def build_generation_engine(
     convert: Callable[[Path], None],
     engine_dir: Path,
     *,
-    model: ModelSpec,
+    limits: GenerationLimits,
     precision: Precision,
     timing_cache: Path | None = None,
 ) -> None:
@@ -68,20 +76,19 @@ def build_generation_engine(
     Args:
         convert: As `compile_engine` takes it.
         engine_dir: Directory to write; made if missing.
-        model: Of the checkpoint.
+        limits: Sizes to build for.
         precision: fp16 or bf16.
         timing_cache: As `build_engine` takes it.
 
     Raises:
-        UnsupportedError: See `compile_engine`; or the precision is another one, or the model has no
-            limit of tokens.
+        UnsupportedError: See `compile_engine`; or the precision is another one.
         UnavailableError: See `compile_engine`.
     """
     if precision not in ("fp16", "bf16"):
         raise UnsupportedError(
             f"TensorRT-LLM's fused attention computes in bf16 or fp16, got precision {precision}"
         )
-    flags = generation_flags(GenerationLimits.for_model(model), precision=precision)
+    flags = generation_flags(limits, precision=precision)
     compile_engine(convert, flags, engine_dir, timing_cache=timing_cache)
 
 

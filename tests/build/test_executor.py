@@ -15,9 +15,9 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint
 from engine_build.triton.tensorrt_llm import executor_config
 from engine_build.trtllm.generation import GenerationLimits
+from engine_build.trtllm.llama import convert_checkpoint
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
@@ -26,6 +26,7 @@ from groundserve.errors import (
     InvalidRequestError,
     UnsupportedError,
 )
+from groundserve.families import get_family
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
@@ -45,7 +46,7 @@ from tests.reference import VTIMELLM
 RECORDED = {
     case["name"]: case for case in json.loads((VTIMELLM / "cases.json").read_text())["cases"]
 }
-LIMITS = GenerationLimits.for_model(VTimeLLMSpec())
+LIMITS = GenerationLimits.for_model(get_family("vtimellm"), VTimeLLMSpec())
 END_ID = 2
 
 

@@ -18,6 +18,7 @@ from groundserve._version import __version__
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_family, get_text_family
 from groundserve.families.plans import PLAN_PIXELS, FrameStream
+from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.manifest import FORMAT_VERSION, Manifest
@@ -28,6 +29,7 @@ from groundserve.scoring.tolerances import TOLERANCES
 from python_backend.encode import TensorRTEncoder
 from python_backend.engine import EngineDirectory
 from tests.answer_cases import CHECKPOINTS, MODELS
+from tests.unit.families.grounded_videollm.checkpoints import WEIGHTS
 
 
 class ModulePlan:
@@ -126,8 +128,17 @@ GPU = RepositoryLayout(
 )
 
 
-def test_vtimellm_is_built_in_the_references_dtype():
-    assert get_text_gpu_family("vtimellm", "gpu").PRECISIONS == ("fp16",)
+@pytest.mark.parametrize("name", ["vtimellm", "vtgllm"])
+def test_what_is_served_is_built_in_the_dtype_of_its_prompt_table(name):
+    assert get_text_gpu_family(name, "gpu").PRECISIONS == ("fp16",)
+
+
+def test_a_build_of_grounded_videollm_says_why_before_anything_is_read(tmp_path):
+    steps = []
+    words = "its head has a bias, .* profile torch with the device cuda; it has the profiles"
+    with pytest.raises(UnsupportedError, match=words):
+        build(WEIGHTS, tmp_path / "out", profile="gpu", on_step=steps.append)
+    assert steps == []
 
 
 @pytest.mark.parametrize(
@@ -135,7 +146,7 @@ def test_vtimellm_is_built_in_the_references_dtype():
     [
         ("vtimellm", "gpu-trt", "no decoder of that profile generates text; it has the profiles"),
         ("grounded_videollm", "gpu", "its head has a bias, .* profile torch with the device cuda"),
-        ("vtgllm", "gpu", "the family vtgllm has no engines for the profile gpu; it has the"),
+        ("vtgllm", "gpu-trt", "no decoder of that profile generates text; it has the profiles"),
     ],
 )
 def test_a_family_without_engines_says_why(name, profile, words):
@@ -181,4 +192,12 @@ def test_frames_as_decoded_are_decoded_on_the_host_and_resized_in_a_python_model
     assert (specs["video_decode"].device, specs["video_decode"].parameters) == ("cpu", {})
     encoder = specs["vision_encoder"]
     assert (encoder.backend, encoder.device, encoder.warmup) == ("python", "cuda", None)
+    assert (specs["generation"].device, specs["generation"].num_instances) == ("cpu", 4)
+
+
+def test_frames_of_one_size_go_to_the_plan_as_they_are():
+    specs = {one.name: one for one in model_specs(GPU, get_family("vtgllm"), VTGLLMSpec())}
+    # FFmpeg scales them: DALI has another filter.
+    assert (specs["video_decode"].device, specs["video_decode"].parameters) == ("cpu", {})
+    assert specs["vision_encoder"].backend == "tensorrt"
     assert (specs["generation"].device, specs["generation"].num_instances) == ("cpu", 4)

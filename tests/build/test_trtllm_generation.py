@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint
 from engine_build.trtllm.build import build_command
 from engine_build.trtllm.generation import (
     GenerationLimits,
     build_generation_engine,
     generation_flags,
 )
+from engine_build.trtllm.llama import convert_checkpoint
 from groundserve.errors import UnsupportedError
+from groundserve.families import get_family
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from tests.answer_cases import CHECKPOINTS, MODELS
@@ -25,7 +26,8 @@ from tests.fake_tensorrt_llm.builder import check_max_num_tokens, parse_argument
 from tests.reference import REPOSITORY
 
 SPEC = VTimeLLMSpec()
-LIMITS = GenerationLimits.for_model(SPEC)
+FAMILY = get_family("vtimellm")
+LIMITS = GenerationLimits.for_model(FAMILY, SPEC)
 
 
 def shown_command():
@@ -71,7 +73,7 @@ def test_every_batch_of_the_longest_requests_has_a_place():
 
 def test_a_model_without_a_limit_is_refused():
     with pytest.raises(UnsupportedError, match="does not say how many it has"):
-        GenerationLimits.for_model(replace(SPEC, max_tokens=None))
+        GenerationLimits.for_model(FAMILY, replace(SPEC, max_tokens=None))
 
 
 @pytest.mark.usefixtures("machine")
@@ -81,7 +83,7 @@ def test_a_build_converts_runs_the_builder_and_completes_the_config(tmp_path):
     build_generation_engine(
         lambda directory: convert_checkpoint(opened, directory, precision="fp16"),
         tmp_path / "out" / "trtllm",
-        model=model,
+        limits=GenerationLimits.for_model(FAMILY, model),
         precision="fp16",
     )
     config = json.loads((tmp_path / "out" / "trtllm" / "config.json").read_text())
@@ -95,9 +97,9 @@ def test_a_build_converts_runs_the_builder_and_completes_the_config(tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
 def test_other_precisions_are_refused(precision, tmp_path):
     with pytest.raises(UnsupportedError, match=f"bf16 or fp16, got precision {precision}"):
-        build_generation_engine(print, tmp_path, model=SPEC, precision=precision)
+        build_generation_engine(print, tmp_path, limits=LIMITS, precision=precision)
 
 
 def test_a_machine_without_the_builder_says_what_is_missing(tmp_path):
     with pytest.raises(UnsupportedError, match=r"1\.2\.1, which is not installed here"):
-        build_generation_engine(print, tmp_path, model=SPEC, precision="fp16")
+        build_generation_engine(print, tmp_path, limits=LIMITS, precision="fp16")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
-from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint, describe_model
+from engine_build.trtllm.llama import convert_checkpoint, describe_model
 from groundserve.errors import UnsupportedError
 from groundserve.families.plans import VISUAL_TOKEN_ID
 from groundserve.families.vtimellm.checkpoint import Checkpoint

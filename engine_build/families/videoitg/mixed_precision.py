@@ -17,11 +17,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from engine_build.families.mixed_layers import (
     EncoderLayer,
     Product,
+    RMSNorm,
     attend,
     frozen,
     split_heads,
@@ -52,7 +53,9 @@ class MixedVisionEncoder(MixedVisionModule):
         self.patch_bias = frozen(conv.bias, torch.float32)
         positions = model.embeddings.position_embedding.weight
         self.positions = frozen(positions, torch.float32)  # (P, D_v)
-        self.layers = nn.ModuleList(EncoderLayer(one, dtype) for one in model.encoder.layers)
+        self.layers = nn.ModuleList(
+            EncoderLayer.of_transformers(one, dtype) for one in model.encoder.layers
+        )
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
         """Encode frames.
@@ -109,7 +112,7 @@ class MixedTokenScorer(TokenScorerModule):
         self.cos = frozen(torch.cat([angles.cos(), angles.cos()], dim=1), torch.float32)
         self.sin = frozen(torch.cat([angles.sin(), angles.sin()], dim=1), torch.float32)
         self.layers = nn.ModuleList(_DecoderLayer(one, dtype) for one in decoder.layers)
-        self.norm = _RMSNorm(decoder.norm)
+        self.norm = RMSNorm(decoder.norm)
         self.head_weight = frozen(model.head.weight[0], torch.float32)  # (D,)
         self.head_bias = frozen(model.head.bias, torch.float32)
 
@@ -141,8 +144,8 @@ class _DecoderLayer(nn.Module):
         self.num_heads = attention.config.num_attention_heads
         self.num_kv_heads = attention.config.num_key_value_heads
         self.scale = attention.scaling
-        self.norm_1 = _RMSNorm(layer.input_layernorm)
-        self.norm_2 = _RMSNorm(layer.post_attention_layernorm)
+        self.norm_1 = RMSNorm(layer.input_layernorm)
+        self.norm_2 = RMSNorm(layer.post_attention_layernorm)
         self.query = Product(attention.q_proj, dtype=dtype)
         self.key = Product(attention.k_proj, dtype=dtype)
         self.value = Product(attention.v_proj, dtype=dtype)
@@ -166,19 +169,6 @@ class _DecoderLayer(nn.Module):
         gated = gate * self.up(hidden_states).to(torch.float32)
         summed: Tensor = residual + self.down(gated).to(torch.float32)
         return summed
-
-
-class _RMSNorm(nn.Module):
-    def __init__(self, norm: Qwen2RMSNorm) -> None:
-        super().__init__()
-        self.weight = frozen(norm.weight, torch.float32)
-        self.epsilon: float = norm.variance_epsilon
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        # Written as a power, the exporter makes this RMSNormalization, which is newer in TensorRT's
-        # parser than Attention.
-        variance = (inputs * inputs).mean(-1, keepdim=True)
-        return self.weight * (inputs * torch.rsqrt(variance + self.epsilon))
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine_build.families.vtimellm.mixed_precision import MixedClipTower
-from engine_build.families.vtimellm.trtllm_convert import convert_checkpoint
 from engine_build.families.vtimellm.vision_plan import build_clip_plan
 from engine_build.tensorrt_plan import PlanReport
+from engine_build.trtllm.llama import convert_checkpoint
 from groundserve.families.vtimellm.checkpoint import Checkpoint
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.profiles import Precision
 from groundserve.tensorrt_library import TensorRTTarget
 from groundserve.tensors import torch_dtype
@@ -23,6 +24,7 @@ def build_vision_plan(
     checkpoint: Checkpoint,
     path: Path,
     *,
+    model: VTimeLLMSpec,
     target: TensorRTTarget,
     precision: Precision,
     timing_cache: Path | None,

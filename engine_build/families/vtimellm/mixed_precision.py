@@ -45,7 +45,9 @@ class MixedClipTower(nn.Module):
         positions[0] += embeddings.class_embedding.detach().float()
         self.positions = frozen(positions, torch.float32)  # (1 + P, D_v)
         self.norm_before = LayerNorm(model.pre_layrnorm)
-        self.layers = nn.ModuleList(EncoderLayer(one, dtype) for one in model.encoder.layers)
+        self.layers = nn.ModuleList(
+            EncoderLayer.of_transformers(one, dtype) for one in model.encoder.layers
+        )
         self.norm_after = LayerNorm(model.post_layernorm)
         self.projection = frozen(model.visual_projection.weight, torch.float32)  # (D, D_v)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
 from torch.export import Dim
 
+from engine_build.exported_plan import build_exported_plan
 from engine_build.families.vtimellm.mixed_precision import MixedClipTower
 from engine_build.onnx_export import export_graph
 from engine_build.onnx_tensorrt import TENSORRT_OPSET
-from engine_build.tensorrt_plan import PlanReport, ShapeRange, build_plan
+from engine_build.tensorrt_plan import PlanReport, ShapeRange
 from groundserve.families.plans import PLAN_PIXELS
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.tensorrt_library import TensorRTTarget
@@ -68,18 +68,14 @@ def build_clip_plan(
     Raises:
         EngineMismatchError: See `build_plan`.
     """
-    # Beside the plan: a graph with its weights may not fit where temporary files usually go.
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        graph = Path(scratch) / "graph.onnx"
-        export_clip_tower(model, graph)
-        return build_plan(
-            graph,
-            path,
-            target=target,
-            shapes=clip_shapes(model),
-            num_layers=len(model.layers),
-            timing_cache_path=timing_cache,
-        )
+    return build_exported_plan(
+        lambda graph: export_clip_tower(model, graph),
+        path,
+        shapes=clip_shapes(model),
+        num_layers=len(model.layers),
+        target=target,
+        timing_cache=timing_cache,
+    )
 
 
 def _frame_shape(model: MixedClipTower) -> tuple[int, int, int]:

@@ -33,9 +33,10 @@ HEAD_SIZE = 88
 """Of the published encoder."""
 
 _EPS = 1e-6
-# ImageNet's, by which the encoder was trained.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+"""Of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
+STD = (0.229, 0.224, 0.225)
+"""Likewise."""
 # Positions of pictures and of the heads that were trained against other models, and these heads.
 _UNREAD = re.compile(
     r"(img_pos_embed|clip_pos_embed|clip_img_pos_embed)"
@@ -204,7 +205,7 @@ class InternVideo2(nn.Module):
         reference's convolution.
         """
         proj = cast(nn.Conv3d, self.patch_embed["proj"])
-        values = normalized(pixels, mean=_MEAN, std=_STD).to(proj.weight.dtype)
+        values = normalized(pixels, mean=MEAN, std=STD).to(proj.weight.dtype)
         s, p = self.side, self.patch_size
         # (U, F, s, p, s, p, 3) -> (U, F, s, s, p, p, 3) -> (U, P, p*p*3)
         patches = values.reshape(*values.shape[:2], s, p, s, p, 3).transpose(3, 4)

@@ -24,8 +24,10 @@ from groundserve.families.grounded_videollm.internvideo2 import (
 from groundserve.families.grounded_videollm.spec import Llm
 from groundserve.families.modules import FrontModule, VisionModule
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Of pixels in [0, 1], by channel."""
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Likewise."""
 _TEMPORAL_SIDE = 4
 """Tokens a side of each of a segment's frames."""
 _NEIGHBOURS: dict[Llm, int] = {"phi3.5": 2, "llama3": 3}
@@ -127,15 +129,12 @@ class VisionEncoder(VisionModule):
             (U, P, D) in the weights' dtype: tokens of the key frame, of all frames, the terminator.
         """
         spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
-        side, num_frames = self.internvideo2.side, temporal_pixels.shape[1]
-        # (U, F*side*side, C_t) -> (U, F, side, side, C_t)
-        temporal = torch.unflatten(self.internvideo2(temporal_pixels), 1, (num_frames, side, side))
-        temporal = _pool(temporal, _TEMPORAL_SIDE).flatten(1, 3)
+        temporal = pool_temporal(self.internvideo2(temporal_pixels), side=self.internvideo2.side)
         return torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
 
     def _encode_key_frames(self, pixels: Tensor) -> Tensor:
         """Return patches without the class token's place: uint8 (U, S, S, 3) -> (U, s*s, C_s)."""
-        values = normalized(pixels, mean=_CLIP_MEAN, std=_CLIP_STD)
+        values = normalized(pixels, mean=CLIP_MEAN, std=CLIP_STD)
         return self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
 
 
@@ -196,6 +195,20 @@ class _Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(*, width) -> (*, D)."""
         return cast(Tensor, self.second(F.gelu(self.first(features))))
+
+
+def pool_temporal(patches: Tensor, *, side: int) -> Tensor:
+    """Thin the patches of all frames out to the temporal tokens.
+
+    Args:
+        patches: (U, F * side * side, C_t).
+        side: Patches a side of a frame.
+
+    Returns:
+        (U, N_t, C_t).
+    """
+    frames = torch.unflatten(patches, 1, (-1, side, side))
+    return _pool(frames, _TEMPORAL_SIDE).flatten(1, 3)
 
 
 def _pool(patches: Tensor, side: int) -> Tensor:

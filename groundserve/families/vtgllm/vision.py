@@ -16,8 +16,10 @@ from groundserve.families.modules import VisionModule
 from groundserve.families.vtgllm.eva import Eva, EvaConfig
 from groundserve.families.vtgllm.q_former import QFormer, QFormerConfig
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Of pixels in [0, 1], by channel."""
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of pixels in [0, 1], by channel."""
 
 
 class VisionEncoder(VisionModule):
@@ -82,6 +84,6 @@ class VisionEncoder(VisionModule):
 
     def _pixel_values(self, frames: Tensor) -> Tensor:
         """Normalise, in float32: (n, S, S, 3) -> (n, 3, S, S) in the weights' dtype."""
-        mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (_MEAN, _STD))
+        mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (MEAN, STD))
         pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
         return ((pixels - mean) / std).to(self.query_tokens.dtype)

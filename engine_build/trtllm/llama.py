@@ -1,21 +1,22 @@
 """Write a checkpoint's decoder, adapters merged, as TensorRT-LLM's own Llama reads it.
 
-Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. The projector is not in
-it; the rows it makes of a video reach the engine with a request, as its prompt table.
+Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. What stands before the
+decoder is not in it; the rows it makes of a video reach the engine with a request, as its prompt
+table.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES, WEIGHTS_NAME, convert_layers
 from groundserve.errors import UnsupportedError
-from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from groundserve.tensors import torch_dtype
 
@@ -23,14 +24,24 @@ ARCHITECTURE = "LlamaForCausalLM"
 """TensorRT-LLM's name of its own Llama, in `tensorrt_llm.models.MODEL_MAP`."""
 
 
-def convert_checkpoint(checkpoint: Checkpoint, out_dir: Path, *, precision: Precision) -> None:
+class LlamaCheckpoint(Protocol):
+    """A checkpoint whose decoder is Llama."""
+
+    @property
+    def config(self) -> LlamaConfig:
+        """Of the decoder."""
+
+    def load_decoder(self, *, dtype: torch.dtype) -> LlamaForCausalLM:
+        """Read the decoder with its adapters merged."""
+
+
+def convert_checkpoint(checkpoint: LlamaCheckpoint, out_dir: Path, *, precision: Precision) -> None:
     """Write `config.json` and `rank0.safetensors`, for one GPU.
 
     Args:
         checkpoint: Opened; its weights are read here.
         out_dir: Existing directory.
-        precision: Dtype of the engine. In 16 bits each adapter's sum is rounded, as the reference
-            does in float16.
+        precision: Dtype of the engine. In 16 bits each adapter's sum is rounded.
 
     Raises:
         InvalidRequestError: A tensor is missing or has another shape than the config says.
@@ -62,7 +73,7 @@ def describe_model(config: LlamaConfig, *, precision: Precision) -> dict[str, An
         precision: Dtype of the engine.
 
     Raises:
-        UnsupportedError: The decoder has biases or scaled positions, which no Vicuna has.
+        UnsupportedError: The decoder has biases or scaled positions, which no Llama 1 or 2 has.
 
     Source: NVIDIA/TensorRT-LLM 89fd9b7, `models/llama/config.py`.
     """
@@ -76,7 +87,7 @@ def describe_model(config: LlamaConfig, *, precision: Precision) -> dict[str, An
     for name, (value, expected) in found.items():
         if value != expected:
             raise UnsupportedError(
-                f"{name} of a decoder for TensorRT-LLM must be {expected!r}, as Vicuna's is, got "
+                f"{name} of a decoder for TensorRT-LLM must be {expected!r}, as Llama 2's is, got "
                 f"{value!r}; choose the profile torch"
             )
     return {
