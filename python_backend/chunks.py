@@ -22,8 +22,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -209,7 +209,9 @@ class ChunkRunner:
     def _wait_for_first(self, pending: deque[Future[T]]) -> None:
         while not pending[0].done():
             # In turns: `wait_seconds` raises once time is up or the request was cancelled.
-            wait([pending[0]], timeout=self.deadline.wait_seconds())
+            seconds = self.deadline.wait_seconds()
+            with suppress(TimeoutError):
+                pending[0].exception(timeout=seconds)
 
     def _load(self, video: OpenVideo, group: Group) -> Iterator[DecodedFrames]:
         """Yield the frames of a group in parts whose segments fit `max_segment_bytes`."""

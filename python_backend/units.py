@@ -147,6 +147,8 @@ def cut_groups(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[NDAr
         Each int64, increasing, >= 1 ordinals; one after another they are `plan.decoded_indices`.
     """
     decoded_indices = plan.decoded_indices
+    if len(decoded_indices) <= most_frames:
+        return [decoded_indices]
     # (n,)
     starts = decode_starts(plan, decoded_indices)
     runs = np.split(decoded_indices, np.flatnonzero(np.diff(starts)) + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +45,7 @@ def decode_outputs(
             if output.targets is not None
         },
         check=check,
-        stream=asdict(segments.stream),
+        stream=vars(segments.stream),
         outputs=[{"image_size": one.image_size, "resize": one.resize} for one in outputs],
     )
     worker.work_done.update(answer.fields)

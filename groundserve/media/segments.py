@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import ge
 from typing import Any
 
 import numpy as np
@@ -51,16 +53,19 @@ class Segments:
                 f"frame_counts must have one entry for each of {self.num_segments} segments, "
                 f"got {len(counts)}"
             )
-        # Offsets increase strictly, so each segment has a target and [0] and [-1] exist.
-        for local_frames, count in zip(self._local_frames_by_segment(), counts, strict=True):
-            if local_frames[0] < 0 or np.any(np.diff(local_frames) <= 0):
+        # Offsets increase strictly, so each segment has a first and a last target. Plain numbers:
+        # for the few dozen of a group numpy's calls take longer.
+        frames, borders = self.local_frames.tolist(), self.local_offsets.tolist()
+        for (begin, end), count in zip(pairwise(borders), counts, strict=True):
+            of_segment = frames[begin:end]
+            if of_segment[0] < 0 or any(map(ge, of_segment, of_segment[1:])):
                 raise InvalidRequestError(
                     "local_frames must be >= 0 and increase within each segment"
                 )
-            if local_frames[-1] >= count:
+            if of_segment[-1] >= count:
                 raise InvalidRequestError(
                     f"local_frames must be < {count}, the frames of their segment, "
-                    f"got {local_frames[-1]}"
+                    f"got {of_segment[-1]}"
                 )
 
     @classmethod
@@ -123,5 +128,6 @@ def _check_offsets(name: str, offsets: NDArray[np.int64], *, total: int) -> None
     _check_array(name, offsets, np.int64)
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != total:
         raise InvalidRequestError(f"{name} must have >= 2 entries and run from 0 to {total}")
-    if np.any(np.diff(offsets) <= 0):
+    # Compared, not subtracted: differences of int64 from a caller may overflow.
+    if (offsets[1:] <= offsets[:-1]).any():
         raise InvalidRequestError(f"{name} must increase")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from groundserve.errors import InvalidRequestError
@@ -65,7 +65,7 @@ class StreamInfo:
 
     def to_json(self) -> str:
         """Render as one JSON object."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

@@ -76,5 +76,6 @@ def repeat_plan_inputs(inputs: Sequence[Array]) -> list[Array]:
 
 
 def _is_uint8(array: Array) -> bool:
-    # "uint8" of numpy, "torch.uint8" of PyTorch, which may not be installed.
-    return str(array.dtype).removeprefix("torch.") == "uint8"
+    if isinstance(array, np.ndarray):
+        return array.dtype == np.uint8
+    return str(array.dtype) == "torch.uint8"  # PyTorch may not be installed

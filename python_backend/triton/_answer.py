@@ -43,8 +43,12 @@ class Answer:
     timing_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds of this model's own stages."""
     report: Mapping[str, Any] | None = None
-    """What INFO says of the whole request, from the model that ends it; None where another model is
-    still to be called, which then tells the log."""
+    """What INFO says of the whole request, from the model that ends it; None where it goes on."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another model is still to be called, which then tells the log."""
+        return self.report is None
 
 
 def log_line(
@@ -54,8 +58,8 @@ def log_line(
     *,
     shapes: Mapping[str, tuple[int, ...]],
     seconds: float,
-) -> str | None:
-    """Return one line of JSON, None where the request goes on.
+) -> str:
+    """Return one line of JSON for a request that ends here, see `Answer.goes_on`.
 
     Args:
         model_name: The model that ends the request.
@@ -64,8 +68,6 @@ def log_line(
         shapes: Of the model's inputs.
         seconds: How long this model worked on it.
     """
-    if isinstance(result, Answer) and result.report is None:
-        return None
     line: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": "request",

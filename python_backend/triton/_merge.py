@@ -120,6 +120,5 @@ def _check_plan_input(plan_input: PlanInput, array: NDArray[np.float32]) -> None
             raise InvalidRequestError(f"{name} must be finite")
         return
     # One a unit, so that Triton may merge requests along them; ours are equal within a request.
-    is_same = np.array_equal(array, np.broadcast_to(array[0], array.shape))
-    if not is_same or not np.isfinite(array[0]).all():
+    if not (array == array[0]).all() or not np.isfinite(array[0]).all():
         raise InvalidRequestError(f"{name} must be finite and the same for all frames")

@@ -16,7 +16,8 @@ def read_parameters(request: Any) -> dict[str, Any]:
     """
     try:
         # The backend hands parameters over as JSON, "" where there are none.
-        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+        text = request.parameters()
+        parameters: dict[str, Any] = json.loads(text) if text else {}
     except UnicodeDecodeError:
         raise InvalidRequestError("the request's parameters must be UTF-8") from None
     return parameters

@@ -31,11 +31,12 @@ def observe_log(model_name: str) -> Observe:
     """Return an observer that writes the line of a request that ends here."""
 
     def observe(request: Any, result: Answer | Exception, seconds: float) -> None:
+        if isinstance(result, Answer) and result.goes_on:
+            return
         # Shapes alone: a failed request is told of without touching its content.
         shapes = {tensor.name(): tuple(tensor.shape()) for tensor in request.inputs()}
         request_id = read_request_id(request)
         line = log_line(model_name, request_id, result, shapes=shapes, seconds=seconds)
-        if line is not None:
-            pb_utils.Logger.log_info(line)
+        pb_utils.Logger.log_info(line)
 
     return observe

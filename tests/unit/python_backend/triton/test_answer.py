@@ -47,7 +47,8 @@ def test_line_of_an_answer_in_text_counts_tokens():
 
 
 def test_request_that_goes_on_has_no_line_yet():
-    assert log_line("grounding", "a", Answer(outputs={}), shapes={}, seconds=1) is None
+    assert Answer(outputs={}).goes_on
+    assert not Answer(outputs={}, report=REPORT).goes_on
 
 
 @pytest.mark.parametrize(
