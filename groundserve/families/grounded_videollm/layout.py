@@ -97,7 +97,7 @@ class Parts:
     @property
     def model_config(self) -> Path:
         """config.json beside the base, of the model that it was cut from; not always there."""
-        return self.base.with_name(self.base.name.removesuffix(_SEPARATED)) / "config.json"
+        return self.base.parent / self.base.name.removesuffix(_SEPARATED) / "config.json"
 
 
 def is_layout(directory: Path) -> bool:
