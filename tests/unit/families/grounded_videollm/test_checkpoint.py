@@ -251,8 +251,33 @@ PEFT = "base_model.model.model.layers.0.self_attn."
             InvalidRequestError,
             r"tensor model\.norm\.weight has shape \(3,\)",
         ),
+        (
+            lambda m: m["language_model"].update(
+                {"base_model.model.model.embed_tokens.weight": torch.zeros(())}
+            ),
+            InvalidRequestError,
+            r"model\.embed_tokens\.weight must have two dimensions, got \(\)",
+        ),
+        (
+            lambda m: m["language_model"].update(
+                {f"{PEFT}o_proj.lora_A.default.weight": torch.zeros(128, 64, dtype=torch.int8)}
+            ),
+            UnsupportedError,
+            r"o_proj\.weight lora_A and lora_B must hold floats, got torch\.int8",
+        ),
     ],
-    ids=["bias", "half", "pair", "extra", "projector", "llama's", "stage 1", "shape"],
+    ids=[
+        "bias",
+        "half",
+        "pair",
+        "extra",
+        "projector",
+        "llama's",
+        "stage 1",
+        "shape",
+        "embeddings",
+        "integers",
+    ],
 )
 def test_a_file_of_another_model_or_stage_is_refused_as_it_is_opened(
     changed, change, kind, message
