@@ -243,6 +243,11 @@ def _pairs(
                 f"{where}: for {name} it has lora_{''.join(found)} alone; download it again"
             )
         a, b = found["A"], found["B"]
+        if not (a.is_floating_point() and b.is_floating_point()):
+            raise UnsupportedError(
+                f"{where}: for {name} lora_A and lora_B must hold floats, got {a.dtype} and "
+                f"{b.dtype}; only plain LoRA is merged"
+            )
         if not (a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] == rank):
             raise InvalidRequestError(
                 f"{where}: for {name} lora_A and lora_B must be ({rank}, i) and (o, {rank}), got "

@@ -95,6 +95,8 @@ class RotaryTables(nn.Module):
         )
         periods = rope["rope_theta"] ** (torch.arange(0, head_size, 2).float() / head_size)
         max_positions: int = config.max_position_embeddings
+        if not all(0 < one < math.inf for one in periods.tolist()):
+            raise UnsupportedError(f"rope_theta must be a number above 0, got {rope['rope_theta']}")
         if kind == "default":
             return cls(
                 (1 / periods)[None], max_positions=max_positions, angles=angles, rounding=rounding
@@ -106,6 +108,8 @@ class RotaryTables(nn.Module):
                 f"(1, {max_positions}], got {switch}"
             )
         factors = torch.tensor([rope["short_factor"], rope["long_factor"]], dtype=torch.float32)
+        if not all(0 < one < math.inf for one in factors.flatten().tolist()):
+            raise UnsupportedError("short_factor and long_factor must be numbers above 0")
         return cls(
             1 / (factors * periods),
             max_positions=max_positions,

@@ -157,7 +157,8 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Check that tensors are a module's, without reading them.
 
     Raises:
-        InvalidRequestError: Tensors are missing, unknown, or of another shape.
+        InvalidRequestError: Tensors are missing, unknown, or of another shape, or hold integers
+            where weights are numbers.
     """
     expected = model.state_dict()
     for what, names in (
@@ -174,6 +175,12 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             raise InvalidRequestError(
                 f"tensor {name} has shape {tuple(tensor.shape)}, "
                 f"config.json asks for {tuple(expected[name].shape)}"
+            )
+        # Quantized weights are nothing without their scales, and would be read as they are.
+        if expected[name].is_floating_point() and not tensor.is_floating_point():
+            raise InvalidRequestError(
+                f"tensor {name} must hold floats, got {tensor.dtype}; give the weights as they "
+                "were before they were quantized"
             )
 
 

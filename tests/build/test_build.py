@@ -309,6 +309,7 @@ def test_the_seeded_checkpoint_is_what_its_script_makes(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     committed = module.OUT
     monkeypatch.setattr(module, "OUT", tmp_path / "seeded")
+    monkeypatch.setattr("sys.argv", [path.name])  # and not those of pytest
     module.main()
     made = load_file(tmp_path / "seeded" / "model.safetensors")
     kept = load_file(committed / "model.safetensors")

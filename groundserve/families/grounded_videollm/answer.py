@@ -9,7 +9,7 @@ from groundserve.families.grounded_videollm.times import find_times
 from groundserve.families.plans import SeenVideo
 from groundserve.options import Task
 
-_FROM = re.compile(r"\s*\bfrom\s*$", re.IGNORECASE)  # what leads to the next stretch
+_FROM = re.compile(r"\bfrom\s*$", re.IGNORECASE)  # what leads to the next stretch
 _BEFORE_WORDS = " \t\r\n,;:.-"
 _BEHIND_WORDS = " \t\r\n,;"
 
@@ -47,4 +47,6 @@ def parse_answer(text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] |
 
 
 def _caption(words: str) -> str:
-    return _FROM.sub("", words).lstrip(_BEFORE_WORDS).rstrip(_BEHIND_WORDS)
+    if leading := _FROM.search(words):
+        words = words[: leading.start()].rstrip()
+    return words.lstrip(_BEFORE_WORDS).rstrip(_BEHIND_WORDS)

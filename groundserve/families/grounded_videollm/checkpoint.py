@@ -213,8 +213,14 @@ class Checkpoint:
 
     def _empty_vision(self) -> VisionEncoder:
         config = self._vision_config
-        with torch.device("meta"):
-            return VisionEncoder(config)
+        try:
+            with torch.device("meta"):
+                return VisionEncoder(config)
+        except RuntimeError as error:  # of sizes past all numbers, or below 0
+            raise InvalidRequestError(
+                f"checkpoint {self.name}: there are no towers of the sizes that its parts have: "
+                f"{error}"
+            ) from error
 
     def _empty_decoder(self) -> PreTrainedModel:
         model = empty_decoder(self.config, self.parts.llm, angles=self.parts.angles)
@@ -233,6 +239,19 @@ class Checkpoint:
             InvalidRequestError: They are not.
         """
         check_tensors(self._empty_vision(), self._vision_tensors())
+        num_layers, most = self.config.num_hidden_layers, len(self.tuned.decoder)
+        if num_layers > most:  # which would take long to make
+            raise InvalidRequestError(
+                "the part base: num_hidden_layers must be as many as the part checkpoint has, "
+                f"which holds {most} tensors, got {num_layers}"
+            )
+        num_visual = self.model_spec(pad_token_id=0).max_feature_tokens
+        num_positions = self.config.max_position_embeddings
+        if num_positions <= num_visual:
+            raise InvalidRequestError(
+                f"the part base: max_position_embeddings must leave room behind the {num_visual} "
+                f"tokens of a video, got {num_positions}"
+            )
         decoder = self._empty_decoder()
         check_tensors(decoder, self.tuned.decoder)
         shapes = {name: tensor.shape for name, tensor in decoder.state_dict().items()}

@@ -67,7 +67,7 @@ class ClipSource:
             num_hidden_layers=num_blocks,
             num_attention_heads=num_heads(width, HEAD_SIZE),
             # One position is the class token's.
-            image_size=math.isqrt(num_positions - 1) * patch_size,
+            image_size=math.isqrt(max(num_positions - 1, 0)) * patch_size,
             patch_size=patch_size,
         )
         return cls(

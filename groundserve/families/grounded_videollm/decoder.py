@@ -22,6 +22,8 @@ _KINDS: Mapping[Llm, tuple[str, Any, Any]] = {
     "llama3": ("llama", LlamaConfig, LlamaForCausalLM),
 }
 _ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What a config.json says of how it was run, perhaps by kernels that are not installed.
+_OF_A_RUN = frozenset({"_attn_implementation", "attn_implementation"})
 
 
 def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
@@ -45,20 +47,26 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
             f"the part base: model_type must be {model_type}, as {llm} has, "
             f"got {shown(raw.get('model_type'))}"
         )
+    kept = {name: value for name, value in raw.items() if name not in _OF_A_RUN}
     try:
         with _quiet_rotary():
             config = config_type.from_dict(
-                {**raw, "vocab_size": vocab_size, "tie_word_embeddings": False}
+                {
+                    **kept,
+                    "vocab_size": vocab_size,
+                    # Of batches, and perhaps no row of the table.
+                    "pad_token_id": None,
+                    "tie_word_embeddings": False,
+                }
             )
     except Exception as error:  # of transformers, whose kinds differ from version to version
-        raise InvalidRequestError(
-            f"the part base: config.json describes no {llm}: {error}"
-        ) from error
+        raise _no_decoder(llm, error) from error
     window = getattr(config, "sliding_window", None)
-    if window is not None and window < config.max_position_embeddings:
+    is_window = isinstance(window, int) and window >= config.max_position_embeddings
+    if window is not None and not is_window:
         raise UnsupportedError(
             "the part base: sliding_window must be no smaller than max_position_embeddings, "
-            f"{config.max_position_embeddings}, got {window}"
+            f"{config.max_position_embeddings}, got {shown(window)}"
         )
     if window is not None:  # which nothing reaches
         config.sliding_window = None
@@ -83,11 +91,15 @@ def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
             model = _KINDS[llm][2](config)
             model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
     except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        raise InvalidRequestError(
-            f"the part base: config.json describes no {llm}: {error}"
-        ) from error
+        raise _no_decoder(llm, error) from error
     model.model.rotary_emb = tables
     return model
+
+
+def _no_decoder(llm: Llm, error: Exception) -> InvalidRequestError:
+    # In one line: those of transformers have several.
+    reason = " ".join(str(error).split())
+    return InvalidRequestError(f"the part base: config.json describes no {llm}: {reason}")
 
 
 @contextmanager

@@ -37,6 +37,7 @@ MEAN = (0.485, 0.456, 0.406)
 """Of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
 STD = (0.229, 0.224, 0.225)
 """Likewise."""
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what can be stretched
 # Positions of pictures and of the heads that were trained against other models, and these heads.
 _UNREAD = re.compile(
     r"(img_pos_embed|clip_pos_embed|clip_img_pos_embed)"
@@ -128,10 +129,15 @@ class InternVideo2Source:
             side=math.isqrt(max(num_of_frame - 1, 0)),
             patch_size=patch_size,
         )
-        if (num_positions - 1) % config.side**2:
+        if num_positions <= config.side**2 or (num_positions - 1) % config.side**2:
             raise UnsupportedError(
                 f"the part internvideo: pos_embed has {num_positions} positions, which are no "
                 f"whole frames of {config.side} x {config.side} patches and a class token"
+            )
+        if len(run["pos_embed"]) != 1 or run["pos_embed"].dtype not in _FLOATS:
+            raise UnsupportedError(
+                "the part internvideo: pos_embed must be one table of floats of 16 bits or more, "
+                f"got {tuple(run['pos_embed'].shape)} of {run['pos_embed'].dtype}"
             )
         tensors = {name: tensor for name, tensor in run.items() if not _UNREAD.fullmatch(name)}
         tensors["pos_embed"] = stretched(run["pos_embed"], config)

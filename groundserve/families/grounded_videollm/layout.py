@@ -97,7 +97,7 @@ class Parts:
     @property
     def model_config(self) -> Path:
         """config.json beside the base, of the model that it was cut from; not always there."""
-        return self.base.with_name(self.base.name.removesuffix(_SEPARATED)) / "config.json"
+        return self.base.parent / self.base.name.removesuffix(_SEPARATED) / "config.json"
 
 
 def is_layout(directory: Path) -> bool:
@@ -220,8 +220,17 @@ def _existing(*paths: Path) -> Sequence[Path]:
 
 
 def _angles_of_copy(directory: Path) -> str:
-    try:
-        raw = json.loads((directory / ROTARY_NAME).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+    path = directory / ROTARY_NAME
+    if not path.exists():
         return "float32"
-    return "bfloat16" if raw == {"angles": "bfloat16"} else "float32"
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raw = None
+    # Whoever reads nothing in it would rotate otherwise than the copy says, and not know.
+    if raw != {"angles": "bfloat16"}:
+        raise InvalidRequestError(
+            f'checkpoint {directory.name}: {ROTARY_NAME} must hold {{"angles": "bfloat16"}}; copy '
+            "it again, or remove it for float32"
+        )
+    return "bfloat16"

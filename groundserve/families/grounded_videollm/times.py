@@ -20,8 +20,9 @@ NEW_TOKENS = (*(f"<{step}>" for step in range(NUM_STEPS + 1)), GROUNDING_TOKEN)
 
 # `\d` is a digit of any script, which `float` reads.
 _TOKEN = re.compile(r"<(\d+)>")
-_WHOLE_SECONDS = re.compile(r"(\d+) seconds")
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?) seconds?\b")
+# A number is tried from its first digit alone: from each of them, time would grow with the square.
+_WHOLE_SECONDS = re.compile(r"(?<!\d)(\d+) seconds")
+_SECONDS = re.compile(r"(?<!\d)(\d+(?:\.\d+)?) seconds?\b")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,11 @@ class TunedState:
         decoder, adapter = split_state_dict(
             language, name=path.name, prefix=_PEFT_PREFIX, rank=_RANK, alpha=_ALPHA
         )
+        if decoder[_EMBEDDINGS].ndim != 2:
+            raise InvalidRequestError(
+                f"the part checkpoint {path.name}: {_EMBEDDINGS} must have two dimensions, got "
+                f"{tuple(decoder[_EMBEDDINGS].shape)}; download it again"
+            )
         return cls(
             name=path.name,
             decoder=decoder,

@@ -71,6 +71,13 @@ def test_times_that_cannot_be_read_are_none(text):
     assert parse_answer(text, "captions", seen(9.0)) is None
 
 
+def test_a_long_blank_is_searched_once():
+    """A search from each of its places would not end."""
+    blank = " " * 2_000_000
+    moments = parse_answer(f"<0> <100> a{blank}man{blank}from <100> <300>", "captions", seen(9.0))
+    assert [moment.text for moment in moments] == [f"a{blank}man", ""]
+
+
 @pytest.mark.parametrize("task", ["question", "referring", "chat"])
 def test_other_tasks_have_no_times(task):
     assert parse_answer("From <30> to <53>.", task, seen(9.0)) == ()

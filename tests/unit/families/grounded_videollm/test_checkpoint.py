@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,8 +251,33 @@ PEFT = "base_model.model.model.layers.0.self_attn."
             InvalidRequestError,
             r"tensor model\.norm\.weight has shape \(3,\)",
         ),
+        (
+            lambda m: m["language_model"].update(
+                {"base_model.model.model.embed_tokens.weight": torch.zeros(())}
+            ),
+            InvalidRequestError,
+            r"model\.embed_tokens\.weight must have two dimensions, got \(\)",
+        ),
+        (
+            lambda m: m["language_model"].update(
+                {f"{PEFT}o_proj.lora_A.default.weight": torch.zeros(128, 64, dtype=torch.int8)}
+            ),
+            UnsupportedError,
+            r"o_proj\.weight lora_A and lora_B must hold floats, got torch\.int8",
+        ),
     ],
-    ids=["bias", "half", "pair", "extra", "projector", "llama's", "stage 1", "shape"],
+    ids=[
+        "bias",
+        "half",
+        "pair",
+        "extra",
+        "projector",
+        "llama's",
+        "stage 1",
+        "shape",
+        "embeddings",
+        "integers",
+    ],
 )
 def test_a_file_of_another_model_or_stage_is_refused_as_it_is_opened(
     changed, change, kind, message
@@ -288,6 +314,8 @@ def test_names_of_later_releases_of_peft_are_known(changed):
         ({"sliding_window": 2047}, UnsupportedError, "sliding_window must be no smaller than max"),
         ({"rope_scaling": {"type": "longrope"}}, InvalidRequestError, "describes no phi3.5"),
         ({"partial_rotary_factor": 0.5}, InvalidRequestError, "describes no phi3.5"),
+        ({"num_hidden_layers": 10**9}, InvalidRequestError, "must be as many as the part check"),
+        ({"rope_theta": 0}, InvalidRequestError, "rope_theta must be a number above 0, got 0"),
     ],
     ids=str,
 )
@@ -296,6 +324,66 @@ def test_a_base_of_another_model_is_refused_as_it_is_opened(tmp_path, values, ki
     change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
     with pytest.raises(kind, match=message):
         Checkpoint.open(weights, parts={"llm": ["phi3.5"]})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_position_embeddings": 2316}, "room behind the 2316 tokens of a video, got 2316"),
+        ({"max_position_embeddings": 0}, "room behind the 2316 tokens of a video, got 0"),
+        ({"sliding_window": "x"}, 'sliding_window must be no smaller than max.*, got "x"'),
+        ({"hidden_size": 10**12}, "there are no towers of the sizes that its parts have"),
+        ({"hidden_size": -64}, "there are no towers of the sizes that its parts have"),
+    ],
+    ids=str,
+)
+def test_a_base_of_llama_that_no_model_has_is_refused(tmp_path, values, message):
+    weights = copied(tmp_path)
+    base = weights / "llama3-llava-next-8b-seperated"
+    change(base / "language_model_seperated" / "config.json", **values)
+    with pytest.raises(InvalidRequestError, match=message):
+        Checkpoint.open(weights, parts={"llm": ["llama3"]})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_2"},
+        {"pad_token_id": 10**9},
+    ],
+    ids=str,
+)
+def test_how_a_base_was_once_run_does_not_matter(tmp_path, values):
+    weights = copied(tmp_path)
+    change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
+    config = Checkpoint.open(weights, parts={"llm": ["phi3.5"]}).load_decoder().config
+    assert (
+        config._attn_implementation == opened("phi3.5").load_decoder().config._attn_implementation
+    )
+
+
+def test_errors_of_transformers_are_one_line(tmp_path):
+    weights = copied(tmp_path)
+    path = weights / PHI_BASE / "language_model_seperated" / "config.json"
+    change(path, hidden_size=63)
+    with pytest.raises(InvalidRequestError) as refusal:
+        Checkpoint.open(weights, parts={"llm": ["phi3.5"]})
+    assert "\n" not in str(refusal.value)
+
+
+def test_quantized_weights_are_refused(changed):
+    def quantize(state: dict[str, dict[str, Tensor]]) -> None:
+        name = "base_model.model.model.layers.0.mlp.down_proj.weight"
+        state["language_model"][name] = state["language_model"][name].to(torch.int8)
+
+    with pytest.raises(InvalidRequestError, match=r"down_proj\.weight must hold floats"):
+        changed(quantize)
+
+
+def test_a_base_may_lie_at_the_root_of_a_disk():
+    parts = replace(opened("phi3.5").parts, base=Path("/"))
+    assert parts.model_config == Path("/config.json")
 
 
 def test_vectors_of_the_other_decoder_are_refused(tmp_path):

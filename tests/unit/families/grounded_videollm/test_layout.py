@@ -117,3 +117,12 @@ def test_files_of_stages_before_are_left_aside(phi_alone):
 def test_parts_that_are_named_wrongly_are_refused(given, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         find_parts(WEIGHTS, {"llm": ["phi3.5"], **given})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"angles": "bf16"}', "[" * 100_000], ids=len)
+def test_a_copy_that_no_longer_says_its_angles_is_refused(tmp_path, text):
+    """Found to be of no angles in particular, it would answer otherwise than it did."""
+    weights = copied(tmp_path)
+    (weights / "rotary.json").write_text(text)
+    with pytest.raises(InvalidRequestError, match=re.escape('must hold {"angles": "bfloat16"}')):
+        find_parts(weights, {"llm": ["phi3.5"]})

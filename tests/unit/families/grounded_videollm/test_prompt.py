@@ -6,7 +6,11 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unsuppo
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
 from groundserve.families.grounded_videollm.template import TEMPLATES
-from groundserve.families.grounded_videollm.times import GROUNDING_TOKEN
+from groundserve.families.grounded_videollm.times import (
+    GROUNDING_TOKEN,
+    write_seconds,
+    write_whole_seconds,
+)
 from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.options import AnswerOptions
 from tests.unit.families.grounded_videollm.recorded import (
@@ -229,3 +233,16 @@ def test_an_answer_ends_with_the_references_end_token(tokenizers, llm):
 def test_a_tokenizer_without_the_tokens_is_refused():
     with pytest.raises(EngineMismatchError, match=r"has no token <0>, .* build the engines again"):
         GroundedTokenizer.from_file(TOKENIZERS["phi3.5"] / "tokenizer.json", PHI_3_5)
+
+
+@pytest.mark.parametrize("number", ["1" * 2_000_000, f"1.{'1' * 2_000_000}"], ids=["whole", "part"])
+def test_a_long_number_is_searched_once(number):
+    """A search from each of its digits would not end."""
+    assert write_whole_seconds(number, 9.0) == number
+    with pytest.raises(InvalidRequestError, match="must name the times it refers to"):
+        write_seconds(number, 9.0)
+
+
+def test_a_time_is_found_wherever_a_number_begins():
+    assert write_seconds("1.2.3 seconds,4 seconds", 300.0) == ("1.<2>,<4>", 2)
+    assert write_whole_seconds("1.23 seconds4 seconds", 300.0) == "1.<23><4>"

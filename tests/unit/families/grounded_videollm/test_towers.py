@@ -128,6 +128,30 @@ def test_positions_of_no_whole_frames_are_refused(changed):
         changed("internvideo", pos_embed=torch.zeros(1, 1024, 32))
 
 
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (torch.zeros(1, 1, 32), "1 positions, which are no whole frames"),
+        (torch.zeros(2, 1025, 32), r"one table of floats.*, got \(2, 1025, 32\)"),
+        (torch.zeros(1, 1025, 32, dtype=torch.int32), "one table of floats.* of torch.int32"),
+        (
+            torch.zeros(1, 1025, 32, dtype=torch.float8_e4m3fn),
+            "one table of floats.* of torch.float8",
+        ),
+    ],
+    ids=["of the class alone", "two tables", "integers", "eight bits"],
+)
+def test_positions_that_cannot_be_stretched_are_refused(changed, positions, message):
+    with pytest.raises(UnsupportedError, match=message):
+        changed("internvideo", pos_embed=positions)
+
+
+def test_a_clip_without_positions_is_refused(changed):
+    name = "vision_model.embeddings.position_embedding.weight"
+    with pytest.raises(UnsupportedError, match="no CLIP has the sizes"):
+        changed("clip", **{name: torch.zeros(0, 32)})
+
+
 def test_what_no_block_has_is_left_for_the_stage_to_refuse(changed):
     """Heads that other training had are passed over by name, and no other tensor is."""
     found = changed("internvideo", extra=torch.zeros(1)).tensors
