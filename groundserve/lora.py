@@ -83,12 +83,11 @@ class Adapter:
                     "plain LoRA is merged"
                 )
         rank, alpha = (_positive(where, config, name) for name in ("r", "lora_alpha"))
-        targets = config.get("target_modules")
-        listed = isinstance(targets, list) and config.get("layers_to_transform") is None
+        targets = _targets(where, config)
         return cls(
             name=directory.name,
-            scale=alpha / (math.sqrt(rank) if config.get("use_rslora") else rank),
-            targets=tuple(map(str, targets)) if listed and targets else (),
+            scale=alpha / (math.sqrt(rank) if _is_rank_stable(where, config) else rank),
+            targets=() if config.get("layers_to_transform") is not None else targets,
             pairs=_pairs(where, _read_weights(directory), prefix=_PREFIX, rank=int(rank)),
             whole=whole or {},
         )
@@ -257,6 +256,28 @@ def _pairs(
     if not pairs:
         raise InvalidRequestError(f"{where}: it holds no tensors; download it again")
     return pairs
+
+
+def _targets(where: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the last names of the layers; () where none are named, or by an expression."""
+    targets = config.get("target_modules") or ()
+    if isinstance(targets, str):
+        return ()
+    if not isinstance(targets, list | tuple) or not all(isinstance(one, str) for one in targets):
+        raise InvalidRequestError(
+            f"{where}: target_modules in {CONFIG_NAME} must be a list of names or an expression, "
+            f"got {shown(targets)}"
+        )
+    return tuple(targets)
+
+
+def _is_rank_stable(where: str, config: Mapping[str, Any]) -> bool:
+    value = config.get("use_rslora", False)
+    if not isinstance(value, bool):
+        raise InvalidRequestError(
+            f"{where}: use_rslora in {CONFIG_NAME} must be true or false, got {shown(value)}"
+        )
+    return value
 
 
 def _positive(where: str, config: Mapping[str, Any], name: str) -> float:

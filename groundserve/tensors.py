@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.manifest import file_sha256
 from groundserve.profiles import Precision
+from groundserve.strict_json import shown
 from groundserve.torch_archive import read_torch_file
 
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
@@ -22,6 +23,8 @@ _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Files whose content changes what is computed; others (cards, logs) do not enter the hash.
 _HASHED_SUFFIXES = {".json", ".safetensors", ".txt"}
+# Several times those of any model there is.
+_MAX_LAYERS = 1000
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:
@@ -121,6 +124,25 @@ def read_all_tensors(
                 yield name, tensor
 
 
+def check_num_layers(num_layers: object, *, where: str) -> None:
+    """Refuse a number of layers that no model has, before a module is made of each.
+
+    A module without memory takes a moment and a few kilobytes all the same; other sizes, however
+    large, cost nothing until they are compared with the files'.
+
+    Args:
+        num_layers: As a file has it; what is no whole number passes.
+        where: The file, for errors.
+
+    Raises:
+        UnsupportedError: There are too many.
+    """
+    if isinstance(num_layers, int) and num_layers > _MAX_LAYERS:
+        raise UnsupportedError(
+            f"{where}: num_hidden_layers must be at most {_MAX_LAYERS}, got {shown(num_layers)}"
+        )
+
+
 def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give a module that was made on the meta device its weights and buffers.
 
@@ -129,10 +151,13 @@ def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         tensors: By name in the module; they become its parameters and are not copied.
 
     Raises:
-        InvalidRequestError: Tensors are missing, unknown, or of another shape.
+        InvalidRequestError: Tensors are missing, unknown, or of another shape, or hold NaN or
+            infinity.
     """
     # Before loading, whose own error names no checkpoint and lists every tensor.
     check_tensors(model, tensors)
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
     # assign: parameters on meta have no memory to copy to, and the tensors become the parameters.
     model.load_state_dict(tensors, assign=True)
     _materialise_buffers(model)
@@ -166,9 +191,9 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ("has unknown", tensors.keys() - expected.keys()),
     ):
         if names:
-            shown = ", ".join(sorted(names)[:5])
+            some = ", ".join(sorted(names)[:5])
             raise InvalidRequestError(
-                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {shown}"
+                f"the checkpoint {what} {len(names)} tensor(s) of {type(model).__name__}: {some}"
             )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
@@ -184,6 +209,18 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+def _check_finite(name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return
+    # One pass that sets no memory aside; of NaN both are NaN.
+    extremes = torch.stack(torch.aminmax(tensor.detach()))
+    if not extremes.isfinite().all():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise InvalidRequestError(
+            f"tensor {name} of the checkpoint holds NaN or infinity in {dtype}; download it again"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a checkpoint's JSON file, which must hold an object.
 
@@ -191,6 +228,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InvalidRequestError: It is missing or holds something else.
     """
     try:
+        if not path.is_file():  # of a pipe or a device there is no end
+            raise FileNotFoundError(path)
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError(

@@ -17,6 +17,9 @@ from groundserve.options import AnswerOptions
 from python_backend.generate import Generation
 from python_backend.ground import check_number, check_sizes
 
+# Of the others, families know what they put around it.
+_ASKED_AS_IT_IS = ("question", "chat")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompts:
@@ -63,6 +66,13 @@ class Prompts:
                 f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
             )
         check_number(len(queries), limits)
+        if options.task in _ASKED_AS_IT_IS and not options.raw:
+            for number, query in enumerate(queries):
+                if not query.strip():
+                    raise InvalidRequestError(
+                        f"QUERY[{number}] must hold a question with task {options.task}, got no "
+                        "words"
+                    )
         # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
         return cls(

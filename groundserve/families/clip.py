@@ -16,6 +16,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbedd
 
 from groundserve.errors import UnsupportedError
 from groundserve.strict_json import shown
+from groundserve.tensors import check_num_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class ClipTowerConfig:
             or self.image_size < self.patch_size
         ):
             raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
+        check_num_layers(self.num_hidden_layers, where="the part clip")
 
     @property
     def num_positions(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
-from groundserve.tensors import all_weight_files
+from groundserve.tensors import all_weight_files, check_num_layers
 
 _SIDE_FILES = (
     "config.json",
@@ -48,11 +49,24 @@ def llama_config(
         raise UnsupportedError(
             f"{where}: model_type must be llama, as its decoder is, got {shown(model_type)}"
         )
+    check_num_layers(raw.get("num_hidden_layers"), where=where)
     rows = {} if vocab_size is None else {"vocab_size": vocab_size}
     try:
         config = LlamaConfig.from_dict({**raw, "model_type": "llama", **rows})
     except Exception as error:  # of transformers, whose kinds differ from version to version
         raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+    for name, value in (
+        ("rms_norm_eps", config.rms_norm_eps),
+        ("rope_theta", (config.rope_parameters or {}).get("rope_theta")),
+        ("max_position_embeddings", config.max_position_embeddings),
+    ):
+        # Each would show as answers that make no sense, or none; what is no number is refused above
+        # or below.
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            raise InvalidRequestError(
+                f"{where}: {name} in config.json must be a finite number above 0, got "
+                f"{shown(value)}"
+            )
     if not isinstance(config.eos_token_id, int):
         raise UnsupportedError(
             f"{where}: eos_token_id must be one token, got {shown(config.eos_token_id)}"
@@ -69,7 +83,7 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
     try:
         with torch.device("meta"):
             return LlamaForCausalLM(config)
-    except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+    except Exception as error:  # of PyTorch and transformers, of many kinds
         raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
 
 

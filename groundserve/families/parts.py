@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from groundserve.errors import InvalidRequestError
+from groundserve.strict_json import shown
 
 _DefaultT = TypeVar("_DefaultT", str, None)
 
@@ -37,7 +38,8 @@ class PartSearch:
             switches: What is no part but a choice -> its values.
 
         Raises:
-            InvalidRequestError: Something is given that is neither a part nor a switch.
+            InvalidRequestError: Something is given that is neither a part nor a switch, or not as
+                a list of paths or texts.
         """
         self.directory = directory
         self.left_aside: list[str] = []
@@ -49,11 +51,18 @@ class PartSearch:
         self._switches = switches or {}
         self._found: dict[str, tuple[Path, ...]] = {}
         known = [*looks, *self._switches]
-        unknown = sorted(given.keys() - set(known))
-        if unknown:
-            raise InvalidRequestError(
-                f"{family} has no part {unknown[0]!r}; its parts are {', '.join(known)}"
-            )
+        for name, values in given.items():
+            if name not in known:
+                raise InvalidRequestError(
+                    f"{family} has no part {name!r}; its parts are {', '.join(known)}"
+                )
+            # A text is a sequence, too: of its letters.
+            if not isinstance(values, list | tuple) or not all(
+                isinstance(value, str | Path) for value in values
+            ):
+                raise InvalidRequestError(
+                    f"the part {name} must be a list of paths or texts, got {shown(values)}"
+                )
 
     @property
     def where(self) -> str:

@@ -169,9 +169,23 @@ def test_fewer_frames_are_other_features(pipeline, clips):
     json.dumps(said, allow_nan=False)
 
 
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_a_few_frames_have_more_slots_than_vectors(pipeline, clips, num_frames):
+    options = AnswerOptions(task="chat", num_frames=num_frames, max_new_tokens=2)
+    result = pipeline.ask(clips["bikes"], "What is shown?", options)
+    assert len(result.frame_indices) == num_frames
+    assert num_frames * 32 < SLOTS
+    (answer,) = result.answers
+    spelled = answer.prompt_token_ids[answer.prompt_token_ids > 600]
+    assert len(spelled) == 6 * num_frames
+    total = result.generation.prefix_tokens + result.generation.prompt_tokens
+    assert total == len(answer.prompt_token_ids) - 1 + SLOTS
+
+
 @pytest.mark.parametrize(
     ("queries", "options", "message"),
     [
+        pytest.param([], AnswerOptions(task="chat"), "must hold a question", id="nothing"),
         pytest.param([], AnswerOptions(), "QUERY must say what to look for", id="no_words"),
         pytest.param(
             "a", AnswerOptions(task="referring"), "the tasks moment, captions, high", id="task"

@@ -259,3 +259,22 @@ def test_a_model_without_an_adapter_is_refused():
     found = {key: tensor for key, tensor in wrapped().items() if ".lora_" not in key}
     with pytest.raises(InvalidRequestError, match=r"adapter all\.pth: it holds no tensors"):
         split(found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"use_rslora": "no"}, 'use_rslora in adapter_config.json must be true or false, got "no"'),
+        ({"target_modules": {"up_proj": 1}}, "target_modules in adapter_config.json must be a"),
+        ({"target_modules": ["up_proj", 3]}, "target_modules in adapter_config.json must be a"),
+    ],
+    ids=str,
+)
+def test_a_setting_of_another_type_is_refused(tmp_path, setting, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        Adapter.open(write(tmp_path / "a", tensors(), **setting))
+
+
+def test_layers_that_an_expression_names_are_not_looked_for(tmp_path):
+    adapter = Adapter.open(write(tmp_path / "a", tensors(), target_modules=r".*\.up_proj"))
+    assert adapter.targets == ()

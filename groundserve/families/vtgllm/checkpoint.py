@@ -92,6 +92,11 @@ class Checkpoint:
         bert = read_json(found.bert / "config.json")
         # The trained file has rows of its own for tokens that were added.
         table = trained.decoder.get(EMBEDDING)
+        if table is not None and not (table.ndim == 2 and len(table)):
+            raise InvalidRequestError(
+                f"the part checkpoint {found.checkpoint.name}: {EMBEDDING} must have a row for "
+                f"each token, got {tuple(table.shape)}; download it again"
+            )
         opened = cls(
             name=directory.resolve().name,
             parts=found,
@@ -343,6 +348,7 @@ class Checkpoint:
             if (
                 got is None
                 or len(got) != len(shape)
+                or 0 in got
                 or any(want not in (None, size) for want, size in zip(shape, got, strict=True))
             ):
                 asked = ", ".join("any" if one is None else str(one) for one in shape)

@@ -21,6 +21,8 @@ TIME_FILLS: tuple[TimeFill, ...] = get_args(TimeFill)
 _MODEL = "vtgllm"
 _SAMPLERS = get_args(Sampler)
 _MAX_TEXT = 2048
+# The table is made to this size, whatever the trained one has.
+_MAX_FRAMES = 2**16
 _ValueT = TypeVar("_ValueT", bool, int, str)
 
 
@@ -76,6 +78,8 @@ class VTGLLMConfig:
         except ImportError as error:
             raise MissingExtraError("build", "yaml") from error
         try:
+            if not path.is_file():  # of a pipe or a device there is no end
+                raise FileNotFoundError(path)
             raw = yaml.safe_load(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InvalidRequestError(
@@ -107,6 +111,7 @@ class VTGLLMConfig:
         special_time_token = values.of("special_time_token", False)
         sampler = values.of("sampler_type", cls.sampler_type)
         max_text = values.of("max_txt_len", 32)
+        max_frames = values.of("max_frame_pos", cls.max_frame_pos)
         # Nothing of the reference's own runs says what these compute.
         for refused, what in (
             (values.of("use_video_qformer", True), "use_video_qformer True"),
@@ -121,6 +126,7 @@ class VTGLLMConfig:
                 values.of("qformer_text_input", False) and not special_time_token,
                 "qformer_text_input True and no time tokens",
             ),
+            (max_frames > _MAX_FRAMES, f"max_frame_pos {max_frames}"),
             (sampler not in _SAMPLERS, f"sampler_type {shown(sampler)}"),
         ):
             if refused:

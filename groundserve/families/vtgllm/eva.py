@@ -60,7 +60,8 @@ class EvaConfig:
             "blocks.0.mlp.fc1.weight": 2,
         }
         for name, num_dims in needed.items():
-            if len(shapes.get(name, ())) != num_dims:
+            shape = shapes.get(name, ())
+            if len(shape) != num_dims or 0 in shape:
                 raise UnsupportedError(
                     f"{where}: it must have a {name} of {num_dims} dimensions, as EVA-g has"
                 )

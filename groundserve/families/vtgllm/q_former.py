@@ -16,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
+from groundserve.tensors import check_num_layers
 
 _EPSILON = 1e-12
 _CROSS_EVERY = 2
@@ -61,6 +62,7 @@ class QFormerConfig:
                     f"the part bert: {name} in config.json must be a whole number above 0, got "
                     f"{shown(size)}"
                 )
+        check_num_layers(sizes["num_hidden_layers"], where="the part bert")
         config = cls(**cast(dict[str, int], sizes))
         if config.hidden_size % config.num_attention_heads:
             raise InvalidRequestError(

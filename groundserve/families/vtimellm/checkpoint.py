@@ -48,6 +48,8 @@ _PROJECTOR = "mm_projector."
 _PROJECTOR_KEY = f"model.{_PROJECTOR}"
 _VARIANT = "vicuna"
 """In the names of a copy's folders."""
+_BASE_NAME = "base"
+"""Of the base's folder in a copy."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +216,8 @@ class Checkpoint:
             # By which it is found there; in a cache of the hub a file is named by its content.
             copied = clip / self.parts.clip.name
             copied.rename(copied.with_suffix(".pt"))
-        _copy(llama_files(self.parts.base), directory / self.parts.base.name)
+        # By its own name it might be taken for a stage, or for CLIP.
+        _copy(llama_files(self.parts.base), directory / _BASE_NAME)
         stage = directory / stage_name(_VARIANT, 1)
         _copy([self.parts.projector], stage)
         (stage / self.parts.projector.name).rename(stage / PROJECTOR_NAME)

@@ -86,6 +86,7 @@ def test_each_question_has_a_prompt_of_the_video():
         ((), {}, None, InvalidRequestError, r"QUERY must hold 1\.\.32 questions, got 0"),
         (("a",) * 3, {}, Limits(max_queries=2), InvalidRequestError, "got 3"),
         (("aaa",), {}, Limits(max_query_bytes=2), InvalidRequestError, r"QUERY\[0\] must be at"),
+        (("a", " "), {"task": "chat"}, None, InvalidRequestError, r"QUERY\[1\] must hold a que"),
         (("a",), {"task": "summary"}, None, UnsupportedError, "halves has the tasks moment, chat"),
         (
             ("a",),
@@ -95,7 +96,7 @@ def test_each_question_has_a_prompt_of_the_video():
             "max_new_tokens must be <= 8 on this server, got 9",
         ),
     ],
-    ids=["none", "many", "long", "task", "new_tokens"],
+    ids=["none", "many", "long", "no_words", "task", "new_tokens"],
 )
 def test_what_no_video_is_needed_for_is_refused_without_one(
     queries, options, limits, error, message

@@ -309,14 +309,13 @@ def test_frames_as_decoded_far_longer_than_wide_are_refused(text_stages):
     assert text_stages.counts["frames_decoded"] == 0
 
 
-def test_features_of_fewer_tokens_than_a_head_of_text_was_told_are_not_kept(
+def test_features_of_more_tokens_than_memory_is_set_aside_for_are_not_kept(
     text_stages, monkeypatch
 ):
-    monkeypatch.setattr(VTimeLLMSpec, "max_feature_tokens", 300)
+    monkeypatch.setattr(VTimeLLMSpec, "max_feature_tokens", 99)
     plan = VTimeLLM.plan
-    monkeypatch.setattr(
-        VTimeLLM, "plan", lambda *given: replace(plan(*given), num_visual_tokens=101)
-    )
+    # A front may pool the features to fewer tokens, or to more.
+    monkeypatch.setattr(VTimeLLM, "plan", lambda *given: replace(plan(*given), num_visual_tokens=1))
     with pytest.raises(AssertionError, match="memory is set aside for fewer"):
         text_stages.extract(options=AnswerOptions())
     assert text_stages.counts["cache_misses"] == 0

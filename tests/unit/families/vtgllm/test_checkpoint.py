@@ -274,6 +274,7 @@ def test_the_towers_sizes_are_those_of_its_tensors():
         ({"layer_norm_eps": 1e-5}, UnsupportedError, "layer_norm_eps 1e-12, got"),
         ({"hidden_size": None}, InvalidRequestError, "hidden_size in config.json must be a whole"),
         ({"num_attention_heads": 3}, InvalidRequestError, "must be a multiple of"),
+        ({"num_hidden_layers": 10**9}, UnsupportedError, "must be at most 1000, got 1000000000"),
     ],
 )
 def test_another_bert_is_refused(values, error, said):
@@ -285,3 +286,30 @@ def test_another_bert_is_refused(values, error, said):
 def test_berts_vocabulary_must_be_there(tmp_path: Path):
     with pytest.raises(InvalidRequestError, match=r"vocab\.txt is missing or damaged"):
         FrameText.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("llama_proj.weight", torch.full((64, 32), torch.nan), "projection.weight .* NaN or inf"),
+        ("sampler.slots", torch.full((32, 256), torch.inf), "sampler.slots .* NaN or infinity"),
+        ("video_frame_position_embedding.weight", torch.zeros(0, 32), r"must be \(any, 32\) by"),
+        (f"{LLAMA}model.embed_tokens.weight", torch.zeros(0, 64), "must have a row for each token"),
+        (f"{LLAMA}model.embed_tokens.weight", torch.tensor(1.0), "must have a row for each token"),
+    ],
+)
+def test_tensors_without_numbers_are_refused(open_changed, name, value, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        open_changed({**trained_tensors(), name: value}).load_front()
+
+
+@pytest.mark.parametrize("name", ["pos_embed", "patch_embed.proj.weight"])
+def test_a_tower_without_positions_or_patches_is_refused(name):
+    shapes = {
+        "patch_embed.proj.weight": (32, 3, 14, 14),
+        "pos_embed": (1, 257, 32),
+        "blocks.0.mlp.fc1.weight": (64, 32),
+    }
+    shapes[name] = tuple(0 for _ in shapes[name])
+    with pytest.raises(UnsupportedError, match=f"eva: it must have a {name}"):
+        EvaConfig.from_shapes(shapes, where="eva")

@@ -1,5 +1,6 @@
 """The reference's YAML: what is read of it, and which models are refused by what it says."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_samplers_that_are_served(tmp_path, sampler):
             {"qformer_text_input": True, "special_time_token": False},
             "qformer_text_input True and no time tokens is not served",
         ),
+        ({"max_frame_pos": 2**31 - 1}, "max_frame_pos 2147483647 is not served"),
         ({"vit_model": "model/umt_l16.pth"}, "vit_model must be the path of EVA's file"),
     ],
 )
@@ -112,3 +114,10 @@ def test_what_is_written_is_read_again(tmp_path, fill):
     config = replace(VTGLLMConfig.read(CONFIGS / "text_input.yaml"), time_fill=fill)
     config.write(tmp_path / "copy.yaml")
     assert VTGLLMConfig.read(tmp_path / "copy.yaml") == config
+
+
+def test_a_device_or_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(InvalidRequestError, match="is missing or no YAML"):
+            VTGLLMConfig.read(path)

@@ -254,6 +254,13 @@ def test_safetensors_do_as_well(copied):
         ({"hidden_size": 128}, InvalidRequestError, "the decoder's 128, got .*parts of one model"),
         ({"num_hidden_layers": 3}, InvalidRequestError, "lacks 7 of the layers"),
         ({"num_hidden_layers": 1}, InvalidRequestError, "which the model has not"),
+        # Of each a module would be made, for hours.
+        ({"num_hidden_layers": 10**9}, UnsupportedError, "num_hidden_layers must be at most 1000"),
+        ({"pad_token_id": 10**9}, InvalidRequestError, "config.json describes no Llama"),
+        ({"attn_implementation": "flash_attention_2"}, InvalidRequestError, "describes no Llama"),
+        ({"rms_norm_eps": float("nan")}, InvalidRequestError, "rms_norm_eps in config.json must"),
+        ({"rope_theta": -1.0}, InvalidRequestError, "rope_theta in config.json must be a finite"),
+        ({"max_position_embeddings": 0}, InvalidRequestError, "max_position_embeddings in config"),
         ({"intermediate_size": 171}, InvalidRequestError, "give the base that it was trained on"),
     ],
     ids=str,
@@ -327,3 +334,30 @@ def test_a_tensor_that_is_missing_is_named(copied):
     torch.save(tensors, path)
     with pytest.raises(InvalidRequestError, match=r"lacks 1 tensor\(s\) .*lm_head\.weight"):
         Checkpoint.open(copied, parts={}).load_decoder()
+
+
+def test_a_towers_number_of_layers_is_looked_at_before_it_is_made(tmp_path):
+    clip = shutil.copytree(CHECKPOINTS / "clip-hf", tmp_path / "clip-hf")
+    change(clip / "config.json", num_hidden_layers=10**9)
+    with pytest.raises(UnsupportedError, match="the part clip: num_hidden_layers must be at most"):
+        Checkpoint.open(CHECKPOINTS, parts={"clip": [clip]})
+
+
+def test_a_projector_that_is_not_finite_is_refused_as_it_is_read(copied):
+    path = copied / f"{STAGE}1" / "mm_projector.bin"
+    tensors = torch.load(path, weights_only=True)
+    next(iter(tensors.values())).view(-1)[5] = torch.nan
+    torch.save(tensors, path)
+    with pytest.raises(InvalidRequestError, match="holds NaN or infinity in float32"):
+        Checkpoint.open(copied, parts={}).load_front()
+
+
+@pytest.mark.parametrize("name", ["vtimellm-vicuna-stage2", "vtimellm-vicuna-stage1", "clip"])
+def test_a_base_of_any_name_can_be_copied(copied, tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    base = (copied / "vicuna-tiny").rename(tmp_path / "elsewhere" / name)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    opened = Checkpoint.open(copied, parts={"base": [base]})
+    opened.copy_to(copy)
+    assert Checkpoint.open(copy, parts={}).describe()["sha256"] == opened.describe()["sha256"]

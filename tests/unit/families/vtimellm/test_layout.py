@@ -187,3 +187,9 @@ def test_a_part_may_be_named_by_its_place_in_the_checkpoint(layout, tmp_path, mo
 def test_parts_that_are_named_wrongly_are_refused(given, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message).replace(r"\.\*", ".*")):
         find_parts(CHECKPOINTS, given)
+
+
+@pytest.mark.parametrize("values", [[3], [None], "stage2", 3, [b"stage2"]], ids=repr)
+def test_a_part_that_is_no_list_of_paths_is_refused(values):
+    with pytest.raises(InvalidRequestError, match="the part adapter must be a list of paths or"):
+        find_parts(CHECKPOINTS, {"adapter": values})
