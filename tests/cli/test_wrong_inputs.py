@@ -169,7 +169,7 @@ TABLE = [
     (
         (*HERE, "--checkpoint", "digits", "--family", "none"),
         2,
-        "--family must be one of videoitg, vtimellm, got 'none'",
+        "--family must be one of videoitg, vtimellm, grounded_videollm, vtgllm, got 'none'",
     ),
     ((*ASK, "--family", "vtimellm"), 2, "--family goes with --checkpoint"),
     ((*ASK, "--part", "clip=x"), 2, "--part goes with --checkpoint"),
