@@ -187,6 +187,7 @@ class Manifest:
         spec_type = _find_family(raw["family"]).spec_type
         _require_keys(spec_type, raw["model"])
         _require_types(get_type_hints(spec_type), raw["model"])
+        _require_sizes(raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
@@ -357,6 +358,15 @@ def _require_types(hints: dict[str, Any], raw: dict[str, Any]) -> None:
             raise EngineMismatchError(
                 f"{MANIFEST_NAME}: {name} must be of type {getattr(hint, '__name__', hint)}, "
                 f"got {shown(raw[name])}; {_REBUILD}"
+            )
+
+
+def _require_sizes(model: dict[str, Any]) -> None:
+    """Refuse a whole number below 1, but of ids: the rest are counts and sides."""
+    for name, value in model.items():
+        if type(value) is int and value < 1 and not name.endswith("_id"):
+            raise EngineMismatchError(
+                f"{MANIFEST_NAME}: {name} must be >= 1, got {shown(value)}; {_REBUILD}"
             )
 
 

@@ -164,6 +164,16 @@ def test_a_model_of_other_types_is_refused(engine_dir, name, value, rule):
         Manifest.load(engine_dir)
 
 
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_model_of_no_size_is_refused(engine_dir, value):
+    raw = json.loads((engine_dir / MANIFEST_NAME).read_text())
+    edit(engine_dir, model={**raw["model"], "side": value})
+    with pytest.raises(
+        EngineMismatchError, match=rf"manifest\.json: side must be >= 1, got {value}"
+    ):
+        Manifest.load(engine_dir)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
