@@ -129,7 +129,6 @@ REFUSED_OPTIONS = {
     "long_seed": ({"temperature": 1, "seed": 2**63}, "seed must be in [0, 2**63)"),
     "null": ({"clip_seconds": None}, "clip_seconds must have a value or be left out, got null"),
     "unknown": ({"prompt": "x"}, 'unknown option "prompt"'),
-    "moment_of_nothing": ({"task": "moment"}, "QUERY must say what to look for with task moment"),
 }
 UNSUPPORTED_OPTIONS = {
     "task_of_another_family": (
@@ -144,7 +143,7 @@ UNSUPPORTED_OPTIONS = {
 def good(clips) -> Arrays:
     return {
         "VIDEO": upload(clips["vfr"].read_bytes()),
-        "QUERY": texts(" "),
+        "QUERY": texts("When?"),
         "OPTIONS": texts(OPTIONS.to_json()),
     }
 
@@ -223,6 +222,24 @@ def test_options_are_refused_before_anything_is_decoded(name, judge, answering):
     )
     assert isinstance(refusal, RejectedError), "an answer, not a refusal"
     assert refusal.code == "INVALID_ARG"
+    assert message in refusal.message
+    assert answering.growth(before)["frames_decoded_total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("moment", "QUERY must say what to look for with task moment"),
+        ("chat", "QUERY[0] must hold a question with task chat, got no words"),
+    ],
+)
+def test_a_question_without_words_is_refused_before_anything_is_decoded(
+    task, message, judge, answering
+):
+    before = answering.metrics()
+    asked = {"VIDEO": new_video(judge), "QUERY": texts(" "), "OPTIONS": options(task=task)}
+    refusal = judge.ask("vtimellm", asked)
+    assert isinstance(refusal, RejectedError), "an answer, not a refusal"
     assert message in refusal.message
     assert answering.growth(before)["frames_decoded_total"] == 0
 
