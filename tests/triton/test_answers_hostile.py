@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import pytest
 
 from groundserve import AnswerOptions, Client, InvalidRequestError, UnsupportedError
 from tests.hostile.judge import INTERNAL, Judge
 from tests.hostile.test_tensors import stream
-from tests.triton.protocol import Arrays, Protocol, RejectedError, texts, upload
+from tests.triton.judged import judged
+from tests.triton.protocol import Arrays, RejectedError, texts, upload
 
 OPTIONS = AnswerOptions(task="chat", max_new_tokens=4)
 SEEN = {
@@ -148,31 +148,10 @@ def good(clips) -> Arrays:
     }
 
 
-@pytest.fixture(scope="module")
-def judge(answering, good) -> Iterator[Judge]:
-    protocol = Protocol("grpc", answering.triton.grpc_address)
-    yield Judge(protocol, good)
-    protocol.client.close()
-
-
 @pytest.fixture(scope="module", autouse=True)
-def server_is_unharmed(answering, judge, good) -> Iterator[None]:
-    """The same processes, and the same bits for the same requests."""
-
-    def ask() -> list[Arrays]:
-        found = [judge.ask("vtimellm", good), judge.ask("generation", GENERATION)]
-        return [{name: one[name] for name in one if name != "INFO"} for one in found]
-
-    def processes() -> set[int]:
-        root = psutil.Process(answering.triton.pid)
-        return {root.pid, *(child.pid for child in root.children())}
-
-    first, before = ask(), processes()
-    yield
-    assert processes() == before
-    for answer, expected in zip(ask(), first, strict=True):
-        for name in expected:
-            np.testing.assert_array_equal(answer[name], expected[name], strict=True)
+def judge(answering, good) -> Iterator[Judge]:
+    with judged(answering, "vtimellm", good=good, generation=GENERATION) as asking:
+        yield asking
 
 
 @pytest.mark.parametrize("name", REFUSED_TENSORS)

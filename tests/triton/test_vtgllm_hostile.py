@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
-import psutil
 import pytest
 
 from groundserve import AnswerOptions
 from tests.hostile.judge import INTERNAL, Judge
-from tests.triton.protocol import Arrays, Protocol, RejectedError, texts, upload
+from tests.triton.judged import judged
+from tests.triton.protocol import Arrays, RejectedError, texts, upload
 from tests.triton.test_answers import FREE_BOX
 
 SECONDS = [0.0, 0.5, 1.5, 8191.4]
@@ -109,31 +109,10 @@ def good(clips) -> Arrays:
     }
 
 
-@pytest.fixture(scope="module")
-def judge(timed, good) -> Iterator[Judge]:
-    protocol = Protocol("grpc", timed.triton.grpc_address)
-    yield Judge(protocol, good)
-    protocol.client.close()
-
-
 @pytest.fixture(scope="module", autouse=True)
-def server_is_unharmed(timed, judge, good) -> Iterator[None]:
-    """The same processes, and the same bits for the same requests."""
-
-    def ask() -> list[Arrays]:
-        found = [judge.ask("vtgllm", good), judge.ask("generation", GENERATION)]
-        return [{name: one[name] for name in one if name != "INFO"} for one in found]
-
-    def processes() -> set[int]:
-        root = psutil.Process(timed.triton.pid)
-        return {root.pid, *(child.pid for child in root.children())}
-
-    first, before = ask(), processes()
-    yield
-    assert processes() == before
-    for answer, expected in zip(ask(), first, strict=True):
-        for name in expected:
-            np.testing.assert_array_equal(answer[name], expected[name], strict=True)
+def judge(timed, good) -> Iterator[Judge]:
+    with judged(timed, "vtgllm", good=good, generation=GENERATION) as asking:
+        yield asking
 
 
 @pytest.mark.parametrize("name", REFUSED_TENSORS)

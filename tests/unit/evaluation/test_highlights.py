@@ -3,6 +3,7 @@ import random
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
 from groundserve.evaluation.highlight_answers import read_highlight_answers
@@ -107,11 +108,10 @@ def test_figures_are_those_of_counting(seed):
 
 def test_scores_rank_as_scikit_learn_says():
     """Where precision never rises again, interpolating changes nothing: plain average precision."""
-    metrics = pytest.importorskip("sklearn.metrics")
     scores, positives = [5, 4, 3, 2, 1], [1, 1, 0, 1, 0]
     saliency = np.array([[4 * each] * 3 for each in positives])
     got = highlight_figures(np.array(scores, np.float64), saliency)["highlight_map_very_good"]
-    assert got == pytest.approx(metrics.average_precision_score(positives, scores), rel=1e-12)
+    assert got == pytest.approx(average_precision_score(positives, scores), rel=1e-12)
 
 
 RAW = [
