@@ -23,7 +23,7 @@ _STAGE_BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.
 _DESCRIPTIONS: dict[CounterName, str] = {
     "frames_decoded": "Frames decoded and resized",
     "vision_passes": "Chunks of one video sent through the vision encoder",
-    "vision_frames": "Frames sent through the vision encoder",
+    "vision_frames": "Frames, or segments of several, sent through the vision encoder",
     "prefix_tokens": "Positions computed once for all questions of a request",
     "prompt_tokens": "Positions of questions behind those",
     "generated_tokens": "Tokens of answers",
