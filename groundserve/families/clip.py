@@ -18,6 +18,9 @@ from groundserve.errors import UnsupportedError
 from groundserve.strict_json import shown
 from groundserve.tensors import check_num_layers
 
+HEAD_SIZE = 64
+"""Of every tower that OpenAI published."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTowerConfig:

@@ -11,6 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.decoder_config import no_decoder, read_decoder_config
 from groundserve.strict_json import shown
 from groundserve.tensors import all_weight_files, check_num_layers
 
@@ -51,10 +52,7 @@ def llama_config(
         )
     check_num_layers(raw.get("num_hidden_layers"), where=where)
     rows = {} if vocab_size is None else {"vocab_size": vocab_size}
-    try:
-        config = LlamaConfig.from_dict({**raw, "model_type": "llama", **rows})
-    except Exception as error:  # of transformers, whose kinds differ from version to version
-        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+    config: LlamaConfig = read_decoder_config(raw, LlamaConfig, where=where, name="Llama", **rows)
     for name, value in (
         ("rms_norm_eps", config.rms_norm_eps),
         ("rope_theta", (config.rope_parameters or {}).get("rope_theta")),
@@ -84,7 +82,7 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
         with torch.device("meta"):
             return LlamaForCausalLM(config)
     except Exception as error:  # of PyTorch and transformers, of many kinds
-        raise InvalidRequestError(f"{where}: config.json describes no Llama: {error}") from error
+        raise no_decoder(where, "Llama", error) from error
 
 
 def llama_end_id(config: LlamaConfig) -> int:

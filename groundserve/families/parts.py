@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from groundserve.errors import InvalidRequestError
 from groundserve.strict_json import shown
+
+CHOICES_NAME = "groundserve_parts.json"
+"""Of a copy: the switches and numbers it was opened with, such as `{"clip_heads": "5"}`."""
 
 _DefaultT = TypeVar("_DefaultT", str, None)
 
@@ -25,8 +30,11 @@ class PartSearch:
         looks: Mapping[str, str],
         repeated: Iterable[str] = (),
         switches: Mapping[str, Sequence[str]] | None = None,
+        numbers: Iterable[str] = (),
     ) -> None:
         """Check the names of what is given.
+
+        What a copy was opened with counts as given, where nothing else is.
 
         Args:
             directory: Where parts are looked for.
@@ -36,21 +44,22 @@ class PartSearch:
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.
             switches: What is no part but a choice -> its values.
+            numbers: What is no part but a whole number above 0.
 
         Raises:
-            InvalidRequestError: Something is given that is neither a part nor a switch, or not as
-                a list of paths or texts.
+            InvalidRequestError: Something is given that has no such name, or not as a list of paths
+                or texts; or what a copy was opened with cannot be read.
         """
         self.directory = directory
         self.left_aside: list[str] = []
         """What was found as well and is not used, by name."""
-        self._given = given
         self._family = family
         self._looks = looks
         self._repeated = frozenset(repeated)
         self._switches = switches or {}
+        self._choices = (*self._switches, *numbers)
         self._found: dict[str, tuple[Path, ...]] = {}
-        known = [*looks, *self._switches]
+        known = [*looks, *self._choices]
         for name, values in given.items():
             if name not in known:
                 raise InvalidRequestError(
@@ -63,6 +72,7 @@ class PartSearch:
                 raise InvalidRequestError(
                     f"the part {name} must be a list of paths or texts, got {shown(values)}"
                 )
+        self._given = {**self._choices_of_copy(), **given}
 
     @property
     def where(self) -> str:
@@ -114,6 +124,27 @@ class PartSearch:
             )
         return values[0]
 
+    def number(self, name: str) -> int | None:
+        """Return a number as given; None where it is not.
+
+        Raises:
+            InvalidRequestError: It is given and is none, or several are.
+        """
+        if name not in self._given:
+            return None
+        values = [str(value) for value in self._given[name]]
+        if len(values) != 1 or not re.fullmatch("[1-9][0-9]{0,5}", values[0]):
+            raise InvalidRequestError(
+                f"{self.where}: the part {name} must be one whole number above 0, "
+                f"got {shown(', '.join(values))}"
+            )
+        return int(values[0])
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The switches and numbers that are given, for `write_choices`."""
+        return {name: str(self._given[name][0]) for name in self._choices if name in self._given}
+
     def refuse_missing(self) -> None:
         """Say all that is missing at once, and what was found.
 
@@ -143,6 +174,26 @@ class PartSearch:
             f"{self.where}: the part {name} may be {shown}; choose with --part {name}=PATH"
         )
 
+    def _choices_of_copy(self) -> dict[str, Sequence[str]]:
+        path = self.directory / CHOICES_NAME
+        if not path.exists():
+            return {}
+        try:
+            raw = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            raw = None
+        # To pass over what is in it would be to compute otherwise than the copy says, unnoticed.
+        if (
+            not isinstance(raw, dict)
+            or raw.keys() - {*self._choices}
+            or not all(isinstance(value, str) for value in raw.values())
+        ):
+            raise InvalidRequestError(
+                f"{self.where}: {CHOICES_NAME} must hold texts by the names "
+                f"{', '.join(self._choices)}, such as the copy was made with; copy it again"
+            )
+        return {name: [value] for name, value in raw.items()}
+
     def _existing(self, name: str, value: str | Path) -> Path:
         path = Path(os.path.expanduser(value))
         for place in (path, self.directory / path):
@@ -151,3 +202,50 @@ class PartSearch:
         raise InvalidRequestError(
             f"{self.where}: the part {name} is {self._looks[name]}; there is nothing at {value}"
         )
+
+
+def write_choices(directory: Path, choices: Mapping[str, str]) -> None:
+    """Write into a copy what it was opened with, so that it is opened so again.
+
+    Args:
+        directory: The copy.
+        choices: Of `PartSearch.choices`.
+    """
+    if choices:
+        (directory / CHOICES_NAME).write_text(json.dumps(choices), "utf-8")
+
+
+def tower_heads(
+    width: int,
+    *,
+    part: str,
+    given: int | None,
+    described: int | None = None,
+    head_size: int | None = None,
+) -> int:
+    """Return into how many heads a tower's width is split, which its weights do not say.
+
+    Args:
+        width: Of the tower.
+        part: Which it is; the number is given by hand as the part of its name with `_heads`.
+        given: By hand.
+        described: By a config, or of the published tower of this width.
+        head_size: Of published towers; holds for every width that is a multiple of it.
+
+    Raises:
+        InvalidRequestError: Nothing says it, or the width is no multiple of it.
+    """
+    heads = given or described
+    if heads is None and head_size is not None and width % head_size == 0:
+        return width // head_size
+    if heads is None:
+        raise InvalidRequestError(
+            f"the part {part}: its files do not say how many heads a tower of width {width} has; "
+            f"give their number with --part {part}_heads=N"
+        )
+    if width % heads:
+        raise InvalidRequestError(
+            f"the part {part}: its width, {width}, must be a multiple of its number of heads, got "
+            f"{heads}; give the right one with --part {part}_heads=N"
+        )
+    return heads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,6 @@ from groundserve.families.grounded_videollm.clip import ClipSource
 from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Source
 from groundserve.families.grounded_videollm.layout import (
-    ROTARY_NAME,
     Parts,
     copy_places,
     find_parts,
@@ -31,6 +29,7 @@ from groundserve.families.grounded_videollm.spec import PHI_3_5, GroundedVideoLL
 from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.families.grounded_videollm.tuned import TunedState, read_newlines
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
+from groundserve.families.parts import write_choices
 from groundserve.lora import merge
 from groundserve.strict_json import shown
 from groundserve.tensors import check_tensors, files_sha256, filled_module, read_json
@@ -71,7 +70,9 @@ class Checkpoint:
         """
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
-        _check_activation(found)
+        # Of the model that the base was cut from; not always there.
+        whole = read_json(found.model_config) if found.model_config.is_file() else {}
+        _check_activation(whole, found.model_config.parent.name)
         raw_config = read_json(found.decoder_config)
         tuned = TunedState.open(found.checkpoint)
         opened = cls(
@@ -79,9 +80,13 @@ class Checkpoint:
             parts=found,
             raw_config=raw_config,
             config=decoder_config(raw_config, found.llm, vocab_size=tuned.vocab_size),
-            clip=ClipSource.open(found.clip),
+            clip=ClipSource.open(
+                found.clip, num_heads=found.clip_heads, described=whole.get("vision_config")
+            ),
             internvideo2=InternVideo2Source.open(
-                found.internvideo, num_frames=PHI_3_5.frames_per_segment
+                found.internvideo,
+                num_frames=PHI_3_5.frames_per_segment,
+                num_heads=found.internvideo_heads,
             ),
             newlines=read_newlines(found.newlines, found.llm),
             tuned=tuned,
@@ -173,9 +178,7 @@ class Checkpoint:
         for place, file in copy_places(self.parts).items():
             (directory / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, directory / place)
-        if self.parts.angles != "float32":
-            text = json.dumps({"angles": self.parts.angles})
-            (directory / ROTARY_NAME).write_text(text, "utf-8")
+        write_choices(directory, self.parts.choices)
 
     def describe(self) -> dict[str, Any]:
         """Return name and hashes for a manifest; reads every file once."""
@@ -183,7 +186,12 @@ class Checkpoint:
         return {
             "name": self.name,
             "note": None,
-            "sha256": files_sha256(copy_places(parts).items(), f"angles {parts.angles}"),
+            "sha256": files_sha256(
+                copy_places(parts).items(),
+                f"angles {parts.angles}",
+                f"clip heads {self.clip.config.num_attention_heads}",
+                f"internvideo heads {self.internvideo2.config.num_heads}",
+            ),
             "vision_weights": f"{parts.clip.name}, {parts.internvideo.name}",
             # Features lie behind the projectors, which are in one file with the decoder.
             "vision_sha256": None,
@@ -258,17 +266,14 @@ class Checkpoint:
         self.tuned.adapter.check(shapes)
 
 
-def _check_activation(parts: Parts) -> None:
+def _check_activation(raw_config: Mapping[str, Any], name: str) -> None:
     """Check what stands between the layers of the spatial projector, where a file says so.
 
     Raises:
         UnsupportedError: It is another.
     """
-    if not parts.model_config.is_file():
-        return
-    activation = read_json(parts.model_config).get("projector_hidden_act", "gelu")
+    activation = raw_config.get("projector_hidden_act", "gelu")
     if activation != "gelu":
         raise UnsupportedError(
-            f"{parts.model_config.parent.name}: projector_hidden_act must be gelu, "
-            f"got {shown(activation)}"
+            f"{name}: projector_hidden_act must be gelu, got {shown(activation)}"
         )

@@ -6,20 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.clip import ClipTowerConfig
-from groundserve.families.grounded_videollm.tower_files import (
-    num_heads,
-    sizes,
-    without_last_block,
-)
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig
+from groundserve.families.grounded_videollm.tower_files import sizes, without_last_block
+from groundserve.families.parts import tower_heads
+from groundserve.strict_json import shown
 from groundserve.torch_archive import read_torch_file
-
-HEAD_SIZE = 64
-"""Of the published tower."""
 
 _PREFIX = "vision_model."
 _BLOCKS = "encoder.layers."
@@ -37,11 +33,19 @@ class ClipSource:
     """By `ClipTower`'s names, mapped into memory."""
 
     @classmethod
-    def open(cls, path: Path) -> ClipSource:
+    def open(
+        cls, path: Path, *, num_heads: int | None = None, described: object = None
+    ) -> ClipSource:
         """Read a file `vision_model.pth`.
 
+        Args:
+            path: Of the file.
+            num_heads: By hand.
+            described: `vision_config` of the model that the tower was cut from, where there is one.
+
         Raises:
-            InvalidRequestError: It is missing or damaged, or holds something else as well.
+            InvalidRequestError: It is missing or damaged, or holds something else as well, or
+                nothing says how many heads it has.
             UnsupportedError: It is no CLIP with a vision transformer.
         """
         found: dict[str, Tensor] = {}
@@ -65,7 +69,13 @@ class ClipSource:
             hidden_size=width,
             intermediate_size=mlp_width,
             num_hidden_layers=num_blocks,
-            num_attention_heads=num_heads(width, HEAD_SIZE),
+            num_attention_heads=tower_heads(
+                width,
+                part="clip",
+                given=num_heads,
+                described=_described_heads(described, width),
+                head_size=HEAD_SIZE,
+            ),
             # One position is the class token's.
             image_size=math.isqrt(max(num_positions - 1, 0)) * patch_size,
             patch_size=patch_size,
@@ -74,3 +84,17 @@ class ClipSource:
             config=config,
             tensors={name: tensor for name, tensor in run.items() if name not in _UNREAD},
         )
+
+
+def _described_heads(vision_config: object, width: int) -> int | None:
+    """Return what a config says of a tower of this width; None where it says nothing."""
+    raw: Any = vision_config if isinstance(vision_config, dict) else {}
+    heads = raw.get("num_attention_heads")
+    if heads is None or raw.get("hidden_size", width) != width:
+        return None
+    if type(heads) is not int or heads < 1:
+        raise InvalidRequestError(
+            "num_attention_heads of vision_config must be a whole number above 0, got "
+            f"{shown(heads)}; give the right one with --part clip_heads=N"
+        )
+    return heads

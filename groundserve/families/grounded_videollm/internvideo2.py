@@ -21,17 +21,12 @@ from transformers.models.clip.modeling_clip import eager_attention_forward
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.grounded_videollm.tower_files import (
-    num_heads,
-    sizes,
-    without_last_block,
-)
+from groundserve.families.grounded_videollm.tower_files import sizes, without_last_block
+from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
 from groundserve.torch_archive import read_torch_file
 
-HEAD_SIZE = 88
-"""Of the published encoder."""
-
+_HEAD_SIZE = 88  # of the published encoder, whose file does not say it
 _EPS = 1e-6
 MEAN = (0.485, 0.456, 0.406)
 """Of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
@@ -96,15 +91,18 @@ class InternVideo2Source:
     """By `InternVideo2`'s names, mapped into memory; positions are stretched to F frames."""
 
     @classmethod
-    def open(cls, path: Path, *, num_frames: int) -> InternVideo2Source:
+    def open(
+        cls, path: Path, *, num_frames: int, num_heads: int | None = None
+    ) -> InternVideo2Source:
         """Read a file of the second stage.
 
         Args:
             path: Of the file.
             num_frames: F.
+            num_heads: By hand.
 
         Raises:
-            InvalidRequestError: It is missing or damaged.
+            InvalidRequestError: It is missing or damaged, or nothing says how many heads it has.
             UnsupportedError: It is no InternVideo2.
         """
         run, num_blocks = without_last_block(
@@ -124,7 +122,7 @@ class InternVideo2Source:
             width=width,
             mlp_width=mlp,
             num_blocks=num_blocks,
-            num_heads=num_heads(width, HEAD_SIZE),
+            num_heads=tower_heads(width, part="internvideo", given=num_heads, head_size=_HEAD_SIZE),
             num_frames=num_frames,
             side=math.isqrt(max(num_of_frame - 1, 0)),
             patch_size=patch_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ INTERNVIDEO_FOLDER = "internvideo"
 CLIP_NAME = "vision_model.pth"
 DECODER_FOLDER = "language_model_seperated"
 """In the base: config.json of the decoder. The spelling is the reference's, here and below."""
-ROTARY_NAME = "rotary.json"
-"""Of a copy that rotates otherwise than by default: `{"angles": "bfloat16"}`."""
 
-PART_NAMES = ("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles")
+PART_NAMES = (
+    *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
+    *("clip_heads", "internvideo_heads"),
+)
 """As `--part` names them."""
 
 
@@ -61,6 +61,7 @@ _PUBLISHED_TUNED = (
 _PUBLISHED_INTERNVIDEO = "vision-encoder-InternVideo2-stage2_1b-224p-f4.pt"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _SWITCHES = {"llm": tuple(NAMES), "angles": ("float32", "bfloat16")}
+_NUMBERS = ("clip_heads", "internvideo_heads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,12 @@ class Parts:
     """Directory."""
     angles: Angles
     """As the switch says."""
+    clip_heads: int | None
+    """As given by hand."""
+    internvideo_heads: int | None
+    """As given by hand."""
+    choices: Mapping[str, str]
+    """Of `llm`, `angles` and the numbers of heads what was given, for a copy."""
     left_aside: tuple[str, ...]
     """What was found as well and is not used, by name."""
 
@@ -110,8 +117,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: Of `PART_NAMES`; all but the switches `llm` and `angles` are files or directories,
-            looked for as they are and then below `directory`.
+        given: Of `PART_NAMES`; all but the switches `llm` and `angles` and the numbers of heads are
+            files or directories, looked for as they are and then below `directory`.
 
     Raises:
         InvalidRequestError: A part is missing, or there are several of which one is to be named.
@@ -132,6 +139,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
             "tokenizer": f"the folder {' or '.join(one.tokenizer for one in NAMES.values())}",
         },
         switches=_SWITCHES,
+        numbers=_NUMBERS,
     )
     llm = _llm(search)
     names = NAMES[llm]
@@ -140,7 +148,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     internvideo = search.part("internvideo", lambda: _internvideo(search))
     clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
     tokenizer = search.part("tokenizer", lambda: _existing(directory / names.tokenizer))
-    angles = search.switch("angles", _angles_of_copy(directory))
+    angles = search.switch("angles", "float32")
+    heads = {name: search.number(name) for name in _NUMBERS}
     search.refuse_missing()
     _leave_aside(search, used={*base, *checkpoint})
     return Parts(
@@ -151,6 +160,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         base=base[0],
         tokenizer=tokenizer[0],
         angles=cast(Angles, angles),
+        **heads,
+        choices=search.choices,
         left_aside=tuple(search.left_aside),
     )
 
@@ -217,20 +228,3 @@ def _leave_aside(search: PartSearch, *, used: set[Path]) -> None:
 
 def _existing(*paths: Path) -> Sequence[Path]:
     return [path for path in paths if path.exists()]
-
-
-def _angles_of_copy(directory: Path) -> str:
-    path = directory / ROTARY_NAME
-    if not path.exists():
-        return "float32"
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raw = None
-    # Whoever reads nothing in it would rotate otherwise than the copy says, and not know.
-    if raw != {"angles": "bfloat16"}:
-        raise InvalidRequestError(
-            f'checkpoint {directory.name}: {ROTARY_NAME} must hold {{"angles": "bfloat16"}}; copy '
-            "it again, or remove it for float32"
-        )
-    return "bfloat16"

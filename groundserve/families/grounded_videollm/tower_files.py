@@ -1,4 +1,4 @@
-"""What the files of both towers have in common: blocks of which the last is not run, heads."""
+"""What the files of both towers have in common: blocks of which the last is not run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-
-_SMALL_HEAD_SIZE = 8
-"""Of towers whose width is no multiple of the published head size, such as those of tests."""
-
-
-def num_heads(width: int, head_size: int) -> int:
-    """Return into how many heads a tower's width is split, which its file does not say.
-
-    Args:
-        width: Of the tower.
-        head_size: Of the published one.
-    """
-    return width // (_SMALL_HEAD_SIZE if width % head_size else head_size)
 
 
 def without_last_block(

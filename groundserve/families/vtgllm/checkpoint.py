@@ -260,7 +260,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts, and a YAML that says where they are and how they were opened.
+        """Write a copy of all parts, and a YAML that says where they are.
 
         Args:
             directory: Exists and is empty.
@@ -276,6 +276,7 @@ class Checkpoint:
             files,
             f"queries {config.num_query_token}",
             f"text {config.qformer_text_input}",
+            f"heads {self.eva.num_attention_heads}",
         )
         rest = [(f"base/{path.name}", path) for path in llama_files(parts.base)]
         return {

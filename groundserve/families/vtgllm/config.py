@@ -60,9 +60,8 @@ class VTGLLMConfig:
     """Whether times are spelled in tokens of their own."""
     qformer_text_input: bool = False
     """Whether the Q-Former reads a sentence with each frame's time."""
-    time_fill: TimeFill = "none"
-    """What seconds that training never saw are embedded as: by `time_embedding_interpolation`
-    "reference" or "none", and in a copy as it says."""
+    time_embedding_interpolation: bool = False
+    """Whether seconds that training never saw are filled, as the reference does it."""
 
     @classmethod
     def read(cls, path: Path) -> VTGLLMConfig:
@@ -135,7 +134,6 @@ class VTGLLMConfig:
             **{name: values.of(name, getattr(cls, name)) for name in _PLAIN},
             sampler_type=sampler,  # type: ignore[arg-type]  # checked above
             special_time_token=special_time_token,
-            time_fill=_time_fill(values),
         )
         # By its path the reference knows the tower; of another one it makes another model.
         if config.vit_model and "eva_vit_g" not in config.vit_model:
@@ -158,6 +156,7 @@ _PLAIN = (
     "sample_num",
     "real_time_stamp",
     "qformer_text_input",
+    "time_embedding_interpolation",
 )
 
 
@@ -177,14 +176,3 @@ class _Values:
                 f"{self.where}: {name} must be {kinds[type(default)]}, got {shown(value)}"
             )
         return value
-
-
-def _time_fill(values: _Values) -> TimeFill:
-    """Return what a copy says, else what the reference reads."""
-    fills = values.of("time_embedding_interpolation", False)
-    fill = values.of("time_fill", "reference" if fills else "none")
-    if fill not in TIME_FILLS:
-        raise InvalidRequestError(
-            f"{values.where}: time_fill must be {' or '.join(TIME_FILLS)}, got {shown(fill)}"
-        )
-    return fill

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from groundserve.errors import UnsupportedError
+from groundserve.families.parts import tower_heads
 
 _EPSILON = 1e-6
 # No file says how many heads there are.
 _PUBLISHED_WIDTH, _PUBLISHED_HEADS, _PUBLISHED_BLOCKS = 1408, 16, 39
-_SMALL_HEAD_SIZE = 16
 _BEHIND_BLOCKS = ("norm.", "fc_norm.", "head.")
 _BLOCK = re.compile(r"blocks\.(\d+)\..+")
 
@@ -37,21 +37,25 @@ class EvaConfig:
     num_hidden_layers: int
     """Blocks."""
     num_attention_heads: int
-    """H: 16 of EVA-g, and in a tower of another width, which is for tests, heads of 16."""
+    """H."""
     image_size: int
     """S."""
     patch_size: int
     """Side in pixels of a patch."""
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], *, where: str) -> EvaConfig:
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], *, where: str, num_heads: int | None = None
+    ) -> EvaConfig:
         """Read the shapes of a tower's tensors, by their names in its file.
 
         Args:
             shapes: Of every tensor.
             where: The file, for errors.
+            num_heads: By hand; of another width than EVA-g's nothing else says it.
 
         Raises:
+            InvalidRequestError: Nothing says how many heads it has.
             UnsupportedError: It is no such tower.
         """
         needed = {
@@ -68,9 +72,6 @@ class EvaConfig:
         width, _, patch_size, _ = shapes["patch_embed.proj.weight"]
         blocks = {int(match[1]) for name in shapes if (match := _BLOCK.fullmatch(name))}
         published = width == _PUBLISHED_WIDTH
-        num_heads = _PUBLISHED_HEADS if published else width // _SMALL_HEAD_SIZE
-        if num_heads < 1 or width % num_heads:
-            raise UnsupportedError(f"{where}: no EVA has a width of {width}")
         if published and len(blocks) != _PUBLISHED_BLOCKS:
             raise UnsupportedError(
                 f"{where}: VTG-LLM reads {_PUBLISHED_BLOCKS} blocks of EVA-g, got {len(blocks)}"
@@ -79,7 +80,12 @@ class EvaConfig:
             hidden_size=width,
             intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0],
             num_hidden_layers=len(blocks),
-            num_attention_heads=num_heads,
+            num_attention_heads=tower_heads(
+                width,
+                part="eva",
+                given=num_heads,
+                described=_PUBLISHED_HEADS if published else None,
+            ),
             # One position is the class token's.
             image_size=math.isqrt(shapes["pos_embed"][1] - 1) * patch_size,
             patch_size=patch_size,

@@ -17,7 +17,7 @@ def find(opened: Checkpoint) -> Iterator[FindingRow]:
         "eva",
         "ok",
         f"{parts.eva.name}: {eva.num_hidden_layers} layers of {eva.hidden_size}, "
-        f"{eva.image_size} pixels, patches of {eva.patch_size}",
+        f"{eva.num_attention_heads} heads, {eva.image_size} pixels, patches of {eva.patch_size}",
     )
     text = ", reads each frame's time" if opened.frame_text else ""
     yield (

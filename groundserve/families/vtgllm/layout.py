@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.parts import PartSearch
+from groundserve.families.parts import PartSearch, write_choices
 from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfig
 
 CONFIGS_NAME = "eval_configs"
@@ -33,8 +33,9 @@ _LOOKS = {
     "bert": f"a directory with BERT's config.json and vocab.txt, {_BERT_PLACE}",
 }
 _TIME_FILL = "time_fill"
+_EVA_HEADS = "eva_heads"
 
-PART_NAMES = (*_LOOKS, _TIME_FILL)
+PART_NAMES = (*_LOOKS, _TIME_FILL, _EVA_HEADS)
 """What may be named with `--part`."""
 
 
@@ -58,6 +59,10 @@ class Parts:
     """Directory of the Q-Former's sizes and vocabulary."""
     time_fill: TimeFill
     """What seconds that training never saw are embedded as."""
+    eva_heads: int | None
+    """As given by hand."""
+    choices: Mapping[str, str]
+    """Of `time_fill` and `eva_heads` what was given, for a copy."""
 
 
 def is_layout(directory: Path) -> bool:
@@ -71,7 +76,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     Args:
         directory: The one that paths in the YAML are relative to.
         given: Of `config`, `checkpoint`, `eva`, `q_former`, `base` and `bert` files or directories,
-            looked for as they are and then below `directory`; of `time_fill` one of `TIME_FILLS`.
+            looked for as they are and then below `directory`; of `time_fill` one of `TIME_FILLS`;
+            of `eva_heads` a number.
 
     Raises:
         InvalidRequestError: A part is missing or cannot be read, or there are several of which one
@@ -81,7 +87,12 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     if not os.path.isdir(directory):  # Path's own raises where a name is too long
         raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     search = PartSearch(
-        directory, given, family="vtgllm", looks=_LOOKS, switches={_TIME_FILL: TIME_FILLS}
+        directory,
+        given,
+        family="vtgllm",
+        looks=_LOOKS,
+        switches={_TIME_FILL: TIME_FILLS},
+        numbers=(_EVA_HEADS,),
     )
     files = search.part("config", lambda: _find_config(search))
     # Without one all that is not given is missing, and said to be.
@@ -97,17 +108,21 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     }
     found["bert"] = search.part("bert", lambda: _find_bert(directory))
     search.refuse_missing()
-    time_fill: TimeFill = search.switch(_TIME_FILL, config.time_fill)  # type: ignore[assignment]
+    filled = "reference" if config.time_embedding_interpolation else "none"
+    time_fill: TimeFill = search.switch(_TIME_FILL, filled)  # type: ignore[assignment]
+    eva_heads = search.number(_EVA_HEADS)
     return Parts(
         config=config,
         config_name=files[0].name,
         **{name: paths[0] for name, paths in found.items()},
         time_fill=time_fill,
+        eva_heads=eva_heads,
+        choices=search.choices,
     )
 
 
 def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> None:
-    """Write a copy of the parts, found by a YAML that says where they are and how they were opened.
+    """Write a copy of the parts, found by a YAML that says where they are.
 
     Args:
         parts: The parts.
@@ -121,7 +136,6 @@ def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> Non
         vit_model="model/eva_vit_g.pth",
         q_former_model="model/instruct_blip.pth",
         llama_model="model/llama",
-        time_fill=parts.time_fill,
     )
     copies = [
         (parts.checkpoint, config.ckpt),
@@ -135,6 +149,7 @@ def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> Non
         shutil.copyfile(file, directory / place)
     (directory / CONFIGS_NAME).mkdir()
     config.write(directory / CONFIGS_NAME / "copy.yaml")
+    write_choices(directory, parts.choices)
 
 
 def bert_files(directory: Path) -> list[Path]:

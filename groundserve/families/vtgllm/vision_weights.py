@@ -19,14 +19,15 @@ def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
     """Read the tower's sizes.
 
     Raises:
-        InvalidRequestError: Its own file, which is read where no tower was trained, is damaged.
+        InvalidRequestError: Its own file, which is read where no tower was trained, is damaged; or
+            nothing says how many heads it has.
         UnsupportedError: It is no such tower.
     """
     where, tower = f"the part checkpoint {parts.checkpoint.name}", trained.tower
     if not tower:
         where, tower = f"the part eva {parts.eva.name}", _tower(parts)
     shapes = {name: tuple(tensor.shape) for name, tensor in tower.items()}
-    return EvaConfig.from_shapes(shapes, where=where)
+    return EvaConfig.from_shapes(shapes, where=where, num_heads=parts.eva_heads)
 
 
 def read_vision_tensors(

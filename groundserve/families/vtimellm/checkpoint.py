@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +24,9 @@ from groundserve.families.llama import (
     llama_end_id,
     llama_files,
 )
+from groundserve.families.parts import write_choices
 from groundserve.families.vtimellm.clip import ClipSource
 from groundserve.families.vtimellm.layout import (
-    PREPROCESSING_NAME,
     PROJECTOR_NAME,
     Parts,
     find_parts,
@@ -94,7 +93,7 @@ class Checkpoint:
             parts=found,
             raw_config=raw_config,
             config=config,
-            clip=ClipSource.open(found.clip),
+            clip=ClipSource.open(found.clip, num_heads=found.clip_heads),
             projector=_read_projector(found.projector),
             adapters=tuple(
                 Adapter.open(one, whole=_read_whole(one / _WHOLE_NAME)) for one in found.adapters
@@ -223,9 +222,7 @@ class Checkpoint:
         (stage / self.parts.projector.name).rename(stage / PROJECTOR_NAME)
         for number, adapter in enumerate(self.parts.adapters, start=2):
             _copy(_adapter_files(adapter), directory / stage_name(_VARIANT, number))
-        if self.parts.antialias:
-            text = json.dumps({"antialias": True})
-            (directory / PREPROCESSING_NAME).write_text(text, "utf-8")
+        write_choices(directory, self.parts.choices)
 
     def describe(self) -> dict[str, Any]:
         """Return name and hashes for a manifest; reads every file once."""
@@ -243,7 +240,11 @@ class Checkpoint:
             "sha256": files_sha256(files),
             "vision_weights": parts.clip.name,
             # Of the resizing as well: features in a cache are named by it.
-            "vision_sha256": files_sha256(clip, f"antialias {parts.antialias}"),
+            "vision_sha256": files_sha256(
+                clip,
+                f"antialias {parts.antialias}",
+                f"heads {self.clip.config.num_attention_heads}",
+            ),
         }
 
     def vision_flop(self) -> float:

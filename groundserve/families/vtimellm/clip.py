@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import CLIPVisionConfig
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.clip import ClipTowerConfig
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig
+from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
 from groundserve.tensors import all_weight_files, read_all_tensors, read_json
 from groundserve.torch_archive import read_torch_file
 
-_HEAD_SIZE = 64  # of every tower that OpenAI published; their file does not say it
 _OPENAI_PREFIX = "visual."
 _TOWER_PREFIX = "vision_model."
 _PROJECTION = "visual_projection.weight"
@@ -52,16 +53,26 @@ class ClipConfig(ClipTowerConfig):
     """D."""
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> ClipConfig:
+    def from_dict(cls, raw: Mapping[str, Any], *, num_heads: int | None = None) -> ClipConfig:
         """Read config.json of a directory of transformers, of the tower alone or of all of CLIP.
 
+        Args:
+            raw: As parsed.
+            num_heads: By hand.
+
         Raises:
+            InvalidRequestError: A size is no whole number, or the width no multiple of the heads.
             UnsupportedError: It is of another model, or has another activation than OpenAI's.
         """
         tower = raw
         if raw.get("model_type") == "clip" and isinstance(raw.get("vision_config"), dict):
-            # The width of the features stands outside, where both towers share it.
-            tower = {**raw["vision_config"], "projection_dim": raw.get("projection_dim")}
+            # Of a config within another one transformers writes down what is not its default. The
+            # width of the features stands outside, where both towers share it.
+            tower = {
+                **CLIPVisionConfig().to_dict(),
+                **raw["vision_config"],
+                "projection_dim": raw.get("projection_dim"),
+            }
         elif raw.get("model_type") != "clip_vision_model":
             raise UnsupportedError(
                 "the part clip must be a file of OpenAI's or have model_type clip or "
@@ -73,13 +84,25 @@ class ClipConfig(ClipTowerConfig):
                     f"the part clip must have {name} {value}, as OpenAI's towers have, got "
                     f"{shown(tower[name])}"
                 )
-        return cls(**{name: _size(tower, name) for name in cls.__dataclass_fields__})
+        sizes = {name: _size(tower, name) for name in cls.__dataclass_fields__}
+        if num_heads is not None:
+            sizes["num_attention_heads"] = tower_heads(
+                sizes["hidden_size"], part="clip", given=num_heads
+            )
+        return cls(**sizes)
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ClipConfig:
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], *, num_heads: int | None = None
+    ) -> ClipConfig:
         """Read the shapes of a tower's tensors, by their names in OpenAI's file.
 
+        Args:
+            tensors: Those.
+            num_heads: By hand.
+
         Raises:
+            InvalidRequestError: Nothing says how many heads it has.
             UnsupportedError: It is no vision transformer.
         """
         needed = {
@@ -102,7 +125,9 @@ class ClipConfig(ClipTowerConfig):
             hidden_size=width,
             intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             num_hidden_layers=len(blocks),
-            num_attention_heads=width // _HEAD_SIZE,
+            num_attention_heads=tower_heads(
+                width, part="clip", given=num_heads, head_size=HEAD_SIZE
+            ),
             image_size=side * patch_size,
             patch_size=patch_size,
             projection_dim=tensors["proj"].shape[1],
@@ -123,16 +148,23 @@ class ClipSource:
     """Of the tower."""
 
     @classmethod
-    def open(cls, path: Path) -> ClipSource:
+    def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
         """Read what tells the geometry.
 
+        Args:
+            path: OpenAI's file, or a directory of transformers.
+            num_heads: By hand.
+
         Raises:
-            InvalidRequestError: A file is missing or damaged.
+            InvalidRequestError: A file is missing or damaged, or nothing says how many heads the
+                tower has.
             UnsupportedError: It is no CLIP with a vision transformer.
         """
         if path.is_dir():
-            return cls(path=path, config=ClipConfig.from_dict(read_json(path / "config.json")))
-        return cls(path=path, config=ClipConfig.from_tensors(_openai_tensors(path)))
+            raw = read_json(path / "config.json")
+            return cls(path=path, config=ClipConfig.from_dict(raw, num_heads=num_heads))
+        tensors = _openai_tensors(path)
+        return cls(path=path, config=ClipConfig.from_tensors(tensors, num_heads=num_heads))
 
     @property
     def files(self) -> list[Path]:

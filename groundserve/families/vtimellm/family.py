@@ -35,7 +35,7 @@ class VTimeLLM:
     spec_type = VTimeLLMSpec
     tasks: tuple[Task, ...] = ("moment", "captions", "chat")
     tasks_without_query: tuple[Task, ...] = ("captions",)
-    part_names = ("clip", "base", "projector", "adapter", "antialias")
+    part_names = ("clip", "base", "projector", "adapter", "antialias", "clip_heads")
 
     def streams(self, spec: VTimeLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame as decoded.

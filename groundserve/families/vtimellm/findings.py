@@ -43,5 +43,6 @@ def _clip(opened: Checkpoint) -> str:
         kind = "OpenAI's archive" if is_script_archive(path) else "a state dict"
     return (
         f"{path.name}, {kind}: {config.num_hidden_layers} layers of {config.hidden_size}, "
-        f"{config.image_size} pixels, patches of {config.patch_size}"
+        f"{config.num_attention_heads} heads, {config.image_size} pixels, patches of "
+        f"{config.patch_size}"
     )

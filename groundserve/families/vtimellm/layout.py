@@ -15,9 +15,6 @@ from groundserve.families.parts import PartSearch
 PROJECTOR_NAME = "mm_projector.bin"
 """The projector, in the folder of the first stage."""
 
-PREPROCESSING_NAME = "preprocessing.json"
-"""Of a copy that resizes otherwise than the reference's authors did: `{"antialias": true}`."""
-
 _ADAPTER_CONFIG = "adapter_config.json"
 _STAGE = re.compile(r"vtimellm-(?P<variant>.+)-stage(?P<stage>[1-9]\d*)")
 _NOT_SERVED = "chatglm"
@@ -44,6 +41,10 @@ class Parts:
     """Directories, in the order in which they are merged."""
     antialias: bool
     """How frames are resized; see `VTimeLLMSpec.antialias`."""
+    clip_heads: int | None
+    """As given by hand."""
+    choices: Mapping[str, str]
+    """Of `antialias` and `clip_heads` what was given, for a copy."""
     left_aside: tuple[str, ...]
     """What was found as well and is not used, by name."""
 
@@ -64,7 +65,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     Args:
         directory: That `is_layout`, or any where all parts are given.
         given: Of `clip`, `base`, `projector` and `adapter` files or directories, looked for as they
-            are and then below `directory`; of `antialias` "on" or "off".
+            are and then below `directory`; of `antialias` "on" or "off"; of `clip_heads` a number.
 
     Raises:
         InvalidRequestError: A part is missing, or there are several of which one is to be named.
@@ -81,13 +82,15 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         looks=_LOOKS,
         repeated=("adapter",),
         switches={"antialias": ("on", "off")},
+        numbers=("clip_heads",),
     )
     layout = _Layout(search)
     clip = search.part("clip", layout.clip)
     projector = search.part("projector", layout.projector)
     adapters = search.part("adapter", layout.adapters)
     base = search.part("base", layout.base)
-    antialias = search.switch("antialias", layout.antialias())
+    antialias = search.switch("antialias", "off")
+    heads = search.number("clip_heads")
     search.refuse_missing()
     return Parts(
         clip=clip[0],
@@ -95,6 +98,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         projector=_inside(projector[0], PROJECTOR_NAME),
         adapters=adapters,
         antialias=antialias == "on",
+        clip_heads=heads,
+        choices=search.choices,
         left_aside=tuple(search.left_aside),
     )
 
@@ -105,11 +110,6 @@ class _Layout:
     def __init__(self, search: PartSearch) -> None:
         self._search = search
         self._directory = search.directory
-
-    def antialias(self) -> str:
-        """Return the switch as a copy says it, else "off"."""
-        path = self._directory / PREPROCESSING_NAME
-        return "on" if path.is_file() and _read(path).get("antialias") is True else "off"
 
     def clip(self) -> Sequence[Path]:
         """Find OpenAI's file; of several the archive as published; else a directory."""
