@@ -19,7 +19,11 @@ from groundserve.options import AnswerOptions, Task
 FOLDER = Path(__file__).parent / "fixtures" / "grounded_videollm"
 WEIGHTS = FOLDER / "weight_path"
 MAX_NEW_TOKENS = 32
-PARTS = {"phi3.5": {"llm": ["phi3.5"]}, "llama3": {"llm": ["llama3"]}}
+PARTS = {
+    "phi3.5": {"llm": ["phi3.5"], "clip_heads": ["4"], "internvideo_heads": ["4"]},
+    # Its CLIP's are in the config beside the base.
+    "llama3": {"llm": ["llama3"], "internvideo_heads": ["4"]},
+}
 """Of each model what is not to be looked for in `WEIGHTS`."""
 
 _TASKS: Mapping[str, Task] = {

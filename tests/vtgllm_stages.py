@@ -19,6 +19,7 @@ from torch import Tensor
 
 from groundserve.families.vtgllm.checkpoint import Checkpoint
 from tests.reference import VTGLLM
+from tests.vtgllm_cases import parts_of
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 CASES: dict[str, Any] = {case["name"]: case for case in RECORDED["cases"]}
@@ -34,8 +35,8 @@ _TURNS = {90: "cclock", -90: "clock"}
 @cache
 def open_config(config: str, **parts: str) -> Checkpoint:
     """Open the recorded checkpoint as one of the recorded configurations says."""
-    given = {"config": [VTGLLM / "eval_configs" / f"{config}.yaml"]}
-    return Checkpoint.open(VTGLLM, parts={**given, **{name: [one] for name, one in parts.items()}})
+    given = {name: [one] for name, one in parts.items()}
+    return Checkpoint.open(VTGLLM, parts={**parts_of(config), **given})
 
 
 def formula_frame(t: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -21,6 +21,12 @@ from unittest import mock
 from groundserve.cli.main import main
 
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def part_options(parts: Mapping[str, Sequence[object]]) -> list[str]:
+    """Return the options of a command line that name parts of a checkpoint."""
+    values = [f"{name}={value}" for name, values in parts.items() for value in values]
+    return [word for value in values for word in ("--part", value)]
 
 
 class Finished(NamedTuple):

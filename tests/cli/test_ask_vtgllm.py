@@ -10,16 +10,12 @@ from groundserve.batch.engines import EngineSource
 from groundserve.manifest import Manifest
 from groundserve.options import AnswerOptions
 from tests.batch_rows import answer_rows
-from tests.cli.command import run_cli
+from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
 from tests.reference import VTGLLM
 from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED, parts_of
 
 FAMILY = ("--family", "vtgllm")
-
-
-def config_of(case):
-    return ("--part", f"config={VTGLLM / 'eval_configs' / case.config}.yaml")
 
 
 def ask(case, clips, *source):
@@ -48,7 +44,7 @@ def check(case, found):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_recorded_cases_in_pytorch(case, clips):
-    found = ask(case, clips, *FAMILY, "--checkpoint", VTGLLM, *config_of(case))
+    found = ask(case, clips, *FAMILY, "--checkpoint", VTGLLM, *part_options(case.parts))
     check(case, found)
     assert found["engine"]["profile"] == "torch"
 
@@ -79,7 +75,7 @@ def test_build_takes_the_configuration(clips, tmp_path):
     out = tmp_path / "engines"
     finished = run_cli(
         *("build", "--checkpoint", VTGLLM, "--out", out, "--profile", "torch", *FAMILY),
-        *(*config_of(case), "--unchecked"),
+        *(*part_options(case.parts), "--unchecked"),
     )
     assert finished.code == 0, finished.stderr
     assert "vtgllm, torch, fp32 on cpu" in finished.stdout
@@ -138,7 +134,9 @@ def test_a_configuration_is_to_be_named(clips):
 
 def test_doctor_says_what_it_found():
     case = CASES[0]
-    finished = run_cli("doctor", "--checkpoint", VTGLLM, *FAMILY, *config_of(case), "--json")
+    finished = run_cli(
+        "doctor", "--checkpoint", VTGLLM, *FAMILY, *part_options(case.parts), "--json"
+    )
     assert finished.code == 0, finished.stderr
     found = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
     said = found["family"]["detail"]

@@ -9,7 +9,7 @@ import pytest
 
 from groundserve.cli import eval_captions
 from tests import grounded_cases, vtgllm_cases
-from tests.cli.command import run_cli
+from tests.cli.command import part_options, run_cli
 from tests.reference import VTGLLM
 
 
@@ -41,7 +41,8 @@ def test_moments_of_time_tokens(tmp_path, clips):
     annotation = {"duration": 10.0, "timestamps": [[0, 10]], "sentences": [sentence]}
     line, found = ask(
         *(tmp_path, case.path(clips), "moments", annotation, "--family", "grounded_videollm"),
-        *("--checkpoint", grounded_cases.WEIGHTS, "--part", f"llm={case.model}"),
+        *("--checkpoint", grounded_cases.WEIGHTS),
+        *part_options(grounded_cases.PARTS[case.model]),
         *("--max-new-tokens", grounded_cases.MAX_NEW_TOKENS, "--protocol", "activitynet"),
     )
     assert line["answer"] == case.text
@@ -59,7 +60,7 @@ def test_answers_in_seconds(tmp_path, clips, monkeypatch, command, task):
     annotation = {"duration": 10.0, "timestamps": [[0, 10]], "sentences": [sentence]}
     line, found = ask(
         *(tmp_path, case.path(clips), command, annotation, "--family", "vtgllm"),
-        *("--checkpoint", VTGLLM, "--part", f"config={VTGLLM}/eval_configs/{case.config}.yaml"),
+        *("--checkpoint", VTGLLM, *part_options(case.parts)),
         *("--max-new-tokens", vtgllm_cases.MAX_NEW_TOKENS, "--protocol", "vtgllm"),
     )
     assert line["answer"] == case.text

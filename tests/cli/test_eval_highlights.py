@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from groundserve.cli import eval_answers
-from tests.cli.command import run_cli
+from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
 from tests.reference import VTGLLM
 from tests.unit.evaluation.activitynet.told import Told
@@ -109,7 +109,7 @@ def test_a_checkpoint_answers_as_the_reference(tmp_path, clips):
     log = tmp_path / "mine.jsonl"
     code, out, err = run(
         *(ground_truth, log, "--media-root", source.parent, "--checkpoint", VTGLLM, "--json"),
-        *("--family", "vtgllm", "--part", f"config={VTGLLM}/eval_configs/{case.config}.yaml"),
+        *("--family", "vtgllm", *part_options(case.parts)),
         *("--max-new-tokens", MAX_NEW_TOKENS),
     )
     assert code == 0, err

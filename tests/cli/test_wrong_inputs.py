@@ -181,8 +181,8 @@ TABLE = [
     (
         (*HERE, "--checkpoint", "layout", "--part", "tower=x"),
         2,
-        "--part must name one of clip, base, projector, adapter, antialias in the family vtimellm, "
-        "got 'tower'",
+        "--part must name one of clip, base, projector, adapter, antialias, clip_heads in the "
+        "family vtimellm, got 'tower'",
     ),
     (
         (*HERE, "--checkpoint", "folder", "--part", "clip=x"),

@@ -36,6 +36,7 @@ from python_backend.generate import (
     generate,
 )
 from python_backend.meter import Counts
+from tests.grounded_cases import PARTS
 from tests.reference import REPOSITORY
 
 GROUNDED = REPOSITORY / "tests/fixtures/grounded_videollm"
@@ -86,7 +87,7 @@ def engines(tmp_path_factory, frames):
 
     @cache
     def opened(llm: str) -> SimpleNamespace:
-        checkpoint = Checkpoint.open(GROUNDED, parts={"llm": [llm]})
+        checkpoint = Checkpoint.open(GROUNDED, parts=PARTS[llm])
         model, vision = checkpoint.load_decoder(), checkpoint.load_vision()
         folder = tmp_path_factory.mktemp("decoder") / "exported"
         export_decoder(model, folder, precision="fp32")

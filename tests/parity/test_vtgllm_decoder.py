@@ -32,6 +32,7 @@ from python_backend.generate import (
 )
 from python_backend.meter import Counts
 from tests.reference import REPOSITORY
+from tests.vtgllm_cases import parts_of
 
 VTGLLM = REPOSITORY / "tests/fixtures/vtgllm"
 CASES = {
@@ -51,8 +52,7 @@ TOLERANCES = {"torch": 1e-4, "onnx": 3e-4}
 def engines(tmp_path_factory):
     @cache
     def opened(config: str, edit: str | None, kind: str, run: str) -> SimpleNamespace:
-        parts = {"config": [VTGLLM / "eval_configs" / f"{config}.yaml"]}
-        checkpoint = Checkpoint.open(VTGLLM, parts=parts)
+        checkpoint = Checkpoint.open(VTGLLM, parts=parts_of(config))
         model = checkpoint.load_decoder()
         if edit is not None:
             assert edit == "in memory, lm_head row 2 = 4 x row 606"

@@ -73,7 +73,7 @@ class ClipSource:
                 width,
                 part="clip",
                 given=num_heads,
-                described=_described_heads(described, width),
+                described=described_heads(described, width),
                 head_size=HEAD_SIZE,
             ),
             # One position is the class token's.
@@ -86,7 +86,7 @@ class ClipSource:
         )
 
 
-def _described_heads(vision_config: object, width: int) -> int | None:
+def described_heads(vision_config: object, width: int) -> int | None:
     """Return what a config says of a tower of this width; None where it says nothing."""
     raw: Any = vision_config if isinstance(vision_config, dict) else {}
     heads = raw.get("num_attention_heads")

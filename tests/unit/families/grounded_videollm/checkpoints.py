@@ -14,6 +14,7 @@ from torch import Tensor
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
+from tests.grounded_cases import PARTS
 from tests.unit.families.grounded_videollm.recorded import FOLDER
 
 WEIGHTS = FOLDER / "weight_path"
@@ -26,7 +27,7 @@ FRAMES_OF_SEGMENT = 8
 @cache
 def opened(llm: str) -> Checkpoint:
     """Return one of the two, as the reference names its decoder."""
-    return Checkpoint.open(WEIGHTS, parts={"llm": [llm]})
+    return Checkpoint.open(WEIGHTS, parts=PARTS[llm])
 
 
 def copied(directory: Path) -> Path:

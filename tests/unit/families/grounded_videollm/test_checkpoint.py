@@ -16,6 +16,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.families.grounded_videollm.vision import Front
 from groundserve.torch_archive import read_torch_file
+from tests.grounded_cases import PARTS
 from tests.unit.families.grounded_videollm.checkpoints import (
     FORMULA_STAGES,
     PREFIXES,
@@ -79,10 +80,11 @@ def test_the_heads_bias_is_the_files(llm):
 
 
 def test_the_registry_opens_it_by_its_layout():
-    family, checkpoint = families.open_checkpoint(WEIGHTS, parts={"llm": ["phi3.5"]})
+    family, checkpoint = families.open_checkpoint(WEIGHTS, parts=PARTS["phi3.5"])
     assert family.name == "grounded_videollm"
     assert set(family.part_names) == {
-        *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles")
+        *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
+        *("clip_heads", "internvideo_heads"),
     }
     tokenizer, pad_token_id = checkpoint.load_tokenizer()
     # Of the published model, too, the tables have rows of no token.
@@ -102,11 +104,13 @@ def test_what_serving_must_know_is_read_from_the_files(llm, spatial, max_tokens)
 @pytest.mark.parametrize("angles", ["float32", "bfloat16"])
 @pytest.mark.parametrize("llm", LLMS)
 def test_a_copy_is_opened_again_without_being_told_its_parts(tmp_path, llm, angles):
-    checkpoint = Checkpoint.open(WEIGHTS, parts={"llm": [llm], "angles": [angles]})
+    checkpoint = Checkpoint.open(WEIGHTS, parts={**PARTS[llm], "angles": [angles]})
     checkpoint.copy_to(tmp_path)
     assert families.recognise_family(tmp_path) == "grounded_videollm"
     again = Checkpoint.open(tmp_path, parts={})
     assert (again.parts.llm, again.parts.angles, again.parts.left_aside) == (llm, angles, ())
+    assert again.clip.config == checkpoint.clip.config
+    assert again.internvideo2.config == checkpoint.internvideo2.config
     assert again.describe()["sha256"] == checkpoint.describe()["sha256"]
     for module in ("load_vision", "load_decoder"):
         expected = getattr(checkpoint, module)().state_dict()
@@ -125,7 +129,7 @@ def test_a_copy_of_parts_with_other_names_is_opened_again(tmp_path):
     given = {part: [path] for part, path in named.items()}
     copy = tmp_path / "copy"
     copy.mkdir()
-    Checkpoint.open(WEIGHTS, parts={"llm": ["phi3.5"], **given}).copy_to(copy)
+    Checkpoint.open(WEIGHTS, parts={**PARTS["phi3.5"], **given}).copy_to(copy)
     assert (
         Checkpoint.open(copy, parts={}).describe()["sha256"]
         == (opened("phi3.5").describe()["sha256"])
@@ -134,16 +138,16 @@ def test_a_copy_of_parts_with_other_names_is_opened_again(tmp_path):
 
 def test_what_is_written_down_tells_checkpoints_apart():
     found = [opened(llm).describe() for llm in LLMS]
-    found.append(
-        Checkpoint.open(WEIGHTS, parts={"llm": ["llama3"], "angles": ["bfloat16"]}).describe()
-    )
-    assert len({one["sha256"] for one in found}) == 3
+    for name, value in (("angles", "bfloat16"), ("clip_heads", "2"), ("internvideo_heads", "2")):
+        parts = {**PARTS["llama3"], name: [value]}
+        found.append(Checkpoint.open(WEIGHTS, parts=parts).describe())
+    assert len({one["sha256"] for one in found}) == len(found)
     # Features are made of the decoder's file as well.
     assert {one["vision_sha256"] for one in found} == {None}
 
 
 def test_angles_in_bfloat16_are_the_decoders():
-    given = {"llm": ["llama3"], "angles": ["bfloat16"]}
+    given = {**PARTS["llama3"], "angles": ["bfloat16"]}
     checkpoint = Checkpoint.open(WEIGHTS, parts=given)
     ids = torch.arange(2300)[None]
     x = torch.zeros(1)
@@ -195,7 +199,7 @@ def changed(tmp_path) -> Callable[[Change], Checkpoint]:
         change(state["model"])
         torch.save(state, tmp_path / "sft.pth")
         return Checkpoint.open(
-            WEIGHTS, parts={"llm": ["phi3.5"], "checkpoint": [tmp_path / "sft.pth"]}
+            WEIGHTS, parts={**PARTS["phi3.5"], "checkpoint": [tmp_path / "sft.pth"]}
         )
 
     return changed
@@ -323,7 +327,7 @@ def test_a_base_of_another_model_is_refused_as_it_is_opened(tmp_path, values, ki
     weights = copied(tmp_path)
     change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
     with pytest.raises(kind, match=message):
-        Checkpoint.open(weights, parts={"llm": ["phi3.5"]})
+        Checkpoint.open(weights, parts=PARTS["phi3.5"])
 
 
 @pytest.mark.parametrize(
@@ -342,7 +346,7 @@ def test_a_base_of_llama_that_no_model_has_is_refused(tmp_path, values, message)
     base = weights / "llama3-llava-next-8b-seperated"
     change(base / "language_model_seperated" / "config.json", **values)
     with pytest.raises(InvalidRequestError, match=message):
-        Checkpoint.open(weights, parts={"llm": ["llama3"]})
+        Checkpoint.open(weights, parts=PARTS["llama3"])
 
 
 @pytest.mark.parametrize(
@@ -357,7 +361,7 @@ def test_a_base_of_llama_that_no_model_has_is_refused(tmp_path, values, message)
 def test_how_a_base_was_once_run_does_not_matter(tmp_path, values):
     weights = copied(tmp_path)
     change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
-    config = Checkpoint.open(weights, parts={"llm": ["phi3.5"]}).load_decoder().config
+    config = Checkpoint.open(weights, parts=PARTS["phi3.5"]).load_decoder().config
     assert (
         config._attn_implementation == opened("phi3.5").load_decoder().config._attn_implementation
     )
@@ -368,7 +372,7 @@ def test_errors_of_transformers_are_one_line(tmp_path):
     path = weights / PHI_BASE / "language_model_seperated" / "config.json"
     change(path, hidden_size=63)
     with pytest.raises(InvalidRequestError) as refusal:
-        Checkpoint.open(weights, parts={"llm": ["phi3.5"]})
+        Checkpoint.open(weights, parts=PARTS["phi3.5"])
     assert "\n" not in str(refusal.value)
 
 
@@ -391,26 +395,26 @@ def test_vectors_of_the_other_decoder_are_refused(tmp_path):
     other = weights / "llama3-llava-next-8b-seperated" / "image_newline.pth"
     (weights / PHI_BASE / "image_newlines.pth").write_bytes(other.read_bytes())
     with pytest.raises(UnsupportedError, match="must hold glb_GN and sub_GN"):
-        Checkpoint.open(weights, parts={"llm": ["phi3.5"]})
+        Checkpoint.open(weights, parts=PARTS["phi3.5"])
 
 
 def test_another_activation_between_the_projectors_layers_is_refused(tmp_path):
     weights = copied(tmp_path)
     change(weights / "llama3-llava-next-8b" / "config.json", projector_hidden_act="relu")
     with pytest.raises(UnsupportedError, match='projector_hidden_act must be gelu, got "relu"'):
-        Checkpoint.open(weights, parts={"llm": ["llama3"]})
+        Checkpoint.open(weights, parts=PARTS["llama3"])
 
 
 def test_a_tower_of_another_width_than_the_projectors_is_refused(tmp_path):
     tensors = read_torch_file(opened("phi3.5").parts.clip)
     torch.save({name: torch.cat((one, one), -1) for name, one in tensors.items()}, tmp_path / "c")
     with pytest.raises(InvalidRequestError, match="has shape"):
-        Checkpoint.open(WEIGHTS, parts={"llm": ["phi3.5"], "clip": [tmp_path / "c"]})
+        Checkpoint.open(WEIGHTS, parts={**PARTS["phi3.5"], "clip": [tmp_path / "c"]})
 
 
 def test_a_tokenizer_with_more_tokens_than_the_decoder_is_refused():
     checkpoint = opened("phi3.5")
-    given = {"llm": ["phi3.5"], "checkpoint": [checkpoint.parts.checkpoint]}
+    given = {**PARTS["phi3.5"], "checkpoint": [checkpoint.parts.checkpoint]}
     small = Checkpoint.open(WEIGHTS, parts=given)
     table = small.tuned.decoder["model.embed_tokens.weight"]
     small.tuned.decoder["model.embed_tokens.weight"] = table[:792]

@@ -112,6 +112,11 @@ def test_files_of_stages_before_are_left_aside(phi_alone):
         ({"angles": ["float16"]}, "the part angles must be float32 or bfloat16, got float16"),
         ({"projector": ["x"]}, "grounded_videollm has no part 'projector'; its parts are checkp"),
         ({"clip": ["/nowhere"]}, "the part clip is vision_model.pth, in the base; there is nothi"),
+        *(
+            ({"clip_heads": values}, "the part clip_heads must be one whole number above 0, got ")
+            for values in (["0"], ["-1"], ["x"], ["1e3"], ["+4"], ["4.0"], ["4" * 99], ["4", "4"])
+        ),
+        ({"internvideo_heads": []}, "the part internvideo_heads must be one whole number above 0"),
     ],
 )
 def test_parts_that_are_named_wrongly_are_refused(given, message):
@@ -119,10 +124,15 @@ def test_parts_that_are_named_wrongly_are_refused(given, message):
         find_parts(WEIGHTS, {"llm": ["phi3.5"], **given})
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"angles": "bf16"}', "[" * 100_000], ids=len)
-def test_a_copy_that_no_longer_says_its_angles_is_refused(tmp_path, text):
-    """Found to be of no angles in particular, it would answer otherwise than it did."""
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"angles": 16}', '{"heads": "4"}', '{"clip_heads": 4}', "[" * 100_000],
+    ids=range(6),
+)
+def test_a_copy_that_no_longer_says_how_it_was_opened_is_refused(tmp_path, text):
+    """Opened by what is found, it would answer otherwise than it did."""
     weights = copied(tmp_path)
-    (weights / "rotary.json").write_text(text)
-    with pytest.raises(InvalidRequestError, match=re.escape('must hold {"angles": "bfloat16"}')):
+    (weights / "groundserve_parts.json").write_text(text)
+    message = r"groundserve_parts\.json must hold texts by the names llm, angles, clip_heads, inter"
+    with pytest.raises(InvalidRequestError, match=message):
         find_parts(weights, {"llm": ["phi3.5"]})

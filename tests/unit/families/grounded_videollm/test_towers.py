@@ -13,10 +13,9 @@ from groundserve.families.grounded_videollm.internvideo2 import (
     InternVideo2Source,
     stretched,
 )
-from groundserve.families.grounded_videollm.tower_files import num_heads
 from groundserve.torch_archive import read_torch_file
 from tests.unit.families.grounded_videollm.checkpoints import opened
-from tests.unit.families.grounded_videollm.recorded import FUNCTIONS, RECORDED
+from tests.unit.families.grounded_videollm.recorded import FUNCTIONS, LLMS, RECORDED
 
 PARTS = opened("phi3.5").parts
 CONFIG = opened("phi3.5").internvideo2.config
@@ -27,10 +26,12 @@ def values_of(tensor: Tensor, record: dict) -> list[float]:
     return tensor.flatten()[record["probe_index"]].tolist()
 
 
-def test_heads_are_those_of_the_published_towers_and_of_the_recorded_ones():
-    assert (num_heads(1024, 64), num_heads(1408, 88)) == (16, 16)
+def test_recorded_towers_have_the_recorded_sizes():
     dims = RECORDED["dims"]
-    assert opened("phi3.5").clip.config.num_attention_heads == dims["clip"]["num_attention_heads"]
+    # Of the one its config says it, of the other the part.
+    for llm in LLMS:
+        found = opened(llm).clip.config.num_attention_heads
+        assert found == dims["clip"]["num_attention_heads"]
     assert CONFIG.num_heads == dims["iv2"]["num_heads"]
     assert CONFIG.num_blocks == dims["iv2"]["depth"] - 1
 
@@ -95,8 +96,8 @@ def changed(tmp_path):
         path = tmp_path / source.name
         torch.save(kept | more, path)
         if part == "clip":
-            return ClipSource.open(path)
-        return InternVideo2Source.open(path, num_frames=8)
+            return ClipSource.open(path, num_heads=4)
+        return InternVideo2Source.open(path, num_frames=8, num_heads=4)
 
     return changed
 
@@ -163,3 +164,73 @@ def test_what_no_block_has_is_left_for_the_stage_to_refuse(changed):
 def test_sizes_of_no_encoder_are_refused(name):
     with pytest.raises(UnsupportedError, match="no InternVideo2 has the sizes"):
         InternVideo2Config(**{**vars(CONFIG), name: 0})
+
+
+def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
+    """Return the number of heads of a tower of another width; its tensors are never filled."""
+    shapes = {
+        "clip": {
+            "vision_model.embeddings.patch_embedding.weight": (width, 3, 14, 14),
+            "vision_model.embeddings.position_embedding.weight": (577, width),
+            **{
+                f"vision_model.encoder.layers.{n}.mlp.fc1.weight": (2 * width, width)
+                for n in range(2)
+            },
+        },
+        "internvideo": {
+            "patch_embed.proj.weight": (width, 3, 1, 14, 14),
+            "pos_embed": (1, 257, width),
+            "img_pos_embed": (1, 257, width),
+            **{f"blocks.{n}.mlp.fc1.weight": (2 * width, width) for n in range(2)},
+        },
+    }[part]
+    torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "tower")
+    if part == "clip":
+        return ClipSource.open(tmp_path / "tower", **said).config.num_attention_heads
+    source = InternVideo2Source.open(tmp_path / "tower", num_frames=8, **said)
+    return source.config.num_heads
+
+
+@pytest.mark.parametrize(
+    ("part", "width", "said", "heads"),
+    [
+        ("clip", 1024, {}, 16),
+        ("clip", 64, {}, 1),
+        ("clip", 64, {"num_heads": 2}, 2),
+        ("clip", 40, {"num_heads": 5}, 5),
+        ("clip", 40, {"described": {"num_attention_heads": 10, "hidden_size": 40}}, 10),
+        ("clip", 40, {"described": {"num_attention_heads": 10}, "num_heads": 5}, 5),
+        # Of another tower than the file's.
+        ("clip", 64, {"described": {"num_attention_heads": 4, "hidden_size": 32}}, 1),
+        ("clip", 64, {"described": {"hidden_size": 64}}, 1),
+        ("clip", 64, {"described": [3]}, 1),
+        ("internvideo", 1408, {}, 16),
+        ("internvideo", 88, {}, 1),
+        ("internvideo", 88, {"num_heads": 4}, 4),
+        ("internvideo", 24, {"num_heads": 3}, 3),
+    ],
+)
+def test_heads_are_given_or_described_or_as_wide_as_published_ones(
+    tmp_path, part, width, said, heads
+):
+    assert heads_of(part, tmp_path, width=width, **said) == heads
+
+
+@pytest.mark.parametrize(
+    ("part", "width", "said", "message"),
+    [
+        ("clip", 40, {}, "do not say how many heads a tower of width 40 has"),
+        ("clip", 40, {"num_heads": 3}, "its width, 40, must be a multiple .*, got 3"),
+        ("clip", 40, {"described": {"num_attention_heads": 3}}, "its width, 40, must be .*, got 3"),
+        ("clip", 40, {"described": {"num_attention_heads": "5"}}, 'above 0, got "5"'),
+        ("clip", 40, {"described": {"num_attention_heads": 0}}, "above 0, got 0"),
+        ("clip", 40, {"described": {"num_attention_heads": True}}, "above 0, got true"),
+        ("internvideo", 24, {}, "do not say how many heads a tower of width 24 has"),
+        ("internvideo", 88, {"num_heads": 3}, "its width, 88, must be a multiple .*, got 3"),
+    ],
+)
+def test_heads_that_nothing_says_are_refused_with_the_part_to_pass(
+    tmp_path, part, width, said, message
+):
+    with pytest.raises(InvalidRequestError, match=rf"{message}; give .* --part {part}_heads=N"):
+        heads_of(part, tmp_path, width=width, **said)

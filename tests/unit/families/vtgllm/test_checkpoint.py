@@ -19,6 +19,7 @@ from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.rotary import RotaryTables
 from tests.published import EVA, Q_FORMER
 from tests.reference import VTGLLM
+from tests.vtgllm_cases import parts_of
 from tests.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
 
 BASE = VTGLLM / "model/instruct-blip/instruct_blip_vicuna7b_trimmed.pth"
@@ -38,7 +39,7 @@ def open_changed(tmp_path):
     def opened(tensors: dict[str, Tensor], config: str = "interpolation", **parts: str):
         path = tmp_path / "changed.pth"
         torch.save(tensors, path)
-        given = {"config": [f"eval_configs/{config}.yaml"], "checkpoint": [path]}
+        given = {**parts_of(config), "checkpoint": [path]}
         return Checkpoint.open(VTGLLM, parts={**given, **{n: [one] for n, one in parts.items()}})
 
     return opened
@@ -188,7 +189,7 @@ def test_frames_of_another_size_are_refused(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text(text)
     with pytest.raises(UnsupportedError, match="must be 224, as the tower has it, got 448"):
-        Checkpoint.open(VTGLLM, parts={"config": [path]})
+        Checkpoint.open(VTGLLM, parts={"config": [path], "eva_heads": ["3"]})
 
 
 @pytest.mark.parametrize("config", ["interpolation", "text_input", "no_time_token"])
@@ -198,6 +199,7 @@ def test_a_copy_is_opened_again_without_parts(tmp_path, config):
     assert families.recognise_family(tmp_path) == "vtgllm"
     again = Checkpoint.open(tmp_path, parts={})
     assert again.parts.time_fill == "corrected"
+    assert again.eva == opened.eva
     before, after = opened.describe(), again.describe()
     for name in ("sha256", "vision_sha256"):
         assert before[name] == after[name]
@@ -214,6 +216,8 @@ def test_hashes_tell_models_apart_and_the_visions_knows_no_fill():
     assert reference["vision_sha256"] == none["vision_sha256"]
     text = open_config("text_input").describe()
     assert text["vision_sha256"] != none["vision_sha256"]
+    heads = open_config("base", eva_heads="4").describe()
+    assert heads["vision_sha256"] != none["vision_sha256"]
 
 
 def test_findings_say_what_decides_answers():
@@ -262,6 +266,15 @@ def test_the_towers_sizes_are_those_of_its_tensors():
     fewer = {name: shape for name, shape in shapes.items() if ".38." not in name}
     with pytest.raises(UnsupportedError, match="eva: VTG-LLM reads 39 blocks of EVA-g, got 38"):
         EvaConfig.from_shapes(fewer, where="eva")
+    small = {
+        "patch_embed.proj.weight": (48, 3, 14, 14),
+        "pos_embed": (1, 257, 48),
+        "blocks.0.mlp.fc1.weight": (96, 48),
+    }
+    assert EvaConfig.from_shapes(small, where="eva", num_heads=2).num_attention_heads == 2
+    for num_heads, said in ((None, "how many heads a tower of width 48 has"), (5, "got 5")):
+        with pytest.raises(InvalidRequestError, match=rf"{said}; give .* --part eva_heads=N"):
+            EvaConfig.from_shapes(small, where="eva", num_heads=num_heads)
     del shapes["pos_embed"]
     with pytest.raises(UnsupportedError, match="eva: it must have a pos_embed of 3 dimensions"):
         EvaConfig.from_shapes(shapes, where="eva")

@@ -33,8 +33,10 @@ def test_what_the_recorded_ones_say():
     assert (base.max_frame_pos, base.max_time_pos, base.num_query_token) == (96, 8192, 32)
     assert base.real_time_stamp
     assert base.special_time_token
-    assert others["interpolation"] == replace(base, time_fill="reference")
-    assert others["no_real_time"] == replace(base, real_time_stamp=False, time_fill="reference")
+    assert others["interpolation"] == replace(base, time_embedding_interpolation=True)
+    assert others["no_real_time"] == replace(
+        base, real_time_stamp=False, time_embedding_interpolation=True
+    )
     small = replace(base, max_time_pos=256)
     assert others["text_input"] == replace(
         small, qformer_text_input=True, ckpt="model/vtgllm/vtgllm_text_input.pth"
@@ -42,7 +44,7 @@ def test_what_the_recorded_ones_say():
     assert others["no_time_token"] == replace(
         small,
         special_time_token=False,
-        time_fill="reference",
+        time_embedding_interpolation=True,
         ckpt="model/vtgllm/vtgllm_no_time_token.pth",
     )
 
@@ -91,7 +93,7 @@ def test_models_that_are_refused_by_name(tmp_path, values, said):
         ({"real_time_stamp": 1}, "real_time_stamp must be True or False, got 1"),
         ({"ckpt": 3}, "ckpt must be text, got 3"),
         ({"arch": "timechat"}, 'model.arch must be vtgllm, got "timechat"'),
-        ({"time_fill": "both"}, 'time_fill must be none or reference or corrected, got "both"'),
+        ({"time_embedding_interpolation": "yes"}, 'must be True or False, got "yes"'),
     ],
 )
 def test_values_of_another_kind(tmp_path, values, said):
@@ -109,9 +111,9 @@ def test_files_that_are_no_such_yaml(tmp_path, text):
         VTGLLMConfig.read(path)
 
 
-@pytest.mark.parametrize("fill", ["none", "reference", "corrected"])
-def test_what_is_written_is_read_again(tmp_path, fill):
-    config = replace(VTGLLMConfig.read(CONFIGS / "text_input.yaml"), time_fill=fill)
+@pytest.mark.parametrize("name", ["text_input", "interpolation"])
+def test_what_is_written_is_read_again(tmp_path, name):
+    config = VTGLLMConfig.read(CONFIGS / f"{name}.yaml")
     config.write(tmp_path / "copy.yaml")
     assert VTGLLMConfig.read(tmp_path / "copy.yaml") == config
 

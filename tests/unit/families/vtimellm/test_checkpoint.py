@@ -141,12 +141,14 @@ def test_the_published_models_arithmetic_is_the_specifications():
 @pytest.mark.parametrize("clip", ["clip/ViT-tiny.pt", "clip-hf"])
 @pytest.mark.parametrize("antialias", ["on", "off"])
 def test_a_copy_is_opened_again(tmp_path, clip, antialias):
-    parts = {"clip": [clip], "antialias": [antialias]}
+    parts = {"clip": [clip], "antialias": [antialias], "clip_heads": ["4"]}
     opened = Checkpoint.open(CHECKPOINTS, parts=parts)
     opened.copy_to(tmp_path)
     assert families.recognise_family(tmp_path) == "vtimellm"
     again = Checkpoint.open(tmp_path, parts={})
     assert again.parts.antialias is (antialias == "on")
+    assert again.clip.config == opened.clip.config
+    assert opened.clip.config.num_attention_heads == 4
     assert again.parts.left_aside == ()
     before, after = opened.describe(), again.describe()
     for name in ("sha256", "vision_sha256"):
@@ -208,7 +210,7 @@ def test_findings_say_which_parts_there_are():
         ("antialias", "ok"),
     ]
     assert rows[0][2] == (
-        "ViT-tiny.pt, OpenAI's archive: 2 layers of 128, 224 pixels, patches of 14"
+        "ViT-tiny.pt, OpenAI's archive: 2 layers of 128, 2 heads, 224 pixels, patches of 14"
     )
     assert rows[3][2] == f"{STAGE}2: 14 layers, scale 2"
     assert "clip-hf" in rows[5][2]

@@ -48,6 +48,28 @@ def test_the_config_of_all_of_clip_holds_the_towers():
     raw = {"model_type": "clip", "projection_dim": 768}
     raw["vision_config"] = {**tower, "projection_dim": 512}
     assert ClipConfig.from_dict(raw) == ClipConfig.from_dict(LARGE)
+    # Since 4.31 what is a default is left out within it, and 224 pixels are.
+    del raw["vision_config"]["image_size"]
+    assert ClipConfig.from_dict(raw) == ClipConfig.from_dict(LARGE)
+
+
+def test_heads_are_64_wide_or_as_given(tmp_path):
+    tensors = {
+        "visual.conv1.weight": torch.zeros(40, 3, 14, 14),
+        "visual.positional_embedding": torch.zeros(257, 40),
+        "visual.proj": torch.zeros(40, 8),
+        "visual.transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(80, 40),
+    }
+    torch.save(tensors, tmp_path / "ViT.pt")
+    found = ClipSource.open(tmp_path / "ViT.pt", num_heads=5).config
+    assert found.num_attention_heads == 5
+    for num_heads, said in ((None, "how many heads a tower of width 40 has"), (3, "got 3")):
+        with pytest.raises(InvalidRequestError, match=rf"{said}; give .* --part clip_heads=N"):
+            ClipSource.open(tmp_path / "ViT.pt", num_heads=num_heads)
+    assert ClipSource.open(CLIP / "ViT-tiny.pt").config.num_attention_heads == 2
+    assert ClipSource.open(DIRECTORY, num_heads=4).config.num_attention_heads == 4
+    with pytest.raises(InvalidRequestError, match=r"width, 128, .* got 3; give .*clip_heads=N"):
+        ClipSource.open(DIRECTORY, num_heads=3)
 
 
 @pytest.mark.parametrize(
