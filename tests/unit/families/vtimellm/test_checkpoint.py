@@ -258,8 +258,6 @@ def test_safetensors_do_as_well(copied):
         ({"num_hidden_layers": 1}, InvalidRequestError, "which the model has not"),
         # Of each a module would be made, for hours.
         ({"num_hidden_layers": 10**9}, UnsupportedError, "num_hidden_layers must be at most 1000"),
-        ({"pad_token_id": 10**9}, InvalidRequestError, "config.json describes no Llama"),
-        ({"attn_implementation": "flash_attention_2"}, InvalidRequestError, "describes no Llama"),
         ({"rms_norm_eps": float("nan")}, InvalidRequestError, "rms_norm_eps in config.json must"),
         ({"rope_theta": -1.0}, InvalidRequestError, "rope_theta in config.json must be a finite"),
         ({"max_position_embeddings": 0}, InvalidRequestError, "max_position_embeddings in config"),
