@@ -44,7 +44,6 @@ def check_machine() -> Iterator[FindingRow]:
         found = [name for name in _GPU_MODULES if _is_installed(name)]
         detail = f"{', '.join(found) or 'none'} of {', '.join(_GPU_MODULES)}"
         yield "GPU libraries", "ok" if len(found) == len(_GPU_MODULES) else "warn", detail
-        yield _mps_row()
     yield "cores", "ok", str(os.cpu_count())
     yield _int8_row()
 
@@ -142,14 +141,6 @@ def _numpy_row() -> FindingRow:
     if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
         return "numpy", "fail", f"{version}: the wheel's Triton server needs numpy < 2"
     return "numpy", "ok", version
-
-
-def _mps_row() -> FindingRow:
-    from groundserve.serving.mps import mps_daemon_pid
-
-    pid = mps_daemon_pid()
-    detail = "not in use" if pid is None else f"in use, control daemon {pid}"
-    return "MPS", "ok", detail
 
 
 def _server_row() -> FindingRow:

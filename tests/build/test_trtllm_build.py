@@ -16,7 +16,7 @@ from engine_build import engines
 from engine_build.families import videoitg
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits, build_engine
-from engine_build.trtllm.build import build_command, check_log, scoring_flags
+from engine_build.trtllm.build import build_command, check_log
 from engine_build.trtllm.layout import DTYPE_NAMES
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families import get_frames_family
@@ -51,7 +51,9 @@ def test_build_command_is_the_documented_one():
     command = build_command(
         Path("CONVERTED"),
         Path("engines/trtllm"),
-        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
+        family=videoitg,
+        precision="bf16",
+        limits=LIMITS,
         timing_cache=Path("CONVERTED/timing.cache"),
     )
     model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
@@ -71,7 +73,9 @@ def build_words(tmp_path, **changes):
     words = build_command(
         tmp_path,
         tmp_path,
-        flags=scoring_flags(family=videoitg, precision="bf16", limits=LIMITS),
+        family=videoitg,
+        precision="bf16",
+        limits=LIMITS,
         timing_cache=tmp_path / "timing.cache",
     )[1:]
     for name, value in changes.items():
@@ -218,7 +222,7 @@ def test_build_engine_refuses_float32(tmp_path):
 
 def refused_by(tmp_path):
     with pytest.raises(
-        UnsupportedError, match=r"container nvcr\.io/nvidia/tritonserver:26\.04-trtllm-python-py3"
+        UnsupportedError, match=r"container nvcr\.io/nvidia/tritonserver:26\.07-trtllm-python-py3"
     ) as refused:
         build_tiny(tmp_path / "trtllm", precision="bf16")
     return str(refused.value)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from engine_build.families import videoitg
 from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
 from engine_build.trtllm import EngineLimits
-from engine_build.trtllm.build import build_command, scoring_flags
+from engine_build.trtllm.build import build_command
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
@@ -63,7 +63,9 @@ def write_engine(
     command = build_command(
         converted,
         engine_dir,
-        flags=scoring_flags(family=videoitg, precision=precision, limits=limits),
+        family=videoitg,
+        precision=precision,
+        limits=limits,
         timing_cache=converted / "timing.cache",
     )
     if model_file is not None:
