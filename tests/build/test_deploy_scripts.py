@@ -1,4 +1,4 @@
-"""The scripts that the image runs, on real libraries and a stand-in for CUDA's control daemon."""
+"""The scripts that the image runs, on real libraries."""
 
 from __future__ import annotations
 
