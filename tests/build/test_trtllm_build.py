@@ -92,24 +92,6 @@ def test_the_builder_takes_every_value(precision, tmp_path):
     assert arguments["max_num_tokens"] == 40960
 
 
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        pytest.param("gemm_plugin", "enable", id="a_plugin_is_no_switch"),
-        pytest.param("gpt_attention_plugin", "bf16", id="our_name_of_a_type"),
-        pytest.param("gpt_attention_plugin", "nvfp4", id="a_type_of_another_plugin"),
-        pytest.param("context_fmha", "True", id="a_switch_is_no_boolean"),
-        pytest.param("kv_cache_type", "none", id="cache"),
-        pytest.param("log_level", "INFO", id="level_in_capitals"),
-        pytest.param("max_num_tokens", "40960.0", id="size"),
-    ],
-)
-def test_the_builder_refuses_a_value(flag, value, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        parse_arguments(build_words(tmp_path, **{flag: value}))
-    assert f"argument --{flag}: invalid" in capsys.readouterr().err
-
-
 def test_the_builder_changes_no_size_of_ours():
     sizes = {**asdict(LIMITS), "max_seq_len": LIMITS.max_input_len}
     assert check_max_num_tokens(sizes) == sizes
