@@ -81,7 +81,7 @@ def get_gpu_family(name: str, profile: str) -> GpuFamily:
         raise refused
     module = f"{__name__}.{name}"
     try:
-        family: GpuFamily = import_module(module)  # type: ignore[assignment]
+        family: GpuFamily = import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:  # a library that is not installed
             raise
