@@ -23,10 +23,13 @@ _BUILDER_TIMEOUT_SECONDS = 120.0
 
 def check_backends(installation: TritonInstallation, *, num_gpus: int) -> FindingRow:
     """Look for the libraries of the backends that engine directories name."""
+    if not installation.backend_dir.is_dir():  # tritonserver on PATH may be a script, for one
+        return "Triton backends", "warn", f"not looked at: there is no {installation.backend_dir}"
     found = [name for name in ("python", "tensorrt") if installation.has_backend(name)]
-    detail = f"{', '.join(found) or 'none'} in {installation.backend_dir}"
+    detail = f"{', '.join(found)} in {installation.backend_dir}"
     if "python" not in found:
-        return "Triton backends", "fail", f"{detail}: no engines can be served without python"
+        why = f"no python in {installation.backend_dir}, without which no engines can be served"
+        return "Triton backends", "fail", why
     if num_gpus and "tensorrt" not in found:
         return (
             "Triton backends",
