@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_build.engines import EngineWriter
-from engine_build.families import (
-    GpuFamily,
-    TextGpuFamily,
-    get_gpu_family,
-    get_text_gpu_family,
-)
+from engine_build.families import get_gpu_family
 from engine_build.onnx_export import OPSET
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import render_repository
@@ -102,11 +97,11 @@ def build(
     stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
     name = recognise_family(checkpoint) if family is None else family
-    gpu_family, precision = _find_gpu_family(name, stages, precision)
+    gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
     device, precision = stages.choose(device, precision)
     _check_precision(get_family(name), precision)
     if stages.grounder == "tensorrt_llm":
-        check_builder(instead="gpu-trt" if get_family(name).head == "frames" else "torch")
+        check_builder()
     if timing_cache is not None:
         _check_timing_cache(timing_cache)
     tensorrt = _tensorrt_target(stages, gpu_archs)
@@ -166,28 +161,6 @@ def build(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
-
-
-def _find_gpu_family(
-    name: str, stages: Profile, precision: Precision | None
-) -> tuple[GpuFamily | TextGpuFamily | None, Precision | None]:
-    """Return what a family has for compiled engines, and the precision that these are built in.
-
-    Raises:
-        UnsupportedError: It has nothing for the profile, or not in that precision.
-    """
-    if not stages.compiles:
-        return None, precision
-    if get_family(name).head == "frames":
-        return get_gpu_family(name, stages.name), precision
-    family = get_text_gpu_family(name, stages.name)
-    if precision not in (None, *family.PRECISIONS):
-        raise UnsupportedError(
-            f"engines of {name} for the profile {stages.name} are built in "
-            f"{', '.join(family.PRECISIONS)}, got precision {precision}; leave it out, or choose "
-            "the profile torch"
-        )
-    return family, precision or family.PRECISIONS[0]
 
 
 def _check_precision(family: Family[Any, Any], precision: Precision) -> None:

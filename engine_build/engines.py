@@ -11,11 +11,10 @@ from typing import Any, cast
 import torch
 
 from engine_build.decoder_export import export_decoder, export_front, write_token_embeddings
-from engine_build.families import GpuFamily, TextGpuFamily
+from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
-from engine_build.trtllm.generation import GenerationLimits, build_generation_engine
 from groundserve.families import get_text_family
 from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
 from groundserve.families.contract import check_features
@@ -31,7 +30,6 @@ from groundserve.manifest import (
     TOKEN_EMBEDDINGS_NAME,
     TRTLLM_NAME,
     VISION_ONNX_NAME,
-    VISION_PLAN_NAME,
 )
 from groundserve.profiles import Target
 from groundserve.tensorrt_library import TensorRTTarget
@@ -46,8 +44,8 @@ class EngineWriter:
     """Of the checkpoint."""
     checkpoint: FamilyCheckpoint | TextCheckpoint
     """Opened, of the family's head."""
-    gpu_family: GpuFamily | TextGpuFamily | None
-    """What the family has for compiled engines, by its head; None where the profile has none."""
+    gpu_family: GpuFamily | None
+    """What the family has for compiled engines; None where the profile has none."""
     target: Target
     """What the engines are for."""
     tensorrt: TensorRTTarget | None
@@ -76,15 +74,9 @@ class EngineWriter:
         if "torch" in engines:
             self.on_step("copying the checkpoint")
             self._copy(directory)
-        if self.gpu_family is None:
-            return
-        if self.family.head == "text":
-            text_family = cast(TextGpuFamily, self.gpu_family)
-            self._compile_text(text_family, cast(TextCheckpoint, self.checkpoint), directory, model)
-        else:
-            frames_family = cast(GpuFamily, self.gpu_family)
+        if self.gpu_family is not None:
             checkpoint = cast(FamilyCheckpoint, self.checkpoint)
-            self._compile(frames_family, checkpoint, directory, inputs, model)
+            self._compile(self.gpu_family, checkpoint, directory, inputs, model)
 
     def _export(self, directory: Path, inputs: VisionInputs, model: ModelSpec) -> None:
         self.on_step("exporting the vision encoder")
@@ -177,37 +169,6 @@ class EngineWriter:
             )
         self.on_step("writing the embeddings")
         gpu_family.write_embeddings(checkpoint, directory / EMBEDDINGS_NAME, precision=precision)
-
-    def _compile_text(
-        self,
-        gpu_family: TextGpuFamily,
-        checkpoint: TextCheckpoint,
-        directory: Path,
-        model: ModelSpec,
-    ) -> None:
-        precision = self.target.precision
-        assert self.tensorrt is not None, "the profile has a vision plan"
-        self.on_step("building the vision encoder's plan")
-        gpu_family.build_vision_plan(
-            checkpoint,
-            directory / VISION_PLAN_NAME,
-            model=model,
-            target=self.tensorrt,
-            precision=precision,
-            timing_cache=self.timing_cache,
-        )
-        self.on_step("building the TensorRT-LLM engine")
-        build_generation_engine(
-            lambda out_dir: gpu_family.write_trtllm_checkpoint(
-                checkpoint, out_dir, precision=precision
-            ),
-            directory / TRTLLM_NAME,
-            limits=GenerationLimits.for_model(self.family, model),
-            precision=precision,
-            timing_cache=self.timing_cache,
-        )
-        # Run on the CPU, where its rows go into a request: docs/tensorrt_llm.md.
-        self._export_front(checkpoint, directory, model)
 
 
 def _example_unit(inputs: VisionInputs, plan: VideoPlan) -> list[torch.Tensor]:

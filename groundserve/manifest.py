@@ -278,11 +278,6 @@ class Manifest:
         return self.stages.decoder_of(self.seam.streams(self.model))
 
     @property
-    def uses_executor(self) -> bool:
-        """Whether Triton's own `tensorrtllm` backend runs the decoder, which answers in text."""
-        return self.head == "text" and self.stages.grounder == "tensorrt_llm"
-
-    @property
     def head(self) -> Head:
         """What the family answers."""
         return get_family(self.family).head

@@ -47,8 +47,7 @@ from python_backend.encode import (
     TensorRTEncoder,
     VisionEncoder,
 )
-from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront, OnnxRuntimeVideoFront
-from python_backend.generate.tensorrt_llm import read_vocab_size
+from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import (
     EngineGrounder,
     Grounder,
@@ -177,34 +176,10 @@ class EngineDirectory:
                         self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
                     )
                     return Generator(front=front, decoder=decoder)
-                case "tensorrt_llm":
-                    raise UnsupportedError(
-                        f"answers of the profile {self.manifest.profile} come from Triton alone, "
-                        f"whose tensorrtllm backend runs the decoder of {family.name}: start "
-                        "groundserve serve and ask with --server"
-                    )
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "
             f"family {family.name} does"
         )
-
-    def open_executor_front(self, *, num_threads: int) -> OnnxRuntimeVideoFront:
-        """Open what makes the rows that go to a decoder of Triton's `tensorrtllm` backend.
-
-        Raises:
-            EngineMismatchError: It cannot be read.
-        """
-        with self._unchanged():
-            return OnnxRuntimeVideoFront(self.path / FRONT_ONNX_NAME, num_threads=num_threads)
-
-    def read_vocab_size(self) -> int:
-        """Return V of that decoder, past which its ids are a video's rows.
-
-        Raises:
-            EngineMismatchError: The engine's config.json does not say it.
-        """
-        with self._unchanged():
-            return read_vocab_size(self.path / TRTLLM_NAME)
 
     def open_tokenizer(self) -> QueryTokenizer:
         """See `Stages.open_tokenizer`."""

@@ -16,7 +16,6 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Answers, Prompts, read_answers
 from python_backend.arrays import Array
-from python_backend.generate.tensorrt_llm import ExecutorGenerator
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
 from python_backend.stages import Generator, Stages
@@ -84,7 +83,7 @@ class FramesHead:
 class TextHead:
     """Answers in text, with times."""
 
-    generator: Generator | ExecutorGenerator
+    generator: Generator
     """Generation stage."""
     tokenizer: AnswerTokenizer
     """The checkpoint's."""
@@ -107,32 +106,8 @@ class TextHead:
             meter: Where work is counted.
             num_threads: See `Stages.open_generator`.
         """
-        return cls.of(
-            stages,
-            generator=stages.open_generator(num_threads=num_threads),
-            limits=limits,
-            meter=meter,
-        )
-
-    @classmethod
-    def of(
-        cls,
-        stages: Stages,
-        *,
-        generator: Generator | ExecutorGenerator,
-        limits: Limits,
-        meter: Meter,
-    ) -> Self:
-        """Put the head before a generation stage that is open.
-
-        Args:
-            stages: As of `open`.
-            generator: The generation stage.
-            limits: As of `open`.
-            meter: As of `open`.
-        """
         return cls(
-            generator=generator,
+            generator=stages.open_generator(num_threads=num_threads),
             tokenizer=stages.open_answer_tokenizer(),
             family=stages.manifest.text_seam,
             model=stages.manifest.model,

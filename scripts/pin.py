@@ -79,11 +79,10 @@ def main(*, upgrade: bool) -> None:
         pins = _simplify(out.read_text("utf-8").replace(str(build), "the build"))
         CONSTRAINTS.write_text(header + pins, "utf-8")
         out = Path(folder, "requirements.lock")
-        # tritonclient's protobuf must be the image's: pip chooses its version there.
         _compile(
             *(str(IMAGE_REQUIREMENTS), "--universal", "--python-version", IMAGE_PYTHON),
-            *("--constraints", str(CONSTRAINTS), "--no-emit-package", "tritonclient"),
-            *("--generate-hashes", "--no-annotate", "--output-file", str(out)),
+            *("--constraints", str(CONSTRAINTS), "--generate-hashes", "--no-annotate"),
+            *("--output-file", str(out)),
         )
         IMAGE_LOCK.write_text(header + _simplify(out.read_text("utf-8")), "utf-8")
 

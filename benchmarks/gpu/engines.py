@@ -13,7 +13,9 @@ from benchmarks.gpu.models import Bench, relative_error
 from benchmarks.gpu.parity import mask_probe
 from benchmarks.gpu.report import NotRun, PartResult
 from benchmarks.gpu.timing import time_call
-from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.scoring.comparison import free_memory
+from groundserve.scoring.gate import run_reference
+from groundserve.scoring.noise import NoiseRequest
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.ground.base import PackedGrounder
@@ -35,35 +37,37 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
         found = {name: importlib.util.find_spec(name) is not None for name in _PACKAGES}
         return NotRun(f"no directory given with --engines; importable: {found}")
     from groundserve.families.videoitg.checkpoint import Checkpoint
-    from python_backend.encode.torch import TorchEncoder
     from python_backend.engine import EngineDirectory
-    from python_backend.ground.torch import TorchGrounder
 
     engine = EngineDirectory.load(engine_dir, verify_files=True)
+    manifest = engine.manifest
     opened = Checkpoint.open(checkpoint or SHIPPED_CHECKPOINT)
-    model, random = engine.manifest.model, np.random.default_rng(7)
-    side = model.image_size
-    frames = random.integers(0, 256, (_NUM_FRAMES, side, side, 3), dtype=np.uint8)
-    grid = grid_side(_NUM_FRAMES, vision_token_num=model.vision_token_num, side=model.side)
-    pooling = pooling_weights(grid, side=model.side)[None]
-    text_ids = [random.integers(0, opened.config.vocab_size, length) for length in _TEXT_LENGTHS]
-    expected = TorchEncoder(opened.load_vision()).encode(frames, pooling)
-    reference = TorchGrounder(opened.load_grounding())
+    request = NoiseRequest.make(
+        manifest.frames_seam,
+        manifest.model,
+        vocab_size=opened.vocab_size,
+        num_frames=_NUM_FRAMES,
+        text_lengths=_TEXT_LENGTHS,
+    )
+    # On the engines' device: a CPU would take longer than the part may. Gone before they come, for
+    # a GPU need not have room for both.
+    (expected,) = run_reference(opened, [request], manifest)
+    free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=4)
     grounder: Any = engine.open_grounder(num_threads=4)
-    features: Array = encoder.encode(frames, pooling)
+    features: Array = encoder.encode(*request.inputs)
+    text_ids = list(request.text_ids)
     alone = [grounder.ground(features, ids) for ids in text_ids]
-    logits = [reference.ground(expected, ids) for ids in text_ids]
     result: dict[str, Any] = {
-        "engine": engine.manifest.identity,
-        "against": "float32 PyTorch on CPU; noise as frames and text",
-        "feature_relative_error": relative_error(features, expected),
+        "engine": manifest.identity,
+        "against": f"float32 PyTorch on {manifest.device}; noise as frames and text",
+        "feature_relative_error": relative_error(features, expected.features),
         "logit_relative_error": {
             str(len(ids)): relative_error(one, other)
-            for ids, one, other in zip(text_ids, alone, logits, strict=True)
+            for ids, one, other in zip(text_ids, alone, expected.logits, strict=True)
         },
         "mask_probe": mask_probe(grounder, features, text_ids[1]),
-        "encode_ms": time_call(lambda: encoder.encode(frames, pooling), bench.device),
+        "encode_ms": time_call(lambda: encoder.encode(*request.inputs), bench.device),
         "ground_ms": time_call(lambda: grounder.ground(features, text_ids[1]), bench.device),
     }
     if isinstance(grounder, PackedGrounder):

@@ -1,23 +1,22 @@
 """What engines for a GPU need of each model family: its network, in each library's terms.
 
-A family without a folder here has no profile that compiles engines, nor has one whose folder says
-why, as `REFUSED`.
+A family without a folder here has no profile that compiles engines. Nor has one of head "text",
+whose folder holds its vision stage alone: no engine of ours generates text.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.base import FamilyCheckpoint, ModelSpec, TextCheckpoint
-from groundserve.profiles import PROFILES, Precision, get_profile
-from groundserve.tensorrt_library import TensorRTTarget
+from groundserve.families import get_family
+from groundserve.families.base import FamilyCheckpoint
+from groundserve.profiles import Precision
 
 if TYPE_CHECKING:
     from engine_build.families.modules import MixedVisionModule, TokenScorerModule
-    from engine_build.tensorrt_plan import PlanReport
 
 
 class GpuFamily(Protocol):
@@ -64,43 +63,8 @@ class GpuFamily(Protocol):
         """Return the columns of the decoder's gate projection, which bound a pass."""
 
 
-class TextGpuFamily(Protocol):
-    """The same module of a family of head "text"."""
-
-    PRECISIONS: tuple[Precision, ...]
-    """What its engines are built in; the first where none is named. fp16 alone can be served: no
-    numpy array, in which a prompt table travels, has the type of bf16."""
-
-    def build_vision_plan(
-        self,
-        checkpoint: TextCheckpoint,
-        path: Path,
-        *,
-        model: ModelSpec,
-        target: TensorRTTarget,
-        precision: Precision,
-        timing_cache: Path | None,
-    ) -> PlanReport:
-        """Write the plan of the vision stage.
-
-        Its inputs are those of the stage, or `PLAN_PIXELS` alone where frames stay as decoded.
-
-        Raises:
-            EngineMismatchError: See `engine_build.tensorrt_plan.build_plan`.
-        """
-
-    def write_trtllm_checkpoint(
-        self, checkpoint: TextCheckpoint, out_dir: Path, *, precision: Precision
-    ) -> None:
-        """Write the decoder as one of TensorRT-LLM's own networks reads it.
-
-        Raises:
-            UnsupportedError: That network would leave something of it out.
-        """
-
-
 def get_gpu_family(name: str, profile: str) -> GpuFamily:
-    """Return what a family of head "frames" has for engines that are compiled for a GPU.
+    """Return what a family has for engines that are compiled for a GPU.
 
     Args:
         name: Of the family.
@@ -109,39 +73,17 @@ def get_gpu_family(name: str, profile: str) -> GpuFamily:
     Raises:
         UnsupportedError: It has nothing of the kind.
     """
-    family: GpuFamily = _import(name, profile)
-    return family
-
-
-def get_text_gpu_family(name: str, profile: str) -> TextGpuFamily:
-    """Return the same of a family of head "text"; arguments as of `get_gpu_family`.
-
-    Raises:
-        UnsupportedError: It has nothing of the kind, or the profile's decoder does not generate.
-    """
-    family: TextGpuFamily = _import(name, profile)
-    if get_profile(profile).grounder != "tensorrt_llm":
-        raise _refused(name, profile, "no decoder of that profile generates text")
-    return family
-
-
-def _import(name: str, profile: str) -> Any:
+    refused = UnsupportedError(
+        f"the family {name} has no engines for the profile {profile}; build it with "
+        "--profile torch --device cuda for a GPU, or with --profile cpu"
+    )
+    if get_family(name).head == "text":
+        raise refused
     module = f"{__name__}.{name}"
     try:
-        family = import_module(module)
+        family: GpuFamily = import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:  # a library that is not installed
             raise
-        raise _refused(name, profile) from None
-    if hasattr(family, "REFUSED"):
-        raise _refused(name, profile, family.REFUSED)
+        raise refused from None
     return family
-
-
-def _refused(name: str, profile: str, reason: str = "") -> UnsupportedError:
-    offered = ", ".join(one.name for one in PROFILES.values() if not one.compiles)
-    because = f": {reason}" if reason else ""
-    return UnsupportedError(
-        f"the family {name} has no engines for the profile {profile}{because}; it has the profiles "
-        f"{offered}"
-    )

@@ -68,13 +68,6 @@ RENDERINGS = {
         )
         for name in ("cpu", "torch", "torch-cuda")
     },
-    "vtimellm-gpu": Rendering(
-        layout=RepositoryLayout(
-            target=Target(profile="gpu", device="cuda", precision="fp16", library="tensorrt")
-        ),
-        family=get_family("vtimellm"),
-        model=VTimeLLMSpec(),
-    ),
 }
 """Folder of the committed rendering -> what it is rendered for."""
 

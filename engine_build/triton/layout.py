@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from engine_build.triton.model_spec import DataType
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import Family, Head, ModelSpec
+from groundserve.families.base import Family, ModelSpec
 from groundserve.families.plans import FrameStream
 from groundserve.limits import MIB
 from groundserve.profiles import Target
@@ -19,10 +19,6 @@ _NUM_LIGHT_GROUNDERS = 2
 """Questions scored side by side where that costs little memory."""
 _LIGHT_WEIGHT_BYTES = 64 * MIB
 """Weights that a second process may hold again: less than its Python and libraries take."""
-
-_NUM_ASKERS = 4
-"""Requests whose answers Triton's `tensorrtllm` backend computes side by side. Who asks it is a
-process that holds no weights but the front's, and asks one question at a time. Not measured."""
 
 _LIGHT_PIXELS = 10**9
 """What FFmpeg decodes, and Pillow resizes, in some 3 s of one core: 480 frames of 1080p."""
@@ -44,8 +40,6 @@ class RepositoryLayout:
 
     streams: tuple[FrameStream, ...] = ()
     """Of the model's vision stage; `of_model` fills them in."""
-    head: Head = "frames"
-    """Of its family; likewise."""
 
     def __post_init__(self) -> None:
         if self.num_nvdec < 1:
@@ -58,7 +52,7 @@ class RepositoryLayout:
             family: Of the model.
             model: Its dimensions, the family's `spec_type`.
         """
-        return replace(self, streams=family.streams(model), head=family.head)
+        return replace(self, streams=family.streams(model))
 
     @property
     def features_type(self) -> DataType:
@@ -80,11 +74,6 @@ class RepositoryLayout:
         return is_plan and all(stream.size is not None for stream in self.streams)
 
     @property
-    def uses_executor(self) -> bool:
-        """Whether Triton's `tensorrtllm` backend runs a decoder that answers in text."""
-        return self.head == "text" and self.target.stages.grounder == "tensorrt_llm"
-
-    @property
     def num_decoders(self) -> int:
         """Chunks decoded side by side, each by a process of its own.
 
@@ -101,8 +90,6 @@ class RepositoryLayout:
         beside all else that is done for it. A decoder of few leaves a core idle while its process
         reads a request or writes an answer.
         """
-        if self.uses_executor:
-            return _NUM_ASKERS
         is_light = self.grounder_bytes is not None and self.grounder_bytes <= _LIGHT_WEIGHT_BYTES
         return _NUM_LIGHT_GROUNDERS if is_light and self.target.device == "cpu" else 1
 

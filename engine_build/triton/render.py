@@ -10,11 +10,9 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import PLAN_NAME, TritonModelSpec
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
-from engine_build.triton.tensorrt_llm import CACHE_MEMORY, MODEL_NAME, executor_config
-from engine_build.trtllm.generation import GenerationLimits
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Family, ModelSpec
-from groundserve.manifest import TRTLLM_NAME, VISION_PLAN_NAME
+from groundserve.manifest import VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"
@@ -52,14 +50,12 @@ def write_models(
     """Write all of every model but engines; arguments as of `render_repository`.
 
     Returns:
-        Of each model of ours the folder of its version, and its spec.
+        Of each model the folder of its version, and its spec.
 
     Raises:
         UnsupportedError: See `model_specs`.
     """
     specs = model_specs(layout, family, model)
-    if layout.of_model(family, model).uses_executor:
-        _write_executor(layout, family, model, out_dir)
     return [(write_model(spec, out_dir), spec) for spec in specs]
 
 
@@ -78,22 +74,6 @@ def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
     else:
         (version_dir / "model.py").write_text(_MODEL_PY.format(module=spec.name))
     return version_dir
-
-
-def _write_executor(
-    layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec, out_dir: Path
-) -> None:
-    """Write the model of Triton's own `tensorrtllm` backend."""
-    version_dir = out_dir / MODEL_NAME / "1"
-    version_dir.mkdir(parents=True)
-    (version_dir / ".gitkeep").touch()
-    text = executor_config(
-        Path(TRTLLM_NAME),
-        GenerationLimits.for_model(family, model),
-        precision=layout.target.precision,
-        cache_memory=CACHE_MEMORY,
-    )
-    (version_dir.parent / "config.pbtxt").write_text(text)
 
 
 def _link_plan(plan: Path, link: Path) -> None:

@@ -51,8 +51,7 @@ def generation(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpe
         name="generation",
         inputs=(features, QUERY, OPTIONS, STAGE_INFO),
         outputs=_ANSWERS,
-        # Before Triton's own backend it computes no more than the front, on the CPU.
-        device="cpu" if layout.uses_executor else layout.target.device,
+        device=layout.target.device,
         num_instances=layout.num_grounders,
         # No queue policy, for the reasons of `frames_head.grounding`.
     )

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine_build.families import GpuFamily
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # The last release that builds and runs TensorRT engines (docs/tensorrt_llm.md).
 PINNED_VERSION = "1.2.1"
-CONTAINER = "nvcr.io/nvidia/tritonserver:26.04-trtllm-python-py3"
+CONTAINER = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 # What the engine's own config.json does not say, under this key of it.
 _EXTRA_KEY = "groundserve"
 
@@ -75,61 +75,30 @@ def build_engine(
         model, mlp_width=family.mlp_width(checkpoint), max_num_tokens=max_num_tokens
     )
 
-    def convert(directory: Path) -> None:
-        family.write_trtllm_checkpoint(
-            checkpoint, directory, precision=precision, max_input_len=limits.max_input_len
-        )
-
-    compile_engine(
-        convert,
-        scoring_flags(family=family, precision=precision, limits=limits),
-        engine_dir,
-        timing_cache=timing_cache,
-    )
-
-
-def compile_engine(
-    convert: Callable[[Path], None],
-    flags: Mapping[str, object],
-    engine_dir: Path,
-    *,
-    timing_cache: Path | None,
-) -> None:
-    """Convert a checkpoint, run the builder on it, and complete the engine's config.
-
-    Args:
-        convert: Writes the checkpoint as TensorRT-LLM reads it to the directory it is called with.
-        flags: Of the network; `build_command` adds the others.
-        engine_dir: Directory to write; made if missing.
-        timing_cache: As of `build_engine`.
-
-    Raises:
-        UnsupportedError: This machine cannot build it, fused attention does not exist for the
-            model, or the builder failed.
-        UnavailableError: The builder did not end in time.
-    """
     program = check_builder()
     gpu_arch = _gpu_arch()
     engine_dir.mkdir(parents=True, exist_ok=True)
     # Beside the engine: 15 GB of weights may not fit where temporary files usually go.
-    with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as converted:
-        convert(Path(converted))
+    with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as folder:
+        converted = Path(folder)
+        family.write_trtllm_checkpoint(
+            checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
+        )
         command = build_command(
-            Path(converted),
+            converted,
             engine_dir,
-            flags=flags,
-            timing_cache=timing_cache or Path(converted) / "timing.cache",
+            family=family,
+            precision=precision,
+            limits=limits,
+            timing_cache=timing_cache or converted / "timing.cache",
             program=program,
         )
         _run(command)
     _complete_config(engine_dir / CONFIG_NAME, gpu_arch=gpu_arch)
 
 
-def check_builder(*, instead: str = "gpu-trt") -> str:
+def check_builder() -> str:
     """Return the path of `trtllm-build`.
-
-    Args:
-        instead: The profile to choose where there is none.
 
     Raises:
         UnsupportedError: It is not installed, or belongs to another release.
@@ -146,7 +115,7 @@ def check_builder(*, instead: str = "gpu-trt") -> str:
         found = f"is {version} here" if program is not None else f"has no {_PROGRAM} on PATH"
     raise UnsupportedError(
         f"this engine is built by TensorRT-LLM {PINNED_VERSION}, which {found}; build in the "
-        f"container {CONTAINER}, or choose the profile {instead}"
+        f"container {CONTAINER}, or choose the profile gpu-trt"
     )
 
 
@@ -154,7 +123,9 @@ def build_command(
     checkpoint_dir: Path,
     engine_dir: Path,
     *,
-    flags: Mapping[str, object],
+    family: GpuFamily,
+    precision: Precision,
+    limits: EngineLimits,
     timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
@@ -163,39 +134,16 @@ def build_command(
     Args:
         checkpoint_dir: In TensorRT-LLM's form.
         engine_dir: Where the engine goes.
-        flags: Of the network.
-        timing_cache: File to read timings from, if it exists, and to write them to.
-        program: Path of `trtllm-build`.
-    """
-    all_flags = {
-        "checkpoint_dir": checkpoint_dir,
-        "output_dir": engine_dir,
-        **flags,
-        "input_timing_cache": timing_cache,
-        # Always given: by default the builder writes `model.cache` where it was started from, and
-        # where it may not write that, a build fails after it is done and before it is saved.
-        "output_timing_cache": timing_cache,
-        "workers": 1,
-        "log_level": "info",
-    }
-    command = [program]
-    for name, value in all_flags.items():
-        command += [f"--{name}", str(value)]
-    return command
-
-
-def scoring_flags(
-    *, family: GpuFamily, precision: Precision, limits: EngineLimits
-) -> dict[str, object]:
-    """Return the flags of a network that scores a sequence in one pass.
-
-    Args:
         family: Which has the network.
         precision: bf16 or fp16.
         limits: Sizes to build for.
+        timing_cache: File to read timings from, if it exists, and to write them to.
+        program: Path of `trtllm-build`.
     """
     dtype = DTYPE_NAMES[precision]
     flags = {
+        "checkpoint_dir": checkpoint_dir,
+        "output_dir": engine_dir,
         "model_cls_file": family.TRTLLM_FILE,
         "model_cls_name": family.TRTLLM_CLASS,
         "max_batch_size": limits.max_batch_size,
@@ -212,8 +160,17 @@ def scoring_flags(
         "use_paged_context_fmha": "disable",
         "use_fp8_context_fmha": "disable",
         "use_fused_mlp": "enable",
+        "input_timing_cache": timing_cache,
+        # Always given: by default the builder writes `model.cache` where it was started from, and
+        # where it may not write that, a build fails after it is done and before it is saved.
+        "output_timing_cache": timing_cache,
+        "workers": 1,
+        "log_level": "info",
     }
-    return flags  # noqa: RET504 - docs/nvidia_calls.json finds them by this name
+    command = [program]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    return command
 
 
 def check_log(log: str) -> None:

@@ -1,14 +1,13 @@
 """A decoder in TensorRT-LLM's form: files, names and the order of rows.
 
-Source: names and layouts of NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`, and 04a2cac,
-`models/llama/convert.py`, which are the same.
+Source: names and layouts of NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`.
 
 Shape letters: D decoder width, H query heads, K key and value heads, d head size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 def convert_layers(
-    weights: MutableMapping[str, Tensor], prefix: str, num_layers: int, *, qkv: Sequence[str]
+    weights: MutableMapping[str, Tensor], prefix: str, num_layers: int
 ) -> Iterator[tuple[str, Tensor]]:
     """Take a decoder's layers and last norm by their names in transformers, and name them anew.
 
@@ -43,14 +42,13 @@ def convert_layers(
             decoder is held.
         prefix: Of the names, such as "model.".
         num_layers: Of the decoder.
-        qkv: What query, key and value projections have: "weight", and "bias" where they have one.
 
     Yields:
         Name and tensor, of all but embeddings and head.
     """
     for layer in range(num_layers):
         ours, theirs = f"{prefix}layers.{layer}.", f"transformer.layers.{layer}."
-        for kind in qkv:
+        for kind in ("weight", "bias"):
             # (H*d + 2*K*d, D) or (H*d + 2*K*d,)
             rows = [weights.pop(f"{ours}self_attn.{part}.{kind}") for part in _QKV]
             yield f"{theirs}attention.qkv.{kind}", torch.cat(rows)

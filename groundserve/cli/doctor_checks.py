@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from groundserve.cli.doctor_gpu import check_backends, check_gpu_software
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.families.base import FindingRow
+from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
 from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
@@ -24,8 +26,7 @@ _EXTRAS = {
     "train": ("av", "PIL", "pyarrow", "sklearn", "tensorboard", "torch", "transformers"),
     "batch": ("fsspec", "pyarrow", "ray"),
 }
-# What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
-_GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -36,15 +37,18 @@ def check_machine() -> Iterator[FindingRow]:
         detail = f"missing {', '.join(missing)}: pip install 'groundserve[{extra}]'"
         yield f"extra {extra}", "warn" if missing else "ok", detail if missing else "installed"
     yield _numpy_row()
-    yield _server_row()
+    if importlib.util.find_spec("transformers") is not None:
+        yield _transformers_row()
+    num_gpus = len(list(_GPUS.glob("*")))
+    yield from _server_rows(num_gpus)
     yield _shared_memory_room()
-    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
-    yield "NVIDIA GPU", "ok", f"{len(gpus)} found" if gpus else "none; profiles cpu and torch work"
-    if gpus:
-        found = [name for name in _GPU_MODULES if _is_installed(name)]
-        detail = f"{', '.join(found) or 'none'} of {', '.join(_GPU_MODULES)}"
-        yield "GPU libraries", "ok" if len(found) == len(_GPU_MODULES) else "warn", detail
-        yield _mps_row()
+    yield (
+        "NVIDIA GPU",
+        "ok",
+        f"{num_gpus} found" if num_gpus else "none; profiles cpu and torch work",
+    )
+    if num_gpus:
+        yield from check_gpu_software()
     yield "cores", "ok", str(os.cpu_count())
     yield _int8_row()
 
@@ -130,13 +134,6 @@ def _shared_memory_need(repository: Path, manifest: Manifest) -> FindingRow:
     return "shared memory", "ok", f"these engines need {needed_mib(needed)} MiB of {SHM_DIR}"
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
-
-
 def _numpy_row() -> FindingRow:
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
@@ -144,22 +141,24 @@ def _numpy_row() -> FindingRow:
     return "numpy", "ok", version
 
 
-def _mps_row() -> FindingRow:
-    from groundserve.serving.mps import mps_daemon_pid
+def _transformers_row() -> FindingRow:
+    version = importlib.metadata.version("transformers")
+    if is_new_enough(version):
+        return "transformers", "ok", version
+    detail = f"{version}: videoitg alone; families that answer in text need >= {OLDEST_MAJOR}"
+    return "transformers", "warn", detail
 
-    pid = mps_daemon_pid()
-    detail = "not in use" if pid is None else f"in use, control daemon {pid}"
-    return "MPS", "ok", detail
 
-
-def _server_row() -> FindingRow:
+def _server_rows(num_gpus: int) -> Iterator[FindingRow]:
     from groundserve.serving.installation import find_installation
 
     try:
         installation = find_installation()
     except GroundserveError as error:
-        return "tritonserver", "warn", str(error)
-    return "tritonserver", "ok", str(installation.executable)
+        yield "tritonserver", "warn", str(error)
+        return
+    yield "tritonserver", "ok", str(installation.executable)
+    yield check_backends(installation, num_gpus=num_gpus)
 
 
 def _int8_row() -> FindingRow:

@@ -131,7 +131,7 @@ def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateRe
     else:
         requests.append(usual)
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, requests, manifest)
+    expected = run_reference(opened, requests, manifest)
     free_memory(device)
     checks, probe = _measure(engine, requests, expected)
     return GateReport(device=device, checks=checks, mask_probe=probe, not_run=not_run)
@@ -155,7 +155,7 @@ def judge(report: GateReport) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Expected:
+class Expected:
     """What PyTorch computes of a request."""
 
     features: NDArray[np.float32]
@@ -173,10 +173,20 @@ def _pass_flop(request: NoiseRequest, opened: FamilyCheckpoint) -> float:
     return len(request.plan.units) * opened.vision_flop() + opened.decoder_flop(num_tokens)
 
 
-def _run_reference(
+def run_reference(
     opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], manifest: Manifest
-) -> list[_Expected]:
-    """Run PyTorch in float32, on a GPU with one layer of the decoder there at a time."""
+) -> list[Expected]:
+    """Run PyTorch in float32, on a GPU with one layer of the decoder there at a time.
+
+    Args:
+        opened: What the engines were built from.
+        requests: Each is run by itself, its questions one after another.
+        manifest: Of the engines: the device, and how far 8 bits may be off.
+
+    Raises:
+        EngineMismatchError: 8 bits are too coarse for the checkpoint.
+        GroundserveError: The outputs are not what `groundserve.families.base` says of them.
+    """
     from python_backend.arrays import to_host
     from python_backend.encode import TorchEncoder
     from python_backend.ground import TorchGrounder
@@ -203,7 +213,7 @@ def _run_reference(
         for of_question in logits:
             check_logits(family, of_question, num_frames=request.num_frames)
         expected.append(
-            _Expected(features=one, units=numbers, logits=np.stack(logits), feature_bound=bound)
+            Expected(features=one, units=numbers, logits=np.stack(logits), feature_bound=bound)
         )
     return expected
 
@@ -234,7 +244,7 @@ def _int8_bound(
 
 
 def _measure(
-    engine: EngineDirectory, requests: Sequence[NoiseRequest], expected: Sequence[_Expected]
+    engine: EngineDirectory, requests: Sequence[NoiseRequest], expected: Sequence[Expected]
 ) -> tuple[tuple[Check, ...], float]:
     """Return the checks of every request and the mask probe."""
     from python_backend.arrays import to_host

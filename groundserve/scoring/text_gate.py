@@ -30,7 +30,7 @@ the middle between two steps goes either way, and later layers with it."""
 def measure_text(
     engine: EngineDirectory, opened: TextCheckpoint, tolerance: Tolerance
 ) -> GateReport:
-    """Measure the engines of a head of text; of one whose decoder Triton runs, the vision stage.
+    """Measure the engines of a head of text.
 
     Two questions follow one prefix with a short video in it, each with several tokens behind it,
     which PyTorch picks for both.
@@ -52,16 +52,6 @@ def measure_text(
         device=manifest.device,
     )
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    if manifest.uses_executor:
-        expected_features = _encode_reference(opened, request, manifest)
-        free_memory(manifest.device)
-        features = request.encode(engine.open_encoder(num_threads=2))
-        return GateReport(
-            device=manifest.device,
-            checks=(_feature_check(request, features, expected_features, tolerance),),
-            mask_probe=None,
-            not_run={"answers": "Triton's tensorrtllm backend alone runs the decoder"},
-        )
     expected = _run_reference(opened, request, manifest, tolerance)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
@@ -78,7 +68,14 @@ def measure_text(
     return GateReport(
         device=manifest.device,
         checks=(
-            _feature_check(request, features, expected.features[request.units], tolerance),
+            Check(
+                output="features",
+                shape=f"{len(request.units)} units of {features.shape[1]} tokens",
+                num_frames=request.num_frames,
+                num_tokens=(),
+                error=relative_error(features, expected.features[request.units], floor=1e-6),
+                bound=tolerance.feature_error,
+            ),
             Check(
                 output="next_logits",
                 shape=shape,
@@ -99,23 +96,6 @@ def measure_text(
         ),
         mask_probe=None,
         not_run={},
-    )
-
-
-def _feature_check(
-    request: TextRequest,
-    features: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    tolerance: Tolerance,
-) -> Check:
-    """Compare features of the request's units."""
-    return Check(
-        output="features",
-        shape=f"{len(request.units)} units of {features.shape[1]} tokens",
-        num_frames=request.num_frames,
-        num_tokens=(),
-        error=relative_error(features, expected, floor=1e-6),
-        bound=tolerance.feature_error,
     )
 
 
@@ -141,11 +121,14 @@ def _run_reference(
     opened: TextCheckpoint, request: TextRequest, manifest: Manifest, tolerance: Tolerance
 ) -> _Expected:
     """Run PyTorch in float32."""
+    from python_backend.encode import TorchEncoder
     from python_backend.generate import TorchDecoder, TorchFront
     from python_backend.stages import Generator
 
     device = manifest.device
-    features = fill_between(_encode_reference(opened, request, manifest), request.units)
+    encoded = request.encode(TorchEncoder(opened.load_vision(), device=device))
+    check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
+    features = fill_between(encoded, request.units)
     model = opened.load_decoder()
     front = TorchFront(opened.load_front(), model.get_input_embeddings(), device=device)
     generator = Generator(front=front, decoder=TorchDecoder(model, device=device))
@@ -159,14 +142,3 @@ def _run_reference(
     rounded = request.generate(generator, features, forced=expected.token_ids)
     error = relative_error(rounded, logits, floor=1.0)
     return replace(expected, logit_bound=_INT4_FACTOR * error + tolerance.logit_error)
-
-
-def _encode_reference(
-    opened: TextCheckpoint, request: TextRequest, manifest: Manifest
-) -> NDArray[np.float32]:
-    """Return (units, P, D), which PyTorch computes in float32."""
-    from python_backend.encode import TorchEncoder
-
-    encoded = request.encode(TorchEncoder(opened.load_vision(), device=manifest.device))
-    check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
-    return encoded

@@ -32,14 +32,12 @@ def check_gpu(
     engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
     rebuild = "or build one for this machine with: groundserve build --profile cpu"
     try:
-        # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
-        driver = load_library("libcuda.so.1")
+        status, count = count_gpus(load_library=load_library)
     except OSError as error:
         raise EngineMismatchError(
             f"{engine}, this machine has no driver (libcuda.so.1); serve it where there is one "
             f"(with Docker: --gpus), {rebuild}"
         ) from error
-    status, count = _count_gpus(driver)
     if count < 1:
         raise EngineMismatchError(
             f"{engine}, the driver finds {count} (status {status}); see nvidia-smi and "
@@ -53,8 +51,17 @@ def check_gpu(
         )
 
 
-def _count_gpus(driver: Any) -> tuple[int, int]:
-    """Return (status, number of GPUs that CUDA may use)."""
+def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
+    """Initialise CUDA and return its status, 0 for success, and how many GPUs it may use.
+
+    Args:
+        load_library: Opens a shared library by name.
+
+    Raises:
+        OSError: There is no driver.
+    """
+    # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
+    driver = load_library("libcuda.so.1")
     count = ctypes.c_int(0)
     # 0 is CUDA_SUCCESS; the first call that fails tells why.
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))

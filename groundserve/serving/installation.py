@@ -43,6 +43,17 @@ class TritonInstallation:
         """Whether it is the wheel's: 2.51, with the Python backend and ensembles alone."""
         return bool(self.python_backend_files)
 
+    @property
+    def backend_dir(self) -> Path:
+        """Where its backends lie, a folder each."""
+        if self.python_backend_files:
+            return self.python_backend_files[0].parents[1]
+        return self.executable.resolve().parents[1] / "backends"
+
+    def has_backend(self, name: str) -> bool:
+        """Tell whether it has the library of a backend, such as "python"."""
+        return (self.backend_dir / name / f"libtriton_{name}.so").is_file()
+
     def link_backends(self, backend_dir: Path) -> Path | None:
         """Make a folder of links, as `--backend-directory` wants them.
 

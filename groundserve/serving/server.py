@@ -40,7 +40,6 @@ from groundserve.serving.installation import (
 from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.log_file import last_lines, open_log
 from groundserve.serving.model_environment import model_environment, share_environment
-from groundserve.serving.mps import mps_daemon_pid
 from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import RunFolder, remove_dead
@@ -418,9 +417,8 @@ class TritonServer:
             self._check_not_cancelled()
             self._process = subprocess.Popen(
                 command,
-                # Models find modules through the working directory, which must not be the caller's;
-                # Triton's own backend finds its engine by a path that is relative to it.
-                cwd=self._engine_dir if manifest.uses_executor else "/",
+                # Models find modules through the working directory, which must not be the caller's.
+                cwd="/",
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -515,5 +513,5 @@ def _gpu_pools(manifest: Manifest, repository: Path) -> MemoryPools:
     limits = Limits.from_environment()
     tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
     memory = device_memory(configs, tensors, limits)
-    log_event("gpu", **asdict(memory), total_bytes=memory.total_bytes, mps_pid=mps_daemon_pid())
+    log_event("gpu", **asdict(memory), total_bytes=memory.total_bytes)
     return memory_pools(configs, tensors)

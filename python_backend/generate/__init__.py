@@ -1,11 +1,7 @@
 """Stage of the text head: a prompt behind a video's block -> an answer, token by token."""
 
 from python_backend.generate.base import Decoder, Front, Past
-from python_backend.generate.onnxruntime import (
-    OnnxRuntimeDecoder,
-    OnnxRuntimeFront,
-    OnnxRuntimeVideoFront,
-)
+from python_backend.generate.onnxruntime import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.generate.prefix import Prefix, embed_prompt
 from python_backend.generate.questions import Generated, Generation, answer_questions, generate
 from python_backend.generate.torch import TorchDecoder, TorchFront
@@ -17,7 +13,6 @@ __all__ = [
     "Generation",
     "OnnxRuntimeDecoder",
     "OnnxRuntimeFront",
-    "OnnxRuntimeVideoFront",
     "Past",
     "Prefix",
     "TorchDecoder",

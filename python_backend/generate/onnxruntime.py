@@ -27,28 +27,38 @@ _POSITIONS = "position_ids"
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
-class OnnxRuntimeVideoFront:
-    """Runs `front.onnx`, which makes a video's block."""
+class OnnxRuntimeFront:
+    """Runs `front.onnx`, which makes a video's block, beside `token_embeddings.npy`.
 
-    def __init__(self, graph: Path, *, num_threads: int) -> None:
-        """Open it.
+    The table is mapped: a prompt reads few rows.
+    """
+
+    def __init__(self, graph: Path, table: Path, *, num_threads: int) -> None:
+        """Open both.
 
         Args:
             graph: `front.onnx`, whose inputs are FEATURES and the family's, in its order.
+            table: float32 (V, H).
             num_threads: As `open_session`.
 
         Raises:
-            EngineMismatchError: It cannot be read.
+            EngineMismatchError: One of them cannot be read, or they do not go together.
         """
         self._session = open_session(graph, num_threads=num_threads)
         self._names = [one.name for one in self._session.get_inputs()]
-
-    @property
-    def width(self) -> int:
-        """H."""
         (block,) = self._session.get_outputs()
-        width: int = block.shape[-1]
-        return width
+        width = block.shape[-1]
+        try:
+            self._table: NDArray[np.float32] = np.load(table, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise EngineMismatchError(
+                f"{table.name} is no array; rebuild the engine directory"
+            ) from error
+        if self._table.dtype != np.float32 or self._table.shape[1:] != (width,):
+            raise EngineMismatchError(
+                f"{table.name} must be float32 (V, {width}), as wide as what {graph.name} "
+                f"gives, got {self._table.dtype} {self._table.shape}; rebuild the engine directory"
+            )
 
     def embed_video(
         self, features: Array, inputs: Sequence[NDArray[np.float32]]
@@ -58,34 +68,6 @@ class OnnxRuntimeVideoFront:
         block: NDArray[np.float32]
         (block,) = self._session.run(None, dict(zip(self._names, arrays, strict=True)))
         return block
-
-
-class OnnxRuntimeFront(OnnxRuntimeVideoFront):
-    """The same beside `token_embeddings.npy`, which is mapped: a prompt reads few rows."""
-
-    def __init__(self, graph: Path, table: Path, *, num_threads: int) -> None:
-        """Open both.
-
-        Args:
-            graph: As of `OnnxRuntimeVideoFront`.
-            table: float32 (V, H).
-            num_threads: As `open_session`.
-
-        Raises:
-            EngineMismatchError: One of them cannot be read, or they do not go together.
-        """
-        super().__init__(graph, num_threads=num_threads)
-        try:
-            self._table: NDArray[np.float32] = np.load(table, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise EngineMismatchError(
-                f"{table.name} is no array; rebuild the engine directory"
-            ) from error
-        if self._table.dtype != np.float32 or self._table.shape[1:] != (self.width,):
-            raise EngineMismatchError(
-                f"{table.name} must be float32 (V, {self.width}), as wide as what {graph.name} "
-                f"gives, got {self._table.dtype} {self._table.shape}; rebuild the engine directory"
-            )
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Front.embed_text`."""

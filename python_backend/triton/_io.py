@@ -5,12 +5,11 @@ from __future__ import annotations
 # The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
 import asyncio  # noqa: F401
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
@@ -193,43 +192,6 @@ def call_model(
     )
     response = request.exec()
     return _outputs_of(response, model_name)
-
-
-def stream_model(
-    model_name: str, inputs: Mapping[str, Array], *, outputs: Sequence[str], request_id: str
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Run a model of this server that answers in parts, and wait for the first.
-
-    Args:
-        model_name: The model, whose transactions are decoupled.
-        inputs: By name.
-        outputs: Names of the outputs to return.
-        request_id: By which the model knows the request.
-
-    Returns:
-        The outputs of each part that has some, in host memory, as it comes; it raises
-        GroundserveError where the model rejected the inputs, or failed. It must be read to its end:
-        one that is let go of before waits for that.
-
-    Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff,
-    src/pb_response_iterator.cc.
-    """
-    request = pb_utils.InferenceRequest(
-        model_name=model_name,
-        inputs=_to_triton(inputs),
-        requested_output_names=list(outputs),
-        request_id=request_id,
-    )
-    # Waits: what follows is a generator, which would begin when it is first read.
-    return _read_parts(model_name, request.exec(decoupled=True))
-
-
-def _read_parts(model_name: str, streamed: Any) -> Iterator[dict[str, NDArray[Any]]]:
-    for response in streamed:
-        found = _outputs_of(response, model_name)
-        # The last part may be an end and nothing else.
-        if found:
-            yield {name: to_host(array) for name, array in found.items()}
 
 
 def _outputs_of(response: Any, model_name: str) -> Tensors:

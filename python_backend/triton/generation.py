@@ -16,7 +16,6 @@ from python_backend.triton._answer_tensors import answer_tensors
 from python_backend.triton._asked import read_options_text
 from python_backend.triton._checks import check_features, check_seen
 from python_backend.triton._context import ModelContext
-from python_backend.triton._executor import open_executor_head
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer_each
 from python_backend.triton._metrics import Metrics
@@ -37,16 +36,12 @@ class TritonPythonModel:
         if self._manifest.device == "cpu":
             keep_heap()
         metrics = Metrics()
-        if self._manifest.uses_executor:
-            # Nothing to warm up: the decoder is another model's, which cannot be called yet.
-            self._head = open_executor_head(context, limits=self._limits, meter=metrics)
-        else:
-            # All cores for each instance, as for `grounding`.
-            self._head = TextHead.open(
-                context.engine, limits=self._limits, meter=metrics, num_threads=available_cpus()
-            )
-            if self._manifest.device == "cuda":
-                warm_up_text_head(self._head, self._manifest)
+        # All cores for each instance, as for `grounding`.
+        self._head = TextHead.open(
+            context.engine, limits=self._limits, meter=metrics, num_threads=available_cpus()
+        )
+        if self._manifest.device == "cuda":
+            warm_up_text_head(self._head, self._manifest)
         self._observers = [observe_metrics(metrics), observe_log("generation")]
         start_heartbeat()
 

@@ -16,6 +16,7 @@ from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.media import MediaWorkers
+from groundserve.profiles import PROFILES
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.decode import PyAVDecoder
 from python_backend.engine import EngineDirectory
@@ -158,6 +159,20 @@ def test_decoder_of_a_gpu_profile_is_not_another_one_without_a_gpu(plans):
         pytest.raises(EngineMismatchError, match="decodes on an NVIDIA GPU, this machine has none"),
     ):
         EngineDirectory.load(plans).open_decoder(workers, meter=Counts(), num_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("streams", "decoder"),
+    [
+        ([FrameStream(name="PIXELS", size=384)], "dali"),
+        ([FrameStream(name="PIXELS", size=None)], "pyav"),
+        ([FrameStream(name="PIXELS", size=224, resize="bilinear")], "pyav"),
+        ([FrameStream(name="A", size=8), FrameStream(name="B", size=8, resize="bilinear")], "pyav"),
+    ],
+)
+def test_dali_decodes_where_it_has_the_filter(streams, decoder):
+    assert PROFILES["gpu"].decoder_of(streams) == decoder
+    assert PROFILES["torch"].decoder_of(streams) == "pyav"
 
 
 def test_pyav_decodes_for_several_streams_and_the_manifest_says_so(plans, monkeypatch):

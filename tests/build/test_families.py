@@ -65,14 +65,17 @@ def test_the_manifest_and_the_public_model_have_the_familys_name(twin, tmp_path)
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu-trt"])
-def test_a_family_without_networks_for_a_gpu_names_the_profiles_it_has(twin, tmp_path, profile):
+@pytest.mark.parametrize("family", ["twin", "vtimellm", "vtgllm", "grounded_videollm"])
+def test_a_family_without_engines_for_a_gpu_names_the_profile_to_use(
+    twin, tmp_path, profile, family
+):
     steps = []
     message = (
-        f"^the family twin has no engines for the profile {profile}; it has the profiles "
-        "cpu, torch$"
+        f"^the family {family} has no engines for the profile {profile}; build it with "
+        "--profile torch --device cuda for a GPU, or with --profile cpu$"
     )
     with pytest.raises(UnsupportedError, match=message):
-        build(twin, tmp_path / "engines", profile=profile, on_step=steps.append)
+        build(twin, tmp_path / "engines", family=family, profile=profile, on_step=steps.append)
     assert steps == []
     assert not (tmp_path / "engines").exists()
 

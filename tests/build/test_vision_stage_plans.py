@@ -19,11 +19,12 @@ import pytest
 import torch
 
 from benchmarks.full_size_vision import filled
-from engine_build.families import get_text_gpu_family
+from engine_build.exported_plan import build_vision_plan
 from engine_build.families.grounded_videollm import mixed_precision as grounded_videollm
 from engine_build.families.vtgllm import mixed_precision as vtgllm
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder
 from groundserve.families import get_family
+from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtgllm.spec import VTGLLMSpec
@@ -154,7 +155,7 @@ def test_16_bit_errs_as_the_stage_wholly_in_that_dtype_or_less(name, precision):
     assert 0 < error < 2 * most
 
 
-def test_the_plan_of_vtg_llm_is_built_by_its_family_and_leaves_no_graph(tmp_path):
+def test_the_plan_of_vtg_llm_is_fused_in_every_layer_and_leaves_no_graph(tmp_path):
     """With a sentence, whose ids are an input; heads of the fixture's 8 have no fused kernel."""
     eva = replace(open_config("text_input").eva, image_size=56, num_hidden_layers=1)
     q_former = QFormerConfig(
@@ -171,12 +172,13 @@ def test_the_plan_of_vtg_llm_is_built_by_its_family_and_leaves_no_graph(tmp_path
         frame_text_digits=list(range(11)),
         frame_text_after=[3],
     )
-    report = get_text_gpu_family("vtgllm", "gpu").build_vision_plan(
-        SimpleNamespace(load_vision=lambda: filled(vision)),
+    family = get_family("vtgllm")
+    report = build_vision_plan(
+        vtgllm.MixedVisionEncoder(filled(vision), dtype=torch.float16),
         tmp_path / "vision_encoder.plan",
-        model=model,
+        inputs=VisionInputs.of(family, model),
+        usual=default_plan(family, model),
         target=TensorRTTarget.choose(("sm_89",)),
-        precision="fp16",
         timing_cache=None,
     )
     # One of the tower, one of each layer of the Q-Former, and that of its first to the tower.

@@ -11,9 +11,17 @@ import pytest
 import torch
 
 from engine_build.families.vtimellm.mixed_precision import MixedClipTower
-from engine_build.families.vtimellm.vision_plan import build_clip_plan, export_clip_tower
+from engine_build.families.vtimellm.vision_plan import (
+    build_clip_plan,
+    clip_shapes,
+    export_clip_tower,
+)
+from groundserve.families import get_text_family
+from groundserve.families.plans import PLAN_PIXELS
 from groundserve.families.vtimellm.checkpoint import Checkpoint
+from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.tensorrt_library import TensorRTTarget
+from python_backend.encode import TensorRTEncoder
 from tests.reference import VTIMELLM
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,6 +113,40 @@ def test_16_bit_stays_within_its_roundings(vision, pixel_values, expected, preci
     # derives them; one more, of the features to float16.
     error = distance(features.float().numpy(), expected)
     assert 0 < error < 7**0.5 * UNIT_ROUNDOFF[precision] + UNIT_ROUNDOFF["fp16"]
+
+
+class ModulePlan:
+    """What PlanRunner does, with the module that the plan is built of."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, module):
+        self.module, self.shapes, self.num_frames = module, clip_shapes(module), []
+
+    def max_shape(self, name):
+        return self.shapes[name].max_shape
+
+    def run(self, inputs):
+        pixel_values = inputs[PLAN_PIXELS]
+        assert pixel_values.dtype == torch.float16
+        assert pixel_values.is_contiguous()
+        self.num_frames.append(len(pixel_values))
+        with torch.inference_mode():
+            return {"FEATURES": self.module(pixel_values)}
+
+
+def test_frames_are_resized_before_the_plan_which_takes_as_many_as_it_may(vision):
+    plan = ModulePlan(MixedClipTower(vision, dtype=torch.float16))
+    pixels = get_text_family("vtimellm").open_pixels(
+        VTimeLLMSpec(), image_size=plan.max_shape(PLAN_PIXELS)[-1]
+    )
+    noise = np.random.default_rng(20261123).integers(0, 256, (70, 54, 96, 3), dtype=np.uint8)
+    found = TensorRTEncoder(plan, [PLAN_PIXELS], pixels=pixels).encode(noise)
+    assert plan.num_frames == [64, 6]
+    with torch.inference_mode():
+        wanted = vision(torch.from_numpy(noise)).numpy()
+    # As `test_16_bit_stays_within_its_roundings` has it.
+    assert 0 < distance(found.numpy(), wanted) < (7**0.5 + 1) * UNIT_ROUNDOFF["fp16"]
 
 
 def test_a_plan_is_fused_in_every_layer(vision, tmp_path):

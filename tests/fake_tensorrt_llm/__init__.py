@@ -2,8 +2,8 @@
 
 It computes eagerly what the real library compiles, with the semantics that decide the scores:
 strong typing, packed sequences, which mask really runs, rotary tables, fused projections, the
-passes that fuse the MLP's two branches, where a tensor must lie. Every name in it stands in
-`signatures.json` with the file and commit it was read in.
+passes that fuse the MLP's two branches, where a tensor must lie. `docs/nvidia_calls.json` says in
+which file and commit each call was read.
 
 Rounding is not imitated: every operation is computed in 64 bits and rounded once, to its result's
 type, and FLOAT is held in 64 bits between input and output. So what it computes does not depend on

@@ -90,9 +90,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(words)
     output_dir = Path(arguments["output_dir"])
     output_dir.mkdir(parents=True, exist_ok=True)
-    own_network = arguments["model_cls_file"] is not None
-    if own_network:
-        load_model_class(Path(arguments["model_cls_file"]), arguments["model_cls_name"])
+    load_model_class(Path(arguments["model_cls_file"]), arguments["model_cls_name"])
     checkpoint_dir = Path(arguments["checkpoint_dir"])
     pretrained = json.loads((checkpoint_dir / "config.json").read_text())
     sizes = check_max_num_tokens({size: arguments[size] for size in _SIZES})
@@ -108,10 +106,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "build": build_config,
         "weights": load_file(checkpoint_dir / "rank0.safetensors"),
     }
-    if own_network:
-        Deserialized(engine)  # every error of the network shows at build time
-    else:  # of the library's networks this double has none, but knows their names
-        assert pretrained["architecture"] == "LlamaForCausalLM"
+    Deserialized(engine)  # every error of the network shows at build time
     # Before the engine is saved: where this fails, the build was for nothing.
     save_timing_cache(arguments["input_timing_cache"], arguments["output_timing_cache"])
     (output_dir / "rank0.engine").write_bytes(pickle.dumps(engine))

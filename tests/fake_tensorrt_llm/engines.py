@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from engine_build.families import videoitg
 from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
 from engine_build.trtllm import EngineLimits
-from engine_build.trtllm.build import build_command, scoring_flags
+from engine_build.trtllm.build import build_command
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
@@ -43,9 +42,7 @@ def write_engine(
     *,
     precision: Precision = "fp32",
     limits: EngineLimits = LIMITS,
-    change_weights: Callable[[dict[str, torch.Tensor]], None] = lambda weights: None,
     change_config: Callable[[dict[str, Any]], None] = lambda config: None,
-    model_file: Path | None = None,
 ) -> Path:
     """Convert and "build"; what a test changes on the way must show in the scores."""
     converted = directory / "converted"
@@ -53,9 +50,6 @@ def write_engine(
     convert_checkpoint(
         checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
     )
-    weights = load_file(converted / "rank0.safetensors")
-    change_weights(weights)
-    save_file(weights, converted / "rank0.safetensors")
     config = json.loads((converted / "config.json").read_text())
     change_config(config)
     (converted / "config.json").write_text(json.dumps(config))
@@ -63,11 +57,11 @@ def write_engine(
     command = build_command(
         converted,
         engine_dir,
-        flags=scoring_flags(family=videoitg, precision=precision, limits=limits),
+        family=videoitg,
+        precision=precision,
+        limits=limits,
         timing_cache=converted / "timing.cache",
     )
-    if model_file is not None:
-        command[command.index("--model_cls_file") + 1] = str(model_file)
     main(command[1:])
     path = engine_dir / "config.json"
     described = json.loads(path.read_text())

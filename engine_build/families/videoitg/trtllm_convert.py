@@ -50,10 +50,7 @@ def convert_checkpoint(
     """
     weights = checkpoint.load_grounding(dtype=torch_dtype(precision)).state_dict()
     converted = _read_head(checkpoint.directory)
-    layers = convert_layers(
-        weights, "decoder.", checkpoint.config.num_hidden_layers, qkv=("weight", "bias")
-    )
-    converted.update(layers)
+    converted.update(convert_layers(weights, "decoder.", checkpoint.config.num_hidden_layers))
     save_file(converted, out_dir / WEIGHTS_NAME)
     described = describe_model(checkpoint.config, precision=precision, max_input_len=max_input_len)
     (out_dir / CONFIG_NAME).write_text(json.dumps(described, indent=2) + "\n", "utf-8")

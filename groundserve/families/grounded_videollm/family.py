@@ -19,6 +19,7 @@ from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
 from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
+from groundserve.families.transformers_version import check_transformers
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions, Task
@@ -126,6 +127,7 @@ class GroundedVideoLLM:
         self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
     ) -> Checkpoint:
         """See `Checkpoint.open`."""
+        check_transformers(self.name)
         try:
             from groundserve.families.grounded_videollm.checkpoint import Checkpoint
         except ImportError as error:

@@ -13,6 +13,7 @@ from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
 from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
+from groundserve.families.transformers_version import check_transformers
 from groundserve.families.vtgllm.answer import parse_answer
 from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
 from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
@@ -132,6 +133,7 @@ class VTGLLM:
         self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
     ) -> Checkpoint:
         """See `Checkpoint.open`."""
+        check_transformers(self.name)
         try:
             from groundserve.families.vtgllm.checkpoint import Checkpoint
         except ImportError as error:

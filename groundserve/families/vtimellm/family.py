@@ -13,6 +13,7 @@ from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
 from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
+from groundserve.families.transformers_version import check_transformers
 from groundserve.families.vtimellm.answer import parse_answer
 from groundserve.families.vtimellm.layout import is_layout
 from groundserve.families.vtimellm.plan import plan_video
@@ -113,6 +114,7 @@ class VTimeLLM:
         self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
     ) -> Checkpoint:
         """See `Checkpoint.open`."""
+        check_transformers(self.name)
         try:
             from groundserve.families.vtimellm.checkpoint import Checkpoint
         except ImportError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu.engines import check_packing
+from benchmarks.gpu.engines import check_engines, check_packing
 from benchmarks.gpu.fp8 import ERROR_BOUND, Fp8Linear, Fp8SwiGLU, fp8_layers
 from benchmarks.gpu.models import Bench, random_request, relative_error
 from benchmarks.gpu.report import NotRun, Part, Report
@@ -28,6 +28,9 @@ from benchmarks.gpu_check import (
     print_plan,
     readme_rows,
 )
+from engine_build import build
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from python_backend.encode import TorchEncoder
 from tests.benchmarks.gpu_parts import part
 from tests.reference import REPOSITORY
 
@@ -250,6 +253,35 @@ def test_rows_that_parts_fill_are_in_the_readme():
     assert len(rows) == 5
     for row in rows:
         assert sum(line.startswith(f"| {row}") for line in table) == 1, row
+
+
+class ReachedError(Exception):
+    """The reference's decoder is to be made."""
+
+
+def test_the_reference_of_engines_runs_on_their_device_layer_by_layer(tmp_path, monkeypatch):
+    """On a CPU the released model's would take longer than the part may."""
+    build(SHIPPED_CHECKPOINT, tmp_path / "engines", profile="torch", device="cuda")
+
+    def make_decoder(model, *, device="cpu", in_turn=False):
+        raise ReachedError(device, in_turn)
+
+    monkeypatch.setattr(
+        "python_backend.encode.TorchEncoder", lambda model, device: TorchEncoder(model)
+    )
+    monkeypatch.setattr("python_backend.ground.TorchGrounder", make_decoder)
+    with pytest.raises(ReachedError) as reached:
+        check_engines(Bench(size=SMALL, device="cpu"), tmp_path / "engines", None)
+    assert reached.value.args == ("cuda", True)
+
+
+def test_engines_of_pytorch_are_as_the_reference(engines_of):
+    engine_dir = engines_of(SHIPPED_CHECKPOINT, "torch")
+    result = check_engines(Bench(size=SMALL, device="cpu"), engine_dir, None)
+    # The same sums; the engine's batches may add them in another order.
+    assert max(result["logit_relative_error"].values()) < 1e-5
+    assert list(result["logit_relative_error"]) == ["1", "7", "128", "1000"]
+    assert result["mask_probe"] > 0
 
 
 @pytest.mark.parametrize(

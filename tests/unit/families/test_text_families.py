@@ -54,6 +54,14 @@ def test_streams_take_frames_that_a_unit_has(name, spec, frames_per_unit, featur
     assert len({stream.name for stream in streams}) == len(streams)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_old_transformers_is_refused_before_a_checkpoint_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "4.57.3")
+    message = f"^the family {name} needs transformers >= 5, installed is 4.57.3; install it with: "
+    with pytest.raises(UnsupportedError, match=message):
+        families.open_checkpoint(tmp_path, family=name)
+
+
 def test_frames_of_a_family_that_resizes_floats_come_as_decoded():
     (stream,) = families.get_family("vtimellm").streams(VTimeLLMSpec())
     assert (stream.size, stream.frames) == (None, (0,))

@@ -124,8 +124,7 @@ def gpu_engines(tmp_path):
     return tmp_path
 
 
-def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, monkeypatch, caplog):
-    monkeypatch.setattr(server_module, "mps_daemon_pid", lambda: 123)
+def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, caplog):
     with caplog.at_level("INFO", logger="groundserve.serving.events"):
         pools = server_module._gpu_pools(Manifest.load(gpu_engines), gpu_engines / REPOSITORY_NAME)
     assert pools.cuda_bytes == 1440 * MIB
@@ -134,7 +133,6 @@ def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, monkeypatch, caplo
     assert record.fields["num_decode_processes"] == 2
     assert record.fields["cuda_pool_bytes"] == 1440 * MIB
     assert record.fields["total_bytes"] == 1440 * MIB + 2 * record.fields["decode_process_bytes"]
-    assert record.fields["mps_pid"] == 123
 
 
 def test_doctor_adds_up_the_gpus_memory(gpu_engines, monkeypatch):

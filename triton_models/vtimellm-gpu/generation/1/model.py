@@ -1,1 +1,0 @@
-from python_backend.triton.generation import TritonPythonModel as TritonPythonModel

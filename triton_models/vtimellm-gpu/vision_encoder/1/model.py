@@ -1,1 +1,0 @@
-from python_backend.triton.vision_encoder import TritonPythonModel as TritonPythonModel
