@@ -7,8 +7,9 @@ A cell is a video (codec, height, key interval, length), a number of frames spre
 moved to key frames, resized or whole; `_decode_cells` has them all. In each, every library has a
 process of its own, which has imported it and decoded one frame before anything is timed; then they
 take turns, in an order drawn anew each round, with the file in the page cache. Opening the file is
-timed. Wall time, the CPU seconds of the process and its workers, and peak memory are kept. A library
-that fails is marked with its error. Videos that are missing are made first (`benchmarks.media`).
+timed. Wall time, the CPU seconds of the process and its workers, and peak memory are kept. A
+library that fails is marked with its error. Videos that are missing are made first
+(`benchmarks.media`).
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped.
 `--plan` prints the cells to run. A further round of a cell is begun only while it has taken less

@@ -18,7 +18,6 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.full_size_vision import filled
 from engine_build.families import get_text_gpu_family
 from engine_build.families.grounded_videollm import mixed_precision as grounded_videollm
 from engine_build.families.vtgllm import mixed_precision as vtgllm
@@ -165,6 +164,8 @@ def test_the_plan_of_vtg_llm_is_built_by_its_family_and_leaves_no_graph(tmp_path
         max_position_embeddings=64,
     )
     vision = VisionEncoder(eva, q_former, num_queries=4, num_words=12)
+    for parameter in vision.requires_grad_(False).parameters():
+        parameter.normal_(0, 0.02)
     model = VTGLLMSpec(
         image_size=56,
         frame_text_before=[1, 2],
@@ -172,7 +173,7 @@ def test_the_plan_of_vtg_llm_is_built_by_its_family_and_leaves_no_graph(tmp_path
         frame_text_after=[3],
     )
     report = get_text_gpu_family("vtgllm", "gpu").build_vision_plan(
-        SimpleNamespace(load_vision=lambda: filled(vision)),
+        SimpleNamespace(load_vision=vision.eval),
         tmp_path / "vision_encoder.plan",
         model=model,
         target=TensorRTTarget.choose(("sm_89",)),
