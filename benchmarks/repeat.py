@@ -53,8 +53,7 @@ def run_once(selection: str, arguments: list[str]) -> list[Call]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-q", f"--junit-xml={report}", "-o", "junit_duration_report=call"]
-        # One process: tests that take turns are what is repeated.
-        command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *options, *arguments]
+        command = [sys.executable, "-m", "pytest", *options, *arguments]
         ended = subprocess.run([*command, selection], capture_output=True, text=True, check=False)
         calls = read_report(report.read_text("utf-8")) if report.exists() else []
     if not calls:
