@@ -6,8 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from groundserve.errors import GroundserveError
+
+T = TypeVar("T")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -31,3 +34,12 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
     return int(text)
+
+
+def list_of(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Return what reads an argument of values with commas between them."""
+
+    def parse(text: str) -> list[T]:
+        return [kind(one) for one in text.split(",") if one]
+
+    return parse

@@ -9,15 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._media import FRAMES_PER_SECOND, Codec
-from benchmarks.media import DECODE
+from benchmarks.media import DECODE, FRAMES_PER_SECOND, Codec
 from groundserve.families.videoitg.sampling import snap_to_keyframes
 
 IMAGE_SIZE = 384
 TIE = 0.97
 """Who needs at most 1/0.97 of the fastest other's time shares the first place."""
-_SECONDS_PER_PIXEL = 1.2e-9
-"""Wall seconds to decode one on two cores, for the plan alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +30,7 @@ class Cell:
     seek: Literal["exact", "keyframe"]
     """keyframe: each of these moves to the key frame nearest to it, and no frame comes twice."""
     output: Literal["resized", "full"]
-    """resized: to a side of 384; full: as decoded, and its pixels are compared."""
+    """resized: to a side of 384; full: as decoded."""
 
     @property
     def name(self) -> str:
@@ -63,16 +60,6 @@ class Cell:
         ]
         return snap_to_keyframes(wanted, is_key, times)[0], np.array(shifts)
 
-    def estimated_seconds(self) -> float:
-        """Return about how long one library takes."""
-        indices, _ = self.frame_indices()
-        groups = indices // self.gop
-        last_of_group = np.append(groups[1:] != groups[:-1], True)
-        num_decoded = int((indices[last_of_group] % self.gop + 1).sum())
-        # A frame that is kept is converted, and resized or copied: about as much as three more.
-        pixels = (num_decoded + 3 * len(indices)) * self.height**2 * 16 / 9
-        return 0.1 + float(pixels) * _SECONDS_PER_PIXEL
-
 
 def all_cells() -> list[Cell]:
     """Return the whole matrix."""
@@ -83,7 +70,7 @@ def all_cells() -> list[Cell]:
             for num_frames in (64, 512)
             for seek in ("exact", "keyframe")
         ]
-        # 512 of 1080p are 3 GB: whole frames are compared at 64.
+        # 512 of 1080p are 3 GB: whole frames are decoded at 64.
         cells.append(Cell(**video, num_frames=64, seek="exact", output="full"))
     return cells
 
@@ -106,16 +93,13 @@ def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
     return chosen
 
 
-def cell_result(
-    cell: Cell, runs: dict[str, list[dict[str, Any]]], pixels: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def cell_result(cell: Cell, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return what is kept of a cell.
 
     Args:
         cell: What was decoded.
         runs: For each library its answers, round by round; the last one of a library that failed
             holds its error, and takes it out of the cell.
-        pixels: What `_pixels.compare` found of each library, where it looked.
     """
     indices, shifts = cell.frame_indices()
     libraries: dict[str, dict[str, Any]] = {}
@@ -128,7 +112,6 @@ def cell_result(
             "cpu_seconds": [answer["cpu_seconds"] for answer in answers],
             "peak_rss_mib": max(answer["peak_rss_mib"] for answer in answers),
             "shape": answers[-1]["shape"],
-            **({"pixels": pixels[name]} if name in pixels else {}),
         }
     return {
         **asdict(cell),
@@ -170,33 +153,6 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for kind, place in kinds.items()
     }
-
-
-def summarise_pixels(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return, for each library, in how many cells it failed and what its whole frames were like.
-
-    A library that gives other frames than those asked for still counts in the ratios: it is told
-    here, as `frames_off`.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for name in sorted({name for cell in cells for name in cell["libraries"]}):
-        answers = [cell["libraries"][name] for cell in cells if name in cell["libraries"]]
-        compared = [one["pixels"] for one in answers if "pixels" in one]
-        same_size = [one for one in compared if "error" not in one]
-        differences = [one["largest_difference"] for one in same_size]
-        found[name] = {
-            "num_cells": len(answers),
-            "num_failed": sum("error" in one for one in answers),
-            "num_compared": len(compared),
-            "num_equal": sum(one["share_equal"] == 1 for one in same_size),
-            "num_other_size": len(compared) - len(same_size),
-            # None: not one right frame in a cell, or nothing compared.
-            "largest_difference": max(
-                (one for one in differences if one is not None), default=None
-            ),
-            "frames_off": sum(sum(one["off_by"].values()) for one in same_size),
-        }
-    return found
 
 
 def _kind(cell: dict[str, Any]) -> tuple[str, str]:

@@ -43,8 +43,6 @@ class Job:
     """Frames from key to key, for the library that cannot ask where they are."""
     image_size: int | None
     """Side S to resize to, with Pillow's bicubic filter; None: frames as they are, RGB."""
-    save_as: str | None = None
-    """Where the frames are stored afterwards, as an .npy file; not timed."""
 
     def line(self) -> str:
         """Return it as the process reads it."""

@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from groundserve.cpus import available_cpus
@@ -52,18 +53,19 @@ class Peaks:
     """float32 products: the best of `sgemm_gflops_by_library`. One multiply-add is 2 FLOP."""
     sgemm_gflops_by_library: dict[str, float]
     """Each library's best."""
-    sgemm_gflops_by_size: dict[str, dict[str, float]]
-    """By library and "m x k x n"."""
     int8_gemm_gops: float
     """Unsigned by signed 8-bit products with 32-bit sums, ONNX Runtime's best."""
-    int8_gemm_gops_by_size: dict[str, float]
-    """By "m x k x n"."""
     copy_gb_per_second: float
     """One core's copy of 256 MiB; bytes copied, each of which is read and written."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a report holds."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Peaks:
+        """Read what a report holds, also one that says more."""
+        return cls(**{field.name: raw[field.name] for field in fields(cls)})
 
     def gemm_seconds(self, flop: float) -> float:
         """Return the least time that so many FLOP of float32 products take."""
@@ -92,23 +94,20 @@ def measure_peaks() -> Peaks:
     }
     with _torch_threads(threads):
         seconds = _best_seconds(products)
-    rates: dict[str, dict[str, float]] = {library: {} for library in makers}
+    rates: dict[str, float] = dict.fromkeys(makers, 0.0)
     for (library, size), best in seconds.items():
-        rates[library][_label(size)] = 2 * math.prod(size) / best / 1e9
+        rates[library] = max(rates[library], 2 * math.prod(size) / best / 1e9)
     int8 = rates.pop("int8")
-    by_library = {library: max(by_size.values()) for library, by_size in rates.items()}
     return Peaks(
-        sgemm_gflops=max(by_library.values()),
-        sgemm_gflops_by_library=by_library,
-        sgemm_gflops_by_size=rates,
-        int8_gemm_gops=max(int8.values()),
-        int8_gemm_gops_by_size=int8,
+        sgemm_gflops=max(rates.values()),
+        sgemm_gflops_by_library=rates,
+        int8_gemm_gops=int8,
         copy_gb_per_second=_copy_rate(),
     )
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the processor, what it can, and what the kernel says of its clock and its owner.
+    """Return the processor, what it can, and what the kernel says of its clock.
 
     None of what cannot be read here.
     """
@@ -121,11 +120,9 @@ def describe_machine() -> dict[str, Any]:
         ],
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
         "cores_available": available_cpus(),
-        "threads_per_core": _threads_per_core(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "is_virtual": "hypervisor" in flags,
-        "steal_share_since_boot": _steal_share(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": psutil.virtual_memory().total / 1024**3,
     }
 
 
@@ -213,10 +210,6 @@ def _best_seconds(calls: Mapping[K, Callable[[], Any]]) -> dict[K, float]:
     return best
 
 
-def _label(size: Size) -> str:
-    return " x ".join(map(str, size))
-
-
 def _read(path: str) -> str | None:
     try:
         return Path(path).read_text().strip()
@@ -229,27 +222,3 @@ def _processor() -> dict[str, str]:
     first = (_read("/proc/cpuinfo") or "").split("\n\n")[0]
     lines = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
-
-
-def _threads_per_core() -> int | None:
-    siblings = _read("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
-    if siblings is None:
-        return None
-    # "0,2" or "0-1"
-    parts = [part.split("-") for part in siblings.split(",")]
-    return sum(int(part[-1]) - int(part[0]) + 1 for part in parts)
-
-
-def _steal_share() -> float | None:
-    """Return the share of time that another guest had these cores."""
-    first = (_read("/proc/stat") or "").split("\n")[0].split()
-    ticks = [int(word) for word in first[1:9]]
-    # user, nice, system, idle, iowait, irq, softirq, steal
-    return ticks[7] / sum(ticks) if len(ticks) == 8 else None
-
-
-def _memory_gib() -> float | None:
-    for line in (_read("/proc/meminfo") or "").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) / 1024**2
-    return None

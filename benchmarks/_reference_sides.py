@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
-from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._reference import ReferenceProcedure, Scored
+from benchmarks._report import read_through
+from benchmarks._server import FIRST_REQUESTS, server_of
 from benchmarks._usage import Usage, measured
 from groundserve import Client, ScoreOptions, ScoreResult
 from groundserve.options import Seek
-from groundserve.serving import TritonServer
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
 
 SideName = Literal["reference", "in_process", "triton", "int8_keyframes"]
-_QUIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,87 +53,47 @@ class Answer:
 Score = Callable[[Ask], Scored]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """What a process needs to open one side; goes to it by pickle."""
-
-    name: SideName
-    """Which."""
-    place: Path
-    """Checkpoint directory of the reference, engine directory of ours."""
-
-    @property
-    def num_warm_ups(self) -> int:
-        """How often it is asked before anything is timed."""
-        return FIRST_REQUESTS if self.name == "triton" else 1
-
-    @contextmanager
-    def open(self, media: Sequence[Path]) -> Iterator[Score]:
-        """Load everything; the files in `media` are those that will be asked about."""
-        match self.name:
-            case "reference":
-                yield _reference(self.place)
-            case "triton":
-                with _triton(self.place, media) as score:
-                    yield score
-            case "in_process" | "int8_keyframes":
-                seek: Seek = "keyframe" if self.name == "int8_keyframes" else "exact"
-                with _in_process(self.place, seek) as score:
-                    yield score
-
-
-def run_side(side: Side, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
+def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
     """Open a side in a new process, ask about another video, then what is timed.
 
-    Raises:
-        RuntimeError: The process failed; with its traceback.
+    Args:
+        name: Which side.
+        place: Checkpoint directory of the reference, engine directory of ours.
+        warm_up: Asked before anything is timed.
+        asks: Timed one by one.
     """
     # A fork would inherit this process's threads and what its libraries have set up.
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, side, warm_up, tuple(asks)))
-    process.start()
-    theirs.close()
-    try:
-        answers: list[Answer] | str = ours.recv()
-    except EOFError:
-        process.join()
-        raise RuntimeError(f"{side.name} ended with status {process.exitcode}") from None
-    finally:
-        ours.close()
-        process.join(_QUIT_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    if isinstance(answers, str):
-        raise RuntimeError(f"{side.name} failed:\n{answers}")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(answer_all, name, place, warm_up, asks).result()
+
+
+def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
+    """Do in this process what `run_side` does in a new one."""
+    answers = []
+    with _opened(name, place, [warm_up, *asks]) as score:
+        for _ in range(FIRST_REQUESTS if name == "triton" else 1):
+            score(warm_up)
+        for ask in asks:
+            read_through(ask.video)
+            with measured() as meter:
+                scored = score(ask)
+            answers.append(Answer(scored=scored, usage=meter.usage))
     return answers
 
 
-def _work(connection: Connection, side: Side, warm_up: Ask, asks: Sequence[Ask]) -> None:
-    try:
-        with side.open([ask.video for ask in (warm_up, *asks)]) as score:
-            for _ in range(side.num_warm_ups):
-                score(warm_up)
-            answers = []
-            for ask in asks:
-                _read_through(ask.video)
-                with measured() as meter:
-                    scored = score(ask)
-                answers.append(Answer(scored=scored, usage=meter.usage))
-    except Exception:  # noqa: BLE001 - the other process raises it
-        connection.send(traceback.format_exc())
-    else:
-        connection.send(answers)
-    finally:
-        connection.close()
-
-
-def _read_through(path: Path) -> None:
-    """Have the file in the page cache: disks are not what is compared."""
-    with path.open("rb") as file:
-        while file.read(1 << 20):
-            pass
+@contextmanager
+def _opened(name: SideName, place: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    """Load everything."""
+    match name:
+        case "reference":
+            yield _reference(place)
+        case "triton":
+            with _triton(place, asks) as score:
+                yield score
+        case "in_process" | "int8_keyframes":
+            with _in_process(place, "exact" if name == "in_process" else "keyframe") as score:
+                yield score
 
 
 def _reference(checkpoint: Path) -> Score:
@@ -165,26 +123,22 @@ def _in_process(engines: Path, seek: Seek) -> Iterator[Score]:
 
 
 @contextmanager
-def _triton(engines: Path, media: Sequence[Path]) -> Iterator[Score]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = TritonServer(
-            engines,
-            http_port=0,
-            grpc_port=0,
-            metrics_port=0,
-            allowed_roots=sorted({path.parent.resolve() for path in media}),
-            cache_dir=folder / "cache",
-            log_file=folder / "tritonserver.log",
-        )
-        with server, Client(f"grpc://{server.grpc_address}") as client:
-            yield lambda ask: _scored(
-                client.score(
-                    queries=ask.query,
-                    options=_options(ask, "exact"),
-                    video_uri=ask.video.resolve().as_uri(),
-                )
+def _triton(engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    roots = sorted({ask.video.parent.resolve() for ask in asks})
+    with (
+        tempfile.TemporaryDirectory() as name,
+        server_of(
+            engines, Path(name), allowed_roots=roots, cache_dir=Path(name) / "cache"
+        ) as server,
+        Client(f"grpc://{server.grpc_address}") as client,
+    ):
+        yield lambda ask: _scored(
+            client.score(
+                queries=ask.query,
+                options=_options(ask, "exact"),
+                video_uri=ask.video.resolve().as_uri(),
             )
+        )
 
 
 def _options(ask: Ask, seek: Seek) -> ScoreOptions:

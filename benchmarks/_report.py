@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -62,34 +62,10 @@ def describe_video(path: Path) -> dict[str, Any]:
         }
 
 
-class About(TypedDict, total=False):
-    """What a report may say of how its figures were got."""
+def write_report(path: Path | None, question: str, results: dict[str, Any], **about: Any) -> None:
+    """Print the report as one JSON object and, where a path is given, write it there.
 
-    inputs: Sequence[dict[str, Any]]
-    """What was measured with; see `describe_video`."""
-    warm_up: str | None
-    """What ran before anything was timed."""
-    repeats: int | None
-    """Of each timed piece."""
-    errors: Sequence[str]
-    """What failed, each with its reason."""
-    peaks: Peaks | None
-    """The machine's ceilings, where they were measured."""
-
-
-def write_report(
-    path: Path | None, question: str, results: dict[str, Any], **about: Unpack[About]
-) -> None:
-    """Print one JSON object and, where a path is given, write it there.
-
-    What is not installed has no version, and what is no checkout, or lies where git is not, no
-    commit: that must not cost a measurement.
-
-    Args:
-        path: Of the JSON file.
-        question: What the results answer, one line.
-        results: The figures.
-        about: How they were got.
+    `about` are the keyword arguments of `make_report`.
     """
     text = json.dumps(make_report(question, results, **about), indent=2)
     print(text)
@@ -97,11 +73,32 @@ def write_report(
         write_text(path, text + "\n")
 
 
-def make_report(question: str, results: dict[str, Any], **about: Unpack[About]) -> dict[str, Any]:
-    """Return the object that `write_report` writes, for a runner that writes more than once."""
+def make_report(
+    question: str,
+    results: dict[str, Any],
+    *,
+    inputs: Sequence[dict[str, Any]] = (),
+    warm_up: str | None = None,
+    repeats: int | None = None,
+    errors: Sequence[str] = (),
+    peaks: Peaks | None = None,
+) -> dict[str, Any]:
+    """Return what a report says.
+
+    What is not installed has no version, and what is no checkout, or lies where git is not, no
+    commit: that must not cost a measurement.
+
+    Args:
+        question: What the results answer, one line.
+        results: The figures.
+        inputs: What was measured with; see `describe_video`.
+        warm_up: What ran before anything was timed.
+        repeats: Of each timed piece.
+        errors: What failed, each with its reason.
+        peaks: The machine's ceilings, where they were measured.
+    """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
-    peaks = about.get("peaks")
     return {
         "question": question,
         "command": shlex.join(
@@ -117,9 +114,9 @@ def make_report(question: str, results: dict[str, Any], **about: Unpack[About]) 
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in _PACKAGES},
         },
-        "inputs": list(about.get("inputs", ())),
-        "warm_up": about.get("warm_up"),
-        "repeats": about.get("repeats"),
+        "inputs": list(inputs),
+        "warm_up": warm_up,
+        "repeats": repeats,
         # Of the whole run, so that a figure within can be held against it.
         "run": {
             "cpu_seconds_self": own.ru_utime + own.ru_stime,
@@ -127,7 +124,7 @@ def make_report(question: str, results: dict[str, Any], **about: Unpack[About]) 
             "peak_rss_mib_self": own.ru_maxrss / 1024,
             "peak_rss_mib_largest_ended_child": ended.ru_maxrss / 1024,
         },
-        "errors": list(about.get("errors", ())),
+        "errors": list(errors),
         "results": results,
     }
 
@@ -156,3 +153,10 @@ def commit() -> str | None:
     except OSError:
         return None
     return said.stdout.strip() or None
+
+
+def read_through(path: Path) -> None:
+    """Have a file in the page cache: disks are not what is compared."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass

@@ -88,18 +88,13 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def tree_peak_rss_mib(pid: int) -> float:
     """Return the sum of each living process's largest resident memory so far."""
-    return sum(tree_peaks_mib(pid))
-
-
-def tree_peaks_mib(pid: int) -> list[float]:
-    """Return the largest resident memory so far of a process and of each that lives below it."""
     peaks = []
     for process in tree(pid):
         try:
             peaks.append(peak_rss_mib(process.pid))
         except (FileNotFoundError, ProcessLookupError, IndexError):
             continue  # ended meanwhile: no such folder, or no such line in it
-    return peaks
+    return sum(peaks)
 
 
 def peak_rss_mib(pid: int) -> float:

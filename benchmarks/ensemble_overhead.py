@@ -3,33 +3,28 @@
     python -m benchmarks.ensemble_overhead --video VIDEO [--engines DIR] [--repeats 18] [--out JSON]
 
 The shipped checkpoint is asked about 10 frames, and a given engine directory of profile `cpu` about
-64: one chunk, so that no decoding overlaps any encoding and the parts add up. Nothing is cached.
-Each request is made in three ways: in process; as one call of the ensemble, by Triton's own client;
-and by `Client`, which calls the ensemble's steps itself so that leaving ends them. All have all
-cores, and must answer the same bits. They take turns in all six orders one after another: who comes
-after a way that other processes worked on finds the caches cold.
+64: one chunk, so that no decoding overlaps any encoding. Nothing is cached. Each request is made in
+three ways: in process; as one call of the ensemble, by Triton's own client; and by `Client`. All
+have all cores, and must answer the same bits. They take turns in all six orders one after another:
+who comes after a way that other processes worked on finds the caches cold.
 
 Beside the time, the processor seconds of every process that worked on a request are counted: this
 one, which is the client as well, and either the pipeline's media workers or the server with its
 models and theirs; the report tells the latter apart. What a server does once, at the first request
-of each instance of a model, is no part of it: such requests go before the first pair. A stage that
-takes longer under Triton does so because its tensors are copied to another process and back, or
-because the memory they lie in is new to it. What lies outside the stages is the upload, the
-ensemble's scheduling and the copies between its steps.
+of each instance of a model, is no part of it: such requests go before the first pair.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -38,58 +33,44 @@ from numpy.typing import NDArray
 
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
-from benchmarks._processes import FIRST_REQUESTS, name_of
 from benchmarks._report import describe_video, spread, write_report
+from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, name_of, server_of
 from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
-from groundserve import Client, ScoreOptions, ScoreResult
+from groundserve import Client, ScoreOptions
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
-from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 
 QUERY = "When is a parked bicycle shown?"
 WARM_UP = FIRST_REQUESTS + 1
 NUM_FRAMES_SHIPPED, NUM_FRAMES_GIVEN = 10, 64
 WAYS = ("pipeline", "ensemble", "client")
-"""In process; one call of Triton's client; groundserve's, a call for each step."""
-
-
-class Answer(NamedTuple):
-    """What a request said, whichever way it went."""
-
-    frame_logits: NDArray[np.float32]
-    """float32 (Q, T)."""
-    timing_ms: dict[str, float]
-    """Of each stage."""
-
-    @classmethod
-    def of(cls, result: ScoreResult) -> Answer:
-        """Take it from groundserve's own result."""
-        return cls(np.stack([query.frame_logits for query in result.queries]), result.timing_ms)
+"""In process; one call by Triton's client; groundserve's client."""
+Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Run:
     """One request."""
 
-    answer: Answer
+    logits: Logits
     wall_ms: float
     cpu_ms: dict[str, float]
     """Of all processes that worked on it, by what they are."""
 
     @classmethod
-    def of(cls, call: Callable[[], Answer], pids: Iterable[int]) -> Run:
+    def of(cls, call: Callable[[], Logits], pids: Iterable[int]) -> Run:
         """Make the call; `pids` are the processes that work on it."""
         processes = [psutil.Process(pid) for pid in pids]
         before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
-        answer = call()
+        logits = call()
         wall = time.perf_counter() - started
         cpu_ms: dict[str, float] = {}
         for process, seconds in zip(processes, before, strict=True):
             name = "this process" if process.pid == os.getpid() else name_of(process)
             spent = 1000 * (cpu_seconds(process) - seconds)
             cpu_ms[name] = cpu_ms.get(name, 0.0) + spent
-        return cls(answer, wall_ms=1000 * wall, cpu_ms=cpu_ms)
+        return cls(logits, wall_ms=1000 * wall, cpu_ms=cpu_ms)
 
     @property
     def total_cpu_ms(self) -> float:
@@ -107,96 +88,62 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
     data = video.read_bytes()
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with (
+        tempfile.TemporaryDirectory() as folder,
         Pipeline.open(engines, verify_files=False) as pipeline,
-        TritonServer(engines, http_port=0, grpc_port=0, metrics_port=0) as server,
+        server_of(engines, Path(folder)) as server,
         Client(f"grpc://{server.grpc_address}") as client,
         tritonclient.grpc.InferenceServerClient(server.grpc_address) as plain,
     ):
         assert server.pid is not None, "it is started"
         own_pid, server_pid = os.getpid(), server.pid
+        calls: dict[str, Callable[[], Logits]] = {
+            "pipeline": lambda: pipeline.score(data, QUERY, options).queries[0].frame_logits,
+            "ensemble": lambda: plain.infer(MODEL, ensemble_inputs(data, QUERY, options)).as_numpy(
+                "FRAME_LOGITS"
+            )[0],
+            "client": lambda: client.score(data, QUERY, options).queries[0].frame_logits,
+        }
 
         def ask(way: str) -> Run:
+            of_server = {server_pid} | descendants(server_pid)
             if way == "pipeline":
-                others = {server_pid, *descendants(server_pid)}
-                return Run.of(
-                    lambda: Answer.of(pipeline.score(data, QUERY, options)),
-                    {own_pid} | descendants(own_pid) - others,
-                )
-            calls: dict[str, Callable[[], Answer]] = {
-                "ensemble": lambda: call_ensemble(plain, data, options),
-                "client": lambda: Answer.of(client.score(data, QUERY, options)),
-            }
-            return Run.of(calls[way], {own_pid, server_pid} | descendants(server_pid))
+                return Run.of(calls[way], {own_pid} | descendants(own_pid) - of_server)
+            return Run.of(calls[way], {own_pid} | of_server)
 
         orders = itertools.cycle(itertools.permutations(WAYS))
         for repeat, order in zip(range(WARM_UP + repeats), orders, strict=False):
             asked = {way: ask(way) for way in order}
             for way in WAYS[1:]:
-                assert np.array_equal(
-                    asked["pipeline"].answer.frame_logits, asked[way].answer.frame_logits
-                ), "the same bits"
+                assert np.array_equal(asked["pipeline"].logits, asked[way].logits), "the same bits"
             if repeat >= WARM_UP:
                 for way, one in asked.items():
                     runs[way].append(one)
-    local = runs["pipeline"]
-    num_frames = local[0].answer.frame_logits.shape[1]
     return {
         "model": pipeline.manifest.checkpoint["name"],
         "video_bytes": len(data),
-        "frames": num_frames,
-        **{f"{way}_ms": spread([one.wall_ms for one in runs[way]]) for way in WAYS},
-        **{f"{way}_cpu_ms": spread([one.total_cpu_ms for one in runs[way]]) for way in WAYS},
-        **{f"{way}_cpu_ms_by_process": medians([one.cpu_ms for one in runs[way]]) for way in WAYS},
-        "added_percent": {
-            way: added_percent([one.wall_ms for one in local], [one.wall_ms for one in runs[way]])
-            for way in WAYS[1:]
-        },
-        "added_cpu_percent": {
-            way: added_percent(
-                [one.total_cpu_ms for one in local], [one.total_cpu_ms for one in runs[way]]
-            )
-            for way in WAYS[1:]
-        },
-        "added_ms_by_part": {way: added_by_part(local, runs[way]) for way in WAYS[1:]},
+        "frames": len(runs["pipeline"][0].logits),
+        **summarise(runs),
         "bit_equal": True,
     }
 
 
-def call_ensemble(
-    server: tritonclient.grpc.InferenceServerClient, data: bytes, options: ScoreOptions
-) -> Answer:
-    """Ask as any client of Triton does."""
-    inputs = []
-    for name, kind, array in (
-        ("VIDEO", "UINT8", np.frombuffer(data, np.uint8)),
-        ("QUERY", "BYTES", np.array([QUERY.encode()], np.object_)),
-        ("OPTIONS", "BYTES", np.array([options.to_json().encode()], np.object_)),
-    ):
-        tensor = tritonclient.grpc.InferInput(name, list(array.shape), kind)
-        tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
-    answer = server.infer("videoitg", inputs)
-    info = json.loads(answer.as_numpy("INFO")[0])
-    return Answer(answer.as_numpy("FRAME_LOGITS"), info["timing_ms"])
+def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
+    """Return the times of each way, and what the others take more than the pipeline."""
+    wall = {way: [one.wall_ms for one in found] for way, found in runs.items()}
+    cpu = {way: [one.total_cpu_ms for one in found] for way, found in runs.items()}
+    return {
+        **{f"{way}_ms": spread(wall[way]) for way in runs},
+        **{f"{way}_cpu_ms": spread(cpu[way]) for way in runs},
+        **{f"{way}_cpu_ms_by_process": medians([one.cpu_ms for one in runs[way]]) for way in runs},
+        "added_percent": {way: added_percent(wall["pipeline"], wall[way]) for way in WAYS[1:]},
+        "added_cpu_percent": {way: added_percent(cpu["pipeline"], cpu[way]) for way in WAYS[1:]},
+    }
 
 
 def added_percent(first: list[float], second: list[float]) -> float:
     """Return the median over all pairs of what the second takes more than the first."""
     pairs = zip(first, second, strict=True)
     return float(np.median([100 * (after / before - 1) for before, after in pairs]))
-
-
-def added_by_part(local: list[Run], triton: list[Run]) -> dict[str, float]:
-    """Return the median milliseconds that Triton adds to each stage, and outside of them."""
-    rows = []
-    for before, after in zip(local, triton, strict=True):
-        added = {
-            stage: milliseconds - before.answer.timing_ms.get(stage, 0.0)
-            for stage, milliseconds in after.answer.timing_ms.items()
-        }
-        added["outside the stages"] = after.wall_ms - before.wall_ms - sum(added.values())
-        rows.append(added)
-    return medians(rows)
 
 
 def medians(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -6,14 +6,13 @@ Needs PyTorch and transformers. Sizes are those of the released model, weights a
 (no weights are downloaded), except for the parity of `digits`, which ships with its weights. The
 plan comes first. The parts stand by themselves, in a process that is not this one: a part that
 fails in any way, finds nothing to run on, takes three times what it may take or no longer fits into
-the time is recorded as such, and the file is written after each. At the end stand the rows of
-README's table that the result fills. `--small --device cpu` tries the program.
+the time is recorded as such, and the file is written after each.
+`--small --device cpu` tries the program.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 from functools import partial
 from pathlib import Path
@@ -31,13 +30,6 @@ SMALL_SCALE = 0.05
 # A part is stopped after so many times what it may take, and what a new process takes to start.
 LIMIT_FACTOR = 3.0
 START_SECONDS = 120.0
-
-# How the rows of README's "What is verified where" begin that need a GPU and have their part here.
-SPEED = "speed and parity on a GPU"
-FULL_ATTENTION = "attention is full in every engine"
-TENSORRT = "TensorRT: SigLIP so400m"
-TENSORRT_LLM = "TensorRT-LLM: converted weights"
-DALI = "DALI decodes VP8"
 
 # Of the vision plan; `benchmarks.gpu.vision_variants` says what they are.
 SHIPPED = "as shipped"
@@ -72,7 +64,6 @@ def main(arguments: list[str] | None = None) -> None:
         worker.close()
         signal.signal(signal.SIGTERM, before)
     report.targets = judge(report, size)
-    report.readme = readme_rows(planned, report, counts=size is FULL and args.device != "cpu")
     try:
         report.save()
     finally:
@@ -116,23 +107,20 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
             seconds=60,
             target=speed + "request",
             arguments=(main_frames,),
-            fills=(SPEED,),
         ),
-        Part(name="reference", seconds=90, target=speed + "reference", fills=(SPEED,)),
+        Part(name="reference", seconds=90, target=speed + "reference"),
         Part(
             name="digits parity",
             seconds=40,
             target=parity + "digits",
-            fills=(SPEED, FULL_ATTENTION),
         ),
         Part(
             name="full-size parity",
             seconds=40,
             target=parity + "full_size",
-            fills=(SPEED, FULL_ATTENTION),
         ),
         Part(name="kernel orders", seconds=60, target=speed + "orders"),
-        Part(name="other lengths", seconds=60, target=speed + "sweep", fills=(SPEED,)),
+        Part(name="other lengths", seconds=60, target=speed + "sweep"),
         Part(name="upload", seconds=15, target=speed + "upload"),
         Part(name="attention kernels", seconds=40, target=variants + "attention"),
         Part(name="compilation", seconds=120, target=variants + "compilation"),
@@ -145,14 +133,12 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
             seconds=60,
             target="benchmarks.gpu.engines:check_engines",
             arguments=(args.engines, args.checkpoint),
-            fills=engine_rows(args.engines),
         ),
         Part(
             name="decode",
             seconds=60,
             target="benchmarks.gpu.media:measure_media",
             arguments=(args.media,),
-            fills=(DALI,),
         ),
         Part(name="CUDA graphs", seconds=30, target=variants + "graphs"),
         Part(name="vision variants", seconds=150, target=vision + "variants"),
@@ -162,24 +148,10 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
                 seconds=120,
                 target=vision + "plan",
                 arguments=(name,),
-                fills=(TENSORRT,) if name == SHIPPED else (),
             )
             for name in VISION_VARIANTS
         ),
     ]
-
-
-def engine_rows(engine_dir: Path | None) -> tuple[str, ...]:
-    """Return the rows that checking an engine directory fills, by its profile."""
-    if engine_dir is None:
-        return (TENSORRT, TENSORRT_LLM)
-    try:
-        profile = json.loads((engine_dir / "manifest.json").read_text("utf-8"))["profile"]
-    except (OSError, ValueError, KeyError, TypeError):
-        # None of ours: its part says so.
-        return (TENSORRT, TENSORRT_LLM)
-    rows = {"gpu": (TENSORRT, TENSORRT_LLM), "gpu-trt": (TENSORRT,)}
-    return rows.get(profile, (FULL_ATTENTION,))
 
 
 def print_plan(planned: list[Part], *, minutes: float, scale: float) -> None:
@@ -193,29 +165,6 @@ def print_plan(planned: list[Part], *, minutes: float, scale: float) -> None:
         print(f"{part.name:<24}{seconds:6.0f} s{note}")
         begins += seconds
     print(f"{'together':<24}{begins:6.0f} s\n", flush=True)
-
-
-def readme_rows(planned: list[Part], report: Report, *, counts: bool) -> list[dict[str, Any]]:
-    """Return the rows of README's table that have parts here, and whether each is filled.
-
-    Args:
-        planned: All parts.
-        report: What became of those that ran.
-        counts: Whether the run was at full size on a GPU, which alone fills a row.
-    """
-    status = {part["part"]: part["status"] for part in report.parts}
-    rows: dict[str, dict[str, str]] = {}
-    for part in planned:
-        for row in part.fills:
-            rows.setdefault(row, {})[part.name] = status.get(part.name, "not run")
-    return [
-        {
-            "row": row,
-            "filled": counts and set(by_part.values()) == {"ok"},
-            "parts": by_part,
-        }
-        for row, by_part in rows.items()
-    ]
 
 
 def judge(report: Report, size: Size) -> list[dict[str, Any]]:
@@ -307,13 +256,6 @@ def print_table(report: Report) -> None:
         best = target.get("best")
         also = f" ({best[0]}: {best[1]:.2f})" if best else ""
         print(f"{target['target']}: {target['limit']:g}, measured {value}: {words}{also}")
-    print("\nREADME, What is verified where:")
-    for row in report.readme:
-        lacking = [f"{name} {status}" for name, status in row["parts"].items() if status != "ok"]
-        why = ", ".join(lacking) or "not at full size on a GPU"
-        print(
-            f"  {row['row']} ...: " + ("filled by this result" if row["filled"] else f"no: {why}")
-        )
 
 
 if __name__ == "__main__":

@@ -1,278 +1,277 @@
 """How does a server hold up under load: latency, throughput, refusals, and how far from the floor?
 
-    python -m benchmarks.serve [VIDEO ...] [--engines DIR | --url URL [--url URL]] [--out JSON]
+python -m benchmarks.serve [VIDEO] [--engines DIR | --url HOST:PORT [--server-pid PID]] [--out JSON]
+    [--ways grpc,client] [--cached-shares 1,0.5,0] [--clients 1,4,8] [--shares 0.5,1,2]
 
-For each way to ask (Triton's gRPC and HTTP clients with the public model; groundserve's client) and
-each share of requests about a cached video (all others are about one that nobody has seen):
+For each way to ask and each share of requests about a video that the server has seen (the others
+upload it with another hash: a `free` box at its end, which readers skip):
 
-- closed loop: so many clients, each waits for its answer before it asks again. Windows follow each
-  other until the rates and mean latencies of three in a row agree within 10%, as `perf_analyzer`
-  does it, or there were as many as may be;
-- open loop: requests arrive as a Poisson process at shares of the best rate of the closed loops,
-  whatever the server does. A latency counts from the arrival.
+- closed loop: each of so many clients asks again once it is answered;
+- open loop: requests arrive as a Poisson process at shares of the best closed loop's rate, whatever
+  becomes of those before. Their time counts from the arrival.
 
-The load comes from one process of its own, whose processor time is in every sum. The floor of a
-load is what the cores could answer at its processor time an answer, generator included.
-
-Without `--engines` or `--url` the shipped checkpoint `digits` is served, with profile `cpu` and a
-feature cache. `--perf-analyzer PROGRAM` also runs Triton's own load generator, with as many clients
-and the same requests, where all are about a cached video; `--perf-analyzer-input FILE` leaves the
-requests of the first load for it, and says how to run it.
+`grpc` calls the public model with Triton's own client, `client` is groundserve's. Without
+`--engines` and `--url` the shipped checkpoint is served with a cache of features. The floor is what
+the cores could answer if they never waited, at the processor time an answer that was measured, with
+the load generator's in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import shlex
-import shutil
-import sys
+import asyncio
+import itertools
+import os
+import random
+import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _perf_analyzer
-from benchmarks._command import run as run_command
-from benchmarks._generator import Load, run_load
-from benchmarks._loops import Windows
-from benchmarks._machine import measure_peaks
-from benchmarks._report import describe_video, write_report
-from benchmarks._senders import SCHEMES
-from benchmarks._serve_arguments import parse_arguments
-from benchmarks._server_view import peak_memory
-from benchmarks._workload import Workload
-from groundserve.errors import GroundserveError, UnavailableError
-from groundserve.limits import Limits
-from groundserve.options import parse_options
-from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from groundserve.serving import TritonServer
-from tests.media_assets import H264, asset_maker
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
 
-SETTLE_SECONDS = 1.0
-"""After each load: what its client gave up is not always ended at once."""
-NUMBERS_A_LOAD = 10**6
-Run = Callable[[Load], dict[str, Any]]
+from benchmarks._command import existing_file, list_of, positive, run
+from benchmarks._machine import measure_peaks
+from benchmarks._report import describe_video, spread, write_report
+from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, server_of
+from benchmarks._usage import tree_cpu_seconds
+from engine_build import build
+from groundserve.client import AsyncClient
+from groundserve.cpus import available_cpus
+from groundserve.errors import GroundserveError
+from groundserve.limits import Limits
+from groundserve.options import ScoreOptions, parse_options
+from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from scripts import fetch_clips
+
+WAYS = ("grpc", "client")
+OPTIONS = '{"num_frames": 10, "sampling": "infer", "sample_fps": 5}'
+Send = Callable[[bytes, str], Awaitable[Any]]
+"""Asks about a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """A running server."""
+class Load:
+    """What is put on a server: so many clients, or so many requests a second."""
 
-    addresses: dict[str, str]
-    """HOST:PORT by scheme."""
-    pid: int | None
-    """Root of its processes, where they are known."""
+    num_clients: int = 0
+    rate: float = 0.0
+    cached_share: float
+    """Of the requests."""
+    warm_up_seconds: float
+    """Before anything is measured."""
+    seconds: float
+    """Measured."""
 
 
-def measure(
-    run: Run,
-    loads: Iterator[Load],
-    *,
-    clients: list[int],
-    shares: list[float],
-    rates: list[float],
-    analyze: Run | None = None,
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What became of one request; times on the clock of `time.perf_counter`."""
+
+    due: float
+    """When it was meant to be sent."""
+    done: float
+    """When its answer or its refusal was there."""
+    code: str
+    """"ok", or the error's."""
+
+
+@asynccontextmanager
+async def connected(way: str, address: str, options: ScoreOptions, timeout: float) -> Any:
+    """Open a connection; give what asks."""
+    if way == "client":
+        async with AsyncClient(f"grpc://{address}", timeout_seconds=timeout) as client:
+            yield lambda video, query: client.score(video, query, options)
+    else:
+        async with tritonclient.grpc.aio.InferenceServerClient(address) as server:
+            yield lambda video, query: server.infer(
+                MODEL, ensemble_inputs(video, query, options), client_timeout=timeout
+            )
+
+
+async def put_load(
+    send: Send, video: bytes, load: Load, pids: Sequence[int], numbers: Iterator[int]
 ) -> dict[str, Any]:
-    """Measure one way to ask and one mix.
+    """Put a load on a server.
 
     Args:
-        run: Puts a load on the server.
-        loads: All alike but for seed and numbers; neither closed nor open loops.
-        clients: Of the closed loops, in turn.
-        shares: Of the best rate of the closed loops, for the open ones.
-        rates: Requests a second of further open loops.
-        analyze: Has `perf_analyzer` put a closed loop on the server.
-    """
-    closed, analyzed = {}, {}
-    for num_clients in clients:
-        load = replace(next(loads), num_clients=num_clients)
-        closed[f"{num_clients} clients"] = run(load)
-        if analyze:
-            analyzed[f"{num_clients} clients"] = analyze(load)
-    capacity = max((found["answers_per_second"] for found in closed.values()), default=0.0)
-    at_rates = {f"{share:g} of capacity": share * capacity for share in shares if capacity}
-    at_rates |= {f"{rate:g} per second": rate for rate in rates}
-    opened = {name: run(replace(next(loads), rate=rate)) for name, rate in at_rates.items()}
-    found = {"closed_loop": closed, "capacity_per_second": capacity, "open_loop": opened}
-    return found | ({"perf_analyzer": analyzed} if analyze else {})
-
-
-def numbered(load: Load) -> Iterator[Load]:
-    """Yield the load again and again, each with a seed and questions of its own."""
-    while True:
-        yield load
-        load = replace(load, first_number=load.first_number + NUMBERS_A_LOAD, seed=load.seed + 1)
-
-
-@contextmanager
-def target(args: argparse.Namespace, folder: Path) -> Iterator[Target]:
-    """Give the server at the URLs, or one that is started and ends with the block."""
-    if args.url:
-        yield Target(addresses=dict(args.url), pid=args.server_pid)
-        return
-    engines = args.engines or folder / "engines"
-    if args.engines is None:
-        from engine_build import build  # not above: the generator's process imports this module
-
-        build(SHIPPED_CHECKPOINT, engines, profile="cpu")
-    roots = {path.resolve().parent for path in args.videos} if args.by_uri else set()
-    log_file = folder / "tritonserver.log"
-    with TritonServer(
-        engines,
-        http_port=0,
-        grpc_port=0,
-        metrics_port=0,
-        cache_dir=folder / "cache",
-        allowed_roots=sorted(roots),
-        log_file=log_file,
-    ) as server:
-        addresses = {"grpc": server.grpc_address, "http": server.http_address}
-        try:
-            yield Target(addresses=addresses, pid=server.pid)
-        except GroundserveError as error:
-            if server.is_running():
-                raise
-            kept = keep_log(log_file, args.out)
-            raise UnavailableError(
-                f"{error}; tritonserver ended with status {server.exit_status}, its log is {kept}"
-            ) from error
-
-
-def keep_log(log_file: Path, out: Path | None) -> Path:
-    """Copy the log out of a folder that is removed: beside the report, or to a folder that stays.
+        send: Asks one request.
+        video: An MP4.
+        load: How often.
+        pids: Roots of all processes whose time counts.
+        numbers: Of the questions, none of which comes twice.
 
     Returns:
-        The copy.
+        The figures; see `summarise`.
     """
-    folder = out.resolve().parent if out is not None else Path(tempfile.mkdtemp())
-    kept = folder / f"{out.stem if out is not None else 'serve'}.{log_file.name}"
-    shutil.copy(log_file, kept)
-    return kept
+    rng, samples = random.Random(0), list[Sample]()
+    began = time.perf_counter()
+    start = began + load.warm_up_seconds
+    end = start + load.seconds
+
+    async def ask(due: float) -> None:
+        asked = video if rng.random() < load.cached_share else unseen(video)
+        try:
+            await send(asked, f"When is number {next(numbers)} shown?")
+            code = "ok"
+        except InferenceServerException as error:
+            code = error.status() or "no status"
+        except GroundserveError as error:
+            code = type(error).__name__
+        samples.append(Sample(due=due, done=time.perf_counter(), code=code))
+
+    async def client() -> None:
+        while (now := time.perf_counter()) < end:
+            await ask(now)
+
+    async def read_processor_time() -> float:
+        await asyncio.sleep(start - time.perf_counter())
+        before = sum(map(tree_cpu_seconds, pids))
+        await asyncio.sleep(end - time.perf_counter())
+        return sum(map(tree_cpu_seconds, pids)) - before
+
+    async with asyncio.TaskGroup() as tasks:
+        cpu_seconds = tasks.create_task(read_processor_time())
+        for _ in range(load.num_clients):
+            tasks.create_task(client())
+        due = began
+        while load.rate and (due := due + rng.expovariate(load.rate)) < end:
+            await asyncio.sleep(due - time.perf_counter())
+            tasks.create_task(ask(due))
+    return summarise(samples, start=start, end=end, cpu_seconds=cpu_seconds.result())
+
+
+def summarise(
+    samples: Sequence[Sample], *, start: float, end: float, cpu_seconds: float
+) -> dict[str, Any]:
+    """Return a load's figures.
+
+    Answers a second are those that came between `start` and `end`; all else is of the requests that
+    were due in that time, whenever they ended.
+    """
+    seconds = end - start
+    due = [one for one in samples if start <= one.due < end]
+    answered = [one.done - one.due for one in due if one.code == "ok"]
+    refused = [one.done - one.due for one in due if one.code != "ok"]
+    num_done = sum(one.code == "ok" and start <= one.done < end for one in samples)
+    floor = available_cpus() * num_done / cpu_seconds
+    return {
+        "offered_per_second": len(due) / seconds,
+        "answers_per_second": num_done / seconds,
+        "outcomes": dict(Counter(one.code for one in due)),
+        "num_not_answered": len(refused),
+        "seconds": spread(answered) if answered else None,
+        "refused_seconds": spread(refused) if refused else None,
+        "cpu": {
+            "seconds_per_answer": cpu_seconds / num_done if num_done else None,
+            "floor_answers_per_second": floor,
+            "share_of_floor": num_done / seconds / floor if num_done else None,
+        },
+    }
+
+
+def unseen(video: bytes) -> bytes:
+    """Return an MP4 under a hash that it never had."""
+    mark = uuid.uuid4().bytes
+    return video + struct.pack(">I4s", 8 + len(mark), b"free") + mark
+
+
+async def measure(
+    args: argparse.Namespace, video: bytes, address: str, pids: Sequence[int]
+) -> dict[str, Any]:
+    """Measure every way and share."""
+    found: dict[str, Any] = {}
+    numbers = itertools.count()
+    options = parse_options(args.options, limits=Limits())
+    for way, share in itertools.product(args.ways, args.cached_shares):
+        async with connected(way, address, options, args.timeout_seconds) as send:
+            for _ in range(FIRST_REQUESTS):
+                await send(video, f"When is number {next(numbers)} shown?")
+
+            async def put(send: Send = send, share: float = share, **load: Any) -> dict[str, Any]:
+                timed = {"warm_up_seconds": args.warm_up_seconds, "seconds": args.seconds}
+                return await put_load(
+                    send, video, Load(cached_share=share, **timed, **load), pids, numbers
+                )
+
+            closed = {f"{n} clients": await put(num_clients=n) for n in args.clients}
+            capacity = max(one["answers_per_second"] for one in closed.values())
+            opened = {
+                f"{times:g} of capacity": await put(rate=times * capacity)
+                for times in args.shares
+                if capacity
+            }
+        found[f"{way}, {share:.0%} cached"] = {
+            "closed_loop": closed,
+            "capacity_per_second": capacity,
+            "open_loop": opened,
+        }
+    return found
 
 
 @contextmanager
-def generator() -> Iterator[Run]:
-    """Give what runs loads in a process of its own, one after another."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-
-        def run(load: Load) -> dict[str, Any]:
-            found = pool.submit(run_load, load).result()
-            if load.server_pid is not None:
-                found["peak_memory_so_far"] = peak_memory(load.server_pid)
-            time.sleep(SETTLE_SECONDS)
-            return found
-
-        yield run
+def served(args: argparse.Namespace) -> Iterator[tuple[str, list[int]]]:
+    """Give the server's address and the roots of all processes that work."""
+    own = os.getpid()
+    if args.url is not None:
+        yield args.url.removeprefix("grpc://"), [own, *args.server_pid]
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        engines = args.engines or folder / "engines"
+        if args.engines is None:
+            build(SHIPPED_CHECKPOINT, engines, profile="cpu")
+        with server_of(engines, folder, cache_dir=folder / "cache") as server:
+            yield server.grpc_address, [own]  # the server is a child
 
 
 def main() -> None:
-    """Measure every way and mix."""
-    args = parse_arguments(__doc__.partition("\n")[0])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        args.videos = args.videos or [asset_maker(folder)(H264)]
-        workload = Workload(
-            videos=tuple(
-                path.resolve().as_uri() if args.by_uri else path.read_bytes()
-                for path in args.videos
-            ),
-            options=parse_options(args.options, limits=Limits()),
-        )
-        for share in args.cached_shares:
-            workload.check(share)
-        inputs = [describe_video(path) for path in args.videos]
-        peaks = measure_peaks()
-        with target(args, folder) as server, generator() as run:
-            results = {
-                "options": json.loads(args.options),
-                "windows": asdict(windows_of(args)),
-                "slo_seconds": args.slo_seconds,
-                "timeout_seconds": args.timeout_seconds,
-                "seed": args.seed,
-            } | measure_all(args, workload, server, run)
+    """Measure and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("video", type=existing_file, nargs="?", metavar="VIDEO", help="an MP4; a clip by default")
+    add("--options", default=OPTIONS, help="JSON of ScoreOptions (default: %(default)s)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--engines", type=Path, help="serve this engine directory")
+    where.add_argument("--url", help="gRPC address of a running server")
+    add("--server-pid", type=int, nargs=1, default=[], help="for the processor time of that server")
+    add("--ways", type=list_of(str), default=list(WAYS), help="of grpc,client")
+    add("--cached-shares", type=list_of(float), default=[1.0, 0.5, 0.0], help="of the requests")
+    add("--clients", type=list_of(positive), default=[1, 4, 8], help="of the closed loops")
+    add("--shares", type=list_of(float), default=[0.5, 1.0, 2.0], help="of the closed loops' best")
+    add("--seconds", type=float, default=10.0, help="of each load")
+    add("--warm-up-seconds", type=float, default=1.0, help="of each load")
+    add("--timeout-seconds", type=float, default=10.0, help="of a request")
+    add("--out", type=Path)
+    args = parser.parse_args()
+    if unknown := set(args.ways) - set(WAYS):
+        parser.error(f"--ways must be of grpc,client, got {', '.join(sorted(unknown))}")
+    clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
+    if args.video is None:
+        fetch_clips.main(clips)
+    path = args.video or clips / "bikes.mp4"
+    peaks = measure_peaks()
+    with served(args) as (address, pids):
+        loads = asyncio.run(measure(args, path.read_bytes(), address, pids))
     write_report(
         args.out,
         "latency, throughput and refusals of a server under load",
-        results,
-        inputs=inputs,
-        warm_up=f"one request about each video, then {args.warm_up_seconds:g} s of each load",
-        repeats=args.windows,
-        errors=failures(results["loads"]),
+        {"options": args.options, "seconds": args.seconds, "loads": loads},
+        inputs=[describe_video(path)],
+        warm_up=f"{FIRST_REQUESTS} requests, then {args.warm_up_seconds:g} s of each load",
+        repeats=1,
         peaks=peaks,
     )
 
 
-def failures(loads: dict[str, Any]) -> list[str]:
-    """Return which requests were not answered, by load and kind of error."""
-    return [
-        f"{way}, {load}: {count} x {code}"
-        for way, found in loads.items()
-        for loop in ("closed_loop", "open_loop")
-        for load, one in found[loop].items()
-        for code, count in one["outcomes"].items()
-        if code != "ok"
-    ]
-
-
-def measure_all(
-    args: argparse.Namespace, workload: Workload, server: Target, run: Run
-) -> dict[str, Any]:
-    """Measure every way to ask with every mix."""
-    template = Load(
-        way="grpc",
-        address="",
-        server_pid=server.pid,
-        workload=workload,
-        cached_share=1.0,
-        windows=windows_of(args),
-        timeout_seconds=args.timeout_seconds,
-        slo_seconds=args.slo_seconds,
-        seed=args.seed,
-        first_number=0,
-    )
-    loads = numbered(template)
-    found: dict[str, Any] = {}
-    for way in args.ways:
-        for share in args.cached_shares:
-            address = server.addresses[SCHEMES[way]]
-            fit = partial(replace, way=way, address=address, cached_share=share)
-            if args.perf_analyzer_input and not found:
-                leave_input(args.perf_analyzer_input, fit(next(loads)), args.perf_analyzer_entries)
-            is_for_both = args.perf_analyzer and share == 1 and way != "client"
-            found[f"{way}, {share:.0%} cached"] = measure(
-                run,
-                map(fit, loads),
-                clients=args.clients,
-                shares=args.shares,
-                rates=args.rates,
-                analyze=partial(_perf_analyzer.run, args.perf_analyzer) if is_for_both else None,
-            )
-    return {"loads": found}
-
-
-def leave_input(path: Path, load: Load, num_entries: int) -> None:
-    """Write a load's requests for `perf_analyzer`, and say how it is run with them."""
-    _perf_analyzer.write_input(path, load, num_entries)
-    for one in (replace(load, num_clients=1), replace(load, rate=1.0)):
-        print(shlex.join(_perf_analyzer.command("perf_analyzer", one, path)), file=sys.stderr)
-
-
-def windows_of(args: argparse.Namespace) -> Windows:
-    """Return how loads are measured."""
-    return Windows(
-        seconds=args.window_seconds,
-        warm_up_seconds=args.warm_up_seconds,
-        most=args.windows,
-        stability=args.stability,
-    )
-
-
 if __name__ == "__main__":
-    run_command(main)
+    run(main)

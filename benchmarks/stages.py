@@ -4,18 +4,17 @@ python -m benchmarks.stages --checkpoint DIR --engines DIR --video FILE [--num-f
     [--repeats 3] [--out JSON]
 
 The stages of one question run one after the other in this process, each with all cores, where
-`Pipeline.score` overlaps decoding with encoding; `transport` is what the same question takes more
-through Triton. Floors: of the networks, their arithmetic over the best rate of float32 products
-measured here; of decoding, the same packets through FFmpeg's decoder alone, on one thread, shared
-out over the cores; of whatever copies, its bytes over the rate of a copy. `convert` and `resize`
-are parts of `decode` and are timed on one core.
+`Pipeline.score` overlaps decoding with encoding. Floors: of the networks, their arithmetic over the
+best rate of float32 products measured here; of decoding, the same packets through FFmpeg's decoder
+alone, on one thread, shared out over the cores; of whatever copies, its bytes over the rate of a
+copy. `convert` and `resize` are parts of `decode` and are timed on one core. What Triton adds is
+measured by `benchmarks.ensemble_overhead`.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +30,9 @@ from numpy.typing import NDArray
 from benchmarks._command import existing_file, positive, run
 from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
-from benchmarks._processes import FIRST_REQUESTS
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
-from groundserve import Client, ScoreOptions
+from groundserve import ScoreOptions
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -42,7 +40,6 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import FrameOutput, Segments, VideoSource
 from groundserve.media._resize import FrameConverter, resize
-from groundserve.serving import TritonServer
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.ground import ground_questions
 from python_backend.pipeline import Pipeline
@@ -50,10 +47,7 @@ from python_backend.select import select_for_questions
 from python_backend.units import cut_chunks, gather_units
 
 QUERY = "When does the rabbit come out of its hole?"
-STAGES = (
-    *("probe", "cut", "decode", "convert", "resize"),
-    *("encode", "ground", "select", "transport"),
-)
+STAGES = ("probe", "cut", "decode", "convert", "resize", "encode", "ground", "select")
 _SECONDS = 600.0
 
 
@@ -118,7 +112,6 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     frames = np.asarray(decoded.frames)
                     costs.moved("cut", segments.data, segments.data)
                     costs.moved("decode", segments.data, frames)
-                    costs.moved("transport", segments.data, frames)
                     buffer.put(decoded.frames)
                 with costs.timed("encode"):
                     (frames_of,) = chunk.streams
@@ -126,7 +119,6 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
                     units = gather_units(taken, frames_of.units)
                     features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
                 costs.moved("encode", np.asarray(units), features[-1])
-                costs.moved("transport", features[-1])
         finally:
             opening.__exit__(None, None, None)
     all_features = np.concatenate(features)
@@ -137,7 +129,7 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     costs.num_bytes["probe"] = video.stat().st_size
     costs.moved("ground", all_features, logits)
     costs.moved("select", logits)
-    for stage in ("cut", "convert", "resize", "select", "transport"):
+    for stage in ("cut", "convert", "resize", "select"):
         costs.floor_seconds[stage] = peaks.copy_seconds(costs.num_bytes[stage])
     return costs
 
@@ -166,61 +158,18 @@ def _run_bare_decoder(costs: Costs, segments: Segments, *, image_size: int, limi
     costs.floor_seconds["decode"] = before + bare / available_cpus()
 
 
-def measure_transport(
-    engines: Path, pipeline: Pipeline, video: Path, options: ScoreOptions, repeats: int
-) -> dict[str, Any]:
-    """Ask in process and through Triton in turn; the difference is what Triton adds."""
-    local: list[Usage] = []
-    remote: list[Usage] = []
-    with tempfile.TemporaryDirectory() as folder:
-        server = TritonServer(
-            engines,
-            http_port=0,
-            grpc_port=0,
-            metrics_port=0,
-            allowed_roots=[video.parent],
-            log_file=Path(folder) / "tritonserver.log",
-        )
-        with server, Client(f"grpc://{server.grpc_address}") as client:
-            # The first answers start workers and fill memory.
-            for repeat in range(FIRST_REQUESTS + repeats):
-                with measured() as here:
-                    pipeline.score(video, QUERY, options)
-                with measured() as there:
-                    client.score(queries=QUERY, options=options, video_uri=video.as_uri())
-                if repeat >= FIRST_REQUESTS:
-                    local.append(here.usage)
-                    remote.append(there.usage)
-    pairs = list(zip(local, remote, strict=True))
-    return {
-        "in_process_wall_seconds": spread([usage.wall_seconds for usage in local]),
-        "in_process_cpu_seconds": mean(usage.cpu_seconds for usage in local),
-        "triton_wall_seconds": spread([usage.wall_seconds for usage in remote]),
-        "triton_cpu_seconds": mean(usage.cpu_seconds for usage in remote),
-        "added_wall_seconds": spread([b.wall_seconds - a.wall_seconds for a, b in pairs]),
-        "added_cpu_seconds": mean(b.cpu_seconds - a.cpu_seconds for a, b in pairs),
-    }
-
-
-def stage_rows(
-    repeats: list[Costs], net_seconds: dict[str, float], transport: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+def stage_rows(repeats: list[Costs], net_seconds: dict[str, float]) -> dict[str, dict[str, Any]]:
     """Return each stage's medians over the repeats, its floor and the share of it reached."""
     rows = {}
     for stage in STAGES:
-        if stage == "transport":
-            wall = transport["added_wall_seconds"]
-            cpu = transport["added_cpu_seconds"]
-        else:
-            wall = spread([costs.wall_seconds(stage) for costs in repeats])
-            # A mean: of children that ended the kernel counts in hundredths of a second.
-            cpu = mean(costs.cpu_seconds(stage) for costs in repeats)
+        wall = spread([costs.wall_seconds(stage) for costs in repeats])
         # Of a floor that is timed itself, the best.
         floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
         floor = net_seconds.get(stage, min(floors, default=None))
         rows[stage] = {
             "wall_seconds": wall,
-            "cpu_seconds": cpu,
+            # A mean: of children that ended the kernel counts in hundredths of a second.
+            "cpu_seconds": mean(costs.cpu_seconds(stage) for costs in repeats),
             "bytes": repeats[0].num_bytes.get(stage),
             "floor_seconds": floor,
             "share_of_floor": None if floor is None else floor / wall["median"],
@@ -246,7 +195,6 @@ def main() -> None:
     with Pipeline.open(args.engines, verify_files=False) as pipeline:
         run_stages(pipeline, video, options, peaks)
         repeats = [run_stages(pipeline, video, options, peaks) for _ in range(args.repeats)]
-        transport = measure_transport(args.engines, pipeline, video, options, args.repeats)
         (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
         num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
     flop = net_flop(
@@ -255,16 +203,14 @@ def main() -> None:
     results = {
         "num_frames": num_frames,
         "net_flop": {"encode": flop.encode, "ground": flop.ground},
-        "stages": stage_rows(repeats, flop.seconds(peaks), transport),
-        "transport": transport,
+        "stages": stage_rows(repeats, flop.seconds(peaks)),
     }
     write_report(
         args.out,
         "time, processor seconds and bytes of each stage, beside its floor",
         results,
         inputs=[describe_video(video)],
-        warm_up="one question about the same video; of transport "
-        f"{FIRST_REQUESTS} pairs, in process and through Triton",
+        warm_up="one question about the same video",
         repeats=args.repeats,
         peaks=peaks,
     )

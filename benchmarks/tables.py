@@ -1,60 +1,136 @@
-"""Draw the tables and plots of the documentation from benchmarks/results.
+"""Draw the tables of README.md and docs/benchmarks.md from benchmarks/results.
 
 python -m benchmarks.tables [--check]
 
-What is drawn where stands in comments of the pages themselves; see `benchmarks._drawn`. `--check`
-writes nothing and fails where a page or an image is not what the JSON says.
+A table stands between `<!-- table KIND results_*.json -->` and `<!-- end -->`, where KIND is one of
+`TABLES` and the last file by name counts. `--check` writes nothing and ends with 1 where a page is
+not what the JSON says.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from benchmarks._drawn import draw_page
+from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "benchmarks.md")
 RESULTS = REPOSITORY / "benchmarks" / "results"
+_BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Rows = Iterator[list[str]]
+"""The heading first."""
 
 
-def pages() -> list[Path]:
-    """Return every page that may hold blocks."""
-    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-
-
-def wanted_files(page: Path, results: Path) -> dict[Path, str]:
-    """Return a page and its images as they should be; nothing for a page without blocks."""
-    drawn = draw_page(page.read_text("utf-8"), results)
-    if not drawn.num_blocks:
-        return {}
-    images = {page.parent / name: image for name, image in drawn.images.items()}
-    return {page: drawn.text, **images}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Draw, or look whether all is drawn."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    args = parser.parse_args(arguments)
-    wanted = {path: text for page in pages() for path, text in wanted_files(page, RESULTS).items()}
-    old = [
-        path
-        for path, text in wanted.items()
-        if not path.exists() or path.read_text("utf-8") != text
+def vs_reference(results: dict[str, Any]) -> Rows:
+    """Yield a row for each ratio."""
+    yield [
+        "question",
+        "times faster (all pairs)",
+        "in processor seconds",
+        "if PyTorch reached the peak",
+        "reference",
+        "ours",
+        "floor",
+        "share of the floor, reference and ours",
     ]
-    names = [str(path.relative_to(REPOSITORY)) for path in old]
-    if args.check and old:
-        print(f"not as benchmarks/results says: {', '.join(names)}", file=sys.stderr)
-        print("draw with: python -m benchmarks.tables", file=sys.stderr)
-        raise SystemExit(1)
-    if not args.check:
-        for path in old:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[path], "utf-8")
-            print(f"wrote {path.relative_to(REPOSITORY)}")
+    for name, row in results["ratios"].items():
+        reference, ours = row["reference"], row["ours"]
+        yield [
+            f"`{name}`",
+            f"**{row['median']:.2f}** ({row['min']:.2f} to {row['max']:.2f})",
+            f"{row['cpu_seconds']['median']:.2f}",
+            f"{row['if_pytorch_reached_the_peak']['median']:.2f}",
+            f"{reference['wall_seconds']:.2f} s",
+            f"{ours['wall_seconds']:.2f} s",
+            f"{row['floor_seconds']:.2f} s",
+            f"{reference['whole_share_of_floor']:.0%}, {ours['whole_share_of_floor']:.0%}",
+        ]
+
+
+def stages(results: dict[str, Any]) -> Rows:
+    """Yield a row for each stage."""
+    yield ["stage", "time", "processor", "floor", "share of the floor"]
+    for name, row in results["stages"].items():
+        floor = row["floor_seconds"]
+        yield [
+            name,
+            f"{row['wall_seconds']['median'] * 1000:,.1f} ms",
+            f"{row['cpu_seconds'] * 1000:,.0f} ms",
+            "" if floor is None else f"{floor * 1000:,.2f} ms",
+            "" if floor is None else f"{row['share_of_floor']:.0%}",
+        ]
+
+
+def decode(results: dict[str, Any]) -> Rows:
+    """Yield a row for each kind of cell."""
+    yield ["frames", "cells", "fastest", "fastest other over ours, median", "worst cell"]
+    for name, row in results["summary"].items():
+        wall = row["wall_seconds"]
+        worst = wall["worst"]
+        yield [
+            name,
+            f"{wall['num_cells']}",
+            f"{wall['num_fastest']} ({wall['share_fastest']:.0%})",
+            f"{wall['median_ratio']:.2f}",
+            f"{worst['cell']}: {worst['ratio']:.2f} of {worst['library']}",
+        ]
+
+
+def serve(results: dict[str, Any]) -> Rows:
+    """Yield a row for each load of each way to ask."""
+    yield ["load", "offered", "answers", "floor", "p50", "p90", "p99", "not answered"]
+    for way, loops in results["loads"].items():
+        for name, row in (loops["closed_loop"] | loops["open_loop"]).items():
+            seconds = row["seconds"] or {}
+            times = [seconds.get(quantile) for quantile in ("median", "p90", "p99")]
+            yield [
+                f"{way}, {name}",
+                f"{row['offered_per_second']:.1f}/s",
+                f"{row['answers_per_second']:.1f}/s",
+                f"{row['cpu']['floor_answers_per_second']:.1f}/s",
+                *("" if time is None else f"{time * 1000:.0f} ms" for time in times),
+                f"{row['num_not_answered']}",
+            ]
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
+    "vs_reference": vs_reference,
+    "stages": stages,
+    "decode": decode,
+    "serve": serve,
+}
+
+
+def draw(page: str, results: Path) -> str:
+    """Return a page with its tables drawn anew from a folder of JSON files."""
+
+    def table(block: re.Match[str]) -> str:
+        path = max(results.glob(block[3]))
+        report = json.loads(path.read_text("utf-8"))
+        rows = [f"| {' | '.join(row)} |" for row in TABLES[block[2]](report["results"])]
+        rows.insert(1, "|" + " --- |" * (rows[0].count("|") - 1))
+        machine = report["machine"]
+        source = f"{machine['cpu_model']}, {machine['cores_available']} cores; `{path.name}`."
+        return "\n".join([block[1] + rows[0], *rows[1:], "", source, block[4]])
+
+    # The kind and the pattern are groups of the opening comment.
+    return _BLOCK.sub(table, page)
+
+
+def main() -> None:
+    """Draw, or look whether all is drawn."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    is_check = parser.parse_args().check
+    for path in PAGES:
+        old = path.read_text("utf-8")
+        new = draw(old, RESULTS)
+        if new != old and is_check:
+            raise SystemExit(f"{path.name} is not as benchmarks/results says; draw it anew")
+        path.write_text(new, "utf-8")
 
 
 if __name__ == "__main__":

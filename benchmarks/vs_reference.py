@@ -21,20 +21,223 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from benchmarks._command import positive, run
-from benchmarks._machine import describe_machine, measure_peaks
-from benchmarks._media import make_video
-from benchmarks._reference_ratios import WORKLOADS
-from benchmarks._reference_run import QUERIES, Run, resume
-from benchmarks._report import commit, describe_video
+from benchmarks._floor import NetFlop, net_flop
+from benchmarks._machine import Peaks, describe_machine, measure_peaks
+from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
+from benchmarks._reference_sides import Answer, Ask, SideName, run_side
+from benchmarks._report import commit, describe_video, make_report, write_text
+from benchmarks._server import FIRST_REQUESTS
+from benchmarks.gpu.models import relative_error
+from benchmarks.media import Codec, make_video
 from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.manifest import Manifest
+from groundserve.scoring.gate import TOLERANCES
 from scripts import fetch_clips
+
+QUERIES = ("When does the rabbit come out of its hole?", "Which frames show a tree?")
+SECOND_QUESTION = "second_question"
+"""The ratio of the questions that follow in the workload that asks again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One video, one number of frames, and who of ours is asked beside the reference."""
+
+    ratio: str
+    """Its name in `ratios`, and on the command line."""
+    codec: Codec = "h264"
+    """Of the video; 720p."""
+    gop: int
+    """Frames from one key frame to the next."""
+    num_frames: int = 64
+    """T."""
+    pairs: int
+    """How often both sides answer."""
+    ours: SideName = "in_process"
+    """Which of ours."""
+    asks_again: bool = False
+    """Whether a second question about the same video follows."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both score the same frames in float32, so that the logits must agree."""
+        return self.ours != "int8_keyframes"
+
+
+WORKLOADS = (
+    Workload(ratio="cold_gop12", gop=12, pairs=5, asks_again=True),
+    Workload(ratio="cold_gop250", gop=250, pairs=5),
+    Workload(ratio="cold_vp9", codec="vp9", gop=250, pairs=5),
+    Workload(ratio="cold_gop12_512", gop=12, num_frames=512, pairs=3),
+    Workload(ratio="triton_gop12", gop=12, pairs=3, ours="triton"),
+    Workload(ratio="int8_keyframes_gop250", gop=250, pairs=3, ours="int8_keyframes"),
+)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What is measured with, and the pairs that are done."""
+
+    checkpoint: Checkpoint
+    """The model."""
+    engines: dict[SideName, Path]
+    """Engine directory of each side of ours."""
+    warm_up: Path
+    """The other video."""
+    videos: dict[str, Path]
+    """By ratio."""
+    peaks: Peaks
+    """Of this machine."""
+    commit: str | None
+    """Of this checkout; pairs that a resumed run brings keep theirs."""
+    settings: dict[str, Any]
+    """What must be the same for a run to be resumed."""
+    inputs: list[dict[str, Any]]
+    """For the report."""
+    left_out: dict[str, str]
+    """Ratio -> why it is not measured."""
+    out: Path
+    """Of the report."""
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    """By ratio, `second_question` among them."""
+
+    def measure(self, workload: Workload) -> None:
+        """Run one pair and write the report."""
+        done = self.pairs.setdefault(workload.ratio, [])
+        places = {"reference": self.checkpoint.directory, **self.engines}
+        sides: list[SideName] = ["reference", workload.ours]
+        is_reference_first = len(done) % 2 == 0
+        warm_up = Ask(video=self.warm_up, query=QUERIES[0], num_frames=64, sample_fps=2.0)
+        answers = {
+            side: run_side(side, places[side], warm_up, self._asks(workload, side))
+            for side in (sides if is_reference_first else reversed(sides))
+        }
+        reference, ours = (answers[side] for side in sides)
+
+        def pair(number: int, kept: Answer | None = None) -> Pair:
+            return {
+                "reference": sample(reference[number]),
+                "ours": sample(ours[number]),
+                "reference_kept": None if kept is None else sample(kept),
+                "logit_error": logit_error(reference[number], ours[number], workload),
+                "reference_was_first": is_reference_first,
+                "commit": self.commit,
+            }
+
+        done.append(pair(0))
+        if workload.asks_again:
+            self.pairs.setdefault(SECOND_QUESTION, []).append(pair(1, kept=reference[2]))
+        self.write()
+
+    def _asks(self, workload: Workload, side: str) -> list[Ask]:
+        video, num_frames = self.videos[workload.ratio], workload.num_frames
+        asks = [Ask(video=video, query=query, num_frames=num_frames) for query in QUERIES]
+        if not workload.asks_again:
+            return asks[:1]
+        kept = Ask(video=video, query=QUERIES[1], num_frames=num_frames, keeps_features=True)
+        return [*asks, kept] if side == "reference" else asks
+
+    def write(self) -> None:
+        """Write what is known so far."""
+        results = {
+            "settings": self.settings,
+            "left_out": self.left_out,
+            # Plainly, for who reads a ratio: whose kernels the reference's networks ran on.
+            "pytorch_share_of_peak": 1 / self._times_torch(),
+            "ratios": {
+                ratio: self._row(ratio, pairs) for ratio, pairs in self.pairs.items() if pairs
+            },
+        }
+        report = make_report(
+            "times faster than the reference's procedure, pair by pair",
+            results,
+            inputs=self.inputs,
+            warm_up=f"bikes.mp4, 20 frames, in each process; {FIRST_REQUESTS} times through Triton",
+            repeats=max((len(pairs) for pairs in self.pairs.values()), default=0),
+            peaks=self.peaks,
+        )
+        write_text(self.out, json.dumps(report, indent=2) + "\n")
+
+    def _times_torch(self) -> float:
+        """Return the machine's peak over PyTorch's, whose kernels may be far from it."""
+        return self.peaks.sgemm_gflops / self.peaks.sgemm_gflops_by_library["torch"]
+
+    def _row(self, ratio: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+        is_second = ratio == SECOND_QUESTION
+        is_int8 = any(work.ratio == ratio and not work.is_exact for work in WORKLOADS)
+        num_frames = pairs[0]["reference"]["num_frames"]
+        needed = self._flop(num_frames, second=is_second).seconds(self.peaks)
+        if is_second:
+            del needed["encode"]
+        # A keyframe serves several targets: then ours has fewer frames.
+        ours = self._flop(pairs[0]["ours"]["num_frames"], second=is_second)
+        reference = self._flop(num_frames, second=is_second, all_layers=True)
+        row = ratio_row(
+            pairs,
+            needed=needed,
+            ours=ours.seconds(self.peaks, is_int8=is_int8),
+            reference=reference.seconds(self.peaks),
+        )
+        share = row["reference"]["nets_share_of_peak"]
+        row["reference"]["nets_share_of_torch_peak"] = share and share * self._times_torch()
+        row["if_pytorch_reached_the_peak"] = ratio_at_equal_peaks(
+            pairs, times_faster=self._times_torch()
+        )
+        return row
+
+    def _flop(self, num_frames: int, *, second: bool, all_layers: bool = False) -> NetFlop:
+        tokenizer, pad_token_id = self.checkpoint.load_tokenizer()
+        text_ids = QueryTokenizer(tokenizer, pad_token_id=pad_token_id).text_ids(QUERIES[second])
+        return net_flop(
+            self.checkpoint,
+            num_frames=num_frames,
+            num_text_tokens=len(text_ids),
+            all_layers=all_layers,
+        )
+
+
+def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | None:
+    """Return how far the logits of a pair are apart; None where the frames are others.
+
+    Raises:
+        RuntimeError: The workload is exact, and frames or logits differ: no ratio means anything.
+    """
+    same = np.array_equal(reference.scored.frame_indices, ours.scored.frame_indices)
+    if not same:
+        if workload.is_exact:
+            raise RuntimeError(f"{workload.ratio}: the sides sampled other frames")
+        return None
+    error = relative_error(ours.scored.frame_logits, reference.scored.frame_logits)
+    bound = TOLERANCES["fp32"].logit_error
+    if workload.is_exact and not error <= bound:
+        raise RuntimeError(
+            f"{workload.ratio}: logits differ by {error:.2g} of their norm, past {bound}"
+        )
+    return error
+
+
+def check_resumable(report: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with pairs of another machine, or of other inputs."""
+    before = report["results"]["settings"]
+    others = [name for name, value in settings.items() if before.get(name) != value]
+    if others:
+        raise SystemExit(
+            f"{path} cannot be resumed: it was measured with another {', '.join(others)}; "
+            "give --out another file"
+        )
 
 
 def say(text: str) -> None:
@@ -70,31 +273,29 @@ def main() -> None:
     args = parse()
     checkpoint = Checkpoint.open(args.checkpoint)
     clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    workloads = [workload for workload in WORKLOADS if workload.ratio in args.only]
-    left_out = {}
-    if args.engines_int8 is None:
-        kept = [workload for workload in workloads if workload.ours != "int8_keyframes"]
-        left_out = {work.ratio: "no --engines-int8" for work in workloads if work not in kept}
-        workloads = kept
-    num_pairs = {work.ratio: args.pairs or work.pairs for work in workloads}
-    settings = {
+    engines: dict[SideName, Path] = {"in_process": args.engines, "triton": args.engines}
+    if args.engines_int8 is not None:
+        engines["int8_keyframes"] = args.engines_int8
+    for directory in set(engines.values()):
+        Manifest.load(directory)  # one without engines is refused before any video is made
+    asked = [work for work in WORKLOADS if work.ratio in args.only]
+    workloads = [work for work in asked if work.ours in engines]
+    settings: dict[str, Any] = {
         "cpu_model": describe_machine()["cpu_model"],
         "checkpoint": checkpoint.describe(),
         "video_seconds": args.seconds,
         "queries": list(QUERIES),
     }
-    try:
-        before = resume(args.out, settings) if args.resume and args.out.exists() else None
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    Manifest.load(args.engines)  # a directory without engines is refused before any video is made
-    if args.engines_int8 is not None:
-        Manifest.load(args.engines_int8)
+    before: dict[str, Any] = {}
+    if args.resume and args.out.exists():
+        before = json.loads(args.out.read_text())
+        check_resumable(before, settings, args.out)
     fetch_clips.main(clips)
     peaks = measure_peaks()
-    if before is not None:
+    if before:
         # The better one is nearer to what the machine can.
-        peaks = max(peaks, before.peaks, key=lambda one: one.sgemm_gflops)
+        measured = Peaks.from_dict(before["machine"]["peaks"])
+        peaks = max(peaks, measured, key=lambda one: one.sgemm_gflops)
     say(f"GEMM peak: {peaks.sgemm_gflops:.0f} GFLOP/s in float32")
     videos = {
         work.ratio: make_video(
@@ -102,33 +303,32 @@ def main() -> None:
         )
         for work in workloads
     }
-    inputs = {video["name"]: video for video in (before.inputs if before else ())}
+    inputs = {video["name"]: video for video in before.get("inputs", ())}
     inputs |= {path.name: describe_video(path) for path in sorted(set(videos.values()))}
+    ratios = before["results"]["ratios"] if before else {}
     runner = Run(
         checkpoint=checkpoint,
-        engines=args.engines,
-        engines_int8=args.engines_int8,
+        engines=engines,
         warm_up=clips / "bikes.mp4",
         videos=videos,
         peaks=peaks,
         commit=commit(),
         settings=settings,
         inputs=list(inputs.values()),
-        left_out=left_out,
+        left_out={work.ratio: "no --engines-int8" for work in asked if work not in workloads},
         out=args.out,
-        pairs=before.pairs if before else {},
+        pairs={ratio: row["all_pairs"] for ratio, row in ratios.items()},
     )
     to_do = [
         work
         for work in workloads
-        for _ in range(num_pairs[work.ratio] - len(runner.pairs.get(work.ratio, ())))
+        for _ in range((args.pairs or work.pairs) - len(runner.pairs.get(work.ratio, ())))
     ]
-    say(f"{len(to_do)} pairs, some {sum(work.rough_seconds for work in to_do) / 60:.0f} minutes")
     for number, work in enumerate(to_do, start=1):
         started = time.perf_counter()
         runner.measure(work)
-        last = runner.pairs[work.ratio][-1]
-        ratio = last.reference.usage.wall_seconds / last.ours.usage.wall_seconds
+        pair = runner.pairs[work.ratio][-1]
+        ratio = pair["reference"]["usage"]["wall_seconds"] / pair["ours"]["usage"]["wall_seconds"]
         took = time.perf_counter() - started
         say(f"{number}/{len(to_do)} {work.ratio}: {ratio:.2f} x ({took:.0f} s)")
     runner.write()

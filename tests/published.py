@@ -6,10 +6,29 @@ from transformers import LlamaConfig, Phi3Config
 
 from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
+from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtimellm.clip import ClipConfig
 
+VIDEOITG = CheckpointConfig(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+    max_position_embeddings=32768,
+    mm_vision_tower="google/siglip-so400m-patch14-384",
+    mm_hidden_size=1152,
+    mm_vision_select_layer=-2,
+    vision_token_num=16384,
+    initializer_range=0.02,
+    tokenizer_model_max_length=20480,
+)
+SO400M = KNOWN_TOWERS["siglip-so400m-patch14-384"]
 VTIMELLM_CLIP = ClipConfig(
     hidden_size=1024,
     intermediate_size=4096,

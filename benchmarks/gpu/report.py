@@ -64,8 +64,6 @@ class Part:
     """"module:function", imported where it runs; called with the `Bench` and the arguments."""
     arguments: tuple[Any, ...] = ()
     """What `target` takes after the bench."""
-    fills: tuple[str, ...] = ()
-    """Beginnings of the rows of README's "What is verified where" that its result goes to."""
 
 
 class Report:
@@ -78,7 +76,6 @@ class Report:
         self._started = time.monotonic()
         self.parts: list[dict[str, Any]] = []
         self.targets: list[dict[str, Any]] = []
-        self.readme: list[dict[str, Any]] = []
 
     def run(
         self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
@@ -119,7 +116,6 @@ class Report:
         report = {
             **self._header,
             "targets": self.targets,
-            "readme": self.readme,
             "parts": self.parts,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)

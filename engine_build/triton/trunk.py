@@ -44,7 +44,7 @@ _DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
 _MAX_WAITING = 16
 """Requests that may wait in the server, wherever, before `admission` refuses the next: so many that
 16 clients, each with one request at a time, are never refused. What a request accepted past the
-capacity waits grows with it (benchmarks/overload.py)."""
+capacity waits grows with it (benchmarks/results/overload_cpu_2026-11-22.json)."""
 
 _MAX_QUEUED_VIDEOS = 64
 """Requests that Triton lets wait for `video_features`. Only those get there whom `admission` did

@@ -1,6 +1,6 @@
 """A run whose processes are killed and that is resumed ends as one that nobody disturbed.
 
-The long form is `benchmarks/batch_kills.py`.
+Many in a row: `python -m benchmarks.repeat` with a test of this file.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import pytest
 import typer
 import yaml
 
-from benchmarks.device_memory import decoder_table, server_table
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
 from groundserve.cli import build, score, serve
@@ -313,12 +312,6 @@ def test_docs_do_the_sums_of_the_code():
     assert f"{regions.total_bytes // MIB:,} MiB\n" in DOCS
     assert f"shm-default-byte-size={regions.default_bytes}`" in DOCS
     assert f"shm-growth-byte-size={regions.growth_bytes}`" in DOCS
-
-
-def test_docs_have_the_tables_that_the_code_prints():
-    """`python -m benchmarks.device_memory` prints both."""
-    assert "\n".join(server_table()) in DOCS
-    assert "\n".join(decoder_table()) in (REPOSITORY / "docs" / "dali.md").read_text("utf-8")
 
 
 def test_docs_give_commands_that_exist():

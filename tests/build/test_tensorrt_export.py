@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,12 +11,14 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.gpu.vision_inputs import vision_inputs
-from benchmarks.precision_variants import digits_variants, digits_video
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from groundserve.families.videoitg.checkpoint import Checkpoint
+from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+from tests.support.digits import digits_video
+from tests.support.vision import vision_inputs
 
 MAX_TOKENS = 512
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,7 +41,16 @@ def grounding(checkpoint):
 
 @pytest.fixture(scope="module")
 def video(checkpoint):
-    return digits_video(checkpoint, num_frames=12)
+    """Twelve frames, how they are pooled, and the ids of one question."""
+    config, side = checkpoint.config, checkpoint.vision_config.side
+    frames, texts = digits_video(checkpoint.vision_config.image_size, num_frames=12)
+    grid = grid_side(len(frames), vision_token_num=config.vision_token_num, side=side)
+    pool = torch.from_numpy(pooling_weights(grid, side=side)).expand(len(frames), -1, -1)
+    tokenizer, pad = checkpoint.load_tokenizer()
+    text_ids = QueryTokenizer(tokenizer, pad_token_id=pad).text_ids(texts[0])
+    return SimpleNamespace(
+        frames=torch.from_numpy(frames), pool=pool, text_ids=torch.from_numpy(text_ids)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +58,7 @@ def embeds(grounding, vision, video):
     """Visual and text embeddings of one question, float32 (S, D)."""
     with torch.inference_mode():
         visual = grounding.projector(vision(video.frames, video.pool)).flatten(0, 1)
-        return torch.cat([visual, grounding.decoder.embed_tokens(video.text_ids[0])])
+        return torch.cat([visual, grounding.decoder.embed_tokens(video.text_ids)])
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +195,24 @@ def test_the_last_token_moves_the_first_score(grounding, embeds, precision):
 @pytest.mark.parametrize(
     ("precision", "vision_rms", "scorer_rms"), [("bf16", 6e-3, 6e-3), ("fp16", 8e-4, 8e-4)]
 )
-def test_digits_in_16_bit_stays_near_float32(precision, vision_rms, scorer_rms):
-    results = digits_variants(DTYPES[precision], num_frames=12, each=False)
-    assert 0 < results["vision"]["engine"].rms < vision_rms
-    assert 0 < results["scorer"]["engine"].rms < scorer_rms
-    for errors in results.values():
-        # What docs/tensorrt.md says of keeping these in float32.
-        assert errors["engine"].rms < errors["all"].rms
+def test_digits_in_16_bit_stays_near_float32(
+    vision, grounding, video, embeds, precision, vision_rms, scorer_rms
+):
+    def rms_error(got, expected):
+        got, expected = got.float(), expected.float()
+        return float((got - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+
+    def features(dtype):
+        return MixedVisionEncoder(vision, dtype=dtype)(video.frames, video.pool)
+
+    def logits(dtype):
+        model = MixedTokenScorer(grounding, dtype=dtype, max_tokens=MAX_TOKENS)
+        scores = model(embeds.to(model.dtype))[: -len(video.text_ids)]
+        return scores.reshape(len(video.frames), -1).mean(dim=1)
+
+    with torch.inference_mode():
+        for of, most in ((features, vision_rms), (logits, scorer_rms)):
+            assert 0 < rms_error(of(DTYPES[precision]), of(torch.float32)) < most
 
 
 def test_16_bit_weights_are_shared_with_the_model_they_come_from(checkpoint):

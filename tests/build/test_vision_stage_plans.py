@@ -18,7 +18,6 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.full_size_vision import filled
 from engine_build.exported_plan import build_vision_plan
 from engine_build.families.grounded_videollm import mixed_precision as grounded_videollm
 from engine_build.families.vtgllm import mixed_precision as vtgllm
@@ -166,6 +165,8 @@ def test_the_plan_of_vtg_llm_is_fused_in_every_layer_and_leaves_no_graph(tmp_pat
         max_position_embeddings=64,
     )
     vision = VisionEncoder(eva, q_former, num_queries=4, num_words=12)
+    for parameter in vision.requires_grad_(False).parameters():
+        parameter.normal_(0, 0.02)
     model = VTGLLMSpec(
         image_size=56,
         frame_text_before=[1, 2],
@@ -174,7 +175,7 @@ def test_the_plan_of_vtg_llm_is_fused_in_every_layer_and_leaves_no_graph(tmp_pat
     )
     family = get_family("vtgllm")
     report = build_vision_plan(
-        vtgllm.MixedVisionEncoder(filled(vision), dtype=torch.float16),
+        vtgllm.MixedVisionEncoder(vision.eval(), dtype=torch.float16),
         tmp_path / "vision_encoder.plan",
         inputs=VisionInputs.of(family, model),
         usual=default_plan(family, model),

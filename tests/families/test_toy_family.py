@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks._load import read_metrics
 from groundserve import Client, InvalidRequestError, ScoreOptions
 from tests.cli.command import run_cli
 from tests.families import toy_program
@@ -35,6 +34,7 @@ from tests.families.tree import (
     registry_line,
 )
 from tests.reference import REPOSITORY
+from tests.support.metrics import read_metrics
 from tests.triton.program import serving
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 from tests.triton.serve import Server

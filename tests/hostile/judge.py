@@ -1,6 +1,6 @@
 """What any answer must be: there, typed, and silent about the inside of the server.
 
-How soon it is there is measured by `python -m benchmarks.hostile`; a test can only tell a hang.
+A test can only tell a hang, not how soon it is there.
 """
 
 from __future__ import annotations

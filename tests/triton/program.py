@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.kills import is_alive
 from groundserve import Client, UnavailableError
+from tests.support.processes import is_alive
 
 # -I: the modules are those that are installed, as for the models of the server.
 SERVE = ["-I", "-c", "from groundserve.cli.main import main; main()", "serve"]

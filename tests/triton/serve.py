@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks._load import read_metrics
 from groundserve.limits import MIB
 from groundserve.serving import TritonServer
 from tests.reference import REPOSITORY
+from tests.support.metrics import read_metrics
 from tests.triton.protocol import Arrays, Protocol, texts, upload
 
 WAIT_SECONDS = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.aborts import ABORTS
+from tests.support.aborts import ABORTS
 from tests.triton.program import Serve
 
 

@@ -18,11 +18,11 @@ import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.kills import is_alive
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
+from tests.support.processes import is_alive
 from tests.triton.protocol import Protocol, texts, upload
 from tests.triton.serve import CACHE_BYTES
 

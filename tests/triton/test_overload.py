@@ -9,8 +9,8 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from benchmarks.overload import count
 from groundserve import Client, ScoreOptions, UnavailableError
+from tests.support.metrics import read_metrics
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import in_parallel
 
@@ -23,6 +23,19 @@ QUESTIONS = [f"When does it happen for time {number}?" for number in range(8)]
 @pytest.fixture(scope="module")
 def server(served):
     return served
+
+
+def count(server):
+    """Refusals so far, by both of the server's ways, and decoded videos."""
+    counts: Counter[str] = Counter()
+    for name, value in read_metrics(server).items():
+        if (
+            name.startswith("nv_inference_request_failure{") and 'reason="REJECTED"' in name
+        ) or name == 'groundserve_errors_total{class="UnavailableError"}':
+            counts["refused"] += int(value)
+        elif name == 'groundserve_stage_seconds_count{stage="decode"}':
+            counts["decoded"] += int(value)
+    return counts
 
 
 def ask_ensemble(server, clips, num_together=1):

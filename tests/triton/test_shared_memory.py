@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.uploads import one_gop_video
 from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import SHM_DIR
 from groundserve.serving.shared_memory import RegionSizes, region_sizes
 from groundserve.serving.video_tensors import VideoTensors
+from tests.support.one_gop import one_gop_video
 from tests.triton.serve import MAX_UPLOAD_BYTES, Server, in_parallel
 
 PRIVATE_UMASK = "Umask:\t0077\n"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from benchmarks.kills import broken_promises, measure
 from groundserve.serving.run_folder import remove_dead
 from tests.triton.program import Serve
+
+KILLED = {
+    "triton_python_backend_stub": ("stub_died", "model_reloaded"),
+    "groundserve.media._worker": (),
+    "bin/tritonserver": ("server_died", "server_restarted"),
+}
+"""A word of the process's command line -> what is logged of its death and its successor."""
 
 
 @pytest.fixture
@@ -22,17 +30,34 @@ def serve(engine_dirs, tmp_path):
     started.kill()
 
 
-def test_each_kind_of_process_killed_once(engine_dirs, clips, tmp_path):
-    results = measure(engine_dirs["cpu"], clips["carphone_pristine"], 3, 0, tmp_path)
-    assert broken_promises(results) == []
-    assert {kill["kind"] for kill in results["kills"]} == {"stub", "worker", "server"}
-    assert results["events"] == {
-        "stub_died": 1,
-        "model_reloaded": 1,
-        "server_died": 1,
-        "server_restarted": 1,
-        "step": 1,
-    }
+def test_each_kind_of_process_killed_once(serve, clips):
+    """Callers see UnavailableError and nothing else, and are answered again."""
+    serve.wait_until_ready()
+    video = clips["carphone_pristine"]
+    is_over = threading.Event()
+
+    def client(_):
+        while not is_over.is_set():
+            serve.score_until_answered(video)
+
+    with ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(client, number) for number in range(3)]
+        try:
+            for name, events in KILLED.items():
+                # Also starts a worker, where the death before has left none.
+                serve.score_until_answered(video)
+                num_before = len(serve.events())
+                serve.family(name)[0].kill()
+                for event in events:
+                    serve.wait_for(event, after=num_before)
+        finally:
+            is_over.set()
+        for one in clients:
+            one.result()
+    serve.score_until_answered(video)
+    serve.stop()
+    logged = [event["event"] for event in serve.events()]
+    assert logged == [event for events in KILLED.values() for event in events]
 
 
 def test_sigterm_while_starting(serve):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu.size import FULL
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families import get_family, served_family_names
 from groundserve.families.arithmetic import causal_decoder_flop
@@ -62,12 +61,12 @@ def videoitg() -> Cost:
     budget = REFERENCE_MODEL.vision_token_num
     per_frame = grid_side(DEFAULT_NUM_FRAMES, vision_token_num=budget, side=side) ** 2
     num_tokens = DEFAULT_NUM_FRAMES * per_frame
-    layers = FULL.tower.num_layers_used(FULL.checkpoint.mm_vision_select_layer)
+    layers = published.SO400M.num_layers_used(published.VIDEOITG.mm_vision_select_layer)
     return Cost(
-        vision_flop=DEFAULT_NUM_FRAMES * FULL.tower.frame_flop(layers),
+        vision_flop=DEFAULT_NUM_FRAMES * published.SO400M.frame_flop(layers),
         features=(DEFAULT_NUM_FRAMES, per_frame, REFERENCE_MODEL.feature_width),
         visual_tokens=f"{num_tokens:,}",
-        decoder_flop=FULL.checkpoint.decoder_flop(num_tokens),
+        decoder_flop=published.VIDEOITG.decoder_flop(num_tokens),
         kept_bytes=None,
     )
 

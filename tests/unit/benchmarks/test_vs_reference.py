@@ -1,20 +1,17 @@
 """When a comparison means nothing, and how a run that was cut off goes on."""
 
 import json
-import multiprocessing
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import _reference_run, _reference_sides
+from benchmarks import vs_reference
 from benchmarks._machine import Peaks
 from benchmarks._reference import Scored
-from benchmarks._reference_ratios import SECOND_QUESTION, WORKLOADS
-from benchmarks._reference_sides import Answer, Ask, Side
+from benchmarks._reference_sides import Answer
 from benchmarks._usage import Usage
+from benchmarks.vs_reference import SECOND_QUESTION, WORKLOADS
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
 
@@ -23,9 +20,7 @@ COLD = BY_RATIO["cold_gop12"]
 PEAKS = Peaks(
     sgemm_gflops=100.0,
     sgemm_gflops_by_library={"torch": 50.0, "onnxruntime": 100.0},
-    sgemm_gflops_by_size={},
     int8_gemm_gops=400.0,
-    int8_gemm_gops_by_size={},
     copy_gb_per_second=10.0,
 )
 SETTINGS = {"cpu_model": "one", "queries": ["a", "b"]}
@@ -43,10 +38,9 @@ def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
 
 
 def make_run(out, pairs=None, commit="abc"):
-    return _reference_run.Run(
+    return vs_reference.Run(
         checkpoint=Checkpoint.open(REPOSITORY / "tests" / "fixtures" / "seeded"),
-        engines=Path("engines"),
-        engines_int8=None,
+        engines={"in_process": Path("engines")},
         warm_up=Path("warm.mp4"),
         videos=dict.fromkeys(BY_RATIO, Path("video.mp4")),
         peaks=PEAKS,
@@ -61,7 +55,7 @@ def make_run(out, pairs=None, commit="abc"):
 
 def test_logits_that_differ_by_rounding_pass():
     near = answer(logits=(0.5, -1.0, 2.00001))
-    assert 0 < _reference_run.logit_error(answer(), near, COLD) < 1e-4
+    assert 0 < vs_reference.logit_error(answer(), near, COLD) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -74,23 +68,23 @@ def test_logits_that_differ_by_rounding_pass():
 )
 def test_other_frames_and_other_logits_stop_an_exact_run(other, message):
     with pytest.raises(RuntimeError, match=f"cold_gop12.*{message}"):
-        _reference_run.logit_error(answer(), other, COLD)
+        vs_reference.logit_error(answer(), other, COLD)
 
 
 def test_keyframes_and_8_bits_may_differ():
     trade = BY_RATIO["int8_keyframes_gop250"]
-    assert _reference_run.logit_error(answer(), answer(frames=(0, 5, 8)), trade) is None
-    assert _reference_run.logit_error(answer(), answer(logits=(1.0, -1.0, 2.0)), trade) > 0.1
+    assert vs_reference.logit_error(answer(), answer(frames=(0, 5, 8)), trade) is None
+    assert vs_reference.logit_error(answer(), answer(logits=(1.0, -1.0, 2.0)), trade) > 0.1
 
 
 def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
     asked = []
 
-    def run_side(side, warm_up, asks):
-        asked.append((side.name, len(asks)))
-        return [answer(wall=6.0 if side.name == "reference" else 2.0) for _ in asks]
+    def run_side(name, place, warm_up, asks):
+        asked.append((name, len(asks)))
+        return [answer(wall=6.0 if name == "reference" else 2.0) for _ in asks]
 
-    monkeypatch.setattr(_reference_run, "run_side", run_side)
+    monkeypatch.setattr(vs_reference, "run_side", run_side)
     out = tmp_path / "new" / "out.json"
     run = make_run(out)
     run.measure(COLD)
@@ -108,63 +102,14 @@ def test_pairs_change_places_and_are_resumed(tmp_path, monkeypatch):
     assert 0 < second["floor_seconds"] < ratios[COLD.ratio]["floor_seconds"]
     assert second["if_the_reference_kept_features"]["median"] == 3.0
 
-    before = _reference_run.resume(out, SETTINGS)
-    assert (before.pairs, before.peaks, before.inputs) == (run.pairs, PEAKS, [])
-    with pytest.raises(ValueError, match="it was measured with another cpu_model; give"):
-        _reference_run.resume(out, {**SETTINGS, "cpu_model": "other"})
+    vs_reference.check_resumable(report, SETTINGS, out)
+    with pytest.raises(SystemExit, match="it was measured with another cpu_model; give"):
+        vs_reference.check_resumable(report, {**SETTINGS, "cpu_model": "other"}, out)
+    assert Peaks.from_dict(report["machine"]["peaks"]) == PEAKS
+    before = {ratio: row["all_pairs"] for ratio, row in ratios.items()}
     # Another commit goes on, and each pair says whose it is.
-    resumed = make_run(out, before.pairs, commit="def")
+    resumed = make_run(out, before, commit="def")
     resumed.measure(COLD)
     rows = json.loads(out.read_text())["results"]["ratios"]
     assert [pair["commit"] for pair in rows[COLD.ratio]["all_pairs"]] == ["abc", "abc", "def"]
     assert rows[COLD.ratio]["commits"] == ["abc", "def"]
-
-
-@pytest.mark.parametrize(("name", "times"), [("reference", 1), ("in_process", 1), ("triton", 4)])
-def test_every_instance_is_warmed_before_anything_is_timed(name, times, tmp_path, monkeypatch):
-    asked = []
-
-    @contextmanager
-    def opened(self, media):
-        yield lambda ask: asked.append(ask.query) or answer().scored
-
-    monkeypatch.setattr(Side, "open", opened)
-    video = tmp_path / "a.mp4"
-    video.touch()
-    warm_up, timed = (Ask(video=video, query=query, num_frames=1) for query in ("warm", "timed"))
-    ours, theirs = multiprocessing.Pipe()
-    _reference_sides._work(theirs, Side(name=name, place=tmp_path), warm_up, [timed])
-    assert asked == times * ["warm"] + ["timed"]
-    assert len(ours.recv()) == 1
-
-
-def test_a_side_that_fails_says_why(tmp_path):
-    # What its process runs, without starting one.
-    ours, theirs = multiprocessing.Pipe()
-    side = Side(name="in_process", place=tmp_path / "nothing")
-    ask = Ask(video=tmp_path / "a.mp4", query="When?", num_frames=1)
-    _reference_sides._work(theirs, side, ask, [ask])
-    assert "InvalidRequestError" in ours.recv()
-
-
-def test_a_failure_stops_the_run(monkeypatch, tmp_path):
-    class Failed:
-        exitcode = 0
-
-        def __init__(self, target, args):
-            args[0].send("Traceback: no memory")
-
-        def start(self):
-            pass
-
-        def join(self, timeout=None):
-            pass
-
-        def is_alive(self):
-            return False
-
-    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Failed)
-    monkeypatch.setattr(_reference_sides.multiprocessing, "get_context", lambda kind: context)
-    ask = Ask(video=tmp_path / "a.mp4", query="When?", num_frames=1)
-    with pytest.raises(RuntimeError, match=r"triton failed:\nTraceback: no memory"):
-        _reference_sides.run_side(Side(name="triton", place=tmp_path), ask, [ask])

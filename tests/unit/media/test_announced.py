@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks._usage import peak_rss_mib
-from benchmarks.uploads import one_gop_video
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, VideoSource
 from tests.media_assets import ONE_FRAME, Asset
 from tests.media_assets.boxes import replace_box
+from tests.support.one_gop import one_gop_video
+from tests.support.processes import peak_rss_mib
 
 _STBL = "moov/trak/mdia/minf/stbl"
 

@@ -9,7 +9,7 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.size import FULL
+from tests import published
 from tests.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.families.videoitg.flops import sample_flops
@@ -18,7 +18,7 @@ from train.families.videoitg.models import encode_frames
 from train.families.videoitg.samples import grid_choices
 from train.families.videoitg.stages import grounding, projector
 
-RELEASED, TOWER = FULL.checkpoint, FULL.tower
+RELEASED, TOWER = published.VIDEOITG, published.SO400M
 TOWER_FRAME = TOWER.frame_flop(26)
 PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}
 

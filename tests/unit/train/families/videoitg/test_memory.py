@@ -8,11 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from benchmarks import training_memory
-from benchmarks.gpu.size import FULL, SMALL
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
-from tests.reference import REPOSITORY
+from tests import published
 from train.families.videoitg.memory import (
     PassSize,
     count_parameters,
@@ -26,7 +24,7 @@ from train.parallel import checkpoint_activations
 NUM_TOKENS = 2048  # so many that parameters' own gradients are small beside the activations
 # Proportions of Qwen2-7B: an inner layer of 5.3 widths, and keys of a seventh or a fourth.
 CONFIG = replace(
-    FULL.checkpoint,
+    published.VIDEOITG,
     vocab_size=64,
     hidden_size=64,
     intermediate_size=338,
@@ -110,7 +108,7 @@ def test_the_peak_of_a_recomputed_decoder_is_what_is_counted(decoder, num_layers
         ).last_hidden_state
         output.backward(torch.ones_like(output))
     size = PassSize(num_frames=0, num_visual=0, num_text=NUM_TOKENS, num_targets=0)
-    counted = gpu_bytes("grounding", config, SMALL.tower, num_shards=1, size=size)
+    counted = gpu_bytes("grounding", config, published.SO400M, num_shards=1, size=size)
     names = ("inputs of the layers", "one layer, recomputed and backward")
     expected = sum(counted[name] for name in names)
     assert alive.peak == pytest.approx(expected, rel=0.01)
@@ -118,7 +116,7 @@ def test_the_peak_of_a_recomputed_decoder_is_what_is_counted(decoder, num_layers
 
 def test_the_peak_of_the_tower_is_what_is_counted():
     vision = replace(
-        FULL.tower,
+        published.SO400M,
         hidden_size=32,
         intermediate_size=120,
         num_hidden_layers=3,
@@ -134,26 +132,21 @@ def test_the_peak_of_the_tower_is_what_is_counted():
 
 def test_full_size_has_the_parameters_of_the_files():
     """The specification's counts, read off the reference's modules."""
-    count = count_parameters("grounding", FULL.checkpoint)
+    count = count_parameters("grounding", published.VIDEOITG)
     assert count.layers == 28 * 233_057_792
     assert count.others == 544_997_376 + 3_584 + 16_980_992 + 3_585
     assert count.trained == count.total
-    assert count_tower_parameters(FULL.checkpoint, FULL.tower) == 397_745_440
-    text = count_parameters("projector", FULL.checkpoint)
+    assert count_tower_parameters(published.VIDEOITG, published.SO400M) == 397_745_440
+    text = count_parameters("projector", published.VIDEOITG)
     assert text.total == count.total - 3_585 + 544_997_376
     assert text.trained == 16_980_992
 
 
 def test_more_shards_take_less_of_what_is_sharded():
-    size = training_memory.SIZES["grounding"]
+    size = PassSize(num_frames=1024, num_visual=16_384, num_text=116, num_targets=0)
     few, many = (
-        gpu_bytes("grounding", FULL.checkpoint, FULL.tower, num_shards=num, size=size)
+        gpu_bytes("grounding", published.VIDEOITG, published.SO400M, num_shards=num, size=size)
         for num in (8, 128)
     )
     changed = {name for name in few if few[name] != many[name]}
     assert changed == {"weights, gradients and two moments, sharded"}
-
-
-def test_the_page_has_the_table():
-    page = (REPOSITORY / "docs" / "training.md").read_text("utf-8")
-    assert training_memory.table() in page
