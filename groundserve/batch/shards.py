@@ -162,6 +162,10 @@ class ShardWriter:
         self._clock = self._told = time.perf_counter()
         self._times: dict[int, VideoTime] = {}  # position of a group's first row
 
+    def start_clock(self) -> None:
+        """Charge no video with the time since the last word of any, as that of opening engines."""
+        self._told = time.perf_counter()
+
     def add(self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult) -> None:
         """Take the answer of one call, for every row of the group that asked this.
 
