@@ -32,7 +32,7 @@ _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a path that no video can be at is refused with; it does not help to try again."""
 # What `Fingerprint.differences` calls its fields.
 _NAMES = {
-    "engine_id": "engines",
+    "engine_id": "engines (--checkpoint, --engines or --server)",
     "span_threshold": "--span-threshold",
     "span_gap_seconds": "--span-gap-seconds",
     "hash_content": "--hash-content",
@@ -99,11 +99,14 @@ class Fingerprint:
             ) from error
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Say in plain words what differs, such as "precision: fp32 before, int8 now"."""
+        """Say what differs by the options' names, such as "--top-k: 32 before, 8 now"."""
         before, now = (
             {
                 **{field.name: getattr(one, field.name) for field in fields(one)},
-                **{f"default {name}": value for name, value in asdict(one.defaults).items()},
+                **{
+                    f"--{name.replace('_', '-')}": value
+                    for name, value in asdict(one.defaults).items()
+                },
             }
             for one in (self, other)
         )

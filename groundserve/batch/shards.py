@@ -204,7 +204,11 @@ class ShardWriter:
                 and row.position not in self._failures
             ):
                 self._failures[row.position] = Failure(
-                    id=row.id, row_key=key, kind=kind, message=as_unicode(message)
+                    id=row.id,
+                    row_key=key,
+                    video=as_unicode(row.video),
+                    kind=kind,
+                    message=as_unicode(message),
                 )
 
     def write(self, staging: Staging) -> Receipt:
