@@ -98,12 +98,14 @@ def _run(
     tally.step = "looking at the engines"
     engine = job.source.identity(job.options)
     fingerprint = job.fingerprint(engine)
-    run = {"manifest": open_storage(job.manifest).place, "note": engine.note}
+    manifest = open_storage(job.manifest).place
     with ExitStack() as stack:
         directory = None
         tally.step = "looking at the videos"
         if job.is_resumed:
-            directory = RunDirectory.resume(job.out, fingerprint, **run)
+            directory = RunDirectory.resume(
+                job.out, fingerprint, manifest=manifest, note=engine.note
+            )
             stack.enter_context(directory)
             for message in directory.said:
                 on_event(Said(message=message))
@@ -123,7 +125,9 @@ def _run(
                 )
             )
         if directory is None:  # only now: a manifest that is refused leaves nothing behind
-            directory = RunDirectory.create(job.out, fingerprint, **run)
+            directory = RunDirectory.create(
+                job.out, fingerprint, manifest=manifest, note=engine.note
+            )
             stack.enter_context(directory)
         tally.step = "starting the workers"
         run_job(
@@ -131,7 +135,7 @@ def _run(
             directory,
             source=job.source,
             engine_id=engine.engine_id,
-            manifest=job.manifest,
+            manifest=manifest,
             workers=job.workers,
             deadline_seconds=job.timeout_seconds,
             span_threshold=job.span_threshold,
