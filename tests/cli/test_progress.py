@@ -75,6 +75,7 @@ def clock(monkeypatch):
     now = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(_output, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     monkeypatch.setattr(_output, "STARTED", now.seconds)
+    monkeypatch.setattr(_output.stderr, "quiet", False)  # a command before may have been told so
     return now
 
 
