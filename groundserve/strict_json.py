@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
+
+_ESCAPED = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a message does not repeat as it is: controls, turns of direction, halves of characters."""
 
 
 def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
@@ -56,8 +60,9 @@ def is_finite_number(value: object) -> bool:
 def shown(value: object) -> str:
     """Return the value as a message repeats it, never longer than a line."""
     try:
-        text = json.dumps(value, ensure_ascii=True)
+        text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = f"a {type(value).__name__}"
+    text = _ESCAPED.sub(lambda match: ascii(match[0])[1:-1], text)
     # An echo for the caller, who may have sent megabytes.
     return text if len(text) <= 60 else text[:57] + "..."

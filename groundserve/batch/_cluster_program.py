@@ -1,6 +1,6 @@
 """The process that talks to Ray: waves of units come in, receipts go out as they are there.
 
-python -m groundserve.batch._cluster_program FD FOLDER, started by `groundserve.batch.cluster`.
+python -m groundserve.batch._cluster_program FD FOLDER..., started by `groundserve.batch.cluster`.
 
 Seen with Ray 2.60: an actor that dies is started again and its tasks, told not to be retried, fail
 and are left out (`max_errored_blocks`), also those that only waited for it. An actor whose
@@ -17,6 +17,7 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -24,7 +25,15 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from groundserve.batch.cluster import Done, Ended, Failed, Resources, Wave, is_anothers
+from groundserve.batch.cluster import (
+    Done,
+    Ended,
+    Failed,
+    Resources,
+    Wave,
+    is_anothers,
+    kill_session,
+)
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
@@ -34,21 +43,23 @@ from groundserve.limits import MIB
 
 _OBJECT_STORE_BYTES = 128 * MIB
 """Units and receipts alone go through it, some kilobytes each; Ray wants 75 MiB or more."""
-_END_SECONDS = 10.0
+_END_SECONDS = 4.0
+"""How long another's Ray may take to see us off."""
 _IN_FLIGHT = 2
 """Units given to a worker at a time: the next one is there when one is done."""
 
 
 def main() -> None:
     """Serve waves until the other side closes the connection."""
-    connection, (folder,) = open_connection(sys.argv)
+    connection, folders = open_connection(sys.argv)
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
-    resources = _start(folder)
+    # Before Ray is started: that takes long where many jobs start at once.
+    threading.Thread(target=_listen, args=(connection, waves, folders), daemon=True).start()
+    resources = _start(folders[-1])
     try:
         connection.send(resources)
     except OSError:  # the other side has gone meanwhile
-        _leave(folder)
-    threading.Thread(target=_listen, args=(connection, waves, folder), daemon=True).start()
+        _leave(folders)
     # What Ray raises ends this process; the other side starts it again.
     while True:
         _run(waves.get(), connection)
@@ -75,21 +86,26 @@ def _start(folder: str) -> Resources:
     )
 
 
-def _listen(connection: Connection[Any, Any], waves: queue.SimpleQueue[Wave], folder: str) -> None:
+def _listen(
+    connection: Connection[Any, Any], waves: queue.SimpleQueue[Wave], folders: Sequence[str]
+) -> None:
     """Hand waves on; when the other side is gone, end everything."""
     try:
         while True:
             waves.put(connection.recv())
     except (EOFError, OSError):
-        _leave(folder)
+        _leave(folders)
 
 
-def _leave(folder: str) -> NoReturn:
+def _leave(folders: Sequence[str]) -> NoReturn:
     """End Ray, and this process, and leave nothing."""
-    # Where Ray hangs, its processes end with this one, which the kernel tells them.
-    threading.Timer(_END_SECONDS, os._exit, (1,)).start()
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    if is_anothers():
+        threading.Timer(_END_SECONDS, os._exit, (1,)).start()
+        ray.shutdown()
+    # A Ray of our own is killed: its agents would see that it has ended only after a while.
+    kill_session(os.getpid())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

@@ -31,8 +31,8 @@ RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
 _PROGRAM = "groundserve.batch._cluster_program"
 _START_SECONDS = 300.0
 """Ray's own start takes 5 s on two cores, and a minute where many jobs start at once."""
-_END_SECONDS = 15.0
-"""How long Ray may take to end what it started before that is killed."""
+_END_SECONDS = 5.0
+"""How long another's Ray may take to see a job off; one of our own is killed at once."""
 _TAIL_LINES = 12
 _MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
@@ -125,12 +125,21 @@ class Cluster:
         """
         if importlib.util.find_spec("ray") is None:
             raise MissingExtraError("batch", "ray")
-        self._folder = _short_folder()
-        self._log = self._folder / "ray.log"
-        with self._log.open("wb") as log:
-            self._program = Program(
-                _PROGRAM, str(self._folder), log=log, environment=_environment(), is_session=True
-            )
+        self._folders = _folders()
+        self._log = self._folders[0] / "ray.log"
+        # Copies of videos and the like go with the folder, however their process ended.
+        environment = _environment() | {"TMPDIR": str(self._folders[0])}
+        try:
+            with self._log.open("wb") as log:
+                self._program = Program(
+                    *(_PROGRAM, *map(str, self._folders)),
+                    log=log,
+                    environment=environment,
+                    is_session=True,
+                )
+        except BaseException:
+            self._remove()
+            raise
 
     def resources(self) -> Resources:
         """Wait until Ray is ready.
@@ -165,11 +174,11 @@ class Cluster:
     def close(self) -> None:
         """End Ray and every process that it started here."""
         try:
-            self._program.end(_END_SECONDS)
+            self._program.end(_END_SECONDS if is_anothers() else 0.0)
         finally:  # with a second Ctrl-C at once
             self._program.kill()
-            _kill_session(self._program.pid)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            kill_session(self._program.pid)
+            self._remove()
 
     def __enter__(self) -> Self:
         return self
@@ -191,17 +200,21 @@ class Cluster:
             raise ClusterDiedError(f"nothing was heard of it for {seconds:.0f} s") from error
         return heard
 
+    def _remove(self) -> None:
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:]
         return "\n".join(lines) or "it printed nothing"
 
 
-def _short_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="groundserve-ray-")
-    if len(folder) > _MAX_FOLDER_CHARACTERS:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp")
-    return Path(folder)
+def _folders() -> Sequence[Path]:
+    """Make a folder for what workers write; the last is Ray's, which may need a shorter name."""
+    folders = [tempfile.mkdtemp(prefix="groundserve-ray-")]
+    if len(folders[0]) > _MAX_FOLDER_CHARACTERS:
+        folders.append(tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp"))
+    return [*map(Path, folders)]
 
 
 def _environment() -> dict[str, str]:
@@ -210,6 +223,8 @@ def _environment() -> dict[str, str]:
         # Told nobody, and quiet: what the job says comes from its receipts.
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        # Else what still works when Ray has ended starts another one, in a folder of its own.
+        "RAY_ENABLE_AUTO_CONNECT": "0",
         # Else workers are niced by 15: whoever wants a job to stand back says so (nice).
         "RAY_worker_niceness": "0",
         # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
@@ -222,8 +237,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 
-def _kill_session(session: int) -> None:
-    """Kill every process of a session; some may still start others, so until none is left."""
+def kill_session(session: int) -> None:
+    """Kill all others of a session; some may still start others, so until none is left."""
     while pids := _session_pids(session):
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -242,6 +257,6 @@ def _session_pids(session: int) -> Sequence[int]:
         except OSError:
             continue
         state, _, _, of_session, *_ = fields.rpartition(")")[2].split()
-        if int(of_session) == session and state not in "ZX":
+        if int(of_session) == session and state not in "ZX" and int(entry) != os.getpid():
             found.append(int(entry))
     return found

@@ -27,6 +27,8 @@ class EngineIdentity:
     """Model family."""
     precision: str
     """Arithmetic."""
+    note: str | None = None
+    """What the checkpoint's author says of its scores."""
 
     @classmethod
     def of(cls, identity: dict[str, Any]) -> Self:
@@ -36,6 +38,7 @@ class EngineIdentity:
             model=str(identity["checkpoint"]),
             family=str(identity["family"]),
             precision=str(identity["precision"]),
+            note=identity.get("note"),
         )
 
 

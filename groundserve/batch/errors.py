@@ -76,6 +76,8 @@ class Failure:
     """Of the row."""
     row_key: str
     """See `groundserve.batch.keys.row_key`."""
+    video: str = ""
+    """As the manifest names it."""
     kind: ErrorKind
     """Why."""
     message: str

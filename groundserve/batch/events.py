@@ -26,6 +26,8 @@ class Started:
     """Processes that score."""
     manifest: str
     """Its place."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Those of `num_failed` by kind."""
 
 
 class VideoTime(NamedTuple):
@@ -109,6 +111,8 @@ class RowFailed:
     """An `ErrorKind`."""
     message: str
     """What the error said."""
+    video: str = ""
+    """As the manifest names it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,7 @@ def run_job(
                 num_groups=counts.num_groups,
                 workers=number,
                 manifest=manifest,
+                failures=plan.failures_by_kind(),
             )
         )
         if not number:
@@ -199,7 +200,13 @@ class _Job:
     def fail(self, unit: Unit, message: str) -> None:
         """Record that no row of a unit has an answer, for its worker died."""
         failures = [
-            Failure(id=row.id, row_key=key, kind=ErrorKind.WORKER_DIED, message=message)
+            Failure(
+                id=row.id,
+                row_key=key,
+                video=row.video,
+                kind=ErrorKind.WORKER_DIED,
+                message=message,
+            )
             for group in unit.groups
             for row, key in zip(group.rows, group.keys, strict=True)
         ]

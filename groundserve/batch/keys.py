@@ -9,6 +9,7 @@ import os
 import stat
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from threading import Event
 from typing import Any, Self
 
 from groundserve._version import __version__
@@ -21,18 +22,20 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
+from groundserve.limits import MIB
 
 SCHEMA_VERSION = 1
 """Of the columns and the layout of a run directory."""
 
 _CONTENT = "sha256 "
+_BLOCK_BYTES = MIB
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
 _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a path that no video can be at is refused with; it does not help to try again."""
 # What `Fingerprint.differences` calls its fields.
 _NAMES = {
-    "engine_id": "engines",
+    "engine_id": "engines (--checkpoint, --engines or --server)",
     "span_threshold": "--span-threshold",
     "span_gap_seconds": "--span-gap-seconds",
     "hash_content": "--hash-content",
@@ -99,11 +102,14 @@ class Fingerprint:
             ) from error
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Say in plain words what differs, such as "precision: fp32 before, int8 now"."""
+        """Say what differs by the options' names, such as "--top-k: 32 before, 8 now"."""
         before, now = (
             {
                 **{field.name: getattr(one, field.name) for field in fields(one)},
-                **{f"default {name}": value for name, value in asdict(one.defaults).items()},
+                **{
+                    f"--{name.replace('_', '-')}": value
+                    for name, value in asdict(one.defaults).items()
+                },
             }
             for one in (self, other)
         )
@@ -131,12 +137,17 @@ def _said(value: object) -> str:
     return "none" if value == "" else str(value)
 
 
-def find_video(place: str, *, hash_content: bool) -> VideoFile:
+def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) -> VideoFile:
     """Look at a video without decoding it.
 
     The identity is "sha256 HEX" with `hash_content`. Without it: of a local file, its absolute
     path, size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where
     the store has none, its URL, size and time of modification.
+
+    Args:
+        place: Path, or an fsspec URL.
+        hash_content: Whether it is read.
+        is_over: Once set, nobody waits for the answer: reading ends.
 
     Raises:
         MediaError: It is missing, no file, or may not be read.
@@ -145,8 +156,8 @@ def find_video(place: str, *, hash_content: bool) -> VideoFile:
     filesystem, path = split_place(place)
     try:
         if filesystem is None:
-            return _find_local(path, hash_content=hash_content)
-        return _find_remote(filesystem, path, place, hash_content=hash_content)
+            return _find_local(path, hash_content, is_over)
+        return _find_remote(filesystem, path, place, hash_content, is_over)
     except FileNotFoundError:
         raise MediaError(f"there is no video at {place!r}") from None
     except GroundserveError:
@@ -208,7 +219,7 @@ def _hash(*parts: str | float) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _find_local(path: str, *, hash_content: bool) -> VideoFile:
+def _find_local(path: str, hash_content: bool, is_over: Event | None) -> VideoFile:
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise MediaError(f"the video {path!r} is not a regular file")
@@ -216,18 +227,20 @@ def _find_local(path: str, *, hash_content: bool) -> VideoFile:
         raise PermissionError("it may not be read")
     if hash_content:
         with open(path, "rb") as file:
-            return VideoFile(identity=_content(file), num_bytes=facts.st_size)
+            return VideoFile(identity=_content(file, is_over), num_bytes=facts.st_size)
     identity = _join(path, facts.st_size, facts.st_mtime_ns)
     return VideoFile(identity=identity, num_bytes=facts.st_size)
 
 
-def _find_remote(filesystem: Any, path: str, place: str, *, hash_content: bool) -> VideoFile:
+def _find_remote(
+    filesystem: Any, path: str, place: str, hash_content: bool, is_over: Event | None
+) -> VideoFile:
     facts = filesystem.info(path)
     if facts["type"] != "file":
         raise MediaError(f"the video {place!r} is not a file")
     if hash_content:
         with filesystem.open(path, "rb") as file:
-            return VideoFile(identity=_content(file), num_bytes=int(facts["size"]))
+            return VideoFile(identity=_content(file, is_over), num_bytes=int(facts["size"]))
     etag = next((facts[name] for name in _ETAGS if facts.get(name)), None)
     changed = next((facts[name] for name in _TIMES if facts.get(name)), None)
     identity = _join(place, etag) if etag else _join(place, facts["size"], changed)
@@ -238,8 +251,13 @@ def _join(*parts: object) -> str:
     return json.dumps([part if isinstance(part, int) else str(part) for part in parts])
 
 
-def _content(file: Any) -> str:
-    return f"{_CONTENT}{hashlib.file_digest(file, 'sha256').hexdigest()}"
+def _content(file: Any, is_over: Event | None) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK_BYTES):
+        if is_over is not None and is_over.is_set():
+            raise UnavailableError("the command was stopped")
+        digest.update(block)
+    return f"{_CONTENT}{digest.hexdigest()}"
 
 
 def _reason(error: BaseException) -> object:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from threading import Event
 from types import TracebackType
 from typing import Self
 
@@ -67,6 +68,7 @@ class Plan:
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
         self._db = open_temporary(_SCHEMA, folder=folder)
         self._num_repeated = 0
+        self._is_over = Event()
 
     @classmethod
     def make(
@@ -223,14 +225,19 @@ class Plan:
 
         def look(place: str) -> tuple[str | int | None, ...]:
             try:
-                video = find_video(place, hash_content=hash_content)
+                video = find_video(place, hash_content=hash_content, is_over=self._is_over)
             except (MediaError, UnavailableError) as error:
                 is_missing = isinstance(error, MediaError)
                 kind = ErrorKind.MISSING if is_missing else ErrorKind.UNAVAILABLE
                 return place, None, None, str(kind), str(error)
             return (place, video.identity, video.num_bytes, *_fault(video, limits))
 
-        self._db.executemany("INSERT INTO videos VALUES (?, ?, ?, ?, ?)", threads.map(look, new))
+        try:
+            found = threads.map(look, new)
+            self._db.executemany("INSERT INTO videos VALUES (?, ?, ?, ?, ?)", found)
+        except BaseException:  # Ctrl-C, which would wait for videos that take minutes to read
+            self._is_over.set()
+            raise
 
     def _add_bad(self, row: BadRow) -> None:
         row_id = row.id or line_id(row.position, row.video, row.query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from groundserve.batch.report_facts import ReportFacts
 from groundserve.batch.report_style import STYLE
 
 _HOUR = 3600.0
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 def render_report(facts: ReportFacts, *, made: str) -> str:
@@ -36,6 +38,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
         _settings(facts),
     ]
     state = "done" if facts.is_complete else "open"
+    note = f"<p>Note: {shown(facts.checkpoint_note)}</p>\n" if facts.checkpoint_note else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -43,7 +46,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
         f"<title>Batch run {shown(facts.place)}</title>\n<style>{STYLE}</style>\n</head>\n"
         "<body>\n<main>\n<header>\n<h1>Batch run</h1>\n"
         f'<p><code>{shown(facts.place)}</code> <span class="state {state}">'
-        f"{shown(facts.state)}</span></p>\n</header>\n"
+        f"{shown(facts.state)}</span></p>\n{note}</header>\n"
         + "\n".join(section for section in sections if section)
         + f"\n<footer>Made {shown(made)} by groundserve from the run directory alone; again "
         "with: <code>groundserve batch status DIR --report</code></footer>\n"
@@ -81,13 +84,21 @@ def _failures(facts: ReportFacts) -> str:
     for failure in facts.failures:
         rest = failure.num_rows - len(failure.first)
         messages = [
-            f"<li><b>{shown(row_id)}</b> <code>{shown(video)}</code><br>{shown(message)}</li>"
+            f"<li>{_row_name(row_id, video)}<br>{shown(message)}</li>"
             for row_id, video, message in failure.first
         ]
         more = [f"<li>and {rest:,} more</li>"] if rest > 0 else []
         listed = f"<ul>{''.join(messages + more)}</ul>"
         rows.append((f"<code>{shown(failure.kind)}</code>", f"{failure.num_rows:,}", listed))
     return _section("Failures", _table(("kind", "rows", "the first"), rows, numbers={1}))
+
+
+def _row_name(row_id: str, video: str) -> str:
+    """Return a row's id and video; of a row without an id of its own, which has a hash, one."""
+    names = [f"<code>{shown(video)}</code>"] if video else []
+    if not _HASH.fullmatch(row_id):
+        names.insert(0, f"<b>{shown(row_id)}</b>")
+    return " ".join(names)
 
 
 def _throughput(facts: ReportFacts) -> str:

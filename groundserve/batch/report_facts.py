@@ -36,7 +36,7 @@ class Attempt:
     num_scored: int
     """Rows that succeeded in it."""
     num_failed: int
-    """Rows that failed in it, for good or until the next attempt."""
+    """Rows that had an error at its end, also those that it did not try."""
     end: str
     """How it ended, in words."""
 
@@ -107,6 +107,8 @@ class ReportFacts:
     """The slowest first."""
     settings: Mapping[str, Any]
     """What the run is bound to: the engine's identity and all else that decides results."""
+    checkpoint_note: str | None = None
+    """What the checkpoint's author says of its scores."""
     price_per_hour: float | None = None
     """Of all machines of the job together; None where nobody said."""
 

@@ -97,6 +97,7 @@ def gather_facts(
             "manifest": status.manifest,
             **(status.fingerprint or {}),
         },
+        checkpoint_note=status.checkpoint_note,
         price_per_hour=price_per_hour,
     )
 
@@ -245,10 +246,12 @@ class _Log:
         event = entry.event
         if isinstance(event, Started):
             attempt.end = "ended before it was done"
+            attempt.num_failed = event.num_failed
         elif isinstance(event, RowFailed):
-            self.failures.add(event.id, "", event.kind, event.message)
+            self.failures.add(event.id, event.video, event.kind, event.message)
         elif isinstance(event, Finished):
             attempt.end = "finished"
+            attempt.num_failed = event.num_failed
         elif isinstance(event, UnitLost) and event.is_alone:
             self._count(attempt, entry, 0, event.num_rows)
         elif isinstance(event, UnitDone):

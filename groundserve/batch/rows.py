@@ -8,6 +8,7 @@ import itertools
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any, cast
 
 from groundserve.batch.places import LOCAL_PROTOCOLS, scheme_of, split_place
@@ -38,6 +39,9 @@ MAX_LINE_BYTES = 2**20
 """Of a line of JSON Lines; a file that is none may be one line of gigabytes."""
 
 _BATCH_ROWS = 1024
+_BLOCK_BYTES = 2**16
+_SHOWN_CHARACTERS = 80
+"""Of a line that is no request, in its error."""
 
 
 def read_manifest(
@@ -136,25 +140,41 @@ def _local_names(path: str) -> Iterator[str]:
 def _read_jsonl(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
     with _opened(place) as file:
         yield None
-        for position in itertools.count():
-            line = file.readline(MAX_LINE_BYTES + 1)
-            if not line:
-                return
-            if len(line) > MAX_LINE_BYTES:
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE_BYTES)
-                yield bad_row({}, position, f"a line must be at most {MAX_LINE_BYTES} bytes")
-                continue
+        for position, line in enumerate(_lines(file)):
             if position == 0:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
             if not line.strip():
                 continue
             try:
-                values = parse_object(line, "a line")
+                if len(line) > MAX_LINE_BYTES:
+                    raise InvalidRequestError(f"a line must be at most {MAX_LINE_BYTES} bytes")
+                row = parse(parse_object(line, "a line"), position)
             except InvalidRequestError as error:
-                yield bad_row({}, position, str(error))
-                continue
-            yield parse(values, position)
+                row = bad_row({}, position, str(error))
+            text = line[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace")
+            yield _located(row, f"{place}, line {position + 1}", text)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long, the beginning.
+
+    Not by `readline`, which takes no size in files of most object stores.
+    """
+    line = b""
+    while block := file.read(_BLOCK_BYTES):
+        *whole, rest = (line + block).split(b"\n")
+        yield from whole
+        line = rest[: MAX_LINE_BYTES + 1]
+    yield line
+
+
+def _located(row: Row | BadRow, where: str, text: str) -> Row | BadRow:
+    """Say of a row with an error where it stands and how it begins."""
+    if isinstance(row, Row):
+        return row
+    begins = text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    dots = "..." if len(text) > _SHOWN_CHARACTERS else ""
+    return replace(row, message=f"{where}: {row.message}; it reads {begins}{dots}")
 
 
 def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
@@ -176,20 +196,21 @@ def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row 
                 cells = next(lines, None)
             except csv.Error as error:
                 # A quote that nothing closes takes the lines behind it, too.
-                where = f"lines {first} to {lines.line_num} of the file"
-                yield bad_row({}, position, f"not CSV: {error}; {where}")
+                message = f"{place}, lines {first} to {lines.line_num}: not CSV: {error}"
+                yield bad_row({}, position, message)
                 continue
             if cells is None:
                 return
             if not cells:
                 continue
-            values = dict(zip(header, cells, strict=False))
+            # CSV has no null: an empty cell is one.
+            values = {name: cell or None for name, cell in zip(header, cells, strict=False)}
             if len(cells) != len(header):
                 message = f"a line must have {len(header)} cells as the first, got {len(cells)}"
-                yield bad_row(values, position, message)
-                continue
-            # CSV has no null: an empty cell is one.
-            yield parse({name: cell or None for name, cell in values.items()}, position)
+                row: Row | BadRow = bad_row(values, position, message)
+            else:
+                row = parse(values, position)
+            yield _located(row, f"{place}, line {first}", ",".join(cells))
 
 
 def _read_parquet(
@@ -213,7 +234,8 @@ def _read_parquet(
                         given = values.get("options")
                         if isinstance(given, dict):  # a struct has all its fields in each row
                             given = {k: v for k, v in given.items() if v is not None}
-                        yield parse({**values, "options": given}, next(position))
+                        row = parse({**values, "options": given}, number := next(position))
+                        yield _located(row, f"{place}, row {number + 1}", shown(values))
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidRequestError(f"cannot read {place} as Parquet: {error}") from error
 

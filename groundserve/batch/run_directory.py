@@ -78,23 +78,28 @@ class RunDirectory:
         self._done = DoneRows()
 
     @classmethod
-    def create(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
+    def create(
+        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
+    ) -> Self:
         """Begin a run in a folder that is empty or missing.
 
         Args:
             place: Path or fsspec URL.
             fingerprint: Of the run.
-            manifest: Where its rows come from, for people.
+            manifest: Where its rows come from: absolute path or URL.
+            note: See `EngineIdentity.note`.
 
         Raises:
             InvalidRequestError: There is a run already (go on with --resume), or something else;
                 or the folder cannot be made or written to.
             UnavailableError: Another driver works on it.
         """
-        return cls._open(place, fingerprint, manifest, is_resume=False)
+        return cls._open(place, fingerprint, manifest, note, is_resume=False)
 
     @classmethod
-    def resume(cls, place: str, fingerprint: Fingerprint, *, manifest: str) -> Self:
+    def resume(
+        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
+    ) -> Self:
         """Go on with a run, or begin it where the folder is empty or missing.
 
         Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
@@ -105,10 +110,18 @@ class RunDirectory:
                 something else is in the folder; or it cannot be written to.
             UnavailableError: Another driver works on it.
         """
-        return cls._open(place, fingerprint, manifest, is_resume=True)
+        return cls._open(place, fingerprint, manifest, note, is_resume=True)
 
     @classmethod
-    def _open(cls, place: str, fingerprint: Fingerprint, manifest: str, *, is_resume: bool) -> Self:
+    def _open(
+        cls,
+        place: str,
+        fingerprint: Fingerprint,
+        manifest: str,
+        note: str | None,
+        *,
+        is_resume: bool,
+    ) -> Self:
         storage = open_storage(place)
         storage.make()
         _check_run(storage, fingerprint, is_resume=is_resume)  # nothing is left in another's folder
@@ -116,8 +129,8 @@ class RunDirectory:
         try:
             is_new = _check_run(storage, fingerprint, is_resume=is_resume)
             if is_new:
-                text = json.dumps({"fingerprint": fingerprint.to_json(), "manifest": manifest})
-                storage.write(RUN_NAME, text.encode())
+                run = {"fingerprint": fingerprint.to_json(), "manifest": manifest}
+                storage.write(RUN_NAME, json.dumps(run | {"checkpoint_note": note}).encode())
             directory = cls(storage, manifest)
         except BaseException:
             storage.unlock()
@@ -347,12 +360,21 @@ def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -
         raise InvalidRequestError(
             f"{storage.place} has a run; go on with --resume, or name another folder"
         )
-    if differences := Fingerprint.from_json(run["fingerprint"]).differences(fingerprint):
+    require_same(storage.place, Fingerprint.from_json(run["fingerprint"]), fingerprint)
+    return False
+
+
+def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
+    """Refuse to go on with a run of another fingerprint.
+
+    Raises:
+        InvalidRequestError: They differ; the message says in what.
+    """
+    if differences := before.differences(now):
         raise InvalidRequestError(
-            f"{storage.place} has another run, and answers of two must not be mixed: "
+            f"{place} has another run, and answers of two must not be mixed: "
             f"{'; '.join(differences)}. Undo that, or name another folder"
         )
-    return False
 
 
 def _finals(storage: Storage, folder: str) -> list[str]:
@@ -366,6 +388,7 @@ def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
             yield Failure(
                 id=event.id,
                 row_key=event.row_key,
+                video=event.video,
                 kind=ErrorKind(event.kind),
                 message=event.message,
             )
@@ -373,5 +396,9 @@ def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
 
 def _as_event(failure: Failure) -> RowFailed:
     return RowFailed(
-        id=failure.id, row_key=failure.row_key, kind=str(failure.kind), message=failure.message
+        id=failure.id,
+        row_key=failure.row_key,
+        video=failure.video,
+        kind=str(failure.kind),
+        message=failure.message,
     )

@@ -162,6 +162,10 @@ class ShardWriter:
         self._clock = self._told = time.perf_counter()
         self._times: dict[int, VideoTime] = {}  # position of a group's first row
 
+    def start_clock(self) -> None:
+        """Charge no video with the time since the last word of any, as that of opening engines."""
+        self._told = time.perf_counter()
+
     def add(self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult) -> None:
         """Take the answer of one call, for every row of the group that asked this.
 
@@ -200,7 +204,11 @@ class ShardWriter:
                 and row.position not in self._failures
             ):
                 self._failures[row.position] = Failure(
-                    id=row.id, row_key=key, kind=kind, message=as_unicode(message)
+                    id=row.id,
+                    row_key=key,
+                    video=as_unicode(row.video),
+                    kind=kind,
+                    message=as_unicode(message),
                 )
 
     def write(self, staging: Staging) -> Receipt:

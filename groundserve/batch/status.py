@@ -6,7 +6,7 @@ import contextlib
 import io
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from groundserve.batch.journal import (
     read_journal,
 )
 from groundserve.batch.local_storage import LOCK_NAME
+from groundserve.batch.progress import Tally
 from groundserve.batch.run_directory import read_run
 from groundserve.batch.shards import SCORES, SUFFIX
 from groundserve.batch.storage import Storage, open_storage
@@ -26,8 +27,6 @@ from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
 
-_RATE_SECONDS = 300.0
-"""Over which `rows_per_second` is taken."""
 _SILENT_PERIODS = 6
 """Heartbeats that a driver on another machine may miss."""
 
@@ -61,15 +60,17 @@ class Status:
     num_left: int | None = None
     """Rows with neither."""
     failures: Mapping[str, int] = field(default_factory=dict)
-    """Those of the newest attempt by kind; without rows that it did not try, until it finishes."""
+    """Those by kind."""
     rows_per_second: float | None = None
-    """Of the newest attempt, over its last minutes; None before its first unit."""
+    """Of the newest attempt, see `Tally`; None until its workers have started."""
     video_hours: float = 0.0
     """Answered in the newest attempt."""
     eta_seconds: float | None = None
     """Until nothing is left, at this rate; None where nothing runs."""
     manifest: str | None = None
-    """Where the newest attempt has its rows from."""
+    """Where the newest attempt has its rows from: absolute path or URL."""
+    checkpoint_note: str | None = None
+    """See `EngineIdentity.note`."""
     fingerprint: Mapping[str, Any] | None = None
     """See `groundserve.batch.keys.Fingerprint`."""
 
@@ -100,6 +101,7 @@ def read_status(place: str) -> Status:
             place=storage.place,
             state="stopped",
             manifest=run.get("manifest"),
+            checkpoint_note=run.get("checkpoint_note"),
             fingerprint=run["fingerprint"],
         )
     newest = max(attempts)
@@ -117,33 +119,31 @@ def _status(
     started: Started | None = None
     finished: Finished | None = None
     failures: Counter[str] = Counter()
-    units: deque[tuple[float, int]] = deque()
-    video_seconds = 0.0
     last = None
+    now = 0.0
+    # The bar's own count, fed with the same events at the same moments.
+    tally = Tally(clock=lambda: now)
     for entry in read_journal(storage, attempt):
-        last = entry.time
+        last = now = entry.time
+        if entry.event is not None:
+            tally.add(entry.event)
         match entry.event:
             case Started():
                 started = entry.event
+                failures.update(started.failures)
             case RowFailed():
                 failures[entry.event.kind] += 1
             case Finished():
                 finished = entry.event
-            case UnitDone():
-                video_seconds += entry.event.video_seconds
-                units.append((entry.time, entry.event.num_rows))
-                while units[0][0] < entry.time - _RATE_SECONDS:
-                    units.popleft()
     state = "finished" if finished else _state(storage, driver, last)
     num_done = sum(known.values())
     num_rows = started.num_rows if started else None
     if finished:
-        num_rows, num_failed = finished.num_done + finished.num_failed, finished.num_failed
+        num_rows = finished.num_done + finished.num_failed
         failures = Counter(finished.failures)
-    else:
-        num_failed = failures.total() + (started.num_failed if started else 0)
-    num_left = None if num_rows is None else max(num_rows - num_done - num_failed, 0)
-    rate = _rate(units, float(driver.get("started") or 0.0))
+    num_left = None if num_rows is None else max(num_rows - num_done - tally.num_failed, 0)
+    if state == "running":
+        now = max(now, time.time())
     return Status(
         place=storage.place,
         state=state,
@@ -154,13 +154,14 @@ def _status(
         last_heartbeat=last,
         num_rows=num_rows,
         num_done=num_done,
-        num_failed=num_failed,
+        num_failed=tally.num_failed,
         num_left=num_left,
         failures=dict(sorted(failures.items())),
-        rows_per_second=rate,
-        video_hours=video_seconds / 3600,
-        eta_seconds=num_left / rate if num_left and rate and state == "running" else None,
+        rows_per_second=tally.rows_per_second if started else None,
+        video_hours=tally.video_seconds / 3600,
+        eta_seconds=tally.eta_seconds if num_left and state == "running" else None,
         manifest=driver.get("manifest", run.get("manifest")),
+        checkpoint_note=run.get("checkpoint_note"),
         fingerprint=run["fingerprint"],
     )
 
@@ -172,15 +173,6 @@ def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> S
     period = HEARTBEAT_SECONDS if storage.is_local else REMOTE_HEARTBEAT_SECONDS
     since = time.time() - (last or float(driver.get("started") or 0.0))
     return "running" if since < _SILENT_PERIODS * period else "silent"
-
-
-def _rate(units: deque[tuple[float, int]], started: float) -> float | None:
-    """Return rows a second since the unit before the first of these, or the start."""
-    if not units:
-        return None
-    begin = max(started, units[-1][0] - _RATE_SECONDS)
-    seconds = units[-1][0] - begin
-    return sum(num_rows for _, num_rows in units) / seconds if seconds > 0 else None
 
 
 def _shard_sizes(storage: Storage, attempts: Mapping[int, object]) -> dict[str, int]:

@@ -23,6 +23,8 @@ _OPEN_SECONDS = 1800.0
 _END_SECONDS = 5.0
 _MAX_TRIES = 2
 """Of a video whose process died."""
+_MAX_OPENINGS = 3
+"""How often engines are opened where the process dies meanwhile, as of an OOM kill."""
 
 
 class UnitScorer:
@@ -55,7 +57,10 @@ class UnitScorer:
     def _score_group(self, group: Group, writer: ShardWriter) -> None:
         for tries_left in reversed(range(_MAX_TRIES)):
             try:
-                for outcome in self._outcomes(group):
+                if self._program is None:
+                    self._program = self._opened()
+                    writer.start_clock()  # no video took the time that opening did
+                for outcome in self._outcomes(self._program, group):
                     if isinstance(outcome, Answered):
                         writer.add(group, outcome.options, outcome.result)
                         self._num_unavailable = 0
@@ -83,18 +88,16 @@ class UnitScorer:
                     message = f"the process that scored it died, {_MAX_TRIES} times in a row"
                     writer.fail(group, ErrorKind.WORKER_DIED, message)
 
-    def _outcomes(self, group: Group) -> Iterator[Answered | Unanswered]:
+    def _outcomes(self, program: Program, group: Group) -> Iterator[Answered | Unanswered]:
         """Yield what becomes of a group.
 
         Raises:
             ProgramDiedError, SilentProgramError: The scorer's process died or hangs.
             JobError: See `score`.
         """
-        if self._program is None:
-            self._program = self._opened()
-        self._program.tell(group)
+        program.tell(group)
         while True:
-            match self._program.hear(self._work.silence_seconds):
+            match program.hear(self._work.silence_seconds):
                 case Ready():
                     return
                 case Broken(message=message):
@@ -109,20 +112,26 @@ class UnitScorer:
                     yield outcome
 
     def _opened(self) -> Program:
-        program = Program(_PROGRAM)
-        try:
-            program.tell(self._work)
-            heard = program.hear(_OPEN_SECONDS)
-        except (ProgramDiedError, SilentProgramError) as error:
-            program.kill()
-            raise JobError(
-                "the process that opens a worker's engines died, or hung; Ray's log of the worker "
-                "may say why, and the kernel's, whether memory ran out"
-            ) from error
-        if isinstance(heard, JobError):
-            program.end(_END_SECONDS)
-            raise heard
-        return program
+        for tries_left in reversed(range(_MAX_OPENINGS)):
+            program = Program(_PROGRAM)
+            try:
+                program.tell(self._work)
+                heard = program.hear(_OPEN_SECONDS)
+            except (ProgramDiedError, SilentProgramError) as error:
+                program.kill()
+                is_dead = isinstance(error, ProgramDiedError)
+                if is_dead and tries_left:
+                    continue
+                what = f"died {_MAX_OPENINGS} times in a row" if is_dead else "hung"
+                raise JobError(
+                    f"the process that opens a worker's engines {what}; Ray's log of the worker "
+                    "may say why, and the kernel's, whether memory ran out"
+                ) from error
+            if isinstance(heard, JobError):
+                program.end(_END_SECONDS)
+                raise heard
+            return program
+        raise AssertionError("the last try returns or raises")
 
     def _kill(self) -> None:
         if self._program is not None:

@@ -23,6 +23,9 @@ _PIPED_WIDTH = 10_000
 # question or a checkpoint holds must not steer the terminal that it is shown on.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
+STARTED = time.monotonic()
+"""When the command began, which the seconds of its steps count from, also where they end and others
+begin."""
 stdout = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 stderr = Console(stderr=True)
 """Progress and notes. `--quiet` sets its `quiet`, so what must be said goes to `say_error`."""
@@ -84,22 +87,22 @@ class StepLines:
     def __init__(
         self, *, write: Callable[[str, float], None] = print_step, every_seconds: float = 0.0
     ) -> None:
-        """Start the clock.
+        """Show the first step whenever it comes.
 
         Args:
-            write: Takes a step that begins and the seconds since the start.
+            write: Takes a step that begins and the seconds since the command began.
             every_seconds: Least time between two lines; steps that come sooner are left out.
         """
         self._write = write
         self._every_seconds = every_seconds
-        self._start = self._next = time.monotonic()
+        self._next = time.monotonic()
 
     def show(self, step: str) -> None:
         """Write the step that begins now."""
         now = time.monotonic()
         if now >= self._next and not stderr.quiet:
             self._next = now + self._every_seconds
-            self._write(step, now - self._start)
+            self._write(step, now - STARTED)
 
 
 @contextmanager

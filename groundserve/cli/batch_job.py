@@ -10,17 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from groundserve.batch.attempts import ATTEMPTS
-from groundserve.batch.engines import EngineSource
+from groundserve.batch.cluster import is_anothers
+from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.journal import LOG
+from groundserve.batch.keys import Fingerprint
 from groundserve.batch.places import split_place
 from groundserve.batch.row_options import RowOptions, check_repeatable, needs_query
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.run_directory import require_same
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
 from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
+from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.spans import check_span_options
@@ -67,6 +71,20 @@ class BatchJob:
         self._check_places()
         return rows
 
+    def fingerprint(self, engine: EngineIdentity | Fingerprint) -> Fingerprint:
+        """Return what decides the results of the job."""
+        return Fingerprint(
+            engine_id=engine.engine_id,
+            model=engine.model,
+            family=engine.family,
+            precision=engine.precision,
+            defaults=self.options,
+            span_threshold=self.span_threshold,
+            span_gap_seconds=self.span_gap_seconds,
+            hash_content=self.hash_content,
+            frames="" if self.frames is None else self.frames.description,
+        )
+
     @property
     def is_folder(self) -> bool:
         """Whether the manifest is a folder of videos."""
@@ -81,13 +99,18 @@ class BatchJob:
     def _check_places(self) -> None:
         _check_folder("--out", self.out)
         try:
-            is_run = read_status(self.out).state != "empty"
+            status = read_status(self.out)
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{error}; --out must be empty, new, or a run") from error
-        if is_run and not self.is_resumed:
-            raise InvalidRequestError(
-                f"{self.out} holds a run already; go on with it by --resume, or name another folder"
-            )
+        if status.fingerprint is not None:
+            if not self.is_resumed:
+                raise InvalidRequestError(
+                    f"{self.out} holds a run already; go on with it by --resume, or name another "
+                    "folder"
+                )
+            # All but the engines, which take longer to look at.
+            before = Fingerprint.from_json(status.fingerprint)
+            require_same(status.place, before, self.fingerprint(before))
         if self.frames is not None:
             _check_folder("--frames", self.frames.directory)
             _check_apart(self.out, self.frames.directory)
@@ -102,6 +125,7 @@ class BatchJob:
             self.options.check(Limits())
         check_repeatable(self.options)
         check_span_options(self.span_threshold, self.span_gap_seconds)
+        self._check_workers()
         if self.max_attempts < 1:
             raise InvalidRequestError(f"--max-attempts must be >= 1, got {self.max_attempts}")
         if not 0 < self.timeout_seconds <= MAX_TIMEOUT_SECONDS:
@@ -122,6 +146,20 @@ class BatchJob:
             )
         if self.out == "-":
             raise InvalidRequestError("--out must name a folder, got -")
+
+    def _check_workers(self) -> None:
+        # What another's Ray has is not known, and with servers workers do little but wait.
+        if is_anothers() or self.source.servers:
+            return
+        count, cpus_each = self.workers.count or 1, self.workers.cpus_each
+        num_cpus = available_cpus()
+        if count * cpus_each > num_cpus:
+            fit = int(num_cpus / cpus_each)
+            advice = f"--workers {fit} fit" if fit else "lower --cpus-per-worker"
+            raise InvalidRequestError(
+                f"--workers {count} with --cpus-per-worker {cpus_each:g} need "
+                f"{count * cpus_each:g} CPUs, and there are {num_cpus}; {advice}"
+            )
 
 
 def _check_folder(option: str, place: str) -> None:

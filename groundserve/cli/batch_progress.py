@@ -12,7 +12,7 @@ from rich.text import Text
 
 from groundserve.batch.events import Event, Said
 from groundserve.batch.progress import Tally, describe, describe_rates
-from groundserve.cli._output import print_note, print_step, stderr
+from groundserve.cli._output import STARTED, print_note, print_step, stderr
 
 LINE_SECONDS = 5.0
 """Least time between two lines."""
@@ -43,17 +43,16 @@ def batch_progress(tally: Tally) -> Iterator[Callable[[Event], None]]:
 
 @contextmanager
 def _lines(tally: Tally) -> Iterator[None]:
-    start = time.monotonic()
     is_over = threading.Event()
 
     def speak() -> None:
-        said, last = "", start - _SILENT_SECONDS
+        said, last = "", time.monotonic() - _SILENT_SECONDS
         while True:
             now = time.monotonic()
             counts = f"{tally.num_finished} {tally.num_failed} {tally.num_lost} {tally.step}"
             if not stderr.quiet and (counts != said or now - last >= _SILENT_SECONDS):
                 said, last = counts, now
-                print_step(describe(tally), now - start)
+                print_step(describe(tally), now - STARTED)
             if is_over.wait(LINE_SECONDS):
                 return
 
@@ -65,7 +64,7 @@ def _lines(tally: Tally) -> Iterator[None]:
         is_over.set()
         speaker.join()
     if not stderr.quiet:
-        print_step(describe(tally), time.monotonic() - start)
+        print_step(describe(tally), time.monotonic() - STARTED)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import typer
 from groundserve.batch.events import Event, Said
 from groundserve.batch.frame_index import rows_with_frames, write_index
 from groundserve.batch.job import run_job
-from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
 from groundserve.batch.records import RECORDS_NAME
@@ -86,6 +85,7 @@ def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
         "num_rows_this_attempt": tally.num_answered,
         "rows_per_second": round(tally.num_answered / seconds, 3),
         "video_hours": round(tally.video_seconds / 3600, 6),
+        "checkpoint_note": status.checkpoint_note,
     }
 
 
@@ -97,22 +97,15 @@ def _run(
 ) -> None:
     tally.step = "looking at the engines"
     engine = job.source.identity(job.options)
-    fingerprint = Fingerprint(
-        engine_id=engine.engine_id,
-        model=engine.model,
-        family=engine.family,
-        precision=engine.precision,
-        defaults=job.options,
-        span_threshold=job.span_threshold,
-        span_gap_seconds=job.span_gap_seconds,
-        hash_content=job.hash_content,
-        frames="" if job.frames is None else job.frames.description,
-    )
+    fingerprint = job.fingerprint(engine)
+    manifest = open_storage(job.manifest).place
     with ExitStack() as stack:
         directory = None
         tally.step = "looking at the videos"
         if job.is_resumed:
-            directory = RunDirectory.resume(job.out, fingerprint, manifest=job.manifest)
+            directory = RunDirectory.resume(
+                job.out, fingerprint, manifest=manifest, note=engine.note
+            )
             stack.enter_context(directory)
             for message in directory.said:
                 on_event(Said(message=message))
@@ -132,7 +125,9 @@ def _run(
                 )
             )
         if directory is None:  # only now: a manifest that is refused leaves nothing behind
-            directory = RunDirectory.create(job.out, fingerprint, manifest=job.manifest)
+            directory = RunDirectory.create(
+                job.out, fingerprint, manifest=manifest, note=engine.note
+            )
             stack.enter_context(directory)
         tally.step = "starting the workers"
         run_job(
@@ -140,7 +135,7 @@ def _run(
             directory,
             source=job.source,
             engine_id=engine.engine_id,
-            manifest=job.manifest,
+            manifest=manifest,
             workers=job.workers,
             deadline_seconds=job.timeout_seconds,
             span_threshold=job.span_threshold,

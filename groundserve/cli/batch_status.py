@@ -79,6 +79,8 @@ def print_counts(status: Status) -> None:
     if status.failures:
         kinds = sorted(status.failures.items(), key=lambda item: (-item[1], item[0]))
         print_line("failed    " + ", ".join(f"{number} {kind}" for kind, number in kinds))
+    if status.checkpoint_note:
+        print_line(f"note      {' '.join(status.checkpoint_note.split())}")
 
 
 def state_text(status: Status) -> str:

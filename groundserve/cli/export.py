@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, get_args
 
 import typer
 
+from groundserve.batch.places import scheme_of, split_place
+from groundserve.batch.storage import open_storage
 from groundserve.cli._output import print_json, print_line, print_note, progress
+from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.exports import (
     Exported,
     ExportFormat,
@@ -23,20 +31,22 @@ from groundserve.options import Selector
 
 NAME = "export"
 _DEFAULTS = ExportOptions()
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""With one slash: a path has lost the other."""
 
 
 def command(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Folder of groundserve batch; or a file of records (score --jsonl), or of answers "
-            "(score --json, one a line)."
+            "(score --json, one a line). A URL such as s3://... is copied here first (TMPDIR)."
         ),
     ],
     export_format: Annotated[
         str, typer.Option("--format", help=f"What to write: {', '.join(get_args(ExportFormat))}.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[str, typer.Option(help="File to write, or a URL.")],
     order: Annotated[
         str,
         typer.Option(
@@ -96,8 +106,12 @@ def command(
         int, typer.Option(help="openai, llava: most pixels a side of frames that are decoded here.")
     ] = _DEFAULTS.frames_side,
     media_root: Annotated[
-        Path, typer.Option(help="openai, llava: folder that relative names of videos start from.")
-    ] = _DEFAULTS.media_root,
+        Path | None,
+        typer.Option(
+            help="openai, llava: folder that relative names of videos start from.",
+            show_default="a batch's: its manifest's; else this one",
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -121,10 +135,16 @@ def command(
         media_root=media_root,
     )
     check_options(export_format, options)
-    with progress("exporting"):
+    if frames is not None and _URL.match(str(frames)):
+        raise InvalidRequestError(f"--frames must name a folder of this machine, got {frames}")
+    with (
+        progress("exporting"),
+        _written(out, replace=replace) as local_out,
+        _copied(source) as local_source,
+    ):
         exported = export(
-            source,
-            out,
+            local_source,
+            local_out,
             export_format,  # type: ignore[arg-type]  # checked
             options,
             replace=replace,
@@ -132,9 +152,51 @@ def command(
     for note in _notes(exported, export_format):
         print_note(note)
     if as_json:
-        print_json({"out": str(out), "format": export_format, **asdict(exported)})
+        print_json({"out": out, "format": export_format, **asdict(exported)})
     else:
         print_line(f"{out}: {exported.num_rows} questions")
+
+
+@contextmanager
+def _copied(source: str) -> Iterator[str]:
+    """Yield a source as it is on this machine; of a URL a copy, as long as the block."""
+    filesystem, path = split_place(source)
+    if filesystem is None:
+        yield path if scheme_of(source) else source
+        return
+    with TemporaryDirectory(prefix="groundserve-export-") as folder:
+        copy = str(Path(folder, "source"))
+        try:
+            if filesystem.isdir(path):
+                filesystem.get(path.rstrip("/") + "/", copy, recursive=True)
+            else:
+                filesystem.get_file(path, copy)
+        except FileNotFoundError:
+            raise InvalidRequestError(f"cannot read {source}: there is nothing") from None
+        except Exception as error:  # each store has errors of its own
+            raise UnavailableError(f"cannot read {source}: {error}") from error
+        try:
+            yield copy
+        except (InvalidRequestError, UnsupportedError) as error:
+            raise type(error)(str(error).replace(copy, source)) from error
+
+
+@contextmanager
+def _written(out: str, *, replace: bool) -> Iterator[str]:
+    """Yield where to write on this machine; to a URL it is put when the block ends."""
+    filesystem, path = split_place(out)
+    if filesystem is None:
+        yield path if scheme_of(out) else out
+        return
+    place, _, name = out.rpartition("/")
+    storage = open_storage(place)
+    if not replace and name in storage.names():
+        raise InvalidRequestError(f"{out} exists; write to another, or replace it (--replace)")
+    with TemporaryDirectory(prefix="groundserve-export-") as folder:
+        local = Path(folder, name)
+        yield str(local)
+        with storage.writing(name) as target, local.open("rb") as file:
+            shutil.copyfileobj(file, target)
 
 
 def _notes(exported: Exported, export_format: str) -> list[str]:

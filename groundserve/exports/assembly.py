@@ -162,7 +162,7 @@ class Assembly:
                 raise InvalidRequestError(
                     f"{row.place}: its frames were not sampled as benchmarks are "
                     f"({BENCHMARK_SAMPLING}), so figures would not compare with published ones; "
-                    'score it again with sampling "eval", sample_fps 1 and num_frames 512'
+                    "score it again with --sampling eval --sample-fps 1 --num-frames 512"
                 )
             self._num_otherwise_sampled += 1
         if self._options.order == "score":

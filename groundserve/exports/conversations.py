@@ -56,7 +56,7 @@ def openai_line(
         if size > MAX_LINE_BYTES:
             raise InvalidRequestError(
                 f"{row.place}: {len(pictures)} pictures take more than {MAX_LINE_BYTES} bytes in "
-                "one message; hand over fewer (top_k), or smaller ones (frames_side)"
+                "one message; hand over fewer (--top-k), or smaller ones (--frames-side)"
             )
         content.append(_text(f"{shown_at:.2f} s:"))
         content.append({"type": "image_url", "image_url": {"url": url}})

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,7 +40,7 @@ class DecodedPictures:
     def __init__(
         self,
         *,
-        media_root: Path = Path(),
+        media_root: str | PathLike[str] = "",
         longest_side: int = DEFAULT_LONGEST_SIDE,
         folder: Path | None = None,
     ) -> None:
@@ -54,16 +55,19 @@ class DecodedPictures:
             InvalidRequestError: The media root is no folder, `longest_side` < 1, or the folder
                 cannot be made.
         """
-        if not media_root.is_dir():
-            raise InvalidRequestError(f"media_root must be a folder, {media_root} is none")
+        if not os.path.isdir(media_root or "."):
+            raise InvalidRequestError(
+                f"the videos' folder must be one of this machine, {media_root} is none; give "
+                "another (--media-root), or one with their frames (--frames)"
+            )
         if longest_side < 1:
-            raise InvalidRequestError(f"longest_side must be >= 1, got {longest_side}")
+            raise InvalidRequestError(f"--frames-side must be >= 1, got {longest_side}")
         if folder is not None and not os.access(folder.absolute().parent, os.W_OK | os.X_OK):
             raise InvalidRequestError(
                 f"cannot make {folder}: {folder.absolute().parent} is no folder that may be "
                 "written to"
             )
-        self._media_root = media_root
+        self._media_root = Path(media_root)
         self._longest_side = longest_side
         self._folder = folder.absolute() if folder else None
         self._hidden: Path | None = None
@@ -99,7 +103,7 @@ class DecodedPictures:
         path = self._media_root / video
         if not path.is_file():
             raise InvalidRequestError(
-                f"{place}: no video file {path}; relative names start from media_root"
+                f"{place}: no video file {path}; relative names start from --media-root"
             )
 
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
@@ -133,7 +137,7 @@ class DecodedPictures:
 
 @contextmanager
 def open_pictures(
-    folder: Path | None, *, media_root: Path, longest_side: int
+    folder: Path | None, *, media_root: str | PathLike[str], longest_side: int
 ) -> Iterator[Pictures]:
     """Take the pictures of a folder that exists; decode them where it is to be made, or None.
 

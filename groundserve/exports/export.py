@@ -49,14 +49,16 @@ def export(
     check_output(out, replace=replace)
     found = open_source(source)
     if out.exists() and out.samefile(found.path):
-        raise InvalidRequestError(f"out must not be the source, got {out} for both")
+        raise InvalidRequestError(f"--out must not be the source, got {out} for both")
     _require_needs(found, export_format, options)
     with new_lines(out) as lines:
         job = Assembly(export_format, options, lines, kind=found.kind)
         if export_format in PICTURED:
             # A folder that is made appears, at the end, before the file that names what is in it.
             with open_pictures(
-                options.frames, media_root=options.media_root, longest_side=options.frames_side
+                options.frames,
+                media_root=options.media_root or found.media_root,
+                longest_side=options.frames_side,
             ) as pictures:
                 job.check_pictured(found.rows(), pictures)
                 job.add_pictured(found.rows(), pictures)
@@ -86,7 +88,7 @@ def _require_needs(source: Source, export_format: str, options: ExportOptions) -
     if not is_ranking and options.top_k is None:
         raise InvalidRequestError(
             f"{source.path} holds records, which rank all frames and select none; say how many to "
-            "take (top_k)"
+            "take (--top-k)"
         )
     if options.selector not in (None, "topk"):
         raise UnsupportedError(

@@ -34,9 +34,9 @@ class Numbering:
             InvalidRequestError: Both are given, or `first` < 0.
         """
         if first is not None and by_id is not None:
-            raise InvalidRequestError("doc_id and doc_ids cannot be given together")
+            raise InvalidRequestError("--doc-id and --doc-ids cannot be given together")
         if first is not None and first < 0:
-            raise InvalidRequestError(f"doc_id must be >= 0, got {first}")
+            raise InvalidRequestError(f"--doc-id must be >= 0, got {first}")
         self._must_be_numbers = must_be_numbers
         self._next = first
         self._by_id = by_id
@@ -59,27 +59,29 @@ class Numbering:
             if self._must_be_numbers or self._by_id is not None:
                 raise InvalidRequestError(
                     f"{row.place}: answers of score --json have no ids; give the number of the "
-                    "first question in its benchmark (doc_id)"
+                    "first question in its benchmark (--doc-id)"
                 )
             return make_doc_id(row.video, row.query)
         if self._by_id is not None:
             if row.id not in self._by_id:
-                raise InvalidRequestError(f"{row.place}: doc_ids has no number for {shown(row.id)}")
+                raise InvalidRequestError(
+                    f"{row.place}: --doc-ids has no number for {shown(row.id)}"
+                )
             self._used.add(row.id)
             return self._by_id[row.id]
         if self._must_be_numbers and (isinstance(row.id, str) or row.id < 0):
             raise InvalidRequestError(
                 f"{row.place}: the id must be the question's number in its benchmark, a whole "
                 f"number >= 0, got {shown(row.id)}: readers would not find its line, and sample "
-                "uniformly; give a file of ids and numbers (doc_ids)"
+                "uniformly; give a file of ids and numbers (--doc-ids)"
             )
         return row.id
 
     def _count(self, row: ExportRow, number: int) -> int:
         if row.id is not None:
             raise InvalidRequestError(
-                f"{row.place}: the row has the id {shown(row.id)}; doc_id is for answers of score "
-                "--json, which have none"
+                f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
+                "score --json, which have none"
             )
         self._next = number + 1
         return number

@@ -1,4 +1,7 @@
-"""What an export writes, and which options go with which format."""
+"""What an export writes, and which options go with which format.
+
+Errors call an option what the command line calls it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ ExportFormat = Literal["lmms-eval", "qvhighlights", "openai", "llava"]
 _NUMBERED: tuple[ExportFormat, ...] = ("lmms-eval", "qvhighlights")
 PICTURED: tuple[ExportFormat, ...] = ("openai", "llava")
 """Formats that show frames as pictures."""
+_NAMES = {"is_benchmark": "--benchmark", "image_form": "--images"}
+"""Options of the command line that have another name than their field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +50,9 @@ class ExportOptions:
     else they are decoded and it is made. None: decoded, and kept nowhere else."""
     frames_side: int = DEFAULT_LONGEST_SIDE
     """openai, llava: most pixels a side of a frame that is decoded here."""
-    media_root: Path = Path()
-    """openai, llava: folder that relative names of videos start from."""
+    media_root: Path | None = None
+    """openai, llava: folder that relative names of videos start from; None: see
+    `Source.media_root`."""
 
 
 def check_options(export_format: str, options: ExportOptions) -> None:
@@ -57,15 +63,15 @@ def check_options(export_format: str, options: ExportOptions) -> None:
     """
     if export_format not in get_args(ExportFormat):
         raise InvalidRequestError(
-            f"the format must be one of {', '.join(get_args(ExportFormat))}, got {export_format}"
+            f"--format must be one of {', '.join(get_args(ExportFormat))}, got {export_format}"
         )
     if options.order not in get_args(Order):
         raise InvalidRequestError(
-            f"order must be one of {', '.join(get_args(Order))}, got {options.order}"
+            f"--order must be one of {', '.join(get_args(Order))}, got {options.order}"
         )
     if options.image_form not in get_args(ImageForm):
         raise InvalidRequestError(
-            f"images must be one of {', '.join(get_args(ImageForm))}, got {options.image_form}"
+            f"--images must be one of {', '.join(get_args(ImageForm))}, got {options.image_form}"
         )
     defaults = ExportOptions()
     uses: dict[str, tuple[str, ...]] = {
@@ -83,22 +89,23 @@ def check_options(export_format: str, options: ExportOptions) -> None:
     for name, formats in uses.items():
         is_given = getattr(options, name) != getattr(defaults, name)
         if is_given and export_format not in formats:
-            raise InvalidRequestError(f"{name} is for {', '.join(formats)}, not {export_format}")
+            option = _NAMES.get(name, f"--{name.replace('_', '-')}")
+            raise InvalidRequestError(f"{option} is for {', '.join(formats)}, not {export_format}")
     if options.top_k is not None and options.top_k < 1:
-        raise InvalidRequestError(f"top_k must be >= 1, got {options.top_k}")
+        raise InvalidRequestError(f"--top-k must be >= 1, got {options.top_k}")
     if options.selector is not None and options.selector not in get_args(Selector):
         raise InvalidRequestError(
-            f"selector must be one of {', '.join(get_args(Selector))}, got {options.selector}"
+            f"--selector must be one of {', '.join(get_args(Selector))}, got {options.selector}"
         )
     if options.selector is not None and options.top_k is None:
-        raise InvalidRequestError("selector goes with top_k")
+        raise InvalidRequestError("--selector goes with --top-k")
     if export_format == "lmms-eval" and options.order == "score" and options.top_k is not None:
         raise InvalidRequestError(
-            'top_k goes with order "time": of a ranking each reader takes its own K'
+            "--top-k goes with --order time: of a ranking each reader takes its own K"
         )
     needs_files = export_format == "llava" or options.image_form == "file"
     if needs_files and options.frames is None:
         raise InvalidRequestError(
-            "pictures as files need a folder: give frames, one that batch or score has written or "
-            "one to be made"
+            "pictures as files need a folder: give --frames, one that batch or score has written "
+            "or one to be made"
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -46,6 +48,20 @@ class Source:
         """Whether it is the folder of a batch that has not come to its end."""
         # Its records are the last that a run writes.
         return (self.path / "run.json").exists() and not (self.path / "records.jsonl").exists()
+
+    @property
+    def media_root(self) -> str:
+        """What relative names of videos start from.
+
+        Of a batch its manifest's folder, which may be a URL; else "", the folder of this process.
+        """
+        newest = sorted(self.path.glob("attempts/*.json"), reverse=True)
+        for path in (*newest, self.path / "run.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                manifest = str(json.loads(path.read_bytes())["manifest"])
+                is_file = manifest.lower().endswith((".jsonl", ".parquet", ".csv"))
+                return posixpath.dirname(manifest) if is_file else manifest
+        return ""
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, some at a time in memory.

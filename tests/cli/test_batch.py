@@ -25,6 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     monkeypatch.setattr("groundserve.cli.batch_run.run_job", started)
     monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", started)
+    monkeypatch.setattr("groundserve.cli.batch_job.available_cpus", lambda: 3)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.jsonl").write_text(json.dumps(ROW) + "\n")
     (tmp_path / "m.txt").write_text(json.dumps(ROW) + "\n")
@@ -74,6 +75,9 @@ REFUSED = [
     ("m.jsonl --sampling none", "sampling must be one of eval, infer"),
     ("m.jsonl --span-threshold 2", "span_threshold must be in [0, 1], got 2.0"),
     ("m.jsonl --workers 0", "--workers must be >= 1, got 0"),
+    ("m.jsonl --workers 9", "--cpus-per-worker 1 need 9 CPUs, and there are 3; --workers 3 fit"),
+    ("m.jsonl --workers 2 --cpus-per-worker 2", "CPUs, and there are 3; --workers 1 fit"),
+    ("m.jsonl --cpus-per-worker 4", "and there are 3; lower --cpus-per-worker"),
     ("m.jsonl --cpus-per-worker 0", "--cpus-per-worker must be a number > 0, got 0.0"),
     ("m.jsonl --gpus-per-worker -1", "--gpus-per-worker must be a number >= 0, got -1.0"),
     ("m.jsonl --timeout-seconds 0", "--timeout-seconds must be > 0 and at most 604800, got 0"),

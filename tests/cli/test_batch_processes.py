@@ -47,7 +47,9 @@ def test_sigterm_stops_everything_in_order(engine_dirs, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "groundserve", "batch", str(manifest), "--out", str(run)]
     command += ["--engines", str(engine_dirs["cpu"]), "--workers", "1", "--json"]
-    environment = {**os.environ, "GROUNDSERVE_TEST_MARK": str(tmp_path)}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "GROUNDSERVE_TEST_MARK": str(tmp_path), "TMPDIR": str(temporary)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -73,6 +75,8 @@ def test_sigterm_stops_everything_in_order(engine_dirs, tmp_path):
     while (left := processes_that_name(str(tmp_path))) and time.monotonic() < end:
         time.sleep(0.2)
     assert left == []
+    # Where torch keeps what it has compiled, for any program.
+    assert [one.name for one in temporary.iterdir() if "torchinductor" not in one.name] == []
 
 
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)

@@ -176,11 +176,12 @@ def test_a_signal_stops_it_and_resume_goes_on(batch, here, tmp_path, monkeypatch
     assert "ended before it was done" in report
 
 
-def test_resume_with_other_options_says_what_differs(batch):
+def test_resume_with_other_options_says_what_differs_before_any_work(batch):
     assert batch().code == 0
     code, out, err = batch("--resume", "--top-k", "7", "--frames", "frames")
     assert (code, out) == (2, "")
-    assert_one_error(err, "default top_k: 32 before, 7 now")
+    assert_one_error(err, "--top-k: 32 before, 7 now")
+    assert read_steps(err) == []
     assert "--frames: none before, jpeg of quality 95 in " in err
 
 
@@ -302,6 +303,20 @@ def test_status_of_a_live_run(batch, here, tmp_path, monkeypatch):
     assert batch().code == 130
     assert seen[0].startswith(f"state     running; attempt 1 on {os.uname().nodename}, process ")
     assert "rows      8: 2 done, 2 failed, 4 left" in seen[0]
+
+
+def test_the_checkpoints_note_is_said(corpus, here):
+    run = corpus.parent / "run"
+    code, out, err = run_cli("batch", corpus, "--out", run, "--checkpoint", "digits")
+    assert code == 0, err
+    note = "trained on moving handwritten digits; of other videos its scores say nothing"
+    assert f"note      {note}\n" in out
+    assert f"Note: {note}" in (run / "report.html").read_text("utf-8")
+    assert json.loads(run_cli("batch", "status", run, "--json").stdout)["checkpoint_note"] == note
+    code, out, _ = run_cli(
+        *("--quiet", "batch", corpus, "--out", run, "--checkpoint", "digits", "--resume", "--json")
+    )
+    assert (code, json.loads(out)["checkpoint_note"]) == (0, note)
 
 
 def test_a_folder_with_questions(engine_dirs, here, clips, tmp_path):

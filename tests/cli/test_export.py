@@ -6,6 +6,7 @@ import json
 from contextlib import nullcontext
 from functools import partial
 
+import fsspec
 import pytest
 
 from tests.cli.command import run_cli
@@ -98,9 +99,15 @@ def test_an_existing_file_needs_replace(run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("scored", "--format", "csv"), "the format must be one of"),
+        (("scored", "--format", "csv"), "--format must be one of"),
         (("scored", "--format", "llava"), "pictures as files need a folder"),
         (("gone", "--format", "lmms-eval"), "cannot read gone"),
+        (("memory://gone", "--format", "lmms-eval"), "cannot read memory://gone"),
+        (("s3://b/run", "--format", "lmms-eval"), "cannot reach s3:// places: Install s3fs"),
+        (
+            ("scored", "--format", "openai", "--frames", "s3://b/f"),
+            "--frames must name a folder of this machine",
+        ),
         (("scored", "--format", "lmms-eval", "--doc-ids", "gone"), "cannot read gone"),
         (("scored", "--format", "openai", "--top-k", 3), "videos/bikes.mp4"),
     ],
@@ -110,6 +117,38 @@ def test_what_is_wrong_is_one_line(args, message, run, tmp_path):
     assert (code, out) == (2, "")
     assert_one_error(err, message)
     assert not (tmp_path / "f.jsonl").exists()
+
+
+def test_a_run_knows_where_its_videos_are(run, clips, tmp_path):
+    (tmp_path / "corpus" / "videos").mkdir(parents=True)
+    (tmp_path / "corpus" / "videos" / "bikes.mp4").symlink_to(clips["bikes"])
+    write_batch(tmp_path / "bikes", BIKES)
+    args = ("bikes", "--format", "openai", "--out", "m.jsonl")
+    assert_one_error(run(*args)[2], "bikes.mp4; relative names start from --media-root")
+    started = {"manifest": str(tmp_path / "corpus" / "m.jsonl")}
+    (tmp_path / "bikes" / "run.json").write_text(json.dumps(started))
+    code, out, err = run(*args)
+    assert (code, out) == (0, "m.jsonl: 1 questions\n"), err
+    (tmp_path / "bikes" / "attempts").mkdir()
+    moved = {"manifest": "s3://moved/m.jsonl"}
+    (tmp_path / "bikes" / "attempts" / "0002.json").write_text(json.dumps(moved))
+    code, out, err = run(*args, "--replace")
+    assert_one_error(err, "must be one of this machine, s3://moved is none; give another (--media-")
+
+
+def test_a_run_in_a_store_and_a_file_there(run, tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{tmp_path}/scored/", "/store/run/", recursive=True)
+    args = ("memory://store/run", "--format", "lmms-eval", "--out", "memory://store/f.jsonl")
+    code, out, err = run(*args)
+    assert (code, out) == (0, "memory://store/f.jsonl: 2 questions\n"), err
+    assert memory.cat_file("/store/f.jsonl").decode() == SCORE_ORDER
+    assert_one_error(run(*args)[2], "memory://store/f.jsonl exists; write to another, or replace")
+    assert run(*args, "--replace")[0] == 0
+    write_records(tmp_path / "r.jsonl", BIKES, TALK)
+    memory.put_file(tmp_path / "r.jsonl", "/store/r.jsonl")
+    args = ("memory://store/r.jsonl", "--format", "openai", "--out", "f.jsonl")
+    assert_one_error(run(*args)[2], "memory://store/r.jsonl holds records, which say")
 
 
 class Scorer:

@@ -24,7 +24,7 @@ def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monke
     with Cluster() as started:
         with pytest.raises(ClusterDiedError, match=r"^a child is (\d+)\nno room$") as caught:
             started.resources()
-        folder = started._folder
+        (folder,) = started._folders
         child = psutil.Process(int(str(caught.value).split()[3]))
         assert child.is_running()
     assert not folder.exists()
@@ -46,20 +46,20 @@ def test_a_second_interrupt_ends_all_at_once(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             started.close()
     is_gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    has_folder = started._folder.exists()
+    has_folder = started._folders[0].exists()
     started.close()
     assert is_gone
     assert not has_folder
 
 
-def test_a_long_name_of_the_temporary_folder_is_not_used(monkeypatch, tmp_path):
+def test_a_long_name_of_the_temporary_folder_is_not_rays(monkeypatch, tmp_path):
     long = tmp_path / ("x" * 60)
     long.mkdir()
     monkeypatch.setattr(cluster.tempfile, "tempdir", str(long))
-    folder = cluster._short_folder()
-    folder.rmdir()
-    assert len(str(folder)) <= 34
-    assert not list(long.iterdir())
+    theirs, rays = cluster._folders()
+    rays.rmdir()
+    assert theirs.parent == long
+    assert len(str(rays)) <= 34
 
 
 @pytest.mark.parametrize("address", [None, "", "somewhere:6379"])
@@ -80,6 +80,6 @@ def test_no_process_of_a_session_is_left():
     leader = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     while len(cluster._session_pids(leader.pid)) < 4:
         assert leader.poll() is None
-    cluster._kill_session(leader.pid)
+    cluster.kill_session(leader.pid)
     leader.wait()
     assert not cluster._session_pids(leader.pid)

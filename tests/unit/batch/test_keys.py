@@ -210,8 +210,8 @@ def test_a_fingerprint_is_read_back():
     assert pickle.loads(pickle.dumps(fingerprint)) == fingerprint
     assert fingerprint.differences(fingerprint) == []
     assert FINGERPRINT.differences(fingerprint) == [
-        "default num_frames: None before, 9 now",
-        "default top_k: 32 before, 3 now",
+        "--num-frames: None before, 9 now",
+        "--top-k: 32 before, 3 now",
     ]
 
 

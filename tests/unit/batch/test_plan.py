@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from groundserve.batch import plan
 from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.keys import request_hash, row_key
+from groundserve.batch.keys import find_video, request_hash, row_key
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import Counts, DoneRow
 from groundserve.batch.row_options import options_json
 from groundserve.batch.rows import BadRow
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
@@ -304,6 +304,26 @@ def test_a_plan_leaves_no_file_behind_however_its_process_ends(rows, tmp_path):
     with Plan.make(rows, fingerprint=FINGERPRINT, folder=str(folder)) as plan:
         assert not list(folder.iterdir())
         assert sum(unit.num_rows for unit in plan.units(UnitSize())) == len(rows)
+
+
+def test_an_interrupt_ends_the_reading_of_videos(rows, monkeypatch):
+    with open(rows[-1].place, "r+b") as file:
+        file.truncate(10 * 1024**3)  # takes no room on the disk, and seconds to read
+    said = []
+
+    def look(place, **options):
+        if place == rows[0].place:
+            raise KeyboardInterrupt
+        try:
+            return find_video(place, **options)
+        except UnavailableError as error:
+            said.append(str(error))
+            raise
+
+    monkeypatch.setattr(plan, "find_video", look)
+    with pytest.raises(KeyboardInterrupt):
+        plan_of(rows, fingerprint=BY_CONTENT)
+    assert said == ["the command was stopped"]
 
 
 def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):

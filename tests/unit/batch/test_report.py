@@ -21,7 +21,11 @@ FACTS = ReportFacts(
     video_seconds=7200.0,
     running_seconds=1800.0,
     failures=[
-        Failure(kind="Missing", num_rows=3, first=[("a", "a.mp4", "no such file")]),
+        Failure(
+            kind="Missing",
+            num_rows=3,
+            first=[("a", "a.mp4", "no such file"), (64 * "0", "b.mp4", "no such file")],
+        ),
     ],
     attempts=[
         Attempt(
@@ -46,6 +50,7 @@ FACTS = ReportFacts(
     ],
     slowest=[SlowVideo(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
     settings={"engine_id": "abc", "defaults": {"top_k": 32, "num_frames": None}},
+    checkpoint_note="trained on <digits>",
 )
 
 
@@ -91,8 +96,10 @@ def test_report_says_all_that_is_known():
         *("/data/run", "finished", "97.0%", "3.0%", "no such file", "node-1", "4711"),
         *("attempt 2", "vision_encoder", "75.0%", "long.mp4", "1:01", "1:00:00"),
         *("engine_id", "abc", "defaults.top_k", "rows a second", "0.0556", "2 attempts"),
+        *("Note: trained on <digits>", "b.mp4"),
     ):
         assert text in said, text
+    assert 64 * "0" not in said  # the id of a row that has none of its own
     assert "cost" not in said
     assert "select" not in said  # a stage that took no time
 

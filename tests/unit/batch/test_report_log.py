@@ -54,7 +54,8 @@ def test_attempts_follow_each_other_without_the_time_between():
         slowest=[["a.mp4", 3.0, 8, 60.0]],
     )
     failed = RowFailed(id="r", row_key="k", kind="Missing", message="gone")
-    log.read(1, entries((100, started()), (110, failed), (110, unit)), {"started": 98, "host": "h"})
+    began = started(num_failed=3)
+    log.read(1, entries((100, began), (110, failed), (110, unit)), {"started": 98, "host": "h"})
     later = (
         (5000, Started(**{**vars(started()), "num_done": 6})),
         (5010, replace(unit, pid=2)),
@@ -64,7 +65,7 @@ def test_attempts_follow_each_other_without_the_time_between():
     log.read(2, entries(*later), {})
     first, second = (attempt.as_fact() for attempt in log.attempts)
     assert (first.seconds, first.host, first.end) == (12, "h", "ended before it was done")
-    assert (first.num_scored, first.num_failed) == (6, 2)
+    assert (first.num_scored, first.num_failed) == (6, 5)  # three of which it did not try
     assert (second.seconds, second.end, second.num_failed) == (20, "finished", 6)
     assert log.seconds == 32
     assert log.attempts[1].offset == 12

@@ -9,6 +9,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+from fsspec.spec import AbstractBufferedFile
 
 from groundserve.batch.rows import MAX_LINE_BYTES, BadRow, Row, read_manifest, rows_of_folder
 from groundserve.errors import InvalidRequestError, MissingExtraError
@@ -112,6 +115,8 @@ def test_whole_numbers_are_ids(tmp_path):
         (b'{"video": "a", "video": "b"}', 'a line must hold each key once, got "video" twice'),
         ({"query": "q"}, "video is missing"),
         ({"video": "1"}, "query is missing"),
+        ('{"video": "Fußball/二.mp4", "früh": 1}'.encode(), "query is missing"),
+        ('{"video": "1", "query": "q", "options": {"früh": 1}}'.encode(), 'unknown option "früh"'),
         ({"video": "1", "query": None}, "query is missing"),
         ({"video": 1, "query": "q"}, "video must be a text, got 1"),
         ({"video": "1", "query": ["q"]}, 'query must be a text, got ["q"]'),
@@ -138,9 +143,14 @@ def test_whole_numbers_are_ids(tmp_path):
 )
 def test_a_broken_line_is_a_row_with_an_error(tmp_path, line, message):
     good = {"video": "1", "query": "q"}
-    before, bad, after = read(jsonl(tmp_path, good, line, good))
+    path = jsonl(tmp_path, good, line, good)
+    before, bad, after = read(path)
     assert isinstance(bad, BadRow)
+    assert bad.message.startswith(f"{path}, line 2: ")
     assert message in bad.message
+    assert f"; it reads {path.read_text('utf-8', 'backslashreplace').splitlines()[1][:80]}" in (
+        bad.message
+    )
     assert isinstance(before, Row)
     assert isinstance(after, Row)
     assert [before.position, bad.position, after.position] == [0, 1, 2]
@@ -180,6 +190,7 @@ def test_a_broken_line_of_csv(tmp_path, text, message):
     path.write_bytes(b"\xef\xbb\xbfvideo,query\n1.mp4,q\n" + text + b"\n\n2.mp4,q\n")
     before, bad, after = read(path)
     assert message in bad.message
+    assert "m.CSV, line" in bad.message
     assert (before.video, after.video) == ("1.mp4", "2.mp4")
 
 
@@ -226,8 +237,9 @@ def test_text_of_parquet_that_is_not_utf8(tmp_path, kinds):
     pq.write_table(table, tmp_path / "m.parquet")
     good, bad, missing = read(tmp_path / "m.parquet")
     assert isinstance(good, Row)
-    assert (bad.id, bad.message) == ("2", r"query must be Unicode text, got '\udcff' in it")
-    assert missing.message == "query is missing"
+    assert bad.id == "2"
+    assert r"row 2: query must be Unicode text, got '\udcff' in it; it reads " in bad.message
+    assert "row 3: query is missing" in missing.message
 
 
 def test_parquet_with_options_that_are_no_text_is_refused_as_a_whole(tmp_path):
@@ -245,7 +257,7 @@ def test_a_quote_that_nothing_closes_tells_which_lines_it_took(tmp_path):
     bad, *others = read(tmp_path / "m.csv")
     last = len(lines) - len(others)
     assert last > 2
-    assert bad.message.endswith(f"; lines 2 to {last} of the file")
+    assert bad.message.startswith(f"{tmp_path}/m.csv, lines 2 to {last}: not CSV: ")
 
 
 def test_parquet_that_breaks_off(tmp_path):
@@ -271,6 +283,36 @@ def test_places_start_from_the_manifests_folder(tmp_path):
     remote = [row.place for row in read("memory://set/m.jsonl")]
     assert remote == ["memory://set/a.mp4", "memory://a.mp4", "/b.mp4"]
     assert read("memory://set/m.jsonl")[1].video == "../a.mp4"
+
+
+class Store(MemoryFileSystem):
+    """A store as most are: its files are fsspec's, which read by ranges and lines of any length."""
+
+    protocol = "s3"
+
+    class File(AbstractBufferedFile):
+        def _fetch_range(self, start, end):
+            return self.fs.cat_file(self.path, start, end)
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + path.removeprefix("s3://").lstrip("/")
+
+    def _open(self, path, mode="rb", **options):
+        if mode == "rb":
+            return self.File(self, path, mode, block_size=7, size=self.size(path))
+        return super()._open(path, mode, **options)
+
+
+def test_a_manifest_in_a_store(manifest, monkeypatch):
+    monkeypatch.setitem(_registry, "s3", Store)
+    rows = [{"video": f"{n}.mp4", "query": "二" * n} for n in range(1, 9)]
+    path = manifest(*rows)
+    place = f"s3://set/{path.name}"
+    fsspec.filesystem("s3").pipe_file(place, path.read_bytes())
+    assert [(row.place, row.query) for row in read(place)] == [
+        (f"s3://set/{row['video']}", row["query"]) for row in rows
+    ]
 
 
 def test_memory_is_that_of_a_batch(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def test_servers_that_are_gone_end_the_job(bench):
 
 
 def test_a_store_that_is_gone_is_no_server(bench, monkeypatch):
-    def not_had(self, group):
+    def not_had(self, program, group):
         yield Unanswered(kind=ErrorKind.UNAVAILABLE, message="the store is away", is_asked=False)
 
     monkeypatch.setattr(UnitScorer, "_outcomes", not_had)
@@ -194,9 +195,31 @@ class DyingSource(ScriptedSource):
         os._exit(3)
 
 
+class SlowDyingSource(ScriptedSource):
+    """Opens for a second, and dies the first two times."""
+
+    def open(self, **options):
+        with self.calls.with_name("openings").open("a") as file:
+            file.write("+")
+            if file.tell() < 3:
+                os._exit(3)
+        time.sleep(1)
+        return super().open(**options)
+
+
+def test_a_death_while_engines_open_costs_neither_the_job_nor_a_videos_time(bench):
+    work = replace(bench.work, source=SlowDyingSource(calls=bench.calls))
+    receipt = bench.score(bench.group("a.mp4"), bench.group("b.mp4"), work=work)
+    assert (receipt.num_rows, receipt.failures) == (2, ())
+    assert receipt.wall_seconds - sum(video.seconds for video in receipt.slowest) >= 1
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
-    [(NoSource(), "RuntimeError: no engine here"), (DyingSource(), "engines died")],
+    [
+        (NoSource(), "RuntimeError: no engine here"),
+        (DyingSource(), "opens a worker's engines died 3 times in a row"),
+    ],
 )
 def test_engines_that_do_not_open_end_the_job(bench, source, message):
     with pytest.raises(JobError, match=message):

@@ -135,8 +135,8 @@ def test_a_frame_past_the_end_is_refused(clips, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"media_root": "gone"}, "media_root must be a folder"),
-        ({"longest_side": 0}, "longest_side must be >= 1"),
+        ({"media_root": "gone"}, r"gone is none; give another \(--media-root\)"),
+        ({"longest_side": 0}, "--frames-side must be >= 1"),
         ({"folder": "gone/frames"}, "cannot make"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_file_gives_numbers_to_ids(tmp_path, out):
 def test_an_id_that_the_file_lacks_is_refused(tmp_path, scored, out):
     numbers = tmp_path / "numbers.json"
     numbers.write_text('{"7": 1}')
-    with pytest.raises(InvalidRequestError, match="doc_ids has no number for 2"):
+    with pytest.raises(InvalidRequestError, match="--doc-ids has no number for 2"):
         export(scored, out, "lmms-eval", ExportOptions(doc_ids=read_numbers(numbers)))
 
 
@@ -190,7 +190,7 @@ def test_answers_need_the_first_number(tmp_path, out):
 
 
 def test_a_batch_has_ids_of_its_own(scored, out):
-    with pytest.raises(InvalidRequestError, match="the row has the id 7; doc_id is for answers"):
+    with pytest.raises(InvalidRequestError, match="the row has the id 7; --doc-id is for answers"):
         export(scored, out, "lmms-eval", ExportOptions(doc_id=0))
 
 

@@ -28,7 +28,7 @@ def test_a_file_that_exists_is_kept(scored, tmp_path):
 def test_the_source_is_never_written_over(tmp_path):
     records = write_records(tmp_path / "records.jsonl", BIKES)
     before = records.read_bytes()
-    with pytest.raises(InvalidRequestError, match="out must not be the source"):
+    with pytest.raises(InvalidRequestError, match="--out must not be the source"):
         export(records, records, "lmms-eval", replace=True)
     assert records.read_bytes() == before
 
@@ -107,20 +107,20 @@ def test_lines_are_sorted_numbers_first(tmp_path):
 @pytest.mark.parametrize(
     ("export_format", "options", "message"),
     [
-        ("csv", {}, "the format must be one of lmms-eval, .*, got csv"),
-        ("lmms-eval", {"order": "rank"}, "order must be one of score, time, got rank"),
-        ("lmms-eval", {"top_k": 8}, 'top_k goes with order "time"'),
-        ("lmms-eval", {"order": "time", "top_k": 0}, "top_k must be >= 1, got 0"),
-        ("lmms-eval", {"order": "time", "selector": "spread"}, "selector goes with top_k"),
-        ("lmms-eval", {"frames_side": 9}, "frames_side is for openai, llava, not lmms-eval"),
-        ("qvhighlights", {"top_k": 8}, "top_k is for lmms-eval, openai, llava"),
-        ("qvhighlights", {"is_benchmark": True}, "is_benchmark is for lmms-eval"),
-        ("openai", {"doc_id": 1}, "doc_id is for lmms-eval, qvhighlights"),
-        ("openai", {"top_k": 8, "selector": "best"}, "selector must be one of topk"),
-        ("openai", {"image_form": "url"}, "images must be one of data, file, got url"),
+        ("csv", {}, "--format must be one of lmms-eval, .*, got csv"),
+        ("lmms-eval", {"order": "rank"}, "--order must be one of score, time, got rank"),
+        ("lmms-eval", {"top_k": 8}, "--top-k goes with --order time"),
+        ("lmms-eval", {"order": "time", "top_k": 0}, "--top-k must be >= 1, got 0"),
+        ("lmms-eval", {"order": "time", "selector": "spread"}, "--selector goes with --top-k"),
+        ("lmms-eval", {"frames_side": 9}, "--frames-side is for openai, llava, not lmms-eval"),
+        ("qvhighlights", {"top_k": 8}, "--top-k is for lmms-eval, openai, llava"),
+        ("qvhighlights", {"is_benchmark": True}, "--benchmark is for lmms-eval"),
+        ("openai", {"doc_id": 1}, "--doc-id is for lmms-eval, qvhighlights"),
+        ("openai", {"top_k": 8, "selector": "best"}, "--selector must be one of topk"),
+        ("openai", {"image_form": "url"}, "--images must be one of data, file, got url"),
         ("openai", {"image_form": "file"}, "pictures as files need a folder"),
         ("llava", {}, "pictures as files need a folder"),
-        ("llava", {"image_form": "file"}, "image_form is for openai"),
+        ("llava", {"image_form": "file"}, "--images is for openai"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(export_format, options, message):
