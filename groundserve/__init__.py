@@ -62,6 +62,9 @@ if not TYPE_CHECKING:  # for a type checker, any name would be one of this modul
     def __getattr__(name: str) -> Any:
         """Load `Pipeline` when it is asked for: the library does not import its stages."""
         if name == "Pipeline":
+            from groundserve.own_packages import require_own
+
+            require_own("python_backend")
             from python_backend.pipeline import Pipeline
 
             return Pipeline

@@ -118,6 +118,20 @@ def test_wrong_input_is_one_line_and_2(run, places, args, message):
     assert_one_error(err, message)
 
 
+@pytest.mark.parametrize("command", ["score", "ask"])
+@pytest.mark.parametrize("given", ["notes.mp4", "-"])
+def test_what_is_no_video_is_named_before_anything_is_loaded(run, tmp_path, command, given):
+    (tmp_path / "notes.mp4").write_text("Minutes of a meeting.")
+    said = run(
+        *(command, given, "--query", "x", "--server", "grpc://127.0.0.1:9"),
+        stdin=b"Minutes of a meeting.",
+    )
+    name = "<stdin>" if given == "-" else given
+    assert (said.code, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"groundserve: error: {name}: the video cannot be read: it is ")
+    assert said.stderr.count("\n") == 1
+
+
 def test_nobody_at_the_server_is_1(run, places):
     code, out, err = run("score", places["clip"], "--query", "x", "--server", "grpc://127.0.0.1:9")
     assert (code, out) == (1, "")
