@@ -256,6 +256,33 @@ def test_ctrl_c_is_130_without_a_traceback():
     assert b"Traceback" not in err
 
 
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == sys.argv[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+from groundserve.cli.main import main
+assert not {"numpy", "typer"} & set(sys.modules)  # what takes long comes after this
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "rich.table", "torch", "transformers"])
+def test_ctrl_c_while_modules_are_imported_is_130(places, module):
+    """SIGINT as the command comes to a module, from its first one to those that load a model."""
+    command = ("score", places["clip"], "--checkpoint", "digits", "--query", module)
+    said = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, command)], capture_output=True, text=True
+    )
+    code = 128 - said.returncode if said.returncode < 0 else said.returncode
+    assert (code, said.stdout) == (130, "")
+    assert "Traceback" not in said.stderr
+
+
 def test_documented_codes_are_these():
     text = Path(__file__).parents[2].joinpath("docs", "operations.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d+) \| ", text, re.MULTILINE)
