@@ -6,12 +6,14 @@ talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,13 +67,17 @@ class FrameEntry:
 
 
 class FrameFiles:
-    """Writes the selected frames of one video into a folder, all of them or none."""
+    """Writes the selected frames of one video into a folder, all of them or none.
+
+    Frames of other questions about it may be there: those that are written count on from them.
+    """
 
     def __init__(
         self,
         directory: str | os.PathLike[str],
         video: str | os.PathLike[str],
         *,
+        queries: Sequence[str] = (),
         image_format: ImageFormat = "png",
     ) -> None:
         """See that the folder can be written to, or made.
@@ -80,11 +86,12 @@ class FrameFiles:
             directory: Folder of the images; those of other videos may be in it. `write` makes it
                 where it is missing.
             video: Path of a local file.
+            queries: The questions, as far as they are known; `write` looks at those it is given.
             image_format: "png" or "jpeg" (quality 95, colour not subsampled).
 
         Raises:
             InvalidRequestError: It is no folder, cannot be written to, or has frames of this video
-                already; or the format is unknown.
+                for one of the questions, or without an index; or the format is unknown.
         """
         if image_format not in get_args(ImageFormat):
             raise InvalidRequestError(
@@ -95,6 +102,7 @@ class FrameFiles:
         self._video = Path(video)
         self._format: ImageFormat = image_format
         self._prefix = file_prefix(self._video)
+        self._index = self._directory / f"{self._prefix}_index.jsonl"
         try:
             places = (self._directory, *self._directory.parents)
             place = next(path for path in places if os.path.lexists(path))
@@ -105,8 +113,10 @@ class FrameFiles:
             raise InvalidRequestError(
                 f"cannot write frames to {self._directory}: {error.strerror}"
             ) from error
-        if taken := sorted(name for name in names if name.startswith(f"{self._prefix}_")):
+        taken = sorted(name for name in names if name.startswith(f"{self._prefix}_"))
+        if taken and self._index.name not in taken:
             raise self._exists(taken[0])
+        self._count_questions(queries)
 
     def write(self, result: ScoreResult) -> Path:
         """Decode each selected frame once, and write an image for each question that selected it.
@@ -121,36 +131,81 @@ class FrameFiles:
             The index: JSON Lines, one `FrameEntry` a line, by question, then time.
 
         Raises:
-            InvalidRequestError: A file of that name has appeared meanwhile; nothing of it is
-                changed.
+            InvalidRequestError: A file of that name, or frames of one of the questions, have
+                appeared meanwhile; nothing of them is changed.
             GroundserveError: The disk is full, or the folder can no longer be written to; see
                 `read_frames` for what is wrong with the video.
         """
-        entries = self._entries(result)
-        index_name = f"{self._prefix}_index.jsonl"
+        num_before, size = self._count_questions([query.query for query in result.queries])
+        entries = self._entries(result, num_before=num_before)
+        # A video's name need not be UTF-8; escaped, it is JSON still.
+        lines = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode(
+            "utf-8", "backslashreplace"
+        )
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
                 hidden = Path(folder)
                 self._write_images(hidden, entries)
-                # A video's name need not be UTF-8; escaped, it is JSON still.
-                (hidden / index_name).write_text(
-                    "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries),
-                    encoding="utf-8",
-                    errors="backslashreplace",
-                )
-                self._move(hidden, [*(entry.file for entry in entries), index_name])
+                images = [entry.file for entry in entries]
+                if size:
+                    self._move(hidden, images, then=lambda: self._append(lines, size))
+                else:
+                    (hidden / self._index.name).write_bytes(lines)
+                    self._move(hidden, [*images, self._index.name])
         except GroundserveError:  # some are OSErrors too
             raise
         except OSError as error:
             raise GroundserveError(
                 f"cannot write frames to {self._directory}: {error.strerror}"
             ) from error
-        return self._directory / index_name
+        return self._index
 
-    def _entries(self, result: ScoreResult) -> list[FrameEntry]:
+    def _count_questions(self, queries: Sequence[str]) -> tuple[int, int]:
+        """Return the highest number of a question in the index, and its bytes; 0 without one.
+
+        Raises:
+            InvalidRequestError: One of these questions is in it, or it cannot be read.
+        """
+        try:
+            data = self._index.read_bytes()
+            asked = {
+                entry["query"]: entry["question"] for entry in map(json.loads, data.splitlines())
+            }
+        except FileNotFoundError:
+            return 0, 0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidRequestError(
+                f"{self._index} cannot be read as an index of frames ({error}); remove "
+                f"{self._prefix}_* or name another folder"
+            ) from error
+        for query in queries:
+            if query in asked:
+                raise InvalidRequestError(
+                    f"{self._index} has frames of the question {query!r} already; remove "
+                    f"{self._prefix}_* or name another folder"
+                )
+        return max(asked.values(), default=0), len(data)
+
+    def _append(self, lines: bytes, size: int) -> None:
+        """Add lines to the index, unless another process has since it had this size."""
+        with self._index.open("r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END) != size:
+                raise InvalidRequestError(
+                    f"{self._index} has changed meanwhile: another process wrote frames of this "
+                    "video; give the same command again"
+                )
+            try:
+                if file.write(lines) < len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except BaseException:
+                file.truncate(size)
+                raise
+
+    def _entries(self, result: ScoreResult, *, num_before: int) -> list[FrameEntry]:
         queries = result.queries
-        question_digits = len(str(len(queries)))
+        question_digits = len(str(num_before + len(queries)))
         rank_digits = len(str(max(len(query.selected_frames) for query in queries)))
         last_seconds = max(float(query.selected_seconds.max()) for query in queries)
         second_digits = len(str(int(max(0.0, last_seconds))))
@@ -166,7 +221,7 @@ class FrameFiles:
                 seconds=seconds,
                 score=score,
             )
-            for question, query in enumerate(queries, start=1)
+            for question, query in enumerate(queries, start=num_before + 1)
             for rank, ordinal, seconds, score in ranked_frames(query, result.frame_indices)
         ]
 
@@ -188,8 +243,10 @@ class FrameFiles:
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    def _move(self, folder: Path, names: list[str]) -> None:
-        """Move files out of a folder inside; none of them where one cannot be moved."""
+    def _move(
+        self, folder: Path, names: list[str], *, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Move files out of a folder inside; none of them where one, or what follows, fails."""
         moved: list[Path] = []
         try:
             for name in names:
@@ -198,6 +255,7 @@ class FrameFiles:
                 with target.open("xb"):
                     moved.append(target)
                 os.replace(folder / name, target)
+            then()
         except BaseException as error:
             for path in moved:
                 path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,10 @@ class BestCheckpoint:
     def __init__(self, out: Path, *, initial: Initial, records: Path) -> None:
         self.path = out / "best"
         self._initial = initial
-        self._records = str(records)
+        self._records = os.path.realpath(records)
         recover_checkpoint(self.path)
         found = read_best(out)
-        if found is not None and found["records"] != self._records:
+        if found is not None and os.path.realpath(found["records"]) != self._records:
             logger.warning(
                 "%s was measured on %s; the next measurement replaces it",
                 self.path,

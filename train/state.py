@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import re
 import shutil
@@ -100,7 +101,7 @@ def run_identity(
     if config.data.group_by_length:
         identity["processes"] = world_size
     # As it is read back: tuples are lists, paths are text.
-    value: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    value: dict[str, Any] = json.loads(json.dumps(identity, default=os.path.realpath))
     return value
 
 
@@ -150,7 +151,7 @@ def read_progress(checkpoint: Path, identity: Mapping[str, Any]) -> Progress:
         )
     was = saved["run"]
     for name in [*identity, *was]:
-        if identity.get(name) != was.get(name):
+        if identity.get(name) != _resolved(was.get(name)):
             raise InvalidRequestError(
                 f"cannot resume {checkpoint}: {name} was {was.get(name)!r}, is now "
                 f"{identity.get(name)!r}; give the earlier value, or start anew in another out"
@@ -161,6 +162,11 @@ def read_progress(checkpoint: Path, identity: Mapping[str, Any]) -> Progress:
         )
     unreadable = tuple((item, source) for item, source in saved["unreadable"])
     return Progress(step=saved["step"], unreadable=unreadable)
+
+
+def _resolved(value: Any) -> Any:
+    """Return a path without links and `..`; earlier versions saved it as the config led to it."""
+    return os.path.realpath(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def save_state(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from groundserve.errors import InvalidRequestError
+from groundserve.deadline import Deadline
+from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB, Limits
+from groundserve.media import MediaWorkers, VideoSource
 
 STDIN = Path("-")
 STDIN_NAME = "<stdin>"
 """What an answer calls the video that came through stdin."""
 
+# The first box of MP4 and MOV, EBML of Matroska and WebM, AVI.
+_CONTAINER = re.compile(
+    rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL
+)
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
@@ -126,7 +133,8 @@ def check_video(video: Path, *, command: str = "score") -> None:
         raise InvalidRequestError(f"no such video file: {video}")
     if video.is_dir():
         raise InvalidRequestError(
-            f"the video must be a file, got a folder: {video}; {command} its files one by one"
+            f"the video must be a file, got a folder: {video}; for all that is in it: "
+            f"groundserve batch {shlex.quote(str(video))} --query TEXT --out DIR"
         )
     status = check_input(video)
     if not stat.S_ISREG(status.st_mode):
@@ -144,8 +152,10 @@ def as_file(video: Path) -> Iterator[Path]:
 
     Raises:
         InvalidRequestError: stdin is empty, or holds more than `Limits.max_upload_bytes`.
+        MediaError: It is no video.
     """
     if video != STDIN:
+        _check_content(video, str(video))
         yield video
         return
     most = Limits().max_upload_bytes
@@ -163,6 +173,7 @@ def as_file(video: Path) -> Iterator[Path]:
                 file.write(piece)
         if size == 0:
             raise InvalidRequestError("the video from stdin is empty")
+        _check_content(path, STDIN_NAME)
         yield path
 
 
@@ -198,6 +209,28 @@ def check_pictures(outputs: Mapping[str, Path | None]) -> None:
     for option, path in outputs.items():
         if path is not None and path.suffix.lower() != ".png":
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
+
+
+def _check_content(video: Path, name: str) -> None:
+    """Refuse what is no video before a model is loaded for it.
+
+    What begins as one of the usual containers is opened when it is scored, and not twice.
+    """
+    with video.open("rb") as file:
+        start = file.read(12)
+    if _CONTAINER.match(start):
+        return
+    limits = Limits()
+    deadline = Deadline.after(limits.max_request_seconds)
+    try:
+        with (
+            MediaWorkers(limits=limits) as workers,
+            VideoSource.from_path(video, limits=limits) as source,
+            workers.open(source, deadline=deadline),
+        ):
+            pass
+    except MediaError as error:
+        raise MediaError(f"{name}: {error}") from error
 
 
 def _refuse_uri(video: Path, command: str) -> None:

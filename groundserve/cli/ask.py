@@ -23,7 +23,6 @@ from groundserve.cli._checks import (
     parse_parts,
 )
 from groundserve.cli._options import (
-    Checkpoint,
     ClipSeconds,
     DeviceName,
     FamilyName,
@@ -57,7 +56,13 @@ def command(
             help="Question, or what to find; may be given several times. Some tasks take none."
         ),
     ] = None,
-    checkpoint: Checkpoint = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer with PyTorch: directory of a checkpoint of vtimellm, grounded_videollm or "
+            "vtgllm."
+        ),
+    ] = None,
     family: FamilyName = None,
     part: PartValues = None,
     device: DeviceName = None,

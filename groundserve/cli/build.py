@@ -91,6 +91,7 @@ def command(
     checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)
     _check_out(out)
     require_own("engine_build")
+    require_own("python_backend")  # what compares the engines with PyTorch
     from engine_build import build
     from groundserve.gpu import current_gpu_arch
 

@@ -15,6 +15,7 @@ from groundserve.cli.doctor_checkpoint import check_checkpoint
 from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
 from groundserve.errors import InvalidRequestError
 from groundserve.manifest import Manifest
+from groundserve.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
 NAME = "doctor"
@@ -62,6 +63,8 @@ def command(
     ):
         if value and checkpoint is None:
             raise InvalidRequestError(f"{option} goes with --checkpoint")
+    if activations:
+        require_own("python_backend")
     parts = parse_parts(part or [], checkpoint=checkpoint)
     if checkpoint is not None:
         checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)

@@ -85,6 +85,10 @@ def command(
     subtitles: Annotated[
         Path | None, typer.Option(help="Folder of VIDEO.srt files, for CG-Bench's prompt.")
     ] = None,
+    skip_missing: Annotated[
+        bool,
+        typer.Option("--skip-missing", help="Leave out, and count, videos that are not there."),
+    ] = False,
     set_name: Annotated[
         str | None, typer.Option(help="What tables call the set; the benchmark's name if absent.")
     ] = None,
@@ -147,7 +151,12 @@ def command(
     check_input(questions)
     the_set = read_questions(questions, layout=known_layout)
     check_set(the_set, arms=arms, layout=known_layout, subtitles=subtitles)
-    videos = find_videos(the_set, media_root)
+    videos = find_videos(the_set, media_root, skip_missing=skip_missing)
+    present = [question for question in the_set if question.video in videos]
+    skipped = {
+        "num_videos": len({question.video for question in the_set}) - len(videos),
+        "num_questions": len(the_set) - len(present),
+    }
     parts = {
         "layout": known_layout,
         "name": set_name or BENCHMARKS[known_layout].title,
@@ -166,19 +175,19 @@ def command(
     with ExitStack() as stack, progress("reading the questions") as step:
         run = stack.enter_context(RunFolder(out, parts, the_set))
         selector: Selector | None = None
-        is_all_selected = all(question.key in run.selections for question in the_set)
+        is_all_selected = all(question.key in run.selections for question in present)
         if "selected" not in arms or is_all_selected:
             pass
         elif records is not None:
-            selector = RecordedSelector(records, the_set, num_selected=top_k)
+            selector = RecordedSelector(records, present, num_selected=top_k)
         else:
             step("loading the selector")
             scorer = stack.enter_context(open_scorer(checkpoint, engines, server))
-            selector = ScoringSelector(scorer, the_set, num_selected=top_k, asked=what)
+            selector = ScoringSelector(scorer, present, num_selected=top_k, asked=what)
         chat = stack.enter_context(Endpoint(options, max_connections=concurrency))
         outcome = answer_questions(
             Setup(
-                questions=the_set,
+                questions=present,
                 videos=videos,
                 arms=arms,
                 num_frames=top_k,
@@ -193,14 +202,21 @@ def command(
             on_video=lambda number, total: step(f"asking about video {number} of {total}"),
         )
         step("estimating intervals")
+        keys = {question.key for question in present}
         report = make_qa_report(
-            the_set,
-            run.answers.values(),
+            present,
+            [answer for answer in run.answers.values() if answer.key in keys],
             arms=arms,
             prices=prices,
             seed=seed,
         )
+    if skipped["num_videos"]:
+        print_note(
+            "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
+        )
     _print_notes(outcome, report.num_left)
+    if run.engine and run.engine.get("note"):
+        print_note(run.engine["note"])
     if as_json:
         print_json(
             {
@@ -208,6 +224,8 @@ def command(
                 "report": report.as_dict(),
                 "failures": dict(outcome.failures),
                 "is_budget_spent": outcome.is_budget_spent,
+                "skipped": skipped,
+                "engine": run.engine,
             }
         )
     else:

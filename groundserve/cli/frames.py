@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from groundserve.cli._checks import STDIN
@@ -12,7 +13,7 @@ from groundserve.results import ScoreResult
 
 
 def check_frames(
-    directory: Path | None, image_format: str | None, *, video: Path
+    directory: Path | None, image_format: str | None, *, video: Path, queries: Sequence[str]
 ) -> FrameFiles | None:
     """Return what writes the frames later; None where none are asked for.
 
@@ -20,6 +21,7 @@ def check_frames(
         directory: `--frames`.
         image_format: `--frames-format`, which goes with it.
         video: The video.
+        queries: The questions.
 
     Raises:
         InvalidRequestError: See `FrameFiles`, or the format is given alone.
@@ -33,6 +35,7 @@ def check_frames(
     return FrameFiles(
         directory,
         video,
+        queries=queries,
         image_format=image_format or "png",  # type: ignore[arg-type]  # checked there
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,13 +42,17 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run()
+        if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C in a command
+            raise KeyboardInterrupt
         sys.stdout.flush()  # what cannot be written is told, and not by Python as it ends
         sys.exit(code)
     except InvalidRequestError as error:
         _fail(error, str(error), EXIT_CALLER_ERROR)
     except GroundserveError as error:
         _fail(error, str(error), EXIT_FAILURE)
-    except KeyboardInterrupt:  # before a command runs; then typer ends it with the same code
+    except KeyboardInterrupt:
+        # A second one, while threads and libraries end, would print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.

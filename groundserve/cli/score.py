@@ -159,7 +159,7 @@ def command(
         doc_id=doc_id,
         replace=replace,
     )
-    frame_files = check_frames(frames, frames_format, video=video)
+    frame_files = check_frames(frames, frames_format, video=video, queries=query)
     with (
         progress("loading") as step,
         open_scorer(

@@ -13,6 +13,7 @@ import typer
 
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.manifest import Manifest
+from groundserve.own_packages import require_own
 from groundserve.scoring.gate_report import GateReport
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def command(
 
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
+    require_own("python_backend")
     from groundserve.serving import Service, TritonServer, serve_operations, sigterm_as_interrupt
     from groundserve.serving.command import LOOPBACK, Ports
     from groundserve.serving.installation import check_host, find_installation

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,11 +121,12 @@ def check(
     from groundserve.cli.train_check import as_fields, print_report
 
     run = read_config(known_stage, config)
+    num_gpus = (torch.cuda.device_count() or None) if gpus is None else gpus
     with _check_progress() as on_progress:
         report = check(
             run,
             num_sampled=samples,
-            num_gpus=(torch.cuda.device_count() or None) if gpus is None else gpus,
+            num_gpus=num_gpus,
             gpu_tflops=gpu_tflops,
             utilisation=utilisation,
             on_progress=on_progress,
@@ -131,7 +134,7 @@ def check(
     if as_json:
         print_json(as_fields(report))
     else:
-        print_report(report)
+        print_report(report, num_gpus=num_gpus)
     raise typer.Exit(0 if report.is_usable else EXIT_NOT_USABLE)
 
 
@@ -207,12 +210,13 @@ def _progress_bar() -> Iterator[tuple[OnStep, OnValidation]]:
 
     Every measurement has a line of its own. The run calls both in its first process alone.
     """
+    end = _ExpectedEnd()
     if not stderr.is_terminal:
         lines, all_lines = StepLines(every_seconds=_LINE_SECONDS), StepLines()
         if _is_first():
             lines.show("loading")
         yield (
-            lambda report: lines.show(_describe(report)),
+            lambda report: lines.show(f"{_describe(report)}{end.describe(report)}"),
             lambda *measured: all_lines.show(_describe_measurement(*measured)),
         )
         return
@@ -220,11 +224,11 @@ def _progress_bar() -> Iterator[tuple[OnStep, OnValidation]]:
     with Progress(
         *map(TextColumn, columns),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[end]}"),
         console=stderr,
         disable=not _is_first(),
     ) as progress:
-        task = progress.add_task("loading", total=None, loss="-", unreadable="")
+        task = progress.add_task("loading", total=None, loss="-", unreadable="", end="")
 
         def show(report: StepReport) -> None:
             progress.update(
@@ -234,9 +238,31 @@ def _progress_bar() -> Iterator[tuple[OnStep, OnValidation]]:
                 total=report.num_steps,
                 loss="-" if report.loss is None else f"{report.loss:.4f}",
                 unreadable=f"{report.num_unreadable} unreadable" if report.num_unreadable else "",
+                end=end.describe(report).removeprefix(", "),
             )
 
         yield show, lambda *measured: progress.console.print(_describe_measurement(*measured))
+
+
+class _ExpectedEnd:
+    """When a run will end, by the mean step since the first one of this process.
+
+    Not rich's `TimeRemainingColumn`: it forgets steps after 30 seconds, which one of a large model
+    takes, and measurements and checkpoints between steps count.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def describe(self, report: StepReport) -> str:
+        """Return what to say behind a step; nothing behind the first and the last."""
+        now = time.monotonic()
+        step, start = self._first = self._first or (report.step, now)
+        if report.step in (step, report.num_steps):
+            return ""
+        seconds = (now - start) / (report.step - step) * (report.num_steps - report.step)
+        left = timedelta(seconds=round(seconds))
+        return f", {left} left, ends about {datetime.now() + left:%Y-%m-%d %H:%M}"
 
 
 def _describe_measurement(step: int, figures: Mapping[str, float], is_best: bool) -> str:

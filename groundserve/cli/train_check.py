@@ -10,8 +10,15 @@ from rich.text import Text
 from groundserve.cli._output import cell, plain_table, stdout
 
 if TYPE_CHECKING:
-    from train.check import CheckReport
+    from train.check import CheckReport, GpuNeeds
+    from train.trial import Cost
 
+_NO_GPU = (
+    "ok",
+    "training",
+    "on this CPU: there is no GPU. Its time depends on the model; the run itself says after two "
+    "steps when it will end. --gpus N shows what N GPUs would need",
+)
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
@@ -20,15 +27,20 @@ def as_fields(report: CheckReport) -> dict[str, Any]:
     return {"usable": report.is_usable, **asdict(report)}
 
 
-def print_report(report: CheckReport) -> None:
-    """Print a line for each thing that was looked at, and the verdict."""
+def print_report(report: CheckReport, *, num_gpus: int | None) -> None:
+    """Print a line for each thing that was looked at, and the verdict.
+
+    Args:
+        report: What was found.
+        num_gpus: GPUs of this machine, or that were named; None: a CPU trains.
+    """
     table = plain_table("", "subject", "found")
-    for mark, subject, found in _rows(report):
+    for mark, subject, found in _rows(report, num_gpus):
         table.add_row(_MARKS[mark], subject, Text("\n").join(map(cell, found.split("\n"))))
     stdout.print(table)
 
 
-def _rows(report: CheckReport) -> list[tuple[str, str, str]]:
+def _rows(report: CheckReport, num_gpus: int | None) -> list[tuple[str, str, str]]:
     rows = [("ok", "records", f"{report.num_items} items, {report.num_media} files")]
     for fault in report.faults:
         found = f"{fault.num_items} of {fault.num_looked_at}"
@@ -37,30 +49,45 @@ def _rows(report: CheckReport) -> list[tuple[str, str, str]]:
     rows += [("warn", "note", warning) for warning in report.warnings]
     cost, gpu = report.cost, report.gpu
     if cost is not None and gpu is not None:
-        error = f" ± {cost.core_seconds_error:.2g}" if cost.core_seconds_error is not None else ""
-        rows += [
+        error = f" ± {_time(cost.core_seconds_error)}" if cost.core_seconds_error else ""
+        rows.append(
             (
                 "ok",
                 "decoding",
-                f"{cost.core_seconds:.3g}{error} core-seconds an item ({cost.num_items} items of "
-                f"{cost.num_frames:.0f} frames on average), {gpu.epoch_core_hours:.3g} core-hours "
+                f"{_time(cost.core_seconds)}{error} of one core an item ({cost.num_items} items of "
+                f"{cost.num_frames:.0f} frames on average), {_time(3600 * gpu.epoch_core_hours)} "
                 "an epoch",
-            ),
-            (
-                "ok",
-                "GPU",
-                f"{cost.tower_tflop:.3g} TFLOP in the tower and {cost.decoder_tflop:.3g} behind it "
-                f"an item: {gpu.seconds:.3g} s, {gpu.epoch_hours:.3g} GPU-hours an epoch",
-            ),
-            (
-                "ok",
-                "to keep up",
-                f"decoding needs {gpu.cores_a_gpu:.3g} cores a GPU; this process may use "
-                f"{report.num_cpus}",
-            ),
-        ]
+            )
+        )
+        rows += _gpu_rows(report, cost, gpu) if num_gpus is not None else [_NO_GPU]
     lost = f"{report.lost_share:.1%} of the items would be lost, {report.max_lost_share:.1%} may be"
     if cost is None:
         lost = f"no sampled item could be read; {lost}"
-    rows.append(("ok" if report.is_usable else "fail", "usable", lost))
+    verdict = "yes" if report.is_usable else "no"
+    rows.append(("ok" if report.is_usable else "fail", "usable", f"{verdict}: {lost}"))
     return rows
+
+
+def _gpu_rows(report: CheckReport, cost: Cost, gpu: GpuNeeds) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "ok",
+            "GPU",
+            f"{cost.tower_tflop:.3g} TFLOP in the tower and {cost.decoder_tflop:.3g} behind it "
+            f"an item: {_time(gpu.seconds)}, {_time(3600 * gpu.epoch_hours)} of one GPU an epoch",
+        ),
+        (
+            "ok",
+            "to keep up",
+            f"decoding needs {gpu.cores_a_gpu:.3g} cores a GPU; this process may use "
+            f"{report.num_cpus}",
+        ),
+    ]
+
+
+def _time(seconds: float) -> str:
+    """Return a duration in the unit that fits it."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1000 * seconds:.3g} ms"

@@ -14,6 +14,7 @@ from groundserve.families.base import Family, TextFamily
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import Manifest
+from groundserve.own_packages import require_own
 from groundserve.profiles import get_profile
 from groundserve.scorer import Answerer, Scorer
 from groundserve.scoring.checkpoint_family import checkpoint_family
@@ -55,6 +56,7 @@ def open_scorer(
         return Client(server)
     if device == "cuda":
         _check_cuda()
+    require_own("python_backend")
     from python_backend.pipeline import Pipeline
 
     if checkpoint is not None:
@@ -105,6 +107,7 @@ def open_answerer(
         return Client(server)
     if device == "cuda":
         _check_cuda()
+    require_own("python_backend")
     from python_backend.pipeline import Pipeline
 
     if checkpoint is not None:

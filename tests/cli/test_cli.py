@@ -106,7 +106,9 @@ def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
         env={"XDG_CACHE_HOME": str(tmp_path)},
     )
     assert finished.code == 0, finished.stderr
-    assert "trained on moving handwritten digits" in finished.stderr
+    note = "trained on moving handwritten digits"
+    assert note in finished.stderr
+    assert note in json.loads(finished.stdout)["engine"]["note"]
     assert (tmp_path / "groundserve").is_dir()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import nullcontext
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 from groundserve.cli import eval_answers, eval_captions
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
+from tests.reference import REPOSITORY
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,
@@ -51,6 +53,21 @@ def told(monkeypatch):
         eval_answers, "open_answerer", lambda *args, **others: nullcontext(answerer)
     )
     return answerer
+
+
+def test_the_pages_sample_of_answers_is_read_as_it_says(run, tmp_path):
+    page = (REPOSITORY / "docs" / "evaluation.md").read_text("utf-8")
+    (annotations,) = re.findall(r"^```json\n(\{.*\"timestamps\".*)\n```$", page, re.MULTILINE)
+    (answers,) = re.findall(r"<!-- sample: answers -->\n```json\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "val_2.json").write_text(annotations)
+    (tmp_path / "log.jsonl").write_text(answers)
+    files = ("--annotations", tmp_path / "val_2.json", "--answers", tmp_path / "log.jsonl")
+    code, out, err = run("moments", *files, "--json")
+    assert code == 0, err
+    found = json.loads(out)["miou"]
+    assert found["num_questions"] == 2
+    (told,) = re.findall(r"Of these two, `eval moments` gives mIoU ([\d.]+)\.\n", page)
+    assert f"{100 * found['value']:.1f}" == told
 
 
 def test_moments_as_json(run):

@@ -159,6 +159,8 @@ def test_each_arm_shows_its_frames_and_is_measured(run, tmp_path):
     kept = {(it["key"], it["arm"]): it for it in lines(tmp_path / "run" / "answers.jsonl")}
     assert len(kept) == 23
     assert kept["105", "selected"]["frame_indices"] == [3, 9, 20]
+    is_right = [kept[f"10{number}", "uniform"]["is_right"] for number in range(6)]
+    assert is_right == [False, True] * 3
     assert kept["105", "selected"]["usage"] == {"prompt_tokens": 100, "completion_tokens": 2}
 
 
@@ -367,6 +369,39 @@ def test_a_video_that_cannot_be_read_leaves_the_others(run, media, tmp_path):
     assert code == 1
     assert json.loads(out)["failures"] == {"video": 6}
     assert "v0: " in without_steps(err)
+
+
+def test_videos_that_are_missing_are_skipped_and_asked_about_later(run, media, tmp_path):
+    root = tmp_path / "media"
+    root.mkdir()
+    (root / "v1.mp4").symlink_to(media / "v1.mp4")
+    with chat_server(in_turn(RIGHT)) as server:
+        code, _, err = run(server.url, "--media-root", root)
+        assert (code, server.requests) == (2, [])
+        assert_one_error(err, "1 of 2 videos are missing, the first is")
+        code, out, err = run(server.url, "--json", "--media-root", root, "--skip-missing")
+        assert (code, len(server.requests)) == (0, 6), err
+    answer = json.loads(out)
+    assert answer["skipped"] == {"num_videos": 1, "num_questions": 3}
+    assert answer["report"]["num_questions"] == 3
+    assert "note: 1 videos are missing: 3 questions skipped" in err
+    with chat_server(in_turn(RIGHT)) as server:
+        code, out, _ = run(server.url, "--json")
+        assert (code, len(server.requests)) == (0, 6)
+    assert json.loads(out)["report"]["num_questions"] == 6
+
+
+def test_what_the_selectors_checkpoint_says_of_itself_is_told(media, tmp_path):
+    """Frames selected by the checkpoint that comes with groundserve."""
+    with chat_server(in_turn(RIGHT)) as server:
+        code, out, err = run_cli(
+            *("eval", "qa", media / "set.json", "--layout", "cgbench", "--media-root", media),
+            *("--out", tmp_path / "run", "--endpoint", server.url, "--model", "m", "--json"),
+            *("--top-k", 3, "--checkpoint", "digits", "--arm", "selected"),
+        )
+    assert code == 0, err
+    assert "trained on moving handwritten digits" in json.loads(out)["engine"]["note"]
+    assert "note: trained on moving handwritten digits" in err
 
 
 def test_another_model_needs_another_folder(run):

@@ -118,6 +118,20 @@ def test_wrong_input_is_one_line_and_2(run, places, args, message):
     assert_one_error(err, message)
 
 
+@pytest.mark.parametrize("command", ["score", "ask"])
+@pytest.mark.parametrize("given", ["notes.mp4", "-"])
+def test_what_is_no_video_is_named_before_anything_is_loaded(run, tmp_path, command, given):
+    (tmp_path / "notes.mp4").write_text("Minutes of a meeting.")
+    said = run(
+        *(command, given, "--query", "x", "--server", "grpc://127.0.0.1:9"),
+        stdin=b"Minutes of a meeting.",
+    )
+    name = "<stdin>" if given == "-" else given
+    assert (said.code, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"groundserve: error: {name}: the video cannot be read: it is ")
+    assert said.stderr.count("\n") == 1
+
+
 def test_nobody_at_the_server_is_1(run, places):
     code, out, err = run("score", places["clip"], "--query", "x", "--server", "grpc://127.0.0.1:9")
     assert (code, out) == (1, "")
@@ -235,11 +249,38 @@ def test_ctrl_c_is_130_without_a_traceback():
         program.stderr.readline()  # its first step
         program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=60)
-    # As shells have it: the signal itself may end it, where a library that is being loaded has
-    # taken Python's handler away for a moment.
+    # As shells have it: Python ends itself by the signal where it came amid an `exec` of text, as
+    # dataclasses have, although the exception was caught.
     code = 128 - program.returncode if program.returncode < 0 else program.returncode
     assert (code, out) == (130, b"")
     assert b"Traceback" not in err
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == sys.argv[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+from groundserve.cli.main import main
+assert not {"numpy", "typer"} & set(sys.modules)  # what takes long comes after this
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "rich.table", "torch", "transformers"])
+def test_ctrl_c_while_modules_are_imported_is_130(places, module):
+    """SIGINT as the command comes to a module, from its first one to those that load a model."""
+    command = ("score", places["clip"], "--checkpoint", "digits", "--query", module)
+    said = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, command)], capture_output=True, text=True
+    )
+    code = 128 - said.returncode if said.returncode < 0 else said.returncode
+    assert (code, said.stdout) == (130, "")
+    assert "Traceback" not in said.stderr
 
 
 def test_documented_codes_are_these():

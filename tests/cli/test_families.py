@@ -66,3 +66,11 @@ def test_build_names_the_family(tmp_path):
     assert f"{tmp_path / 'engines'}: videoitg, torch, fp32 on cpu" in finished.stdout.replace(
         "\n", " "
     )
+
+
+def test_help_of_ask_names_the_families_that_answer():
+    served = families.served_family_names()
+    asked = [name for name in served if families.get_family(name).head == "text"]
+    text = " ".join(run_cli("ask", "--help", env={"COLUMNS": "200"}).stdout.split())
+    (offered,) = re.findall(r"--checkpoint .*?directory of a checkpoint of (.*?)\.", text)
+    assert re.findall(r"\w+", offered.replace(" or ", " ")) == asked

@@ -92,18 +92,22 @@ def test_the_documentations_lines_from_a_question_to_messages(engine_dirs, clips
     assert re.search(r"^frames: frames/bikes-[0-9a-f]{8}_index\.jsonl$", finished.stdout, re.M)
     assert [step for _, step in read_steps(finished.stderr)][-1] == "writing frames"
 
+    another = [text.replace("parked bicycle", "tree") for text in args]
+    assert run(*another, "--engines", engine_dirs["cpu"]).code == 0
     variables: dict[str, object] = {}
     exec(example("files"), variables)
-    (message,) = variables["messages"]
-    paths = [part["path"] for part in message["content"] if part["type"] == "image"]
-    assert len(paths) == 4
-    for path in paths:
-        with Image.open(path) as image:
-            assert image.size == (640, 272)
-    assert message["content"][-1]["text"] == "When is a parked bicycle shown?"
+    for number, thing in enumerate(("parked bicycle", "tree"), start=1):
+        (message,) = variables["conversations"][number - 1]
+        paths = [part["path"] for part in message["content"] if part["type"] == "image"]
+        assert [f"_q{number}_" in path for path in paths] == [True] * 4
+        for path in paths:
+            with Image.open(path) as image:
+                assert image.size == (640, 272)
+        assert message["content"][-1]["text"] == f"When is a {thing} shown?"
+    assert len(variables["conversations"]) == 2
 
     again = run(*args, "--engines", engine_dirs["cpu"])
     assert again.code == 2
     assert read_steps(again.stderr) == []
-    assert_one_error(again.stderr, "exists: frames of this video were written there before")
-    assert len(os.listdir("frames")) == 5
+    assert_one_error(again.stderr, "has frames of the question 'When is a parked bicycle shown?'")
+    assert len(os.listdir("frames")) == 9

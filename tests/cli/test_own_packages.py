@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_a_train_py_where_the_command_starts_is_named_before_it_runs(tmp_path):
     assert_one_error(said.stderr, f"{tmp_path / 'train.py'} hides groundserve's own package train;")
 
 
+def test_a_python_backend_py_beside_the_users_script_is_named_before_it_runs(tmp_path):
+    (tmp_path / "python_backend.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "script.py").write_text("from groundserve import Pipeline")
+    said = subprocess.run(
+        [sys.executable, "script.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    named = f"{tmp_path / 'python_backend.py'} hides groundserve's own package python_backend;"
+    assert f"GroundserveError: {named}" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "package"),
     [
@@ -37,14 +52,20 @@ def test_a_train_py_where_the_command_starts_is_named_before_it_runs(tmp_path):
         (["train", "convert", "llava-video", ".", "out"], "train"),
         (["eval", "--num-videos", "2"], "train"),
         (["build", "--checkpoint", "digits", "--out", "engines"], "engine_build"),
+        (["build", "--checkpoint", "digits", "--out", "engines"], "python_backend"),
         (["score", "a.mp4", "--query", "What?"], "engine_build"),
+        (["score", "a.mp4", "--query", "What?"], "python_backend"),
+        (["serve", "--engines", "engines"], "python_backend"),
+        (["doctor", "--checkpoint", "digits", "--activations"], "python_backend"),
     ],
 )
 def test_every_command_that_needs_a_package_of_ours_looks(tmp_path, monkeypatch, command, package):
-    for name in ("run.toml", "a.mp4"):
-        (tmp_path / name).write_text("not looked into")
+    (tmp_path / "run.toml").write_text("not looked into")
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x14ftypisom, and no more of a video")
     foreign = ModuleSpec(package, None, origin=str(tmp_path / f"{package}.py"))
-    monkeypatch.setattr(own_packages, "find_spec", lambda name: foreign)
+    monkeypatch.setattr(
+        own_packages, "find_spec", lambda name: foreign if name == package else find_spec(name)
+    )
     said = run_cli(*command, cwd=tmp_path, env={"XDG_CACHE_HOME": str(tmp_path)})
     assert said.code == 1, said.stderr
     assert_one_error(said.stderr, f"hides groundserve's own package {package}; rename it")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from groundserve.cli import _output
+from groundserve.cli import train as train_command
 from groundserve.cli._output import StepLines, progress
 from tests.cli.steps import read_steps, without_steps
 from tests.reference import SET_1
@@ -95,3 +96,20 @@ def test_lines_that_come_too_soon_are_left_out(clock):
         lines.show(f"step {number}")
         clock.seconds += 1
     assert said == [("step 0", 0.0), ("step 10", 10.0), ("step 20", 20.0)]
+
+
+def test_a_training_says_when_it_will_end(clock, monkeypatch, capsys):
+    """It resumed after step 100; a step takes a minute, and the first one longer."""
+    monkeypatch.setattr(train_command, "time", _output.time)
+    monkeypatch.setattr(train_command, "_LINE_SECONDS", 0.0)
+    with train_command._progress_bar() as (on_step, _):
+        clock.seconds += 600
+        for step in (101, 102, 103):
+            on_step(SimpleNamespace(step=step, num_steps=200, epoch=1, loss=2, num_unreadable=0))
+            clock.seconds += 60
+    first, *others = read_steps(capsys.readouterr().err)[1:]
+    assert first == (600.0, "step 101 of 200, epoch 1.00, loss 2.0000")
+    assert [step.partition(" left, ends about ")[0] for _, step in others] == [
+        "step 102 of 200, epoch 1.00, loss 2.0000, 1:38:00",
+        "step 103 of 200, epoch 1.00, loss 2.0000, 1:37:00",
+    ]

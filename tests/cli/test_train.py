@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,10 +88,13 @@ def test_train_writes_a_checkpoint(finished):
 
 def test_train_prints_json_and_resumes(finished):
     path, _ = finished
-    said = train("grounding", "--config", path, "--resume", "--json")
+    (path.parent / "below").mkdir()
+    # As from another working folder: other words for the same places.
+    config = path.parent / "below" / ".." / path.name
+    said = train("grounding", "--config", config, "--resume", "--json")
     assert said.code == 0, said.stderr
     value = json.loads(said.stdout.splitlines()[-1])
-    assert value["checkpoint"] == str(path.parent / "run" / "final")
+    assert os.path.realpath(value["checkpoint"]) == str(path.parent / "run" / "final")
     assert value["step"] == 4
     assert value["num_unreadable"] == 2
     assert value["learning_rates"].keys() == {"base", "out_proj"}
@@ -279,14 +283,20 @@ def test_check_says_what_decoding_costs(checked):
     assert drawn == [one for one in report["faults"] if "samples" in one["kind"]]
 
 
-def test_check_prints_a_table(checked):
-    said = train("check", "grounding", "--config", checked, "--samples", "5")
+def test_check_prints_a_table(checked, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    command = ("check", "grounding", "--config", checked, "--samples", "5")
+    said = train(*command, "--gpus", "1")
     assert said.code == 2
     lines = said.stdout.splitlines()
     assert any(line.startswith("ok ") and "36 items, 4 files" in line for line in lines)
     assert any(line.startswith("fail  usable") for line in lines)
     assert read_steps(said.stderr)[0][1] == "files: 1 of 4"
     assert "cores a GPU" in said.stdout
+    on_cpu = train(*command).stdout
+    assert re.search(r"^ok +training +on this CPU: there is no GPU\b", on_cpu, re.MULTILINE)
+    assert "cores a GPU" not in on_cpu
+    assert "e-0" not in on_cpu  # times in units that a person reads
 
 
 def test_check_of_a_run_that_is_done(finished):

@@ -51,7 +51,12 @@ TABLE = [
     (("score", "none.mp4", "--query", "x"), 2, "no such video file: none.mp4"),
     (("score", "clip.mp4/a", "--query", "x"), 2, "no such video file: clip.mp4/a"),
     (("score", "a" * 300, "--query", "x"), 2, "no such video file: aaa"),
-    (("score", "folder", "--query", "x"), 2, "the video must be a file, got a folder: folder"),
+    (
+        ("score", "folder", "--query", "x"),
+        2,
+        "the video must be a file, got a folder: folder; for all that is in it: groundserve batch "
+        "folder --query TEXT --out DIR",
+    ),
     (("score", "pipe", "--query", "x"), 2, "the video must be a regular file, got a pipe or "),
     (("score", "empty.mp4", "--query", "x"), 2, "the video file is empty: empty.mp4"),
     (
@@ -126,7 +131,7 @@ TABLE = [
     # ask: what of the video, and in which words.
     (("ask",), 2, "Missing argument "),
     (("ask", "none.mp4", *ASK[2:]), 2, "no such video file: none.mp4"),
-    (("ask", "folder", *ASK[2:]), 2, "the video must be a file, got a folder: folder; ask its"),
+    (("ask", "folder", *ASK[2:]), 2, "the video must be a file, got a folder: folder; for all"),
     (("ask", "pipe", *ASK[2:]), 2, "the video must be a regular file, got a pipe or device: pipe;"),
     (("ask", "http://h/a", *ASK[2:]), 2, "the video must be a file, got a URI (http:); download "),
     (("ask", "file:///a", *ASK[2:]), 2, "the video must be a file, got a URI (file:); name the "),
@@ -295,7 +300,7 @@ def places(monkeypatch, tmp_path):
     for name in WORK:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
-    Path("clip.mp4").write_bytes(b"no video: nobody decodes it")
+    Path("clip.mp4").write_bytes(b"\0\0\0\x14ftypisom, and no more: nobody decodes it")
     Path("empty.mp4").touch()
     Path("records.jsonl").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
     os.mkfifo("pipe")

@@ -185,6 +185,13 @@ def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records,
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_a_best_counts_in_whatever_words_its_records_are_named(whole, records, tmp_path):
+    shutil.copytree(whole[0] / "best", tmp_path / "best")
+    named = records.parent / ".." / records.parent.name / records.name
+    best = BestCheckpoint(tmp_path, initial=None, records=named)
+    assert not best.offer(7, {"frame_ap": 0.0}, tmp_path)
+
+
 def test_a_best_of_unknown_origin_is_refused(tmp_path):
     (tmp_path / "best").mkdir()
     with pytest.raises(InvalidRequestError, match=r"best/.*\.json is missing or damaged; move"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT, find_checkpoint
@@ -56,3 +57,22 @@ def test_a_hub_that_does_not_answer_is_named_with_the_checkpoint(folder, monkeyp
     message = "^checkpoint no/such: no such directory, and not to be had from the hub: no network$"
     with pytest.raises(UnavailableError, match=message):
         Checkpoint.open("no/such")
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_an_id_that_the_hub_does_not_have_is_the_callers_to_correct(folder, monkeypatch, status):
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from groundserve.families.videoitg.checkpoint import Checkpoint
+
+    def refuse(*_, **__):
+        kind = {404: RepositoryNotFoundError, 403: GatedRepoError}[status]
+        request = httpx2.Request("GET", "https://hub/api/models/no/such")
+        raise kind("Client error\nmore", response=httpx2.Response(status, request=request))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    for name in ("no/such", "no--such/id"):
+        message = f"^checkpoint {name}: no such directory, and the hub has no model of that id, or "
+        with pytest.raises(InvalidRequestError, match=message):
+            Checkpoint.open(name)
+        monkeypatch.undo()  # an id that cannot be is refused without asking

@@ -195,13 +195,60 @@ def test_namesakes_share_a_folder_and_a_link_is_the_same_video(tmp_path):
 
 
 def test_frames_written_before_are_refused_before_any_work(tmp_path):
-    FrameFiles(tmp_path, VFR).write(answer([30]))
+    index = FrameFiles(tmp_path, VFR).write(answer([30]))
     before = names(tmp_path)
-    message = rf"{before[0]} exists: .* remove {file_prefix(VFR)}_\* or name another folder"
+    message = rf"{index} has frames of the question 'When\?' already; remove {file_prefix(VFR)}_\*"
     for image_format in ("png", "jpeg"):
         with pytest.raises(InvalidRequestError, match=message):
-            FrameFiles(tmp_path, VFR, image_format=image_format)
+            FrameFiles(tmp_path, VFR, queries=["Other?", "When?"], image_format=image_format)
     assert names(tmp_path) == before
+    index.unlink()
+    with pytest.raises(InvalidRequestError, match=rf"{before[1]} exists: .* name another folder"):
+        FrameFiles(tmp_path, VFR)
+
+
+def another(result: ScoreResult, query: str) -> ScoreResult:
+    """Return the same answer to another question."""
+    return replace(result, queries=[replace(one, query=query) for one in result.queries])
+
+
+def test_frames_of_another_question_are_added(tmp_path):
+    first = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    before = first.read_bytes()
+    there = set(names(tmp_path))
+    result = another(answer([20, 30]), "Who?")
+    assert FrameFiles(tmp_path, VFR, queries=["Who?"]).write(result) == first
+    lines = first.read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:-2]) == before
+    added = [json.loads(line) for line in lines[-2:]]
+    assert [(line["question"], line["query"], line["rank"]) for line in added] == [
+        (3, "Who?", 2),
+        (3, "Who?", 1),
+    ]
+    assert set(names(tmp_path)) - there == {line["file"] for line in added}
+
+
+@pytest.mark.parametrize("end", ["full disk", "another process"])
+def test_an_end_while_frames_are_added_leaves_those_before(tmp_path, monkeypatch, end):
+    FrameFiles(tmp_path, VFR).write(answer([30]))
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    files = FrameFiles(tmp_path, VFR)
+    if end == "full disk":
+        fail_at(monkeypatch, os, "replace", 2)
+        with pytest.raises(GroundserveError, match="No space left on device"):
+            files.write(another(answer([20, 30]), "Who?"))
+    else:
+
+        def encode(*args: object) -> bytes:
+            monkeypatch.undo()
+            FrameFiles(tmp_path, VFR).write(another(answer([10]), "What?"))
+            before.update({path.name: path.read_bytes() for path in tmp_path.glob("[!.]*")})
+            return b"image"
+
+        monkeypatch.setattr(frame_files, "encode_image", encode)
+        with pytest.raises(InvalidRequestError, match="has changed meanwhile: another process"):
+            files.write(another(answer([30]), "Who?"))
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
 def test_a_missing_folder_is_made_when_there_are_frames_to_write(tmp_path):
@@ -221,10 +268,10 @@ def test_a_file_that_appears_meanwhile_is_kept_and_nothing_is_added(tmp_path):
     assert other.read_bytes() == b"another's"
 
 
-@pytest.mark.parametrize("broken", ["write_bytes", "write_text"])
-def test_a_full_disk_leaves_nothing(broken, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2], ids=["image", "index"])
+def test_a_full_disk_leaves_nothing(number, tmp_path, monkeypatch):
     files = FrameFiles(tmp_path, VFR)
-    fail_at(monkeypatch, Path, broken, 1)
+    fail_at(monkeypatch, Path, "write_bytes", number)
     with pytest.raises(GroundserveError, match=f"to {tmp_path}: No space left on device") as failed:
         files.write(answer([30]))
     assert not isinstance(failed.value, InvalidRequestError)  # the caller may try again

@@ -14,7 +14,7 @@ from groundserve.evaluation.spans import Window
 from groundserve.strict_json import is_finite_number, parse_object
 
 _VIDEO_SUFFIXES = (".webm", ".mkv", ".mp4")
-"""Of several files of one video the reference takes the first of these."""
+"""In this order: of several files of one video the reference takes the first of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
     if not found:
         raise InvalidRequestError(
             f"{media_root} has none of the annotated videos; they are looked for as "
-            f"VIDEO{', VIDEO'.join(reversed(_VIDEO_SUFFIXES))}"
+            f"VIDEO{', VIDEO'.join(_VIDEO_SUFFIXES)}"
         )
     return found
 

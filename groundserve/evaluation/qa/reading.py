@@ -48,11 +48,19 @@ def read_questions(path: Path, *, layout: Layout) -> list[Question]:
     return questions
 
 
-def find_videos(questions: Iterable[Question], media_root: Path) -> dict[str, Path]:
+def find_videos(
+    questions: Iterable[Question], media_root: Path, *, skip_missing: bool = False
+) -> dict[str, Path]:
     """Return the file of each video that a question names.
 
+    Args:
+        questions: Of the set.
+        media_root: Where their videos start from.
+        skip_missing: Whether videos that are missing are left out.
+
     Raises:
-        InvalidRequestError: The media root is no folder, or a video is missing.
+        InvalidRequestError: The media root is no folder, or a video is missing; where those are
+            left out, all are.
     """
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
@@ -65,11 +73,11 @@ def find_videos(questions: Iterable[Question], media_root: Path) -> dict[str, Pa
             missing.append(name)
         else:
             found[name] = place
-    if missing:
+    if missing and not (skip_missing and found):
         raise InvalidRequestError(
             f"{len(missing)} of {len(names)} videos are missing, the first is "
             f"{media_root / missing[0]}; --media-root is the folder that the records' videos "
-            "start from"
+            "start from, and --skip-missing leaves out those that are not there"
         )
     return found
 

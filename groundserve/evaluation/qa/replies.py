@@ -54,6 +54,12 @@ def is_refusal(reply: str) -> bool:
     return _REFUSAL.match(reply) is not None
 
 
+def is_right(question: Question, reply: str, *, is_refused: bool) -> bool | None:
+    """Return whether a reply is right; None where the reference would guess, see `score_reply`."""
+    score = score_reply(question, reply, is_refused=is_refused)
+    return bool(score) if score in (0, 1) else None
+
+
 def score_reply(question: Question, reply: str, *, is_refused: bool) -> float:
     """Return 1 for the right letter and 0 for another, for none and for a refusal.
 

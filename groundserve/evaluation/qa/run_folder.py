@@ -16,6 +16,7 @@ from typing import Any, Self
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.evaluation.line_file import append_lines, open_lines
 from groundserve.evaluation.qa.question import Question
+from groundserve.evaluation.qa.replies import is_right
 from groundserve.evaluation.qa.run_files import (
     ANSWERS,
     QUESTIONS,
@@ -51,6 +52,7 @@ class RunFolder:
             UnavailableError: Another process writes to it.
         """
         self._path = folder
+        self._questions = {question.key: question for question in questions}
         if (folder / RUN).exists():
             read_parts(folder)
         else:
@@ -67,8 +69,9 @@ class RunFolder:
                 _begin(folder, parts, questions)
             self.answers = {(answer.key, answer.arm): answer for answer in read_answers(folder)}
             """By question and arm."""
-            # By question the ordinals of the frames selected for it, and what selected them all.
-            self.selections, self._engine = read_selections(folder)
+            # By question the ordinals of the frames selected for it; and the identity of the
+            # engine that selected them all, None where nothing was or records say them.
+            self.selections, self.engine = read_selections(folder)
             self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
@@ -78,6 +81,9 @@ class RunFolder:
             "key": answer.key,
             "arm": answer.arm,
             "reply": reply.text,
+            "is_right": is_right(
+                self._questions[answer.key], reply.text, is_refused=reply.is_refused
+            ),
             "is_refused": reply.is_refused,
             "finish_reason": reply.finish_reason,
             "usage": asdict(reply.usage) if reply.usage else None,
@@ -101,12 +107,12 @@ class RunFolder:
             GroundserveError: Another engine selected frames for this run before.
         """
         identity = None if engine is None else json.loads(json.dumps(engine))
-        if self.selections and identity != self._engine:
+        if self.selections and identity != self.engine:
             raise GroundserveError(
                 f"another engine selected the frames of {self._path} before; answer into a new "
                 "folder"
             )
-        self._engine = identity
+        self.engine = identity
         self.selections.update(selections)
         lines = [
             {"key": key, "frame_indices": frames, "engine": identity}

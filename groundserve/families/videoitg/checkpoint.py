@@ -308,11 +308,22 @@ def _local_directory(name: str | Path) -> Path:
     if directory is not None:
         return directory
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
-    except OSError as error:  # the hub's own errors are of this kind
-        reason = str(error).partition("\n")[0]
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise InvalidRequestError(
+            f"checkpoint {name}: no such directory, and the hub has no model of that id, or none "
+            "that you may read; correct the id, or log in with: hf auth login"
+        ) from error
+    except OSError as error:  # the hub's other errors are of this kind
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        reason = str(cause or error).partition("\n")[0]
         raise UnavailableError(
             f"checkpoint {name}: no such directory, and not to be had from the hub: {reason}"
         ) from error

@@ -56,17 +56,18 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_videos_that_are_there_are_found_in_the_references_order(tmp_path):
-    for name in ("a.mp4", "a.mkv", "b.mp4", "c.avi"):
+    for name in ("a.mp4", "a.mkv", "b.mp4", "c.avi", "e.mkv", "e.webm"):
         (tmp_path / name).touch()
     (tmp_path / "b.webm").mkdir()
-    assert find_videos(["a", "b", "c", "d"], tmp_path) == {
+    assert find_videos(["a", "b", "c", "d", "e"], tmp_path) == {
         "a": tmp_path / "a.mkv",
         "b": tmp_path / "b.mp4",
+        "e": tmp_path / "e.webm",
     }
 
 
 def test_a_folder_without_any_of_the_videos_is_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"VIDEO.mp4, VIDEO.mkv, VIDEO.webm"):
+    with pytest.raises(InvalidRequestError, match=r"VIDEO.webm, VIDEO.mkv, VIDEO.mp4"):
         find_videos(["a"], tmp_path)
     with pytest.raises(InvalidRequestError, match="must be a folder"):
         find_videos(["a"], tmp_path / "none")
