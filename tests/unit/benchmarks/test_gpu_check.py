@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import python_backend.checkpoint  # noqa: F401  # takes the classes that a test replaces, before it does
 from benchmarks.gpu.engines import check_engines, check_packing
 from benchmarks.gpu.fp8 import ERROR_BOUND, Fp8Linear, Fp8SwiGLU, fp8_layers
 from benchmarks.gpu.models import Bench, relative_error
