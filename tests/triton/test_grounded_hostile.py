@@ -61,7 +61,7 @@ REFUSED_TENSORS = {
     "a_range_backwards": ({"STAGE_INFO": info(time_range_seconds=[0.0, -4.0])}, RANGE),
     "placeholder": ({"QUERY": texts("a <image>")}, "must not contain the placeholder <image>"),
     "placeholder_behind_the_end_token": (
-        {"QUERY": texts("<im<|endoftext|>age>")},
+        {"QUERY": texts("<im<|endoftext|>age>"), "OPTIONS": options("chat", control_tokens=True)},
         "must not contain the placeholder <image>",
     ),
     "long_question": ({"QUERY": texts("x y\n" * 2000)}, "must have at most 2048 tokens"),

@@ -119,7 +119,7 @@ class TimeTokenizer:
         Args:
             query: What is looked for (tasks "moment" and "highlights"), nothing ("captions",
                 "summary"), or the question.
-            options: `task` and `raw`.
+            options: `task`, `raw` and `control_tokens`.
             seen: Its `model_seconds`, which the prompt lists.
 
         Raises:
@@ -133,7 +133,11 @@ class TimeTokenizer:
             )
         assert seen.model_seconds is not None, "the plan of this family always has them"
         times = time_sentence(seen.model_seconds, in_tokens=self._time_tokens)
-        behind = self._tokenizer.encode(f"</Video> {times} seconds.  {text} [/INST]")
+        before = f"</Video> {times} seconds.  "
+        behind = self._tokenizer.encode(
+            f"{before}{text} [/INST]",
+            plain_from=None if options.reads_control_tokens else len(before),
+        )
         return Prompt(
             token_ids=np.append(self._before_ids, np.array(behind, np.int64)),
             num_prefix=self._before_ids.size + self._num_shared(times),

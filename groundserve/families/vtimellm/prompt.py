@@ -67,7 +67,7 @@ class VicunaTokenizer:
 
         Args:
             query: What is looked for (task "moment"), nothing ("captions"), or the question.
-            options: `task` and `raw`.
+            options: `task`, `raw` and `control_tokens`.
             seen: Not read: the prompt says nothing of the video.
 
         Raises:
@@ -79,7 +79,9 @@ class VicunaTokenizer:
             raise InvalidRequestError(
                 f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
             )
-        suffix_ids = self._tokenizer.encode(f"\n{text} ASSISTANT:")
+        suffix_ids = self._tokenizer.encode(
+            f"\n{text} ASSISTANT:", plain_from=None if options.reads_control_tokens else 0
+        )
         return Prompt(
             token_ids=np.append(self._prefix_ids, suffix_ids), num_prefix=self._prefix_ids.size
         )
