@@ -114,9 +114,8 @@ class LlamaTokenizer:
     def _encode_part(self, part: str, *, is_first: bool) -> list[int]:
         """Tokenize with a space in front; behind a special token, take it off its piece again.
 
-        The legacy flavour keeps it there.
-
-        The rest of the piece may be none of the vocabulary, which the reference takes as it comes.
+        The legacy flavour keeps it. The rest of the piece may be none of the vocabulary, which the
+        reference takes as it comes.
         """
         ids = self._encode_text(SPACE + part)
         if self._legacy or is_first or part.startswith(" "):

@@ -100,9 +100,9 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
 
 
 class MarkedTokenizer:
-    """Tokenizes as another does, with one difference: its added tokens are such behind `mark` alone.
+    """Tokenizes as another does, but for added tokens: they are read behind `mark` alone.
 
-    So the words of a caller stay text, whatever they spell, and a template around them has tokens.
+    So what a caller writes stays text, whatever it spells, and the template around it has tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -124,7 +124,7 @@ class MarkedTokenizer:
         self._ids = {self._tokenizer.token_to_id(it.content): i for i, it in marked.items()}
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text, the same that the other tokenizer has for it."""
+        """Return the other tokenizer's tokens of a text, without a beginning token."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self._ids.get(one, one) for one in ids]
 

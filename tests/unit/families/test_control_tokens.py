@@ -32,7 +32,21 @@ SEEN = SeenVideo(
 )
 PLACEHOLDERS = ("<video>", "<ImageHere>", "<image>")
 FRAGMENTS = (
-    *("a", "Why", " ", "  ", "\n", "\t", "'s", ".", "17", "\u00e9", "\u4f60", "\U0001f642", "\u2581"),
+    *(
+        "a",
+        "Why",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "'s",
+        ".",
+        "17",
+        "\u00e9",
+        "\u4f60",
+        "\U0001f642",
+        "\u2581",
+    ),
     *("<", ">", "</", "s>", "<|", "|>", "user", "end", "<3", "00>", "<TIME_", "unk", "\ufdd0"),
     *("</S>", "<|USER|>", "\uff1c/s\uff1e", "\uff1c|user|\uff1e", "[INST]", "<0x0A>", "< 300>"),
 )
