@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from groundserve.batch.attempts import ATTEMPTS
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.journal import LOG
 from groundserve.batch.places import split_place
-from groundserve.batch.row_options import RowOptions, check_repeatable, needs_query
+from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
@@ -22,7 +23,10 @@ from groundserve.batch.storage import open_storage
 from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.families import check_asked, takes_query
+from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
@@ -61,11 +65,32 @@ class BatchJob:
             MissingExtraError: The extra `batch` is not installed.
         """
         self._check_values()
-        self.source.check()
+        self.check_questions(self.source.check())
         _check_extra()
         rows = self._rows()
         self._check_places()
         return rows
+
+    def check_questions(self, family: TextFamily[Any] | None) -> None:
+        """Refuse what is asked of a folder where no video of it could be asked that.
+
+        Args:
+            family: Who is asked. None: one that scores frames, or is not known yet.
+
+        Raises:
+            InvalidRequestError: A question is missing, or the task takes none.
+            UnsupportedError: The family has no such task.
+        """
+        if not self.is_folder:
+            return
+        options = self.options
+        if not self.queries and (isinstance(options, ScoreOptions) or takes_query(options, family)):
+            raise InvalidRequestError(
+                f"{self.manifest} is a folder: say with --query what to ask about its videos"
+            )
+        if family is not None and not isinstance(options, ScoreOptions):
+            for query in self.queries or ("",):
+                check_asked(query, options, family, name="--query")
 
     @property
     def is_folder(self) -> bool:
@@ -111,10 +136,6 @@ class BatchJob:
             )
         if self.price_per_hour is not None:
             check_price(self.price_per_hour)
-        if self.is_folder and not self.queries and needs_query(self.options):
-            raise InvalidRequestError(
-                f"{self.manifest} is a folder: say with --query what to ask about its videos"
-            )
         if self.queries and not self.is_folder:
             raise InvalidRequestError(
                 "--query goes with a folder of videos; a manifest has its own queries, and "

@@ -95,8 +95,8 @@ class GroundedTokenizer:
             seen: Its `time_range_seconds`, of which the tokens are fractions.
 
         Raises:
-            InvalidRequestError: The query holds `<image>`, is missing or one too many, is too long,
-                or names times that cannot be told to the model.
+            InvalidRequestError: The query holds `<image>`, is too long, or names times that cannot
+                be told to the model.
             UnsupportedError: Grounded-VideoLLM does not know the task.
         """
         mark = None if options.reads_control_tokens else self._marked.mark
@@ -166,18 +166,8 @@ def word_question(
         case task if options.raw and task in TASKS:
             return query, 0
         case "moment":
-            sentence = query.strip()
-            if not sentence:
-                raise InvalidRequestError(
-                    "QUERY must say what to look for with task moment, got no words"
-                )
-            return _MOMENT.format(sentence), 0
+            return _MOMENT.format(query.strip()), 0
         case "captions":
-            if query:
-                raise InvalidRequestError(
-                    "QUERY must be empty with task captions, which asks in words of its own; leave "
-                    "it out, or set raw to ask in yours"
-                )
             return _CAPTIONS, 0
         case "question" | "chat":
             return query, 0

@@ -123,7 +123,7 @@ class TimeTokenizer:
             seen: Its `model_seconds`, which the prompt lists.
 
         Raises:
-            InvalidRequestError: The query holds `<ImageHere>`, is missing or is one too many.
+            InvalidRequestError: The query holds `<ImageHere>`, or nothing to look for.
             UnsupportedError: VTG-LLM does not know the task.
         """
         text = word_question(query, options)
@@ -171,7 +171,7 @@ def word_question(query: str, options: AnswerOptions) -> str:
     Source: gyxxyg/VTG-LLM ce13f3e, `prompts/` and `evaluate.py`.
 
     Raises:
-        InvalidRequestError: The task needs a query and has none, or takes none and has one.
+        InvalidRequestError: There is nothing to look for.
         UnsupportedError: VTG-LLM does not know the task.
     """
     if options.raw:
@@ -182,11 +182,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
         case "highlights":
             return _HIGHLIGHTS.format(_description(query, "highlights"))
         case "captions" | "summary" as task:
-            if query:
-                raise InvalidRequestError(
-                    f"QUERY must be empty with task {task}, which asks in words of its own; leave "
-                    "it out, or set raw to ask in yours"
-                )
             return _CAPTIONS if task == "captions" else _HIGHLIGHTS.format(_SUMMARY)
         case "chat":
             return query

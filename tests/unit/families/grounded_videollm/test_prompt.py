@@ -210,18 +210,6 @@ def test_a_prompt_past_the_references_budget_is_refused(tokenizers, llm):
         tokenizer.prompt(longest + "\na" * 6, options, SEEN)
 
 
-@pytest.mark.parametrize("query", ["", "  \n"])
-def test_a_moment_of_nothing_is_refused(tokenizers, query):
-    with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
-        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="moment"), SEEN)
-
-
-@pytest.mark.parametrize("query", ["a dog", " "])
-def test_a_query_for_captions_is_refused(tokenizers, query):
-    with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
-        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="captions"), SEEN)
-
-
 @pytest.mark.parametrize("is_raw", [False, True])
 @pytest.mark.parametrize("task", ["highlights", "summary"])
 def test_a_task_of_other_families_is_refused(tokenizers, task, is_raw):
