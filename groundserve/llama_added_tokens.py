@@ -24,7 +24,6 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
     def __init__(self, tokenizer: Tokenizer) -> None:
         """See `LlamaTokenizer`."""
         super().__init__(tokenizer)
-        self._model = tokenizer.model
         self._num_pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
         added = tokenizer.get_added_tokens_decoder()
         self._unspaced_ids = frozenset(i for i, token in added.items() if token.special)
@@ -47,23 +46,25 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
         pieces = self._tokenizer.get_vocab(with_added_tokens=False)
         return all(SPACE not in piece.lstrip(SPACE) for piece in pieces)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.
 
-        An added token that is written out in it becomes that token.
+        Args:
+            text: An added token that is written out in it becomes that token.
+            plain_from: See `LlamaTokenizer.encode`.
         """
         if not text:
             return []
         in_front = SPACE if self._legacy else ""
+        parts = self._split(text, plain_from)
         if not self._legacy:
-            text = SPACE + text
+            parts[0] = SPACE + parts[0]
         ids: list[int] = []
-        for place, part in enumerate(self._at_special.split(text)):
+        for place, part in enumerate(parts):
             if place % 2:  # between two stretches of text stands what they were split at
                 ids.append(self._special[part])
             elif part:
-                pieces = self._model.tokenize(in_front + part.replace(" ", SPACE))
-                ids += [piece.id for piece in pieces]
+                ids += self._encode_text(in_front + part)
         starts_special = len(ids) > 1 and ids[1] in self._unspaced_ids
         if not self._legacy and starts_special and self._piece(ids[0]) == SPACE:
             return ids[1:]

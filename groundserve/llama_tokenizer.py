@@ -47,6 +47,7 @@ class LlamaTokenizer:
                 "build the engines again"
             )
         self._tokenizer = tokenizer
+        self._model = tokenizer.model
         self._legacy = tokenizer.pre_tokenizer is None
         self._special_ids = frozenset(self._special.values())
         self._at_special = re.compile(f"({'|'.join(map(re.escape, self._special))})")
@@ -73,15 +74,15 @@ class LlamaTokenizer:
             ) from error
         return cls(tokenizer)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.
 
-        A special token that is written out in it becomes that token.
+        Args:
+            text: A special token that is written out in it becomes that token.
+            plain_from: Place from which on it does not, and is text like all else. None: nowhere.
         """
-        if self._legacy:
-            return self._encode(text)
         ids: list[int] = []
-        for place, part in enumerate(self._at_special.split(text.replace(SPACE, " "))):
+        for place, part in enumerate(self._split(text.replace(SPACE, " "), plain_from)):
             if place % 2:  # between two stretches of text stands what they were split at
                 ids.append(self._special[part])
             elif part:
@@ -99,17 +100,25 @@ class LlamaTokenizer:
             pieces[0] = pieces[0].removeprefix(SPACE)
         return decode_pieces(pieces)
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _split(self, text: str, plain_from: int | None) -> list[str]:
+        """Return stretches of text, each second one the special token between two others."""
+        if plain_from is None:
+            return self._at_special.split(text)
+        *parts, last = self._at_special.split(text[:plain_from])
+        return [*parts, last + text[plain_from:]]
+
+    def _encode_text(self, text: str) -> list[int]:
+        """Return the pieces of a text as it is, whatever is written in it."""
+        return [piece.id for piece in self._model.tokenize(text.replace(" ", SPACE))]
 
     def _encode_part(self, part: str, *, is_first: bool) -> list[int]:
         """Tokenize with a space in front; behind a special token, take it off its piece again.
 
-        The rest of the piece may be none of the vocabulary, which the reference takes as it comes.
+        The legacy flavour keeps it. The rest of the piece may be none of the vocabulary, which the
+        reference takes as it comes.
         """
-        ids = self._encode(SPACE + part)
-        if is_first or part.startswith(" "):
+        ids = self._encode_text(SPACE + part)
+        if self._legacy or is_first or part.startswith(" "):
             return ids
         rest = self._piece(ids[0]).removeprefix(SPACE)
         if not rest:

@@ -22,9 +22,6 @@ DEFAULT_NUM_FRAMES = 512
 DEFAULT_NEW_TOKENS = 512
 """Tokens of an answer, for who does not say how many it may have."""
 
-TASKS_WITHOUT_QUERY: tuple[Task, ...] = ("captions", "highlights", "summary")
-"""Tasks that take no question in some family; all others take one in each."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
@@ -98,7 +95,11 @@ class AnswerOptions:
     """What is asked; a family refuses those that it does not know."""
     raw: bool = False
     """Ask in the words given, without the wording of the task around them; the rest of the prompt
-    stays."""
+    stays. Control tokens in them are read as such, as by `control_tokens`."""
+    control_tokens: bool = False
+    """Read what a question spells out of the model's control tokens, such as "</s>" or "<300>", as
+    these tokens, as the references do; a question can then end its turn or begin another's. False:
+    it is text."""
     num_frames: int | None = None
     """Ceiling on the sampled frames T, at least 1, where a family does not fix T. A short video
     gives fewer. None: not given."""
@@ -118,8 +119,9 @@ class AnswerOptions:
 
     def __post_init__(self) -> None:
         _require_choice("task", self.task, get_args(Task))
-        if not isinstance(self.raw, bool):
-            raise InvalidRequestError(f"raw must be true or false, got {shown(self.raw)}")
+        for name in ("raw", "control_tokens"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InvalidRequestError(f"{name} must be true or false, got {shown(value)}")
         if self.num_frames is not None:
             _require_int("num_frames", self.num_frames)
         if self.clip_seconds is not None:
@@ -144,6 +146,11 @@ class AnswerOptions:
                 raise InvalidRequestError(
                     f"{name} goes with a temperature above 0; without one nothing is drawn"
                 )
+
+    @property
+    def reads_control_tokens(self) -> bool:
+        """Whether control tokens that a question spells out are read as such."""
+        return self.raw or self.control_tokens
 
     def check(self, limits: Limits) -> None:
         """Refuse what is past a server's ceilings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,36 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
         raise EngineMismatchError(
             f"{path.name} cannot be read; rebuild the engine directory"
         ) from error
+
+
+class MarkedTokenizer:
+    """Tokenizes as another does, but for added tokens: they are read behind `mark` alone.
+
+    So what a caller writes stays text, whatever it spells, and the template around it has tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Take over a tokenizer's model and what it does to text before."""
+        from tokenizers import AddedToken, Tokenizer
+
+        # Drawn anew each time, so that no caller can write it.
+        self.mark = f"\ufdd0{secrets.token_hex(8)}"
+        self._tokenizer = Tokenizer(tokenizer.model)
+        self._tokenizer.normalizer = tokenizer.normalizer
+        self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
+        marked = {
+            token_id: AddedToken(
+                f"{self.mark}{token.content}", **{name: getattr(token, name) for name in _FLAGS}
+            )
+            for token_id, token in tokenizer.get_added_tokens_decoder().items()
+        }
+        self._tokenizer.add_tokens([*marked.values()])
+        self._ids = {self._tokenizer.token_to_id(it.content): i for i, it in marked.items()}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the other tokenizer's tokens of a text, without a beginning token."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [self._ids.get(one, one) for one in ids]
 
 
 class TokenWriter:

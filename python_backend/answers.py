@@ -9,16 +9,14 @@ from typing import Any, Self
 import numpy as np
 
 from groundserve.answers import Answer, GenerationInfo
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError
+from groundserve.families import check_asked
 from groundserve.families.base import AnswerTokenizer, ModelSpec, TextFamily
 from groundserve.families.plans import Prompt, SeenVideo, VideoPlan
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.generate import Generation
 from python_backend.ground import check_number, check_sizes
-
-# Of the others, families know what they put around it.
-_ASKED_AS_IT_IS = ("question", "chat")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,22 +55,13 @@ class Prompts:
 
         Raises:
             InvalidRequestError: The number of questions, the length of one, or an option breaks a
-                rule.
+                rule; or as `check_asked`.
             UnsupportedError: The family does not know the task.
         """
         options.check(limits)
-        if options.task not in family.tasks:
-            raise UnsupportedError(
-                f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
-            )
         check_number(len(queries), limits)
-        if options.task in _ASKED_AS_IT_IS and not options.raw:
-            for number, query in enumerate(queries):
-                if not query.strip():
-                    raise InvalidRequestError(
-                        f"QUERY[{number}] must hold a question with task {options.task}, got no "
-                        "words"
-                    )
+        for number, query in enumerate(queries):
+            check_asked(query, options, family, name=f"QUERY[{number}]")
         # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
         return cls(

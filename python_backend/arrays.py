@@ -31,6 +31,11 @@ def to_torch(array: Array, device: torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
+def is_finite(array: Array) -> bool:
+    """Tell whether no value is NaN or infinite, wherever they lie."""
+    return bool((np.isfinite(array) if isinstance(array, np.ndarray) else array.isfinite()).all())
+
+
 def empty(shape: tuple[int, ...], *, like: Array) -> Array:
     """Return an array to be filled, with the home and dtype of another."""
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)

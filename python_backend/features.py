@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
+from groundserve.errors import GroundserveError
 from groundserve.families.plans import SeenVideo, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
@@ -18,7 +19,7 @@ from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import VideoInfo
-from python_backend.arrays import Array
+from python_backend.arrays import Array, is_finite
 from python_backend.cache import CacheKeys, Features, VideoCache
 from python_backend.chunks import ChunkRunner, DecodeFunction
 from python_backend.encode import EncodeFunction
@@ -110,6 +111,7 @@ class FeatureExtractor:
             InvalidRequestError: The options, the video or a question break a rule.
             DeadlineExceededError: Time ran out.
             UnavailableError: A worker process died, or the server works on enough costly videos.
+            GroundserveError: The encoder returned features that are not finite.
         """
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
@@ -143,6 +145,11 @@ class FeatureExtractor:
                         is_hit = False
                         encoded = runner.run(video, plan)
                         self._check_tokens(encoded, plan)
+                        # Behind here it would look like a caller's fault, and stay in the cache.
+                        if not is_finite(encoded.features):
+                            raise GroundserveError(
+                                "the encoder returned features that are not finite"
+                            )
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from groundserve.arguments import check_url
 from groundserve.batch.row_options import RowOptions
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import Head
+from groundserve.families.base import Head, TextFamily
 from groundserve.limits import Limits
 from groundserve.scorer import Answerer, Scorer
 
@@ -89,8 +89,11 @@ class EngineSource:
         """See `Source.is_shared`."""
         return bool(self.servers)
 
-    def check(self) -> None:
+    def check(self) -> TextFamily[Any] | None:
         """Refuse what could not be opened, without loading or connecting to anything.
+
+        Returns:
+            The family that answers in text; None of head "frames", and where servers have it.
 
         Raises:
             InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer` and
@@ -99,13 +102,17 @@ class EngineSource:
         from groundserve.scoring.opener import check_answerer, check_scorer
 
         place = (self.checkpoint, self.engines, self.servers[0] if self.servers else None)
+        family = None
         if self.head == "text":
-            check_answerer(*place, family=self.family, parts=self.parts, device=self.device)
+            family = check_answerer(
+                *place, family=self.family, parts=self.parts, device=self.device
+            )
         else:
             check_scorer(*place, vision_tower=self.vision_tower, device=self.device)
         addresses = [check_url("--server", url) for url in self.servers]
         if twice := {one for one in addresses if addresses.count(one) > 1}:
             raise InvalidRequestError(f"--server {min(twice)} is given twice; give each once")
+        return family
 
     def identity(self, options: RowOptions | None = None) -> EngineIdentity:
         """Tell which engines these are; servers are asked, each that answers.

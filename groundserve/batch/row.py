@@ -11,14 +11,12 @@ from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 from groundserve.batch.places import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
-from groundserve.batch.row_options import (
-    RowOptions,
-    needs_query,
-    option_names,
-    parse_row_options,
-)
+from groundserve.batch.row_options import RowOptions, option_names, parse_row_options
 from groundserve.errors import InvalidRequestError
+from groundserve.families import check_asked
+from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
+from groundserve.options import AnswerOptions
 from groundserve.strict_json import parse_object, shown
 
 COLUMNS = ("id", "video", "query", "options")
@@ -101,8 +99,8 @@ def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
             video, query = values.get("video"), values.get("query")
             check_text("video", video)
             options = options_of(values.get("options"))
-            if query in (None, "") and not needs_query(options):
-                query = ""
+            if query in (None, "") and isinstance(options, AnswerOptions):
+                query = ""  # which some tasks take: see `admit`
             else:
                 check_text("query", query)
             size = len(cast("str", query).encode())
@@ -122,6 +120,24 @@ def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
             return bad_row(values, position, str(error))
 
     return parse
+
+
+def admit(row: Row | BadRow, family: TextFamily[Any]) -> Row | BadRow:
+    """Return a row of a run of answers; as a broken one where the family cannot be asked it."""
+    if isinstance(row, BadRow):
+        return row
+    assert isinstance(row.options, AnswerOptions), "those of a run are of one kind"
+    try:
+        check_asked(row.query, row.options, family)
+    except InvalidRequestError as error:
+        return BadRow(
+            id=row.id,
+            video=row.video,
+            query=row.query,
+            message=str(error),
+            position=row.position,
+        )
+    return row
 
 
 def _id_of(value: object) -> str:

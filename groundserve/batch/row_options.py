@@ -10,13 +10,7 @@ from typing import Any, TypeAlias
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
-from groundserve.options import (
-    TASKS_WITHOUT_QUERY,
-    AnswerOptions,
-    ScoreOptions,
-    parse_answer_options,
-    parse_options,
-)
+from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
 
 RowOptions: TypeAlias = ScoreOptions | AnswerOptions
 """Of a run all are of one kind: that of its engines' head."""
@@ -52,13 +46,6 @@ def check_repeatable(options: RowOptions) -> None:
     """
     if isinstance(options, AnswerOptions) and options.temperature and options.seed is None:
         raise InvalidRequestError("a temperature above 0 needs a seed in a batch, got none")
-
-
-def needs_query(options: RowOptions) -> bool:
-    """Tell whether a row with these options must have a question."""
-    if isinstance(options, ScoreOptions):
-        return True
-    return options.raw or options.task not in TASKS_WITHOUT_QUERY
 
 
 def read_options(values: Mapping[str, Any]) -> RowOptions:

@@ -17,18 +17,19 @@ from groundserve.batch.row import (
     BadRow,
     Parse,
     Row,
+    admit,
     bad_row,
     check_no_option,
     check_text,
     make_parse,
 )
-from groundserve.batch.row_options import RowOptions, needs_query
+from groundserve.batch.row_options import RowOptions
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import parse_object, shown
 
-__all__ = ["COLUMNS", "VIDEO_SUFFIXES", "BadRow", "Row", "read_manifest", "rows_of_folder"]
+__all__ = ["COLUMNS", "VIDEO_SUFFIXES", "BadRow", "Row", "admit", "read_manifest", "rows_of_folder"]
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm"),
@@ -52,8 +53,8 @@ def read_manifest(
     Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
     `options` (an object or its JSON text, fields of what `defaults` is). Others are left out,
     except those with the name of an option, which belong into `options`. `query` may be missing,
-    null or empty in a run of answers, in rows whose task takes none. Relative videos start from
-    the manifest's folder.
+    null or empty in a run of answers: see `admit`. Relative videos start from the manifest's
+    folder.
 
     Args:
         place: Path or fsspec URL ending in .jsonl, .parquet or .csv.
@@ -87,14 +88,14 @@ def rows_of_folder(
     Args:
         folder: Path or fsspec URL. Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and
             those of hidden folders do not. Rows name them by their path below it.
-        queries: At least one, each once; none where the task of `defaults` takes none.
+        queries: At least one, each once; none in a run of answers where the task takes none.
         defaults: Options of all rows.
 
     Raises:
         InvalidRequestError: It is no folder, or has no video; or a question is blank, not Unicode,
             or given twice.
     """
-    if len(set(queries)) != len(queries) or (not queries and needs_query(defaults)):
+    if len(set(queries)) != len(queries) or (not queries and isinstance(defaults, ScoreOptions)):
         raise InvalidRequestError("give one question or several, each once")
     for query in queries:
         check_text("query", query)

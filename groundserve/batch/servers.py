@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
-from groundserve.batch.row_options import RowOptions, needs_query
+from groundserve.batch.row_options import RowOptions
 from groundserve.client import Client
 from groundserve.errors import (
     DeadlineExceededError,
@@ -260,9 +260,9 @@ def _probe(client: Client, video: bytes, options: RowOptions | None) -> VideoInf
     """Ask as little as can be."""
     query = "Which engines?"
     if isinstance(options, AnswerOptions):
-        # Of the video's two seconds a clip of the run's may be none.
-        least = replace(options, max_new_tokens=1, clip_seconds=None)
-        return client.ask(video, query if needs_query(options) else "", least).info
+        # Of the video's two seconds a clip of the run's may be none; raw, each task takes a query.
+        least = replace(options, raw=True, max_new_tokens=1, clip_seconds=None)
+        return client.ask(video, query, least).info
     return client.score(video, query, ScoreOptions(num_frames=1, top_k=1)).info
 
 

@@ -51,6 +51,14 @@ TaskName: TypeAlias = Annotated[
 Raw: TypeAlias = Annotated[
     bool, typer.Option("--raw", help="Ask in your own words, without those of the task.")
 ]
+ControlTokens: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--control-tokens",
+        help="Read the model's control tokens where a query spells them, such as </s>: else they "
+        "are text. So does --raw.",
+    ),
+]
 ClipSeconds: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -24,6 +24,7 @@ from groundserve.cli._checks import (
 )
 from groundserve.cli._options import (
     ClipSeconds,
+    ControlTokens,
     DeviceName,
     FamilyName,
     MaxNewTokens,
@@ -34,9 +35,10 @@ from groundserve.cli._options import (
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.ask_output import print_answers, print_notes
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families import takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
-from groundserve.options import TASKS_WITHOUT_QUERY, AnswerOptions
+from groundserve.options import AnswerOptions
 from groundserve.scoring.opener import check_answerer, open_answerer
 from groundserve.subtitles import save_subtitles
 from groundserve.visuals import save_moment_plot
@@ -74,6 +76,7 @@ def command(
     ] = None,
     task: TaskName = _DEFAULTS.task,
     raw: Raw = _DEFAULTS.raw,
+    control_tokens: ControlTokens = _DEFAULTS.control_tokens,
     num_frames: Annotated[
         int | None, typer.Option(help="Most frames to look at, where a family does not fix them.")
     ] = _DEFAULTS.num_frames,
@@ -118,6 +121,7 @@ def command(
     options = AnswerOptions(
         task=task,  # type: ignore[arg-type] # checked by AnswerOptions
         raw=raw,
+        control_tokens=control_tokens,
         num_frames=num_frames,
         clip_seconds=parse_clip(clip_seconds),
         max_new_tokens=max_new_tokens,
@@ -192,8 +196,7 @@ def _check_asked(
         raise UnsupportedError(
             f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
         )
-    takes_none = TASKS_WITHOUT_QUERY if family is None else family.tasks_without_query
-    if options.raw or options.task not in takes_none:
+    if takes_query(options, family):
         if not queries:
             what = "--raw" if options.raw else f"--task {options.task}"
             raise InvalidRequestError(f"{what} needs a question: give --query")

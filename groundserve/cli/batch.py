@@ -19,6 +19,7 @@ from groundserve.cli._checks import parse_clip, parse_parts
 from groundserve.cli._options import (
     Checkpoint,
     ClipSeconds,
+    ControlTokens,
     DeviceName,
     FamilyName,
     MaxNewTokens,
@@ -122,6 +123,7 @@ def command(
     span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
     task: TaskName = _ANSWER_DEFAULTS.task,
     raw: Raw = _ANSWER_DEFAULTS.raw,
+    control_tokens: ControlTokens = _ANSWER_DEFAULTS.control_tokens,
     clip_seconds: ClipSeconds = None,
     max_new_tokens: MaxNewTokens = _ANSWER_DEFAULTS.max_new_tokens,
     hash_content: Annotated[
@@ -193,6 +195,7 @@ def command(
         options = AnswerOptions(
             task=task,  # type: ignore[arg-type] # checked by AnswerOptions
             raw=raw,
+            control_tokens=control_tokens,
             num_frames=num_frames,
             clip_seconds=parse_clip(clip_seconds),
             max_new_tokens=max_new_tokens,

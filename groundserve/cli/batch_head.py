@@ -17,7 +17,10 @@ _OF_FRAMES = (
     *("sample_fps", "sampling", "seek", "top_k", "selector", "span_threshold", "span_gap_seconds"),
     *("frames", "frames_format", "frames_quality", "frames_side", "vision_tower"),
 )
-_OF_TEXT = ("task", "raw", "clip_seconds", "max_new_tokens", "family", "part")
+_OF_TEXT = (
+    *("task", "raw", "control_tokens", "clip_seconds", "max_new_tokens"),
+    *("family", "part"),
+)
 
 
 def find_head(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from groundserve.batch.attempts import ATTEMPTS
 from groundserve.batch.cluster import is_anothers
@@ -16,7 +17,7 @@ from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.places import split_place
-from groundserve.batch.row_options import RowOptions, check_repeatable, needs_query
+from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.run_directory import require_same
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
@@ -26,7 +27,10 @@ from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
 from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.families import check_asked, takes_query
+from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
@@ -65,7 +69,7 @@ class BatchJob:
             MissingExtraError: The extra `batch` is not installed.
         """
         self._check_values()
-        self.source.check()
+        self.check_questions(self.source.check())
         _check_extra()
         rows = self._rows()
         self._check_places()
@@ -84,6 +88,27 @@ class BatchJob:
             hash_content=self.hash_content,
             frames="" if self.frames is None else self.frames.description,
         )
+
+    def check_questions(self, family: TextFamily[Any] | None) -> None:
+        """Refuse what is asked of a folder where no video of it could be asked that.
+
+        Args:
+            family: Who is asked. None: one that scores frames, or is not known yet.
+
+        Raises:
+            InvalidRequestError: A question is missing, or the task takes none.
+            UnsupportedError: The family has no such task.
+        """
+        if not self.is_folder:
+            return
+        options = self.options
+        if not self.queries and (isinstance(options, ScoreOptions) or takes_query(options, family)):
+            raise InvalidRequestError(
+                f"{self.manifest} is a folder: say with --query what to ask about its videos"
+            )
+        if family is not None and not isinstance(options, ScoreOptions):
+            for query in self.queries or ("",):
+                check_asked(query, options, family, name="--query")
 
     @property
     def is_folder(self) -> bool:
@@ -135,10 +160,6 @@ class BatchJob:
             )
         if self.price_per_hour is not None:
             check_price(self.price_per_hour)
-        if self.is_folder and not self.queries and needs_query(self.options):
-            raise InvalidRequestError(
-                f"{self.manifest} is a folder: say with --query what to ask about its videos"
-            )
         if self.queries and not self.is_folder:
             raise InvalidRequestError(
                 "--query goes with a folder of videos; a manifest has its own queries, and "

@@ -18,7 +18,7 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
 from groundserve.batch.records import RECORDS_NAME
 from groundserve.batch.report_log import write_report
-from groundserve.batch.rows import BadRow, Row
+from groundserve.batch.rows import BadRow, Row, admit
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import Status, read_status
 from groundserve.batch.storage import open_storage
@@ -26,6 +26,8 @@ from groundserve.cli._output import print_json, print_line, say_error
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_progress import batch_progress
 from groundserve.cli.batch_status import print_counts
+from groundserve.families import get_text_family
+from groundserve.options import AnswerOptions
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> None:
@@ -97,6 +99,10 @@ def _run(
 ) -> None:
     tally.step = "looking at the engines"
     engine = job.source.identity(job.options)
+    if isinstance(job.options, AnswerOptions):
+        family = get_text_family(engine.family)  # which servers have said only now
+        job.check_questions(family)
+        rows = (admit(row, family) for row in rows)
     fingerprint = job.fingerprint(engine)
     manifest = open_storage(job.manifest).place
     with ExitStack() as stack:

@@ -14,7 +14,7 @@ from typing import Any
 
 from groundserve.arguments import check_head
 from groundserve.checkpoint_place import find_checkpoint
-from groundserve.errors import GroundserveError, UnsupportedError
+from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
@@ -23,6 +23,7 @@ from groundserve.families.base import (
     TextCheckpoint,
     TextFamily,
 )
+from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
 
 _MODULES = {
@@ -94,6 +95,46 @@ def get_text_family(name: str) -> TextFamily[Any]:
     check_head(name, family.head, called="text")
     text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
     return text_family
+
+
+def takes_query(options: AnswerOptions, family: TextFamily[Any] | None) -> bool:
+    """Tell whether a question goes with these options.
+
+    Args:
+        options: Of the request.
+        family: Who is asked. None: not known yet, as of a server; then whether in every family.
+    """
+    families = [family] if family else _text_families()
+    return options.raw or not any(options.task in one.tasks_without_query for one in families)
+
+
+def check_asked(
+    query: str, options: AnswerOptions, family: TextFamily[Any], *, name: str = "query"
+) -> None:
+    """Refuse what a family has no prompt for, which needs no video to tell.
+
+    Args:
+        query: The question; "" where there is none.
+        options: Of the request.
+        family: Who is asked.
+        name: What the message calls the question.
+
+    Raises:
+        UnsupportedError: The family does not know the task.
+        InvalidRequestError: There is a question and the task takes none, or the other way around.
+    """
+    task = options.task
+    if task not in family.tasks:
+        raise UnsupportedError(f"{family.name} has the tasks {', '.join(family.tasks)}, got {task}")
+    if takes_query(options, family):
+        if not query.strip():
+            what = "raw" if options.raw else f"task {task}"
+            raise InvalidRequestError(f"{name} must say what to ask with {what}, got no words")
+    elif query:
+        raise InvalidRequestError(
+            f"{name} must be empty with task {task}, which asks in words of its own; leave it out, "
+            "or set raw to ask in yours"
+        )
 
 
 def open_checkpoint(
@@ -173,6 +214,11 @@ def recognise_family(place: str | Path) -> str:
         f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
         f"of none of the families that are served ({', '.join(served_family_names())})"
     )
+
+
+def _text_families() -> list[TextFamily[Any]]:
+    names = served_family_names()
+    return [get_text_family(name) for name in names if get_family(name).head == "text"]
 
 
 def _get_served(name: str) -> Family[Any, Any]:

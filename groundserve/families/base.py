@@ -135,9 +135,15 @@ class AnswerTokenizer(Protocol):
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
         """Return the prompt of one question, in the wording of its task or raw.
 
+        Args:
+            query: As `groundserve.families.check_asked` lets it pass. Control tokens that it spells
+                are text but for `options.reads_control_tokens`.
+            options: Of the request.
+            seen: The video.
+
         Raises:
-            InvalidRequestError: The question holds what stands for a video, or the task takes
-                another one: none, or one that is not empty.
+            InvalidRequestError: The question holds what stands for a video, or is none that the
+                task can be asked with.
         """
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -299,7 +305,7 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
 
     @property
     def tasks_without_query(self) -> tuple[Task, ...]:
-        """Those of its tasks that take no question, but for `raw` ones."""
+        """Those of its tasks that take no question, but for `raw` ones: no other place says it."""
 
     @property
     def part_names(self) -> tuple[str, ...]:

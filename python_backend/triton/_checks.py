@@ -19,6 +19,7 @@ from groundserve.families.plans import FrameStream, SeenVideo
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES, Manifest
 from groundserve.media import StreamInfo
+from python_backend.arrays import is_finite
 from python_backend.triton._tensors import Tensors, require
 
 
@@ -35,6 +36,16 @@ def check_features(tensors: Tensors, *, manifest: Manifest, limits: Limits) -> N
     """
     require(tensors, "FEATURES")
     manifest.seam.check_features(tensors["FEATURES"].shape, manifest.model, limits)
+
+
+def check_finite(tensors: Tensors, name: str) -> None:
+    """Check that a tensor of a request, on the host or a GPU, holds no NaN and no infinity.
+
+    Raises:
+        InvalidRequestError: It holds one.
+    """
+    if not is_finite(tensors[name]):
+        raise InvalidRequestError(f"{name} must be finite")
 
 
 def check_seen(seen: SeenVideo | None, *, num_units: int, manifest: Manifest) -> SeenVideo:
@@ -77,8 +88,7 @@ def check_selection(tensors: Tensors, *, limits: Limits) -> None:
                 f"{name} must have one entry for each of {num_frames} columns of FRAME_LOGITS, "
                 f"got {len(tensors[name])}"
             )
-    if not np.isfinite(tensors["FRAME_LOGITS"]).all():
-        raise InvalidRequestError("FRAME_LOGITS must be finite")
+    check_finite(tensors, "FRAME_LOGITS")
     frame_indices = tensors["FRAME_INDICES"]
     # Compared, not subtracted: differences of int64 from a caller may overflow.
     if frame_indices[0] < 0 or not (frame_indices[1:] > frame_indices[:-1]).all():

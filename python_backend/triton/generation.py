@@ -14,7 +14,7 @@ from python_backend.stopwatch import Stopwatch
 from python_backend.triton._answer import Answer
 from python_backend.triton._answer_tensors import answer_tensors
 from python_backend.triton._asked import read_options_text
-from python_backend.triton._checks import check_features, check_seen
+from python_backend.triton._checks import check_features, check_finite, check_seen
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer_each
@@ -65,6 +65,7 @@ class TritonPythonModel:
         )
         check_features(tensors, manifest=self._manifest, limits=self._limits)
         num_units = tensors["FEATURES"].shape[0]
+        check_finite(tensors, "FEATURES")
         seen = check_seen(info.seen, num_units=num_units, manifest=self._manifest)
         info.check_engine(self._manifest.engine_id)
         watch = Stopwatch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ REFUSED = [
     ("m.jsonl --task chat --server grpc://a:1 --frames new", "--frames is for an engine that sco"),
     ("m.jsonl --task chat --server grpc://a:1 --max-new-tokens 0", "max_new_tokens must be >= 1"),
     ("videos --task chat --server grpc://a:1", "videos is a folder: say with --query what"),
+    ("videos --task highlights --server grpc://a:1", "videos is a folder: say with --query what"),
     ("m.jsonl --part clip=x", "--part goes with --checkpoint"),
     ("m.jsonl --checkpoint digits --part clip=x", "--part must name one of none in the family vid"),
     ("m.jsonl --num-frames 5000", "num_frames must be <= 1024"),
@@ -115,6 +117,21 @@ def test_refused_at_once_with_one_line_and_2(run, tmp_path, args, message):
     assert (code, out) == (2, "")
     assert_one_error(err, message)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_rows_that_the_family_cannot_be_asked_are_broken_ones(run, tmp_path, monkeypatch):
+    """Which family it is, servers say only when they are asked; there is nothing left to do."""
+    rows = [{}, {"options": {"task": "summary"}, "query": "a"}, {"options": {"task": "question"}}]
+    lines = [json.dumps({"video": "a.mp4", **row}) + "\n" for row in rows]
+    (tmp_path / "m.jsonl").write_text("".join(lines))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    family = replace(IDENTITY, family="vtgllm")
+    monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", lambda *_: family)
+    asked = ("m.jsonl", "--task", "highlights", "--server", "grpc://a:1", "--out", "out", "--json")
+    code, out, err = run_cli("batch", *asked)
+    assert code == 0, err
+    assert json.loads(out)["failures"] == {"InvalidRow": 3}
 
 
 def test_error_is_json_too(run):

@@ -140,6 +140,7 @@ TABLE = [
     (("ask", "clip.mp4", *ASK[4:]), 2, "--task moment needs a question: give --query"),
     (("ask", "clip.mp4", *ASK[4:], "--task", "chat"), 2, "--task chat needs a question: give "),
     (("ask", "clip.mp4", *ASK[4:], "--task", "captions", "--raw"), 2, "--raw needs a question: "),
+    (("ask", "clip.mp4", *ASK[4:], "--task", "highlights"), 2, "--task highlights needs a quest"),
     ((*ASK, "--task", "translate"), 2, "task must be one of moment, captions, highlights, "),
     ((*ASK, "--clip-seconds", "5"), 2, "--clip-seconds must be START:END, two numbers such as "),
     ((*ASK, "--clip-seconds", "0:1:2"), 2, "--clip-seconds must be START:END, two numbers such"),

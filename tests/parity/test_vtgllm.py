@@ -185,8 +185,8 @@ def test_a_few_frames_have_more_slots_than_vectors(pipeline, clips, num_frames):
 @pytest.mark.parametrize(
     ("queries", "options", "message"),
     [
-        pytest.param([], AnswerOptions(task="chat"), "must hold a question", id="nothing"),
-        pytest.param([], AnswerOptions(), "QUERY must say what to look for", id="no_words"),
+        pytest.param([], AnswerOptions(task="chat"), "must say what to ask with", id="nothing"),
+        pytest.param([], AnswerOptions(), "must say what to ask with task moment", id="no_words"),
         pytest.param(
             "a", AnswerOptions(task="referring"), "the tasks moment, captions, high", id="task"
         ),

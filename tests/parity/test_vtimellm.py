@@ -173,7 +173,7 @@ def test_draws_repeat_with_the_seed_that_an_answer_names(pipeline, clips):
 @pytest.mark.parametrize(
     ("queries", "options", "message"),
     [
-        pytest.param([], AnswerOptions(), "QUERY must say what to look for", id="no_words"),
+        pytest.param([], AnswerOptions(), "must say what to ask with task moment", id="no_words"),
         pytest.param(
             "a", AnswerOptions(task="summary"), "the tasks moment, captions, chat", id="task"
         ),

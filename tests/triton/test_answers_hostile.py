@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from groundserve import AnswerOptions, Client, InvalidRequestError, UnsupportedError
-from tests.hostile.judge import INTERNAL, Judge
+from tests.hostile.judge import Judge
 from tests.hostile.test_tensors import stream
 from tests.triton.judged import judged
 from tests.triton.protocol import Arrays, RejectedError, texts, upload
@@ -56,6 +56,8 @@ REFUSED_TENSORS = {
     "fewer_frames": ({"FEATURES": features(99, 1, 32)}, "FEATURES must be (100, 1, D)"),
     "many_frames": ({"FEATURES": features(5000, 1, 32)}, "FEATURES must be (100, 1, D)"),
     "several_tokens": ({"FEATURES": features(100, 2, 32)}, "FEATURES must be (100, 1, D)"),
+    "not_numbers": ({"FEATURES": features(100, 1, 32, fill=np.nan)}, "FEATURES must be finite"),
+    "infinite": ({"FEATURES": features(100, 1, 32, fill=-np.inf)}, "FEATURES must be finite"),
     "no_question": ({"QUERY": texts()}, "QUERY must hold 1..32 questions, got 0"),
     "missing_question": ({"QUERY": None}, "QUERY must hold 1..32 questions, got 0"),
     "many_questions": (
@@ -119,6 +121,10 @@ REFUSED_OPTIONS = {
     "tokens_of_text": ({"max_new_tokens": "4"}, "max_new_tokens must be a whole number"),
     "unknown_task": ({"task": "translate"}, "task must be one of moment, captions, "),
     "task_of_a_number": ({"task": 1}, "task must be one of moment, captions, "),
+    "control_tokens_of_a_text": (
+        {"control_tokens": "no"},
+        'control_tokens must be true or false, got "no"',
+    ),
     "raw_of_a_number": ({"raw": 1}, "raw must be true or false, got 1"),
     "clip_backwards": ({"clip_seconds": [3, 2]}, "0 <= start < end, got [3, 2]"),
     "clip_of_one": ({"clip_seconds": [3]}, "clip_seconds must be (start, end), two numbers"),
@@ -186,12 +192,6 @@ def test_decoder_refuses_more_large_frames_than_memory_is_set_aside_for(judge):
     assert answer.message == "LOCAL_FRAMES must have at most 1 targets of 8192 x 4352 pixels, got 2"
 
 
-@pytest.mark.parametrize("fill", [np.nan, np.inf], ids=str)
-def test_features_that_no_decoder_survives_are_a_failure_and_no_answer(fill, judge):
-    answer = judge.ask("generation", {**GENERATION, "FEATURES": features(100, 1, 32, fill=fill)})
-    assert answer == INTERNAL
-
-
 @pytest.mark.parametrize("name", REFUSED_OPTIONS)
 def test_options_are_refused_before_anything_is_decoded(name, judge, answering):
     changes, message = REFUSED_OPTIONS[name]
@@ -205,21 +205,13 @@ def test_options_are_refused_before_anything_is_decoded(name, judge, answering):
     assert answering.growth(before)["frames_decoded_total"] == 0
 
 
-@pytest.mark.parametrize(
-    ("task", "message"),
-    [
-        ("moment", "QUERY must say what to look for with task moment"),
-        ("chat", "QUERY[0] must hold a question with task chat, got no words"),
-    ],
-)
-def test_a_question_without_words_is_refused_before_anything_is_decoded(
-    task, message, judge, answering
-):
+@pytest.mark.parametrize("task", ["moment", "chat"])
+def test_a_question_without_words_is_refused_before_anything_is_decoded(task, judge, answering):
     before = answering.metrics()
     asked = {"VIDEO": new_video(judge), "QUERY": texts(" "), "OPTIONS": options(task=task)}
     refusal = judge.ask("vtimellm", asked)
     assert isinstance(refusal, RejectedError), "an answer, not a refusal"
-    assert message in refusal.message
+    assert f"QUERY[0] must say what to ask with task {task}, got no words" in refusal.message
     assert answering.growth(before)["frames_decoded_total"] == 0
 
 
@@ -241,9 +233,9 @@ def test_what_another_family_has_is_refused_by_name(name, judge, answering, clip
 def test_a_task_that_asks_by_itself_takes_no_question(answering, clips):
     with Client(f"grpc://{answering.triton.grpc_address}") as client:
         asked = AnswerOptions(task="captions", max_new_tokens=2)
-        with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
+        with pytest.raises(InvalidRequestError, match="must be empty with task captions"):
             client.ask(clips["vfr"], "When?", asked)
-        with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
+        with pytest.raises(InvalidRequestError, match="must say what to ask with task moment"):
             client.ask(clips["vfr"])
         (answer,) = client.ask(clips["vfr"], options=asked).answers
         assert (answer.query, answer.task) == ("", "captions")

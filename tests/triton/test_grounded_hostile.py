@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from groundserve import AnswerOptions
-from tests.hostile.judge import INTERNAL, Judge
+from tests.hostile.judge import Judge
 from tests.triton.judged import judged
 from tests.triton.protocol import Arrays, RejectedError, texts, upload
 from tests.triton.test_answers import FREE_BOX
@@ -33,8 +33,8 @@ def options(task: str, **changes: object) -> np.ndarray:
     return texts(json.dumps({"task": task, "max_new_tokens": 4, **changes}))
 
 
-def features(*shape: int, fill: float = 0.5) -> np.ndarray:
-    return np.full(shape, fill, np.float32)
+def features(*shape: int) -> np.ndarray:
+    return np.full(shape, 0.5, np.float32)
 
 
 GENERATION: Arrays = {
@@ -61,7 +61,7 @@ REFUSED_TENSORS = {
     "a_range_backwards": ({"STAGE_INFO": info(time_range_seconds=[0.0, -4.0])}, RANGE),
     "placeholder": ({"QUERY": texts("a <image>")}, "must not contain the placeholder <image>"),
     "placeholder_behind_the_end_token": (
-        {"QUERY": texts("<im<|endoftext|>age>")},
+        {"QUERY": texts("<im<|endoftext|>age>"), "OPTIONS": options("chat", control_tokens=True)},
         "must not contain the placeholder <image>",
     ),
     "long_question": ({"QUERY": texts("x y\n" * 2000)}, "must have at most 2048 tokens"),
@@ -78,7 +78,7 @@ REFUSED_QUESTIONS = {
         f"at {'9' * 400} seconds",
         "a number of seconds that is past all numbers",
     ),
-    "moment_of_nothing": (options("moment"), " ", "must say what to look for"),
+    "moment_of_nothing": (options("moment"), " ", "must say what to ask with task moment"),
     "captions_of_something": (options("captions"), "x", "must be empty with task captions"),
     "endless": (options("chat", max_new_tokens=10**9), "x", "max_new_tokens must be <= "),
 }
@@ -106,12 +106,6 @@ def test_generation_refuses_what_no_step_gives(name, judge):
     assert isinstance(answer, RejectedError), "an answer, not a refusal"
     assert answer.code == "INVALID_ARG"
     assert message in answer.message
-
-
-@pytest.mark.parametrize("fill", [np.nan, np.inf], ids=str)
-def test_features_that_no_decoder_survives_are_a_failure_and_no_answer(fill, judge):
-    answer = judge.ask("generation", {**GENERATION, "FEATURES": features(12, 285, 64, fill=fill)})
-    assert answer == INTERNAL
 
 
 @pytest.mark.parametrize("name", REFUSED_QUESTIONS)

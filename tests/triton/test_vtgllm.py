@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from groundserve import AnswerOptions, Client
+from groundserve.batch.engines import EngineSource
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 from tests.triton.test_answers import FREE_BOX, assert_same, growth, url
@@ -45,6 +46,13 @@ def test_recorded_cases(client, pipeline, clips, case):
     result = client.ask(case.path(clips), case.query, case.options)
     check(case, result)
     assert_same(result, pipeline.ask(case.path(clips), case.query, case.options))
+
+
+@pytest.mark.parametrize("task", ["highlights", "summary"])
+def test_a_batch_learns_of_a_server_whose_engines_it_has(timed, task):
+    """Whether the task takes a question, it knows only then."""
+    source = EngineSource(servers=(url(timed.triton),), head="text")
+    assert source.identity(AnswerOptions(task=task)).family == "vtgllm"
 
 
 @pytest.mark.parametrize("config", [config for config in CONFIGS if config != RELEASED])

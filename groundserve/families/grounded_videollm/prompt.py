@@ -23,7 +23,7 @@ from groundserve.families.grounded_videollm.times import (
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.options import AnswerOptions, Task
-from groundserve.tokenizer_json import TokenWriter, load_tokenizer_json
+from groundserve.tokenizer_json import MarkedTokenizer, TokenWriter, load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,6 +66,7 @@ class GroundedTokenizer:
                 "the engines again"
             )
         self._tokenizer = tokenizer
+        self._marked = MarkedTokenizer(tokenizer)
         self._writer = TokenWriter(tokenizer)
         self._template = template
         self._time_ids = [ids[one] for one in NEW_TOKENS[: NUM_STEPS + 1]]
@@ -90,24 +91,29 @@ class GroundedTokenizer:
         Args:
             query: What is looked for (task "moment"), nothing ("captions"), or the question; with
                 task "referring" seconds in it become tokens.
-            options: `task` and `raw`.
+            options: `task`, `raw` and `control_tokens`.
             seen: Its `time_range_seconds`, of which the tokens are fractions.
 
         Raises:
-            InvalidRequestError: The query holds `<image>`, is missing or one too many, is too long,
-                or names times that cannot be told to the model.
+            InvalidRequestError: The query holds `<image>`, is too long, or names times that cannot
+                be told to the model.
             UnsupportedError: Grounded-VideoLLM does not know the task.
         """
-        question, num_times = word_question(query, options, seen)
+        mark = None if options.reads_control_tokens else self._marked.mark
+        question, num_times = word_question(query, options, seen, mark=mark or "")
         grounding = options.task in ("moment", "captions")
-        text = self._template.prompt(question, grounding=grounding)
+        text = self._template.prompt(question, grounding=grounding, mark=mark)
         before, *chunks = text.split(VIDEO_PLACEHOLDER)
         if len(chunks) > 1:
             raise InvalidRequestError(
                 f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
             )
         prefix_ids = [*self._encode(before), VISUAL_TOKEN_ID]
-        suffix_ids = self._encode(chunks[0])[len(self._begin_ids) :]
+        suffix_ids = (
+            self._encode(chunks[0])[len(self._begin_ids) :]
+            if mark is None
+            else self._marked.encode(chunks[0])
+        )
         num_ids = len(prefix_ids) + len(suffix_ids)
         if num_ids > MAX_TEXT_IDS:
             raise InvalidRequestError(
@@ -132,8 +138,16 @@ class GroundedTokenizer:
         return ids
 
 
-def word_question(query: str, options: AnswerOptions, seen: SeenVideo) -> tuple[str, int]:
+def word_question(
+    query: str, options: AnswerOptions, seen: SeenVideo, *, mark: str = ""
+) -> tuple[str, int]:
     """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
+
+    Args:
+        query: As `GroundedTokenizer.prompt`.
+        options: `task` and `raw`.
+        seen: As there.
+        mark: Put in front of each token that is written for a time.
 
     Returns:
         The question, and how many times it names that the model must read as such.
@@ -148,22 +162,12 @@ def word_question(query: str, options: AnswerOptions, seen: SeenVideo) -> tuple[
         case "referring" if options.raw:
             return write_whole_seconds(query, duration_seconds), 0
         case "referring":
-            return write_seconds(query, duration_seconds)
+            return write_seconds(query, duration_seconds, mark=mark)
         case task if options.raw and task in TASKS:
             return query, 0
         case "moment":
-            sentence = query.strip()
-            if not sentence:
-                raise InvalidRequestError(
-                    "QUERY must say what to look for with task moment, got no words"
-                )
-            return _MOMENT.format(sentence), 0
+            return _MOMENT.format(query.strip()), 0
         case "captions":
-            if query:
-                raise InvalidRequestError(
-                    "QUERY must be empty with task captions, which asks in words of its own; leave "
-                    "it out, or set raw to ask in yours"
-                )
             return _CAPTIONS, 0
         case "question" | "chat":
             return query, 0

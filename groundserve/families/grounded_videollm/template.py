@@ -24,23 +24,26 @@ class Template:
     padding: str
     """The token that fills batches."""
 
-    def prompt(self, question: str, *, grounding: bool) -> str:
+    def prompt(self, question: str, *, grounding: bool, mark: str | None = None) -> str:
         """Put a question, with the video's placeholder before it.
 
         Args:
-            question: The user's words. Those of a turn without times lose the space around them;
-                the end token is taken out of any.
+            question: The user's words. Those of a turn without times lose the space around them.
             grounding: Whether the answer is to say times.
+            mark: Put in front of each token behind the placeholder; what the question spells is
+                text. None: its tokens are such, and the end token is taken out of it.
 
         Source: WHB139426/Grounded-Video-LLM e26da4e, `datasets/chat/base_template.py` and
         `inference.py::create_inputs`.
         """
         if grounding:
-            turn = f"{VIDEO_PLACEHOLDER} {GROUNDING_TOKEN}\n{question}"
-        elif GROUNDING_TOKEN in question:  # of the user's own
+            turn = f"{VIDEO_PLACEHOLDER} {mark or ''}{GROUNDING_TOKEN}\n{question}"
+        elif mark is None and GROUNDING_TOKEN in question:  # of the user's own
             turn = f"{VIDEO_PLACEHOLDER}\n{question}"
         else:
             turn = f"{VIDEO_PLACEHOLDER}\n{question.strip()}".strip()
+        if mark is not None:
+            return f"{self.before}{turn}{self.behind.replace('<|', f'{mark}<|')}"
         return f"{self.before}{turn}{self.behind}".replace(self.end, "")
 
 

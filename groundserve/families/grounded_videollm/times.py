@@ -65,8 +65,13 @@ def write_whole_seconds(text: str, duration_seconds: float) -> str:
     return _WHOLE_SECONDS.sub(lambda match: _token(match[1], duration_seconds), text)
 
 
-def write_seconds(text: str, duration_seconds: float) -> tuple[str, int]:
+def write_seconds(text: str, duration_seconds: float, *, mark: str = "") -> tuple[str, int]:
     """Write tokens for seconds, fractions too.
+
+    Args:
+        text: Of a question.
+        duration_seconds: What `<300>` says.
+        mark: Put in front of each token.
 
     Returns:
         The text, and how many tokens were written.
@@ -81,7 +86,7 @@ def write_seconds(text: str, duration_seconds: float) -> tuple[str, int]:
                 f"QUERY names a time past the video's end, which is at {duration_seconds:g} s, "
                 f"got {match[0][:40]}"
             )
-        return _token(match[1], duration_seconds)
+        return mark + _token(match[1], duration_seconds)
 
     written, number = _SECONDS.subn(token, text)
     if not number:

@@ -119,11 +119,11 @@ class TimeTokenizer:
         Args:
             query: What is looked for (tasks "moment" and "highlights"), nothing ("captions",
                 "summary"), or the question.
-            options: `task` and `raw`.
+            options: `task`, `raw` and `control_tokens`.
             seen: Its `model_seconds`, which the prompt lists.
 
         Raises:
-            InvalidRequestError: The query holds `<ImageHere>`, is missing or is one too many.
+            InvalidRequestError: The query holds `<ImageHere>`, or nothing to look for.
             UnsupportedError: VTG-LLM does not know the task.
         """
         text = word_question(query, options)
@@ -133,7 +133,11 @@ class TimeTokenizer:
             )
         assert seen.model_seconds is not None, "the plan of this family always has them"
         times = time_sentence(seen.model_seconds, in_tokens=self._time_tokens)
-        behind = self._tokenizer.encode(f"</Video> {times} seconds.  {text} [/INST]")
+        before = f"</Video> {times} seconds.  "
+        behind = self._tokenizer.encode(
+            f"{before}{text} [/INST]",
+            plain_from=None if options.reads_control_tokens else len(before),
+        )
         return Prompt(
             token_ids=np.append(self._before_ids, np.array(behind, np.int64)),
             num_prefix=self._before_ids.size + self._num_shared(times),
@@ -167,7 +171,7 @@ def word_question(query: str, options: AnswerOptions) -> str:
     Source: gyxxyg/VTG-LLM ce13f3e, `prompts/` and `evaluate.py`.
 
     Raises:
-        InvalidRequestError: The task needs a query and has none, or takes none and has one.
+        InvalidRequestError: There is nothing to look for.
         UnsupportedError: VTG-LLM does not know the task.
     """
     if options.raw:
@@ -178,11 +182,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
         case "highlights":
             return _HIGHLIGHTS.format(_description(query, "highlights"))
         case "captions" | "summary" as task:
-            if query:
-                raise InvalidRequestError(
-                    f"QUERY must be empty with task {task}, which asks in words of its own; leave "
-                    "it out, or set raw to ask in yours"
-                )
             return _CAPTIONS if task == "captions" else _HIGHLIGHTS.format(_SUMMARY)
         case "chat":
             return query

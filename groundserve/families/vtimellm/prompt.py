@@ -67,11 +67,11 @@ class VicunaTokenizer:
 
         Args:
             query: What is looked for (task "moment"), nothing ("captions"), or the question.
-            options: `task` and `raw`.
+            options: `task`, `raw` and `control_tokens`.
             seen: Not read: the prompt says nothing of the video.
 
         Raises:
-            InvalidRequestError: The query holds `<video>`, is missing or is one too many.
+            InvalidRequestError: The query holds `<video>`, or nothing to look for.
             UnsupportedError: VTimeLLM does not know the task.
         """
         text = word_question(query, options)
@@ -79,7 +79,9 @@ class VicunaTokenizer:
             raise InvalidRequestError(
                 f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
             )
-        suffix_ids = self._tokenizer.encode(f"\n{text} ASSISTANT:")
+        suffix_ids = self._tokenizer.encode(
+            f"\n{text} ASSISTANT:", plain_from=None if options.reads_control_tokens else 0
+        )
         return Prompt(
             token_ids=np.append(self._prefix_ids, suffix_ids), num_prefix=self._prefix_ids.size
         )
@@ -100,7 +102,7 @@ def word_question(query: str, options: AnswerOptions) -> str:
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py`.
 
     Raises:
-        InvalidRequestError: The task needs a query and has none, or takes none and has one.
+        InvalidRequestError: There is nothing to look for.
         UnsupportedError: VTimeLLM does not know the task.
     """
     if options.raw:
@@ -114,11 +116,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
                 )
             return _MOMENT.format(sentence)
         case "captions":
-            if query:
-                raise InvalidRequestError(
-                    "QUERY must be empty with task captions, which asks in words of its own; leave "
-                    "it out, or set raw to ask in yours"
-                )
             return _CAPTIONS
         case "chat":
             return query

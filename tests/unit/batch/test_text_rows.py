@@ -15,11 +15,12 @@ from groundserve.batch.group_scorer import score_group
 from groundserve.batch.keys import Fingerprint, find_video, row_key
 from groundserve.batch.plan import Plan
 from groundserve.batch.row_options import options_json, read_options, sampling_json
-from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.rows import BadRow, Row, admit, read_manifest, rows_of_folder
 from groundserve.batch.shards import ShardWriter, Staging
 from groundserve.batch.units import Group, Unit, UnitSize
 from groundserve.batch.work import Work
 from groundserve.errors import InvalidRequestError
+from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
 from tests.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
@@ -92,8 +93,6 @@ def test_a_row_whose_task_takes_no_question_needs_none(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"video": "a"}, "query is missing"),
-        ({"video": "a", "options": {"task": "captions", "raw": True}}, "query is missing"),
         ({"video": "a", "query": " ", "options": {"task": "captions"}}, "must not be empty or bl"),
         ({"video": "a", "query": "x", "options": {"task": "sing"}}, "task must be one of moment"),
         ({"video": "a", "query": "x", "options": {"top_k": 3}}, 'unknown option "top_k"'),
@@ -108,6 +107,30 @@ def test_what_is_wrong_with_a_row_is_that_rows_error(tmp_path, row, message):
     assert message in bad.message
 
 
+@pytest.mark.parametrize(
+    ("family", "row", "message"),
+    [
+        ("vtgllm", {"options": {"task": "highlights"}}, "query must say what to ask with task hi"),
+        ("vtgllm", {"query": "a dog", "options": {"task": "highlights"}}, None),
+        ("vtgllm", {"options": {"task": "summary"}}, None),
+        ("vtgllm", {"query": "a", "options": {"task": "summary"}}, "must be empty with task summ"),
+        ("vtgllm", {"options": {"task": "captions", "raw": True}}, "must say what to ask with raw"),
+        ("vtimellm", {}, "query must say what to ask with task moment, got no words"),
+        ("vtimellm", {"query": "a", "options": {"task": "highlights"}}, "vtimellm has the tasks"),
+        ("grounded_videollm", {"options": {"task": "summary"}}, "grounded_videollm has the tasks"),
+    ],
+)
+def test_rows_that_a_family_cannot_be_asked_are_broken_ones(tmp_path, family, row, message):
+    (planned,) = read(tmp_path, {"id": "1", "video": "a.mp4", **row})
+    admitted = admit(planned, get_text_family(family))
+    if message is None:
+        assert admitted == planned
+    else:
+        assert isinstance(admitted, BadRow)
+        assert (admitted.id, admitted.video) == ("1", "a.mp4")
+        assert message in admitted.message
+
+
 def test_a_manifest_of_captions_needs_no_column_of_questions(tmp_path):
     path = tmp_path / "m.csv"
     with path.open("w", newline="") as file:
@@ -120,8 +143,6 @@ def test_a_folder_can_be_captioned(tmp_path):
     (tmp_path / "a.mp4").touch()
     (row,) = rows_of_folder(str(tmp_path), [], defaults=CAPTIONS)
     assert row.query == ""
-    with pytest.raises(InvalidRequestError, match="give one question or several"):
-        rows_of_folder(str(tmp_path), [], defaults=MOMENT)
 
 
 class Answerer:

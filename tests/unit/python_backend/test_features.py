@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MediaError,
+    UnavailableError,
+)
 from groundserve.families import get_family
 from groundserve.families.plans import SeenVideo
 from groundserve.families.videoitg import VideoITG
@@ -114,6 +119,15 @@ def test_without_a_cache_every_request_computes():
     assert list(extracted.info.timing_ms) == ["probe", "cut", "decode", "encode"]
     assert stages.counts["frames_decoded"] == 8
     assert stages.counts["cache_misses"] == 0
+
+
+def test_features_that_are_not_finite_are_the_encoders_fault_and_not_kept(tmp_path):
+    stages = Stages(tmp_path)
+    stages.encode = lambda *given: np.nan * Stages.encode(stages, *given)
+    with pytest.raises(GroundserveError, match="the encoder returned features that are not fin"):
+        stages.extract()
+    del stages.encode
+    assert not stages.extract().info.cache_hit
 
 
 def test_hit_opens_no_video_and_says_the_same(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
 from groundserve.families.plans import SeenVideo
 from tests.reference import REPOSITORY
 
@@ -13,6 +14,7 @@ TOKENIZERS = {
     "llama3": FOLDER / "weight_path" / "Meta-Llama-3-8B-Instruct",
 }
 LLMS = tuple(TOKENIZERS)
+SPECS = {"phi3.5": PHI_3_5, "llama3": LLAMA_3}
 
 
 def seen(duration_seconds: float) -> SeenVideo:

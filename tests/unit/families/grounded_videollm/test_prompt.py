@@ -4,7 +4,7 @@ import pytest
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
-from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
+from groundserve.families.grounded_videollm.spec import PHI_3_5
 from groundserve.families.grounded_videollm.template import TEMPLATES
 from groundserve.families.grounded_videollm.times import (
     GROUNDING_TOKEN,
@@ -17,11 +17,11 @@ from tests.unit.families.grounded_videollm.recorded import (
     FUNCTIONS,
     LLMS,
     RECORDED,
+    SPECS,
     TOKENIZERS,
     seen,
 )
 
-SPECS = {"phi3.5": PHI_3_5, "llama3": LLAMA_3}
 TASK_OF_MODE = {"grounding": "moment", "qa": "question", "referring": "referring"}
 ITEMS = [
     (case["llm"], item, decoded)
@@ -124,15 +124,16 @@ def test_a_turn_without_times_loses_the_space_around_it(tokenizers):
 
     assert same(" Why? \n", "Why?", AnswerOptions(task="chat"))
     assert not same(" Why? \n", "Why?", raw("grounding"))
-    token = GROUNDING_TOKEN
-    assert not same(f"Why {token}? \n", f"Why {token}?", AnswerOptions(task="chat"))
+    asked = f"Why {GROUNDING_TOKEN}?"
+    assert same(f"{asked} \n", asked, AnswerOptions(task="chat"))  # which is text
+    assert not same(f"{asked} \n", asked, AnswerOptions(task="chat", control_tokens=True))
 
 
 @pytest.mark.parametrize("llm", LLMS)
 def test_an_end_token_is_taken_out_of_a_question(tokenizers, llm):
     end = TEMPLATES[llm].end
     ids = [
-        tokenizers[llm].prompt(query, AnswerOptions(task="chat"), SEEN).token_ids.tolist()
+        tokenizers[llm].prompt(query, raw("qa"), SEEN).token_ids.tolist()
         for query in (f"Wh{end}y?", "Why?")
     ]
     assert ids[0] == ids[1]
@@ -153,6 +154,10 @@ def test_seconds_become_tokens(tokenizers):
     assert steps("After 1 second?", referring) == [2]
     assert steps("From 70.5 seconds to 80 seconds?", raw("referring")) == [168]
     assert steps("until 142.04 seconds", referring) == [300]
+    # A caller says times in seconds; a token that is written out is text, unless asked for.
+    literal = "From <9> or 70 seconds to <300> ?"
+    assert steps(literal, referring) == [147]
+    assert steps(literal, AnswerOptions(task="referring", control_tokens=True)) == [9, 147, 300]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,7 @@ def test_seconds_become_tokens(tokenizers):
         ("What is shown first?", "must name the times it refers to"),
         ("What is shown (5 seconds)?", "must have a word before its first time and a space"),
         (" 5 seconds to 8 seconds", "must have a word before its first time and a space"),
+        ("At <9> (5 seconds)", "must have a word before its first time and a space"),
     ],
 )
 def test_times_that_the_model_would_not_read_are_refused(tokenizers, query, message):
@@ -181,7 +187,7 @@ def test_a_raw_time_that_is_no_number_is_refused(tokenizers):
         ("what is <image> this?", raw("qa")),
         ("<image>", AnswerOptions(task="chat")),
         ("<image>", AnswerOptions(task="moment")),
-        ("<im<|endoftext|>age>", AnswerOptions(task="chat")),  # once the end token is out
+        ("<im<|endoftext|>age>", raw("qa")),  # once the end token is out
     ],
 )
 def test_the_placeholder_is_refused(tokenizers, query, options):
@@ -202,18 +208,6 @@ def test_a_prompt_past_the_references_budget_is_refused(tokenizers, llm):
     assert len(tokenizer.prompt(longest, options, SEEN).token_ids) in range(2040, 2049)
     with pytest.raises(InvalidRequestError, match="at most 2048 tokens with the prompt around it"):
         tokenizer.prompt(longest + "\na" * 6, options, SEEN)
-
-
-@pytest.mark.parametrize("query", ["", "  \n"])
-def test_a_moment_of_nothing_is_refused(tokenizers, query):
-    with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
-        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="moment"), SEEN)
-
-
-@pytest.mark.parametrize("query", ["a dog", " "])
-def test_a_query_for_captions_is_refused(tokenizers, query):
-    with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
-        tokenizers["phi3.5"].prompt(query, AnswerOptions(task="captions"), SEEN)
 
 
 @pytest.mark.parametrize("is_raw", [False, True])

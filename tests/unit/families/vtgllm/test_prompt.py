@@ -118,17 +118,10 @@ def test_the_placeholder_is_refused(tokenizer, query, task):
         tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
 
 
-@pytest.mark.parametrize("query", ["", "  \n", ".", "..", " . "])
+@pytest.mark.parametrize("query", [".", "..", " . "])
 @pytest.mark.parametrize("task", ["moment", "highlights"])
 def test_a_description_of_nothing_is_refused(tokenizer, query, task):
     with pytest.raises(InvalidRequestError, match=f"QUERY must say what to look for.* {task}"):
-        tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
-
-
-@pytest.mark.parametrize("query", ["a dog", " "])
-@pytest.mark.parametrize("task", ["captions", "summary"])
-def test_a_query_for_a_task_that_takes_none_is_refused(tokenizer, query, task):
-    with pytest.raises(InvalidRequestError, match=f"QUERY must be empty with task {task}"):
         tokenizer.prompt(query, AnswerOptions(task=task), seen([0.0]))
 
 

@@ -121,16 +121,10 @@ def test_the_placeholder_is_refused(tokenizer, query, options):
         tokenizer.prompt(query, options, SEEN)
 
 
-@pytest.mark.parametrize("query", ["", "  \n", ".", " . "])
+@pytest.mark.parametrize("query", [".", " . "])
 def test_a_moment_of_nothing_is_refused(tokenizer, query):
     with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
         tokenizer.prompt(query, AnswerOptions(task="moment"), SEEN)
-
-
-@pytest.mark.parametrize("query", ["a dog", " "])
-def test_a_query_for_captions_is_refused(tokenizer, query):
-    with pytest.raises(InvalidRequestError, match="QUERY must be empty with task captions"):
-        tokenizer.prompt(query, AnswerOptions(task="captions"), SEEN)
 
 
 @pytest.mark.parametrize("task", ["highlights", "summary", "question", "referring"])
