@@ -1,7 +1,7 @@
-"""Every call of ours to NVIDIA's libraries: finds them in the code, draws docs/nvidia_calls.md.
+"""Every call of ours to NVIDIA's libraries, as the code reaches them.
 
-`python scripts/nvidia_calls.py` draws the page from docs/nvidia_calls.json; with `--list` it prints
-what the code reaches. `tests/unit/test_nvidia_calls.py` holds code, data and page together.
+`python scripts/nvidia_calls.py` prints them. docs/nvidia_calls.json records where each was looked up;
+`tests/unit/test_nvidia_calls.py` holds code and records together.
 
 A value's type is followed from the libraries' modules through our assignments: the record of
 `tensorrt.Builder.create_network` says that it gives an INetworkDefinition, so each attribute of
@@ -11,7 +11,6 @@ function of ours) is told by "objects" in the data.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 from collections import defaultdict
@@ -21,7 +20,6 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = REPOSITORY / "docs" / "nvidia_calls.json"
-PAGE = REPOSITORY / "docs" / "nvidia_calls.md"
 LIBRARIES = {
     "tensorrt_llm": "TensorRT-LLM",
     "tensorrt": "TensorRT",
@@ -300,92 +298,11 @@ def _source_files() -> Iterator[Path]:
         yield from sorted((REPOSITORY / folder).rglob("*.py"))
 
 
-def draw_page(data: dict[str, Any], uses: Uses) -> str:
-    """Return docs/nvidia_calls.md."""
-    by_library = {
-        library: [record for record in data["records"] if _library_of(record) == library]
-        for library in LIBRARIES
-    }
-    totals = [
-        f"| {title} | {sum(len(names_of(record)) for record in by_library[library])} "
-        f"| {sum(len(names_of(r)) for r in by_library[library] if 'run_in_ci' in r)} |"
-        for library, title in LIBRARIES.items()
-    ]
-    lines = [
-        _INTRODUCTION,
-        "| library | names | of them run in CI |",
-        "| --- | --- | --- |",
-        *totals,
-    ]
-    for library, title in LIBRARIES.items():
-        records = by_library[library]
-        lines += ["", f"## {title}", "", "| source | read |", "| --- | --- |"]
-        keys = sorted({key for record in records for key in record["read"]})
-        lines += [_source_row(key, data["sources"][key]) for key in keys]
-        lines += ["", "| call | passed | read in | what was read | run in CI |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        lines += [_record_row(record, uses, f"{library}.") for record in records]
-    return "\n".join(lines) + "\n"
-
-
-_INTRODUCTION = """# Every call to NVIDIA's libraries
-
-Each function, class, method, property and enum member of TensorRT-LLM, TensorRT, DALI and Triton's
-Python backend that this code reaches, and each flag of `trtllm-build`, looked up once more in the
-libraries' own sources: names, keywords, types, units, where memory must lie, who waits for whom,
-what fails how, how long things live. **A row whose last column says no was read, not run.** Where
-several versions were read, the newest that still has the call comes first; TensorRT-LLM's engine
-workflow ends before 1.3 and is used at 1.2.1.
-
-The data is `docs/nvidia_calls.json`; `python scripts/nvidia_calls.py` draws this page, and
-`tests/unit/test_nvidia_calls.py` reads the code: a call without a row fails it, and so does a row
-without a call. A new call is looked up first and gets its record then.
-"""
-
-
-def _library_of(record: dict[str, Any]) -> str:
-    return next(library for library in LIBRARIES if record["call"].startswith(_PREFIXES[library]))
-
-
-def _source_row(key: str, source: dict[str, str | None]) -> str:
-    note = f"; {source['note']}" if "note" in source else ""
-    commit = source["commit"] or ""
-    # A package's version stands whole, twelve of a commit's forty digits are enough.
-    at = f" at {commit if '.' in commit else commit[:12]}" if commit else ""
-    return f"| {key} | {source['repository']}, `{source['path']}`{at}{note} |"
-
-
-def _record_row(record: dict[str, Any], uses: Uses, prefix: str) -> str:
-    call = f"`{record['call'].removeprefix(prefix)}`"
-    if "members" in record:
-        call += ": " + ", ".join(f"`{member}`" for member in record["members"])
-    places = [place for name in names_of(record) for place in uses.get(name, ())]
-    files = sorted({place.rpartition(":")[0] for place in places})
-    found = record["found"]
-    if "differs" in record:
-        found += f". Versions: {record['differs']}"
-    run = record.get("run_in_ci")
-    cells = (
-        f"{call}<br>{', '.join(files)}",
-        record["passed"],
-        ", ".join(record["read"]),
-        found,
-        f"{run['as']}: `{Path(run['test']).name}`" if run else "no",
-    )
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def main() -> None:
-    """Draw the page, or print what the code reaches."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--list", action="store_true", help="print the calls and where they are")
-    data = json.loads(DATA.read_text("utf-8"))
-    uses = find_uses(data)
-    if parser.parse_args().list:
-        for name, places in sorted(uses.items()):
-            print(name, *places)
-    else:
-        PAGE.write_text(draw_page(data, uses), "utf-8")
+    """Print what the code reaches."""
+    uses = find_uses(json.loads(DATA.read_text("utf-8")))
+    for name, places in sorted(uses.items()):
+        print(name, *places)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Each call to NVIDIA's libraries has its record, each record its call, and the page is drawn."""
+"""Each call to NVIDIA's libraries has its record, and each record its call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts import nvidia_calls
-from scripts.nvidia_calls import DATA, PAGE, REPOSITORY, draw_page, find_uses, names_of
+from scripts.nvidia_calls import DATA, REPOSITORY, find_uses, names_of
 
 RECORDS = json.loads(DATA.read_text("utf-8"))
 RECORDED = {name for record in RECORDS["records"] for name in names_of(record)}
@@ -45,12 +45,6 @@ def test_every_record_says_where_it_was_read_and_what_runs_it():
         assert record["found"], record
         if "run_in_ci" in record:
             assert (REPOSITORY / record["run_in_ci"]["test"]).is_file(), record
-
-
-def test_the_page_is_drawn_from_the_data(uses):
-    assert draw_page(RECORDS, uses) == PAGE.read_text("utf-8"), (
-        "draw it anew with: python scripts/nvidia_calls.py"
-    )
 
 
 def named(library: str) -> list[list[str]]:
