@@ -27,7 +27,7 @@ test: check
 test-unit: $(STAMP)
 	$(PYTEST) tests/unit
 
-# Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/training.md says how long.
+# Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/train.md says how long.
 train-digits: $(STAMP)
 	$(BIN)/python -m train.families.videoitg.digits.recipe --out runs/digits
 

@@ -1,6 +1,6 @@
 """Every call of ours to NVIDIA's libraries, as the code reaches them.
 
-`python scripts/nvidia_calls.py` prints them. docs/nvidia_calls.json records where each was looked up;
+`python scripts/nvidia_calls.py` prints them. docs/nvidia_calls.json says where each was looked up;
 `tests/unit/test_nvidia_calls.py` holds code and records together.
 
 A value's type is followed from the libraries' modules through our assignments: the record of

@@ -25,7 +25,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "training_keys.md"
 _HEAD = """# Keys of a training config
 
 Drawn from `train/config.py` and `train/families/videoitg/stages.py` by
-`python -m scripts.training_keys`. A TOML file ([training.md](training.md#a-run)) says what differs
+`python -m scripts.training_keys`. A TOML file ([train.md](train.md#a-run)) says what differs
 from these. A relative path starts from the file's folder. Where a default differs by stage, it is
 given for `projector` / `images` / `video` / `grounding`. `"none"` is no value, for keys that say
 so; the texts call it None.

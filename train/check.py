@@ -26,7 +26,7 @@ from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
 H100_BF16_TFLOPS = 989.0
 """Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""
 USUAL_UTILISATION = 0.4
-"""Share of the peak that docs/training.md counts with; nothing here was measured on a GPU."""
+"""Share of the peak that docs/train.md counts with; nothing here was measured on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Layers as TensorRT engines compute them: products in 16 bit, sums over layers in 32.
 
-What stays in float32 and why: docs/tensorrt.md. The modules share the weights they are made from
+What stays in float32 and why: docs/gpu.md. The modules share the weights they are made from
 wherever the dtype is the same.
 
 Shape letters: n frames, S tokens, D width, H heads, h head size.
@@ -73,7 +73,7 @@ class EncoderLayer(nn.Module):
         """(n, S, D) -> the same, summed in the dtype that comes in: float32 as built."""
         packed = self.qkv(self.norm_1(residual))  # (n, S, 3*H*h)
         # Divided after all heads have moved: where the product's columns are divided, TensorRT's
-        # builder takes it apart into three again, each with a copy of its own (docs/tensorrt.md).
+        # builder takes it apart into three again, each with a copy of its own (docs/gpu.md).
         query, key, value = split_heads(packed, 3 * self.num_heads).chunk(3, dim=1)
         attended = attend(query * self.scale, key, value)
         residual = residual + self.out(attended).to(residual.dtype)

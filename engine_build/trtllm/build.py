@@ -23,7 +23,7 @@ from groundserve.profiles import Precision
 
 logger = logging.getLogger(__name__)
 
-# The last release that builds and runs TensorRT engines (docs/tensorrt_llm.md).
+# The last release that builds and runs TensorRT engines (docs/gpu.md).
 PINNED_VERSION = "1.2.1"
 CONTAINER = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 # What the engine's own config.json does not say, under this key of it.
@@ -129,7 +129,7 @@ def build_command(
     timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
-    """Return the command line; docs/tensorrt_llm.md says why each flag has its value.
+    """Return the command line; docs/gpu.md says why each flag has its value.
 
     Args:
         checkpoint_dir: In TensorRT-LLM's form.

@@ -25,7 +25,7 @@ PartValues: TypeAlias = Annotated[
         "--part",
         metavar="NAME=VALUE",
         help="A part of --checkpoint by hand, such as adapter=DIR; may be given several times, "
-        "adapters in their order. docs/asking.md",
+        "adapters in their order. docs/ask.md",
     ),
 ]
 DeviceName: TypeAlias = Annotated[

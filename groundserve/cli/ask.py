@@ -111,7 +111,7 @@ def command(
     """Ask a model that answers in text about a video: when something happens, or what.
 
     Give one of --checkpoint, --engines and --server. Times are in seconds of
-    the whole video. docs/asking.md
+    the whole video. docs/ask.md
 
     Example: [bold]groundserve ask talk.mp4 --query "she shows the chart" --engines engines[/bold]
 

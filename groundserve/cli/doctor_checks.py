@@ -85,7 +85,7 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
         each = f"{memory.decode_process_bytes / GIB:.2f} GiB"
         detail = (
             f"{memory.num_decode_processes} processes, {each} each at most, and the NVDEC sessions "
-            "that DALI keeps (docs/dali.md)"
+            "that DALI keeps (docs/gpu.md)"
         )
         yield "GPU memory: decoding", "ok", detail
     yield "GPU memory: total", "ok", f"{memory.total_bytes / GIB:.2f} GiB besides the weights"

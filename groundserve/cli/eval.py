@@ -93,7 +93,7 @@ def command(
     --checkpoint, --engines or --server, evaluates the small checkpoint that
     comes with groundserve. With --baseline, says of each figure whether it is
     better or worse than another checkpoint's, or not told apart from it.
-    docs/evaluation.md defines all figures; intervals are 95% bootstrap
+    docs/evaluate.md defines all figures; intervals are 95% bootstrap
     intervals over videos.
 
     Example: [bold]groundserve eval --checkpoint my-checkpoint --seed 7 --top-k 8[/bold]

@@ -50,7 +50,7 @@ def command(
 
     Needs Java and the extra `captions`. Without a model the file is scored
     as it is; with one, what the file does not answer is asked first, and
-    added to it. docs/evaluation.md defines all figures.
+    added to it. docs/evaluate.md defines all figures.
 
     Example: [bold]groundserve eval captions --annotations val_2.json
     --answers log.jsonl[/bold]

@@ -46,7 +46,7 @@ def command(
     """Score highlights told in text as QVHighlights does: mAP and HIT@1 of clips.
 
     Without a model the file is scored as it is; with one, what the file
-    does not answer is asked first, and added to it. docs/evaluation.md
+    does not answer is asked first, and added to it. docs/evaluate.md
     defines all figures.
 
     Example: [bold]groundserve eval highlights --ground-truth

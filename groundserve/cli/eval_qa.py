@@ -125,7 +125,7 @@ def command(
 
     Answers are kept in --out; the same command goes on where an earlier one
     ended, and asks nothing twice. Ends with 1 while questions are left.
-    docs/evaluation.md has the rules and the layouts.
+    docs/evaluate.md has the rules and the layouts.
 
     Example: [bold]groundserve eval qa test.parquet --layout videomme --media-root videos
     --endpoint http://127.0.0.1:8000/v1 --model my-video-llm

@@ -28,7 +28,7 @@ _PROGRAM = "groundserve"
 # Lines stay as they are: each fits in 80 columns.
 _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
-and SIGTERM; `train` has 75, go on with --resume. docs/operations.md"""
+and SIGTERM; `train` has 75, go on with --resume. docs/operate.md"""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How well frames are ranked, spans found and absent things told: figures with their intervals.
 
 Works on arrays; numpy is all that it needs, and what is here holds for any model's scores. The
-definitions stand in docs/evaluation.md.
+definitions stand in docs/evaluate.md.
 
 - `report`: `ScoredQuestion` in, every figure out: `make_report`. Start here.
 - `comparison`: two models on the same questions: `make_comparison`.

@@ -1,4 +1,4 @@
-"""Scored questions as lines of JSON that downstream harnesses read; docs/records.md has the format.
+"""Scored questions as lines of JSON that downstream harnesses read; docs/score.md has the format.
 
 `record` has the two kinds of line and their ids, `reading` and `writing` files of them, `agreement`
 compares two files; `answer_agreement` two of answers in text.

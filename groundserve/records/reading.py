@@ -156,7 +156,7 @@ def _parse(raw: bytes, number: int, *, where: str) -> Line:
         index = [int(ordinal) for ordinal in index]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(
-            f"{where}: not a record with doc_id and index, as docs/records.md has it"
+            f"{where}: not a record with doc_id and index, as docs/score.md has it"
         ) from error
     if isinstance(doc_id, bool) or not isinstance(doc_id, int | str):
         raise InvalidRequestError(

@@ -2,7 +2,7 @@
 
 A stalled stub must not go on: tritonserver 2.51 gives a request up when its stub has not moved for
 a second and frees what the stub still holds, so a stub that is continued later writes into other
-requests or ends the server (docs/operations.md says what was seen).
+requests or ends the server (docs/operate.md says what was seen).
 """
 
 from __future__ import annotations

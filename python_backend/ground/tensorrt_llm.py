@@ -292,7 +292,7 @@ def _import_runtime(description: EngineDescription) -> tuple[Any, Any]:
     except ImportError as error:
         raise UnsupportedError(
             f"this engine needs TensorRT-LLM {description.version}, which is not installed; run "
-            "it in the container that docs/tensorrt_llm.md names"
+            "it in the container that docs/gpu.md names"
         ) from error
     _check("TensorRT-LLM", tensorrt_llm.__version__, description.version)
     _check("TensorRT", tensorrt.__version__, description.tensorrt_version)

@@ -1,4 +1,4 @@
-"""The files of deploy/ and docs/deploy.md name what exists, and hold what they promise."""
+"""The files of deploy/ and docs/operate.md name what exists, and hold what they promise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from groundserve.serving.video_tensors import VideoTensors
 from tests.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-DOCS = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
+DOCS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
 DIGESTS = {"TRITON_TRTLLM_DIGEST", "TRITON_PY3_DIGEST"}
 COMMANDS = {module.NAME: module.command for module in (build, score, serve)}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"

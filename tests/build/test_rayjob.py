@@ -24,7 +24,7 @@ from tests.unit.test_pins import pins
 CRD = json.loads(Path(__file__).with_name("rayjob_crd.json").read_text("utf-8"))
 TEXT = (REPOSITORY / "deploy" / "rayjob.yaml").read_text("utf-8")
 MANIFEST = yaml.safe_load(TEXT)
-DEPLOY_DOCS = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
+DEPLOY_DOCS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
 TYPES = {
     "array": list,
     "boolean": bool,

@@ -42,7 +42,7 @@ def shell(*lines):
 
 def shown_command():
     """Return the words of the command that the documentation shows."""
-    text = (REPOSITORY / "docs" / "tensorrt_llm.md").read_text("utf-8")
+    text = (REPOSITORY / "docs" / "gpu.md").read_text("utf-8")
     block = re.findall(r"```bash\n(trtllm-build .*?)```", text, flags=re.DOTALL)[0]
     return shlex.split(block.replace("\\\n", " "))
 

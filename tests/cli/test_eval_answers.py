@@ -56,7 +56,7 @@ def told(monkeypatch):
 
 
 def test_the_pages_sample_of_answers_is_read_as_it_says(run, tmp_path):
-    page = (REPOSITORY / "docs" / "evaluation.md").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "evaluate.md").read_text("utf-8")
     (annotations,) = re.findall(r"^```json\n(\{.*\"timestamps\".*)\n```$", page, re.MULTILINE)
     (answers,) = re.findall(r"<!-- sample: answers -->\n```json\n(.*?)```", page, re.DOTALL)
     (tmp_path / "val_2.json").write_text(annotations)

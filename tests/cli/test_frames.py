@@ -1,4 +1,4 @@
-"""`score --frames`, and docs/frames.md as far as it needs no server."""
+"""`score --frames`, and docs/score.md as far as it needs no server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli.steps import assert_one_error, read_steps
 from tests.media_assets.whole_file import decode_whole_file
 from tests.reference import REPOSITORY
 
-FRAMES_MD = (REPOSITORY / "docs" / "frames.md").read_text("utf-8")
+FRAMES_MD = (REPOSITORY / "docs" / "score.md").read_text("utf-8")
 
 
 @pytest.fixture

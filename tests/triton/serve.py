@@ -100,8 +100,8 @@ class Server:
 
 
 def extract_command(log_file: Path) -> str:
-    """The command in docs/operations.md that takes the lines about requests out of a log."""
-    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    """The command in docs/operate.md that takes the lines about requests out of a log."""
+    text = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
     command = re.search(r"<!-- run: requests -->\n```bash\n(.*?)\n```", text, re.DOTALL)
     assert command
     return command[1].replace("/var/log/groundserve/triton.log", str(log_file))

@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md and docs/python.md run as they stand, against the real server."""
+"""The examples of docs/serve.md and docs/python.md run as they stand, against the real server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.reference import REPOSITORY
 
 
-def example(kind: str, page: str = "serving.md") -> str:
+def example(kind: str, page: str = "serve.md") -> str:
     """Return the code block that follows `<!-- run: kind -->`."""
     text = (REPOSITORY / "docs" / page).read_text("utf-8")
     (code,) = re.findall(rf"<!-- run: {kind} -->\n```\w+\n(.*?)```", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Frames of what a server and a pipeline have scored; the example of docs/frames.md."""
+"""Frames of what a server and a pipeline have scored; the example of docs/score.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reference import REPOSITORY
 
 
 def test_documented_lines_give_the_messages_of_a_chat(server, clips, tmp_path, monkeypatch):
-    page = (REPOSITORY / "docs" / "frames.md").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "score.md").read_text("utf-8")
     (code,) = re.findall(r"<!-- run: python -->\n```python\n(.*?)```", page, re.DOTALL)
     shutil.copyfile(clips["bikes"], tmp_path / "bikes.mp4")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What callers are told while a process is dead, or its model is loaded again: docs/serving.md."""
+"""What callers are told while a process is dead, or its model is loaded again: docs/serve.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.triton.protocol import Protocol, RejectedError, texts, upload
 from tests.triton.serve import Server
 
 RESTARTING = "a model of the server is being restarted; try again"
-DOCUMENTED = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+DOCUMENTED = (REPOSITORY / "docs" / "serve.md").read_text("utf-8")
 DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
 
 

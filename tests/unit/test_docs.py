@@ -26,10 +26,10 @@ from tests.results import make_answer, make_answers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-ASKING = (REPOSITORY / "docs" / "asking.md").read_text("utf-8")
-OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+ASKING = (REPOSITORY / "docs" / "ask.md").read_text("utf-8")
+OPERATIONS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
 PYTHON = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
-SERVING = (REPOSITORY / "docs" / "serving.md").read_text("utf-8")
+SERVING = (REPOSITORY / "docs" / "serve.md").read_text("utf-8")
 
 
 def anchors(page):

@@ -3,7 +3,7 @@
 Shape letters: U segments, F frames of one, S side of a frame in pixels, N positions of a tower,
 C its width, H heads, h head size, P tokens of a segment, D width of the decoder.
 
-In float32 stay what does in every plan (docs/tensorrt.md), and here means of patches, the norms of
+In float32 stay what does in every plan (docs/gpu.md), and here means of patches, the norms of
 queries and keys, and the scales of InternVideo2's branches. The reference runs CLIP and the
 projectors so, under autocast to bf16; InternVideo2's stream it keeps in bf16.
 """

@@ -6,7 +6,7 @@ D_v vision width, D decoder width, H heads, K key-value heads, h head size.
 In 16 bit: the weights and inputs of every matrix product of a layer, and attention, because fused
 attention kernels exist in 16 bit only. In float32: the patch projection with the position
 embedding, the residual stream, LayerNorm and RMSNorm, GELU and SiLU, rotary embedding, pooling,
-and the head. docs/tensorrt.md has the errors that each of these would add in 16 bit.
+and the head. docs/gpu.md has the errors that each of these would add in 16 bit.
 
 The modules share the weights they are made from wherever the dtype is the same, so that a
 checkpoint read in 16 bit exists once.

@@ -3,7 +3,7 @@
 Shape letters: n frames, S their side in pixels, Q queries, L tokens of a frame's sentence,
 R = Q + L, P tokens of the tower, D_v their width, D width of the Q-Former, H heads, h head size.
 
-In float32 stay what does in every plan (docs/tensorrt.md): patches with positions, the residual
+In float32 stay what does in every plan (docs/gpu.md): patches with positions, the residual
 streams, norms and activations. It is also what the reference keeps in float32, under autocast to
 fp16 with the tower's weights in fp16.
 """

@@ -3,7 +3,7 @@
 Shape letters: n frames, S side in pixels of the square that CLIP takes, s patches a side, p pixels
 of a patch's side, P = s*s patches, D_v width of the tower, D of its features.
 
-In float32 stay, as in VideoITG's (docs/tensorrt.md), the patch projection with the position
+In float32 stay, as in VideoITG's (docs/gpu.md), the patch projection with the position
 embedding, the residual stream, LayerNorm and the activation; and the projection of the class
 vector, one product a frame.
 """
@@ -23,7 +23,7 @@ class MixedClipTower(nn.Module):
 
     The pixel values come in as float16, which the reference rounds them to, so nothing is lost.
     Frames are resized before it, by `VisionEncoder.pixel_values` in PyTorch: why not in the plan
-    stands in docs/tensorrt.md.
+    stands in docs/gpu.md.
     """
 
     def __init__(self, model: VisionEncoder, *, dtype: torch.dtype) -> None:

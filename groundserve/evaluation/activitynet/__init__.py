@@ -1,6 +1,6 @@
 """Moments and captions told in text, scored as on ActivityNet Captions.
 
-Definitions are those of VTimeLLM's, VTG-LLM's or the benchmark's own numbers: docs/evaluation.md.
+Definitions are those of VTimeLLM's, VTG-LLM's or the benchmark's own numbers: docs/evaluate.md.
 
 - `protocols`: in what these differ: `get_protocol`.
 - `annotations`, `coco_annotations`: what happens when, by video: `read_annotations`.

@@ -1,7 +1,7 @@
 """Multiple-choice questions that a Video-LLM answers from uniform, selected or oracle frames.
 
 Numpy is all that it needs, but for the endpoint (httpx2), the pictures (PyAV, Pillow) and Parquet
-files (pyarrow), which are imported where they are used. docs/evaluation.md has the rules.
+files (pyarrow), which are imported where they are used. docs/evaluate.md has the rules.
 
 - `question`, `layouts`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
   asked, and how a reply is read, all as the reference's harness does it.

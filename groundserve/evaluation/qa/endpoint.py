@@ -1,6 +1,6 @@
 """An OpenAI-compatible chat endpoint, asked again where another try may help.
 
-What it may do wrong, and what follows, stands in docs/evaluation.md.
+What it may do wrong, and what follows, stands in docs/evaluate.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Against what the reference's data functions returned; see tests/fixtures/videoitg_ref2.
 
-Each case in which we differ is listed with what it gives here; docs/training.md says why.
+Each case in which we differ is listed with what it gives here; docs/train.md says why.
 """
 
 from __future__ import annotations

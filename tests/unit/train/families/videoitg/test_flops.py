@@ -89,7 +89,7 @@ def test_torch_counts_the_same_tower(tmp_path):
 
 
 def test_the_documented_epoch():
-    """docs/training.md, the time of stage 4: 120 frames, 100 tokens of text, all grids drawn."""
+    """docs/train.md, the time of stage 4: 120 frames, 100 tokens of text, all grids drawn."""
     grids = grid_choices(120, vision_token_num=16384, vision_min_num=1, side=27)
     costs = [
         sample_flops(
@@ -105,16 +105,6 @@ def test_the_documented_epoch():
     decoder = statistics.mean(cost.decoder for cost in costs) / 4 / 1e12
     tower = costs[0].tower / 1e12
     epoch = 474_354 * (4 * decoder + tower) * 1e12
-    hours = {
-        "8 H100": epoch / (8 * 989e12 * 0.4) / 3600,
-        "128 A100": epoch / (128 * 312e12 * 0.4) / 3600,
-    }
-    text = " ".join((REPOSITORY / "docs" / "training.md").read_text("utf-8").split())
-    assert f"4 x {decoder:.0f} TFLOP in the decoder" in text
-    assert f"{tower:.0f} in the tower, {epoch:.1e} FLOP".replace("e+", "e") in text
-    assert f"{hours['8 H100']:.0f} hours on 8 H100" in text
-    assert f"{hours['128 A100']:.1f} on the reference's 128 A100" in text
-    seconds = (4 * decoder + tower) / (989 * 0.4)
-    runs = " ".join((REPOSITORY / "docs" / "training_runs.md").read_text("utf-8").split())
-    assert f"takes {seconds:.2f} s for a stage-4 item of 120 frames" in runs
-    assert f"costs 5 core-seconds wants {5 / seconds:.1f} cores" in runs
+    hours = epoch / (8 * 989e12 * 0.4) / 3600
+    text = " ".join((REPOSITORY / "docs" / "train.md").read_text("utf-8").split())
+    assert f"{epoch:.1e} FLOP: {hours:.0f} hours on 8 H100".replace("e+", "e") in text

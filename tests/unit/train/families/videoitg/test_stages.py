@@ -208,8 +208,8 @@ def test_read_config_names_a_missing_file(tmp_path):
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
-    text = (REPOSITORY / "docs" / "training.md").read_text("utf-8")
-    (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    text = (REPOSITORY / "docs" / "train.md").read_text("utf-8")
+    example, _ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "grounding.toml").write_text(example)
     config = read_config("grounding", tmp_path / "grounding.toml")
     assert config.init == tmp_path / "runs" / "video" / "final"
