@@ -34,6 +34,7 @@ from python_backend.generate import (
     TorchFront,
     answer_questions,
     embed_prompt,
+    finish,
 )
 from python_backend.meter import Counts
 
@@ -155,16 +156,18 @@ def answer(
     meter: Counts,
 ) -> Generation:
     """Answer with as many tokens as may be: nothing ends an answer earlier."""
-    return answer_questions(
-        features,
-        (),
-        prompts,
-        AnswerOptions(max_new_tokens=max_new_tokens),
-        front=engine.front,
-        decoder=engine.decoder,
-        end_ids=frozenset(),
-        deadline=_no_deadline(),
-        meter=meter,
+    return finish(
+        answer_questions(
+            features,
+            (),
+            prompts,
+            AnswerOptions(max_new_tokens=max_new_tokens),
+            front=engine.front,
+            decoder=engine.decoder,
+            end_ids=frozenset(),
+            deadline=_no_deadline(),
+            meter=meter,
+        )
     )
 
 

@@ -7,7 +7,14 @@ from python_backend.generate.onnxruntime import (
     OnnxRuntimeVideoFront,
 )
 from python_backend.generate.prefix import Prefix, embed_prompt
-from python_backend.generate.questions import Generated, Generation, answer_questions, generate
+from python_backend.generate.questions import (
+    Generated,
+    Generation,
+    Turns,
+    answer_questions,
+    finish,
+    generate,
+)
 from python_backend.generate.torch import TorchDecoder, TorchFront
 
 __all__ = [
@@ -22,7 +29,9 @@ __all__ = [
     "Prefix",
     "TorchDecoder",
     "TorchFront",
+    "Turns",
     "answer_questions",
     "embed_prompt",
+    "finish",
     "generate",
 ]

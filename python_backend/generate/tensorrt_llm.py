@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
 from python_backend.arrays import Array
 from python_backend.generate.base import check_token_ids
-from python_backend.generate.questions import Generated, Generation
+from python_backend.generate.questions import Generated, Generation, Turns
 from python_backend.generate.sampling import choose_seed
 from python_backend.meter import Meter
 
@@ -104,7 +104,8 @@ class ExecutorGenerator:
         end_ids: frozenset[int],
         deadline: Deadline,
         meter: Meter,
-    ) -> Generation:
+        others_wait: Callable[[], bool] = lambda: False,
+    ) -> Turns[Generation]:
         """See `python_backend.generate.answer_questions`.
 
         What the prompts share is counted as computed once; the backend does so by whole blocks, as
@@ -117,6 +118,8 @@ class ExecutorGenerator:
         prefix_tokens = prompts[0].num_prefix - 1 + len(block)
         answers: list[Generated] = []
         for prompt in prompts:
+            if answers and others_wait():
+                yield
             request = request_tensors(
                 prompt,
                 block,

@@ -31,6 +31,7 @@ from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions
+from python_backend.generate import finish
 from python_backend.generate.tensorrt_llm import (
     ExecutorGenerator,
     StreamedAnswer,
@@ -99,17 +100,19 @@ def ask(executor, opened, case, *others):
         front=Recorded(opened), executor=executor, vocab_size=opened.vocab_size, end_id=END_ID
     )
     num_prefix = case.input_ids.index(VISUAL_TOKEN_ID) + 1
-    return generator.answer(
-        features,
-        (),
-        [
-            Prompt(token_ids=np.array(ids), num_prefix=num_prefix)
-            for ids in (case.input_ids, *others)
-        ],
-        case.options,
-        end_ids=frozenset({END_ID}),
-        deadline=Deadline.after(60.0),
-        meter=Counts(),
+    return finish(
+        generator.answer(
+            features,
+            (),
+            [
+                Prompt(token_ids=np.array(ids), num_prefix=num_prefix)
+                for ids in (case.input_ids, *others)
+            ],
+            case.options,
+            end_ids=frozenset({END_ID}),
+            deadline=Deadline.after(60.0),
+            meter=Counts(),
+        )
     )
 
 
@@ -307,14 +310,16 @@ def ask_scripted(*scripts):
     ]
 
     def answer():
-        return generator.answer(
-            np.zeros((1, 1, 2), np.float16),
-            (),
-            prompts,
-            AnswerOptions(task="chat", max_new_tokens=3),
-            end_ids=frozenset({END_ID}),
-            deadline=Deadline.after(60.0),
-            meter=meter,
+        return finish(
+            generator.answer(
+                np.zeros((1, 1, 2), np.float16),
+                (),
+                prompts,
+                AnswerOptions(task="chat", max_new_tokens=3),
+                end_ids=frozenset({END_ID}),
+                deadline=Deadline.after(60.0),
+                meter=meter,
+            )
         )
 
     return answer, executor, meter

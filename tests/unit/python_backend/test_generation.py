@@ -17,7 +17,7 @@ from groundserve.errors import (
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
-from python_backend.generate import Prefix, answer_questions, embed_prompt, generate
+from python_backend.generate import Prefix, answer_questions, embed_prompt, finish, generate
 from python_backend.generate.base import check_token_ids
 from python_backend.generate.prefix import CHUNK
 from python_backend.meter import Counts
@@ -109,16 +109,18 @@ def prompt(*suffix: int) -> Prompt:
 
 
 def ask(*prompts, decoder=None, end_ids=NO_END, deadline=None, meter=None, **options):
-    return answer_questions(
-        FEATURES,
-        (),
-        prompts,
-        AnswerOptions(**options),
-        front=FakeFront(),
-        decoder=decoder or FakeDecoder(),
-        end_ids=end_ids,
-        deadline=deadline or Deadline.after(60.0),
-        meter=meter or Counts(),
+    return finish(
+        answer_questions(
+            FEATURES,
+            (),
+            prompts,
+            AnswerOptions(**options),
+            front=FakeFront(),
+            decoder=decoder or FakeDecoder(),
+            end_ids=end_ids,
+            deadline=deadline or Deadline.after(60.0),
+            meter=meter or Counts(),
+        )
     )
 
 
