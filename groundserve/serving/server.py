@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -41,7 +42,13 @@ from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.log_file import last_lines, open_log
 from groundserve.serving.model_environment import model_environment, share_environment
 from groundserve.serving.mps import mps_daemon_pid
-from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
+from groundserve.serving.processes import (
+    ProcessInfo,
+    ending_with_parent,
+    kill_processes,
+    session_tree,
+    start_from_lasting_thread,
+)
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import check_cache, check_log_file
@@ -232,6 +239,11 @@ class TritonServer:
         """How many stubs each model is to have; none before `start`."""
         return self._regions.num_stubs if self._regions else {}
 
+    @property
+    def answers_later(self) -> Set[str]:
+        """Models whose processes take requests up and answer them later."""
+        return {"generation"}
+
     def sightings(self) -> list[Sighting]:
         """Look at the processes that live; may be called from any thread."""
         process = self._process  # another thread may end it meanwhile
@@ -416,8 +428,10 @@ class TritonServer:
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
-            self._process = subprocess.Popen(
-                command,
+            start = partial(
+                subprocess.Popen,
+                # However this process ends: nobody else would end the server.
+                ending_with_parent(command),
                 # Models find modules through the working directory, which must not be the caller's;
                 # Triton's own backend finds its engine by a path that is relative to it.
                 cwd=self._engine_dir if manifest.uses_executor else "/",
@@ -432,6 +446,7 @@ class TritonServer:
                 umask=_PRIVATE_UMASK,
                 pass_fds=[self._run_folder.lock_fd],
             )
+            self._process = start_from_lasting_thread(start)
 
     def _reserve_ports(self) -> None:
         # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 _PROC = Path("/proc")
 _TABLES = ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6"))
 _ESTABLISHED, _LISTEN = 1, 10  # include/net/tcp_states.h
+_NUM_WORDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,19 @@ def sockets_of(pid: int) -> list[TcpSocket]:
                 inodes.add(str(descriptor.readlink()))
     # /proc/net/tcp names no process; the inode is what a descriptor's link says, too.
     return [found for found in tcp_sockets() if f"socket:[{found.inode}]" in inodes]
+
+
+def port_holder(port: int) -> str:
+    """Return who listens at a port, in words: its process id and how its command begins."""
+    inodes = {found.inode for found in tcp_sockets() if found.is_listening and found.port == port}
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for folder in _PROC.glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or ended meanwhile
+            if any(os.readlink(entry.path) in links for entry in os.scandir(folder / "fd")):
+                words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
+                # Not all: a server's secrets may stand among its options.
+                return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"
+    return "a process that this user cannot see"
 
 
 def _parse(family: socket.AddressFamily, words: list[str]) -> TcpSocket:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,47 @@ def test_closing_the_client_ends_the_generation(answering, video):
     num_tokens = growth(answering, before)["generated_tokens"]
     time.sleep(0.3)
     assert growth(answering, before)["generated_tokens"] == num_tokens
+
+
+@contextmanager
+def long_one(server: Server, video: Path) -> Iterator[Future]:
+    """A request of 32 long questions, which is being answered until its caller leaves."""
+    before = server.metrics()
+    leaving = Client(url(server.triton))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(leaving.ask, video, MANY, LONG)
+        try:
+            wait_until(lambda: growth(server, before)["generated_tokens"] > 0)
+            yield asked
+        finally:
+            leaving.close()
+
+
+def test_others_are_answered_between_two_questions_of_a_long_request(answering, client, video):
+    alone = client.ask(video, EIGHT[:2], CHAT)
+    with long_one(answering, video) as asked:
+        assert_same(client.ask(video, EIGHT[:2], CHAT), alone)
+        assert not asked.done()
+
+
+def test_callers_that_left_keep_nobody_out(answering, client, video):
+    waiting = 'nv_inference_pending_request_count{model="generation",version="1"}'
+
+    async def come_and_go() -> None:
+        async with AsyncClient(url(answering.triton)) as opened:
+            tasks = [asyncio.create_task(opened.ask(video, MANY, LONG)) for _ in range(20)]
+            while answering.metrics()[waiting] < 5:
+                await asyncio.sleep(0.02)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    client.ask(video, "When?", CHAT)  # from here on the features are in the cache
+    with long_one(answering, video) as asked:
+        asyncio.run(come_and_go())
+        wait_until(lambda: answering.metrics()[waiting] == 0)
+        client.ask(video, "When?", CHAT)
+        assert not asked.done()
 
 
 def wait_until(happened) -> None:

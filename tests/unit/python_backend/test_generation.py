@@ -124,6 +124,31 @@ def ask(*prompts, decoder=None, end_ids=NO_END, deadline=None, meter=None, **opt
     )
 
 
+def test_prefix_is_let_go_of_where_others_wait_and_the_answers_stay_the_same():
+    prompts, meter = (prompt(4, 5), prompt(6), prompt(7)), Counts()
+    alone = ask(*prompts, max_new_tokens=4)
+    waits = iter([True, False])
+    turns = answer_questions(
+        FEATURES,
+        (),
+        prompts,
+        AnswerOptions(max_new_tokens=4),
+        front=FakeFront(),
+        decoder=FakeDecoder(),
+        end_ids=NO_END,
+        deadline=Deadline.after(60.0),
+        meter=meter,
+        others_wait=lambda: next(waits),
+    )
+    next(turns)  # others have their turn before the second question
+    shared = finish(turns)
+    assert [one.token_ids.tolist() for one in shared.answers] == [
+        one.token_ids.tolist() for one in alone.answers
+    ]
+    assert shared.prefix_tokens == alone.prefix_tokens
+    assert meter["prefix_tokens"] == 2 * alone.prefix_tokens
+
+
 def expected(*suffix: int, num_tokens: int) -> list[int]:
     rows = [*PREFIX[:-1], *BLOCK, *suffix]
     for _ in range(num_tokens):
