@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -65,11 +64,9 @@ def sockets_of(pid: int) -> list[TcpSocket]:
 
 def port_holder(port: int) -> str:
     """Return who listens at a port, in words: its process id and how its command begins."""
-    inodes = {found.inode for found in tcp_sockets() if found.is_listening and found.port == port}
-    links = {f"socket:[{inode}]" for inode in inodes}
     for folder in _PROC.glob("[0-9]*"):
-        with suppress(OSError):  # another user's, or ended meanwhile
-            if any(os.readlink(entry.path) in links for entry in os.scandir(folder / "fd")):
+        if any(each.is_listening and each.port == port for each in sockets_of(int(folder.name))):
+            with suppress(OSError):  # it has ended
                 words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
                 # Not all: a server's secrets may stand among its options.
                 return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"
