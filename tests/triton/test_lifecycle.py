@@ -201,11 +201,13 @@ def test_engine_that_does_not_load_ends_the_start_early(engine_copy, tmp_path):
     change_manifest(engine_copy, "files", {"grounding.onnx": file_sha256(engine)})
     files_before = shared_memory_files(os.getpid())
     server = new_server(engine_copy, log_file=tmp_path / "log")
-    with pytest.raises(UnavailableError, match="tritonserver ended with status 1"):
+    # 1, or -6: it crashes where a model that is still being loaded does not end in time.
+    with pytest.raises(
+        UnavailableError,
+        match=r"^tritonserver ended before it was ready \(status (1|-6)\); its log says why:\n"
+        r"cannot load the model grounding: .*cannot load grounding.onnx; rebuild the engine \w+$",
+    ):
         server.start(timeout_seconds=60)
-    assert "cannot load grounding.onnx; rebuild the engine directory" in (
-        tmp_path / "log"
-    ).read_text("utf-8")
     assert shared_memory_files(os.getpid()) == files_before
 
 
@@ -232,7 +234,7 @@ def test_plain_tritonserver_serves_the_repository(engine_dirs, clips, tmp_path):
 def test_plain_tritonserver_refuses_another_version(engine_copy, tmp_path):
     change_manifest(engine_copy, "groundserve_version", "0.0.1")
     with plain_tritonserver(engine_copy, tmp_path) as (process, _):
-        assert process.wait(60) == 1
+        assert process.wait(60) in (1, -6)
     log = (tmp_path / "log").read_text("utf-8")
     assert "the engine directory was built by groundserve 0.0.1, this is" in log
 
