@@ -433,7 +433,7 @@ class TritonServer:
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
             start = partial(
-                subprocess.Popen,
+                subprocess.Popen[bytes],
                 # However this process ends: nobody else would end the server.
                 ending_with_parent(command),
                 # Models find modules through the working directory, which must not be the caller's;

@@ -16,6 +16,7 @@ import psutil
 
 from benchmarks.kills import is_alive
 from groundserve import Client, UnavailableError
+from groundserve.serving.processes import ending_with_parent
 
 # -I: the modules are those that are installed, as for the models of the server.
 SERVE = ["-I", "-c", "from groundserve.cli.main import main; main()", "serve"]
@@ -57,7 +58,9 @@ class Serve:
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
             self.program = subprocess.Popen(
-                [*map(str, command), *map(str, options)], stdout=subprocess.PIPE, stderr=errors
+                ending_with_parent([*map(str, command), *map(str, options)]),
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         self.root = psutil.Process(self.program.pid)
 

@@ -23,6 +23,7 @@ from groundserve.engine_use import find_use
 from groundserve.errors import UnavailableError
 from groundserve.manifest import MANIFEST_NAME, Manifest
 from groundserve.serving import Service, TritonServer, command, service
+from groundserve.serving.processes import ending_with_parent
 from groundserve.serving.stubs import find_stubs
 
 SERVE = [sys.executable, "-c", "from groundserve.cli.main import main; main()", "serve"]
@@ -179,7 +180,7 @@ def test_serve_tells_of_a_rebuild_and_heals_when_it_is_switched(engine_dirs, tmp
     with (
         (tmp_path / "events").open("wb") as events,
         subprocess.Popen(
-            [*SERVE, "--engines", str(engines), *ports, "--log-file", str(log)],
+            ending_with_parent([*SERVE, "--engines", str(engines), *ports, "--log-file", str(log)]),
             stdout=subprocess.PIPE,
             stderr=events,
         ) as program,
