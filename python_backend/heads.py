@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Answers, Prompts, read_answers
 from python_backend.arrays import Array
+from python_backend.generate import Turns
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
 from python_backend.stages import Generator, Stages
@@ -127,11 +128,17 @@ class TextHead:
         )
 
     def answer(
-        self, features: Array, queries: Prompts, seen: SeenVideo, *, deadline: Deadline
-    ) -> Answers:
+        self,
+        features: Array,
+        queries: Prompts,
+        seen: SeenVideo,
+        *,
+        deadline: Deadline,
+        others_wait: Callable[[], bool] = lambda: False,
+    ) -> Turns[Answers]:
         """Answer every question about one video.
 
-        All are checked before the first is answered.
+        All are checked before the first is answered. A generator, as `answer_questions` is.
 
         Args:
             features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
@@ -139,6 +146,7 @@ class TextHead:
             seen: The video.
             deadline: Checked between tokens. Where time runs out after the first, the answers end
                 there.
+            others_wait: See `answer_questions`.
 
         Raises:
             InvalidRequestError: As `Prompts.of`.
@@ -147,7 +155,7 @@ class TextHead:
             GroundserveError: The decoder returned logits that are not finite.
         """
         prompts = queries.of(seen)
-        generation = self.generator.answer(
+        generation = yield from self.generator.answer(
             features,
             self.family.front_arrays(seen, self.model),
             prompts,
@@ -155,5 +163,6 @@ class TextHead:
             end_ids=self.tokenizer.end_ids,
             deadline=deadline,
             meter=self.meter,
+            others_wait=others_wait,
         )
         return read_answers(queries, prompts, generation, family=self.family, seen=seen)

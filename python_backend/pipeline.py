@@ -45,6 +45,7 @@ from python_backend.decode import DecodedFrames, FrameDecoder
 from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import Asked, FeatureExtractor, VideoFeatures
+from python_backend.generate import finish
 from python_backend.ground import Grounder, Questions
 from python_backend.heads import FramesHead, TextHead, open_head
 from python_backend.meter import Counts, Meter
@@ -290,8 +291,8 @@ class Pipeline:
             prompts = head.parse(texts, options)
             extracted = self.features(video, options, asked=prompts, deadline=deadline)
             with watch.measure("generate"):
-                answers = head.answer(
-                    extracted.features, prompts, extracted.seen, deadline=deadline
+                answers = finish(
+                    head.answer(extracted.features, prompts, extracted.seen, deadline=deadline)
                 )
         return AnswerResult(
             video=video_name(video),

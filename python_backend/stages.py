@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from groundserve.options import AnswerOptions
 from python_backend.arrays import Array
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
-from python_backend.generate import Decoder, Front, Generation, answer_questions
+from python_backend.generate import Decoder, Front, Generation, Turns, answer_questions
 from python_backend.ground import Grounder
 from python_backend.meter import Meter
 
@@ -42,7 +42,8 @@ class Generator:
         end_ids: frozenset[int],
         deadline: Deadline,
         meter: Meter,
-    ) -> Generation:
+        others_wait: Callable[[], bool] = lambda: False,
+    ) -> Turns[Generation]:
         """See `answer_questions`."""
         return answer_questions(
             features,
@@ -54,6 +55,7 @@ class Generator:
             end_ids=end_ids,
             deadline=deadline,
             meter=meter,
+            others_wait=others_wait,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB, Limits
 from groundserve.serving.device_memory import MemoryPools
 from groundserve.serving.shared_memory import RegionSizes
+from groundserve.serving.sockets import port_holder
 
 LOOPBACK = "127.0.0.1"
 """The server has no authentication: nobody else should reach it."""
@@ -157,11 +159,27 @@ def largest_http_body(limits: Limits) -> int:
     return limits.max_upload_bytes + texts + MIB  # and the JSON around them
 
 
+def cannot_listen(name: str, host: str, port: int, error: OSError) -> UnavailableError:
+    """Return the error for a port that cannot be had.
+
+    Args:
+        name: Of the port, as in `Ports`.
+        host: IPv4 address.
+        port: The port.
+        error: What came of listening there.
+    """
+    # Not `strerror`: in what `socket.create_server` raises, it repeats the address.
+    reason = os.strerror(error.errno or 0)
+    if error.errno == errno.EADDRINUSE:
+        reason += f" by {port_holder(port)}"
+    return UnavailableError(
+        f"cannot listen on {host}:{port}: {reason}; choose another {name}_port (--{name}-port) or "
+        "host (--host)"
+    )
+
+
 def _listen(name: str, host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
-        raise UnavailableError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another "
-            f"{name}_port (--{name}-port) or host (--host)"
-        ) from error
+        raise cannot_listen(name, host, port, error) from error

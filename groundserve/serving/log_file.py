@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -28,6 +29,20 @@ def open_log(path: Path | None) -> BinaryIO:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         log_event("log_file_is_shared", level=logging.WARNING, file=str(path), mode=f"{mode:04o}")
     return open(fd, "ab")
+
+
+def failed_loads(path: Path, pid: int) -> list[str]:
+    """Return which models a server could not load and why, as the end of its log says.
+
+    Args:
+        path: The log, which may hold what other servers wrote.
+        pid: Of the server.
+    """
+    # "E1123 16:36:56.503082 PID FILE:LINE] "failed to load 'NAME' version 1: Internal: REASON"; in
+    # a reason line ends are written as \n, and what follows them is a traceback.
+    pattern = re.compile(rf" {pid} .*failed to load '(\w+)' version \d+: (.+?)(?:\\n|\"?$)")
+    found = map(pattern.search, last_lines(path, _TAIL_BYTES))
+    return [f"cannot load the model {one[1]}: {one[2]}" for one in found if one]
 
 
 def last_lines(path: Path, number: int) -> list[str]:

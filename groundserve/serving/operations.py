@@ -15,7 +15,8 @@ from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import InvalidRequestError
+from groundserve.serving.command import cannot_listen
 from groundserve.serving.status import COUNTERS, ServiceStatus
 
 _MAX_PORT = 65535
@@ -68,10 +69,7 @@ def serve_operations(
     try:
         server = _BoundedServer((host, port), Handler)
     except OSError as error:
-        raise UnavailableError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another metrics_port "
-            "(--metrics-port) or host (--host)"
-        ) from error
+        raise cannot_listen("metrics", host, port, error) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

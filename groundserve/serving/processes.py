@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +16,12 @@ from pathlib import Path
 _PROC = Path("/proc")
 _KILL_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 0.01
+_RUN_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, which exec keeps
+if os.getppid() == int(sys.argv[1]):  # it may have ended before
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,39 @@ class ProcessInfo:
         except OSError:
             return []
         return text.split("\0")[:-1]
+
+
+def ending_with_parent(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another, which the kernel kills when who started it has ended.
+
+    That is the *thread* that started it (prctl(2)): see `start_from_lasting_thread`.
+    """
+    return [sys.executable, "-IS", "-c", _RUN_WITH_PARENT, str(os.getpid()), *command]
+
+
+def start_from_lasting_thread(
+    start: Callable[[], subprocess.Popen[bytes]],
+) -> subprocess.Popen[bytes]:
+    """Start a process from a thread that ends after it: a start may run in one that ends before."""
+    started: list[subprocess.Popen[bytes]] = []
+    errors: list[Exception] = []
+    is_settled = threading.Event()
+
+    def run() -> None:
+        try:
+            started.append(start())
+        except Exception as error:  # noqa: BLE001 - raised by the caller's thread
+            errors.append(error)
+        is_settled.set()
+        for process in started:
+            with suppress(ChildProcessError):  # waited for by others already
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    threading.Thread(target=run, name="server", daemon=True).start()
+    is_settled.wait()
+    for error in errors:
+        raise error
+    return started[0]
 
 
 def session_tree(session_id: int) -> set[ProcessInfo]:

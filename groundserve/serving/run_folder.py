@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ SHM_DIR = Path("/dev/shm")
 
 _NAME = re.compile(r"groundserve_[0-9]+_[0-9a-f]{16}")
 _LOCK_NAME = "lock"
+_ENDING_SECONDS = 5.0
+_POLL_SECONDS = 0.05
 _PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -109,9 +112,7 @@ def _remove_if_dead(folder: Path) -> None:
         _remove(folder)
         return
     try:
-        # flock's lock is on the open file, which children inherit; a lock of fcntl's ends with this
-        # process.
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_dead(folder, lock_fd)
     except BlockingIOError:
         return
     else:
@@ -119,6 +120,26 @@ def _remove_if_dead(folder: Path) -> None:
         log_event("dead_server_removed", folder=str(folder))
     finally:
         os.close(lock_fd)
+
+
+def _lock_dead(folder: Path, lock_fd: int) -> None:
+    """Take the lock of a dead server, or raise BlockingIOError.
+
+    The processes of a keeper that was killed end a moment after it.
+    """
+    keeper = Path("/proc", folder.name.split("_")[1])
+    give_up_at = time.monotonic() + (0 if keeper.exists() else _ENDING_SECONDS)
+    while True:
+        try:
+            # flock's lock is on the open file, which children inherit; a lock of fcntl's ends with
+            # this process.
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _regions(folder: Path) -> list[Path]:

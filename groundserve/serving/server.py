@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -38,15 +39,21 @@ from groundserve.serving.installation import (
     server_options,
 )
 from groundserve.serving.load_watch import end_if_load_hangs
-from groundserve.serving.log_file import last_lines, open_log
+from groundserve.serving.log_file import failed_loads, last_lines, open_log
 from groundserve.serving.model_environment import model_environment, share_environment
-from groundserve.serving.processes import ProcessInfo, kill_processes, session_tree
+from groundserve.serving.processes import (
+    ProcessInfo,
+    ending_with_parent,
+    kill_processes,
+    session_tree,
+    start_from_lasting_thread,
+)
 from groundserve.serving.repository import read_configs
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import check_cache, check_log_file
 from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
 from groundserve.serving.signals import signals_deferred
-from groundserve.serving.sockets import TcpSocket, sockets_of
+from groundserve.serving.sockets import TcpSocket, sockets_of, tcp_sockets
 from groundserve.serving.steering import Steering
 from groundserve.serving.stubs import Sighting, Stub, find_sightings, find_stubs
 from groundserve.serving.video_tensors import VideoTensors
@@ -231,6 +238,11 @@ class TritonServer:
         """How many stubs each model is to have; none before `start`."""
         return self._regions.num_stubs if self._regions else {}
 
+    @property
+    def answers_later(self) -> Set[str]:
+        """Models whose processes take requests up and answer them later."""
+        return {"generation"}
+
     def sightings(self) -> list[Sighting]:
         """Look at the processes that live; may be called from any thread."""
         process = self._process  # another thread may end it meanwhile
@@ -279,8 +291,12 @@ class TritonServer:
         return max(0, self._regions.total_bytes - self._run_folder.region_bytes())
 
     def connections(self) -> list[TcpSocket]:
-        """Return the connections that clients have to it."""
+        """Return the connections that clients have to it.
+
+        Those that nobody has accepted yet are among them: they may be its own or its successor's.
+        """
         found = sockets_of(self._process.pid) if self._process else []
+        found += [each for each in tcp_sockets() if not each.inode]
         return [each for each in found if each.is_open and each.port in self.public_ports]
 
     def cancel(self) -> None:
@@ -415,8 +431,10 @@ class TritonServer:
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
-            self._process = subprocess.Popen(
-                command,
+            start = partial(
+                subprocess.Popen[bytes],
+                # However this process ends: nobody else would end the server.
+                ending_with_parent(command),
                 # Models find modules through the working directory, which must not be the caller's.
                 cwd="/",
                 env=environment,
@@ -430,6 +448,7 @@ class TritonServer:
                 umask=_PRIVATE_UMASK,
                 pass_fds=[self._run_folder.lock_fd],
             )
+            self._process = start_from_lasting_thread(start)
 
     def _reserve_ports(self) -> None:
         # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up
@@ -488,12 +507,19 @@ class TritonServer:
     def _check_running(self) -> None:
         status = self._process.poll() if self._process is not None else "unknown"
         if status is not None:
-            raise UnavailableError(f"tritonserver ended with status {status}{self._log_tail()}")
+            raise UnavailableError(
+                f"tritonserver ended before it was ready (status {status}){self._log_tail()}"
+            )
 
     def _log_tail(self) -> str:
         if self._log_file is None:
             return "; its log is above"
-        return "\n".join(["; its log says why:", *last_lines(self._log_file, _LOG_TAIL_LINES)])
+        # Where it could not load a model, much may follow: 2.51 even crashes then (status -6) if
+        # its other models do not end in time.
+        why = failed_loads(self._log_file, self.pid or 0)
+        return "\n".join(
+            ["; its log says why:", *(why or last_lines(self._log_file, _LOG_TAIL_LINES))]
+        )
 
 
 def _region_sizes(manifest: Manifest, repository: Path) -> RegionSizes:

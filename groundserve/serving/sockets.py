@@ -12,6 +12,7 @@ from pathlib import Path
 _PROC = Path("/proc")
 _TABLES = ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6"))
 _ESTABLISHED, _LISTEN = 1, 10  # include/net/tcp_states.h
+_NUM_WORDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,17 @@ def sockets_of(pid: int) -> list[TcpSocket]:
                 inodes.add(str(descriptor.readlink()))
     # /proc/net/tcp names no process; the inode is what a descriptor's link says, too.
     return [found for found in tcp_sockets() if f"socket:[{found.inode}]" in inodes]
+
+
+def port_holder(port: int) -> str:
+    """Return who listens at a port, in words: its process id and how its command begins."""
+    for folder in _PROC.glob("[0-9]*"):
+        if any(each.is_listening and each.port == port for each in sockets_of(int(folder.name))):
+            with suppress(OSError):  # it has ended
+                words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
+                # Not all: a server's secrets may stand among its options.
+                return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"
+    return "a process that this user cannot see"
 
 
 def _parse(family: socket.AddressFamily, words: list[str]) -> TcpSocket:

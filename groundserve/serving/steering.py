@@ -83,12 +83,14 @@ class Steering:
 
     @contextmanager
     def while_closing(self) -> Iterator[None]:
-        """Keep the numbers valid while the server closes that new connections do not go to."""
-        with self._joined() as member:
+        """Keep the number valid while the server closes that new connections do not go to.
+
+        Closing moves the last socket into the place of a closed one. With one of ours behind them
+        the number stays the new server's; when that closes too there may be no such number, and
+        nobody but the new server listens.
+        """
+        with self._joined():
             yield
-            # Closing moves the last socket into the place of a closed one: 0 is valid whatever
-            # happens.
-            _attach(member, 0)
 
     @contextmanager
     def _joined(self) -> Iterator[socket.socket]:

@@ -41,6 +41,10 @@ class Supervised(Watched, Protocol):
     def num_stubs(self) -> Mapping[str, int]:
         """How many stubs each model is to have."""
 
+    @property
+    def answers_later(self) -> Set[str]:
+        """Models whose processes take requests up and answer them later."""
+
     def is_running(self) -> bool:
         """Tell whether the server process lives."""
 
@@ -169,7 +173,10 @@ class Supervisor:
     def _reload(self, model: str) -> None:
         started = time.monotonic()
         self.board.report(_model(model), f"model {model} lost a process and is loaded again")
-        for _ in range(_MAX_RELOADS):
+        # Triton tells nobody of the requests that a dead process had taken up: only the end of
+        # their connections does.
+        is_loaded_again = model not in self._server.answers_later
+        for _ in range(_MAX_RELOADS if is_loaded_again else 0):
             self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
             try:
                 self._server.reload_model(model)
@@ -184,7 +191,11 @@ class Supervisor:
                 self.board.count("model_reloads")
                 self._succeed(_model(model))
                 return
-        self._restart(f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row")
+        self._restart(
+            f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row"
+            if is_loaded_again
+            else f"model {model} lost a process"
+        )
         if self._server.is_running() and self._backoffs[_model(model)].due is not None:
             self._plan(_model(model), f"model {model} could not be loaded again")
 

@@ -3,7 +3,14 @@
 from python_backend.generate.base import Decoder, Front, Past
 from python_backend.generate.onnxruntime import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.generate.prefix import Prefix, embed_prompt
-from python_backend.generate.questions import Generated, Generation, answer_questions, generate
+from python_backend.generate.questions import (
+    Generated,
+    Generation,
+    Turns,
+    answer_questions,
+    finish,
+    generate,
+)
 from python_backend.generate.torch import TorchDecoder, TorchFront
 
 __all__ = [
@@ -17,7 +24,9 @@ __all__ = [
     "Prefix",
     "TorchDecoder",
     "TorchFront",
+    "Turns",
     "answer_questions",
     "embed_prompt",
+    "finish",
     "generate",
 ]

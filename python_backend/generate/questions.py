@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,11 @@ from python_backend.generate.base import Decoder, Front
 from python_backend.generate.prefix import Prefix, embed_prompt
 from python_backend.generate.sampling import choose_seed, open_sampler
 from python_backend.meter import Meter
+
+T = TypeVar("T")
+
+Turns: TypeAlias = Generator[None, None, T]
+"""Work that stops where others may come in between; `finish` returns its result."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,10 +67,14 @@ def answer_questions(
     end_ids: frozenset[int],
     deadline: Deadline,
     meter: Meter,
-) -> Generation:
+    others_wait: Callable[[], bool] = lambda: False,
+) -> Turns[Generation]:
     """Answer one question after another; what all have in front is computed once in each regime.
 
     An answer is the same, to the bit, whatever else is asked with it.
+
+    A generator, which `finish` runs to its end: between two questions it stops where others wait.
+    The prefix is let go of for them, and computed again afterwards: one is held at a time.
 
     Args:
         features: (U, P, D) of the whole video.
@@ -78,6 +88,10 @@ def answer_questions(
         deadline: Checked before each pass. Once there is an answer's token, time that runs out
             ends the answers where they are.
         meter: Counts positions and tokens, also of a request that fails.
+        others_wait: Asked between two questions.
+
+    Returns:
+        The answers, once all have their turn.
 
     Raises:
         DeadlineExceededError: Time ran out before the first token.
@@ -98,19 +112,26 @@ def answer_questions(
     try:
         for regime in sorted(set(regimes)):
             numbers = [number for number, one in enumerate(regimes) if one == regime]
-            # One after another: no two are held at a time.
-            prefix = Prefix.compute(
-                embeddings,
-                # Nothing follows the last token of an answer, so it needs no place.
-                room=max(len(suffixes[one]) for one in numbers) + options.max_new_tokens - 1,
-                regime=regime,
-                decoder=decoder,
-                front=front,
-                deadline=deadline,
-            )
-            prefix_tokens += prefix.num_positions
-            meter.add("prefix_tokens", prefix.num_positions)
+            prefix: Prefix | None = None  # one after another: no two are held at a time
             for number in numbers:
+                if answers and others_wait():
+                    prefix = None
+                    yield
+                if prefix is None:
+                    prefix = Prefix.compute(
+                        embeddings,
+                        # Nothing follows the last token of an answer, so it needs no place.
+                        room=max(len(suffixes[one]) for one in numbers)
+                        + options.max_new_tokens
+                        - 1,
+                        regime=regime,
+                        decoder=decoder,
+                        front=front,
+                        deadline=deadline,
+                    )
+                    meter.add("prefix_tokens", prefix.num_positions)
+                    if number == numbers[0]:
+                        prefix_tokens += prefix.num_positions
                 answers[number] = generate(
                     prefix, suffixes[number], options, seed=seed, end_ids=end_ids, meter=meter
                 )
@@ -125,6 +146,16 @@ def answer_questions(
         prompt_tokens=sum(map(len, suffixes)),
         seed=seed,
     )
+
+
+def finish(turns: Turns[T]) -> T:
+    """Run to the end what stops for others, where there are none."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
 
 
 def generate(

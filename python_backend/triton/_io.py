@@ -4,8 +4,10 @@ from __future__ import annotations
 
 # The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
 import asyncio  # noqa: F401
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,13 +27,17 @@ from python_backend.triton._errors import (
     to_classed_message,
     typed,
 )
-from python_backend.triton._parameters import read_parameters
+from python_backend.triton._parameters import read_parameters, read_request_id
 from python_backend.triton._redact import describe_failure
 from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+DEFAULT_REQUEST_SECONDS = 60.0
+"""For a request that has no timeout, as most over HTTP have none. Triton tells nobody that a caller
+over HTTP, or of an ensemble, has left: the work goes on until then."""
 
 
 def answer_each(
@@ -116,12 +122,12 @@ def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:
 
 
 def read_deadline(request: Any, limits: Limits) -> Deadline:
-    """Return the earlier of the request's own timeout and the server's ceiling.
+    """Return the earlier of the request's own timeout, or the default, and the server's ceiling.
 
     It also tells whether the request was cancelled, so it is of use until the answer alone.
     """
     # Microseconds; 0 where the caller set none.
-    own_seconds = request.timeout() / 1e6 or limits.max_request_seconds
+    own_seconds = request.timeout() / 1e6 or DEFAULT_REQUEST_SECONDS
     return Deadline.after(
         min(own_seconds, limits.max_request_seconds), is_cancelled=cancellation_of(request)
     )
@@ -146,6 +152,68 @@ def reject(request: Any, error: Exception) -> Any:
     return pb_utils.InferenceResponse(
         error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
     )
+
+
+@dataclass(frozen=True)
+class _InputShape:
+    _name: str
+    _shape: tuple[int, ...]
+
+    def name(self) -> str:
+        return self._name
+
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+
+class KeptRequest:
+    """What of a request outlives `execute`: all but its tensors, of which the shapes stay.
+
+    It is asked as Triton's own request is. Whoever keeps that keeps its tensors in the region.
+    """
+
+    def __init__(self, request: Any) -> None:
+        """Read it while `execute` runs, which is then to return None for it."""
+        self._sender = request.get_response_sender()
+        self._request_id = read_request_id(request)
+        self._parameters = attempt(request.parameters)
+        self._timeout = request.timeout()
+        self._inputs = [_InputShape(one.name(), tuple(one.shape())) for one in request.inputs()]
+
+    def is_cancelled(self) -> bool:
+        """As Triton's; until it is answered."""
+        is_cancelled: bool = self._sender.is_cancelled()
+        return is_cancelled
+
+    def request_id(self) -> str:
+        """As Triton's, always text."""
+        return self._request_id
+
+    def parameters(self) -> str:
+        """As Triton's."""
+        if isinstance(self._parameters, Exception):
+            raise self._parameters
+        text: str = self._parameters
+        return text
+
+    def timeout(self) -> int:
+        """As Triton's."""
+        timeout: int = self._timeout
+        return timeout
+
+    def inputs(self) -> list[_InputShape]:
+        """The inputs' names and shapes."""
+        return self._inputs
+
+    def send(self, response: Any) -> None:
+        """Answer it."""
+        try:
+            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # noqa: BLE001 - such as a full /dev/shm
+            # A second try is refused. Of a process that ends the keeper takes notice; its callers
+            # would wait for ever.
+            pb_utils.Logger.log_error(describe_failure(error))
+            os._exit(1)
 
 
 def call_model(

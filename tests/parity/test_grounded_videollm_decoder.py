@@ -33,6 +33,7 @@ from python_backend.generate import (
     TorchFront,
     answer_questions,
     embed_prompt,
+    finish,
     generate,
 )
 from python_backend.meter import Counts
@@ -225,16 +226,18 @@ def test_a_prompt_past_the_switch_is_what_transformers_computes_in_one_pass(engi
         rows = torch.cat([rows, engine.front.embed_text(np.array(wanted[-1:]))])
     for decoder in (engine.torch, engine.onnx):
         meter = Counts()
-        found = answer_questions(
-            engine.features(item),
-            (),
-            prompts,
-            AnswerOptions(max_new_tokens=4),
-            front=engine.front,
-            decoder=decoder,
-            end_ids=frozenset(),
-            deadline=Deadline.after(120.0),
-            meter=meter,
+        found = finish(
+            answer_questions(
+                engine.features(item),
+                (),
+                prompts,
+                AnswerOptions(max_new_tokens=4),
+                front=engine.front,
+                decoder=decoder,
+                end_ids=frozenset(),
+                deadline=Deadline.after(120.0),
+                meter=meter,
+            )
         )
         long, short = (one.token_ids.tolist() for one in found.answers)
         assert long == wanted

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from groundserve import Client, UnavailableError
+from groundserve.serving.processes import ending_with_parent
 from tests.support.processes import is_alive
 
 # -I: the modules are those that are installed, as for the models of the server.
@@ -57,7 +58,9 @@ class Serve:
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
             self.program = subprocess.Popen(
-                [*map(str, command), *map(str, options)], stdout=subprocess.PIPE, stderr=errors
+                ending_with_parent([*map(str, command), *map(str, options)]),
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         self.root = psutil.Process(self.program.pid)
 

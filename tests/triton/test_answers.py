@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ LONG = AnswerOptions(task="chat", max_new_tokens=3500, temperature=50.0, seed=7)
 """Drawn from nearly even odds: an end token is one of 640. 32 answers have some 20,000."""
 NUM_BEFORE = CASES[0].input_ids.index(-200)
 """Tokens of a prompt before the video, which has 100."""
+NUM_IN_FRONT = NUM_BEFORE + 100
 MANY = [f"Question {number}?" for number in range(32)]
 WAIT_SECONDS = 60.0
 # A box of an MP4 that readers skip: the same frames under a key of the cache that nobody knows.
@@ -238,6 +240,48 @@ def test_closing_the_client_ends_the_generation(answering, video):
     num_tokens = growth(answering, before)["generated_tokens"]
     time.sleep(0.3)
     assert growth(answering, before)["generated_tokens"] == num_tokens
+
+
+@contextmanager
+def long_ones(server: Server, video: Path) -> Iterator[list[Future]]:
+    """Requests of 32 long questions, one a process, until their caller leaves."""
+    number = server.triton.num_stubs["generation"]
+    leaving = Client(url(server.triton))
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            leaving.ask(video, "When?", CHAT)  # from here on the features are in the cache
+            before = server.metrics()
+            asked = [pool.submit(leaving.ask, video, MANY, LONG) for _ in range(number)]
+            wait_until(lambda: growth(server, before)["prefix_tokens"] == number * NUM_IN_FRONT)
+            yield asked
+        finally:
+            leaving.close()
+
+
+def test_others_are_answered_between_two_questions_of_a_long_request(answering, client, video):
+    alone = client.ask(video, EIGHT[:2], CHAT)
+    with long_ones(answering, video) as asked:
+        assert_same(client.ask(video, EIGHT[:2], CHAT), alone)
+        assert not any(one.done() for one in asked)
+
+
+def test_callers_that_left_keep_nobody_out(answering, client, video):
+    waiting = 'nv_inference_pending_request_count{model="generation",version="1"}'
+
+    async def come_and_go() -> None:
+        async with AsyncClient(url(answering.triton)) as opened:
+            tasks = [asyncio.create_task(opened.ask(video, MANY, LONG)) for _ in range(30)]
+            while answering.metrics()[waiting] < 5:
+                await asyncio.sleep(0.02)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    with long_ones(answering, video) as asked:
+        asyncio.run(come_and_go())
+        wait_until(lambda: answering.metrics()[waiting] == 0)
+        client.ask(video, "When?", CHAT)
+        assert not any(one.done() for one in asked)
 
 
 def wait_until(happened) -> None:

@@ -23,6 +23,7 @@ from python_backend.generate import (
     TorchDecoder,
     TorchFront,
     answer_questions,
+    finish,
 )
 from python_backend.meter import Counts
 from tests.llama import MAX_POSITIONS, VOCAB_SIZE, WIDTH, tiny_llama
@@ -112,16 +113,18 @@ def prompts(questions=QUESTIONS) -> list[Prompt]:
 
 
 def ask(engine, features, questions=QUESTIONS, meter=None, **options):
-    return answer_questions(
-        features,
-        (),
-        prompts(questions),
-        AnswerOptions(**options),
-        front=engine.front,
-        decoder=engine.decoder,
-        end_ids=frozenset({2}),
-        deadline=Deadline.after(120.0),
-        meter=meter or Counts(),
+    return finish(
+        answer_questions(
+            features,
+            (),
+            prompts(questions),
+            AnswerOptions(**options),
+            front=engine.front,
+            decoder=engine.decoder,
+            end_ids=frozenset({2}),
+            deadline=Deadline.after(120.0),
+            meter=meter or Counts(),
+        )
     )
 
 

@@ -17,7 +17,7 @@ from groundserve.errors import (
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
-from python_backend.generate import Prefix, answer_questions, embed_prompt, generate
+from python_backend.generate import Prefix, answer_questions, embed_prompt, finish, generate
 from python_backend.generate.base import check_token_ids
 from python_backend.generate.prefix import CHUNK
 from python_backend.meter import Counts
@@ -109,17 +109,44 @@ def prompt(*suffix: int) -> Prompt:
 
 
 def ask(*prompts, decoder=None, end_ids=NO_END, deadline=None, meter=None, **options):
-    return answer_questions(
+    return finish(
+        answer_questions(
+            FEATURES,
+            (),
+            prompts,
+            AnswerOptions(**options),
+            front=FakeFront(),
+            decoder=decoder or FakeDecoder(),
+            end_ids=end_ids,
+            deadline=deadline or Deadline.after(60.0),
+            meter=meter or Counts(),
+        )
+    )
+
+
+def test_prefix_is_let_go_of_where_others_wait_and_the_answers_stay_the_same():
+    prompts, meter = (prompt(4, 5), prompt(6), prompt(7)), Counts()
+    alone = ask(*prompts, max_new_tokens=4)
+    waits = iter([True, False])
+    turns = answer_questions(
         FEATURES,
         (),
         prompts,
-        AnswerOptions(**options),
+        AnswerOptions(max_new_tokens=4),
         front=FakeFront(),
-        decoder=decoder or FakeDecoder(),
-        end_ids=end_ids,
-        deadline=deadline or Deadline.after(60.0),
-        meter=meter or Counts(),
+        decoder=FakeDecoder(),
+        end_ids=NO_END,
+        deadline=Deadline.after(60.0),
+        meter=meter,
+        others_wait=lambda: next(waits),
     )
+    next(turns)  # others have their turn before the second question
+    shared = finish(turns)
+    assert [one.token_ids.tolist() for one in shared.answers] == [
+        one.token_ids.tolist() for one in alone.answers
+    ]
+    assert shared.prefix_tokens == alone.prefix_tokens
+    assert meter["prefix_tokens"] == 2 * alone.prefix_tokens
 
 
 def expected(*suffix: int, num_tokens: int) -> list[int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from groundserve.serving.log_file import last_lines, open_log
+from groundserve.serving.log_file import failed_loads, last_lines, open_log
 
 
 def test_new_log_is_for_its_user_alone(tmp_path, caplog):
@@ -25,6 +25,25 @@ def test_log_that_others_may_read_stays_so_and_is_named(tmp_path, caplog):
     (record,) = caplog.records
     assert record.getMessage() == "log_file_is_shared"
     assert record.fields == {"file": str(path), "mode": "0640"}
+
+
+def test_models_that_did_not_load_are_found_before_what_a_crash_logs(tmp_path):
+    line = (
+        "E1123 16:36:56.503082 {} model_lifecycle.cc:642] \"failed to load '{}' version 1: {}\"\n"
+    )
+    log = tmp_path / "log"
+    log.write_text(
+        line.format(41, "generation", "Internal: of another server")
+        + line.format(42, "grounding", r"Internal: cannot load it\n\nAt:\n  engine.py(1): open\n")
+        + line.format(42, "admission", "Internal: no memory")
+        + "I1123 16:36:56.503101 42 model_lifecycle.cc:777] \"failed to load 'grounding'\"\n"
+        + "Signal (6) received.\n"
+        + "".join(f"{number:2}# 0x0 in tritonserver\n" for number in range(30))
+    )
+    assert failed_loads(log, 42) == [
+        "cannot load the model grounding: Internal: cannot load it",
+        "cannot load the model admission: Internal: no memory",
+    ]
 
 
 def test_end_of_a_log_is_read_alone_however_long_it_is(tmp_path):

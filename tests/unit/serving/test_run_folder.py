@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from groundserve.serving import run_folder
 from groundserve.serving.run_folder import RunFolder, remove_dead
 
 # A process with a folder and a region, and a child of it that holds the lock as well.
@@ -57,12 +57,6 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def until_unlocked(folder: Path) -> None:
-    """Wait until the kernel has closed what killed processes held."""
-    with (folder / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
 def test_only_this_user_looks_into_a_folder_and_it_goes_with_its_regions(tmp_path):
     other = tmp_path / "groundserve_1_0000000000000000_region"
     other.write_bytes(b"another server's")
@@ -92,20 +86,21 @@ def test_living_server_stays(server, tmp_path):
     assert len(before) == 2
 
 
-def test_server_lives_as_long_as_one_process_does(server, tmp_path):
+def test_server_lives_as_long_as_one_process_does(server, tmp_path, monkeypatch):
     """Its keeper was killed, tritonserver still answers."""
+    monkeypatch.setattr(run_folder, "_ENDING_SECONDS", 0.1)
     server.kill()
     before = names(tmp_path)
     remove_dead(tmp_path)
     assert names(tmp_path) == before
 
 
-def test_dead_server_is_removed(server, tmp_path):
-    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+def test_dead_server_is_removed_once_the_last_process_has_ended(server, tmp_path):
     server.kill()
-    server.kill_child()
-    until_unlocked(folder)
-    remove_dead(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        removed = pool.submit(remove_dead, tmp_path)
+        server.kill_child()
+        removed.result()
     assert names(tmp_path) == set()
 
 

@@ -7,11 +7,14 @@ import socket
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.serving import sockets
 from groundserve.serving.command import Ports
 from groundserve.serving.settings import check_cache, check_log_file
+from groundserve.serving.sockets import port_holder
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
@@ -38,9 +41,19 @@ def test_port_in_use_is_named_with_its_option():
         with pytest.raises(UnavailableError) as refused:
             Ports(http=0, grpc=0, metrics=port).reserve("127.0.0.1", "127.0.0.1")
     assert str(refused.value) == (
-        f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another metrics_port "
+        f"cannot listen on 127.0.0.1:{port}: Address already in use by process {os.getpid()} "
+        f"({' '.join(psutil.Process().cmdline()[:3])}); choose another metrics_port "
         "(--metrics-port) or host (--host)"
     )
+
+
+def test_holder_of_a_port_that_may_not_be_seen_is_said_to_be_so(monkeypatch, tmp_path):
+    (tmp_path / "net").mkdir()
+    for table in ("tcp", "tcp6"):
+        (tmp_path / "net" / table).write_bytes(Path("/proc/net", table).read_bytes())
+    (tmp_path / "1").mkdir()  # whose descriptors are not shown
+    monkeypatch.setattr(sockets, "_PROC", tmp_path)
+    assert port_holder(1) == "a process that this user cannot see"
 
 
 def test_log_file_is_made_for_this_user_and_appended_to(tmp_path):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -105,6 +105,23 @@ def test_who_listens_keeps_connections_until_they_are_steered_elsewhere(listen):
     assert answers(old.port) == {"a": 30}
     take_over(old, new)
     assert old.port not in {each.port for each in sockets_of(os.getpid())}
+
+
+def test_nobody_reaches_the_socket_of_ours_that_is_about_to_close(listen, monkeypatch):
+    old = listen("a")
+    place(old).keep()
+    new = listen("b", old.port)
+    place(old).to(new.process.pid)
+
+    @contextmanager
+    def closing(member):
+        yield member
+        assert answers(new.port, 10) == {"b": 10}
+        member.close()
+
+    monkeypatch.setattr(module, "closing", closing)
+    with place(old).while_closing():
+        old.end()
 
 
 def test_server_that_others_listen_beside_knows_it(listen):

@@ -20,6 +20,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.pid: int | None = 1
         self.num_stubs = {"decode": 2, "ground": 1}
+        self.answers_later: set[str] = set()
         self.alive: set[Stub] = set()
         self.drains = False
         """Whether the old stubs of a model that is loaded again live on for a while."""
@@ -130,6 +131,14 @@ def test_model_that_lost_a_stub_is_loaded_once(server, supervisor):
     supervisor.check()
     supervisor.check()
     assert server.actions == ["reload decode"]
+
+
+def test_server_starts_again_where_the_requests_of_a_dead_stub_get_no_answer(server, supervisor):
+    server.answers_later = {"ground"}
+    server.kill("ground")
+    supervisor.check()
+    supervisor.check()
+    assert server.actions == ["restart"]
 
 
 def test_stub_that_died_before_anybody_looked_is_missed(server, clock):

@@ -1,0 +1,96 @@
+"""Requests that are worked on in turns: between two questions of one, others have theirs.
+
+Triton gives an instance one request at a time, until `execute` returns. So it returns at once, a
+thread of the process works, and each answer is sent when it is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from groundserve.deadline import POLL_SECONDS, Deadline
+from groundserve.errors import DeadlineExceededError, RequestCancelledError
+from python_backend.generate import Turns
+from python_backend.triton._answer import Answer
+from python_backend.triton._errors import typed
+
+Finish = Callable[[Answer | Exception], None]
+"""Sends the answer of a request, or its error."""
+
+_MAX_WAITING = 8
+"""Requests that wait for a turn here, each with its features. More wait in Triton's own queue,
+where `admission` counts them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """One request."""
+
+    turns: Turns[Answer]
+    """Its work."""
+    deadline: Deadline
+    """When it is to end, and whether anybody still waits for it."""
+    finish: Finish
+    """Called once, with what came of it."""
+
+    def is_over(self) -> bool:
+        """Tell whether its time has passed, or its caller is gone."""
+        try:
+            self.deadline.check()
+        except (DeadlineExceededError, RequestCancelledError):
+            return True
+        return False
+
+    def advance(self) -> bool:
+        """Work until the next stop; tell whether there is more to do."""
+        try:
+            next(self.turns)
+        except StopIteration as finished:
+            self.finish(finished.value)
+        except Exception as error:  # noqa: BLE001 - as `attempt`; the thread must go on
+            self.finish(typed(error))
+        else:
+            return True
+        return False
+
+
+class TurnTaking:
+    """One thread that gives each request a turn, the one that waits longest first."""
+
+    def __init__(self) -> None:
+        """Start the thread, which ends with the process."""
+        self._waiting: deque[Work] = deque()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="turns", daemon=True).start()
+
+    def others_wait(self) -> bool:
+        """Tell whether any request waits for a turn, beside the one that has it."""
+        return bool(self._waiting)
+
+    def add(self, work: Work) -> None:
+        """Let a request wait for its turn; return when there is room for the next one.
+
+        Meanwhile whatever is over leaves the queue, also while a long question is answered.
+        """
+        with self._changed:
+            self._waiting.append(work)
+            self._changed.notify_all()
+            while len(self._waiting) > _MAX_WAITING:
+                if over := next((one for one in self._waiting if one.is_over()), None):
+                    self._waiting.remove(over)
+                    over.advance()  # finds itself over before it computes anything
+                else:
+                    self._changed.wait(POLL_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self.others_wait)
+                work = self._waiting.popleft()
+                self._changed.notify_all()
+            if work.advance():
+                with self._changed:
+                    self._waiting.append(work)
