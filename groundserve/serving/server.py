@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -431,8 +431,8 @@ class TritonServer:
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
-            start = partial(
-                subprocess.Popen[bytes],
+            start: Callable[[], subprocess.Popen[bytes]] = partial(
+                subprocess.Popen,
                 # However this process ends: nobody else would end the server.
                 ending_with_parent(command),
                 # Models find modules through the working directory, which must not be the caller's.
