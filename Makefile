@@ -10,7 +10,7 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo demo-batch test test-unit train-digits check format clean
+.PHONY: demo demo-batch test test-all everyday all-tests train-digits check format clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
@@ -20,12 +20,19 @@ demo-batch: $(STAMP)
 	rm -rf demo-batch
 	$(BIN)/python scripts/demo_batch.py --out demo-batch
 
-test: check
-	$(PYTEST)
+# Lint, types, and what guards each behaviour that a user sees once.
+test: $(STAMP)
+	@bash -c 'time $(MAKE) --no-print-directory everyday'
 
-# Arrays alone: no server, no torchrun.
-test-unit: $(STAMP)
-	$(PYTEST) tests/unit
+# The whole suite; what CI runs.
+test-all: $(STAMP)
+	@bash -c 'time $(MAKE) --no-print-directory all-tests'
+
+everyday: check
+	$(PYTEST) -m "not thorough"
+
+all-tests: check
+	$(PYTEST)
 
 # Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/train.md says how long.
 train-digits: $(STAMP)
@@ -41,7 +48,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo demo-batch runs build dist
+	rm -rf $(VENV) .engines demo demo-batch runs build dist
 
 # What builds the package is pinned as well: pip before 25.3 reads the first variable in its isolated
 # build, later ones the second.

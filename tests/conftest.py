@@ -13,7 +13,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from groundserve.profiles import Precision
-from tests.reference import REPOSITORY, SET_1, SET_2
+from tests.reference import REPOSITORY, SET_1, SET_2, VTGLLM
+from tests.support.engines import shared_engines
+from tests.support.tiers import mark_thorough, missing_files
 
 # Before anything loads torch, here and in every program that a test starts: models in tests are so
 # small that two threads of OpenMP spend many times the work on waiting for each other.
@@ -25,7 +27,10 @@ _RAY_FOLDER = REPOSITORY / "tests" / "batch"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have what shares servers come first: it takes longest."""
+    """Mark the second tier; have what shares servers come first, for it takes longest."""
+    if missing := missing_files():
+        raise pytest.UsageError(f"tests/support/tiers.py names {missing[0]}, which does not exist")
+    mark_thorough(items)
     items.sort(key=lambda item: item.path.parent not in _SERVER_FOLDERS)  # stable: files stay whole
 
 
@@ -68,21 +73,17 @@ def clips() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def engines_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def engines_of() -> Callable[..., Path]:
     """Engine directories by checkpoint, profile and precision (the profile's own where left out).
 
-    Each is built at its first use; copy to change.
+    They are shared with other workers and runs; copy to change.
     """
 
     @cache
-    def built(checkpoint: Path, profile: str, precision: Precision | None = None) -> Path:
-        from engine_build import build
+    def opened(checkpoint: Path, profile: str, precision: Precision | None = None) -> Path:
+        return shared_engines(checkpoint, profile=profile, precision=precision)
 
-        out = tmp_path_factory.mktemp(checkpoint.name) / profile
-        build(checkpoint, out, profile=profile, precision=precision)
-        return out
-
-    return built
+    return opened
 
 
 @pytest.fixture(scope="session")
@@ -92,49 +93,24 @@ def engine_dirs(engines_of) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def vtgllm_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def vtgllm_engines() -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by configuration of VTG-LLM; as `engines_of`."""
+    from tests.vtgllm_cases import parts_of
 
-    @cache
-    def built(config: str) -> Path:
-        from engine_build import build
-        from tests.reference import VTGLLM
-        from tests.vtgllm_cases import parts_of
-
-        out = tmp_path_factory.mktemp("vtgllm") / config
-        build(VTGLLM, out, profile="cpu", parts=parts_of(config))
-        return out
-
-    return built
+    return cache(lambda config: shared_engines(VTGLLM, parts=parts_of(config)))
 
 
 @pytest.fixture(scope="session")
-def answer_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def answer_engines() -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
+    from tests.answer_cases import CHECKPOINTS, MODELS
 
-    @cache
-    def built(model: str) -> Path:
-        from engine_build import build
-        from tests.answer_cases import CHECKPOINTS, MODELS
-
-        out = tmp_path_factory.mktemp("vtimellm") / model
-        build(CHECKPOINTS, out, profile="cpu", parts=MODELS[model])
-        return out
-
-    return built
+    return cache(lambda model: shared_engines(CHECKPOINTS, parts=MODELS[model]))
 
 
 @pytest.fixture(scope="session")
-def grounded_engines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def grounded_engines() -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by model of `tests.grounded_cases`; as `engines_of`."""
+    from tests.grounded_cases import PARTS, WEIGHTS
 
-    @cache
-    def built(model: str) -> Path:
-        from engine_build import build
-        from tests.grounded_cases import PARTS, WEIGHTS
-
-        out = tmp_path_factory.mktemp("grounded_videollm") / model
-        build(WEIGHTS, out, profile="cpu", parts=PARTS[model])
-        return out
-
-    return built
+    return cache(lambda model: shared_engines(WEIGHTS, parts=PARTS[model]))
