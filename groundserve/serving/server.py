@@ -430,23 +430,24 @@ class TritonServer:
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
+            lock_fd = self._run_folder.lock_fd
 
             def start() -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
                     # However this process ends: nobody else would end the server.
                     ending_with_parent(command),
-                    # Models find modules through the working directory, which must not be the caller's.
+                    # Models find modules through the working directory: it must not be the caller's.
                     cwd="/",
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # Ctrl-C goes to this process alone, which then stops the server in order; and the
-                    # session tells whose the processes are that a dead server leaves.
+                    # Ctrl-C goes to this process alone, which then stops the server in order; and
+                    # the session tells whose the processes are that a dead server leaves.
                     start_new_session=True,
                     # Questions, videos and features pass through the files that it makes.
                     umask=_PRIVATE_UMASK,
-                    pass_fds=[self._run_folder.lock_fd],
+                    pass_fds=[lock_fd],
                 )
 
             self._process = start_from_lasting_thread(start)
