@@ -436,7 +436,7 @@ class TritonServer:
                 return subprocess.Popen(
                     # However this process ends: nobody else would end the server.
                     ending_with_parent(command),
-                    # Models find modules through the working directory: it must not be the caller's.
+                    # Models find modules through the working directory: not the caller's.
                     cwd="/",
                     env=environment,
                     stdin=subprocess.DEVNULL,
