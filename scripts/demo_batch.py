@@ -18,9 +18,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from groundserve.batch.status import read_status
+from scripts.demo import BIN, run
 
-# The environment that runs this need not be activated.
-BIN = Path(sys.executable).parent
 SEED = 7
 NUM_FRAMES = 24
 NUM_QUESTIONS = 2
@@ -28,16 +27,6 @@ NUM_QUESTIONS = 2
 BAD = {"cut short": "Unreadable", "no video": "Unreadable", "missing": "Missing"}
 """What is wrong with the last three videos -> the kind of error that their rows must have."""
 PATIENCE_SECONDS = 120.0
-
-
-def run(*args: str) -> str:
-    """Run one command and return what it printed."""
-    print(f"\n$ {shlex.join(args)}", flush=True)
-    command = [str(BIN / args[0]), *args[1:]]
-    # stderr passes through: progress and errors are printed there.
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    print(finished.stdout, end="", flush=True)
-    return finished.stdout
 
 
 def write_corpus(out: Path, num_videos: int) -> tuple[Path, dict[str, str]]:

@@ -33,11 +33,6 @@ TEXT = [
     "Find the moment when someone picks up the phone.\n",
     "Is there a car in the video? Where is it going?\n",
 ]
-# Keys of a tower's config that no size changes.
-_VISION = {
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +58,6 @@ SIZES = {
             # 16 x 16 patches in place of the reference's 27 x 27.
             "image_size": 224,
             "patch_size": 14,
-            **_VISION,
         },
         decoder={
             "hidden_size": 96,
@@ -85,7 +79,6 @@ SIZES = {
             "num_attention_heads": 12,
             "image_size": 224,
             "patch_size": 16,
-            **_VISION,
         },
         decoder={
             "hidden_size": 768,
@@ -101,7 +94,7 @@ SIZES = {
 
 def make_checkpoint(out: Path, *, size: Size) -> None:
     """Write all files into a new folder."""
-    vision = size.vision
+    vision = {**size.vision, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
     torch.manual_seed(SEED)
     out.mkdir(parents=True)
     # 256 bytes, three special tokens, and a few merges, so that some words are one token.

@@ -12,7 +12,7 @@ from tests.reference import REPOSITORY
 
 
 def load_vectors(reference_set: str) -> list[dict[str, Any]]:
-    """Read what scripts/plan_vectors.py kept of a set."""
+    """Read what is kept of a set."""
     path = REPOSITORY / "tests" / "fixtures" / reference_set / "plans.json"
     vectors: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
     return vectors

@@ -1,35 +1,16 @@
-"""The page of keys is drawn from the code."""
+"""docs/training_keys.md names every key of a config, with the default that it has."""
 
-from dataclasses import dataclass
 from itertools import chain
+from typing import get_type_hints
 
 import pytest
 
-from scripts.training_keys import PAGE, draw_page, field_texts
-from train.config_file import read_config
+from tests.reference import REPOSITORY
+from train.config import ValidationConfig
+from train.config_file import component_of, read_config
 from train.families.videoitg.stages import STAGES
 
-
-def test_the_page_is_what_the_code_says():
-    drawn = PAGE.read_text("utf-8") == draw_page()
-    assert drawn, "draw it anew with: python -m scripts.training_keys"
-
-
-def test_defaults_are_those_of_the_stages():
-    assert "| `max_frames` | whole number | `64` / `64` / `256` / `1024` |" in draw_page()
-    assert '| `parallelism` | `"none"`, `"ddp"`, `"fsdp2"`, `"hsdp"` | `"fsdp2"` |' in draw_page()
-
-
-@dataclass
-class Component:
-    told: int
-    """Told."""
-    untold: int
-
-
-def test_a_field_without_a_text_is_refused():
-    with pytest.raises(ValueError, match=r"Component\.untold has no string under it"):
-        field_texts(Component)
+PAGE = (REPOSITORY / "docs" / "training_keys.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -44,7 +25,7 @@ def test_every_default_of_the_page_may_be_written_into_a_file(tmp_path, stage):
     if stage != "grounding":
         del required["[validation]"]
     tables, table, names = {name: list(lines) for name, lines in required.items()}, "", set()
-    for line in draw_page().splitlines():
+    for line in PAGE.splitlines():
         if line.startswith("## "):
             table = "" if line == "## At the top" else line.removeprefix("## ").strip("`")
         if not line.startswith("| `") or table not in tables | {"[optimizer]": []}:
@@ -55,10 +36,14 @@ def test_every_default_of_the_page_may_be_written_into_a_file(tmp_path, stage):
             choices = [choice.strip("`") for choice in default.split(" / ")]
             value = choices[list(STAGES).index(stage) if len(choices) > 1 else 0]
             tables.setdefault(table, []).append(f"{name.strip('`')} = {value}")
-    assert len(names) > 35
 
     def read(lines):
         place.write_text("\n".join(chain.from_iterable((name, *lines[name]) for name in lines)))
         return read_config(stage, place)
 
-    assert read(tables) == read(required)
+    config = read(tables)
+    assert config == read(required)
+    components = [type(config), type(config.data), type(config.optimizer)]
+    components += [ValidationConfig] if stage == "grounding" else []
+    hints = chain.from_iterable(get_type_hints(one).items() for one in components)
+    assert names == {f"`{name}`" for name, hint in hints if component_of(hint) is None}
