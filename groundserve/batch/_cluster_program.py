@@ -47,6 +47,8 @@ _END_SECONDS = 4.0
 """How long another's Ray may take to see us off."""
 _IN_FLIGHT = 2
 """Units given to a worker at a time: the next one is there when one is done."""
+_LEAVING = threading.Lock()
+"""Held by the thread that ends everything."""
 
 
 def main() -> None:
@@ -55,14 +57,17 @@ def main() -> None:
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
     # Before Ray is started: that takes long where many jobs start at once.
     threading.Thread(target=_listen, args=(connection, waves, folders), daemon=True).start()
-    resources = _start(folders[-1])
     try:
-        connection.send(resources)
-    except OSError:  # the other side has gone meanwhile
+        connection.send(_start(folders[-1]))
+        while True:
+            _run(waves.get(), connection)
+    except (BrokenPipeError, ConnectionResetError):  # the other side has gone meanwhile
         _leave(folders)
-    # What Ray raises ends this process; the other side starts it again.
-    while True:
-        _run(waves.get(), connection)
+    except Exception:
+        # What Ray raises ends this process; the other side starts it again. But not what it raises
+        # because it is being killed: the other thread has more to do.
+        with _LEAVING:
+            raise
 
 
 def _start(folder: str) -> Resources:
@@ -99,6 +104,7 @@ def _listen(
 
 def _leave(folders: Sequence[str]) -> NoReturn:
     """End Ray, and this process, and leave nothing."""
+    _LEAVING.acquire()
     if is_anothers():
         threading.Timer(_END_SECONDS, os._exit, (1,)).start()
         ray.shutdown()
