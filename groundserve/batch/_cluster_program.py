@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import shutil
 import sys
 import threading
 import warnings
@@ -32,7 +31,6 @@ from groundserve.batch.cluster import (
     Resources,
     Wave,
     is_anothers,
-    kill_session,
 )
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
@@ -47,8 +45,6 @@ _END_SECONDS = 4.0
 """How long another's Ray may take to see us off."""
 _IN_FLIGHT = 2
 """Units given to a worker at a time: the next one is there when one is done."""
-_LEAVING = threading.Lock()
-"""Held by the thread that ends everything."""
 
 
 def main() -> None:
@@ -59,15 +55,11 @@ def main() -> None:
     threading.Thread(target=_listen, args=(connection, waves, folders), daemon=True).start()
     try:
         connection.send(_start(folders[-1]))
+        # What Ray raises ends this process; the other side starts it again.
         while True:
             _run(waves.get(), connection)
     except (BrokenPipeError, ConnectionResetError):  # the other side has gone meanwhile
         _leave(folders)
-    except Exception:
-        # What Ray raises ends this process; the other side starts it again. But not what it raises
-        # because it is being killed: the other thread has more to do.
-        with _LEAVING:
-            raise
 
 
 def _start(folder: str) -> Resources:
@@ -104,15 +96,20 @@ def _listen(
 
 def _leave(folders: Sequence[str]) -> NoReturn:
     """End Ray, and this process, and leave nothing."""
-    _LEAVING.acquire()
     if is_anothers():
-        threading.Timer(_END_SECONDS, os._exit, (1,)).start()
+        threading.Timer(_END_SECONDS, _clear, (folders,)).start()
         ray.shutdown()
-    # A Ray of our own is killed: its agents would see that it has ended only after a while.
-    kill_session(os.getpid())
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
+    _clear(folders)
+
+
+def _clear(folders: Sequence[str]) -> NoReturn:
+    """Become a program that kills the rest of the session and removes the folders.
+
+    A Ray of our own is killed, for its agents see only after a while that it has ended; and Ray's
+    threads end the process that they are in as soon as its other processes are gone.
+    """
+    program = "from groundserve.batch.cluster import clear_session; clear_session()"
+    os.execv(sys.executable, [sys.executable, "-P", "-c", program, *folders])
 
 
 def _run(wave: Wave, connection: Connection[Any, Any]) -> None:
