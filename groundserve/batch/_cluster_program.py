@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import shutil
 import sys
 import threading
 import warnings
@@ -32,7 +31,6 @@ from groundserve.batch.cluster import (
     Resources,
     Wave,
     is_anothers,
-    kill_session,
 )
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
@@ -55,14 +53,13 @@ def main() -> None:
     waves: queue.SimpleQueue[Wave] = queue.SimpleQueue()
     # Before Ray is started: that takes long where many jobs start at once.
     threading.Thread(target=_listen, args=(connection, waves, folders), daemon=True).start()
-    resources = _start(folders[-1])
     try:
-        connection.send(resources)
-    except OSError:  # the other side has gone meanwhile
+        connection.send(_start(folders[-1]))
+        # What Ray raises ends this process; the other side starts it again.
+        while True:
+            _run(waves.get(), connection)
+    except (BrokenPipeError, ConnectionResetError):  # the other side has gone meanwhile
         _leave(folders)
-    # What Ray raises ends this process; the other side starts it again.
-    while True:
-        _run(waves.get(), connection)
 
 
 def _start(folder: str) -> Resources:
@@ -100,13 +97,19 @@ def _listen(
 def _leave(folders: Sequence[str]) -> NoReturn:
     """End Ray, and this process, and leave nothing."""
     if is_anothers():
-        threading.Timer(_END_SECONDS, os._exit, (1,)).start()
+        threading.Timer(_END_SECONDS, _clear, (folders,)).start()
         ray.shutdown()
-    # A Ray of our own is killed: its agents would see that it has ended only after a while.
-    kill_session(os.getpid())
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
+    _clear(folders)
+
+
+def _clear(folders: Sequence[str]) -> NoReturn:
+    """Become a program that kills the rest of the session and removes the folders.
+
+    A Ray of our own is killed, for its agents see only after a while that it has ended; and Ray's
+    threads end the process that they are in as soon as its other processes are gone.
+    """
+    program = "from groundserve.batch.cluster import clear_session; clear_session()"
+    os.execv(sys.executable, [sys.executable, "-P", "-c", program, *folders])
 
 
 def _run(wave: Wave, connection: Connection[Any, Any]) -> None:

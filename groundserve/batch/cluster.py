@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -177,7 +178,7 @@ class Cluster:
             self._program.end(_END_SECONDS if is_anothers() else 0.0)
         finally:  # with a second Ctrl-C at once
             self._program.kill()
-            kill_session(self._program.pid)
+            _kill_session(self._program.pid)
             self._remove()
 
     def __enter__(self) -> Self:
@@ -237,7 +238,14 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 
-def kill_session(session: int) -> None:
+def clear_session() -> None:
+    """Kill all others of the session that this process leads, and remove the folders of argv."""
+    _kill_session(os.getpid())
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_session(session: int) -> None:
     """Kill all others of a session; some may still start others, so until none is left."""
     while pids := _session_pids(session):
         for pid in pids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -59,6 +60,8 @@ class Killed:
         self.kills: list[Kill] = []
         self.num_starts = 0
         self._log = out.with_name(f"{out.name}.log")
+        self.temporary = out.with_name(f"{out.name}-temporary")
+        self.temporary.mkdir()
         self._command = [sys.executable, "-m", "tests.batch.drive", str(manifest), str(out)]
         self._command += options
 
@@ -97,7 +100,8 @@ class Killed:
         self.num_starts += 1
         self._started = time.monotonic()
         with self._log.open("ab") as log:
-            return subprocess.Popen([*self._command, "--resume"], stderr=log)
+            environment = {**os.environ, "TMPDIR": str(self.temporary)}
+            return subprocess.Popen([*self._command, "--resume"], stderr=log, env=environment)
 
     def _kill(self, driver: subprocess.Popen[bytes], kind: str, seconds: float) -> bool:
         """Kill a process of a kind so much later; return whether there was one by then."""

@@ -27,6 +27,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path):
     left = killed.run(["worker", "scorer", "driver"], random.Random(1), max_seconds=6)
     assert not left
     assert killed.num_starts >= 2
+    assert [*quiet.temporary.iterdir(), *killed.temporary.iterdir()] == []
     assert Counter(kill.kind for kill in killed.kills).keys() <= KINDS.keys()
     expected = final_set(quiet.out)
     assert expected["id"].to_pylist() == [f"row-{number:05d}" for number in range(len(rows))]

@@ -80,6 +80,6 @@ def test_no_process_of_a_session_is_left():
     leader = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     while len(cluster._session_pids(leader.pid)) < 4:
         assert leader.poll() is None
-    cluster.kill_session(leader.pid)
+    cluster._kill_session(leader.pid)
     leader.wait()
     assert not cluster._session_pids(leader.pid)
