@@ -31,10 +31,6 @@ SMALL_SCALE = 0.05
 LIMIT_FACTOR = 3.0
 START_SECONDS = 120.0
 
-# Of the vision plan; `benchmarks.gpu.vision_variants` says what they are.
-SHIPPED = "as shipped"
-VISION_VARIANTS = (SHIPPED, "residual", "patches", "widths", "all three")
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Run every part."""
@@ -97,9 +93,7 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     main_frames = size.main_frames
     speed = "benchmarks.gpu.speed:measure_"
     variants = "benchmarks.gpu.variants:measure_"
-    vision = "benchmarks.gpu.vision_variants:measure_vision_"
     parity = "benchmarks.gpu.parity:check_"
-    fp8 = "benchmarks.gpu.fp8:measure_fp8"
     return [
         Part(name="ceilings", seconds=15, target="benchmarks.gpu.ceilings:measure_ceilings"),
         Part(
@@ -122,11 +116,8 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
         Part(name="kernel orders", seconds=60, target=speed + "orders"),
         Part(name="other lengths", seconds=60, target=speed + "sweep"),
         Part(name="upload", seconds=15, target=speed + "upload"),
-        Part(name="attention kernels", seconds=40, target=variants + "attention"),
         Part(name="compilation", seconds=120, target=variants + "compilation"),
         Part(name="reference, tuned", seconds=90, target=variants + "tuned_reference"),
-        Part(name="fp8", seconds=90, target=fp8, arguments=(False,)),
-        Part(name="fp8, fused SwiGLU", seconds=90, target=fp8, arguments=(True,)),
         Part(name="encode batches", seconds=40, target=variants + "batches"),
         Part(
             name="engines",
@@ -141,16 +132,6 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
             arguments=(args.media,),
         ),
         Part(name="CUDA graphs", seconds=30, target=variants + "graphs"),
-        Part(name="vision variants", seconds=150, target=vision + "variants"),
-        *(
-            Part(
-                name=f"vision plan, {name}",
-                seconds=120,
-                target=vision + "plan",
-                arguments=(name,),
-            )
-            for name in VISION_VARIANTS
-        ),
     ]
 
 
@@ -217,20 +198,6 @@ def _judge_time(
     }
 
 
-def judged_rows(report: Report) -> list[tuple[str, dict[str, Any]]]:
-    """Return the variants that were measured, each with its error and its bound."""
-    rows = []
-    for part in report.parts:
-        results = part.get("results", {})
-        inner = {f"{part['part']}, {name}": row for name, row in results.items()}
-        rows += [
-            (name, row)
-            for name, row in {part["part"]: results, **inner}.items()
-            if isinstance(row, dict) and "error_bound" in row
-        ]
-    return rows
-
-
 def print_table(report: Report) -> None:
     """Print how each part ended and the targets."""
     print()
@@ -246,10 +213,6 @@ def print_table(report: Report) -> None:
                     f"{stage:<24}{timed['median_ms']:9.1f} ms {timed['tflops']:7.1f} TFLOP/s"
                     + ("" if share is None else f" {share:6.1%} of the ceiling")
                 )
-    for name, row in judged_rows(report):
-        error = max(value for key, value in row.items() if key.endswith("relative_error"))
-        verdict = "within its bound" if row["within_bound"] else "NOT WITHIN ITS BOUND"
-        print(f"{name}: relative error {error:.1e}, at most {row['error_bound']:.1e}: {verdict}")
     for target in report.targets:
         words = {True: "met", False: "MISSED", None: "not judged"}[target["met"]]
         value = "-" if target["measured"] is None else f"{target['measured']:.2f}"

@@ -1,7 +1,6 @@
 """How large is a full-size TensorRT plan, and what does building it take?
 
     python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
-        [--variant residual|patches|widths|"all three"]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
     python -m benchmarks.plan_size clip DIR --gpu-arch sm_89
     python -m benchmarks.plan_size vtgllm|grounded_videollm DIR --gpu-arch sm_89 [--num-layers 2]
@@ -23,7 +22,6 @@ import torch
 from benchmarks._report import write_report
 from benchmarks.full_size_vision import filled, random_grounded_videollm, random_vtgllm
 from benchmarks.gpu.vision_inputs import vision_inputs
-from benchmarks.gpu.vision_variants import VARIANTS, make_variant
 from engine_build.families.modules import MixedVisionModule
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.families.vtimellm.mixed_precision import MixedClipTower
@@ -52,12 +50,12 @@ TEXT_VISION: dict[str, tuple[Callable[[int | None], MixedVisionModule], ModelSpe
 """Families whose frames come resized: their vision stage, and what serving knows of the model."""
 
 
-def random_vision(variant: str) -> MixedVisionEncoder:
-    """Return SigLIP so400m, 384 px, as far as its last layer but one, or a variant of it."""
+def random_vision() -> MixedVisionEncoder:
+    """Return SigLIP so400m, 384 px, as far as its last layer but one."""
     with torch.device("meta"):
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
-    return make_variant(filled(model), variant, dtype=torch.bfloat16)
+    return MixedVisionEncoder(filled(model), dtype=torch.bfloat16)
 
 
 def random_clip() -> MixedClipTower:
@@ -117,7 +115,6 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--variant", choices=VARIANTS, default="as shipped", help="of vision")
     parser.add_argument("--num-layers", type=int, help="of the scorer; at most, of both towers")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
@@ -127,7 +124,7 @@ def main() -> None:
     graph = args.directory / "model.onnx"
     started = time.perf_counter()
     if args.stage == "vision":
-        encoder = random_vision(args.variant)
+        encoder = random_vision()
         inputs, usual = vision_inputs(encoder)
         shapes = vision_shapes(inputs, usual)
         num_layers = len(encoder.layers)
@@ -169,7 +166,6 @@ def main() -> None:
     )
     result = {
         **asdict(report),
-        **({"variant": args.variant} if args.stage == "vision" else {}),
         "num_layers": num_layers,
         "export_seconds": exported - started,
         "weights_bytes": graph.with_name("model.onnx.data").stat().st_size,

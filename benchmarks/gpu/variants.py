@@ -1,4 +1,4 @@
-"""What the constants of the PyTorch stages should be: kernels, batch, compilation, graphs."""
+"""What the constants of the PyTorch stages should be: batch, compilation, graphs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.models import Bench, random_request, relative_error
 from benchmarks.gpu.report import NotRun, PartResult
@@ -20,109 +18,15 @@ from python_backend.arrays import to_torch
 from python_backend.cuda import KernelOrder, compile_layers, fused_kernels
 
 _NO_GPU = NotRun("needs a GPU")
-_KERNELS = {
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
 _VISION_FRAMES = 64
-_PADDED_HEADS = (80, 96, 128)
 _BATCHES = (16, 64, 128, 256)
 
 
-def measure_attention(bench: Bench) -> PartResult:
-    """Time one layer's attention in every kernel that takes it, of the tower and of the decoder."""
-    if not is_gpu(bench.device):
-        return _NO_GPU
-    return {"vision": _vision_attention(bench), "decoder": _decoder_attention(bench)}
-
-
-def _vision_attention(bench: Bench) -> dict[str, Any]:
-    tower = bench.size.tower
-    patches, heads = tower.side**2, tower.num_attention_heads
-    head_size = tower.hidden_size // heads
-    inputs = [_heads(bench, _VISION_FRAMES, patches, heads, head_size) for _ in range(3)]
-    flop = 4 * _VISION_FRAMES * patches**2 * tower.hidden_size
-    rows: dict[str, Any] = {}
-    for kernel, padded in (
-        *((kernel, head_size) for kernel in _KERNELS),
-        *((kernel, wide) for wide in _PADDED_HEADS for kernel in ("flash", "cudnn")),
-    ):
-
-        def attend(padded: int = padded) -> Tensor:
-            wide = [F.pad(one, (0, padded - head_size)) for one in inputs]
-            attended = F.scaled_dot_product_attention(*wide, scale=head_size**-0.5)
-            return attended[..., :head_size]
-
-        rows[f"{kernel}, head {padded}"] = _time_kernel(bench, kernel, attend, flop)
-    query, key, value = (one.transpose(1, 2) for one in inputs)
-    rows["flash-attn package"] = guarded(
-        lambda: _rate(bench, partial(_flash_attention, query, key, value), flop)
-    )
-    return rows
-
-
-def _decoder_attention(bench: Bench) -> dict[str, Any]:
-    size, config = bench.size, bench.size.checkpoint
-    num_tokens = size.num_tokens(size.main_frames)
-    heads, few = config.num_attention_heads, config.num_key_value_heads
-    head_size = config.hidden_size // heads
-    query = _heads(bench, 1, num_tokens, heads, head_size)
-    key, value = (_heads(bench, 1, num_tokens, few, head_size) for _ in range(2))
-    flop = size.attention_flop(num_tokens)
-
-    def grouped() -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
-
-    def repeated() -> Tensor:
-        wide = (one.repeat_interleave(heads // few, dim=1) for one in (key, value))
-        return F.scaled_dot_product_attention(query, *wide)
-
-    rows = {
-        f"{kernel}, {name}": _time_kernel(bench, kernel, call, flop)
-        for kernel in _KERNELS
-        for name, call in (("grouped", grouped), ("repeated", repeated))
-    }
-    packed = [one.transpose(1, 2) for one in (query, key, value)]
-    rows["flash-attn package"] = guarded(
-        lambda: _rate(bench, partial(_flash_attention, *packed), flop)
-    )
-    return rows
-
-
-def _heads(bench: Bench, batch: int, length: int, heads: int, head_size: int) -> Tensor:
-    """Return noise (B, H, S, d), lying in memory as a projection leaves it."""
-    shape = (batch, length, heads, head_size)
-    return torch.randn(shape, dtype=bench.dtype, device=bench.device).transpose(1, 2)
-
-
-def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    from flash_attn import flash_attn_func
-
-    attended: Tensor = flash_attn_func(query, key, value)
-    return attended
-
-
-def _time_kernel(bench: Bench, kernel: str, call: Callable[[], Tensor], flop: float) -> Any:
-    def measure() -> dict[str, float]:
-        with sdpa_kernel(_KERNELS[kernel]):
-            return _rate(bench, call, flop)
-
-    return guarded(measure)
-
-
-def _rate(bench: Bench, call: Callable[[], Tensor], flop: float) -> dict[str, float]:
-    """Time a call; the rate counts no padding."""
-    with torch.inference_mode():
-        median_ms = time_call(call, bench.device, seconds=3.0)
-    return {"median_ms": median_ms, "tflops": flop / median_ms / 1e9}
-
-
 def guarded(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Measure, or say why not: which kernels take these inputs is part of the answer."""
+    """Measure, or say why not: that a device refuses is part of the answer."""
     try:
         return dict(measure())
-    except Exception as error:  # noqa: BLE001 - any kernel may refuse
+    except Exception as error:  # noqa: BLE001 - any call may refuse
         return {"not run": f"{type(error).__name__}: {error}"[:300]}
 
 

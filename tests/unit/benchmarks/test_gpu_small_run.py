@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.report import Report
 from benchmarks.gpu.size import SMALL
-from benchmarks.gpu_check import (
-    VISION_VARIANTS,
-    judged_rows,
-    main,
-)
+from benchmarks.gpu_check import main
 
-NEEDS_GPU = {"attention kernels", "CUDA graphs", "compilation", "reference, tuned"} | {
-    f"vision plan, {name}" for name in VISION_VARIANTS
-}
-
-
+NEEDS_GPU = {"CUDA graphs", "compilation", "reference, tuned"}
 NEEDS_INPUT = {"engines", "decode"}
 
 
@@ -66,25 +56,6 @@ def test_parity_of_the_small_run_finds_16_bits_close_but_not_equal(small_report)
         random = results(small_report, "full-size parity")[dtype]
         assert 0 < random["feature_relative_error"] < 2e-2
         assert 0 < random["logit_relative_error"] < 5e-2
-
-
-@pytest.mark.parametrize("name", ["fp8", "fp8, fused SwiGLU"])
-def test_8_bit_layers_of_the_small_run_are_within_their_bound(small_report, name):
-    row = results(small_report, name)
-    assert row["error_bound"] == 2 * 2**-4  # four roundings of E4M3 in a branch
-    assert row["within_bound"]
-    for error in ("feature_relative_error", "logit_relative_error"):
-        assert 1e-3 < row[error] <= row["error_bound"]
-
-
-def test_variants_of_the_small_run_stand_beside_their_bounds(small_report):
-    report = Report(Path("r.json"), header={}, budget_seconds=0)
-    report.parts = small_report["parts"]
-    rows = dict(judged_rows(report))
-    assert set(rows) == {"fp8", "fp8, fused SwiGLU"} | {
-        f"vision variants, {name}" for name in VISION_VARIANTS
-    }
-    assert all(row["within_bound"] for row in rows.values()), rows
 
 
 def test_targets_are_not_judged_at_small_size(small_report):
