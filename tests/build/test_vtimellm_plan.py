@@ -109,7 +109,7 @@ def test_16_bit_stays_within_its_roundings(vision, pixel_values, expected, preci
     with torch.inference_mode():
         features = tower(pixel_values)
     assert features.dtype == torch.float16
-    # A branch has 7 roundings in series (normed input, weight, product, probabilities, their product,
+    # A branch has 7 roundings in series (normed input, weight, product, probabilities, product,
     # weight, product) that reach the output in full; one more, of the features to float16.
     error = distance(features.float().numpy(), expected)
     assert 0 < error < 7**0.5 * UNIT_ROUNDOFF[precision] + UNIT_ROUNDOFF["fp16"]
