@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -429,28 +428,30 @@ class TritonServer:
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
         )
+        lock_fd = self._run_folder.lock_fd
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()
-            start = partial(
-                subprocess.Popen[bytes],
-                # However this process ends: nobody else would end the server.
-                ending_with_parent(command),
-                # Models find modules through the working directory, which must not be the caller's;
-                # Triton's own backend finds its engine by a path that is relative to it.
-                cwd=self._engine_dir if manifest.uses_executor else "/",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C goes to this process alone, which then stops the server in order; and the
-                # session tells whose the processes are that a dead server leaves.
-                start_new_session=True,
-                # Questions, videos and features pass through the files that it makes.
-                umask=_PRIVATE_UMASK,
-                pass_fds=[self._run_folder.lock_fd],
+            self._process = start_from_lasting_thread(
+                lambda: subprocess.Popen(
+                    # However this process ends: nobody else would end the server.
+                    ending_with_parent(command),
+                    # Models find modules through the working directory, which must not be the
+                    # caller's; Triton's own backend finds its engine by a path that is relative to
+                    # it.
+                    cwd=self._engine_dir if manifest.uses_executor else "/",
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    # Ctrl-C goes to this process alone, which then stops the server in order; and
+                    # the session tells whose the processes are that a dead server leaves.
+                    start_new_session=True,
+                    # Questions, videos and features pass through the files that it makes.
+                    umask=_PRIVATE_UMASK,
+                    pass_fds=[lock_fd],
+                )
             )
-            self._process = start_from_lasting_thread(start)
 
     def _reserve_ports(self) -> None:
         # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up
