@@ -427,6 +427,7 @@ class TritonServer:
                 largest_http_body(Limits.from_environment()) if limits_http else None
             ),
         )
+        lock_fd = self._run_folder.lock_fd
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred(), self._ending:
             self._check_not_cancelled()

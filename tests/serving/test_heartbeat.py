@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from groundserve.heartbeat import HEARTBEAT_SECONDS, read_heartbeat
@@ -113,3 +114,16 @@ def test_stopped_process_is_silent(start):
 def test_does_not_keep_a_process_from_ending():
     code = "from groundserve.heartbeat import start_heartbeat; start_heartbeat()"
     assert subprocess.run([sys.executable, "-c", code], timeout=WAIT_SECONDS).returncode == 0
+
+
+def test_process_ends_with_its_parent_amid_its_work():
+    program = "import time, groundserve.heartbeat as h; h.start_heartbeat(); time.sleep(600)"
+    shell = '"$0" -c "$1" & echo $!; wait'
+    with subprocess.Popen(
+        ["sh", "-c", shell, sys.executable, program], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        while read_heartbeat(child.pid) is None:
+            time.sleep(0.05)
+        parent.kill()
+        child.wait(WAIT_SECONDS)

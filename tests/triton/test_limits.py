@@ -66,18 +66,22 @@ def test_request_within_the_limits_is_answered_without_a_trace_of_the_deadline(l
     ],
 )
 def test_later_steps_keep_the_first_steps_deadline(limited, model, inputs):
-    protocol = Protocol("grpc", limited.triton.grpc_address)
+    protocol = Protocol("http", limited.triton.http_address)
     name = "STAGE_INFO" if model == "grounding" else "STAGE_INFO_2"
-    for offset_seconds, is_late in ((-1, True), (20, False)):
+
+    def ask(offset_seconds: float, timeout_seconds: float | None = None) -> None:
         moment = time.monotonic() + offset_seconds
         info = {"timing_ms": {}, "deadline_monotonic_seconds": moment}
+        microseconds = None if timeout_seconds is None else int(timeout_seconds * 1e6)
         request = {**inputs, name: texts(json.dumps(info))}
-        if is_late:
-            with pytest.raises(RejectedError, match=r"did not finish within 120\.5 s") as caught:
-                protocol.infer(model, request)
-            assert caught.value.code == "UNAVAILABLE"
-        else:
-            protocol.infer(model, request)
+        protocol.infer(model, request, timeout_microseconds=microseconds)
+
+    # A request without a timeout has 60 s, one with a long one the operator's ceiling.
+    for timeout_seconds, expected in ((None, "60"), (100, "100"), (1000, r"120\.5")):
+        with pytest.raises(RejectedError, match=rf"did not finish within {expected} s") as caught:
+            ask(-1, timeout_seconds)
+        assert caught.value.code == "UNAVAILABLE"
+    ask(20)
     protocol.client.close()
 
 
