@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.limits import GIB, Limits
+from groundserve.limits import GIB
 from groundserve.media import Segments, StreamInfo
 from python_backend.decode.memory import (
     DECODERS_BYTES,
@@ -18,9 +18,7 @@ from python_backend.decode.memory import (
     DecodeMemory,
     decode_memory,
     decoder_bytes,
-    kept_sessions_bytes,
     picture_bytes,
-    session_bytes,
     split,
     surfaces_bytes,
     why_too_large,
@@ -70,27 +68,6 @@ def test_installed_dali_is_as_it_was_read():
     assert "ConstantFrame(ctx.constant_frame" in run  # one a thread
     resize = dali_header("kernels/imgproc/resample/separable_impl.h")
     assert "using IntermediateElement = float;" in resize
-
-
-@pytest.mark.parametrize(("width", "height", "gigabytes"), [(1920, 1080, 3.2), (4096, 2160, 13.6)])
-def test_64_decoders_at_once_would_take(width, height, gigabytes):
-    assert round(64 * surfaces_bytes(stream_of(width, height)) / 1e9, 1) == gigabytes
-
-
-def test_a_session_is_22_pictures_of_one_and_a_half_bytes_a_pixel():
-    decoded, shown = 1920 * 1088, 1920 * 1080  # coded in blocks
-    assert session_bytes(stream_of(1920, 1080)) == int(20 * decoded * 1.5 + 2 * shown * 1.5)
-    ten_bit = stream_of(1920, 1080, "yuv420p10le")
-    assert session_bytes(ten_bit) == int(20 * decoded * 1.5 * 2 + 2 * shown * 1.5)
-    assert kept_sessions_bytes(ten_bit) == 100 * session_bytes(ten_bit)
-    assert decoder_bytes(ten_bit) == 8 * shown * 3 + session_bytes(ten_bit)
-
-
-def test_largest_picture_that_is_let_in_is_decoded_one_at_a_time():
-    side = Limits().max_side_pixels
-    segments = segments_of(side, side, [1, 2, 1])
-    assert why_too_large(segments) is None
-    assert split(segments) == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
 @pytest.mark.parametrize(

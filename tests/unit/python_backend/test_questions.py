@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import DeadlineExceededError, GroundserveError, InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from python_backend.ground import Questions, ground_questions
 
 FEATURES = np.zeros((3, 4, 2), np.float32)  # 12 visual tokens
@@ -24,13 +24,6 @@ class LengthGrounder:
         return np.full(len(features), len(text_ids) * self.scale, np.float32)
 
 
-def test_one_row_a_question():
-    logits = ground_questions(
-        FEATURES, questions(5, 8), LengthGrounder(), deadline=Deadline.after(1)
-    )
-    np.testing.assert_array_equal(logits, [[5, 5, 5], [8, 8, 8]])
-
-
 def test_question_without_room_is_refused_with_both_counts():
     questions(8).check_tokens(12)
     with pytest.raises(
@@ -39,11 +32,6 @@ def test_question_without_room_is_refused_with_both_counts():
     ):
         questions(8, 9).check_tokens(12)
     questions(9, max_tokens=None).check_tokens(12)
-
-
-def test_deadline_is_checked_before_each_question():
-    with pytest.raises(DeadlineExceededError):
-        ground_questions(FEATURES, questions(1), LengthGrounder(), deadline=Deadline.after(0))
 
 
 def test_logits_that_are_not_finite_are_a_failure_of_ours():

@@ -51,28 +51,6 @@ def test_top_p_keeps_what_transformers_keeps(top_p):
     assert kept.tolist() == torch.isfinite(warped).tolist()
 
 
-def test_one_token_stays_whatever_top_p():
-    assert {draw(LOGITS, temperature=1.0, top_p=1e-300, uniform=one) for one in (0.0, 0.999)} == {1}
-
-
-@pytest.mark.parametrize("temperature", [5e-324, 1e-6])
-def test_a_small_temperature_is_the_likeliest(temperature):
-    logits = np.array([-5e4, 3e4, 2.9e4], np.float32)
-    assert {
-        draw(logits, temperature=temperature, top_p=None, uniform=u) for u in UNIFORM[::100]
-    } == {1}
-
-
-def test_a_large_temperature_makes_all_alike():
-    found = shares(LOGITS, temperature=1e300, top_p=None)
-    assert np.abs(found - 1 / len(LOGITS)).max() <= 2 / len(UNIFORM)
-
-
-def test_the_largest_draw_is_a_token():
-    last = draw(LOGITS, temperature=1.0, top_p=None, uniform=float(np.nextafter(1.0, 0.0)))
-    assert last == 5
-
-
 def test_a_seed_repeats_the_draws_and_another_does_not():
     def drawn(seed: int) -> list[int]:
         options = AnswerOptions(temperature=2.0, seed=seed)

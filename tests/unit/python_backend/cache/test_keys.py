@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from groundserve._version import __version__
-from groundserve.errors import MissingExtraError
 from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.families.videoitg.family import VideoITG
 from groundserve.families.videoitg.grid import pooling_weights
@@ -63,13 +62,6 @@ def plan(*frame_indices: int, grid: int = 2) -> VideoPlan:
     )
 
 
-def test_equal_requests_have_equal_keys():
-    again = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
-    assert again.index() == KEYS.index()
-    assert again.features(plan(0, 2)) == KEYS.features(plan(0, 2))
-    assert len({KEYS.index(), KEYS.features(plan(0, 2))}) == 2
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -87,11 +79,6 @@ def test_equal_requests_have_equal_keys():
 )
 def test_another_plan_has_other_features(other):
     assert KEYS.features(other) != KEYS.features(plan(0, 2))
-
-
-def test_order_of_memory_does_not_count():
-    copied = replace(plan(0, 2), inputs={"POOL": np.asfortranarray(WEIGHTS)})
-    assert KEYS.features(copied) == KEYS.features(plan(0, 2))
 
 
 def test_other_streams_are_other_features(monkeypatch):
@@ -120,22 +107,10 @@ def test_other_grounding_engine_is_the_same_features():
     assert replace(KEYS, manifest=manifest).features(plan(0)) == KEYS.features(plan(0))
 
 
-def test_without_engine_files_the_checkpoint_counts():
-    bare = replace(MANIFEST, files={})
-    other = replace(bare, checkpoint={"name": "a", "sha256": "2"})
-    assert replace(KEYS, manifest=bare).features(plan(0)) != replace(KEYS, manifest=other).features(
-        plan(0)
-    )
-
-
 def test_other_video_has_other_keys():
     other = replace(KEYS, identity="sha256:01")
     assert other.index() != KEYS.index()
     assert other.features(plan(0)) != KEYS.features(plan(0))
-
-
-def test_other_limits_probe_again():
-    assert replace(KEYS, limits=Limits(max_side_pixels=8)).index() != KEYS.index()
 
 
 def test_other_decoder_has_other_keys(monkeypatch):
@@ -145,39 +120,12 @@ def test_other_decoder_has_other_keys(monkeypatch):
     assert KEYS.features(plan(0)) != before[1]
 
 
-def test_other_decode_stage_is_other_features_and_the_same_index(monkeypatch):
-    monkeypatch.setattr(Manifest, "encoder_identity", {"the same": "encoder"})
-    dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
-    assert dali.index() == KEYS.index()
-    assert dali.features(plan(0)) != KEYS.features(plan(0))
-
-
 def test_other_dali_is_other_features_where_it_decodes(monkeypatch):
     dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
     before = dali.features(plan(0)), KEYS.features(plan(0))
     monkeypatch.setattr(keys, "dali_version", lambda: "99.0")
     assert dali.features(plan(0)) != before[0]
     assert KEYS.features(plan(0)) == before[1]
-
-
-def test_pyav_decodes_for_several_streams_whatever_the_profile(monkeypatch):
-    streams = tuple(FrameStream(name=name, size=28) for name in ("CLIP", "KEY"))
-    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
-    monkeypatch.setattr(keys, "dali_version", lambda: pytest.fail("DALI does not decode them"))
-    replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt")).features(plan(0))
-
-
-def test_dali_version_is_the_installed_one():
-    code = "import nvidia.dali as d; print(d.__version__)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert keys.dali_version() == run.stdout.strip()
-
-
-def test_missing_dali_is_named(monkeypatch):
-    keys.dali_version.cache_clear()
-    monkeypatch.setattr(keys.importlib.metadata, "distributions", list)
-    with pytest.raises(MissingExtraError, match=r"groundserve\[dali\]"):
-        keys.dali_version()
 
 
 def test_versions_name_the_ffmpeg_build_without_importing_it():

@@ -15,7 +15,7 @@ import pytest
 from python_backend.cache import entry as entry_module
 from python_backend.cache import store as store_module
 from python_backend.cache import verified
-from python_backend.cache.verified import SETTLED_NANOSECONDS, VerifiedFiles, has_settled
+from python_backend.cache.verified import SETTLED_NANOSECONDS
 from tests.unit.python_backend.cache.test_store import (
     assert_holds,
     entry,
@@ -110,23 +110,6 @@ DAMAGES = (_flip_in_place, _flip_and_set_the_time_back, _truncate, _replace)
 
 
 @pytest.mark.usefixtures("later")
-def test_entry_damaged_while_it_is_read_is_found(tmp_path, monkeypatch):
-    store, counts = open_store(tmp_path)
-    store.write(key(1), entry(1))
-    assert_holds(store, 1)
-
-    def damage_and_read(file, dtype):
-        _flip_in_place(file_of(tmp_path, 1), random.Random(1))
-        return np.fromfile(file, dtype)
-
-    monkeypatch.setattr(
-        store_module, "np", SimpleNamespace(fromfile=damage_and_read, uint8=np.uint8)
-    )
-    assert store.read(key(1)) is None
-    assert counts["cache_corrupted"] == 1
-
-
-@pytest.mark.usefixtures("later")
 def test_entry_damaged_after_it_was_read_is_not_taken_for_the_one_found_sound(
     tmp_path, monkeypatch
 ):
@@ -143,27 +126,3 @@ def test_entry_damaged_after_it_was_read_is_not_taken_for_the_one_found_sound(
         assert_holds(store, 1)
     assert store.read(key(1)) is None
     assert counts["cache_corrupted"] == 1
-
-
-def test_no_more_files_are_remembered_than_allowed(tmp_path):
-    statuses = []
-    for number in range(5):
-        path = tmp_path / str(number)
-        path.write_bytes(b"")
-        statuses.append(path.stat())
-    files = VerifiedFiles(max_files=3)
-    for status in statuses[:3]:
-        files.add(status)
-    assert files.knows(statuses[0])
-    for status in statuses[3:]:
-        files.add(status)
-    assert [files.knows(status) for status in statuses] == [True, False, False, True, True]
-
-
-def test_file_has_settled_when_its_last_change_is_long_ago(tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"")
-    status = (tmp_path / "file").stat()
-    for past_ns, expected in ((SETTLED_NANOSECONDS, False), (SETTLED_NANOSECONDS + 1, True)):
-        clock = SimpleNamespace(time_ns=lambda past_ns=past_ns: status.st_ctime_ns + past_ns)
-        monkeypatch.setattr(verified, "time", clock)
-        assert has_settled(status) is expected

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,17 +107,6 @@ def test_door_looks_again_when_as_many_were_let_in_as_may_wait(metrics, monkeypa
         metrics.waiting = (0, 0)
         assert let_in(door, 5) == 5
         assert metrics.looks == 12
-
-
-def test_a_look_is_of_use_for_a_moment(metrics, monkeypatch):
-    """Whoever calls the models behind the door fills their queues as well."""
-    monkeypatch.setattr(_queues, "_LOOK_SECONDS", 0.01)
-    address = f"127.0.0.1:{metrics.server_port}"
-    with closing(Door(max_waiting=5, metrics_address=address)) as door:
-        assert let_in(door, 1) == 1
-        metrics.waiting = (9, 0)
-        time.sleep(0.01)
-        assert let_in(door, 1) == 0
 
 
 def test_door_is_open_where_the_metrics_do_not_answer():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -84,19 +83,6 @@ def test_requests_that_nobody_waits_for_make_room_while_a_question_is_answered(
     requests.wait_for(2 * _turns._MAX_WAITING + 2)
     assert requests.order == ["held", "last"]
     assert {type(one) for one in requests.results.values()} == {Answer, error}
-
-
-def test_more_than_fit_wait_outside(requests):
-    requests.turns.add(requests.work("held"))
-    assert requests.is_held.wait(60)
-    for number in range(_turns._MAX_WAITING):
-        requests.turns.add(requests.work(str(number)))
-    with ThreadPoolExecutor(1) as pool:
-        added = pool.submit(requests.turns.add, requests.work("one too many"))
-        assert not added.done()
-        requests.held.set()
-        added.result(timeout=60)
-    requests.wait_for(_turns._MAX_WAITING + 2)
 
 
 def test_request_that_fails_takes_no_other_with_it(requests):
