@@ -32,7 +32,7 @@ from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.ground import Questions
 from python_backend.meter import Counts
-from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 VIDEO = b"a video of four frames"
@@ -41,9 +41,8 @@ VIDEO = b"a video of four frames"
 class FakeWorkers:
     """One reader, as a process of the server has; a cut hands its ordinals to the decoder."""
 
-    def __init__(self, *, error: Exception | None = None):
+    def __init__(self):
         self.index = INDEX
-        self.error = error
         self.num_opened = 0
         self._reader = threading.Lock()
 
@@ -52,8 +51,6 @@ class FakeWorkers:
         assert self._reader.acquire(timeout=max(0, deadline.remaining_seconds()))
         try:
             self.num_opened += 1
-            if self.error is not None:
-                raise self.error
             yield self
         finally:
             self._reader.release()
@@ -68,10 +65,10 @@ class FakeWorkers:
 class Stages:
     """Fake stages around an extractor: a frame's features are its ordinal."""
 
-    def __init__(self, cache_dir: Path | None, workers: FakeWorkers | None = None):
-        self.workers = workers or FakeWorkers()
+    def __init__(self, cache_dir: Path):
+        self.workers = FakeWorkers()
         self.counts = Counts()
-        cache = cache_dir and FeatureCache(CacheConfig(directory=cache_dir), meter=self.counts)
+        cache = FeatureCache(CacheConfig(directory=cache_dir), meter=self.counts)
         self.extractor = FeatureExtractor(
             workers=self.workers,
             manifest=MANIFEST,

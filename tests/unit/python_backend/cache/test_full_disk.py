@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from python_backend.cache import store as store_module
-from tests.unit.python_backend.cache.test_store import (
+from tests.unit.python_backend.cache.stores import (
     assert_holds,
     entry,
     key,

@@ -9,7 +9,7 @@ from python_backend.cache import CacheKeys, LastVideo
 from python_backend.encoded import EncodedVideo
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
 LIMITS = Limits()
 SOON = Deadline.after(60)

@@ -14,7 +14,7 @@ from python_backend.cache.private import (
     prepare_directory,
 )
 from python_backend.meter import Counts
-from tests.unit.python_backend.cache.test_store import (
+from tests.unit.python_backend.cache.stores import (
     assert_holds,
     entry,
     file_of,

@@ -16,7 +16,7 @@ from python_backend.cache import entry as entry_module
 from python_backend.cache import store as store_module
 from python_backend.cache import verified
 from python_backend.cache.verified import SETTLED_NANOSECONDS
-from tests.unit.python_backend.cache.test_store import (
+from tests.unit.python_backend.cache.stores import (
     assert_holds,
     entry,
     file_of,
