@@ -187,17 +187,6 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(answerin
     assert counted["prompt_tokens"] == num_prompt
 
 
-def test_client_of_asyncio_gets_the_same(answering, client, video):
-    async def main() -> AnswerResult:
-        async with AsyncClient(url(answering.triton)) as opened:
-            assert await opened.is_ready()
-            return await opened.ask(video, EIGHT[:2], CHAT, request_id="mine")
-
-    result = asyncio.run(main())
-    assert result.request_id == "mine"
-    assert_same(result, client.ask(video, EIGHT[:2], CHAT))
-
-
 def test_draws_follow_from_the_seed_which_is_told(client, video):
     options = AnswerOptions(task="chat", max_new_tokens=8, temperature=2.0)
     first = client.ask(video, "When?", options)
@@ -219,11 +208,6 @@ def test_time_that_runs_out_between_tokens_ends_the_answers_there(answering, cli
     num_tokens = sum(answer.token_ids.size for answer in result.answers)
     assert growth(answering, before)["generated_tokens"] == num_tokens
     assert result.info.timing_ms["generate"] < 2000
-
-
-def test_time_that_runs_out_before_the_first_token_is_an_error(client, video):
-    with pytest.raises(DeadlineExceededError):
-        client.ask(video, MANY, LONG, timeout_seconds=0.001)
 
 
 def test_closing_the_client_ends_the_generation(answering, video):
@@ -299,17 +283,6 @@ def test_each_head_names_the_call_of_the_other_before_a_video_is_sent(client, se
     with Client(url(served.triton)) as scoring, pytest.raises(UnsupportedError) as caught:
         scoring.ask(b"no video", "When?")
     assert str(caught.value) == "the family videoitg scores frames: use score, not ask"
-
-
-def test_server_is_ready_for_questions(client):
-    assert client.is_ready()
-
-
-def test_a_video_behind_a_uri_is_asked_about(client, pipeline, video_root):
-    path = video_root / "carphone.mp4"
-    result = client.ask(queries="When?", options=CHAT, video_uri=path.as_uri())
-    expected = pipeline.ask(path, "When?", CHAT)
-    assert_same(result, AnswerResult(**{**vars(expected), "video": path.as_uri()}))
 
 
 def test_log_and_metrics_tell_of_an_answer(answering, client, video):

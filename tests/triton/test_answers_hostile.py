@@ -53,39 +53,22 @@ GENERATION: Arrays = {
 }
 REFUSED_TENSORS = {
     "no_frames": ({"FEATURES": features(0, 1, 32)}, "FEATURES must be (100, 1, D)"),
-    "fewer_frames": ({"FEATURES": features(99, 1, 32)}, "FEATURES must be (100, 1, D)"),
-    "many_frames": ({"FEATURES": features(5000, 1, 32)}, "FEATURES must be (100, 1, D)"),
     "several_tokens": ({"FEATURES": features(100, 2, 32)}, "FEATURES must be (100, 1, D)"),
     "not_numbers": ({"FEATURES": features(100, 1, 32, fill=np.nan)}, "FEATURES must be finite"),
-    "infinite": ({"FEATURES": features(100, 1, 32, fill=-np.inf)}, "FEATURES must be finite"),
-    "no_question": ({"QUERY": texts()}, "QUERY must hold 1..32 questions, got 0"),
-    "missing_question": ({"QUERY": None}, "QUERY must hold 1..32 questions, got 0"),
     "many_questions": (
         {"QUERY": texts(*[""] * 200_000)},
         "QUERY must hold 1..32 questions, got 200000",
     ),
-    "much_text": (
-        {"QUERY": texts(*["x" * 16 * 1024] * 3)},
-        "QUERY must be at most 24576 bytes in all (max_text_bytes), got 49152",
-    ),
-    "question_not_utf8": ({"QUERY": texts(b"\xff")}, "QUERY[0] must be UTF-8"),
     "question_with_a_video": ({"QUERY": texts("a <video>")}, "must not contain the placeholder"),
     "question_too_long": ({"QUERY": texts("x y " * 3000)}, "together more than 4096; shorten it"),
-    "long_options": (
-        {"OPTIONS": texts(" " * 10**6)},
-        "OPTIONS must be at most 4096 bytes, got 1000000",
-    ),
     "options_of_the_other_head": (
         {"OPTIONS": texts('{"top_k": 4}')},
         'unknown option "top_k"; known options: task, raw, ',
     ),
-    "info_of_nobody": ({"STAGE_INFO": texts("{}")}, "must be what the step before answered"),
     "info_without_the_video": (
         {"STAGE_INFO": texts('{"timing_ms": {}}')},
         "STAGE_INFO must say what the model sees of the video (seen)",
     ),
-    "info_of_text": ({"STAGE_INFO": info(num_visual_tokens="100")}, "what the step before"),
-    "info_of_a_bool": ({"STAGE_INFO": info(num_visual_tokens=True)}, "what the step before"),
     "info_with_more": ({"STAGE_INFO": info(more=1)}, "must be what the step before answered"),
     "long_info": (
         {"STAGE_INFO": info(model_seconds=[0.5] * 20_000)},
@@ -101,10 +84,6 @@ REFUSED_TENSORS = {
     ),
     "range_past_the_video": (
         {"STAGE_INFO": info(time_range_seconds=[0.0, 1e300])},
-        "time_range_seconds must be a part of the video",
-    ),
-    "range_of_nothing": (
-        {"STAGE_INFO": info(time_range_seconds=None)},
         "time_range_seconds must be a part of the video",
     ),
 }

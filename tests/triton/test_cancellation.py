@@ -178,26 +178,6 @@ def test_reading_that_hangs(server, video):
             worker.resume()
 
 
-def test_other_requests_are_answered_while_one_is_cancelled(server, video, clips):
-    small = ScoreOptions(num_frames=8)
-    with Client(url(server)) as staying:
-        alone = staying.score(clips["vfr"], ["When?", "Where?"], small)
-        leaving = Client(url(server))
-        with ThreadPoolExecutor(4) as pool, ending_by_cancellation(server) as chunk_is_decoded:
-            asked = pool.submit(leaving.score, video, "When?", OPTIONS)
-            chunk_is_decoded()
-            others = [
-                pool.submit(staying.score, clips["vfr"], ["When?", "Where?"], small)
-                for _ in range(6)
-            ]
-            leaving.close()
-            with pytest.raises(RequestCancelledError):
-                asked.result()
-            for other in others:
-                for one, two in zip(alone.queries, other.result().queries, strict=True):
-                    np.testing.assert_array_equal(one.frame_logits, two.frame_logits)
-
-
 # A box of an MP4 that readers skip: the same frames under a key of the cache that nobody knows.
 FREE_BOX = b"\0\0\0\x08free"
 

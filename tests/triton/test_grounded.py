@@ -85,11 +85,3 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(grounded
     ]
     assert (counted["frames_decoded"], counted["vision_passes"]) == (0, 0)
     assert (counted["cache_hits"], counted["prefix_tokens"]) == (8, 8 * num_prefix)
-
-
-def test_captions_ask_by_themselves(client, clips):
-    asked = AnswerOptions(task="captions", max_new_tokens=8)
-    result = client.ask(clips["bikes"], options=asked)
-    (answer,) = result.answers
-    assert (answer.query, answer.task) == ("", "captions")
-    assert result.generation.is_read == (bool(answer.moments),)

@@ -52,10 +52,6 @@ def test_request_within_the_limits_is_answered_without_a_trace_of_the_deadline(l
     ("model", "inputs"),
     [
         (
-            "grounding",
-            {"FEATURES": np.zeros((3, 1, 48), np.float32), "QUERY": texts("q")},
-        ),
-        (
             "frame_selector",
             {
                 "FRAME_LOGITS": np.zeros((1, 3), np.float32),
@@ -78,15 +74,6 @@ def test_later_steps_keep_the_first_steps_deadline(limited, model, inputs):
             assert caught.value.code == "UNAVAILABLE"
         else:
             protocol.infer(model, request)
-    protocol.client.close()
-
-
-def test_questions_are_missed_by_grounding_when_video_features_was_called_without(limited, clips):
-    protocol = Protocol("grpc", limited.triton.grpc_address)
-    inputs = {"VIDEO": upload(clips["vfr"].read_bytes()), "OPTIONS": texts('{"num_frames": 8}')}
-    assert len(protocol.infer("video_features", inputs)["FRAME_INDICES"])
-    with pytest.raises(RejectedError, match=r"QUERY must hold 1\.\.2 questions, got 0"):
-        protocol.infer("videoitg", inputs)
     protocol.client.close()
 
 

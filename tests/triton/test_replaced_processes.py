@@ -80,19 +80,6 @@ def test_dead_process_then_its_model_unloaded(server, clips, model):
     server.ask(clips["vfr"], "When?")
 
 
-def test_process_that_dies_amid_a_request(server, clips):
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.ask, clips["bikes"], "When?", **DENSE)
-        already = server.metrics()["frames_decoded_total"]
-        while server.metrics()["frames_decoded_total"] < already + 64:
-            pass
-        kill_stubs(server, "video_features")
-        with pytest.raises(RejectedError, match="is not healthy") as caught:
-            asked.result()
-    assert caught.value.code == "INTERNAL"
-    server.triton.reload_model("video_features")
-
-
 @pytest.mark.parametrize(
     "text", ["is not healthy", "has no available versions", RESTARTING, "Server is stopping"]
 )

@@ -60,15 +60,6 @@ def test_line_of_an_answer_is_the_same_for_the_ensemble_and_for_client(server, c
     assert "secret" not in server.log_file.read_text("utf-8")
 
 
-def test_filling_the_cache_leaves_a_line(server, clips):
-    protocol = Protocol("grpc", server.triton.grpc_address)
-    inputs = {"VIDEO": upload(clips["vfr"].read_bytes())}
-    protocol.infer("video_features", inputs, request_id="fill")
-    protocol.client.close()
-    line = line_about(server, "fill")
-    assert (line["model"], line["outcome"]) == ("video_features", "ok")
-
-
 @pytest.mark.parametrize("way", ["ensemble", "client"])
 def test_line_of_an_error_repeats_nothing_of_the_request(server, client, clips, way):
     video = clips["vfr"]
@@ -92,24 +83,6 @@ def test_line_of_an_error_repeats_nothing_of_the_request(server, client, clips, 
     }
     assert message
     assert "secret" not in server.log_file.read_text("utf-8")
-
-
-def test_every_failed_step_tells(server, client):
-    """`grounding` and `frame_selector` as a client that calls the steps itself meets them."""
-    protocol = Protocol("grpc", server.triton.grpc_address)
-    selection = {
-        "FRAME_LOGITS": np.zeros((1, 3), np.float32),
-        "FRAME_INDICES": np.arange(3),
-        "PTS_SECONDS": np.zeros(3),
-        "STAGE_INFO_2": texts(SECRET),
-    }
-    with pytest.raises(RejectedError):
-        protocol.infer("frame_selector", selection, request_id="select")
-    protocol.client.close()
-    assert line_about(server, "select")["error"] == "InvalidRequestError"
-    with pytest.raises(InvalidRequestError) as caught:
-        client.score(b"\0no video" * 99, "When?")
-    assert line_about(server, caught.value.request_id)["error"] == "MediaError"
 
 
 def test_caller_cannot_forge_a_line(server, clips):

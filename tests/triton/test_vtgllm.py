@@ -85,12 +85,3 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(timed, c
     ]
     assert (counted["frames_decoded"], counted["vision_passes"]) == (0, 0)
     assert (counted["cache_hits"], counted["prefix_tokens"]) == (8, 8 * num_prefix)
-
-
-def test_the_summary_asks_by_itself(client, clips):
-    asked = AnswerOptions(task="summary", max_new_tokens=8, num_frames=8)
-    result = client.ask(clips["bikes"], options=asked)
-    (answer,) = result.answers
-    assert (answer.query, answer.task, len(result.frame_indices)) == ("", "summary", 8)
-    assert result.generation.is_read == (bool(answer.moments),)
-    json.dumps(result.to_json(), allow_nan=False)
