@@ -9,7 +9,6 @@ import numpy as np
 import psutil
 import pytest
 
-from groundserve import Client, ScoreOptions
 from groundserve.deadline import Deadline
 from python_backend.fair_share import SHARE_DIR_VARIABLE, FairShare
 from tests.triton.protocol import Protocol, RejectedError, texts, upload

@@ -11,7 +11,7 @@ from groundserve import AnswerOptions, Client
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 from tests.grounded_cases import CASES
-from tests.triton.test_answers import FREE_BOX, assert_same, growth, url
+from tests.triton.answers import FREE_BOX, assert_same, growth, url
 
 EIGHT = [f"Who holds the number {number}?" for number in range(8)]
 CHAT = AnswerOptions(task="chat", max_new_tokens=4)

@@ -25,7 +25,6 @@ from groundserve.serving.installation import find_installation, server_environme
 from groundserve.serving.run_folder import remove_dead
 from tests.support.processes import is_alive
 from tests.triton.protocol import Protocol, texts, upload
-from tests.triton.serve import CACHE_BYTES
 
 # Signals reach the main thread of a program of its own, as they do `groundserve serve`.
 SERVE = """
@@ -62,15 +61,14 @@ def engine_copy(engine_dirs, tmp_path) -> Path:
     return shutil.copytree(engine_dirs["cpu"], tmp_path / "engines")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
-def test_signals_stop_the_server_in_order(engine_dirs, number):
+def test_ctrl_c_stops_the_server_in_order(engine_dirs):
     command = [sys.executable, "-c", SERVE, str(engine_dirs["cpu"])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as program:
         server = psutil.Process(int(program.stdout.readline()))
         processes = [server, *server.children(recursive=True)]
-        program.send_signal(number)
+        program.send_signal(signal.SIGINT)
         assert program.stdout.read() == "stopped\n"
     assert program.returncode == 0
     assert not [process for process in processes if is_alive(process)]
@@ -108,7 +106,7 @@ def test_apis_that_change_the_server_need_a_secret(grpc, http):
     assert grpc.client.is_model_ready("videoitg")
 
 
-@pytest.mark.parametrize("model", ["videoitg", "admission", "video_features", "grounding"])
+@pytest.mark.parametrize("model", ["videoitg", "grounding"])
 def test_configurations_can_be_read_and_show_no_path(grpc, http, model, engine_dirs):
     shown = http.client.get_model_config(model)
     assert shown["name"] == model

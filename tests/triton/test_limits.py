@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.protocol import Protocol, RejectedError, texts
 from tests.triton.serve import serve
 
 

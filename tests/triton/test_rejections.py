@@ -12,10 +12,6 @@ STREAM = (
     '"frame_counts": [1]}'
 )
 NOT_ALLOWED = "VIDEO_URI must name a readable file below one of this server's allowed roots"
-UNREADABLE = (
-    "the video cannot be read: it is damaged, or not one of mov, mp4, matroska, webm, avi, mpegts "
-    "(recognised by content)"
-)
 
 
 def refused(protocol, model, inputs, **kwargs) -> RejectedError:

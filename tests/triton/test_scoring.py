@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.manifest import CHUNK_FRAMES

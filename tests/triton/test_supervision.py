@@ -6,13 +6,10 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
 
-from groundserve.serving.run_folder import remove_dead
 from tests.triton.program import Serve
 
 KILLED = {
@@ -55,7 +52,11 @@ def test_each_kind_of_process_killed_once(serve, clips):
         for one in clients:
             one.result()
     serve.score_until_answered(video)
+    words = serve.family("bin/tritonserver")[0].cmdline()
+    secret = next(word for word in words if "http-restricted-api" in word).rpartition("=")[2]
     serve.stop()
+    assert len(secret) == 64
+    assert secret.encode() not in serve.log_file.read_bytes() + serve.errors.read_bytes()
     logged = [event["event"] for event in serve.events()]
     assert logged == [event for events in KILLED.values() for event in events]
 

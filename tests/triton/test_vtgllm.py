@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,7 @@ from groundserve import AnswerOptions, Client
 from groundserve.batch.engines import EngineSource
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
-from tests.triton.test_answers import FREE_BOX, assert_same, growth, url
+from tests.triton.answers import FREE_BOX, assert_same, growth, url
 from tests.vtgllm_cases import CASES, CONFIGS, RELEASED
 
 EIGHT = [f"When is the number {number} shown?" for number in range(8)]
