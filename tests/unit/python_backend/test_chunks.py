@@ -15,7 +15,6 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import (
-    DeadlineExceededError,
     MediaError,
     RequestCancelledError,
     UnavailableError,
@@ -111,20 +110,6 @@ def test_so_many_encodes_run_side_by_side_and_no_more(num_encodes):
     assert stages.most_encodes == num_encodes
 
 
-@pytest.mark.parametrize("num_encodes", [1, 2])
-def test_frames_of_one_chunk_more_are_held_than_are_being_encoded(num_encodes):
-    class DecodingRunsAhead(Stages):
-        def while_encoding(self, chunk):
-            wanted = min(len(self.ended) + num_encodes + 1, 6)
-            deadline = Deadline.after(WAIT_SECONDS)
-            while self.num_decodes < wanted:
-                deadline.check()
-
-    stages = DecodingRunsAhead(6, num_encodes=num_encodes)
-    stages.run()
-    assert stages.most_chunks == num_encodes + 1
-
-
 def test_features_are_in_order_when_a_later_chunk_is_done_first():
     class SecondFirst(Stages):
         second_done = threading.Event()
@@ -191,19 +176,6 @@ def test_no_frames_or_features_outlive_an_error(failing):
         assert all(array() is None for array in stages.arrays)
     finally:
         gc.enable()
-
-
-def test_no_encode_begins_after_the_deadline():
-    class Slow(Stages):
-        def while_encoding(self, chunk):
-            while self.runner.deadline.remaining_seconds() > 0:
-                pass
-
-    stages = Slow(6, num_encodes=2, deadline=Deadline.after(0.05))
-    with pytest.raises(DeadlineExceededError):
-        stages.run()
-    assert len(stages.begun) <= 2
-    assert sorted(stages.ended) == sorted(stages.begun)
 
 
 @pytest.mark.parametrize("stage", ["decode", "encode"])

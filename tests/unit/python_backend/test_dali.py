@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
-from groundserve.media import Segments
+from groundserve.media import ResizeRule, Segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._resize import resize
 from groundserve.media.outputs import FrameOutput
@@ -120,27 +120,6 @@ def test_every_frame_is_the_right_one_and_nearly_the_same(
     assert by_frame == list(range(asset.num_frames))
 
 
-def test_several_segments_and_late_frames_come_in_order(
-    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
-) -> None:
-    everything = decoder.decode(cut(VP9, *range(72)), deadline=deadline).frames
-    targets = [1, 2, 11, 12, 40, 71]
-    segments = cut(VP9, *targets)
-    assert segments.num_segments == 4
-    np.testing.assert_array_equal(
-        decoder.decode(segments, deadline=deadline).frames, everything[targets]
-    )
-
-
-def test_frames_are_not_overwritten_by_the_next_request(
-    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
-) -> None:
-    first = decoder.decode(cut(VP9, 3), deadline=deadline).frames
-    kept = first.copy()
-    decoder.decode(cut(VP9, 50), deadline=deadline)
-    np.testing.assert_array_equal(first, kept)
-
-
 def test_frames_that_do_not_come_out_are_not_another_requests(
     cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
 ) -> None:
@@ -227,6 +206,17 @@ def test_what_dali_does_not_decode_goes_to_the_other_decoder_and_says_so(
     assert decoded.decoder == f"pyav ({reason})"
     assert decoded.frames.shape == (12, 2, 2, 3)
     assert fallback.num_calls == before + 1
+
+
+@pytest.mark.parametrize("resize", ["short_side", "bilinear"])
+def test_dali_leaves_rules_other_than_the_square_to_pyav(
+    resize: ResizeRule, cut: Callable[..., Segments], deadline: Deadline
+) -> None:
+    fallback = Fallback()
+    dali = DaliDecoder(image_size=20, resize=resize, device="cpu", num_threads=1, fallback=fallback)
+    decoded = dali.decode(cut(VP9, 3), deadline=deadline)
+    assert decoded.decoder == f"pyav (DALI does not resize by the rule {resize})"
+    assert fallback.num_calls == 1
 
 
 def test_more_segments_than_a_batch_go_to_the_other_decoder(

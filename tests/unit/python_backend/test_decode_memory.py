@@ -8,15 +8,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from groundserve.limits import GIB
 from groundserve.media import Segments, StreamInfo
 from python_backend.decode.memory import (
     DECODERS_BYTES,
     FRAMES_BYTES,
-    DecodeMemory,
-    decode_memory,
     decoder_bytes,
     picture_bytes,
     split,
@@ -70,15 +66,6 @@ def test_installed_dali_is_as_it_was_read():
     assert "using IntermediateElement = float;" in resize
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "lengths"),
-    [(1280, 720, [64]), (1920, 1080, [36, 28]), (4096, 2160, [8] * 8), (8192, 4320, [2] * 32)],
-)
-def test_64_segments_are_split_as_their_size_demands(width, height, lengths):
-    parts = split(segments_of(width, height, [1] * 64))
-    assert [part.stop - part.start for part in parts] == lengths
-
-
 def test_parts_are_in_order_complete_within_the_ceilings_and_no_shorter_than_they_demand():
     generator = random.Random(5)
     for _ in range(200):
@@ -99,15 +86,3 @@ def test_parts_are_in_order_complete_within_the_ceilings_and_no_shorter_than_the
             if after is not None:
                 more = [*taken, counts[after.start]]
                 assert len(more) * decoder > DECODERS_BYTES or sum(more) * picture > FRAMES_BYTES
-
-
-def test_what_a_process_holds_at_most():
-    memory = decode_memory(max_side_pixels=8192, image_size=384, num_threads=7)
-    assert memory == DecodeMemory(
-        decoders=4 * GIB,
-        frames=2 * GIB,
-        fill=7 * 8192 * 8192 * 3,
-        resizing=8 * (384 * 8192 * 3) * 4,
-        resized=3 * 64 * 384 * 384 * 3,
-    )
-    assert memory.total == sum(vars(memory).values())

@@ -20,19 +20,6 @@ WEIGHTS = np.array([[1, 10], [100, 1000]], np.float32)
 OFFSET = np.array([0.5], np.float32)
 
 
-class MeanColor(VisionModule):
-    """Takes frames of any size; no attention."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
-        self.batches = []
-
-    def forward(self, frames):
-        self.batches.append(len(frames))
-        return frames.float().mean((1, 2)).unsqueeze(1) * self.scale
-
-
 class TwoStreams(VisionModule):
     """Weighs the means of a unit's eight small frames and of its large one; no attention."""
 
@@ -61,16 +48,6 @@ def test_torch_encoder_takes_streams_then_plan_inputs(home):
     # Eight frames at once, of which a unit has as many.
     assert [shapes[0][0] for shapes in model.batches] == [1] * NUM_UNITS
     assert model.batches[1] == ((1, 8, 2, 2, 3), (1, 4, 4, 3), (1, 2, 2), (1, 1))
-
-
-@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_torch_encoder_takes_large_frames_one_by_one(home, monkeypatch):
-    monkeypatch.setattr("python_backend.encode.base._USUAL_FRAME_BYTES", 12)
-    frames = np.random.default_rng(0).integers(0, 256, (NUM_UNITS, 4, 8, 3), dtype=np.uint8)
-    model = MeanColor()
-    features = TorchEncoder(model).encode(home(frames))
-    np.testing.assert_allclose(features[:, 0], frames.mean((1, 2)), rtol=1e-5)
-    assert model.batches == [1] * NUM_UNITS
 
 
 @pytest.mark.parametrize(

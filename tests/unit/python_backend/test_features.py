@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +11,7 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     GroundserveError,
-    InvalidRequestError,
     MediaError,
-    UnavailableError,
 )
 from groundserve.families import get_family
 from groundserve.families.plans import SeenVideo
@@ -28,9 +24,7 @@ from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
 from python_backend.decode import DecodedFrames
-from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
-from python_backend.ground import Questions
 from python_backend.meter import Counts
 from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
@@ -39,21 +33,13 @@ VIDEO = b"a video of four frames"
 
 
 class FakeWorkers:
-    """One reader, as a process of the server has; a cut hands its ordinals to the decoder."""
+    """A cut hands its ordinals to the decoder."""
 
-    def __init__(self):
-        self.index = INDEX
-        self.num_opened = 0
-        self._reader = threading.Lock()
+    index = INDEX
 
     @contextmanager
     def open(self, source, *, deadline):
-        assert self._reader.acquire(timeout=max(0, deadline.remaining_seconds()))
-        try:
-            self.num_opened += 1
-            yield self
-        finally:
-            self._reader.release()
+        yield self
 
     def cut(self, frame_indices, *, max_bytes):
         # Of frames as decoded the size is looked at.
@@ -78,15 +64,15 @@ class Stages:
         )
         self.decode_error: Exception | None = None
 
-    def extract(self, *, asked=None, seconds=10.0, options=OPTIONS) -> VideoFeatures:
+    def extract(self, *, options=OPTIONS) -> VideoFeatures:
         with VideoSource.from_bytes(VIDEO, limits=Limits()) as source:
             return self.extractor.extract(
                 source,
                 options,
-                asked=asked,
+                asked=None,
                 decode=self.decode,
                 encode=self.encode,
-                deadline=Deadline.after(seconds),
+                deadline=Deadline.after(10.0),
             )
 
     def decode(self, segments: Segments, shown):
@@ -112,17 +98,6 @@ def test_features_that_are_not_finite_are_the_encoders_fault_and_not_kept(tmp_pa
     assert not stages.extract().info.cache_hit
 
 
-def test_requests_that_arrive_together_compute_once(tmp_path):
-    one, other = Stages(tmp_path), Stages(tmp_path)
-    with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda i: (one, other)[i % 2].extract(), range(64)))
-    assert one.counts["frames_decoded"] + other.counts["frames_decoded"] == 4
-    assert one.counts["cache_misses"] + other.counts["cache_misses"] == 1
-    assert one.counts["cache_hits"] + other.counts["cache_hits"] == 63
-    for extracted in found:
-        np.testing.assert_array_equal(extracted.features, found[0].features)
-
-
 def test_failed_request_lets_the_next_one_try(tmp_path):
     stages = Stages(tmp_path)
     stages.decode_error = MediaError("frame 2 does not decode")
@@ -144,31 +119,6 @@ def test_sound_entry_that_is_no_index_is_removed(tmp_path, fields):
     stages.extract()
     assert stages.counts["cache_corrupted"] == 1
     assert stages.extract().info.cache_hit
-
-
-@pytest.mark.parametrize("is_probed", [False, True])
-def test_question_that_does_not_fit_is_refused_before_decoding(tmp_path, is_probed):
-    stages = Stages(tmp_path)
-    if is_probed:
-        stages.extract(options=ScoreOptions(num_frames=1))
-    num_opened, num_decoded = stages.workers.num_opened, stages.counts["frames_decoded"]
-    questions = Questions(text_ids=[np.arange(70)], max_tokens=300)
-    with pytest.raises(InvalidRequestError, match=r"QUERY\[0\] has 70 tokens beside 256 visual"):
-        stages.extract(asked=questions)
-    assert stages.counts["frames_decoded"] == num_decoded
-    assert stages.workers.num_opened == num_opened + (not is_probed)
-
-
-def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cache(tmp_path):
-    stages = Stages(tmp_path / "cache")
-    share = FairShare(directory=tmp_path, num_seats=1, num_turns=1, light_pixels=1)
-    stages.extractor = replace(stages.extractor, share=share)
-    with share.admit(2, Deadline.after(1)), pytest.raises(UnavailableError, match="try again"):
-        stages.extract()
-    assert stages.counts["frames_decoded"] == 0
-    stages.extract()
-    with share.admit(2, Deadline.after(1)):
-        assert stages.extract().info.cache_hit
 
 
 @pytest.fixture

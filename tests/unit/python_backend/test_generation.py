@@ -12,7 +12,6 @@ from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
     GroundserveError,
-    RequestCancelledError,
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
@@ -161,30 +160,6 @@ def test_each_question_follows_the_prefix_alone():
     assert {answer.token_ids.dtype.name for answer in found.answers} == {"int32"}
 
 
-def test_the_prefix_is_computed_once_and_counted():
-    decoder, meter = FakeDecoder(), Counts()
-    found = ask(prompt(4, 5), prompt(6), decoder=decoder, meter=meter, max_new_tokens=3)
-    assert decoder.passes == [5, 2, 1, 1, 1, 1, 1]  # nothing is computed behind the last token
-    assert (found.prefix_tokens, found.prompt_tokens, found.generated_tokens) == (5, 3, 6)
-    names = ("prefix_tokens", "prompt_tokens", "generated_tokens")
-    assert [meter[name] for name in names] == [5, 3, 6]
-    # Room for the longest, and for all its tokens but the last.
-    assert [past.max_positions for past in decoder.pasts] == [5 + 2 + 2]
-
-
-def test_each_token_is_computed_in_the_regime_of_all_there_is_then():
-    """Prefix 5, question 3: the prompt is short, the second token of the answer is behind 8."""
-    decoder = FakeDecoder(switch=8)
-    ask(prompt(4, 5, 6), decoder=decoder, max_new_tokens=4)
-    assert list(zip(decoder.passes, decoder.regimes, strict=True)) == [
-        (5, 0),
-        (3, 0),
-        (1, 1),
-        (1, 1),
-        (1, 1),
-    ]
-
-
 def test_questions_of_two_regimes_have_a_prefix_each_one_after_another():
     decoder, meter = FakeDecoder(switch=7), Counts()
     asked = ((4, 5, 6), (4,), (6, 5, 4, 3), (5,))
@@ -227,17 +202,6 @@ def test_time_that_runs_out_later_ends_the_answers_where_they_are():
     assert (first.token_ids.tolist(), first.stop_reason) == (expected(4, num_tokens=3), "deadline")
     assert (second.token_ids.tolist(), second.stop_reason) == ([], "deadline")
     assert (found.generated_tokens, meter["generated_tokens"]) == (3, 3)
-
-
-def test_a_cancelled_request_has_no_answer_and_its_work_is_counted():
-    meter, asked = Counts(), iter([False] * 5 + [True])
-    with pytest.raises(RequestCancelledError):
-        ask(
-            prompt(4),
-            deadline=Deadline.after(60.0, is_cancelled=lambda: next(asked)),
-            meter=meter,
-        )
-    assert meter["generated_tokens"] == 3
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])

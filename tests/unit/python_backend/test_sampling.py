@@ -25,15 +25,6 @@ def test_without_a_temperature_the_lowest_of_the_likeliest_is_picked():
     assert [pick(LOGITS) for _ in range(3)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("temperature", [5e-324, 10**20, 10**300, 1e308])
-def test_any_temperature_is_drawn_at(temperature):
-    options = AnswerOptions(temperature=temperature, seed=1)
-    pick = open_sampler(options, choose_seed(options))
-    drawn = {pick(LOGITS) for _ in range(200)}
-    # Of a temperature near 0 the likeliest two, of a high one any.
-    assert drawn == ({1, 3} if temperature < 1 else set(range(6)))
-
-
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_tokens_are_drawn_by_their_probability(temperature):
     expected = torch.softmax(torch.from_numpy(LOGITS).double() / temperature, dim=0).numpy()

@@ -6,7 +6,6 @@ import resource
 import threading
 from collections import Counter
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import Limits
-from python_backend.sources import AllowedRoot, file_path, open_source, parse_allowed_roots
+from python_backend.sources import AllowedRoot, open_source, parse_allowed_roots
 
 LIMITS = Limits(max_upload_bytes=8, max_file_bytes=8)
 REFUSED = "VIDEO_URI must name a readable file below one of this server's allowed roots"
@@ -37,21 +36,6 @@ def open_uri(uri: str, *roots: Path) -> bytes:
     allowed_roots = parse_allowed_roots(os.pathsep.join(map(str, roots)).encode())
     with open_source(None, uri, allowed_roots=allowed_roots, limits=LIMITS) as source:
         return os.pread(source.fileno(), 100, 0)
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        pytest.param("file:///a/b.mp4", "/a/b.mp4", id="three_slashes"),
-        pytest.param("file:/a/b.mp4", "/a/b.mp4", id="one_slash"),
-        pytest.param("file://localhost/a/b.mp4", "/a/b.mp4", id="localhost"),
-        pytest.param("FILE:///a%20b%C3%A9.mp4", "/a bé.mp4", id="percent_encoded"),
-        pytest.param("file:///a%20bé.mp4", "/a bé.mp4", id="utf_8"),
-        pytest.param("file:///%FF%E9.mp4", "/\udcff\udce9.mp4", id="bytes"),
-    ],
-)
-def test_file_path(uri, path):
-    assert file_path(uri) == path.encode("utf-8", "surrogateescape")
 
 
 def test_open_source_follows_links_that_stay_inside(root):
@@ -102,20 +86,6 @@ def test_open_source_asks_the_disk_only_for_names_below_a_root(root, name, monke
         open_source(None, uri, allowed_roots=roots, limits=LIMITS)
     monkeypatch.undo()
     assert str(caught.value) == REFUSED
-
-
-@pytest.mark.parametrize(
-    "name", [b"\xc3\xa9 \xe2\x82\xac.mp4", b"\xff\xfe"], ids=["utf_8", "bytes"]
-)
-def test_open_source_takes_any_name(root, name):
-    folder = os.path.join(os.fsencode(root), name)
-    os.mkdir(folder)
-    path = os.path.join(folder, name)
-    Path(os.fsdecode(path)).write_bytes(b"inside")
-    roots = parse_allowed_roots(folder)
-    uri = "file://" + quote(path)
-    with open_source(None, uri, allowed_roots=roots, limits=LIMITS) as source:
-        assert os.pread(source.fileno(), 100, 0) == b"inside"
 
 
 def test_open_source_takes_a_root_by_the_name_that_the_operator_wrote(root):

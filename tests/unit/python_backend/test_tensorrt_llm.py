@@ -243,15 +243,6 @@ def test_load_refuses_what_does_not_match(engine_dir, change, message):
         scorer_of(engine_dir)
 
 
-def test_load_refuses_an_engine_that_tensorrt_cannot_read(engine_dir, monkeypatch):
-    session = runtime.Session()  # deserialising fails with None in the library, not with an error
-    monkeypatch.setattr(
-        runtime.Session, "from_serialized_engine", staticmethod(lambda engine: session.engine.name)
-    )
-    with pytest.raises(EngineMismatchError, match=r"rank0\.engine cannot be deserialised"):
-        scorer_of(engine_dir)
-
-
 def test_a_gpu_without_room_for_the_context_is_unavailable(engine_dir, monkeypatch):
     """As `runtime/session.py` at NVIDIA/TensorRT-LLM 46d548b: the context is None, then used."""
 

@@ -1,4 +1,4 @@
-"""Units that repeat frames, or have several: each frame is decoded once, each unit encoded."""
+"""Chunks of a plan's units, and frames as decoded, of which few are held at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, cut_groups
-from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
+from tests.unit.python_backend.plans import frame_units, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
-SEGMENT = FrameStream(name="FRAMES", size=2, frames=tuple(range(8)))
 
 
 def pixels(numbers: np.ndarray) -> np.ndarray:
@@ -35,20 +33,12 @@ def repeated(num_source_frames: int, num_sampled: int) -> np.ndarray:
     return np.linspace(0, num_source_frames - 1, num_sampled).astype(np.int64)
 
 
-def segments(num_source_frames: int, num_sampled: int = 96, length: int = 8) -> np.ndarray:
-    """Fill up with the last frame, then cut into segments, as some references do."""
-    sampled = np.minimum(np.arange(num_sampled), num_source_frames - 1)
-    return sampled.reshape(-1, length)
-
-
 class Recorder:
     """Fake stages: remembers what is decoded, and answers the red of each unit's frames."""
 
-    def __init__(self, stream: FrameStream, *, most_targets: int = CHUNK_FRAMES):
-        self.most_targets = most_targets
+    def __init__(self, stream: FrameStream):
         self.decoded: list[list[int]] = []
         self.num_units: list[int] = []
-        self.shapes: set[tuple[int, ...]] = set()
         self.counts = Counts()
         self.runner = ChunkRunner(
             decode=self.decode,
@@ -70,7 +60,6 @@ class Recorder:
         return self.runner.run(SimpleNamespace(cut=self.cut), plan).features[:, :, 0]
 
     def cut(self, frame_indices, *, max_bytes):
-        frame_indices = frame_indices[: self.most_targets]
         return SimpleNamespace(frame_indices=frame_indices, num_frames=len(frame_indices))
 
     def decode(self, segments, shown):
@@ -80,83 +69,8 @@ class Recorder:
 
     def encode(self, frames):
         self.num_units.append(len(frames))
-        self.shapes.add(frames.shape[1:])
         # (u, F) or (u,), then (u, F, 1)
         return frames[..., 0, 0, 0].reshape(len(frames), -1, 1).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("shown", "group_sizes", "encode_sizes"),
-    [
-        # All of one key frame: what ends early is decoded by itself.
-        pytest.param(np.arange(65), [1, 64], [64, 1], id="one_more"),
-        pytest.param(np.zeros(100, np.int64), [1], [64, 36], id="one_frame_100_times"),
-        pytest.param(repeated(65, 100), [1, 64], [64, 35, 1], id="repeats_and_one_more"),
-        # What the last of a chunk shows again belongs to it, though it has its 64 units.
-        pytest.param(np.r_[:64, 63, 63], [64], [64, 2], id="the_last_repeats"),
-        pytest.param(np.r_[:64, 63, 64:70], [6, 64], [64, 1, 6], id="a_repeat_opens_no_chunk"),
-    ],
-)
-def test_repeated_ordinals_are_decoded_once(shown, group_sizes, encode_sizes):
-    stages = Recorder(ONE)
-    encoded = stages.run(plan := frame_units(shown))
-    assert encoded[:, 0].tolist() == shown.tolist()
-    assert [len(group) for group in stages.decoded] == group_sizes
-    assert stages.all_decoded == plan.decoded_indices.tolist() == np.unique(shown).tolist()
-    assert stages.num_units == encode_sizes
-    assert stages.counts["frames_decoded"] == sum(group_sizes)
-    assert stages.counts["vision_frames"] == len(shown)
-    assert stages.counts["vision_passes"] == len(encode_sizes)
-
-
-@pytest.mark.parametrize(
-    ("num_source_frames", "group_sizes", "encode_sizes"),
-    [
-        # Of eight frames each, of which 64 are encoded at once.
-        pytest.param(1, [1], [8, 4], id="one_frame"),
-        pytest.param(65, [1, 64], [8, 4], id="one_more"),
-        pytest.param(200, [32, 64], [8, 4], id="no_repeats"),
-    ],
-)
-def test_segments_of_eight_frames(num_source_frames, group_sizes, encode_sizes):
-    stages = Recorder(SEGMENT)
-    shown = segments(num_source_frames)
-    encoded = stages.run(plan := plan_of(*shown))
-    np.testing.assert_array_equal(encoded, shown)
-    assert [len(group) for group in stages.decoded] == group_sizes
-    assert stages.all_decoded == plan.decoded_indices.tolist()
-    assert stages.num_units == encode_sizes
-    assert stages.shapes == {(8, 2, 2, 3)}
-
-
-def test_segments_that_overlap_by_half_are_decoded_once():
-    shown = np.arange(40)[:, np.newaxis] * 4 + np.arange(8)
-    stages = Recorder(SEGMENT)
-    np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
-    assert stages.all_decoded == list(range(40 * 4 + 4))
-    chunks = cut_chunks(plan_of(*shown), [SEGMENT])
-    # 15 segments fill a chunk; the next begins with the last four frames of it.
-    assert [chunk.streams[0].num_frames for chunk in chunks] == [64, 64, 44]
-    # Decoded are 36 frames, then twice 64: with the first chunk all but the last 64.
-    assert [len(chunk.groups) for chunk in chunks] == [2, 1, 0]
-    assert [chunk.streams[0].num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
-
-
-@pytest.mark.parametrize(
-    ("keys", "frame_indices", "groups"),
-    [
-        pytest.param([0, 40, 80], np.arange(120), [40, 40, 40], id="two_do_not_fit"),
-        pytest.param([0, 33, 65], np.arange(97), [33, 64], id="the_next_two_fit"),
-        pytest.param(np.arange(130), np.arange(130), [64, 64, 2], id="key_frames_only"),
-        pytest.param([10, 50], [0, 9, 10, 49, 50], [5], id="before_the_first_key_frame"),
-        pytest.param([], np.arange(65), [1, 64], id="no_key_frame"),
-    ],
-)
-def test_groups_end_at_key_frames(keys, frame_indices, groups):
-    plan = with_keys(frame_units(frame_indices), keys)
-    found = cut_groups(plan)
-    assert [len(group) for group in found] == groups
-    np.testing.assert_array_equal(np.concatenate(found), frame_indices)
 
 
 @pytest.mark.parametrize("seed", range(20))

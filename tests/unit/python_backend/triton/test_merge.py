@@ -5,52 +5,7 @@ import numpy as np
 from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from python_backend.encode import EncodeFunction
 from python_backend.triton._merge import EncodeRequest, encode_merged
-
-STREAM = FrameStream(name="FRAMES", size=2)
-ONE_ROW = np.full((1, 1, 4), 0.25, np.float32)
-TWO_ROWS = np.eye(2, 4, dtype=np.float32)[None]
-
-
-def request(first_value: int, num_frames: int, *plan_inputs: np.ndarray) -> EncodeRequest:
-    frames = np.zeros((num_frames, 2, 2, 3), np.uint8)
-    frames[:, 0, 0, 0] = np.arange(first_value, first_value + num_frames)
-    shared = {f"WEIGHTS_{i}": one for i, one in enumerate(plan_inputs or (ONE_ROW,))}
-    return EncodeRequest({"FRAMES": frames}, shared)
-
-
-def merge(requests: list[EncodeRequest], encode: EncodeFunction) -> list[np.ndarray]:
-    names = [name for one in requests[:1] for name in (*one.of_units, *one.shared)]
-    return encode_merged(requests, encode, names=names)
-
-
-class FakeEncoder:
-    """Features are the first pixel's red, in as many tokens as the plan's inputs have rows."""
-
-    def __init__(self):
-        self.batch_sizes = []
-
-    def encode(self, frames, *plan_inputs):
-        self.batch_sizes.append(len(frames))
-        red = frames[:, 0, 0, :1].astype(np.float32)
-        return np.repeat(red[:, np.newaxis], sum(one.shape[1] for one in plan_inputs), axis=1)
-
-
-def test_equal_plan_inputs_are_one_call():
-    encoder = FakeEncoder()
-    features = merge([request(0, 2), request(10, 1), request(20, 3)], encoder.encode)
-    assert encoder.batch_sizes == [6]
-    assert [part[:, 0, 0].tolist() for part in features] == [[0, 1], [10], [20, 21, 22]]
-
-
-def test_another_plan_input_is_another_call_and_order_is_kept():
-    encoder = FakeEncoder()
-    requests = [request(0, 1), request(10, 2, TWO_ROWS), request(20, 1)]
-    features = merge(requests, encoder.encode)
-    assert encoder.batch_sizes == [2, 2]
-    assert [part[:, 0, 0].tolist() for part in features] == [[0], [10, 11], [20]]
-    assert [part.shape for part in features] == [(1, 1, 1), (2, 2, 1), (1, 1, 1)]
 
 
 def test_frames_of_different_sizes_are_not_one_call():
@@ -61,7 +16,8 @@ def test_frames_of_different_sizes_are_not_one_call():
         return np.full((len(frames), 1, 1), frames.shape[1], np.float32)
 
     arrays = [np.zeros((num, side, 4, 3), np.uint8) for num, side in ((2, 3), (1, 5), (3, 3))]
-    merged = merge([EncodeRequest({"RAW": frames}, {}) for frames in arrays], encode)
+    requests = [EncodeRequest({"RAW": frames}, {}) for frames in arrays]
+    merged = encode_merged(requests, encode, names=["RAW"])
     assert sizes == [(5, 3, 4, 3), (1, 5, 4, 3)]
     assert [part[:, 0, 0].tolist() for part in merged] == [[3, 3], [5], [3, 3, 3]]
 
