@@ -36,7 +36,7 @@ UNUSUAL = (VP8, H264_TS, FRAGMENTED, ROTATED, VFR, FAST, INTERLACED, HEVC_422_TE
 MUTATED = (
     H264, FRAGMENTED, HEVC_TS, AV1_MKV, VP9, VP8, H264_MKV, MJPEG_AVI, MPEG4_AVI, H264_TS, MPEG2_TS
 )  # fmt: skip
-SEEDS = range(5)
+SEEDS = range(2)
 
 
 def name_of(value: object) -> str:
@@ -73,7 +73,7 @@ def test_mutated_files_give_frames_or_a_refusal(asset, seed, judge, make_asset):
     assert not isinstance(answer, RejectedError) or answer.code == "INVALID_ARG", answer
 
 
-@pytest.mark.parametrize("num_bytes", [1, 100, 5_000, 31_000])
+@pytest.mark.parametrize("num_bytes", [1, 5_000])
 def test_half_an_upload_is_refused(num_bytes, judge, make_asset):
     judge.refusal(VIDEO=upload(make_asset(H264).read_bytes()[:num_bytes]))
 

@@ -9,71 +9,26 @@ import numpy as np
 import pytest
 
 from tests.hostile.judge import HANG_SECONDS, INTERNAL, check_silent
+from tests.hostile.tensors import INTACT, stream
 from tests.triton.protocol import RejectedError, texts, upload
 
-
-def stream(**changes):
-    """The tensor STREAM; a value may be changed to anything."""
-    fields = {
-        "codec_name": "h264",
-        "pixel_format": "yuv420p",
-        "width": 96,
-        "height": 64,
-        "rotation": 0,
-        "frame_counts": [2**31 - 1],
-    }
-    return texts(json.dumps({**fields, **changes}))
-
-
-STAGE_INFO = texts('{"timing_ms": {}}')
-FEATURES = np.zeros((3, 1, 48), np.float32)
-SEGMENTS = {
-    "SEGMENTS": upload(b"0123456789"),
-    "SEGMENT_OFFSETS": np.array([0, 10]),
-    "LOCAL_FRAMES": np.array([0], np.int32),
-    "LOCAL_OFFSETS": np.array([0, 1]),
-    "STREAM": stream(),
-}
-GROUNDING = {"FEATURES": FEATURES, "QUERY": texts("When?"), "STAGE_INFO": STAGE_INFO}
-SELECTION = {
-    "FRAME_LOGITS": np.zeros((1, 3), np.float32),
-    "FRAME_INDICES": np.arange(3),
-    "PTS_SECONDS": np.arange(3.0),
-    "STAGE_INFO_2": STAGE_INFO,
-}
-ENCODING = {
-    "PIXELS": np.zeros((2, 112, 112, 3), np.uint8),
-    "POOL": np.zeros((2, 2, 8), np.float32),
-}
 HUGE = np.iinfo(np.int64).max
 
 OTHER_TENSORS = {
     "nothing": {"VIDEO": None, "QUERY": None, "OPTIONS": None},
-    "no_query": {"QUERY": None},
     "video_of_other_type": {"VIDEO": np.zeros(10, np.int32)},
-    "video_of_text": {"VIDEO": texts("video")},
     "video_of_two_dimensions": {"VIDEO": np.zeros((2, 5), np.uint8)},
     "query_of_numbers": {"QUERY": np.zeros(1, np.int64)},
-    "query_of_two_dimensions": {"QUERY": np.array([[b"q"]], np.object_)},
     "two_options": {"OPTIONS": texts("{}", "{}")},
-    "no_options_element": {"OPTIONS": texts()},
     "two_uris": {"VIDEO": None, "VIDEO_URI": texts("file:///a", "file:///b")},
     "uri_of_bytes": {"VIDEO": None, "VIDEO_URI": upload(b"file:///a")},
     "unknown_input": {"FRAMES": np.zeros(3, np.float32)},
-    "both_videos": {"VIDEO_URI": texts("file:///a")},
 }
 NONSENSE = {
     "decode_offsets_backwards": ("video_decode", {"SEGMENT_OFFSETS": np.array([10, 0])}),
-    "decode_offsets_negative": ("video_decode", {"SEGMENT_OFFSETS": np.array([-5, 10])}),
     "decode_offsets_huge": ("video_decode", {"SEGMENT_OFFSETS": np.array([0, HUGE])}),
-    "decode_one_offset": ("video_decode", {"SEGMENT_OFFSETS": np.array([0])}),
     "decode_no_offsets": ("video_decode", {"SEGMENT_OFFSETS": np.zeros(0, np.int64)}),
-    "decode_no_data": (
-        "video_decode",
-        {"SEGMENTS": upload(b""), "SEGMENT_OFFSETS": np.array([0, 0])},
-    ),
     "decode_frames_negative": ("video_decode", {"LOCAL_FRAMES": np.array([-1], np.int32)}),
-    "decode_frames_huge": ("video_decode", {"LOCAL_FRAMES": np.array([2**31 - 1], np.int32)}),
     "decode_frames_repeated": (
         "video_decode",
         {"LOCAL_FRAMES": np.array([1, 1], np.int32), "LOCAL_OFFSETS": np.array([0, 2])},
@@ -83,26 +38,16 @@ NONSENSE = {
         {"LOCAL_FRAMES": np.arange(10**6, dtype=np.int32), "LOCAL_OFFSETS": np.array([0, 10**6])},
     ),
     "decode_garbage": ("video_decode", {}),
-    "decode_two_streams": ("video_decode", {"STREAM": texts("{}", "{}")}),
     "decode_stream_not_json": ("video_decode", {"STREAM": texts("{")}),
-    "decode_stream_not_utf8": ("video_decode", {"STREAM": texts(b"\xff")}),
-    "decode_stream_list": ("video_decode", {"STREAM": texts("[]")}),
     "decode_stream_deep": ("video_decode", {"STREAM": texts("[" * 10**5)}),
     "decode_stream_unknown_field": ("video_decode", {"STREAM": stream(depth=1)}),
     "decode_stream_codec": ("video_decode", {"STREAM": stream(codec_name="../h264")}),
     "decode_stream_nan": ("video_decode", {"STREAM": stream(width=float("nan"))}),
-    "decode_stream_bool": ("video_decode", {"STREAM": stream(height=True)}),
     "decode_stream_rotation": ("video_decode", {"STREAM": stream(rotation=45)}),
     "decode_stream_no_counts": ("video_decode", {"STREAM": stream(frame_counts=[])}),
-    "decode_stream_many_counts": ("video_decode", {"STREAM": stream(frame_counts=[1] * 10**5)}),
     "decode_stream_huge_count": ("video_decode", {"STREAM": stream(frame_counts=[int(HUGE)])}),
-    "decode_stream_count_of_text": ("video_decode", {"STREAM": stream(frame_counts=["1"])}),
     "encode_no_rows": ("vision_encoder", {"POOL": np.zeros((2, 0, 8), np.float32)}),
-    "encode_many_rows": ("vision_encoder", {"POOL": np.zeros((2, 9, 8), np.float32)}),
-    "encode_wrong_width": ("vision_encoder", {"POOL": np.zeros((2, 2, 7), np.float32)}),
-    "encode_nan": ("vision_encoder", {"POOL": np.full((2, 2, 8), np.nan, np.float32)}),
     "encode_wrong_size": ("vision_encoder", {"PIXELS": np.zeros((2, 111, 112, 3), np.uint8)}),
-    "encode_other_batch": ("vision_encoder", {"PIXELS": np.zeros((3, 112, 112, 3), np.uint8)}),
     "encode_large_batch": (
         "vision_encoder",
         {
@@ -115,46 +60,13 @@ NONSENSE = {
         {"PIXELS": np.zeros((0, 112, 112, 3), np.uint8), "POOL": np.zeros((0, 2, 8), np.float32)},
     ),
     "ground_wrong_width": ("grounding", {"FEATURES": np.zeros((3, 1, 47), np.float32)}),
-    "ground_no_frames": ("grounding", {"FEATURES": np.zeros((0, 1, 48), np.float32)}),
-    "ground_no_tokens": ("grounding", {"FEATURES": np.zeros((3, 0, 48), np.float32)}),
     "ground_too_many_tokens": ("grounding", {"FEATURES": np.zeros((30_000, 1, 48), np.float32)}),
-    "ground_too_many_frames": ("grounding", {"FEATURES": np.zeros((1025, 1, 48), np.float32)}),
     "ground_nan": ("grounding", {"FEATURES": np.full((3, 1, 48), np.nan, np.float32)}),
-    "ground_infinite": ("grounding", {"FEATURES": np.full((3, 1, 48), np.inf, np.float32)}),
     "ground_info_not_json": ("grounding", {"STAGE_INFO": texts("{")}),
-    "ground_info_list": ("grounding", {"STAGE_INFO": texts("[]")}),
-    "ground_info_number": ("grounding", {"STAGE_INFO": texts("1")}),
-    "ground_info_timing_list": ("grounding", {"STAGE_INFO": texts('{"timing_ms": [1]}')}),
-    "ground_info_not_utf8": ("grounding", {"STAGE_INFO": texts(b"\xff")}),
-    "ground_info_deep": ("grounding", {"STAGE_INFO": texts("[" * 10**5)}),
-    "ground_info_empty": ("grounding", {"STAGE_INFO": texts("")}),
-    "ground_no_query": ("grounding", {"QUERY": texts()}),
-    "select_other_length": ("frame_selector", {"FRAME_INDICES": np.arange(2)}),
-    "select_no_frames": (
-        "frame_selector",
-        {
-            "FRAME_LOGITS": np.zeros((1, 0), np.float32),
-            "FRAME_INDICES": np.zeros(0, np.int64),
-            "PTS_SECONDS": np.zeros(0),
-        },
-    ),
-    "select_nan": ("frame_selector", {"FRAME_LOGITS": np.full((1, 3), np.nan, np.float32)}),
     "select_options_array": ("frame_selector", {"OPTIONS": texts("[]")}),
-    "select_info_garbage": ("frame_selector", {"STAGE_INFO_2": texts(b"\0\xff")}),
     "features_no_source": ("video_features", {"QUERY": texts("q")}),
-    "features_bad_options": (
-        "video_features",
-        {"VIDEO": upload(b"x"), "QUERY": texts("q"), "OPTIONS": texts("[]")},
-    ),
 }
-INTACT = {
-    "video_decode": SEGMENTS,
-    "vision_encoder": ENCODING,
-    "grounding": GROUNDING,
-    "frame_selector": SELECTION,
-    "video_features": {},
-}
-HARMLESS = {"encode_no_frames", "ground_infinite"}
+HARMLESS = {"encode_no_frames"}
 """Nonsense that a model, or the server without it, may also answer."""
 
 
@@ -164,20 +76,14 @@ def named(name: str, datatype: str, shape: list[object], data: object) -> dict[s
 
 QUERY = named("QUERY", "BYTES", [1], ["q"])
 BODIES = {
-    "empty": b"",
-    "garbage": b"\x00\xff" * 100,
     "not_an_object": b"[]",
-    "no_inputs": b"{}",
-    "inputs_number": {"inputs": 1},
     "inputs_null": {"inputs": [None]},
     "deep": b"[" * 10**5,
     "negative_shape": {"inputs": [QUERY, named("VIDEO", "UINT8", [-1], [1])]},
     "overflowing_shape": {"inputs": [QUERY, named("VIDEO", "UINT8", [2**62, 4], [1])]},
-    "shape_of_text": {"inputs": [QUERY, named("VIDEO", "UINT8", ["a"], [1])]},
     "unknown_type": {"inputs": [QUERY, named("VIDEO", "UINT9", [1], [1])]},
     "value_out_of_range": {"inputs": [QUERY, named("VIDEO", "UINT8", [1], [10**30])]},
     "too_few_values": {"inputs": [QUERY, named("VIDEO", "UINT8", [9], [1])]},
-    "too_many_values": {"inputs": [QUERY, named("VIDEO", "UINT8", [1], [1] * 999)]},
     "same_input_twice": {"inputs": [QUERY, QUERY]},
     "unknown_output": {"inputs": [QUERY], "outputs": [{"name": "SECRETS"}]},
     "shared_memory": {
@@ -194,17 +100,13 @@ BODIES = {
             },
         ]
     },
-    "negative_timeout": {"inputs": [QUERY], "parameters": {"timeout": -1}},
-    "sequence": {"inputs": [QUERY], "parameters": {"sequence_id": 1, "sequence_start": True}},
 }
 """Left out: what ends tritonserver 2.51 before any of our code runs; `tests/triton/test_aborts.py`
 sends those to a service that starts it again. Its HTTP port is for trusted clients only."""
 HEADERS = {
     "header_longer_than_the_body": {"Inference-Header-Content-Length": "1000000000"},
     "negative_header": {"Inference-Header-Content-Length": "-1"},
-    "header_of_text": {"Inference-Header-Content-Length": "all"},
     "unknown_encoding": {"Content-Encoding": "br"},
-    "not_compressed": {"Content-Encoding": "gzip"},
 }
 
 
@@ -233,7 +135,7 @@ def test_other_http_headers_are_refused(headers, server):
     post(server, json.dumps({"inputs": [QUERY]}).encode(), headers)
 
 
-@pytest.mark.parametrize("model", ["", "../videoitg", "%2e%2e", "videoitg/versions/99", "x" * 4000])
+@pytest.mark.parametrize("model", ["", "../videoitg", "videoitg/versions/99", "x" * 4000])
 def test_other_models_are_refused(model, server):
     post(server, b"{}", {}, path=f"/v2/models/{model}/infer")
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 import numpy as np
 
 DEPTH = 50_000
-NUM_ELEMENTS = 10**12
 TIMEOUT_SECONDS = 30.0
 
 
@@ -41,22 +40,9 @@ def nested_data(grpc_url: str, http_url: str, clip: bytes) -> None:
     _post(http_url, "infer", f'{{"inputs": [{tensor}]}}')
 
 
-def nested_generate(grpc_url: str, http_url: str, clip: bytes) -> None:
-    """Send the same to the API of generating models, which every model has."""
-    _post(http_url, "generate", f'{{"QUERY": {_nested()}}}')
-
-
-def huge_shape(grpc_url: str, http_url: str, clip: bytes) -> None:
-    """Announce 10^12 numbers and send one."""
-    tensor = f'{{"name": "VIDEO", "shape": [{NUM_ELEMENTS}], "datatype": "UINT8", "data": [1]}}'
-    _post(http_url, "infer", f'{{"inputs": [{tensor}]}}')
-
-
 ABORTS: dict[str, Callable[[str, str, bytes], None]] = {
     "classification": classification,
     "nested_data": nested_data,
-    "nested_generate": nested_generate,
-    "huge_shape": huge_shape,
 }
 """Requests that end tritonserver 2.51 by name; each takes both addresses and a video."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from groundserve import AnswerOptions, Client, InvalidRequestError, UnsupportedError
 from tests.hostile.judge import Judge
-from tests.hostile.test_tensors import stream
+from tests.hostile.tensors import stream
 from tests.triton.judged import judged
 from tests.triton.protocol import Arrays, RejectedError, texts, upload
 
@@ -53,39 +53,22 @@ GENERATION: Arrays = {
 }
 REFUSED_TENSORS = {
     "no_frames": ({"FEATURES": features(0, 1, 32)}, "FEATURES must be (100, 1, D)"),
-    "fewer_frames": ({"FEATURES": features(99, 1, 32)}, "FEATURES must be (100, 1, D)"),
-    "many_frames": ({"FEATURES": features(5000, 1, 32)}, "FEATURES must be (100, 1, D)"),
     "several_tokens": ({"FEATURES": features(100, 2, 32)}, "FEATURES must be (100, 1, D)"),
     "not_numbers": ({"FEATURES": features(100, 1, 32, fill=np.nan)}, "FEATURES must be finite"),
-    "infinite": ({"FEATURES": features(100, 1, 32, fill=-np.inf)}, "FEATURES must be finite"),
-    "no_question": ({"QUERY": texts()}, "QUERY must hold 1..32 questions, got 0"),
-    "missing_question": ({"QUERY": None}, "QUERY must hold 1..32 questions, got 0"),
     "many_questions": (
         {"QUERY": texts(*[""] * 200_000)},
         "QUERY must hold 1..32 questions, got 200000",
     ),
-    "much_text": (
-        {"QUERY": texts(*["x" * 16 * 1024] * 3)},
-        "QUERY must be at most 24576 bytes in all (max_text_bytes), got 49152",
-    ),
-    "question_not_utf8": ({"QUERY": texts(b"\xff")}, "QUERY[0] must be UTF-8"),
     "question_with_a_video": ({"QUERY": texts("a <video>")}, "must not contain the placeholder"),
     "question_too_long": ({"QUERY": texts("x y " * 3000)}, "together more than 4096; shorten it"),
-    "long_options": (
-        {"OPTIONS": texts(" " * 10**6)},
-        "OPTIONS must be at most 4096 bytes, got 1000000",
-    ),
     "options_of_the_other_head": (
         {"OPTIONS": texts('{"top_k": 4}')},
         'unknown option "top_k"; known options: task, raw, ',
     ),
-    "info_of_nobody": ({"STAGE_INFO": texts("{}")}, "must be what the step before answered"),
     "info_without_the_video": (
         {"STAGE_INFO": texts('{"timing_ms": {}}')},
         "STAGE_INFO must say what the model sees of the video (seen)",
     ),
-    "info_of_text": ({"STAGE_INFO": info(num_visual_tokens="100")}, "what the step before"),
-    "info_of_a_bool": ({"STAGE_INFO": info(num_visual_tokens=True)}, "what the step before"),
     "info_with_more": ({"STAGE_INFO": info(more=1)}, "must be what the step before answered"),
     "long_info": (
         {"STAGE_INFO": info(model_seconds=[0.5] * 20_000)},
@@ -103,38 +86,19 @@ REFUSED_TENSORS = {
         {"STAGE_INFO": info(time_range_seconds=[0.0, 1e300])},
         "time_range_seconds must be a part of the video",
     ),
-    "range_of_nothing": (
-        {"STAGE_INFO": info(time_range_seconds=None)},
-        "time_range_seconds must be a part of the video",
-    ),
 }
 REFUSED_FRAMES = {
     "long_side": (pixels(1, 200, 8193), "sides of PIXELS must be 1 to 8192"),
-    "flat": (pixels(1, 1, 65), "must be at most 64 times the shorter one, got 65 x 1"),
     "large": (pixels(1, 6000, 6000), "must have at most 35651584 pixels, got (1, 6000, 6000, 3)"),
     "many": (pixels(22, 1080, 1920), "at most 21 frames of 1920 x 1080 pixels, got 22"),
 }
 REFUSED_OPTIONS = {
     "endless": ({"max_new_tokens": 10**9, **ENDLESS}, "max_new_tokens must be <= 4096"),
-    "no_tokens": ({"max_new_tokens": 0}, "max_new_tokens must be >= 1, got 0"),
     "no_room": ({"max_new_tokens": 4096}, "max_new_tokens 4096, together more than 4096"),
-    "tokens_of_text": ({"max_new_tokens": "4"}, "max_new_tokens must be a whole number"),
     "unknown_task": ({"task": "translate"}, "task must be one of moment, captions, "),
-    "task_of_a_number": ({"task": 1}, "task must be one of moment, captions, "),
-    "control_tokens_of_a_text": (
-        {"control_tokens": "no"},
-        'control_tokens must be true or false, got "no"',
-    ),
-    "raw_of_a_number": ({"raw": 1}, "raw must be true or false, got 1"),
     "clip_backwards": ({"clip_seconds": [3, 2]}, "0 <= start < end, got [3, 2]"),
-    "clip_of_one": ({"clip_seconds": [3]}, "clip_seconds must be (start, end), two numbers"),
     "clip_past_the_end": ({"clip_seconds": [1e9, 2e9]}, "must start before the video ends"),
-    "cold": ({"temperature": -1}, "temperature must be finite and >= 0, got -1"),
-    "no_odds": ({"temperature": 1, "top_p": 0}, "top_p must be in (0, 1], got 0"),
     "seed_without_draws": ({"seed": 1}, "seed goes with a temperature above 0"),
-    "long_seed": ({"temperature": 1, "seed": 2**63}, "seed must be in [0, 2**63)"),
-    "null": ({"clip_seconds": None}, "clip_seconds must have a value or be left out, got null"),
-    "unknown": ({"prompt": "x"}, 'unknown option "prompt"'),
 }
 UNSUPPORTED_OPTIONS = {
     "task_of_another_family": (

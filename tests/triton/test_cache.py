@@ -7,7 +7,6 @@ import math
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 
 from groundserve.manifest import CHUNK_FRAMES
-from python_backend.cache.verified import SETTLED_NANOSECONDS
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import Server, in_parallel, serve
 
@@ -74,24 +72,15 @@ def test_32_questions_cost_one_decode_and_one_vision_pass(cached, clips):
     assert_one_decode(cached.growth(before), len(answer["FRAME_INDICES"]))
 
 
-def test_100_questions_one_after_another_cost_one(cached, clips):
-    before = cached.metrics()
-    answers = [cached.ask(clips["carphone_pristine"], f"Question {i}?") for i in range(100)]
-    grown = cached.growth(before)
-    assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
-    assert grown["cache_hits_total"] == 99
-    assert [info(answer)["cache_hit"] for answer in answers] == [False] + [True] * 99
-
-
-def test_100_questions_8_at_a_time_cost_one(cached, clips):
+def test_questions_8_at_a_time_cost_one_decode(cached, clips):
     before = cached.metrics()
     answers = in_parallel(
-        8, lambda i: cached.ask(clips["bigbuckbunny"], f"Question {i}?", **DENSE), range(100)
+        8, lambda i: cached.ask(clips["bigbuckbunny"], f"Question {i}?", **DENSE), range(16)
     )
     grown = cached.growth(before)
     assert_one_decode(grown, len(answers[0]["FRAME_INDICES"]))
-    assert grown["cache_hits_total"] == 99
-    assert sum(info(answer)["cache_hit"] for answer in answers) == 99
+    assert grown["cache_hits_total"] == 15
+    assert sum(info(answer)["cache_hit"] for answer in answers) == 15
 
 
 def test_hit_is_bit_equal_and_skips_workers_and_engines(cached, clips, pipeline):
@@ -180,11 +169,11 @@ def test_restarted_server_finds_what_it_wrote_and_stays_below_its_ceiling(
         assert server.metrics()["frames_decoded_total"] == 0
 
 
-def test_100_corrupt_entries_are_found_and_computed_again(empty, folder, clips):
+def test_corrupt_entries_are_found_and_computed_again(empty, folder, clips):
     rng = random.Random(20251121)
     before = empty.metrics()
     first = empty.ask(clips["carphone_pristine"], "When?", num_frames=3)
-    for number in range(100):
+    for number in range(8):
         entry = rng.choice(entries(folder))
         data = bytearray(entry.read_bytes())
         place = rng.randrange(len(data))
@@ -197,43 +186,5 @@ def test_100_corrupt_entries_are_found_and_computed_again(empty, folder, clips):
         assert_equal(again, first)
         assert len(entries(folder)) == 2
     grown = empty.growth(before)
-    assert grown["cache_corrupted_total"] == 100
+    assert grown["cache_corrupted_total"] == 8
     assert grown["errors_total" + '{class="InternalError"}'] == 0
-
-
-def test_entry_damaged_after_every_process_found_it_sound_is_computed_again(empty, folder, clips):
-    def ask(_=0):
-        return empty.ask(clips["carphone_pristine"], "When?", num_frames=3)
-
-    before = empty.metrics()
-    first = ask()
-    time.sleep(SETTLED_NANOSECONDS / 1e9 + 0.1)
-    for answer in in_parallel(4, ask, range(32)):
-        assert info(answer)["cache_hit"]
-    for entry in entries(folder):
-        with entry.open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            last = file.read(1)[0]
-            file.seek(-1, os.SEEK_END)
-            file.write(bytes([last ^ 1]))
-    assert_equal(ask(), first)
-    assert empty.growth(before)["cache_corrupted_total"] == 2
-
-
-def test_directory_that_goes_away_fails_no_request(empty, folder, clips, tmp_path):
-    logged = empty.log_file.stat().st_size
-    before = empty.metrics()
-    first = empty.ask(clips["carphone_pristine"], "When?")
-    folder.rename(tmp_path / "moved")
-    folder.write_bytes(b"a file")
-    try:
-        for _ in range(8):
-            again = empty.ask(clips["carphone_pristine"], "When?")
-            assert not info(again)["cache_hit"]
-            assert_equal(again, first)
-    finally:
-        folder.unlink()
-        (tmp_path / "moved").rename(folder)
-    assert empty.growth(before)["cache_failures_total"] > 0
-    log = empty.log_file.read_text("utf-8")[logged:]
-    assert 1 <= log.count("the feature cache is not usable now: Not a directory") <= 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 
 import pytest
@@ -35,10 +34,7 @@ FAULTS = {
         "/none.mp4': No such file or directory",
     ),
     "folder": ({"video": "{folder}"}, MediaError, "is not a regular file"),
-    "fifo": ({"video": "{folder}/fifo"}, MediaError, "/fifo' is not a regular file"),
-    "zero_in_the_name": ({"video": "a\0b"}, MediaError, "'a\\x00b': bad name"),
     "empty_file": ({"video": "{folder}/empty"}, MediaError, EMPTY),
-    "empty_bytes": ({"video": b""}, MediaError, EMPTY),
     "no_video": ({"video": b"no video" * 99}, MediaError, UNREADABLE),
     "damaged": ({"video": "{folder}/damaged"}, MediaError, "the video is damaged there"),
     "number_as_video": (
@@ -63,16 +59,6 @@ FAULTS = {
         InvalidRequestError,
         "queries must hold at least one question, got none",
     ),
-    "too_many_questions": (
-        {"queries": ["When?"] * 33},
-        InvalidRequestError,
-        "QUERY must hold 1..32 questions, got 33",
-    ),
-    "long_question": (
-        {"queries": "x" * 16_385},
-        InvalidRequestError,
-        "QUERY[0] must be at most 16384 bytes, got 16385",
-    ),
     "placeholder": (
         {"queries": "<image>"},
         InvalidRequestError,
@@ -83,20 +69,10 @@ FAULTS = {
         InvalidRequestError,
         "queries must be a text or a sequence of texts, got 5",
     ),
-    "bytes_as_questions": (
-        {"queries": b"When?"},
-        InvalidRequestError,
-        "queries must be a text or a sequence of texts, got a bytes",
-    ),
     "number_among_questions": (
         {"queries": ["When?", 5]},
         InvalidRequestError,
         "queries[1] must be a text, got 5",
-    ),
-    "half_a_character": (
-        {"queries": ["When?", "\ud800"]},
-        InvalidRequestError,
-        "QUERY[1] must be UTF-8",
     ),
     "dict_as_options": (
         {"options": {"top_k": 3}},
@@ -108,55 +84,20 @@ FAULTS = {
         InvalidRequestError,
         "num_frames must be <= 1024 on this server, got 4096",
     ),
-    "rate_above_the_videos": (
-        {"options": ScoreOptions(sample_fps=1000)},
-        InvalidRequestError,
-        "",
-    ),
-    "text_as_threshold": (
-        {"span_threshold": "high"},
-        InvalidRequestError,
-        "span_threshold must be a number, got 'high'",
-    ),
-    "bool_as_threshold": (
-        {"span_threshold": True},
-        InvalidRequestError,
-        "span_threshold must be a number, got True",
-    ),
     "threshold_above_1": (
         {"span_threshold": 2},
         InvalidRequestError,
         "span_threshold must be in [0, 1], got 2",
-    ),
-    "threshold_nan": (
-        {"span_threshold": math.nan},
-        InvalidRequestError,
-        "span_threshold must be in [0, 1], got nan",
     ),
     "negative_gap": (
         {"span_gap_seconds": -1},
         InvalidRequestError,
         "span_gap_seconds must be >= 0, got -1",
     ),
-    "text_as_timeout": (
-        {"timeout_seconds": "5"},
-        InvalidRequestError,
-        "timeout_seconds must be a number, got '5'",
-    ),
-    "bool_as_timeout": (
-        {"timeout_seconds": True},
-        InvalidRequestError,
-        "timeout_seconds must be a number, got True",
-    ),
     "negative_timeout": (
         {"timeout_seconds": -1},
         InvalidRequestError,
         "timeout_seconds must be > 0 and finite, got -1",
-    ),
-    "endless_timeout": (
-        {"timeout_seconds": math.inf},
-        InvalidRequestError,
-        "timeout_seconds must be > 0 and finite, got inf",
     ),
     "no_time": ({"timeout_seconds": 1e-4}, DeadlineExceededError, ""),
 }
@@ -246,34 +187,10 @@ def test_other_process_makes_its_own(client, pipeline, clips, monkeypatch):
     [
         pytest.param({}, InvalidRequestError, "give exactly one of video and video_uri", id="none"),
         pytest.param(
-            {"video": b"x", "video_uri": "file:///a"},
-            InvalidRequestError,
-            "give exactly one of video and video_uri",
-            id="both",
-        ),
-        pytest.param(
-            {"video_uri": 5}, InvalidRequestError, "video_uri must be a text, got 5", id="number"
-        ),
-        pytest.param(
-            {"video_uri": "\ud800"}, InvalidRequestError, "VIDEO_URI must be UTF-8", id="half"
-        ),
-        pytest.param(
-            {"video_uri": "a.mp4"},
-            InvalidRequestError,
-            "VIDEO_URI must be of the form file:///absolute/path",
-            id="path",
-        ),
-        pytest.param(
             {"video_uri": "https://host/a.mp4"},
             UnsupportedError,
             "VIDEO_URI must be a file: URI; this server fetches nothing over http(s)",
             id="https",
-        ),
-        pytest.param(
-            {"video_uri": "file:///etc/hostname"},
-            InvalidRequestError,
-            "VIDEO_URI must name a readable file below one of this server's allowed roots",
-            id="outside",
         ),
         pytest.param(
             {"video": b"x", "request_id": 5},
@@ -294,9 +211,3 @@ def test_port_of_http_is_told_from_a_dead_server(server):
         error = raised(client.score, b"x", "When?")
     assert type(error) is UnavailableError
     assert str(error).endswith("give the server's gRPC port (8001 by default)")
-
-
-def test_engine_directory_that_is_missing(tmp_path):
-    error = raised(Pipeline.open, tmp_path / "none")
-    assert type(error) is InvalidRequestError
-    assert "none is no engine directory: no such directory; make one with:" in str(error)

@@ -11,7 +11,7 @@ from groundserve import AnswerOptions, Client
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
 from tests.grounded_cases import CASES
-from tests.triton.test_answers import FREE_BOX, assert_same, growth, url
+from tests.triton.answers import FREE_BOX, assert_same, growth, url
 
 EIGHT = [f"Who holds the number {number}?" for number in range(8)]
 CHAT = AnswerOptions(task="chat", max_new_tokens=4)
@@ -85,11 +85,3 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(grounded
     ]
     assert (counted["frames_decoded"], counted["vision_passes"]) == (0, 0)
     assert (counted["cache_hits"], counted["prefix_tokens"]) == (8, 8 * num_prefix)
-
-
-def test_captions_ask_by_themselves(client, clips):
-    asked = AnswerOptions(task="captions", max_new_tokens=8)
-    result = client.ask(clips["bikes"], options=asked)
-    (answer,) = result.answers
-    assert (answer.query, answer.task) == ("", "captions")
-    assert result.generation.is_read == (bool(answer.moments),)

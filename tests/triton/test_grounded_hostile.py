@@ -13,9 +13,9 @@ import pytest
 
 from groundserve import AnswerOptions
 from tests.hostile.judge import Judge
+from tests.triton.answers import FREE_BOX
 from tests.triton.judged import judged
 from tests.triton.protocol import Arrays, RejectedError, texts, upload
-from tests.triton.test_answers import FREE_BOX
 
 SEEN = {
     "duration_seconds": 4.0,
@@ -47,19 +47,12 @@ SHAPE = "FEATURES must be (12, 285, D), a row a segment"
 RANGE = "time_range_seconds must be from 0 to the video's end"
 REFUSED_TENSORS = {
     "fewer_segments": ({"FEATURES": features(11, 285, 64)}, SHAPE),
-    "fewer_tokens": ({"FEATURES": features(12, 284, 64)}, SHAPE),
     "of_the_other_decoder": ({"FEATURES": features(12, 193, 64)}, SHAPE),
-    "one_row": ({"FEATURES": features(1, 3420, 64)}, SHAPE),
-    "none": ({"FEATURES": features(0, 285, 64)}, SHAPE),
     "other_number_of_tokens": (
         {"STAGE_INFO": info(num_visual_tokens=2316)},
         "num_visual_tokens must be 3420, 285 a segment, got 2316",
     ),
     "no_range": ({"STAGE_INFO": info(time_range_seconds=None)}, RANGE),
-    "a_range_of_nothing": ({"STAGE_INFO": info(time_range_seconds=[0.0, 0.0])}, RANGE),
-    "a_range_that_begins_later": ({"STAGE_INFO": info(time_range_seconds=[1.0, 4.0])}, RANGE),
-    "a_range_backwards": ({"STAGE_INFO": info(time_range_seconds=[0.0, -4.0])}, RANGE),
-    "placeholder": ({"QUERY": texts("a <image>")}, "must not contain the placeholder <image>"),
     "placeholder_behind_the_end_token": (
         {"QUERY": texts("<im<|endoftext|>age>"), "OPTIONS": options("chat", control_tokens=True)},
         "must not contain the placeholder <image>",
@@ -78,9 +71,7 @@ REFUSED_QUESTIONS = {
         f"at {'9' * 400} seconds",
         "a number of seconds that is past all numbers",
     ),
-    "moment_of_nothing": (options("moment"), " ", "must say what to ask with task moment"),
     "captions_of_something": (options("captions"), "x", "must be empty with task captions"),
-    "endless": (options("chat", max_new_tokens=10**9), "x", "max_new_tokens must be <= "),
 }
 
 

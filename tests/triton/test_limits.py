@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.protocol import Protocol, RejectedError, texts
 from tests.triton.serve import serve
 
 
@@ -52,10 +52,6 @@ def test_request_within_the_limits_is_answered_without_a_trace_of_the_deadline(l
     ("model", "inputs"),
     [
         (
-            "grounding",
-            {"FEATURES": np.zeros((3, 1, 48), np.float32), "QUERY": texts("q")},
-        ),
-        (
             "frame_selector",
             {
                 "FRAME_LOGITS": np.zeros((1, 3), np.float32),
@@ -82,15 +78,6 @@ def test_later_steps_keep_the_first_steps_deadline(limited, model, inputs):
             ask(-1, timeout_seconds)
         assert caught.value.code == "UNAVAILABLE"
     ask(20)
-    protocol.client.close()
-
-
-def test_questions_are_missed_by_grounding_when_video_features_was_called_without(limited, clips):
-    protocol = Protocol("grpc", limited.triton.grpc_address)
-    inputs = {"VIDEO": upload(clips["vfr"].read_bytes()), "OPTIONS": texts('{"num_frames": 8}')}
-    assert len(protocol.infer("video_features", inputs)["FRAME_INDICES"])
-    with pytest.raises(RejectedError, match=r"QUERY must hold 1\.\.2 questions, got 0"):
-        protocol.infer("videoitg", inputs)
     protocol.client.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -15,7 +14,6 @@ from tests.triton.serve import Server
 
 RESTARTING = "a model of the server is being restarted; try again"
 DOCUMENTED = (REPOSITORY / "docs" / "serve.md").read_text("utf-8")
-DENSE = {"sampling": "infer", "sample_fps": 20, "num_frames": 150}
 
 
 @pytest.fixture
@@ -51,9 +49,7 @@ def answers(server: Server, video) -> tuple[list[RejectedError], UnavailableErro
     return rejections, unavailable.value
 
 
-@pytest.mark.parametrize(
-    "model", ["admission", "video_features", "grounding", "frame_selector", "video_decode"]
-)
+@pytest.mark.parametrize("model", ["grounding", "video_decode"])
 def test_dead_process_then_its_model_unloaded(server, clips, model):
     is_called_by_ours = model == "video_decode"
     kill_stubs(server, model)
@@ -78,19 +74,6 @@ def test_dead_process_then_its_model_unloaded(server, clips, model):
     assert str(unavailable) == RESTARTING
     server.triton.reload_model(model)
     server.ask(clips["vfr"], "When?")
-
-
-def test_process_that_dies_amid_a_request(server, clips):
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.ask, clips["bikes"], "When?", **DENSE)
-        already = server.metrics()["frames_decoded_total"]
-        while server.metrics()["frames_decoded_total"] < already + 64:
-            pass
-        kill_stubs(server, "video_features")
-        with pytest.raises(RejectedError, match="is not healthy") as caught:
-            asked.result()
-    assert caught.value.code == "INTERNAL"
-    server.triton.reload_model("video_features")
 
 
 @pytest.mark.parametrize(

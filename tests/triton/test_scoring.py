@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.manifest import CHUNK_FRAMES
@@ -51,13 +50,6 @@ def test_video_behind_a_uri_scores_as_in_process(protocol, pipeline, video_root)
     inputs = {"VIDEO_URI": texts(video.as_uri()), "QUERY": texts(*QUERIES)}
     answer = protocol.infer("videoitg", inputs)
     assert_same(answer, pipeline.score(video, QUERIES))
-
-
-def test_empty_options_are_all_defaults(grpc, video_root):
-    inputs = {"VIDEO_URI": texts((video_root / "carphone.mp4").as_uri()), "QUERY": texts("cars")}
-    absent = grpc.infer("videoitg", inputs)
-    empty = grpc.infer("videoitg", {**inputs, "OPTIONS": texts("")})
-    np.testing.assert_array_equal(absent["FRAME_LOGITS"], empty["FRAME_LOGITS"])
 
 
 def test_info_tells_of_the_video_and_of_every_stage(grpc, pipeline, video_root):
@@ -118,9 +110,3 @@ def test_torch_profile_scores_as_in_process(engine_dirs, clips, tmp_path):
         inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts(*QUERIES)}
         assert_same(protocol.infer("videoitg", inputs), pipeline.score(video, QUERIES))
         protocol.client.close()
-
-
-@pytest.mark.parametrize("name", ["rotated", "vfr"])
-def test_unusual_videos(grpc, pipeline, clips, name):
-    inputs = {"VIDEO": upload(clips[name].read_bytes()), "QUERY": texts(*QUERIES)}
-    assert_same(grpc.infer("videoitg", inputs), pipeline.score(clips[name], QUERIES))

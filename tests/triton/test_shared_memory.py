@@ -59,9 +59,7 @@ def test_uploads_take_no_more_than_is_demanded(server, sizes, tmp_path):
     assert max(region_bytes(server)["video_features"]) > sizes.default_bytes
 
 
-@pytest.mark.parametrize("time", ["first", "second"])
-def test_swap_gives_memory_back_and_no_request_fails(server, sizes, clips, tmp_path, time):
-    """The second time no file was changed by the loading, as by the Python's cache of the first."""
+def test_swap_gives_memory_back_and_no_request_fails(server, sizes, clips, tmp_path):
     server.ask(video_of(tmp_path / "large.mp4", 50), "When?", num_frames=8)
     before = {stub for stub in server.triton.stubs() if stub.model == "video_features"}
     is_swapped = threading.Event()

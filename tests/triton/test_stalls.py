@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from contextlib import suppress
 
-import psutil
 import pytest
 
-from groundserve.heartbeat import read_heartbeat
 from groundserve.manifest import hash_tree
-from groundserve.serving.stalls import SILENT_SECONDS
 from tests.triton.program import Serve
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
-
-STUB = "triton_python_backend_stub"
-MODELS = ("video_features", "video_decode", "vision_encoder", "grounding", "frame_selector")
 
 # PyDLL keeps the interpreter's lock: no Python code runs, while Triton's own threads go on.
 HANGING_MODEL = """
@@ -37,14 +29,13 @@ def serve(service) -> Serve:
     return service
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_stopped_stub_is_killed_and_its_model_loaded_again(serve, clips, model):
+def test_stopped_stub_is_killed_and_its_model_loaded_again(serve, clips):
     serve.score_until_answered(clips["carphone_pristine"])
     num_before = len(serve.events())
-    stub = serve.family(f"/{model}/")[0]
+    stub = serve.family("/video_decode/")[0]
     stub.suspend()
     stalled = serve.wait_for("stub_stalled", after=num_before)
-    assert (stalled["model"], stalled["pid"]) == (model, stub.pid)
+    assert (stalled["model"], stalled["pid"]) == ("video_decode", stub.pid)
     assert stalled["reason"] == "it was stopped by a signal"
     serve.wait_for("model_reloaded", after=num_before)
     serve.score_until_answered(clips["carphone_pristine"])
@@ -65,28 +56,6 @@ def test_stopped_media_worker_is_killed_and_replaced(serve, clips):
     serve.wait_for("worker_stalled", after=num_before)
     serve.score_until_answered(clips["carphone_pristine"])
     assert [event["event"] for event in serve.events()[num_before:]] == ["worker_stalled"]
-
-
-def test_all_stubs_have_a_heartbeat(serve):
-    stubs = serve.family(STUB)
-    assert len(stubs) == 11
-    assert all(read_heartbeat(stub.pid) for stub in stubs)
-
-
-def test_nobody_is_stalled_after_all_stood_still(serve, clips):
-    """As when a laptop sleeps; the service itself goes on first, and the others a moment later."""
-    serve.score_until_answered(clips["carphone_pristine"])
-    num_before = len(serve.events())
-    family = [serve.root, *serve.root.children(recursive=True)]
-    for process in family:
-        process.suspend()
-    time.sleep(SILENT_SECONDS + 1.0)
-    for process in family:
-        with suppress(psutil.NoSuchProcess):  # what has been killed is among the events
-            process.resume()
-    time.sleep(2.0)  # looks at least four times
-    assert serve.events()[num_before:] == []
-    serve.score_until_answered(clips["carphone_pristine"])
 
 
 def test_stub_that_runs_no_python_code_is_killed(engine_dirs, tmp_path, clips):

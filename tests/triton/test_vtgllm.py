@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,7 @@ from groundserve import AnswerOptions, Client
 from groundserve.batch.engines import EngineSource
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
-from tests.triton.test_answers import FREE_BOX, assert_same, growth, url
+from tests.triton.answers import FREE_BOX, assert_same, growth, url
 from tests.vtgllm_cases import CASES, CONFIGS, RELEASED
 
 EIGHT = [f"When is the number {number} shown?" for number in range(8)]
@@ -85,12 +84,3 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(timed, c
     ]
     assert (counted["frames_decoded"], counted["vision_passes"]) == (0, 0)
     assert (counted["cache_hits"], counted["prefix_tokens"]) == (8, 8 * num_prefix)
-
-
-def test_the_summary_asks_by_itself(client, clips):
-    asked = AnswerOptions(task="summary", max_new_tokens=8, num_frames=8)
-    result = client.ask(clips["bikes"], options=asked)
-    (answer,) = result.answers
-    assert (answer.query, answer.task, len(result.frame_indices)) == ("", "summary", 8)
-    assert result.generation.is_read == (bool(answer.moments),)
-    json.dumps(result.to_json(), allow_nan=False)

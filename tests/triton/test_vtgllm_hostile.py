@@ -13,9 +13,9 @@ import pytest
 
 from groundserve import AnswerOptions
 from tests.hostile.judge import Judge
+from tests.triton.answers import FREE_BOX
 from tests.triton.judged import judged
 from tests.triton.protocol import Arrays, RejectedError, texts, upload
-from tests.triton.test_answers import FREE_BOX
 
 SECONDS = [0.0, 0.5, 1.5, 8191.4]
 SEEN = {
@@ -47,33 +47,15 @@ GENERATION: Arrays = {
 SHAPE = "FEATURES must be (T, 32, D) of 1 to 96 frames"
 REFUSED_TENSORS = {
     "no_frames": ({"FEATURES": features(0, 32, 32)}, SHAPE),
-    "many_frames": ({"FEATURES": features(97, 32, 32)}, SHAPE),
     "a_token": ({"FEATURES": features(4, 31, 32)}, "FEATURES must have 32 tokens a frame, got 31"),
     "fewer_frames_than_times": (
         {"FEATURES": features(3, 32, 32)},
         "model_seconds must have a time for each of the 3 frames of FEATURES, got 4",
     ),
-    "more_frames_than_times": (
-        {"FEATURES": features(8, 32, 32)},
-        "model_seconds must have a time for each of the 8 frames of FEATURES, got 4",
-    ),
     "no_times": ({"STAGE_INFO": info(model_seconds=None)}, "a time for each of 1 to 96 frames"),
-    "none": ({"STAGE_INFO": info(model_seconds=[])}, "a time for each of 1 to 96 frames, got 0"),
-    "many_times": (
-        {"STAGE_INFO": info(model_seconds=[0.5] * 97)},
-        "a time for each of 1 to 96 frames, got 97",
-    ),
     "a_time_past_the_table": (
         {"STAGE_INFO": info(model_seconds=[0.0, 0.0, 0.0, 8191.5])},
         "model_seconds must be at most 8191 s, the last that the model knows, got 8191.5",
-    ),
-    "a_time_past_all": (
-        {"STAGE_INFO": info(model_seconds=[0.0, 0.0, 0.0, 1e308])},
-        "model_seconds must be at most 8191 s",
-    ),
-    "a_time_before_the_video": (
-        {"STAGE_INFO": info(model_seconds=[-0.1, 0.0, 0.0, 0.0])},
-        "model_seconds must be finite, >= 0 and never fall",
     ),
     "times_that_fall": (
         {"STAGE_INFO": info(model_seconds=[1.0, 0.0, 2.0, 3.0])},
@@ -87,16 +69,11 @@ REFUSED_TENSORS = {
         {"QUERY": texts("an <ImageHere>")},
         "must not contain the placeholder <ImageHere>",
     ),
-    "long_question": ({"QUERY": texts("x y\n" * 2000)}, "together more than 2048; shorten it"),
 }
 REFUSED_QUESTIONS = {
     "moment_of_nothing": (options("moment"), " . ", "must say what to look for"),
-    "highlights_of_nothing": (options("highlights"), "...", "must say what to look for"),
     "captions_of_something": (options("captions"), "x", "must be empty with task captions"),
-    "summary_of_something": (options("summary"), "x", "must be empty with task summary"),
     "frames": (options("chat", num_frames=97), "x", "num_frames must be <= 96 for this model"),
-    "no_frames": (options("chat", num_frames=0), "x", "num_frames must be >= 1, got 0"),
-    "endless": (options("chat", max_new_tokens=10**9), "x", "max_new_tokens must be <= "),
 }
 
 

@@ -9,8 +9,6 @@ import pytest
 from groundserve import (
     AnswerOptions,
     GroundserveError,
-    InvalidRequestError,
-    ScoreOptions,
     results,
 )
 from groundserve.answers import Answer, GenerationInfo, Moment
@@ -91,20 +89,6 @@ def test_the_answers_come_out_as_they_went_in():
     assert result.to_json().keys() - results._KEYS == set()
 
 
-def test_tensors_have_their_types_where_nothing_is_to_be_told():
-    tensors = answer_tensors([make_answer("", [], "", (), "deadline")])
-    assert {name: (array.dtype.name, array.shape) for name, array in tensors.items()} == {
-        "ANSWER": ("object", (1,)),
-        "TOKEN_IDS": ("int32", (0,)),
-        "TOKEN_OFFSETS": ("int64", (2,)),
-        "MOMENTS": ("float64", (0, 3)),
-        "MOMENT_OFFSETS": ("int64", (2,)),
-        "MOMENT_TEXTS": ("object", (0,)),
-        "PROMPT_TOKEN_IDS": ("int32", (2,)),
-        "PROMPT_OFFSETS": ("int64", (2,)),
-    }
-
-
 def test_a_result_has_arrays_of_its_own():
     given = sent()
     result = request().to_result(given)
@@ -117,40 +101,14 @@ def test_a_result_has_arrays_of_its_own():
     assert pickle.loads(pickle.dumps(result)).to_json() == result.to_json()
 
 
-def test_a_task_without_a_question_is_asked_with_an_empty_one():
-    for queries in ((), []):
-        tensors = request(queries).to_tensors()
-        assert tensors["QUERY"].tolist() == [b""]
-    assert json.loads(tensors["OPTIONS"][0])["task"] == "captions"
-    assert tensors["VIDEO"].tobytes() == b"a video"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"video_uri": "file:///x"}, "exactly one of video and video_uri"),
-        ({"options": ScoreOptions()}, "options must be an AnswerOptions"),
-        ({"queries": [5]}, r"queries\[0\] must be a text, got 5"),
-    ],
-)
-def test_arguments_are_checked_before_anything_is_read(changes, message):
-    with pytest.raises(InvalidRequestError, match=message):
-        request(**changes)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ANSWER": np.array([b"a", b"b"], np.object_)},
         {"ANSWER": np.array([b"a", b"\xff", b"c"], np.object_)},
         {"TOKEN_OFFSETS": np.array([0, 3, 4])},
-        {"TOKEN_OFFSETS": np.array([0, 3, 4, 5])},
-        {"TOKEN_OFFSETS": np.array([1, 3, 4, 4])},
         {"TOKEN_OFFSETS": np.array([0, 4, 3, 4])},
-        {"MOMENT_OFFSETS": np.array([], np.int64)},
         {"MOMENT_TEXTS": np.array([b"one"], np.object_)},
         {"MOMENT_TEXTS": np.array([b"\xff", b"", b""], np.object_)},
-        {"PROMPT_TOKEN_IDS": np.array([1], np.int32)},
         {"INFO": np.array([json.dumps(INFO.to_json()).encode()], np.object_)},
         {
             "INFO": np.array(
@@ -171,15 +129,10 @@ def test_what_no_server_of_ours_sends_is_the_servers_fault(changes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("prefix_tokens", -1),
         ("prompt_tokens", 1.5),
-        ("generated_tokens", None),
         ("seed", -1),
-        ("seed", True),
         ("time_range_seconds", [1.0]),
-        ("time_range_seconds", [1.0, "2"]),
         ("stop_reasons", "eos"),
-        ("stop_reasons", [1, 2, 3]),
         ("is_read", [1, 0, 1]),
     ],
 )
@@ -195,10 +148,3 @@ def test_generation_of_a_newer_server_is_read():
     unknown = {**GENERATION.to_json(), "seed": None, "time_range_seconds": None}
     read = GenerationInfo.from_json(json.dumps({"generation": unknown}).encode())
     assert (read.seed, read.time_range_seconds) == (None, None)
-
-
-def test_printed_an_array_is_its_dtype_and_shape():
-    text = repr(request().to_result(sent()))
-    assert "frame_indices=int64 (3,)" in text
-    assert "prompt_token_ids=int32 (18,)" in text
-    assert "array(" not in text

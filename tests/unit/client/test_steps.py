@@ -86,28 +86,6 @@ def test_the_steps_are_those_of_the_ensemble(head):
     assert list(STEPS[head]) == [step.name for step in ensemble.steps]
 
 
-@pytest.mark.parametrize("head", STEPS)
-def test_the_door_alone_is_told_the_head(head):
-    script = Script()
-    script.ask(head=head)
-    assert script.calls == list(STEPS[head])
-    assert [named["parameters"] for named in script.named] == [{"head": head}, {}, {}, {}][
-        : len(script.calls)
-    ]
-
-
-@pytest.mark.parametrize(("timeout_seconds", "way_back"), [(600.0, 1.0), (5.0, 0.5)])
-def test_an_answer_that_time_cuts_short_has_time_to_arrive(timeout_seconds, way_back):
-    script = Script()
-    script.ask(head="text", timeout_seconds=timeout_seconds)
-    kept = [named["seconds"] - named["server_seconds"] for named in script.named]
-    assert kept[:-1] == [0, 0]
-    assert kept[-1] == pytest.approx(way_back, rel=0.1)
-    frames = Script()
-    frames.ask(timeout_seconds=timeout_seconds)
-    assert all(named["seconds"] == named["server_seconds"] for named in frames.named)
-
-
 def test_steps_begin_again_when_another_server_took_over_once():
     took_over = UnavailableError(f"in other words: {OTHER_ENGINES}")
     script = Script(took_over)
@@ -138,25 +116,11 @@ def test_error_of_a_connection_that_broke_outlives_that_of_the_next_call(second)
     assert script.calls == ["admission", "video_features", "video_features"]
 
 
-def test_what_the_next_call_says_of_the_request_is_told():
-    with pytest.raises(InvalidRequestError, match="your fault"):
-        Script(BROKE, InvalidRequestError("your fault")).ask()
-
-
-@pytest.mark.parametrize("retries", [0, 2])
-def test_costly_video_is_asked_again_until_it_has_a_seat(retries):
+def test_costly_video_is_asked_again_until_it_has_a_seat():
     script = Script(*[SEATS] * 6)
-    assert script.ask(retries=retries) == {}
+    assert script.ask() == {}
     limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     assert all(m / 2 <= wait <= m for wait, m in zip(script.waits, limits, strict=True))
-
-
-def test_costly_video_is_not_asked_again_past_its_time():
-    script = Script(SEATS)
-    with pytest.raises(UnavailableError) as caught:
-        script.ask(timeout_seconds=0.2)
-    assert caught.value is SEATS
-    assert script.calls == NAMES[:2]
 
 
 def test_nothing_is_retried_by_default():
@@ -185,14 +149,6 @@ def test_error_says_how_many_tries_were_made():
     assert script.calls == NAMES[:2] * 3
 
 
-def test_waits_for_a_seat_are_no_retries():
-    script = Script(SEATS, REFUSED, SEATS, REFUSED, SEATS)
-    assert script.ask(retries=2) == {}
-    script = Script(SEATS, REFUSED, SEATS, REFUSED)
-    with pytest.raises(UnavailableError, match="refused; gave up after 2 tries"):
-        script.ask(retries=1)
-
-
 @pytest.mark.parametrize(
     "error", [InvalidRequestError("no"), GroundserveError("no"), RequestCancelledError("no")]
 )
@@ -204,12 +160,6 @@ def test_what_would_end_the_same_way_again_is_not_retried(error):
     assert script.calls == NAMES[:2]
 
 
-def test_any_number_of_retries_is_taken():
-    script = Script(REFUSED)
-    script.ask(retries=10**30)
-    assert script.calls == [*NAMES[:2], *NAMES]
-
-
 def test_retries_end_with_the_time_of_the_call():
     script = Script(REFUSED)
     with pytest.raises(UnavailableError) as caught:
@@ -218,17 +168,3 @@ def test_retries_end_with_the_time_of_the_call():
     script = Script(REFUSED, DeadlineExceededError("too late"))
     with pytest.raises(DeadlineExceededError, match="too late; gave up after 2 tries"):
         script.ask(retries=5)
-
-
-def test_wait_ends_with_the_client(monkeypatch):
-    script = Script(*[SEATS] * 9)
-    sleep = script.sleep
-
-    async def close(seconds):
-        script.is_closed = True
-        await sleep(seconds)
-
-    monkeypatch.setattr(script, "sleep", close)
-    with pytest.raises(RequestCancelledError, match="the client is closed"):
-        script.ask()
-    assert script.calls == NAMES[:2]

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.answers import Prompts, read_answers
 from python_backend.generate import Generated, Generation
-from tests.unit.python_backend.plans import frame_units
 
 MAX_TOKENS = 40
 SEEN = SeenVideo(
@@ -75,37 +74,6 @@ def parse(*queries, limits=None, **options):
     )
 
 
-def test_each_question_has_a_prompt_of_the_video():
-    first, second = parse("abc", "d").of(SEEN)
-    assert first.token_ids.tolist() == [1, 2, 3, VISUAL_TOKEN_ID, 97, 98, 99]
-    assert second.token_ids.tolist() == [1, 2, 3, VISUAL_TOKEN_ID, 100]
-
-
-@pytest.mark.parametrize(
-    ("queries", "options", "limits", "error", "message"),
-    [
-        ((), {}, None, InvalidRequestError, r"QUERY must hold 1\.\.32 questions, got 0"),
-        (("a",) * 3, {}, Limits(max_queries=2), InvalidRequestError, "got 3"),
-        (("aaa",), {}, Limits(max_query_bytes=2), InvalidRequestError, r"QUERY\[0\] must be at"),
-        (("a", " "), {"task": "chat"}, None, InvalidRequestError, r"QUERY\[1\] must say what"),
-        (("a",), {"task": "summary"}, None, UnsupportedError, "halves has the tasks moment, chat"),
-        (
-            ("a",),
-            {"max_new_tokens": 9},
-            Limits(max_new_tokens=8),
-            InvalidRequestError,
-            "max_new_tokens must be <= 8 on this server, got 9",
-        ),
-    ],
-    ids=["none", "many", "long", "no_words", "task", "new_tokens"],
-)
-def test_what_no_video_is_needed_for_is_refused_without_one(
-    queries, options, limits, error, message
-):
-    with pytest.raises(error, match=message):
-        parse(*queries, limits=limits, **options)
-
-
 def test_prompt_video_and_answer_together_fit_the_decoder_or_are_refused_with_all_counts():
     # 3 tokens before, 12 of the video, 17 of the question and 8 to come.
     assert len(parse("a" * 17).of(SEEN)) == 1
@@ -118,15 +86,6 @@ def test_prompt_video_and_answer_together_fit_the_decoder_or_are_refused_with_al
     with pytest.raises(InvalidRequestError, match="max_new_tokens 25, together more than 40"):
         parse("a", max_new_tokens=25).of(SEEN)
     assert len(replace(parse("a" * 100), max_tokens=None).of(SEEN)) == 1
-
-
-def test_a_plan_refuses_what_its_prompts_would():
-    plan = replace(frame_units([0, 5]), num_visual_tokens=12)
-    parse("a" * 17).check_fit(plan)
-    with pytest.raises(InvalidRequestError, match="together more than 40"):
-        parse("a" * 18).check_fit(plan)
-    with pytest.raises(InvalidRequestError, match="must not shout"):
-        parse("a!").check_fit(plan)
 
 
 def generation_of(*texts, seed=None):
@@ -168,9 +127,3 @@ def test_times_are_read_of_each_answer_and_never_invented():
         "stop_reasons": ["eos", "length", "deadline"],
         "is_read": [True, False, False],
     }
-
-
-def test_a_task_without_times_has_none_to_read():
-    read_back = read(parse("a", task="chat"), generation_of("endless"))
-    assert read_back.answers[0].moments == ()
-    assert read_back.generation.is_read == (True,)

@@ -59,19 +59,6 @@ def test_checkpoint_and_its_directory_are_one_pipeline_with_one_cache(
     )
 
 
-def test_threads_are_all_that_may_be_used_where_none_are_said(monkeypatch):
-    monkeypatch.setattr("python_backend.pipeline.available_cpus", lambda: 3)
-    with Pipeline.from_checkpoint(SHIPPED_CHECKPOINT):
-        assert torch.get_num_threads() == 3
-
-
-@pytest.mark.parametrize("num_threads", [0, -1])
-@pytest.mark.parametrize("opened", [Pipeline.open, Pipeline.from_checkpoint])
-def test_no_threads_are_refused_before_anything_is_opened(opened, num_threads):
-    with pytest.raises(InvalidRequestError, match=f"num_threads must be >= 1, got {num_threads}"):
-        opened("nowhere", num_threads=num_threads)
-
-
 @pytest.mark.parametrize(
     ("streams", "shown"),
     [

@@ -10,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from groundserve.deadline import Deadline
-from groundserve.errors import DeadlineExceededError
 from groundserve.media import Segments
 from python_backend.decode import DaliDecoder, memory
 from tests.media_assets import GOP_FRAMES, VP8, VP9
-from tests.unit.python_backend.dali_decoder import Fallback, overwritten, with_hidden_packets
+from tests.unit.python_backend.dali_decoder import with_hidden_packets
 
 
 @pytest.fixture
@@ -110,46 +109,3 @@ def test_frames_that_do_not_come_out_of_a_later_part_are_found(
         np.testing.assert_array_equal(
             decoder.decode(joined(other, good), deadline=deadline).frames, expected
         )
-
-
-@pytest.mark.parametrize("damaged", [0, 1])
-def test_damage_in_one_part_hands_the_whole_chunk_over(
-    damaged: int,
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    fallback: Fallback,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = cut(VP9, *range(8))
-    expected = decoder.decode(good, deadline=deadline).frames
-    allow_decoders(1, good, monkeypatch)
-    pair = [good, good]
-    pair[damaged] = overwritten(good, 0xFF)
-    batches.clear()
-    before = fallback.num_calls
-    decoded = decoder.decode(joined(*pair), deadline=deadline)
-    assert decoded.decoder == "pyav (DALI failed on it)"
-    assert len(decoded.frames) == 16
-    assert fallback.num_calls == before + 1
-    assert batches == [1, 1] * (damaged + 1)
-    np.testing.assert_array_equal(decoder.decode(good, deadline=deadline).frames, expected)
-
-
-def test_no_part_is_begun_after_the_deadline(
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class EndsAfterOnePart(Deadline):
-        def check(self) -> None:
-            if len(batches) >= 2:
-                raise DeadlineExceededError("time is up")
-
-    segments = cut(VP9, 0, 12, 24)
-    allow_decoders(1, segments, monkeypatch)
-    with pytest.raises(DeadlineExceededError, match="time is up"):
-        decoder.decode(segments, deadline=EndsAfterOnePart.after(60))
-    assert batches == [1, 1]

@@ -8,19 +8,13 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from groundserve.limits import GIB, Limits
 from groundserve.media import Segments, StreamInfo
 from python_backend.decode.memory import (
     DECODERS_BYTES,
     FRAMES_BYTES,
-    DecodeMemory,
-    decode_memory,
     decoder_bytes,
-    kept_sessions_bytes,
     picture_bytes,
-    session_bytes,
     split,
     surfaces_bytes,
     why_too_large,
@@ -72,36 +66,6 @@ def test_installed_dali_is_as_it_was_read():
     assert "using IntermediateElement = float;" in resize
 
 
-@pytest.mark.parametrize(("width", "height", "gigabytes"), [(1920, 1080, 3.2), (4096, 2160, 13.6)])
-def test_64_decoders_at_once_would_take(width, height, gigabytes):
-    assert round(64 * surfaces_bytes(stream_of(width, height)) / 1e9, 1) == gigabytes
-
-
-def test_a_session_is_22_pictures_of_one_and_a_half_bytes_a_pixel():
-    decoded, shown = 1920 * 1088, 1920 * 1080  # coded in blocks
-    assert session_bytes(stream_of(1920, 1080)) == int(20 * decoded * 1.5 + 2 * shown * 1.5)
-    ten_bit = stream_of(1920, 1080, "yuv420p10le")
-    assert session_bytes(ten_bit) == int(20 * decoded * 1.5 * 2 + 2 * shown * 1.5)
-    assert kept_sessions_bytes(ten_bit) == 100 * session_bytes(ten_bit)
-    assert decoder_bytes(ten_bit) == 8 * shown * 3 + session_bytes(ten_bit)
-
-
-def test_largest_picture_that_is_let_in_is_decoded_one_at_a_time():
-    side = Limits().max_side_pixels
-    segments = segments_of(side, side, [1, 2, 1])
-    assert why_too_large(segments) is None
-    assert split(segments) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "lengths"),
-    [(1280, 720, [64]), (1920, 1080, [36, 28]), (4096, 2160, [8] * 8), (8192, 4320, [2] * 32)],
-)
-def test_64_segments_are_split_as_their_size_demands(width, height, lengths):
-    parts = split(segments_of(width, height, [1] * 64))
-    assert [part.stop - part.start for part in parts] == lengths
-
-
 def test_parts_are_in_order_complete_within_the_ceilings_and_no_shorter_than_they_demand():
     generator = random.Random(5)
     for _ in range(200):
@@ -122,15 +86,3 @@ def test_parts_are_in_order_complete_within_the_ceilings_and_no_shorter_than_the
             if after is not None:
                 more = [*taken, counts[after.start]]
                 assert len(more) * decoder > DECODERS_BYTES or sum(more) * picture > FRAMES_BYTES
-
-
-def test_what_a_process_holds_at_most():
-    memory = decode_memory(max_side_pixels=8192, image_size=384, num_threads=7)
-    assert memory == DecodeMemory(
-        decoders=4 * GIB,
-        frames=2 * GIB,
-        fill=7 * 8192 * 8192 * 3,
-        resizing=8 * (384 * 8192 * 3) * 4,
-        resized=3 * 64 * 384 * 384 * 3,
-    )
-    assert memory.total == sum(vars(memory).values())

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
@@ -26,7 +25,7 @@ from python_backend.generate import (
     finish,
 )
 from python_backend.meter import Counts
-from tests.llama import MAX_POSITIONS, VOCAB_SIZE, WIDTH, tiny_llama
+from tests.llama import WIDTH, tiny_llama
 from tests.rounding import in_float32
 
 FEATURE_WIDTH = 8
@@ -153,25 +152,6 @@ def test_logits_are_those_of_one_pass_however_it_is_cut(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_cropped_past_is_as_if_nothing_had_followed(engines, embeddings, engine):
-    decoder, rows = engines[engine].decoder, home(engine, embeddings)
-    (*_, expected), past = extend(decoder, rows, [30, 10])
-    past.crop(30)
-    decoder.extend(rows[:7], past, regime=0)
-    past.crop(30)
-    assert past.num_positions == 30
-    assert np.array_equal(decoder.extend(rows[30:], past, regime=0), expected)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_room_is_left_changes_no_bit(engines, embeddings, engine):
-    decoder, rows = engines[engine].decoder, home(engine, embeddings)
-    small, _ = extend(decoder, rows, [30, 9, 1], room=40)
-    large, _ = extend(decoder, rows, [30, 9, 1], room=MAX_POSITIONS)
-    assert np.array_equal(small, large)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
 def test_two_pasts_do_not_know_of_each_other(engines, embeddings, engine):
     decoder, rows = engines[engine].decoder, home(engine, embeddings)
     expected, _ = extend(decoder, rows, [20, 20])
@@ -222,38 +202,6 @@ def test_requests_may_come_from_several_threads(engines, features, engine):
         assert list(pool.map(tokens, QUESTIONS * 2)) == [tokens(q) for q in QUESTIONS * 2]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_foreign_tokenizer_is_refused(engines, features, engine):
-    with pytest.raises(EngineMismatchError, match=f"gave the id {VOCAB_SIZE}, and the model has"):
-        ask(engines[engine], features, [[VOCAB_SIZE]])
-
-
-def test_fronts_agree_on_any_number_of_units_and_tokens(engines):
-    for shape in ((1, 1), (NUM_FRAMES, 1), (5, 3)):
-        features = np.random.default_rng(1).normal(size=(*shape, FEATURE_WIDTH))
-        found = [
-            np.asarray(engines[name].front.embed_video(features.astype(np.float32), ()))
-            for name in ENGINES
-        ]
-        # One product of 8 terms each, about 1 in size.
-        np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
-    ids = np.array([0, VOCAB_SIZE - 1, 3])
-    text = [np.asarray(engines[name].front.embed_text(ids)) for name in ENGINES]
-    assert np.array_equal(*text)
-
-
-def test_a_graph_of_another_kind_is_refused(folder):
-    with pytest.raises(EngineMismatchError, match=r"front\.onnx must take inputs_embeds"):
-        OnnxRuntimeDecoder(folder / "front.onnx", num_threads=1)
-
-
-@pytest.mark.parametrize("content", [b"no array", b""])
-def test_a_table_that_is_none_is_refused(folder, tmp_path, content):
-    (tmp_path / "table.npy").write_bytes(content)
-    with pytest.raises(EngineMismatchError, match=r"table\.npy is no array"):
-        OnnxRuntimeFront(folder / "front.onnx", tmp_path / "table.npy", num_threads=1)
-
-
 @pytest.mark.parametrize("change", ["half", "narrow", "flat"])
 def test_a_table_of_another_model_is_refused(folder, tmp_path, change):
     table = np.load(folder / "table.npy")
@@ -261,12 +209,3 @@ def test_a_table_of_another_model_is_refused(folder, tmp_path, change):
     np.save(tmp_path / "table.npy", other[change])
     with pytest.raises(EngineMismatchError, match=r"must be float32 \(V, \d+\), as wide"):
         OnnxRuntimeFront(folder / "front.onnx", tmp_path / "table.npy", num_threads=1)
-
-
-def test_the_past_of_an_exported_decoder_has_closed_shapes(folder, model):
-    graph = onnx.load(folder / "decoder" / "model.onnx", load_external_data=False).graph
-    pasts = [one for one in graph.input if one.name.startswith("past_key_values.")]
-    assert len(pasts) == 2 * model.config.num_hidden_layers
-    for one in pasts:
-        dims = one.type.tensor_type.shape.dim
-        assert (dims[1].dim_value, dims[3].dim_value) == (2, WIDTH // 4)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import SimpleNamespace
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,34 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from groundserve.errors import EngineMismatchError
-from groundserve.families import get_family
-from groundserve.families.default_video import default_plan
-from groundserve.families.modules import GroundingModule, VisionModule
-from groundserve.families.plans import FrameStream, PlanInput
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.modules import VisionModule
 from groundserve.manifest import ROW_BYTES_KEY
-from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder, repeat_plan_inputs
-from python_backend.encode.base import units_at_once
-from python_backend.ground import TorchGrounder
-from python_backend.warm_up import warm_up_encoder
-from tests.unit.python_backend.plans import plan_of
+from python_backend.encode import OnnxRuntimeEncoder, TorchEncoder
 
 NUM_UNITS = 11  # more than run at once on a CPU
 WEIGHTS = np.array([[1, 10], [100, 1000]], np.float32)
 OFFSET = np.array([0.5], np.float32)
-
-
-class MeanColor(VisionModule):
-    """Takes frames of any size; no attention."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
-        self.batches = []
-
-    def forward(self, frames):
-        self.batches.append(len(frames))
-        return frames.float().mean((1, 2)).unsqueeze(1) * self.scale
 
 
 class TwoStreams(VisionModule):
@@ -72,111 +48,6 @@ def test_torch_encoder_takes_streams_then_plan_inputs(home):
     # Eight frames at once, of which a unit has as many.
     assert [shapes[0][0] for shapes in model.batches] == [1] * NUM_UNITS
     assert model.batches[1] == ((1, 8, 2, 2, 3), (1, 4, 4, 3), (1, 2, 2), (1, 1))
-
-
-def test_torch_grounder_names_no_layer_of_a_family():
-    class Scorer(GroundingModule):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.full((3, 1), 2.0, dtype=torch.float64))
-
-        def forward(self, features, text_ids):
-            assert features.dtype == torch.float64
-            return (features @ self.weight).mean((1, 2)).float() + text_ids.sum()
-
-    logits = TorchGrounder(Scorer()).ground(np.ones((4, 2, 3), np.float16), np.array([1, 2]))
-    assert logits.tolist() == [9.0] * 4
-
-
-@pytest.mark.parametrize(
-    ("most", "height", "width", "num_units"),
-    [
-        pytest.param(8, 384, 384, 8, id="resized"),
-        pytest.param(8, 836, 836, 8, id="as_large_as_any_that_is_resized"),
-        pytest.param(8, 1080, 1920, 2, id="1080p"),
-        pytest.param(8, 2160, 3840, 1, id="4k"),
-        pytest.param(128, 1080, 1920, 43, id="1080p_on_a_gpu"),
-    ],
-)
-def test_fewer_large_frames_are_encoded_at_once(most, height, width, num_units):
-    frames = np.broadcast_to(np.uint8(0), (11, height, width, 3))  # of one byte
-    assert units_at_once(most, [frames]) == num_units
-
-
-@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_torch_encoder_takes_large_frames_one_by_one(home, monkeypatch):
-    monkeypatch.setattr("python_backend.encode.base._USUAL_FRAME_BYTES", 12)
-    frames = np.random.default_rng(0).integers(0, 256, (NUM_UNITS, 4, 8, 3), dtype=np.uint8)
-    model = MeanColor()
-    features = TorchEncoder(model).encode(home(frames))
-    np.testing.assert_allclose(features[:, 0], frames.mean((1, 2)), rtol=1e-5)
-    assert model.batches == [1] * NUM_UNITS
-
-
-@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_repeated_plan_inputs_have_the_units_in_front(home):
-    frames = home(np.zeros((3, 2, 2, 3), np.uint8))
-    streams_first, weights, offset = repeat_plan_inputs([frames, WEIGHTS[None], OFFSET[None]])
-    assert streams_first is frames
-    np.testing.assert_array_equal(weights, np.stack([WEIGHTS] * 3))
-    np.testing.assert_array_equal(offset, np.stack([OFFSET] * 3))
-    assert repeat_plan_inputs([frames, frames]) == [frames, frames]
-
-
-def test_warm_up_encodes_as_many_segments_as_one_call_takes():
-    class Family:
-        head = "frames"
-
-        def streams(self, spec):
-            return (FrameStream(name="FRAMES", size=4, frames=tuple(range(8))),)
-
-        def plan_inputs(self, spec):
-            return (PlanInput(name="WEIGHTS", dims=(2, 2), max_dims=(2, 2)),)
-
-        def plan(self, index, options, spec):
-            return replace(plan_of(range(8)), inputs={"WEIGHTS": WEIGHTS})
-
-    class Encoder:
-        def encode(self, *inputs):
-            self.shapes = [one.shape for one in inputs]
-
-    encoder = Encoder()
-    manifest = SimpleNamespace(seam=Family(), model=None, family="toy")
-    warm_up_encoder(encoder, manifest)
-    assert encoder.shapes == [(8, 8, 4, 4, 3), (1, 2, 2)]
-
-
-def test_warm_up_encodes_a_chunk_of_a_usual_video_as_decoded():
-    shapes = []
-    encoder = SimpleNamespace(encode=lambda frames: shapes.append(frames.shape))
-    spec = VTimeLLMSpec()
-    family = get_family("vtimellm")
-    warm_up_encoder(encoder, SimpleNamespace(seam=family, model=spec))
-    index = default_plan(family, spec).index
-    assert shapes == [(64, index.height, index.width, 3)]
-
-
-@pytest.mark.parametrize(
-    ("unit_bytes", "batches"), [(1, [5]), (2**20 * 5, [2, 2, 1]), (2**30, [1] * 5)]
-)
-def test_onnxruntime_encoder_runs_as_many_units_as_the_cache_holds(
-    tmp_path, monkeypatch, unit_bytes, batches
-):
-    path = tmp_path / "vision_encoder.onnx"
-    onnx.save(sums_of_units(unit_bytes), path)
-    ran = []
-
-    class Session(onnxruntime.InferenceSession):
-        def run(self, names, feeds):
-            ran.append([len(one) for one in feeds.values()])
-            return super().run(names, feeds)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    frames = np.arange(10, dtype=np.uint8).reshape(5, 2)
-    weights = np.array([[10, 1]], np.float32)
-    features = OnnxRuntimeEncoder(path, num_threads=1).encode(frames, weights)
-    assert features.tolist() == [[1], [23], [45], [67], [89]]
-    assert ran == [[num, num] for num in batches]
 
 
 @pytest.mark.parametrize(

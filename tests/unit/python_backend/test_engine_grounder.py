@@ -66,14 +66,6 @@ def test_equals_the_whole_model(grounder, model):
         np.testing.assert_allclose(one.ground(FEATURES, ids), expected, rtol=0, atol=bound)
 
 
-def test_float16_features_are_taken(grounder):
-    ids = np.arange(9)
-    half = FEATURES.astype(np.float16)
-    np.testing.assert_array_equal(
-        grounder.ground(half, ids), grounder.ground(half.astype(np.float32), ids)
-    )
-
-
 def test_questions_are_packed_up_to_the_engines_tokens(grounder):
     assert isinstance(grounder, PackedGrounder)
     questions = Questions(text_ids=[np.arange(n) for n in (9, 10, 30, 46, 5)], max_tokens=None)
@@ -97,11 +89,3 @@ def test_damaged_embeddings_are_refused(grounder, model, tmp_path, damage):
     damage(path)
     with pytest.raises(EngineMismatchError, match=r"embeddings\.safetensors is missing or damaged"):
         read_embeddings(path, device="cpu")
-
-
-def test_embeddings_keep_the_models_dtype(model, tmp_path):
-    path = tmp_path / "embeddings.safetensors"
-    write_embeddings(model.to(torch.bfloat16), path)
-    model.to(torch.float32)
-    grounder = EngineGrounder(read_embeddings(path, device="cpu"), TorchTokenScorer(model))
-    assert grounder._embed_tokens.weight.dtype == torch.bfloat16

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,52 +11,35 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     GroundserveError,
-    InvalidRequestError,
     MediaError,
-    UnavailableError,
 )
 from groundserve.families import get_family
 from groundserve.families.plans import SeenVideo
-from groundserve.families.videoitg import VideoITG
-from groundserve.families.vtimellm import VTimeLLM, VTimeLLMSpec
+from groundserve.families.vtimellm import VTimeLLMSpec
 from groundserve.limits import Limits
-from groundserve.manifest import CHUNK_FRAMES, Manifest
+from groundserve.manifest import Manifest
 from groundserve.media import Segments, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
 from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore
 from python_backend.decode import DecodedFrames
-from python_backend.fair_share import FairShare
 from python_backend.features import FeatureExtractor, VideoFeatures
-from python_backend.ground import Questions
 from python_backend.meter import Counts
-from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
-from tests.unit.python_backend.plans import frame_units
+from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
 OPTIONS = ScoreOptions(sampling="infer", sample_fps=25)
 VIDEO = b"a video of four frames"
 
 
 class FakeWorkers:
-    """One reader, as a process of the server has; a cut hands its ordinals to the decoder."""
+    """A cut hands its ordinals to the decoder."""
 
-    def __init__(self, *, error: Exception | None = None):
-        self.index = INDEX
-        self.error = error
-        self.num_opened = 0
-        self._reader = threading.Lock()
+    index = INDEX
 
     @contextmanager
     def open(self, source, *, deadline):
-        assert self._reader.acquire(timeout=max(0, deadline.remaining_seconds()))
-        try:
-            self.num_opened += 1
-            if self.error is not None:
-                raise self.error
-            yield self
-        finally:
-            self._reader.release()
+        yield self
 
     def cut(self, frame_indices, *, max_bytes):
         # Of frames as decoded the size is looked at.
@@ -70,10 +51,10 @@ class FakeWorkers:
 class Stages:
     """Fake stages around an extractor: a frame's features are its ordinal."""
 
-    def __init__(self, cache_dir: Path | None, workers: FakeWorkers | None = None):
-        self.workers = workers or FakeWorkers()
+    def __init__(self, cache_dir: Path):
+        self.workers = FakeWorkers()
         self.counts = Counts()
-        cache = cache_dir and FeatureCache(CacheConfig(directory=cache_dir), meter=self.counts)
+        cache = FeatureCache(CacheConfig(directory=cache_dir), meter=self.counts)
         self.extractor = FeatureExtractor(
             workers=self.workers,
             manifest=MANIFEST,
@@ -83,15 +64,15 @@ class Stages:
         )
         self.decode_error: Exception | None = None
 
-    def extract(self, *, asked=None, seconds=10.0, options=OPTIONS) -> VideoFeatures:
+    def extract(self, *, options=OPTIONS) -> VideoFeatures:
         with VideoSource.from_bytes(VIDEO, limits=Limits()) as source:
             return self.extractor.extract(
                 source,
                 options,
-                asked=asked,
+                asked=None,
                 decode=self.decode,
                 encode=self.encode,
-                deadline=Deadline.after(seconds),
+                deadline=Deadline.after(10.0),
             )
 
     def decode(self, segments: Segments, shown):
@@ -108,19 +89,6 @@ class Stages:
         return np.broadcast_to(ordinals[:, None, None], (len(frames), num_tokens, 4))
 
 
-def test_without_a_cache_every_request_computes():
-    stages = Stages(None)
-    for _ in range(2):
-        extracted = stages.extract()
-        assert extracted.features[:, 0, 0].tolist() == [0, 1, 2, 3]
-        assert extracted.pts_seconds.tolist() == INDEX.pts_seconds.tolist()
-        assert not extracted.info.cache_hit
-        assert extracted.info.decoders == ["fake"]
-    assert list(extracted.info.timing_ms) == ["probe", "cut", "decode", "encode"]
-    assert stages.counts["frames_decoded"] == 8
-    assert stages.counts["cache_misses"] == 0
-
-
 def test_features_that_are_not_finite_are_the_encoders_fault_and_not_kept(tmp_path):
     stages = Stages(tmp_path)
     stages.encode = lambda *given: np.nan * Stages.encode(stages, *given)
@@ -128,37 +96,6 @@ def test_features_that_are_not_finite_are_the_encoders_fault_and_not_kept(tmp_pa
         stages.extract()
     del stages.encode
     assert not stages.extract().info.cache_hit
-
-
-def test_hit_opens_no_video_and_says_the_same(tmp_path):
-    stages = Stages(tmp_path)
-    miss, hit = stages.extract(), stages.extract()
-    assert stages.workers.num_opened == 1
-    assert stages.counts["frames_decoded"] == stages.counts["vision_frames"] == 4
-    assert stages.counts["cache_hits"] == stages.counts["cache_misses"] == 1
-    np.testing.assert_array_equal(hit.features, miss.features)
-    np.testing.assert_array_equal(hit.frame_indices, miss.frame_indices)
-    np.testing.assert_array_equal(hit.pts_seconds, miss.pts_seconds)
-    assert list(hit.info.timing_ms) == ["cache"]
-    assert hit.info == replace(miss.info, cache_hit=True, timing_ms=hit.info.timing_ms)
-
-
-def test_features_of_a_hit_may_be_changed(tmp_path):
-    """PyTorch warns of arrays that are read-only."""
-    stages = Stages(tmp_path)
-    stages.extract()
-    assert stages.extract().features.flags.writeable
-
-
-def test_requests_that_arrive_together_compute_once(tmp_path):
-    one, other = Stages(tmp_path), Stages(tmp_path)
-    with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda i: (one, other)[i % 2].extract(), range(64)))
-    assert one.counts["frames_decoded"] + other.counts["frames_decoded"] == 4
-    assert one.counts["cache_misses"] + other.counts["cache_misses"] == 1
-    assert one.counts["cache_hits"] + other.counts["cache_hits"] == 63
-    for extracted in found:
-        np.testing.assert_array_equal(extracted.features, found[0].features)
 
 
 def test_failed_request_lets_the_next_one_try(tmp_path):
@@ -184,90 +121,6 @@ def test_sound_entry_that_is_no_index_is_removed(tmp_path, fields):
     assert stages.extract().info.cache_hit
 
 
-@pytest.mark.parametrize("is_probed", [False, True])
-def test_question_that_does_not_fit_is_refused_before_decoding(tmp_path, is_probed):
-    stages = Stages(tmp_path)
-    if is_probed:
-        stages.extract(options=ScoreOptions(num_frames=1))
-    num_opened, num_decoded = stages.workers.num_opened, stages.counts["frames_decoded"]
-    questions = Questions(text_ids=[np.arange(70)], max_tokens=300)
-    with pytest.raises(InvalidRequestError, match=r"QUERY\[0\] has 70 tokens beside 256 visual"):
-        stages.extract(asked=questions)
-    assert stages.counts["frames_decoded"] == num_decoded
-    assert stages.workers.num_opened == num_opened + (not is_probed)
-
-
-def test_options_past_a_limit_are_refused_before_anything(tmp_path):
-    stages = Stages(tmp_path)
-    with pytest.raises(InvalidRequestError, match="num_frames must be <= 1024"):
-        stages.extract(options=ScoreOptions(num_frames=1025))
-    assert stages.workers.num_opened == 0
-
-
-def test_reader_that_dies_is_counted():
-    stages = Stages(None, FakeWorkers(error=UnavailableError("died")))
-    with pytest.raises(UnavailableError):
-        stages.extract()
-    assert stages.counts["worker_deaths"] == 1
-
-
-def test_unavailable_decoder_is_not_a_death_of_the_reader():
-    stages = Stages(None)
-    stages.decode_error = UnavailableError("the decode model says so")
-    with pytest.raises(UnavailableError):
-        stages.extract()
-    assert stages.counts["worker_deaths"] == 0
-
-
-def test_passes_are_chunks():
-    stages = Stages(None)
-    stages.workers.index = type(INDEX)(
-        **vars(INDEX) | {"pts_seconds": np.arange(130) / 25, "is_key": np.ones(130, bool)}
-    )
-    extracted = stages.extract()
-    assert len(extracted.frame_indices) == 130
-    assert extracted.features[:, 0, 0].tolist() == list(range(130))
-    assert extracted.info.decoders == ["fake", "other"]
-    assert stages.counts["vision_passes"] == -(-130 // CHUNK_FRAMES)
-
-
-def test_costly_video_is_refused_before_it_is_decoded_and_answered_from_the_cache(tmp_path):
-    stages = Stages(tmp_path / "cache")
-    share = FairShare(directory=tmp_path, num_seats=1, num_turns=1, light_pixels=1)
-    stages.extractor = replace(stages.extractor, share=share)
-    with share.admit(2, Deadline.after(1)), pytest.raises(UnavailableError, match="try again"):
-        stages.extract()
-    assert stages.counts["frames_decoded"] == 0
-    stages.extract()
-    with share.admit(2, Deadline.after(1)):
-        assert stages.extract().info.cache_hit
-
-
-@pytest.mark.parametrize(
-    ("plan", "rule"),
-    [
-        # The server's last step would blame the request for it.
-        (frame_units([0, 1, 1]), "takes each frame once"),
-        (replace(frame_units([0, 1]), num_visual_tokens=257), "memory is set aside for fewer"),
-    ],
-    ids=["repeats", "tokens"],
-)
-def test_a_plan_that_is_none_of_a_head_of_frames_decodes_nothing(monkeypatch, plan, rule):
-    stages = Stages(None)
-    monkeypatch.setattr(VideoITG, "plan", lambda *_: plan)
-    with pytest.raises(AssertionError, match=rule):
-        stages.extract()
-    assert stages.counts["frames_decoded"] == 0
-
-
-def test_features_of_other_tokens_than_the_plan_told_are_not_kept(monkeypatch, tmp_path):
-    stages = Stages(tmp_path)
-    monkeypatch.setattr(stages, "encode", lambda frames, _: np.zeros((len(frames), 3, 4)))
-    with pytest.raises(AssertionError, match="the plan tells the tokens"):
-        stages.extract()
-    assert stages.counts["cache_misses"] == 0
-
-
 @pytest.fixture
 def text_stages(monkeypatch, tmp_path):
     """A head of text around the same stages: 100 frames of a video of four, as decoded."""
@@ -278,18 +131,6 @@ def text_stages(monkeypatch, tmp_path):
     stages.extractor = replace(stages.extractor, manifest=manifest)
     monkeypatch.setattr(stages, "encode", lambda frames: frames[:, 0, :1].astype(np.float32))
     return stages
-
-
-def test_repeats_of_a_head_of_text_are_decoded_once_and_encoded(text_stages):
-    miss, hit = (text_stages.extract(options=AnswerOptions()) for _ in range(2))
-    assert miss.frame_indices.tolist() == np.linspace(0, 3, 100).astype(int).tolist()
-    assert miss.features.shape == (100, 1, 3)
-    assert miss.features[:, 0, 0].tolist() == miss.frame_indices.tolist()
-    assert miss.pts_seconds.tolist() == INDEX.pts_seconds[miss.frame_indices].tolist()
-    assert text_stages.counts["frames_decoded"] == 4
-    assert text_stages.counts["vision_passes"] == 2
-    assert hit.info.cache_hit
-    np.testing.assert_array_equal(hit.features, miss.features)
 
 
 def test_what_a_head_of_text_must_know_comes_with_the_features(text_stages):
@@ -305,31 +146,8 @@ def test_what_a_head_of_text_must_know_comes_with_the_features(text_stages):
     assert text_stages.counts["cache_hits"] == 1
 
 
-def test_what_is_asked_is_told_the_plan_before_anything_is_decoded(text_stages):
-    class Full:
-        def check_fit(self, plan):
-            assert plan.seen.num_visual_tokens == plan.num_visual_tokens == 100
-            raise InvalidRequestError("no room")
-
-    with pytest.raises(InvalidRequestError, match="no room"):
-        text_stages.extract(options=AnswerOptions(), asked=Full())
-    assert text_stages.counts["frames_decoded"] == 0
-
-
 def test_frames_as_decoded_far_longer_than_wide_are_refused(text_stages):
     text_stages.workers.index = replace(INDEX, width=8192, height=100)
     with pytest.raises(MediaError, match="at most 64 times the shorter one, got 8192 x 100"):
         text_stages.extract(options=AnswerOptions())
     assert text_stages.counts["frames_decoded"] == 0
-
-
-def test_features_of_more_tokens_than_memory_is_set_aside_for_are_not_kept(
-    text_stages, monkeypatch
-):
-    monkeypatch.setattr(VTimeLLMSpec, "max_feature_tokens", 99)
-    plan = VTimeLLM.plan
-    # A front may pool the features to fewer tokens, or to more.
-    monkeypatch.setattr(VTimeLLM, "plan", lambda *given: replace(plan(*given), num_visual_tokens=1))
-    with pytest.raises(AssertionError, match="memory is set aside for fewer"):
-        text_stages.extract(options=AnswerOptions())
-    assert text_stages.counts["cache_misses"] == 0

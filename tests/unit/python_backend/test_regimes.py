@@ -6,17 +6,13 @@ a pass of the sequence's length when that position is computed.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from engine_build.decoder_export import export_decoder
-from groundserve.errors import EngineMismatchError
 from groundserve.manifest import DECODER_GRAPH_NAME
 from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder
 from tests.phi import MAX_POSITIONS, SWITCH, WIDTH, tiny_phi
@@ -105,12 +101,6 @@ def extend(decoder, embeddings, passes, *, room=MAX_POSITIONS):
     return np.stack(logits)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_regime_is_that_of_the_models_lengths(decoders, engine):
-    found = [decoders[engine].regime(number) for number in (1, SWITCH, SWITCH + 1, 10**6)]
-    assert found == [0, 0, 1, 1]
-
-
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_logits_are_those_of_one_pass_without_a_past(decoders, embeddings, exact, engine, run):
@@ -126,21 +116,3 @@ def test_the_other_regime_is_another_answer(decoders, embeddings, exact, engine)
     """So the bound above would not let it pass."""
     found = [extend(decoders[engine], embeddings, [(40, regime)]) for regime in (0, 1)]
     assert np.abs(found[0] - found[1]).max() > 1000 * exact["short"][1]
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_regimes_side_by_side_do_not_know_of_each_other(decoders, embeddings, engine):
-    decoder = decoders[engine]
-    runs = [passes for _, passes in RUNS.values()]
-    alone = [extend(decoder, embeddings, passes) for passes in runs]
-    with ThreadPoolExecutor(3) as pool:
-        together = pool.map(lambda passes: extend(decoder, embeddings, passes), runs * 4)
-        assert all(map(np.array_equal, alone * 4, together))
-
-
-def test_a_graph_that_counts_positions_itself_is_no_decoder_of_two_regimes(folder, tmp_path):
-    graph = onnx.load(folder / DECODER_GRAPH_NAME)
-    del graph.metadata_props[:]
-    onnx.save(graph, tmp_path / DECODER_GRAPH_NAME)
-    with pytest.raises(EngineMismatchError, match=r"it takes .*position_ids"):
-        OnnxRuntimeDecoder(tmp_path / DECODER_GRAPH_NAME, num_threads=1)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 import python_backend
 from python_backend.stopwatch import STAGES
@@ -27,42 +22,5 @@ def measured_names() -> set[str]:
     return {ast.literal_eval(call.args[0]) for call in calls}
 
 
-class FakeMetric:
-    def __init__(self):
-        self.observed = []
-
-    def observe(self, value):
-        self.observed.append(value)
-
-
-class FakeFamily:
-    """What `pb_utils.MetricFamily` does."""
-
-    COUNTER = GAUGE = HISTOGRAM = None
-
-    def __init__(self, *, name, description, kind):
-        self.by_labels = {}
-
-    def Metric(self, *, labels, buckets=()):  # noqa: N802 - Triton's name
-        return self.by_labels.setdefault(tuple(labels.values()), FakeMetric())
-
-
-@pytest.fixture
-def metrics(monkeypatch):
-    fake = ModuleType("triton_python_backend_utils")
-    fake.MetricFamily = FakeFamily
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    name = "python_backend.triton._metrics"
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module(name).Metrics()
-    sys.modules.pop(name)
-
-
 def test_what_is_measured_are_the_stages():
     assert measured_names() == set(STAGES)
-
-
-def test_metrics_take_every_stage(metrics):
-    metrics.observe_stages({stage: 1000.0 * number for number, stage in enumerate(STAGES)})
-    by_stage = {stage: metrics._stages[stage].observed for stage in STAGES}
-    assert by_stage == {stage: [float(number)] for number, stage in enumerate(STAGES)}

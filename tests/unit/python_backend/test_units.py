@@ -1,4 +1,4 @@
-"""Units that repeat frames, or have several: each frame is decoded once, each unit encoded."""
+"""Chunks of a plan's units, and frames as decoded, of which few are held at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
@@ -18,16 +17,9 @@ from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from python_backend.units import cut_chunks, cut_groups, decoded_pixels, gather_units
-from tests.unit.python_backend.plans import frame_units, plan_of, with_keys
+from tests.unit.python_backend.plans import frame_units, with_keys
 
 ONE = FrameStream(name="FRAMES", size=2)
-SEGMENT = FrameStream(name="FRAMES", size=2, frames=tuple(range(8)))
-
-
-def frames_of(num_frames: int) -> np.ndarray:
-    """Of each the first pixel's red is its place."""
-    return pixels(np.arange(num_frames))
 
 
 def pixels(numbers: np.ndarray) -> np.ndarray:
@@ -41,20 +33,12 @@ def repeated(num_source_frames: int, num_sampled: int) -> np.ndarray:
     return np.linspace(0, num_source_frames - 1, num_sampled).astype(np.int64)
 
 
-def segments(num_source_frames: int, num_sampled: int = 96, length: int = 8) -> np.ndarray:
-    """Fill up with the last frame, then cut into segments, as some references do."""
-    sampled = np.minimum(np.arange(num_sampled), num_source_frames - 1)
-    return sampled.reshape(-1, length)
-
-
 class Recorder:
     """Fake stages: remembers what is decoded, and answers the red of each unit's frames."""
 
-    def __init__(self, stream: FrameStream, *, most_targets: int = CHUNK_FRAMES):
-        self.most_targets = most_targets
+    def __init__(self, stream: FrameStream):
         self.decoded: list[list[int]] = []
         self.num_units: list[int] = []
-        self.shapes: set[tuple[int, ...]] = set()
         self.counts = Counts()
         self.runner = ChunkRunner(
             decode=self.decode,
@@ -76,7 +60,6 @@ class Recorder:
         return self.runner.run(SimpleNamespace(cut=self.cut), plan).features[:, :, 0]
 
     def cut(self, frame_indices, *, max_bytes):
-        frame_indices = frame_indices[: self.most_targets]
         return SimpleNamespace(frame_indices=frame_indices, num_frames=len(frame_indices))
 
     def decode(self, segments, shown):
@@ -86,118 +69,8 @@ class Recorder:
 
     def encode(self, frames):
         self.num_units.append(len(frames))
-        self.shapes.add(frames.shape[1:])
         # (u, F) or (u,), then (u, F, 1)
         return frames[..., 0, 0, 0].reshape(len(frames), -1, 1).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("shown", "group_sizes", "encode_sizes"),
-    [
-        pytest.param(np.arange(1), [1], [1], id="one_frame"),
-        pytest.param(np.arange(64), [64], [64], id="a_chunk"),
-        # All of one key frame: what ends early is decoded by itself.
-        pytest.param(np.arange(65), [1, 64], [64, 1], id="one_more"),
-        pytest.param(np.zeros(100, np.int64), [1], [64, 36], id="one_frame_100_times"),
-        pytest.param(repeated(5, 100), [5], [64, 36], id="five_frames_100_times"),
-        pytest.param(repeated(64, 100), [64], [64, 36], id="a_chunk_of_repeats"),
-        pytest.param(repeated(65, 100), [1, 64], [64, 35, 1], id="repeats_and_one_more"),
-        # What the last of a chunk shows again belongs to it, though it has its 64 units.
-        pytest.param(np.r_[:64, 63, 63], [64], [64, 2], id="the_last_repeats"),
-        pytest.param(np.r_[:64, 63, 64:70], [6, 64], [64, 1, 6], id="a_repeat_opens_no_chunk"),
-    ],
-)
-def test_repeated_ordinals_are_decoded_once(shown, group_sizes, encode_sizes):
-    stages = Recorder(ONE)
-    encoded = stages.run(plan := frame_units(shown))
-    assert encoded[:, 0].tolist() == shown.tolist()
-    assert [len(group) for group in stages.decoded] == group_sizes
-    assert stages.all_decoded == plan.decoded_indices.tolist() == np.unique(shown).tolist()
-    assert stages.num_units == encode_sizes
-    assert stages.counts["frames_decoded"] == sum(group_sizes)
-    assert stages.counts["vision_frames"] == len(shown)
-    assert stages.counts["vision_passes"] == len(encode_sizes)
-
-
-@pytest.mark.parametrize(
-    ("num_source_frames", "group_sizes", "encode_sizes"),
-    [
-        # Of eight frames each, of which 64 are encoded at once.
-        pytest.param(1, [1], [8, 4], id="one_frame"),
-        pytest.param(5, [5], [8, 4], id="less_than_a_segment"),
-        pytest.param(41, [41], [8, 4], id="less_than_a_chunk"),
-        # The segments that repeat the chunk's last frame belong to it.
-        pytest.param(64, [64], [8, 4], id="a_chunk"),
-        pytest.param(65, [1, 64], [8, 4], id="one_more"),
-        pytest.param(200, [32, 64], [8, 4], id="no_repeats"),
-    ],
-)
-def test_segments_of_eight_frames(num_source_frames, group_sizes, encode_sizes):
-    stages = Recorder(SEGMENT)
-    shown = segments(num_source_frames)
-    encoded = stages.run(plan := plan_of(*shown))
-    np.testing.assert_array_equal(encoded, shown)
-    assert [len(group) for group in stages.decoded] == group_sizes
-    assert stages.all_decoded == plan.decoded_indices.tolist()
-    assert stages.num_units == encode_sizes
-    assert stages.shapes == {(8, 2, 2, 3)}
-
-
-def test_frames_that_two_chunks_share_are_decoded_once():
-    """Segments that begin with the last frame of the one before."""
-    shown = np.arange(20)[:, np.newaxis] * 7 + np.arange(8)
-    stages = Recorder(SEGMENT, most_targets=10)
-    np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
-    assert stages.all_decoded == list(range(20 * 7 + 1))
-    assert stages.counts["frames_decoded"] == 20 * 7 + 1
-
-
-def test_segments_that_overlap_by_half_are_decoded_once():
-    shown = np.arange(40)[:, np.newaxis] * 4 + np.arange(8)
-    stages = Recorder(SEGMENT)
-    np.testing.assert_array_equal(stages.run(plan_of(*shown)), shown)
-    assert stages.all_decoded == list(range(40 * 4 + 4))
-    chunks = cut_chunks(plan_of(*shown), [SEGMENT])
-    # 15 segments fill a chunk; the next begins with the last four frames of it.
-    assert [chunk.streams[0].num_frames for chunk in chunks] == [64, 64, 44]
-    # Decoded are 36 frames, then twice 64: with the first chunk all but the last 64.
-    assert [len(chunk.groups) for chunk in chunks] == [2, 1, 0]
-    assert [chunk.streams[0].num_left for chunk in chunks] == [100 - 60, 164 - 120, 0]
-
-
-def test_stream_of_key_frames_has_one_frame_a_unit():
-    stages = Recorder(FrameStream(name="KEYS", size=2, frames=(4,)))
-    shown = segments(96)
-    assert stages.run(plan_of(*shown))[:, 0].tolist() == shown[:, 4].tolist()
-    assert stages.shapes == {(2, 2, 3)}
-
-
-def test_as_many_pixels_as_the_groups_decode():
-    """A group of pictures from frame 0 on; repeats cost nothing, a second group starts anew."""
-    assert decoded_pixels(frame_units(repeated(5, 100))) == 30 * 20 * 5
-    assert decoded_pixels(plan_of(*segments(64))) == 30 * 20 * 64
-    assert decoded_pixels(plan_of(*segments(65))) == 30 * 20 * (1 + 65)
-
-
-@pytest.mark.parametrize(
-    ("keys", "frame_indices", "groups"),
-    [
-        pytest.param([0, 40, 80], np.arange(120), [40, 40, 40], id="two_do_not_fit"),
-        pytest.param([0, 32, 64], np.arange(96), [64, 32], id="two_fit_exactly"),
-        pytest.param([0, 33, 65], np.arange(97), [33, 64], id="the_next_two_fit"),
-        pytest.param(np.arange(130), np.arange(130), [64, 64, 2], id="key_frames_only"),
-        pytest.param([0, 199], np.arange(200), [7, 64, 64, 64, 1], id="key_frame_at_the_end"),
-        # 20 + 1 of 65: the head of a long group of pictures has room beside the one before.
-        pytest.param([0, 20], np.arange(85), [21, 64], id="the_head_of_a_long_one"),
-        pytest.param([10, 50], [0, 9, 10, 49, 50], [5], id="before_the_first_key_frame"),
-        pytest.param([], np.arange(65), [1, 64], id="no_key_frame"),
-    ],
-)
-def test_groups_end_at_key_frames(keys, frame_indices, groups):
-    plan = with_keys(frame_units(frame_indices), keys)
-    found = cut_groups(plan)
-    assert [len(group) for group in found] == groups
-    np.testing.assert_array_equal(np.concatenate(found), frame_indices)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -213,41 +86,6 @@ def test_chunks_are_the_same_whatever_the_key_frames(seed):
     assert stages.all_decoded == shown.tolist()
     assert stages.num_units == [len(part) for part in np.split(shown, range(64, len(shown), 64))]
     assert max(map(len, stages.decoded)) <= CHUNK_FRAMES
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_units_that_share_frames_whatever_the_key_frames(seed):
-    random = np.random.default_rng(seed)
-    length, step = random.integers(2, 40), random.integers(1, 40)
-    shown = np.arange(60)[:, np.newaxis] * min(step, length) + np.arange(length)
-    plan = plan_of(*shown)
-    keys = random.choice(shown.max() + 1, size=random.integers(0, 60))
-    stages = Recorder(FrameStream(name="FRAMES", size=2, frames=tuple(range(length))))
-    np.testing.assert_array_equal(stages.run(with_keys(plan, keys)), shown % 256)
-    assert stages.all_decoded == plan.decoded_indices.tolist()
-    assert max(map(len, stages.decoded)) <= CHUNK_FRAMES
-
-
-@pytest.mark.parametrize("home", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_gathered_frames(home):
-    frames = home(frames_of(10))
-    for stream, units in (
-        (ONE, [[3], [4], [5]]),
-        (ONE, [[3], [3], [7]]),
-        (SEGMENT, [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 9, 9, 9, 9, 9, 9]]),
-    ):
-        gathered = gather_units(frames, np.array(units))
-        assert type(gathered) is type(frames)
-        assert tuple(gathered.shape) == stream.shape(len(units))
-        assert gathered[..., 0, 0, 0].reshape(len(units), -1).tolist() == units
-
-
-def test_frames_that_are_the_units_are_not_copied():
-    frames = frames_of(10)
-    for first, last in ((0, 10), (3, 7), (9, 10)):
-        gathered = gather_units(frames, np.arange(first, last)[:, np.newaxis])
-        assert np.shares_memory(gathered, frames)
-        np.testing.assert_array_equal(gathered, frames[first:last])
 
 
 class LargeFrames(Recorder):
@@ -289,12 +127,6 @@ def test_frames_as_decoded_are_held_by_bytes(side, shown, encode_sizes):
     assert max(map(len, stages.decoded)) <= max(encode_sizes)
     assert stages.counts["frames_decoded"] == len(np.unique(shown))
     assert stages.counts["vision_frames"] == len(shown)
-
-
-def test_a_group_of_pictures_in_smaller_groups_costs_as_many_pixels_as_it_takes():
-    plan = frame_units(np.arange(96))
-    assert decoded_pixels(plan, most_frames=32) == 30 * 20 * (32 + 64 + 96)
-    assert [len(group) for group in cut_groups(plan, most_frames=40)] == [16, 40, 40]
 
 
 def test_frames_of_two_sizes_are_refused():

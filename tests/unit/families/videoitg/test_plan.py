@@ -10,7 +10,7 @@ from groundserve.families.videoitg.plan import plan_video
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
-from tests.unit.python_backend.cache.test_keys import MANIFEST
+from tests.unit.python_backend.manifest import MANIFEST
 
 DIGITS = replace(MANIFEST.model, vision_token_num=432, side=6)
 RELEASED = replace(MANIFEST.model, vision_token_num=16_384, side=27)

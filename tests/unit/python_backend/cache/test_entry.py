@@ -32,17 +32,6 @@ def test_entry_comes_back_bit_for_bit():
         np.testing.assert_array_equal(back.arrays[name], array)
 
 
-def test_views_of_an_array_are_stored_as_they_look():
-    features = np.arange(24, dtype=np.float32).reshape(4, 6)[::2, ::3]
-    entry = Entry(fields={}, arrays={"features": features})
-    np.testing.assert_array_equal(unpack(KEY, packed(entry)).arrays["features"], features)
-
-
-def test_arrays_start_at_a_multiple_of_64():
-    data = packed()
-    assert data.tobytes().index(ENTRY.arrays["pts_seconds"].tobytes()) % 64 == 0
-
-
 def test_every_flipped_bit_is_found():
     for position in range(len(packed())):
         data = packed()

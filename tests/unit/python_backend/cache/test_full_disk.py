@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from python_backend.cache import store as store_module
-from tests.reference import REPOSITORY
-from tests.unit.python_backend.cache.test_store import (
+from tests.unit.python_backend.cache.stores import (
     assert_holds,
     entry,
-    file_of,
     key,
     open_store,
 )
@@ -92,50 +87,3 @@ def test_disk_that_others_fill_is_logged_once_a_spell_and_used_again(tmp_path, d
     texts = [record.getMessage().partition(":")[0] for record in caplog.records]
     once = ["the feature cache is not usable now", "the feature cache is usable again"]
     assert texts == once * 2
-
-
-ON_A_SMALL_DISK = """
-import json, sys
-from pathlib import Path
-from tests.unit.python_backend.cache.test_store import entry, key, open_store
-
-folder = Path(sys.argv[1])
-stores = [open_store(folder / "cache", max_bytes=10**9)[0] for _ in range(2)]
-for number in range(300):  # 30 MB through 1 MB, by two writers in turn
-    stores[number % 2].write(key(number), entry(number, num_floats=25_000))
-    assert stores[1 - number % 2].read(key(number)).fields == {"number": number}
-kept = len(list((folder / "cache").glob("*.entry")))
-store, counts = open_store(folder / "cache", max_bytes=10**9)
-with (folder / "others").open("wb", buffering=0) as others:
-    try:
-        while others.write(bytes(4096)):
-            pass
-    except OSError:
-        pass
-    for number in range(400, 403):
-        store.write(key(number), entry(number, num_floats=300_000))  # more than the disk
-    failures, survived = counts["cache_failures"], len(list((folder / "cache").glob("*.entry")))
-    store.write(key(500), entry(500, num_floats=25_000))
-    assert store.read(key(500)).fields == {"number": 500}
-print(json.dumps([kept, failures, survived, counts["cache_failures"]]))
-"""
-
-
-def test_real_full_disk(tmp_path):
-    """A tmpfs of 1 MiB in a mount namespace of its own, which root may make."""
-    mount = 'mount -t tmpfs -o size=1m,mode=700 tmpfs "$0" && exec "$@"'
-    unshare = ["unshare", "--mount", "sh", "-c", mount, str(tmp_path)]
-    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
-        pytest.skip("mounting a tmpfs needs root; the tests above run anywhere")
-    finished = subprocess.run(
-        [*unshare, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert finished.returncode == 0, finished.stderr
-    kept, failures, survived, failures_at_end = json.loads(finished.stdout)
-    assert kept >= 8
-    assert failures == failures_at_end == 3
-    assert survived >= 8
-    assert not file_of(tmp_path / "cache", 1).exists()  # it was mounted elsewhere

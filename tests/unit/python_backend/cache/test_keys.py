@@ -7,46 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from groundserve._version import __version__
-from groundserve.errors import MissingExtraError
 from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.families.videoitg.family import VideoITG
 from groundserve.families.videoitg.grid import pooling_weights
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
-from groundserve.manifest import FORMAT_VERSION, Manifest
-from groundserve.media import VideoIndex
 from python_backend.cache import CacheKeys, keys
+from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
-INDEX = VideoIndex(
-    average_fps=25.0,
-    pts_seconds=np.arange(4) / 25,
-    is_key=np.array([True, False, False, False]),
-    width=64,
-    height=48,
-    codec_name="h264",
-    container_name="mov",
-)
-MANIFEST = Manifest(
-    format_version=FORMAT_VERSION,
-    family="videoitg",
-    groundserve_version=__version__,
-    profile="cpu",
-    device="cpu",
-    precision="fp32",
-    model=VideoITGSpec(
-        image_size=112,
-        side=8,
-        vision_hidden_size=4,
-        vision_token_num=256,
-        max_tokens=None,
-        pad_token_id=0,
-    ),
-    checkpoint={"name": "a", "sha256": "1"},
-    source_config={},
-    builder={},
-    files={"vision_encoder.onnx": "1", "grounding.onnx": "1"},
-)
 WEIGHTS = pooling_weights(2, side=8)
 TINY = np.spacing(WEIGHTS)
 KEYS = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
@@ -61,13 +28,6 @@ def plan(*frame_indices: int, grid: int = 2) -> VideoPlan:
         num_visual_tokens=len(frame_indices) * grid**2,
         inputs={"POOL": pooling_weights(grid, side=8)},
     )
-
-
-def test_equal_requests_have_equal_keys():
-    again = CacheKeys(identity="sha256:00", manifest=MANIFEST, limits=Limits())
-    assert again.index() == KEYS.index()
-    assert again.features(plan(0, 2)) == KEYS.features(plan(0, 2))
-    assert len({KEYS.index(), KEYS.features(plan(0, 2))}) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,11 +47,6 @@ def test_equal_requests_have_equal_keys():
 )
 def test_another_plan_has_other_features(other):
     assert KEYS.features(other) != KEYS.features(plan(0, 2))
-
-
-def test_order_of_memory_does_not_count():
-    copied = replace(plan(0, 2), inputs={"POOL": np.asfortranarray(WEIGHTS)})
-    assert KEYS.features(copied) == KEYS.features(plan(0, 2))
 
 
 def test_other_streams_are_other_features(monkeypatch):
@@ -120,22 +75,10 @@ def test_other_grounding_engine_is_the_same_features():
     assert replace(KEYS, manifest=manifest).features(plan(0)) == KEYS.features(plan(0))
 
 
-def test_without_engine_files_the_checkpoint_counts():
-    bare = replace(MANIFEST, files={})
-    other = replace(bare, checkpoint={"name": "a", "sha256": "2"})
-    assert replace(KEYS, manifest=bare).features(plan(0)) != replace(KEYS, manifest=other).features(
-        plan(0)
-    )
-
-
 def test_other_video_has_other_keys():
     other = replace(KEYS, identity="sha256:01")
     assert other.index() != KEYS.index()
     assert other.features(plan(0)) != KEYS.features(plan(0))
-
-
-def test_other_limits_probe_again():
-    assert replace(KEYS, limits=Limits(max_side_pixels=8)).index() != KEYS.index()
 
 
 def test_other_decoder_has_other_keys(monkeypatch):
@@ -145,39 +88,12 @@ def test_other_decoder_has_other_keys(monkeypatch):
     assert KEYS.features(plan(0)) != before[1]
 
 
-def test_other_decode_stage_is_other_features_and_the_same_index(monkeypatch):
-    monkeypatch.setattr(Manifest, "encoder_identity", {"the same": "encoder"})
-    dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
-    assert dali.index() == KEYS.index()
-    assert dali.features(plan(0)) != KEYS.features(plan(0))
-
-
 def test_other_dali_is_other_features_where_it_decodes(monkeypatch):
     dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
     before = dali.features(plan(0)), KEYS.features(plan(0))
     monkeypatch.setattr(keys, "dali_version", lambda: "99.0")
     assert dali.features(plan(0)) != before[0]
     assert KEYS.features(plan(0)) == before[1]
-
-
-def test_pyav_decodes_for_several_streams_whatever_the_profile(monkeypatch):
-    streams = tuple(FrameStream(name=name, size=28) for name in ("CLIP", "KEY"))
-    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
-    monkeypatch.setattr(keys, "dali_version", lambda: pytest.fail("DALI does not decode them"))
-    replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt")).features(plan(0))
-
-
-def test_dali_version_is_the_installed_one():
-    code = "import nvidia.dali as d; print(d.__version__)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert keys.dali_version() == run.stdout.strip()
-
-
-def test_missing_dali_is_named(monkeypatch):
-    keys.dali_version.cache_clear()
-    monkeypatch.setattr(keys.importlib.metadata, "distributions", list)
-    with pytest.raises(MissingExtraError, match=r"groundserve\[dali\]"):
-        keys.dali_version()
 
 
 def test_versions_name_the_ffmpeg_build_without_importing_it():

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from python_backend.cache import CacheKeys, LastVideo
 from python_backend.encoded import EncodedVideo
 from python_backend.meter import Counts
 from python_backend.stopwatch import Stopwatch
-from tests.unit.python_backend.cache.test_keys import INDEX, MANIFEST
+from tests.unit.python_backend.manifest import INDEX, MANIFEST
 
 LIMITS = Limits()
 SOON = Deadline.after(60)
@@ -59,14 +57,3 @@ def test_the_next_video_takes_its_place(cache):
     assert of(cache, "b").load(plan()) is None
     assert of(cache).load_index() is None
     assert of(cache).load(plan()) is None
-
-
-def test_other_frames_of_the_video_are_others(cache):
-    of(cache).save(plan(), ENCODED)
-    assert of(cache).load(plan(num_frames=2)) is None
-
-
-def test_another_encoder_is_another(cache):
-    of(cache).save(plan(), ENCODED)
-    other = replace(keys(), manifest=replace(MANIFEST, precision="bf16"))
-    assert cache.of(other, Stopwatch()).load(plan()) is None

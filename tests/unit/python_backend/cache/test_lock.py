@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
@@ -51,24 +49,6 @@ def test_wait_ends_when_the_request_is_cancelled(tmp_path):
         pytest.fail("locked twice")
 
 
-def test_threads_take_turns(tmp_path):
-    inside, most = [], []
-
-    def work():
-        with locked(tmp_path / "lock", KEY, deadline=Deadline.after(30)):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.005)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 8
-
-
 def test_killed_process_lets_go(tmp_path):
     lock = tmp_path / "lock"
     command = [sys.executable, "-c", HOLD, str(lock), KEY]
@@ -78,10 +58,3 @@ def test_killed_process_lets_go(tmp_path):
         holder.kill()
         with locked(lock, KEY, deadline=Deadline.after(10)):
             pass
-
-
-def test_nothing_is_left_but_one_empty_file(tmp_path):
-    for key in (KEY, OTHER):
-        with locked(tmp_path / "lock", key, deadline=soon()):
-            pass
-    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("lock", 0)]

@@ -1,51 +1,24 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
-import random
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import DeadlineExceededError
-from python_backend.cache.entry import Entry
-from python_backend.cache.store import EntryStore
-from python_backend.meter import Counts
-
-
-def key(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()
-
-
-def entry(number: int, num_floats: int = 1000) -> Entry:
-    return Entry(fields={"number": number}, arrays={"a": np.full(num_floats, number, np.float32)})
-
-
-def open_store(directory: Path, *, max_bytes: int = 10**6) -> tuple[EntryStore, Counts]:
-    counts = Counts()
-    return EntryStore(directory, max_bytes=max_bytes, meter=counts), counts
-
-
-def file_of(directory: Path, number: int) -> Path:
-    return directory / f"{key(number)}.entry"
-
-
-def total_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.iterdir())
-
-
-def assert_holds(store: EntryStore, number: int) -> None:
-    found = store.read(key(number))
-    assert found is not None
-    assert found.fields == {"number": number}
-    np.testing.assert_array_equal(found.arrays["a"], entry(number).arrays["a"])
+from tests.unit.python_backend.cache.stores import (
+    assert_holds,
+    entry,
+    file_of,
+    key,
+    open_store,
+    total_bytes,
+)
 
 
 def test_what_is_written_is_read_by_another_process_too(tmp_path):
@@ -92,15 +65,6 @@ def test_use_is_noted_beside_the_entry_and_forgotten_with_it(tmp_path):
     assert not list(tmp_path.glob("*.used"))
 
 
-def test_entry_larger_than_the_cache_is_not_kept(tmp_path):
-    store, counts = open_store(tmp_path, max_bytes=5000)
-    store.write(key(1), entry(1))
-    store.write(key(2), entry(2, num_floats=2000))
-    assert_holds(store, 1)
-    assert store.read(key(2)) is None
-    assert counts["cache_evictions"] == counts["cache_failures"] == 0
-
-
 def test_writers_side_by_side_stay_below_the_ceiling(tmp_path):
     stores = [open_store(tmp_path, max_bytes=50_000)[0] for _ in range(4)]
 
@@ -115,23 +79,6 @@ def test_writers_side_by_side_stay_below_the_ceiling(tmp_path):
         assert all(pool.map(write, range(200)))
     assert total_bytes(tmp_path) <= 50_000 + 4 * 5000
     assert not list(tmp_path.glob("*.partial"))
-
-
-def test_100_damaged_entries_are_all_found_and_removed(tmp_path):
-    store, counts = open_store(tmp_path)
-    rng = random.Random(20251121)
-    for number in range(100):
-        store.write(key(number), entry(number))
-        path = file_of(tmp_path, number)
-        data = bytearray(path.read_bytes())
-        if number % 2:
-            del data[rng.randrange(len(data)) :]
-        else:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        path.write_bytes(data)
-    assert all(store.read(key(number)) is None for number in range(100))
-    assert counts["cache_corrupted"] == 100
-    assert not list(tmp_path.glob("*.entry"))
 
 
 def test_renamed_entry_is_found(tmp_path):
@@ -216,17 +163,6 @@ def test_directory_made_anew_for_everybody_is_not_used(tmp_path, caplog):
     assert caplog.text.count("can be changed by other users") == 1
     directory.chmod(0o700)
     assert_holds(store, 1)
-
-
-def test_waiting_for_a_lock_ends_at_the_deadline(tmp_path):
-    store, counts = open_store(tmp_path)
-    with (
-        store.locked(key(1), deadline=Deadline.after(1)),
-        pytest.raises(DeadlineExceededError),
-        store.locked(key(1), deadline=Deadline.after(0.03)),
-    ):
-        pytest.fail("locked twice")
-    assert counts["cache_failures"] == 0
 
 
 def _packed(number: int):

@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from groundserve.deadline import POLL_SECONDS, Deadline
+from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, RequestCancelledError
 from python_backend.triton._cancellation import Lifeline, cancellation_of
 
@@ -53,38 +52,11 @@ def test_a_request_that_was_cancelled_stays_so():
     assert is_cancelled()
 
 
-def test_triton_is_asked_by_one_thread_at_a_time_and_not_more_often_than_it_must():
-    request, stop, started = Request(), threading.Event(), time.monotonic()
-    is_cancelled = cancellation_of(request)
-
-    def ask():
-        while not stop.is_set():
-            assert not is_cancelled()
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    stop.wait(6 * POLL_SECONDS)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    seconds = time.monotonic() - started
-    assert 1 <= request.num_asked <= 1 + seconds / POLL_SECONDS
-
-
 def test_lifeline_is_held_for_the_length_of_its_block():
     with Lifeline.tied_to(NEVER) as (lifeline, deadline):
         deadline.check()
         assert not cancellation_of(Request(**lifeline.parameters))()
     assert cancellation_of(Request(**lifeline.parameters))()
-
-
-def test_who_was_given_a_lifeline_asks_it_and_not_triton():
-    with Lifeline.tied_to(NEVER) as (lifeline, _):
-        request = Request(**lifeline.parameters)
-        request.is_over = True
-        assert not cancellation_of(request)()
-    assert request.num_asked == 0
 
 
 def test_lifeline_is_let_go_as_soon_as_anybody_hears_of_the_cancellation():
@@ -98,14 +70,6 @@ def test_lifeline_is_let_go_as_soon_as_anybody_hears_of_the_cancellation():
         with pytest.raises(RequestCancelledError):
             deadline.check()
         assert cancellation_of(Request(**lifeline.parameters))()
-
-
-def test_two_lifelines_are_two():
-    with Lifeline.tied_to(NEVER) as (one, _):
-        with Lifeline.tied_to(NEVER) as (other, _):
-            assert one.parameters != other.parameters
-        assert not cancellation_of(Request(**one.parameters))()
-        assert cancellation_of(Request(**other.parameters))()
 
 
 def test_killed_caller_lets_go_of_its_lifeline():
