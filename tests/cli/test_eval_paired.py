@@ -173,15 +173,6 @@ def test_what_one_model_cannot_answer_counts_for_neither(run, records, models, n
     assert out.splitlines()[-1] == "3 questions were answered by one of the two only"
 
 
-def test_without_a_baseline_nothing_is_compared(run, records, models, new):
-    code, out, err = run(*records, "--checkpoint", new, "--json")
-    assert code == 0, err
-    value = json.loads(out.splitlines()[-1])
-    assert value["baseline"] is None
-    assert value["comparison"] is None
-    assert models[CHECKPOINT].scored == []
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [

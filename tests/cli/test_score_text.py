@@ -21,10 +21,8 @@ START = "bikes.mp4: 100 frames, 25.000 fps, 0:04.0; scored 4 frames"
     ("engine", "facts", "ending"),
     [
         pytest.param(VIDEOITG, {"grid": 5}, " with 5 x 5 tokens each", id="its_own_words"),
-        pytest.param(VIDEOITG, {}, "", id="other_version"),
         pytest.param({"family": "newer"}, {"grid": 5}, "", id="unknown_family"),
         pytest.param({"family": ["videoitg"]}, {"grid": 5}, "", id="no_name"),
-        pytest.param({}, {}, "", id="no_family"),
     ],
 )
 def test_first_line_says_what_became_of_each_frame(monkeypatch, engine, facts, ending):

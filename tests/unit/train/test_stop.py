@@ -1,12 +1,11 @@
 """SIGTERM that comes while this process trains."""
 
 import signal
-import threading
 
 import pytest
 
 from tests.unit.train.runs import make_config, run
-from train.stop import RunStoppedError, stop_on_sigterm
+from train.stop import RunStoppedError
 
 
 def test_the_last_step_needs_no_stop(tmp_path):
@@ -34,27 +33,3 @@ def test_validation_that_is_due_is_not_lost(tmp_path):
         run(config, on_step=ask, **options)
     found = run(config, resume=True, **options)
     assert [line["step"] for line in found if "validation" in line] == [3, 6]
-
-
-def test_handlers_are_as_before_a_run():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_on_sigterm() as request:
-        assert signal.getsignal(signal.SIGTERM) == request.receive
-        signal.raise_signal(signal.SIGTERM)
-        assert request.is_made
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_another_thread_installs_nothing(tmp_path):
-    before, seen = signal.getsignal(signal.SIGTERM), []
-
-    def train():
-        run(
-            make_config(tmp_path / "run", max_steps=1),
-            on_step=lambda _: seen.append(signal.getsignal(signal.SIGTERM)),
-        )
-
-    thread = threading.Thread(target=train)
-    thread.start()
-    thread.join()
-    assert seen == [before]

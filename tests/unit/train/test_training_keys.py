@@ -15,11 +15,6 @@ def test_the_page_is_what_the_code_says():
     assert drawn, "draw it anew with: python -m scripts.training_keys"
 
 
-def test_defaults_are_those_of_the_stages():
-    assert "| `max_frames` | whole number | `64` / `64` / `256` / `1024` |" in draw_page()
-    assert '| `parallelism` | `"none"`, `"ddp"`, `"fsdp2"`, `"hsdp"` | `"fsdp2"` |' in draw_page()
-
-
 @dataclass
 class Component:
     told: int

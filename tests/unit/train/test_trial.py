@@ -10,10 +10,9 @@ import pytest
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import make_config
 from train.config import StageConfig
-from train.cost import SampleFlops
 from train.families import find_family
 from train.families.videoitg.samples import grid_choices
-from train.trial import Trial, mean_cost, open_trial_data, read_trial
+from train.trial import open_trial_data, read_trial
 
 
 @pytest.fixture
@@ -58,45 +57,6 @@ def test_the_mean_is_over_the_grids_that_training_draws(run):
     assert trial.flops.decoder == pytest.approx(statistics.mean(one.decoder for one in grids))
     assert trial.core_seconds > 0
     assert trial.fault is None
-
-
-def test_questions_on_one_video_share_its_encoding(run):
-    texts = ["what", "what", "what"]
-    config = run([question("a.mp4", text) for text in texts], questions_per_video=3)
-    _, (together,) = try_items(config)
-    _, alone = try_items(run([question("a.mp4", text) for text in texts]))
-    assert together.flops.tower == alone[0].flops.tower
-    assert together.flops.decoder == pytest.approx(sum(one.flops.decoder for one in alone))
-
-
-def test_what_cannot_be_used_has_no_cost(run):
-    config = run([question("a.mp4", "what", frame_num=[4], id="late")])
-    _, (trial,) = try_items(config)
-    assert trial.fault == (
-        "a.mp4, record late: frame_num must be below 4, the number of sampled frames, got 4"
-    )
-    assert mean_cost([trial]) is None
-
-
-def test_the_mean_leaves_out_what_cannot_be_used():
-    def trial(number, *, num_frames, seconds):
-        one = SampleFlops(tower=1e12 * num_frames, decoder=2e12)
-        return Trial(
-            number=number, fault=None, num_frames=num_frames, core_seconds=seconds, flops=one
-        )
-
-    cost = mean_cost(
-        [
-            trial(0, num_frames=2, seconds=1.0),
-            trial(1, num_frames=0, seconds=9.0),
-            trial(2, num_frames=4, seconds=3.0),
-        ]
-    )
-    assert (cost.num_items, cost.num_frames, cost.core_seconds) == (2, 3, 2)
-    # Standard deviation sqrt(2), over sqrt(2).
-    assert cost.core_seconds_error == pytest.approx(1.0)
-    assert (cost.tower_tflop, cost.decoder_tflop) == (3, 2)
-    assert mean_cost([trial(0, num_frames=1, seconds=1.0)]).core_seconds_error is None
 
 
 def test_a_grid_is_drawn_from_its_choices():

@@ -3,13 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
 from groundserve.evaluation.activitynet.captions import TIOU_THRESHOLDS, make_caption_report
 from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours, window_iou
-from groundserve.evaluation.activitynet.language import LANGUAGE_FIGURES
 from groundserve.evaluation.activitynet.soda import match_in_order, soda_c
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
@@ -227,15 +225,6 @@ def test_what_meets_nothing_is_scored_with_noise_and_what_meets_twice_counts_twi
     assert len(set(noise)) == len(TIOU_THRESHOLDS)
 
 
-def test_noise_follows_the_seed():
-    def noise(seed):
-        language = Overlap()
-        figures_of((event(90, 99),), annotation((0, 9)), language=language, seed=seed)
-        return language.asked
-
-    assert noise(3) == noise(3) != noise(4)
-
-
 def test_soda_takes_the_truth_for_the_hypothesis():
     """Of METEOR's two sides, which weigh differently; the reference has it so."""
     language = Overlap()
@@ -259,28 +248,3 @@ def test_a_tie_with_a_threshold_pairs_words_and_finds_no_event():
     figures = figures_of(told, annotation((0, 10), sentences=["true"]), language=language)
     assert [figures[f"recall_at_0{at}"] for at in (3, 5, 7)] == [1, 0, 0]
     assert [pair == ("told", "true") for pair in language.asked[1:]] == [True, True, False, False]
-
-
-def test_f1_is_of_mean_precision_and_recall():
-    true = {"v": annotation((0, 50), (50, 100)), "w": annotation((0, 100))}
-    told = {"v": (event(0, 50),), "w": (event(0, 100), event(0, 1))}
-    figures = make_caption_report(told, true, Overlap()).figures
-    assert figures["precision_at_03"].value == pytest.approx((1 + 0.5) / 2)
-    assert figures["recall_at_03"].value == pytest.approx((0.5 + 1) / 2)
-    assert figures["f1_at_03"].value == pytest.approx(0.75)  # the mean of both F is 2/3
-    assert figures["f1"].low is not None
-
-
-def test_figures_are_those_that_are_documented():
-    figures = figures_of((event(0, 50),), annotation((0, 50)))
-    localisation = {
-        f"{name}{at}"
-        for name in ("precision", "recall", "f1")
-        for at in ("", "_at_03", "_at_05", "_at_07", "_at_09")
-    }
-    assert figures.keys() == {"soda_c", *LANGUAGE_FIGURES} | localisation
-
-
-def test_no_answers():
-    with pytest.raises(InvalidRequestError, match="no answers"):
-        make_caption_report({}, {}, Overlap())

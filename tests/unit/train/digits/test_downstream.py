@@ -9,22 +9,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.evaluation.report import ScoredQuestion
 from tests.answer_cases import CHECKPOINTS
 from train.digits import downstream
-from train.digits.downstream import FrameFeatures, answer, downstream_report, named_digits
-
-
-def test_named_digits():
-    assert named_digits("Which digit comes right after the five?") == [5]
-    assert named_digits("a two moves left. Then a nine stands still. Then a two") == [2, 9]
-    assert named_digits("Someone often eats seventeen buns.") == []
-
-
-def test_answer_is_what_the_frames_show_most():
-    shown = np.zeros((3, 10))
-    shown[:, 5] = 0.4
-    shown[0, 2] = 0.3
-    shown[1:, 7] = 0.2
-    assert answer(shown, question="When does something move left?") == 5
-    assert answer(shown, question="Which digit comes right after the five?") == 7
+from train.digits.downstream import FrameFeatures, downstream_report
 
 
 class ReadsFirstPixel:
@@ -84,12 +69,6 @@ def test_report_compares_selected_with_uniform_frames(made_up):
     assert report["accuracy"]["uniform"]["value"] == 1.0
     assert report["accuracy"]["all_frames"]["value"] == 0.5
     assert report["gain_over_uniform"]["value"] == 0.0
-
-
-def test_report_without_such_questions(made_up):
-    path, scored = made_up
-    others = [q for q in scored if q.type == "semantic"]
-    assert downstream_report(path, checkpoint="any", scored=others, num_selected=2, seed=0) is None
 
 
 def test_a_checkpoint_that_answers_in_text_has_no_features_of_frames_to_classify():

@@ -99,20 +99,6 @@ def test_the_tower_is_the_whole_one_and_frozen(qwen2, tower, tmp_path):
     )
 
 
-def test_what_is_trained(qwen2, tower):
-    def trained(stage, num_auxiliary):
-        config = make_config(stage, qwen2, vision_tower=tower)
-        model = open_initial(config, num_auxiliary=num_auxiliary).model
-        assert model.training
-        return {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
-
-    assert trained(projector, 0) == {"projector"}
-    assert trained(projector, 2) == {"projector", "auxiliary"}
-    for stage in (images, video):
-        assert trained(stage, 0) == {"projector", "decoder", "lm_head"}
-    assert trained(grounding, 2) == {"projector", "decoder", "head", "auxiliary"}
-
-
 def test_new_parts_come_from_the_seed_alone(qwen2, tower):
     def new(seed, num_auxiliary=0):
         config = make_config(grounding, qwen2, vision_tower=tower, seed=seed)
@@ -138,12 +124,6 @@ def test_new_parts_come_from_the_seed_alone(qwen2, tower):
             assert 0.5 * width**-0.5 < largest <= width**-0.5
 
 
-def test_new_heads_are_as_wide_as_the_model_says(tower, tmp_path):
-    folder = make_qwen2(tmp_path / "wide", initializer_range=0.5)
-    initial = open_initial(make_config(grounding, folder, vision_tower=tower), num_auxiliary=0)
-    assert initial.model.head.weight.std().item() == pytest.approx(0.5, rel=0.5)
-
-
 def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     folder = make_qwen2(tmp_path / "tied", tie_word_embeddings=True)
     with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
@@ -158,22 +138,6 @@ def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     again = open_initial(make_config(images, write(tmp_path / "out", initial)), num_auxiliary=0)
     assert_equal(again.model.state_dict(), initial.model.state_dict())
     assert not torch.equal(again.model.decoder.embed_tokens.weight, again.model.lm_head.weight)
-
-
-def test_what_is_loaded_new_and_dropped_is_logged(qwen2, tower, tmp_path, caplog):
-    config = make_config(grounding, qwen2, vision_tower=tower)
-    with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
-        initial = open_initial(config, num_auxiliary=1)
-        write(tmp_path / "4", initial)
-        open_initial(make_config(video, tmp_path / "4"), num_auxiliary=0)
-    first, second = (record.getMessage().split(": ", 1)[1] for record in caplog.records)
-    nothing = "copied from the embedding table: nothing"
-    assert first == (
-        f"loaded decoder; {nothing}; new: auxiliary, head, projector; dropped: lm_head.weight"
-    )
-    assert second == (
-        f"loaded decoder, projector; {nothing}; new: lm_head; dropped: head.bias, head.weight"
-    )
 
 
 def test_config_json_of_the_last_stage(qwen2, tower, tmp_path):
@@ -222,19 +186,6 @@ def test_config_json_of_the_last_stage(qwen2, tower, tmp_path):
         "torch_dtype": "float32",
         "use_cache": True,
     }
-
-
-def test_config_json_of_the_earlier_stages(qwen2, tower, tmp_path):
-    for name, stage in list(STAGES.items())[:3]:
-        initial = open_initial(make_config(stage, qwen2, vision_tower=tower), num_auxiliary=0)
-        written = json.loads((write(tmp_path / name, initial) / "config.json").read_text())
-        assert (written["architectures"], written["model_type"]) == (
-            ["EagleQwenForCausalLM"],
-            "eagle_qwen",
-        )
-        assert (written["vision_token_num"], written["vision_min_num"]) == (12480, 4)
-        assert written["tokenizer_model_max_length"] == 16384
-        assert written["tune_mm_mlp_adapter"] == (name == "projector")
 
 
 def test_a_known_tower_keeps_its_name_on_the_hub(qwen2, tower, tmp_path):

@@ -140,13 +140,3 @@ def test_full_size_has_the_parameters_of_the_files():
     text = count_parameters("projector", published.VIDEOITG)
     assert text.total == count.total - 3_585 + 544_997_376
     assert text.trained == 16_980_992
-
-
-def test_more_shards_take_less_of_what_is_sharded():
-    size = PassSize(num_frames=1024, num_visual=16_384, num_text=116, num_targets=0)
-    few, many = (
-        gpu_bytes("grounding", published.VIDEOITG, published.SO400M, num_shards=num, size=size)
-        for num in (8, 128)
-    )
-    changed = {name for name in few if few[name] != many[name]}
-    assert changed == {"weights, gradients and two moments, sharded"}
