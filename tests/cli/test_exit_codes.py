@@ -189,7 +189,7 @@ TABLE = [
     ((*SERVE, "--allow-root", "none"), "an allowed root (--allow-root) must be a folder that"),
     ((*SERVE, "--metrics-port", "8001"), "grpc_port and metrics_port (--metrics-port) must differ"),
     ((*SERVE, "--host", "0.0.0.0"), "host (--host) must be a loopback address"),
-    ((*SERVE, "--log-file", "none/log"), "log_file (--log-file) none/log cannot be made: none is "),
+    ((*SERVE, "--log-file", "none/log"), "the log file (--log-file) none/log cannot be made: none is "),
     ((*SERVE, "--log-file", "pipe"), "log_file (--log-file) pipe must be a file"),
     ((*SERVE, "--cache-bytes", "5"), "cache_bytes (--cache-bytes) goes with cache_dir"),
     (

@@ -135,7 +135,6 @@ def test_one_video_has_no_interval_and_no_verdict():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        
         ({"new": without(GOOD, *GOOD.questions)}, "no question in common"),
         (
             {"new": replace(GOOD, questions={1: GOOD.questions[0]})},

@@ -57,7 +57,6 @@ def test_what_the_own_question_adds():
 @pytest.mark.parametrize(
     ("own", "other", "message"),
     [
-        
         ([scored([1, 0], text="x", video="a")], [], "got 1 and 0"),
         (
             [scored([1, 0], text="x", video="a")],

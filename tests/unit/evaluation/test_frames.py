@@ -27,11 +27,8 @@ def labels(*values):
     [
         pytest.param([3, 2, 1, 0], [1, 1, 0, 0], 1.0, id="perfect"),
         pytest.param([3, 2, 1, 0], [0, 0, 1, 1], (1 / 3 + 2 / 4) / 2, id="reversed"),
-        
-        
         pytest.param([5, 5, 5, 5], [0, 1, 0, 0], 1 / 4, id="constant_gives_the_base_rate"),
         pytest.param([2, 1, 1, 0], [1, 1, 0, 0], (1 / 1 + 2 / 3) / 2, id="a_tie_is_taken_whole"),
-        
     ],
 )
 def test_average_precision(frame_logits, relevant, expected):
@@ -80,9 +77,7 @@ def test_recall_within_a_tie_is_the_mean_over_all_orders():
 @pytest.mark.parametrize(
     ("num_frames", "num_selected", "expected"),
     [
-        
         (10, 4, [1, 3, 6, 8]),
-        
         (5, 1, [2]),
         (4, 4, [0, 1, 2, 3]),
         (2, 5, [0, 1]),

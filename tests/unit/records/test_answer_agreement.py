@@ -62,10 +62,8 @@ def test_answers_are_paired_by_what_was_asked(files):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        
         ("{", "line 1 must be one JSON object"),
         ('{"error": {"type": "MediaError"}}', "line 1: not an answer as groundserve ask --json"),
-        
         (
             '\n{"video": "a", "answers": [{"task": "chat", "query": "q", "text": "t", '
             '"token_ids": [1], "moments": [{"start": "0", "end": 1}]}]}',

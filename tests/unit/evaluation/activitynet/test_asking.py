@@ -91,7 +91,6 @@ def test_nothing_is_asked_twice(tmp_path):
     [
         pytest.param({"model": "other"}, 'answered by "other" and not by "m"', id="of_another"),
         pytest.param({"video_id": "v"}, "answered by null", id="of_the_reference"),
-        
     ],
 )
 def test_answers_of_others_are_left_alone(tmp_path, line, message):

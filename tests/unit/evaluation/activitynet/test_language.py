@@ -108,7 +108,6 @@ def test_words_have_no_punctuation(java):
 @pytest.mark.parametrize(
     ("meteor", "message"),
     [
-        
         pytest.param(DIES_LATER, "METEOR.*OutOfMemoryError", id="amid"),
         pytest.param("", "METEOR.*it said nothing", id="silently"),
     ],

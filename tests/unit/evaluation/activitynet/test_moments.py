@@ -65,8 +65,6 @@ def test_recorded_log():
         pytest.param((0.0, 0.1), (0.4, 0.5), 0.0, id="apart"),
         pytest.param((0.1, 0.3), (0.2, 0.4), 0.33, id="they_meet"),
         pytest.param((0.4, 0.1), (0.1, 0.4), 0.0, id="ends_before_it_starts"),
-        
-        
         pytest.param((0.0, 0.996), (0.0, 1.0), 1.0, id="two_decimals"),
         # 0.125 is a tie: to the even digit
         pytest.param((0.0, 0.125), (0.0, 1.0), 0.12, id="a_tie"),
