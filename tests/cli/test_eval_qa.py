@@ -225,13 +225,6 @@ def test_a_budget_stops_the_run_and_another_goes_on(run, tmp_path):
     assert json.loads(out)["is_budget_spent"] is False
 
 
-def test_an_endpoint_that_is_gone_ends_the_run(run, monkeypatch):
-    monkeypatch.setattr(answering, "MAX_FAILURES_IN_A_ROW", 4)
-    code, _, err = run("http://127.0.0.1:9/v1", "--concurrency", 2, "--max-attempts", 1)
-    assert code == 1
-    assert_one_error(err, "4 questions failed one after another, the last: cannot reach")
-
-
 def test_an_endpoint_that_rejects_everything_ends_the_run(run, monkeypatch):
     monkeypatch.setattr(answering, "MAX_FAILURES_IN_A_ROW", 4)
     with chat_server(in_turn(Act("no images", status=400))) as server:
@@ -300,19 +293,6 @@ def test_videos_that_are_missing_are_skipped_and_asked_about_later(run, media, t
         code, out, _ = run(server.url, "--json")
         assert (code, len(server.requests)) == (0, 6)
     assert json.loads(out)["report"]["num_questions"] == 6
-
-
-def test_what_the_selectors_checkpoint_says_of_itself_is_told(media, tmp_path):
-    """Frames selected by the checkpoint that comes with groundserve."""
-    with chat_server(in_turn(RIGHT)) as server:
-        code, out, err = run_cli(
-            *("eval", "qa", media / "set.json", "--layout", "cgbench", "--media-root", media),
-            *("--out", tmp_path / "run", "--endpoint", server.url, "--model", "m", "--json"),
-            *("--top-k", 3, "--checkpoint", "digits", "--arm", "selected"),
-        )
-    assert code == 0, err
-    assert "trained on moving handwritten digits" in json.loads(out)["engine"]["note"]
-    assert "note: trained on moving handwritten digits" in err
 
 
 def test_another_model_needs_another_folder(run):

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -50,7 +49,6 @@ TABLE = [
     ((*SCORE, "--nothing"), "No such option: --nothing"),
     ((*SCORE, "--top-k", "many"), "Invalid value for '--top-k': "),
     (("score", "clip.mp4", "--query", ""), "--query must not be empty or blank, got ''"),
-    ((*SCORE, "--query", " \t"), "--query must not be empty or blank, got ' \\t'"),
     (("score", "clip.mp4", "--query", "\udcff"), "--query must be UTF-8, got '\\udcff'"),
     ((*SCORE, *["--query", "x"] * 32), "--query may be given at most 32 times, got 33"),
     # score: the video.
@@ -75,15 +73,11 @@ TABLE = [
     ((*SCORE, "--num-frames", "0"), "num_frames must be >= 1, got 0"),
     ((*SCORE, "--sample-fps", "nan"), "sample_fps must be finite and > 0, got NaN"),
     ((*SCORE, "--sampling", "b"), "sampling must be one of eval, infer, got "),
-    ((*SCORE, "--seek", "fast"), "seek must be one of exact, keyframe, got "),
-    ((*SCORE, "--selector", "best"), "selector must be one of topk, spread, "),
     ((*SCORE, "--span-threshold", "nan"), "span_threshold must be in [0, 1], got nan"),
     ((*SCORE, "--span-gap-seconds", "-1"), "span_gap_seconds must be >= 0, got -1.0"),
     # score: where results go.
     ((*SCORE, "--jsonl", "none/a.jsonl"), "--jsonl none/a.jsonl: no such folder: none"),
-    ((*SCORE, "--jsonl", "folder"), "--jsonl must be a file, got a folder: folder"),
     ((*SCORE, "--jsonl", "./clip.mp4"), "--jsonl must differ from what is read, got clip.mp4"),
-    ((*SCORE, "--jsonl", "-"), "--jsonl must name a file, got -"),
     ((*SCORE, "--plot", "a.foo"), "--plot writes PNG: its name must end in .png, got a.foo"),
     # score: with what.
     ((*SCORE, "--checkpoint", "none"), "checkpoint none: no such directory, and not a hub id"),
@@ -104,18 +98,14 @@ TABLE = [
         "give one of --engines and --server, not both",
     ),
     ((*SCORE, "--server", "http://127.0.0.1:8000"), "--server must be grpc://HOST:PORT (8001"),
-    ((*SCORE, "--server", "127.0.0.1:8001"), "--server must be grpc://HOST:PORT (8001"),
     # ask: what of the video, and in which words.
-    (("ask", "none.mp4", *ASK[2:]), "no such video file: none.mp4"),
     (("ask", "clip.mp4", *ASK[4:]), "--task moment needs a question: give --query"),
     (("ask", "clip.mp4", *ASK[4:], "--task", "captions", "--raw"), "--raw needs a question: "),
     ((*ASK, "--task", "translate"), "task must be one of moment, captions, highlights, "),
     ((*ASK, "--clip-seconds", "5"), "--clip-seconds must be START:END, two numbers such as "),
     ((*ASK, "--clip-seconds=-1:2"), "clip_seconds must be finite with 0 <= start < end, got"),
     ((*HERE, "--max-new-tokens", "5000"), "max_new_tokens must be <= 4096 on this server, got"),
-    ((*ASK, "--temperature", "-1"), "temperature must be finite and >= 0, got -1.0"),
     ((*ASK, "--top-p", "0.5"), "top_p goes with a temperature above 0; without one nothing "),
-    ((*ASK, "--temperature", "1", "--seed", "-1"), "seed must be in [0, 2**63), got -1"),
     ((*ASK, "--timeout-seconds", "0"), "timeout_seconds must be > 0 and finite, got 0.0"),
     # ask: where results go.
     ((*ASK, "--srt", "none/a.srt"), "--srt none/a.srt: no such folder: none"),
@@ -146,7 +136,6 @@ TABLE = [
     ((*SCORE, "--checkpoint", "layout"), "the family vtimellm answers in text: use ask, not "),
     # compare.
     (("compare", "none", "records.jsonl"), "cannot read none: No such file or directory"),
-    (("compare", "records.jsonl", "folder"), "cannot read folder: Is a directory"),
     # build.
     (("build", "--checkpoint", "digits"), "Missing option '--out'."),
     (("build", "--checkpoint", "none", "--out", "new"), "checkpoint none: no such directory"),
@@ -164,7 +153,6 @@ TABLE = [
         "cannot write beside nowhere: no such folder: ",
     ),
     ((*BUILD, "--profile", "tpu"), "profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"),
-    ((*BUILD, "--device", "tpu"), "device must be cpu or cuda, got 'tpu'"),
     (
         (*BUILD, "--precision", "int3"),
         "precision must be fp32, bf16, fp16, int8 or int4, got 'int3'",
@@ -173,7 +161,6 @@ TABLE = [
         (*BUILD, "--precision", "bf16"),
         "profile cpu computes in fp32, int8, int4 on cpu, got precision ",
     ),
-    ((*BUILD, "--part", "clip=x"), "--part must name one of none in the family videoitg, got"),
     (
         ("build", "--checkpoint", "layout", "--out", "new", "--vision-tower", "x"),
         "--vision-tower is no part of the family vtimellm; give --part NAME=VALUE with one of clip",
@@ -185,12 +172,13 @@ TABLE = [
     ((*SERVE, "--http-port", "http"), "Invalid value for '--http-port': "),
     ((*SERVE, "--http-port", "99999"), "http_port (--http-port) must be from 0 to 65535"),
     ((*SERVE, "--grpc-port", "8000"), "http_port and grpc_port (--grpc-port) must differ"),
-    ((*SERVE, "--host", "localhost"), "host (--host) must be an IPv4 address"),
     ((*SERVE, "--allow-root", "none"), "an allowed root (--allow-root) must be a folder that"),
-    ((*SERVE, "--metrics-port", "8001"), "grpc_port and metrics_port (--metrics-port) must differ"),
     ((*SERVE, "--host", "0.0.0.0"), "host (--host) must be a loopback address"),
-    ((*SERVE, "--log-file", "none/log"), "the log file (--log-file) none/log cannot be made: none is "),
-    ((*SERVE, "--log-file", "pipe"), "log_file (--log-file) pipe must be a file"),
+    (
+        (*SERVE, "--log-file", "none/log"),
+        "the log file (--log-file) none/log cannot be made: none is ",
+    ),
+    ((*SERVE, "--log-file", "pipe"), "the log file (--log-file) pipe must be a file"),
     ((*SERVE, "--cache-bytes", "5"), "cache_bytes (--cache-bytes) goes with cache_dir"),
     (
         (*SERVE, "--cache-dir", "x", "--cache-bytes", "0"),
@@ -202,17 +190,14 @@ TABLE = [
     # eval.
     (("eval", "--num-videos", "many"), "Invalid value for '--num-videos': "),
     (("eval", "--num-videos", "1", "--keep", "clip.mp4"), "--keep must name an empty or new "),
-    (("eval", "--top-k", "0"), "top_k must be >= 1, got 0"),
     (("eval", "--records", "none"), "--records needs --media-root"),
     # train.
     (("train", "nothing"), "No such command 'nothing'."),
     (("train", "grounding", "--config", "none"), "cannot read none: No such file or directory"),
-    (("train", "check", "--config", "folder"), "cannot read folder: Is a directory"),
     (("train", "check", "grunding", "--config", "x"), "STAGE must be one of projector, images"),
     (("train", "convert", "llava-video", "none", "out"), "no such folder to convert from: none"),
     # doctor.
     (("doctor", "--part", "clip=x"), "--part goes with --checkpoint"),
-    (("doctor", "--results", "folder"), "cannot read folder: Is a directory"),
     (("doctor", "--results", "empty.mp4"), "empty.mp4 holds no records"),
 ]
 
@@ -393,14 +378,6 @@ def test_full_disk_is_1_and_no_traceback(run, monkeypatch, tmp_path):
     assert_one_error(err, "here: No space left on device")
 
 
-def test_findings_of_doctor_are_1(run, monkeypatch):
-    rows = [("a", "ok", ""), ("b", "fail", "what to do")]
-    monkeypatch.setattr("groundserve.cli.doctor.check_machine", lambda: rows)
-    code, out, _ = run("doctor", "--json")
-    assert code == 1
-    assert json.loads(out)["ok"] is False
-
-
 def findings_of(out):
     return {row["subject"]: row for row in json.loads(out)["findings"]}
 
@@ -419,21 +396,6 @@ def test_doctor_says_what_engines_need_of_shared_memory(run, places, monkeypatch
     assert findings_of(out)["shared memory"]["status"] == "fail"
     assert "--shm-size=" in findings_of(out)["shared memory"]["detail"]
     assert findings_of(out)["/dev/shm"]["status"] == "warn"
-
-
-def test_doctor_gives_the_figures_that_serve_demands(run, places, monkeypatch):
-    """Neither counts room that root keeps for itself; both round a need up."""
-    args = ("doctor", "--engines", places["engines"], "--json")
-    status = SimpleNamespace(f_frsize=4096, f_blocks=2**30, f_bfree=2**29, f_bavail=2**28)
-    monkeypatch.setattr("os.statvfs", lambda _: status)
-    # The default is a whole number of MiB, and so would be the need.
-    monkeypatch.setenv("GROUNDSERVE_MAX_UPLOAD_BYTES", str(2**28 + 1))
-    found = findings_of(run(*args)[1])
-    assert found["/dev/shm"]["detail"].startswith("1048576 MiB free")
-    needed = re.search(r"need (\d+) MiB", found["shared memory"]["detail"])
-    status.f_bavail = 0
-    refused = findings_of(run(*args)[1])["shared memory"]["detail"]
-    assert f"the models need {needed[1]} MiB of shared memory, /dev/shm has 0 MiB" in refused
 
 
 def test_help_tells_the_codes(run):
@@ -469,7 +431,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "numpy", "rich.table", "torch", "transformers"])
+@pytest.mark.parametrize("module", ["typer", "torch"])
 def test_ctrl_c_while_modules_are_imported_is_130(places, module):
     """SIGINT as the command comes to a module, from its first one to those that load a model."""
     command = ("score", places["clip"], "--checkpoint", "digits", "--query", module)

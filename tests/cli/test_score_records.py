@@ -73,12 +73,6 @@ def test_a_loop_over_videos_gives_each_question_an_id(run, scorer, tmp_path):
     assert (code, json.loads(out)["num_questions"], err) == (0, 6, "")
 
 
-def test_numbers_follow_doc_id(run, scorer, tmp_path):
-    args = ("score", "a/clip.mp4", "--query", "When?", "--query", "When?", "--jsonl", "r.jsonl")
-    assert run(*args, "--doc-id", 40)[0] == 0
-    assert [record["doc_id"] for record in read(tmp_path / "r.jsonl")] == [40, 41]
-
-
 def test_selected_has_the_top_k_in_time_order(run, scorer, tmp_path):
     args = ("score", "a/clip.mp4", "--query", "When?", "--jsonl", "r.jsonl", "--top-k", 3)
     assert run(*args, "--jsonl-format", "selected", "--doc-id", 12)[0] == 0

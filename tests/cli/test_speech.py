@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,21 +127,6 @@ def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
     assert [step for _, step in read_steps(err)] == ["loading", "scoring"]
 
 
-def test_verbose_is_our_own_log(run, scorer, tmp_path, monkeypatch, caplog):
-    """An export of torch says hundreds of lines at level INFO."""
-    (tmp_path / "a.mp4").write_bytes(b"1")
-    answer = scorer.score
-
-    def score(*args, **options):
-        logging.getLogger("onnxscript").info("removed a node")
-        return answer(*args, **options)
-
-    monkeypatch.setattr(scorer, "score", score)
-    assert run("score", "a.mp4", "--query", "x", "--verbose")[0] == 0
-    (said,) = caplog.messages
-    assert said.startswith("scored by engine")
-
-
 @pytest.mark.parametrize("shell", ["bash"])
 def test_completion_is_offered_without_torch(shell):
     code = (
@@ -177,14 +161,6 @@ def test_completion_is_offered_without_torch(shell):
             },
         ),
         (
-            ("train", "check", "--json"),
-            {
-                "type": "UsageError",
-                "message": "Missing option '--config'. See: groundserve train check --help",
-                "exit_code": 2,
-            },
-        ),
-        (
             ("eval", "--json", "--nothing"),
             {
                 "type": "UsageError",
@@ -214,14 +190,6 @@ def test_a_failed_request_has_its_id(run, scorer, tmp_path):
         "exit_code": 1,
         "request_id": "abc",
     }
-
-
-def test_a_missing_extra_is_json_too(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "typer", None)
-    code, out, err = run("doctor", "--json")
-    assert code == 1
-    assert json.loads(out)["error"]["type"] == "MissingExtraError"
-    assert_one_error(err, "typer is not installed")
 
 
 def test_a_video_comes_through_stdin(run, scorer, monkeypatch):

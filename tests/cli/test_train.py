@@ -267,19 +267,6 @@ def test_check_prints_a_table(checked, monkeypatch):
     assert "e-0" not in on_cpu  # times in units that a person reads
 
 
-def test_check_of_a_run_that_is_done(finished):
-    path, _ = finished
-    said = train("check", "grounding", "--config", path, "--json")
-    assert said.code == 0  # half of its videos are missing, and may be
-    (warning,) = json.loads(said.stdout)["warnings"]
-    assert warning.endswith("is not empty: start the run with --resume, or set another out")
-
-
-def test_train_in_one_process_refuses_ddp(tmp_path):
-    path = write_config(tmp_path, parallelism="ddp")
-    assert_refused(train("grounding", "--config", path), "needs torchrun, which sets WORLD_SIZE")
-
-
 def assert_refused(said, message):
     """After warnings, such as of records that are left out, the error is all that is said."""
     assert said.code == 2

@@ -120,18 +120,6 @@ def test_what_one_model_lacks_is_left_out_for_both():
     assert parts.by_type == whole.by_type
 
 
-def test_one_video_has_no_interval_and_no_verdict():
-    def only(scored):
-        return without(scored, *range(len(TYPES), len(scored.questions)))
-
-    lonely = make_comparison(
-        replace(only(GOOD), stand_ins={}), replace(only(BAD), stand_ins={}), top_k=TOP_K
-    )
-    figure = lonely.overall.figures["frame_ap"]
-    assert (figure.difference.low, figure.verdict) == (None, "not told apart")
-    assert SHUFFLED_AP not in lonely.overall.figures
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,8 +3,6 @@
 import json
 import sys
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
@@ -14,7 +12,6 @@ from groundserve.exports.sources import open_source
 from tests.unit.exports.made import (
     BIKES,
     FAILED,
-    SCHEMA,
     TALK,
     answer_of,
     write_answers,
@@ -55,13 +52,6 @@ def test_what_was_scored_is_read_whole(kind, tmp_path):
     for name in ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames"):
         assert getattr(row.scored, name).tolist() == TALK[name]
     assert row.scored.spans == [(0.0, 2.0, 0.75), (4.0, 5.0, 0.9375)]
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_one_answer_may_have_several_questions_and_lines(indent, tmp_path):
-    path = tmp_path / "answer.json"
-    path.write_text(json.dumps(answer_of(BIKES, BIKES | {"query": "When?"}), indent=indent))
-    assert [row.query for row in rows_of(path)] == [BIKES["query"], "When?"]
 
 
 def test_an_error_among_answers_is_counted(tmp_path, out):
@@ -120,27 +110,6 @@ def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path
     with pytest.raises(InvalidRequestError, match=rf"0001\.parquet, row 1: .*{message}"):
         export(run, out, "lmms-eval")
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "value", "message"),
-    [
-        (
-            "frame_indices",
-            pyarrow.list_(pyarrow.string()),
-            ["0"],
-            "lists of whole numbers, is list",
-        ),
-        ("pts_seconds", pyarrow.string(), "0", "lists of floats, is string"),
-    ],
-)
-def test_a_column_of_another_type_is_refused(name, kind, value, message, tmp_path, out):
-    schema = SCHEMA.set(SCHEMA.get_field_index(name), pyarrow.field(name, kind))
-    (tmp_path / "run").mkdir()
-    table = pyarrow.Table.from_pylist([BIKES | {name: value}], schema)
-    pyarrow.parquet.write_table(table, tmp_path / "run" / "part.parquet")
-    with pytest.raises(InvalidRequestError, match=rf"part\.parquet: {name} must hold {message}"):
-        export(tmp_path / "run", out, "lmms-eval")
 
 
 @pytest.mark.parametrize(

@@ -47,23 +47,6 @@ def test_labels_that_are_clips_are_told(make_run):
     assert "in 3 of 3 records frame_num does not lie in the 5-second clips" in warning
 
 
-def test_tokens_past_the_budget_are_found(make_run):
-    config = make_run([question("a.mp4", "word " * 600)])
-    report = check(config)
-    assert not report.is_usable
-    assert report.cost is None
-    assert report.gpu is None
-    assert "text tokens are more than max_length = 512" in report.faults[-1].examples[0]
-
-
-def test_a_sampled_share_stands_for_the_items_that_were_not_opened(make_run):
-    records = [question("a.mp4", f"{i}?", frame_num=[9]) for i in range(8)]
-    records += [question("gone.mp4", f"{i}?") for i in range(2)]
-    report = check(make_run(records, max_unreadable_share=1.0), num_sampled=4)
-    assert report.lost_share == 1.0  # a fifth known, all of the rest
-    assert not report.is_usable  # whatever share may be lost, something has to be left
-
-
 @pytest.mark.parametrize("cached", [False, True])
 def test_too_few_cores_are_a_warning(make_run, tmp_path, cached):
     cache = tmp_path / "cache" if cached else None

@@ -224,14 +224,6 @@ def test_validation_goes_to_the_log(tmp_path, whole):
     assert [line for line in found if "loss" in line] == metrics(whole)
 
 
-def test_log_every_steps_thins_the_log_but_for_the_last_step(tmp_path):
-    steps = []
-    config = make_config(tmp_path / "run", log_every_steps=4)
-    found = run(config, on_step=lambda report: steps.append(report.step))
-    assert [line["step"] for line in found] == [4, 6]
-    assert steps == [1, 2, 3, 4, 5, 6]
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Six questions about three videos, one of which does not exist."""

@@ -1,11 +1,13 @@
 """SIGTERM that comes while this process trains."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.train.runs import make_config, run
-from train.stop import RunStoppedError
+from train import stop
+from train.stop import SAME_STOP_SECONDS, RunStoppedError, stop_on_sigterm
 
 
 def test_the_last_step_needs_no_stop(tmp_path):
@@ -33,3 +35,15 @@ def test_validation_that_is_due_is_not_lost(tmp_path):
         run(config, on_step=ask, **options)
     found = run(config, resume=True, **options)
     assert [line["step"] for line in found if "validation" in line] == [3, 6]
+
+
+def test_a_sigterm_that_comes_later_ends_the_process(monkeypatch):
+    """One that comes at once is the first, passed on by the launcher."""
+    now, killed = 0.0, []
+    monkeypatch.setattr(stop, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("os.kill", lambda *_: killed.append(now))
+    with stop_on_sigterm() as request:
+        for now in (0.0, SAME_STOP_SECONDS, SAME_STOP_SECONDS + 1):  # noqa: B007
+            signal.raise_signal(signal.SIGTERM)
+    assert request.is_made
+    assert killed == [SAME_STOP_SECONDS + 1]

@@ -1,11 +1,10 @@
 """The page of keys is drawn from the code."""
 
-from dataclasses import dataclass
 from itertools import chain
 
 import pytest
 
-from scripts.training_keys import PAGE, draw_page, field_texts
+from scripts.training_keys import PAGE, draw_page
 from train.config_file import read_config
 from train.families.videoitg.stages import STAGES
 
@@ -13,18 +12,6 @@ from train.families.videoitg.stages import STAGES
 def test_the_page_is_what_the_code_says():
     drawn = PAGE.read_text("utf-8") == draw_page()
     assert drawn, "draw it anew with: python -m scripts.training_keys"
-
-
-@dataclass
-class Component:
-    told: int
-    """Told."""
-    untold: int
-
-
-def test_a_field_without_a_text_is_refused():
-    with pytest.raises(ValueError, match=r"Component\.untold has no string under it"):
-        field_texts(Component)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -46,10 +46,6 @@ def test_a_share_above_the_bound_says_what_and_what_to_do():
     )
 
 
-def test_an_item_counts_once():
-    assert excess(records(range(40), per_item=4), num_tried=1000) is None
-
-
 def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, monkeypatch):
     monkeypatch.setattr(unreadable, "MIN_ITEMS", 5)
     data = FakeData(unreadable={1, 4})
@@ -66,21 +62,3 @@ def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, 
     run(replace(whole, data=lenient.data), data=data)
     assert metrics(config.out) == metrics(whole.out)
     assert_same_weights(config.out, whole.out)
-
-
-class BreaksLater(FakeData):
-    """Items 0 and 5 cannot be read from the second epoch on."""
-
-    def batches(self, *, first, last, **arguments):
-        for number in range(first, last):
-            self.unreadable = {0, 5} if number >= 8 else set()
-            yield from super().batches(first=number, last=number + 1, **arguments)
-
-
-def test_an_item_that_is_read_again_is_tried_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(unreadable, "MIN_ITEMS", 8)
-    config = make_config(tmp_path / "run", max_steps=20)
-    config = replace(config, data=replace(config.data, max_unreadable_share=0.2))
-    with pytest.raises(InvalidRequestError, match=r"2 of 8 items \(25\.0%\)"):
-        run(config, data=BreaksLater())
-    assert metrics(config.out)[-1]["step"] == 14

@@ -19,7 +19,6 @@ from tests.unit.train.convert.published import (
     onevision,
     talk,
     write_json,
-    write_parquet,
     write_tar,
     write_zip,
 )
@@ -118,14 +117,6 @@ def test_videos_that_are_unpacked_already_are_linked_to(make, tmp_path):
     )
     with closing(reader):  # its 20 frames are two seconds
         assert len(reader.read(video, sample_fps=1.0)) == 2
-
-
-def test_llava_video_takes_what_is_asked_for(make, tmp_path):
-    include = ["*youtube*_cap_*", "*youtube*mc*"]
-    report = convert("llava-video", make(llava_video), tmp_path / "out", include=include)
-    questions = [r["conversations"][0]["value"] for r in json.loads(report.records.read_text())]
-    assert questions == ["<image>\nWhich?\nA. x\nB. y", "<image>\nDescribe it."]
-    assert not (report.media_root / "0_30_s_academic_v0_1").exists()
 
 
 @pytest.mark.parametrize(
@@ -269,31 +260,10 @@ def test_a_record_file_that_is_wrong_as_a_whole(tmp_path, content, message):
         convert("llava-video", tmp_path / "download", tmp_path / "out")
 
 
-def test_a_parquet_file_that_is_wrong_as_a_whole(tmp_path):
-    path = tmp_path / "download" / "a" / "train.parquet"
-    write_parquet(path, [{"id": "1", "image": None, "conversations": talk("a", "b")}])
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(InvalidRequestError, match=r"cannot read .*train\.parquet as Parquet"):
-        convert("llava-onevision", tmp_path / "download", tmp_path / "out")
-    import pyarrow as pa
-
-    write_parquet(path, [{"id": "1"}], schema=pa.schema([("id", pa.string())]))
-    with pytest.raises(InvalidRequestError, match="the columns id, image, conversations, got id"):
-        convert("llava-onevision", tmp_path / "download", tmp_path / "out")
-
-
 def test_a_folder_has_one_conversion(make, tmp_path):
     convert("llava-pretrain", make(llava_pretrain), tmp_path / "out")
     with pytest.raises(InvalidRequestError, match="it holds that of llava-pretrain from"):
         convert("llava-video", llava_video(tmp_path / "other"), tmp_path / "out")
-
-
-def test_other_names_and_folders_are_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"must be one of llava-pretrain, .* got 'llava'"):
-        convert("llava", tmp_path, tmp_path / "out")
-    with pytest.raises(InvalidRequestError, match=r"no file that matches \*/\*mc\*\.json or"):
-        convert("llava-video", tmp_path / "none", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_result_inside_the_download_is_refused(make, tmp_path):

@@ -1,6 +1,5 @@
 """Frames that were decoded once: the same for every reader, and never a torn file's."""
 
-import io
 import json
 import logging
 import os
@@ -10,11 +9,9 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from groundserve.errors import InvalidRequestError
@@ -22,7 +19,6 @@ from tests.reference import REPOSITORY
 from tests.unit.train.data.cached_frames import VIDEO, files, read, write_textured
 from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
-from train.data.frame_cache import QUALITY
 from train.data.media import FrameReader
 from train.families.videoitg.samples import RuleA
 from train.loop import train
@@ -48,18 +44,6 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(media, tmp_path):
     np.testing.assert_array_equal(second, first)
     assert source_frames(second) == [0, 10, 20]
     assert list((cache / ".partial").iterdir()) == []
-
-
-def test_frames_are_jpegs_of_what_is_decoded(media, tmp_path):
-    decoded, _ = read(media, None)
-    cached, _ = read(media, tmp_path / "cache")
-    assert (cached != decoded).any()
-    for frame, found in zip(decoded, cached, strict=True):
-        file = io.BytesIO()
-        Image.fromarray(frame).save(file, "JPEG", quality=QUALITY, subsampling=0)
-        np.testing.assert_array_equal(found, np.asarray(Image.open(file)))
-    tensors = load_file(files(tmp_path / "cache")[0])
-    assert tensors["frame_indices"].tolist() == [0, 10, 20]
 
 
 def test_another_rate_or_content_is_another_file(media, tmp_path):
@@ -140,33 +124,6 @@ def test_a_kill_amid_writing_leaves_no_file_and_later_no_rest(media, tmp_path):
     assert not rest.exists()
 
 
-READ_ALL = """
-import hashlib, sys
-from pathlib import Path
-from tests.unit.train.data.cached_frames import read
-
-for _ in range(4):
-    frames, _ = read(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(hashlib.sha256(frames).hexdigest())
-"""
-
-
-def test_processes_share_a_folder(media, tmp_path):
-    readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", READ_ALL, media, tmp_path / "cache"],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    said = [reader.communicate(timeout=120)[0].split() for reader in readers]
-    assert [len(lines) for lines in said] == [4, 4, 4]
-    assert len({line for lines in said for line in lines}) == 1
-    assert len(files(tmp_path / "cache")) == 1
-
-
 def test_a_disk_that_takes_no_more_ends_nothing(media, tmp_path, monkeypatch, caplog):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -211,16 +168,3 @@ def test_a_run_is_the_same_with_a_full_and_with_an_empty_cache(tmp_path, media):
     assert len(files(tmp_path / "cache")) == 1
     without = start("without", None)
     assert metrics(without) != metrics(empty)  # JPEG is another input, which resume must know
-
-
-def test_resume_knows_whether_frames_were_cached():
-    from train.state import run_identity
-
-    config = make_config("out")
-
-    def identity(cache):
-        changed = replace(config, data=replace(config.data, frame_cache=cache))
-        return run_identity(changed, world_size=1, num_steps=6, epoch_passes=8)
-
-    assert identity(Path("a")) == identity(Path("b"))
-    assert identity(Path("a")) != identity(None)

@@ -5,7 +5,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.unit.train.data.samples import SIDE, conversation, question
+from tests.unit.train.data.samples import SIDE, question
 from train.cost import SampleCost
 from train.data import Unreadable
 
@@ -46,20 +46,6 @@ def test_a_resumed_run_reads_the_same_batches(make_data):
     for one, other in zip(resumed, whole[2:], strict=True):
         for example, same in zip(one.examples, other.examples, strict=True):
             np.testing.assert_array_equal(example.frames, same.frames)
-
-
-def test_the_seed_and_the_epoch_change_grids(make_data):
-    record = [question("a.mp4")]
-    grids = [
-        [
-            batch.examples[0].tokens_per_frame
-            for batch in read(make_data(record, seed=seed), last=12)
-        ]
-        for seed in (0, 1)
-    ]
-    assert grids[0] != grids[1]
-    assert len(set(grids[0])) > 1
-    assert max(grids[0]) <= SIDE**2
 
 
 def test_two_ranks_read_what_one_process_accumulates(make_data):
@@ -138,17 +124,6 @@ def test_leaving_early_leaves_nothing_behind(make_data, is_closed_first):
         if is_closed_first:
             batches.close()
     assert (own_threads(), own_processes()) == before
-
-
-def test_images_and_texts_mix(make_data):
-    mixed = [
-        conversation("<image>\nWho?", "I", image="a.png"),
-        conversation("Who?", "I"),
-        conversation("Who?", "I", video="a.mp4"),
-    ]
-    data = make_data(mixed, stage="images", template="chatml")
-    (batch,) = read(data, last=1, batch_size=3)
-    assert sorted(len(example.frames) for example in batch.examples) == [1, 1, 3]
 
 
 def own_threads():

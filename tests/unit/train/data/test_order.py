@@ -3,7 +3,8 @@ from itertools import chain
 
 import pytest
 
-from train.data.order import deal, epoch_order, item_generator, micro_batches, num_micro_batches
+from train.data.order import deal, epoch_order, micro_batches, num_micro_batches
+from train.families.videoitg.samples import grid_choices
 
 
 def read(num_items, *, lengths=None, seed=0, first=0, last, rank=0, world_size=1, batch_size=1):
@@ -72,18 +73,6 @@ def test_blocks_are_sorted_by_length_descending():
         assert block == sorted(block, key=lambda i: -lengths[i])
 
 
-def test_items_draw_independently_of_one_another():
-    draws = {
-        item_generator(seed=seed, epoch=epoch, item=item).random()
-        for seed in (1, 11)
-        for epoch in (1, 11)
-        for item in (1, 11)
-    }
-    assert len(draws) == 8
-    again = item_generator(seed=1, epoch=1, item=1).random()
-    assert again in draws
-
-
 def test_the_costliest_of_each_pass_goes_to_who_has_least():
     #        9    8    7    1    2    3
     costs = [9.0, 8.0, 7.0, 1.0, 2.0, 3.0]
@@ -101,3 +90,12 @@ def test_every_rank_has_as_many_and_none_is_left_out(num_ranks, num_passes):
     # No other way to fill the passes has a smaller sum of their maxima.
     slowest = sum(max(costs[i] for i in one) for one in zip(*shares, strict=True))
     assert slowest == pytest.approx(sum(sorted(costs, reverse=True)[::num_ranks]))
+
+
+def test_a_grid_is_drawn_from_its_choices():
+    choices = grid_choices(4, vision_token_num=16384, vision_min_num=1, side=27)
+    assert choices == [*range(1, 28), *[27] * 37]  # 1 to 64, capped after the draw
+    rng, same = random.Random(3), random.Random(3)
+    drawn = [rng.choice(choices) for _ in range(100)]
+    # The numbers that `randint` gave: earlier runs resume to the same grids.
+    assert drawn == [min(same.randint(1, 64), 27) for _ in range(100)]

@@ -1,6 +1,5 @@
 import pytest
 
-from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import SIDE, conversation, question, source_frames
 from train.config import RANDOM_SAMPLE_FPS
 
@@ -114,14 +113,6 @@ def test_records_read_together_agree_on_what_the_frames_show(make_data):
     assert "those of the first record" in batch.unreadable[0].reason
 
 
-def test_the_text_counts_for_the_length_of_its_own_sequence_only(make_data):
-    records = [question("a.mp4", "What?"), question("a.mp4", "word " * 50)]
-    changes = {"vision_token_num": 3, "max_length": 20, "questions_per_video": 2}
-    batch = only(make_data(records, **changes))
-    assert len(batch.examples[0].texts) == 1
-    assert batch.unreadable[0].reason.startswith("3 visual and ")
-
-
 def test_long_conversations_without_labels_are_thinned(make_data):
     record = conversation("Say it.", "A cat", video="a.mp4")
     (example,) = only(make_data([record], stage="video", max_frames=2)).examples
@@ -135,10 +126,3 @@ def test_a_missing_rate_is_drawn_for_every_sample(make_data):
     counts = {len(batch.examples[0].frames) for batch in batches}
     strides = [max(1, round(10 / rate)) for rate in RANDOM_SAMPLE_FPS]
     assert counts == {len(range(0, 30, stride)) for stride in strides}
-
-
-@pytest.mark.parametrize("stage", ["grounding", "video"])
-def test_labels_need_a_rate(make_data, stage):
-    record = {**conversation("a", "b"), **question("a.mp4", frame_targets=TWO_OF_FOUR)}
-    with pytest.raises(InvalidRequestError, match="labels count sampled frames"):
-        make_data([record], stage=stage, sample_fps=None)

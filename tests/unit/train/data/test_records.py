@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from groundserve.data_record import Media, Message, parse_record
+from groundserve.data_record import Message, parse_record
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import conversation, question
 from train.data.records import MalformedRecord, read_records
@@ -25,13 +25,6 @@ def grounding(**fields):
     return parse_record({"video": "a.mp4", "frame_num": [], **fields}, name="r", is_grounding=True)
 
 
-def test_grounding_record():
-    record = grounding(question="<image>\nWhat?", answer="A cat.", frame_num=[5, 6, 9])
-    assert record.media == Media("video", "a.mp4")
-    assert record.messages == (Message("user", "What?"),)
-    assert record.positive_frames == (5, 6, 9)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -43,16 +36,6 @@ def test_grounding_record():
 def test_the_placeholder_of_a_question_is_removed(text, expected):
     assert grounding(question=text).messages[0].text == expected
     assert grounding(**conversation(text, "A cat.")).messages[0].text == expected
-
-
-def test_conversation_record():
-    record = parse_record(
-        conversation("<image>\nWhat?", "A cat.", image="b/c.png"), name="r", is_grounding=False
-    )
-    assert record.media == Media("image", "b/c.png")
-    assert record.messages == (Message("user", "<image>\nWhat?"), Message("assistant", "A cat."))
-    assert record.positive_frames is None
-    assert record.num_words == 1
 
 
 @pytest.mark.parametrize("is_grounding", [False, True])
@@ -182,16 +165,3 @@ def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspiciou
 def test_a_duration_is_a_hint(value, expected):
     record = parse_record({**question("a.mp4"), "duration": value}, name="", is_grounding=True)
     assert record.duration == expected
-
-
-def test_what_is_said_of_a_record_can_be_printed(write):
-    half = "\ud800"  # JSON spells it, UTF-8 cannot
-    found = read_records(
-        write([question(f"{half}.mp4", id=half), question("a.mp4", id=half)]), stage="grounding"
-    )
-    assert found.records[0] == MalformedRecord(
-        name="\\ud800",
-        path="\\ud800.mp4",
-        reason=f"video must be Unicode text, got {half!r} in it",
-    )
-    assert found.records[1].name == "\\ud800"

@@ -11,15 +11,12 @@ from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from train.digits.dataset import (
-    NUM_FRAME_TARGETS,
     draw_video,
-    frame_targets,
     write_grounding_set,
     write_image_set,
 )
 from train.digits.questions import TYPES
 from train.digits.render import render_second
-from train.digits.world import MOTIONS, make_world
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +70,6 @@ def test_the_same_seed_gives_the_same_files(grounding, tmp_path):
     assert again.read_bytes() == grounding.read_bytes()
     one, other = (path.parent / "videos" / "00002.mp4" for path in (again, grounding))
     assert one.read_bytes() == other.read_bytes()
-
-
-def test_frame_targets_say_what_is_shown():
-    world = make_world(np.random.default_rng(0), split="train", num_seconds=16)
-    targets = frame_targets(world)
-    assert targets["num"] == NUM_FRAME_TARGETS == 15
-    for second, shown in enumerate(targets["frames"]):
-        events = world.shown(second)
-        assert {target for target in shown if target < 10} == {event.digit for event in events}
-        motions = {MOTIONS[target - 10] for target in shown if target >= 10}
-        assert motions == {event.motion for event in events}
-    ordered = frame_targets(world, knows_order=True)
-    assert ordered["num"] == 35
-    first, second = world.events[:2]
-    assert 15 + first.digit in ordered["frames"][second.first]
-    assert 25 + second.digit in ordered["frames"][first.first]
-    digits_only = frame_targets(world, knows_motion=False)
-    assert all(target < 10 for shown in digits_only["frames"] for target in shown)
 
 
 def test_images_come_with_captions_and_conversations(tmp_path):

@@ -6,11 +6,10 @@ import pytest
 from train.digits.questions import (
     ABSENT_TYPES,
     NAMES,
-    TYPES,
     ask,
     ask_absent,
 )
-from train.digits.world import Event, World, make_world
+from train.digits.world import Event, World
 
 LOOK = {"sample": 0, "x": 40.0, "y": 40.0, "colour": (1.0, 1.0, 1.0)}
 
@@ -78,16 +77,3 @@ def test_absent_questions_name_what_is_not_there(kind):
         else:  # both parts are there, never together
             assert words & shown
             assert words & {"left", "up", "still"}
-
-
-def test_seconds_are_increasing_and_inside():
-    rng = np.random.default_rng(5)
-    for _ in range(50):
-        drawn = make_world(rng, split="test", num_seconds=48)
-        for kind in TYPES:
-            question = ask(drawn, rng, kind)
-            if question is not None:
-                seconds = question.seconds
-                assert seconds
-                assert list(seconds) == sorted(set(seconds))
-                assert 0 <= seconds[0] <= seconds[-1] < 48

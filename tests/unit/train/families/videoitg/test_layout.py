@@ -11,8 +11,7 @@ from transformers import Qwen2ForCausalLM, SiglipVisionModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors, vision_tensors
-from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
-from tests.reference import SET_2
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.rounding import Float64
 from tests.unit.train.layouts import (
     TOWER_NAME,
@@ -195,24 +194,6 @@ def test_a_known_tower_keeps_its_name_on_the_hub(qwen2, tower, tmp_path):
     assert initial.raw_config["mm_vision_tower"] == "google/siglip-so400m-patch14-384"
     opened = Checkpoint.open(write(tmp_path / "4", initial))
     assert opened.tower_directory == tmp_path / "4" / "siglip-so400m-patch14-384"
-
-
-def test_an_exclamation_mark_survives(qwen2, tower, tmp_path):
-    """The reference's own files make it the padding token, and the model never sees it."""
-    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
-    tokenizer, pad_token_id = Checkpoint.open(write(tmp_path / "4", initial)).load_tokenizer()
-    query = "Stop! Now!!"
-    kept = QueryTokenizer(tokenizer, pad_token_id=pad_token_id).text_ids(query)
-    assert tokenizer.decode(kept.tolist()) == f"{query}\n"
-    bang, bang_pad = Checkpoint.open(SET_2 / "videoitg-pad-bang").load_tokenizer()
-    lost = QueryTokenizer(bang, pad_token_id=bang_pad).text_ids(query)
-    assert "!" not in bang.decode(lost.tolist(), skip_special_tokens=False)
-
-
-def test_a_padding_token_that_is_an_exclamation_mark_is_kept_with_a_warning(caplog):
-    initial = open_initial(make_config(grounding, SET_2 / "videoitg-pad-bang"), num_auxiliary=0)
-    assert initial.tokenizer.id_to_token(initial.pad_token_id) == "!"
-    assert 'is "!"; questions lose theirs' in caplog.text
 
 
 def test_anchors_are_trained_on_and_not_served(qwen2, tower, tmp_path):

@@ -1,7 +1,6 @@
 """The files of a checkpoint that is written, and what writing leaves alone."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,7 @@ from safetensors import safe_open
 
 from groundserve.errors import GroundserveError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors
-from tests.reference import CHECKPOINTS, SET_1
+from tests.reference import CHECKPOINTS
 from tests.unit.train.layouts import (
     TOKENIZER,
     TOWER_NAME,
@@ -70,23 +69,6 @@ def test_the_references_checkpoints_come_out_as_they_went_in(folder, tmp_path):
     assert after.vision_config == before.vision_config
     assert_equal(after.load_vision().state_dict(), before.load_vision().state_dict())
     assert_equal(after.load_grounding().state_dict(), before.load_grounding().state_dict())
-
-
-def test_a_checkpoint_without_a_tower_beside_it_keeps_its_own_copy(tmp_path, monkeypatch):
-    """As the released model's; the tower's dimensions are then those of its name."""
-    from groundserve.families.videoitg import checkpoint, config
-
-    shutil.copytree(SET_1 / "videoitg-tiny", tmp_path / "alone")
-    name = "siglip-tiny-patch14-112"
-    known = Checkpoint.open(SET_1 / "videoitg-tiny").vision_config
-    monkeypatch.setitem(config.KNOWN_TOWERS, name, known)
-    assert checkpoint.KNOWN_TOWERS is config.KNOWN_TOWERS
-    initial = open_initial(make_config(grounding, tmp_path / "alone"), num_auxiliary=0)
-    assert initial.source.tower_directory is None
-    out = write(tmp_path / "out", initial)
-    assert_equal(all_tensors(out), all_tensors(SET_1 / "videoitg-tiny"))
-    assert not (out / name).exists()
-    assert Checkpoint.open(out).tower_directory is None
 
 
 def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
