@@ -107,12 +107,6 @@ def test_options_and_questions_arrive_as_given(answerer):
     assert given.video == VIDEO
 
 
-def test_captions_need_no_question(answerer):
-    given = answerer(CAPTIONS)
-    assert ask("--task", "captions").code == 0
-    assert given.queries == []
-
-
 def test_the_video_may_come_through_stdin(answerer):
     given = answerer(make_answer())
     finished = ask("--query", "x", "--json", video="-", stdin=VIDEO.read_bytes())
@@ -150,14 +144,6 @@ def test_an_answer_without_times_that_can_be_read_says_so(answerer):
     assert "moments" not in ask("--query", "x", "--task", "chat").stdout
 
 
-def test_subtitles_without_a_moment_say_that_they_are_empty(answerer, tmp_path):
-    answerer(make_answer(moments=()))
-    srt = tmp_path / "moments.srt"
-    finished = ask("--query", "x", "--srt", srt)
-    assert srt.read_text() == ""
-    assert f"note: {srt} is empty: no answer tells a time" in finished.stderr
-
-
 @pytest.mark.parametrize(
     ("answer", "generation", "note"),
     [
@@ -191,24 +177,6 @@ def test_moments_are_drawn_and_written_as_subtitles(answerer, tmp_path):
         assert image.format == "PNG"
     assert srt.read_text() == "1\n00:00:00,800 --> 00:00:02,000\na man\n"
     assert f"note: {srt} lacks moments that end before they start: 1" in finished.stderr
-
-
-def test_parts_arrive_by_name_in_their_order(answerer, monkeypatch):
-    given = answerer(make_answer())
-    monkeypatch.setattr("groundserve.cli.ask.check_answerer", lambda *_, **__: None)
-    finished = run_cli(
-        *("ask", VIDEO, "--query", "x", "--checkpoint", "folder", "--family", "vtimellm"),
-        *("--part", "adapter=./two", "--part", "clip=a=b.pt", "--part", "adapter=./three"),
-    )
-    assert finished.code == 0, finished.stderr
-    args, kwargs = given.opened
-    assert args == ("folder", None, None)
-    assert kwargs == {
-        "family": "vtimellm",
-        "parts": {"adapter": ["./two", "./three"], "clip": ["a=b.pt"]},
-        "device": None,
-        "limits": Limits(),
-    }
 
 
 def test_more_time_than_usual_is_given_where_it_is_asked_for(answerer, monkeypatch):

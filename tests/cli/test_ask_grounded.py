@@ -121,9 +121,6 @@ def test_a_checkpoint_as_published_with_wider_towers_answers_as_the_recorded(
     ("parts", "message"),
     [
         ({"internvideo_heads": ["8"]}, "width 96 has; give their number with --part clip_heads=N"),
-        ({"clip_heads": ["12"]}, "width 64 has; give their number with --part internvideo_heads=N"),
-        ({"clip_heads": ["5"], "internvideo_heads": ["8"]}, "must be a multiple of its number of"),
-        ({"clip_heads": ["0"]}, 'clip_heads must be one whole number above 0, got "0"'),
         ({"clip_heads": ["4", "5"]}, 'clip_heads must be one whole number above 0, got "4, 5"'),
         ({"eva_heads": ["4"]}, "--part must name one of llm, checkpoint, internvideo, clip, base"),
     ],
@@ -165,10 +162,7 @@ def test_a_moment_is_asked_for_in_the_references_words(clips, grounded_engines):
     ("args", "message"),
     [
         (["--clip-seconds", "1:2"], "grounded_videollm has no option clip_seconds; leave it out"),
-        (["--num-frames", "8"], "grounded_videollm has no option num_frames; leave it out"),
-        (["--query", "what is <image>?"], "must not contain the placeholder <image>"),
         (["--task", "summary"], "grounded_videollm has the tasks moment, captions, question,"),
-        (["--task", "referring"], "must name the times it refers to"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_it_is_decoded(

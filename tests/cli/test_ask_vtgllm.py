@@ -6,14 +6,11 @@ import json
 
 import pytest
 
-from groundserve.batch.engines import EngineSource
 from groundserve.manifest import Manifest
-from groundserve.options import AnswerOptions
-from tests.batch_rows import answer_rows
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
 from tests.reference import VTGLLM
-from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED, parts_of
+from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED
 
 FAMILY = ("--family", "vtgllm")
 
@@ -86,12 +83,8 @@ def test_build_takes_the_configuration(clips, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--query", "x", "--clip-seconds", "1:2"], "vtgllm has no option clip_seconds; leave it"),
         (["--query", "x", "--num-frames", "97"], "num_frames must be <= 96 for this model, got 97"),
         (["--query", "an <ImageHere>"], "must not contain the placeholder <ImageHere>"),
-        (["--query", "x", "--task", "question"], "vtgllm has the tasks moment, captions, high"),
-        (["--query", "x", "--task", "summary"], "--task summary takes no --query"),
-        (["--task", "highlights"], "--task highlights needs a question: give --query"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_it_is_decoded(
@@ -101,29 +94,6 @@ def test_what_does_not_go_together_is_refused_before_it_is_decoded(
     assert finished.code == 2
     assert finished.stdout == ""
     assert_one_error(finished.stderr, message)
-
-
-def test_a_batch_has_the_same_answers(clips, tmp_path):
-    """A row of each task."""
-    cases = [case for case in CASES if case.config == RELEASED][:4]
-    assert {case.task for case in cases} == {"moment", "captions", "highlights", "summary"}
-    source = EngineSource(
-        checkpoint=str(VTGLLM), head="text", family="vtgllm", parts=parts_of(RELEASED)
-    )
-    assert source.identity(AnswerOptions()).family == "vtgllm"
-    rows = [
-        {
-            "id": case.name,
-            "video": str(case.path(clips)),
-            "query": case.query,
-            "options": json.loads(case.options.to_json()),
-        }
-        for case in cases
-    ]
-    found = answer_rows(source, rows, tmp_path)
-    assert {case.query: case.token_ids for case in cases} == {
-        query: answer.token_ids.tolist() for query, answer in found.items()
-    }
 
 
 def test_a_configuration_is_to_be_named(clips):

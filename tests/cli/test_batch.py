@@ -41,69 +41,38 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 REFUSED = [
-    ("none.jsonl", "cannot read none.jsonl: No such file or directory"),
     ("m.txt", "a manifest must end in .jsonl, .parquet, .csv"),
     ("no_video.csv", "video"),
     ("status", "Missing argument 'DIR'"),
-    ("./status", "a manifest must end in"),
     ("videos", "videos is a folder: say with --query what to ask"),
     ("empty --query a", "empty has no video"),
     ("videos --query a --query a", "each once"),
-    ("videos --query _", "query"),
     ("m.jsonl --query a", "--query goes with a folder of videos"),
     ("m.jsonl --out full", "(something is in it); --out must be empty, new, or a run"),
-    ("m.jsonl --out file", "cannot write to --out file: Not a directory"),
-    ("m.jsonl --out -", "--out must name a folder, got -"),
     ("m.jsonl --out ftp://a/b", "must be a path or a URL"),
-    ("m.jsonl --engines none", "none is no engine directory"),
     ("m.jsonl --engines empty --checkpoint digits", "not both"),
     ("m.jsonl --server a:1 --checkpoint digits", "not both"),
-    ("m.jsonl --server nothing", "--server must be"),
     ("m.jsonl --server grpc://a:1 --server grpc://a:1", "is given twice"),
-    ("m.jsonl --device cuda", "--device goes with --checkpoint"),
     ("m.jsonl --task moment", "give --checkpoint, --engines or --server of a model that answers"),
-    ("m.jsonl --task sing --server grpc://a:1", "task must be one of moment, captions, "),
     ("m.jsonl --checkpoint digits --task moment", "--task is for an engine that answers in text"),
     ("m.jsonl --raw", "--raw is for an engine that answers in text, and this one scores"),
     ("m.jsonl --task chat --server grpc://a:1 --top-k 3", "--top-k is for an engine that scores"),
     ("m.jsonl --task chat --server grpc://a:1 --frames new", "--frames is for an engine that sco"),
-    ("m.jsonl --task chat --server grpc://a:1 --max-new-tokens 0", "max_new_tokens must be >= 1"),
     ("videos --task chat --server grpc://a:1", "videos is a folder: say with --query what"),
-    ("videos --task highlights --server grpc://a:1", "videos is a folder: say with --query what"),
-    ("m.jsonl --part clip=x", "--part goes with --checkpoint"),
-    ("m.jsonl --checkpoint digits --part clip=x", "--part must name one of none in the family vid"),
-    ("m.jsonl --num-frames 5000", "num_frames must be <= 1024"),
-    ("m.jsonl --top-k 0", "top_k must be >= 1, got 0"),
-    ("m.jsonl --sampling none", "sampling must be one of eval, infer"),
-    ("m.jsonl --span-threshold 2", "span_threshold must be in [0, 1], got 2.0"),
     ("m.jsonl --workers 0", "--workers must be >= 1, got 0"),
     ("m.jsonl --workers 9", "--cpus-per-worker 1 need 9 CPUs, and there are 3; --workers 3 fit"),
-    ("m.jsonl --workers 2 --cpus-per-worker 2", "CPUs, and there are 3; --workers 1 fit"),
     ("m.jsonl --cpus-per-worker 4", "and there are 3; lower --cpus-per-worker"),
     ("m.jsonl --cpus-per-worker 0", "--cpus-per-worker must be a number > 0, got 0.0"),
-    ("m.jsonl --gpus-per-worker -1", "--gpus-per-worker must be a number >= 0, got -1.0"),
     ("m.jsonl --timeout-seconds 0", "--timeout-seconds must be > 0 and at most 604800, got 0"),
-    ("m.jsonl --timeout-seconds nan", "got nan"),
     ("m.jsonl --max-attempts 0", "--max-attempts must be >= 1, got 0"),
     ("m.jsonl --price-per-hour 0", "--price-per-hour must be a number > 0, got 0.0"),
-    ("m.jsonl --price-per-hour inf", "--price-per-hour must be a number > 0, got inf"),
     ("m.jsonl --frames full", "--frames must name an empty or new folder"),
-    ("m.jsonl --out new --frames new", "is where the run keeps files of its own"),
     ("m.jsonl --out new --frames ./new/staging/x", "is where the run keeps files of its own"),
-    ("m.jsonl --frames file", "cannot write to --frames"),
-    ("m.jsonl --frames -", "--frames must name a folder, got -"),
-    ("m.jsonl --frames new --frames-format gif", "must be one of png, jpeg, got 'gif'"),
     ("m.jsonl --frames new --frames-format png --frames-quality 9", "quality goes with"),
-    ("m.jsonl --frames new --frames-quality 0", "must be from 1 to 100, got 0"),
-    ("m.jsonl --frames new --frames-side 0", "must be >= 1 pixel, got 0"),
     ("m.jsonl --frames-format png", "--frames-format goes with --frames"),
-    ("m.jsonl --frames-side 64", "--frames-side goes with --frames"),
     ("status none", "none holds no run"),
     ("status full", "has no run of groundserve (something is in it)"),
     ("status none --price-per-hour 1", "--price-per-hour goes with --report"),
-    ("status none --report --price-per-hour -1", "must be a number > 0, got -1.0"),
-    ("status none --workers 2", "No such option"),
-    ("--quiet status none", "none holds no run"),
 ]
 
 
@@ -132,12 +101,6 @@ def test_rows_that_the_family_cannot_be_asked_are_broken_ones(run, tmp_path, mon
     code, out, err = run_cli("batch", *asked)
     assert code == 0, err
     assert json.loads(out)["failures"] == {"InvalidRow": 3}
-
-
-def test_error_is_json_too(run):
-    code, out, _ = run("none.jsonl", "--out", "out", "--json")
-    assert code == 2
-    assert json.loads(out)["error"]["type"] == "InvalidRequestError"
 
 
 def test_id_given_twice_leaves_nothing_behind(run, tmp_path, monkeypatch):

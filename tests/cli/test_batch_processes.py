@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,8 +11,6 @@ import time
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from groundserve.batch.status import read_status
@@ -93,32 +90,3 @@ def test_demo_in_a_short_form(engine_dirs, tmp_path):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "14 rows for 14 ids, 6 of them with their error" in ended.stdout
     assert Path(tmp_path, "demo", "run", "report.html").is_file()
-
-
-def test_demo_finds_what_is_wrong_with_a_final_set(tmp_path):
-    """Its own check: an id that is missing, one that is there twice, a wrong error, a stranger."""
-    spec = importlib.util.spec_from_file_location(
-        "demo_batch", REPOSITORY / "scripts" / "demo_batch.py"
-    )
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    scores = [0.5] * demo.NUM_FRAMES
-
-    def wrong_with(*rows):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        (folder / "scores").mkdir(parents=True)
-        columns = ("id", "error_kind", "frame_scores")
-        for number, row in enumerate(rows):
-            table = pa.Table.from_pylist([dict(zip(columns, row, strict=True))])
-            pq.write_table(table, folder / "scores" / f"part-{number}.parquet")
-        return demo.check(folder, manifest, {"bad": "Missing"})
-
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text('{"id": "good"}\n{"id": "bad"}\n')
-    good, bad = ("good", None, scores), ("bad", "Missing", None)
-    assert wrong_with(good, bad) == []
-    assert wrong_with(good) == ["bad is there 0 times"]
-    assert wrong_with(good, good, bad) == ["good is there 2 times"]
-    assert wrong_with(good, bad, ("new", None, scores)) == ["new is not in the manifest"]
-    assert wrong_with(good, ("bad", "Timeout", None)) == ["bad has the error Timeout"]
-    assert wrong_with(("good", None, scores[1:]), bad) == ["good has 23 scores"]

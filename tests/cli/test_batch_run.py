@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from groundserve.batch import frame_output
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.shards import ShardWriter
@@ -239,16 +238,6 @@ def test_frames_of_a_run_that_was_stopped_are_completed(batch, here, tmp_path):
     assert all((tmp_path / "frames" / json.loads(line)["file"]).is_file() for line in lines)
 
 
-def test_full_disk_under_the_frames_stops_the_run(batch, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise RunDirectoryError("cannot write frames/a.jpg: No space left on device")
-
-    monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", full)
-    code, out, err = batch("--frames", tmp_path / "frames")
-    assert (code, out) == (1, "")
-    assert_one_error(err, "a worker cannot write frames: cannot write frames/a.jpg: No space left")
-
-
 def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_path, monkeypatch):
     def broken(output, video, rows, **_):
         if video.endswith("vfr.mp4"):
@@ -288,21 +277,6 @@ def test_tables_and_status_and_the_report_again(batch, tmp_path):
     assert code == 0
     assert out.splitlines()[-1] == f"report    {report}"
     assert "at 3 an hour" in report.read_text("utf-8")
-
-
-def test_status_of_a_live_run(batch, here, tmp_path, monkeypatch):
-    seen = []
-    run = tmp_path / "run"
-
-    def look(number, _):
-        seen.append(run_cli("batch", "status", run).stdout)
-        raise KeyboardInterrupt
-
-    here.stop_after = 1
-    monkeypatch.setattr(signal, "raise_signal", lambda number: look(number, None))
-    assert batch().code == 130
-    assert seen[0].startswith(f"state     running; attempt 1 on {os.uname().nodename}, process ")
-    assert "rows      8: 2 done, 2 failed, 4 left" in seen[0]
 
 
 def test_the_checkpoints_note_is_said(corpus, here):

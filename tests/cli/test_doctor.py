@@ -66,8 +66,6 @@ def test_transformers_says_which_families_run(findings, monkeypatch, version, st
         (("python", "tensorrt"), 1, "ok", "python, tensorrt in "),
         (("python",), 0, "ok", "python in "),
         (("python",), 1, "warn", "the profiles gpu and gpu-trt need tensorrt"),
-        (("tensorrt",), 1, "fail", "without which no engines can be served"),
-        ((), 0, "warn", "not looked at"),
     ],
 )
 def test_backends_are_those_of_the_server_on_path(findings, backends, num_gpus, status, detail):
@@ -81,12 +79,10 @@ def test_backends_are_those_of_the_server_on_path(findings, backends, num_gpus, 
     ("program", "status", "detail"),
     [
         (VERSION.format("1.2.1"), "ok", "1.2.1"),
-        ("#!/bin/sh\necho 1.2.1\n", "ok", "1.2.1"),
         (VERSION.format("1.1.0"), "warn", "1.1.0: the profile gpu is built by 1.2.1"),
         ("#!/bin/sh\necho ImportError: libmpi.so\nexit 1\n", "fail", "ImportError: libmpi.so"),
-        ("#!/none\n", "fail", "it does not run"),
     ],
-    ids=["pinned", "bare", "other", "broken", "absent"],
+    ids=["pinned", "other", "broken"],
 )
 def test_the_builder_says_its_version(findings, program, status, detail):
     code, found = findings(num_gpus=1, trtllm_build=program)
@@ -105,10 +101,9 @@ def no_driver():
         (lambda: (0, 2), True, "ok", "^2 GPUs, PyTorch "),
         (lambda: (0, 1), False, "warn", "PyTorch .* sees none"),
         (lambda: (803, 0), False, "fail", "status 803"),
-        (lambda: (0, 0), False, "fail", "CUDA_VISIBLE_DEVICES"),
         (no_driver, False, "fail", "libcuda.so.1 is not here"),
     ],
-    ids=["ok", "cpu_torch", "old_driver", "hidden", "no_driver"],
+    ids=["ok", "cpu_torch", "old_driver", "no_driver"],
 )
 def test_cuda_is_initialised(findings, monkeypatch, count_gpus, torch_sees, status, detail):
     monkeypatch.setattr(doctor_gpu, "count_gpus", count_gpus)

@@ -193,16 +193,10 @@ def test_qvhighlights_files_need_no_model(subcommand, run, qvhighlights):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--records", "{records}"], "--records needs --media-root"),
         (["--media-root", "{root}"], "--media-root needs --records"),
-        (["--ground-truth", "{text}"], "--ground-truth needs --predictions"),
         (
             ["--records", "{records}", "--media-root", "{root}", "--num-videos", "3"],
             "--num-videos does not go with --records",
-        ),
-        (
-            ["--records", "{records}", "--media-root", "{root}", "--keep", "x"],
-            "--keep does not go with --records",
         ),
         (
             ["--predictions", "a", "--ground-truth", "b", "--records", "c", "--media-root", "d"],
@@ -212,20 +206,10 @@ def test_qvhighlights_files_need_no_model(subcommand, run, qvhighlights):
             ["--predictions", "a", "--ground-truth", "b", "--checkpoint", "c"],
             "--checkpoint does not go with --predictions",
         ),
-        (
-            ["--predictions", "none.jsonl", "--ground-truth", "{text}"],
-            "cannot read none.jsonl: No such file",
-        ),
         (["--checkpoint", "a", "--engines", "b"], "give one of --checkpoint and --engines"),
-        (["--top-k", "0"], "top_k must be >= 1, got 0"),
-        (["--seed", "-1"], "seed must be >= 0, got -1"),
-        (["--num-videos", "0"], "num_videos must be >= 1, got 0"),
-        (["--num-frames", "0"], "num_frames must be >= 1, got 0"),
         (["--num-frames", "8", "--top-k", "9"], "top_k must be at most the 8 frames of a video"),
-        (["--keep", "{text}"], "--keep must name an empty or new folder"),
         (["--jsonl", "x.jsonl"], "which are not a benchmark's (rule B, at most 512)"),
         (["--sampling", "eval"], "sampling must be infer, whose frames the records' frame_num"),
-        (["--records", "none.json", "--media-root", "{root}"], "cannot read none.json: No such"),
         (["--records", "{records}", "--media-root", "{text}"], "--media-root must be a folder"),
         (["--seed", "1", "moments"], "--seed does not go before moments"),
         (["moments", "--predictions", "a", "--ground-truth", "b", "--seed", "-1"], "seed must be"),
@@ -241,8 +225,6 @@ def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ("{", "must be JSON"),
-        (json.dumps([{"video": "videos/0.mp4"}]), "record 0: "),
         (
             json.dumps([*records_of("videos/0.mp4"), *records_of("videos/9.mp4")]),
             "1 of 2 videos are missing, the first is ",
@@ -264,10 +246,6 @@ def test_a_callers_error_is_one_line_and_exit_2(args, message, run, media):
             json.dumps([{"video": "videos/0.mp4", "question": "?", "frame_num": []}]),
             "frame_num of all 1 records is empty, so there is nothing to rank",
         ),
-        (
-            json.dumps([{"video": "records.json", "question": "?", "frame_num": [0]}]),
-            "/records.json: ",
-        ),
     ],
 )
 def test_bad_records_are_one_line_and_exit_2(records, message, run, media, tmp_path):
@@ -276,17 +254,3 @@ def test_bad_records_are_one_line_and_exit_2(records, message, run, media, tmp_p
     code, out, err = run("--records", path, "--media-root", media, "--checkpoint", CHECKPOINT)
     assert (code, out) == (2, "")
     assert_one_error(err, message)
-
-
-@pytest.mark.parametrize("args", [["moment"], ["--top-k", "3", "stray"], ["moments", "stray"]])
-def test_unknown_subcommands_and_stray_arguments_end_with_2(args, run):
-    code, out, err = run(*args)
-    assert (code, out) == (2, "")
-    assert args[-1] in err or "predictions" in err
-
-
-def test_the_help_has_the_options_and_the_subcommands(run):
-    code, out, _ = run("--help")
-    assert code == 0
-    for text in ("--records", "--num-videos", "--baseline", "--predictions", "moments"):
-        assert text in out

@@ -158,30 +158,6 @@ def test_the_table_says_it_in_words(run, records, models, new):
     assert max(map(len, lines[:-1])) <= 80
 
 
-def test_what_one_model_cannot_answer_counts_for_neither(run, records, models, new):
-    """The last video's frames 5 and 6 are past what the baseline is given, as are some before."""
-    models[CHECKPOINT].sees = 4
-    code, out, err = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT, "--json")
-    assert code == 0, err
-    value = json.loads(out.splitlines()[-1])
-    assert (value["num_left_out"], value["baseline"]["num_left_out"]) == (0, 3)
-    comparison = value["comparison"]
-    assert (comparison["num_paired"], comparison["num_unpaired"]) == (2 * NUM_VIDEOS - 3, 3)
-    assert comparison["overall"]["frame_ap"]["new"]["num_questions"] == NUM_VIDEOS - 3
-    assert value["report"]["overall"]["frame_ap"]["num_questions"] == NUM_VIDEOS
-    _, out, _ = run(*records, "--checkpoint", new, "--baseline", CHECKPOINT)
-    assert out.splitlines()[-1] == "3 questions were answered by one of the two only"
-
-
-def test_without_a_baseline_nothing_is_compared(run, records, models, new):
-    code, out, err = run(*records, "--checkpoint", new, "--json")
-    assert code == 0, err
-    value = json.loads(out.splitlines()[-1])
-    assert value["baseline"] is None
-    assert value["comparison"] is None
-    assert models[CHECKPOINT].scored == []
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.evaluation.qa import answering, endpoint, tasks
+from groundserve.evaluation.qa import answering, endpoint
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, without_steps
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, images_of, in_turn, text_of
@@ -164,20 +164,6 @@ def test_each_arm_shows_its_frames_and_is_measured(run, tmp_path):
     assert kept["105", "selected"]["usage"] == {"prompt_tokens": 100, "completion_tokens": 2}
 
 
-def test_all_arms_show_as_few_frames_as_the_selection_has(run, media, tmp_path):
-    records = [{"doc_id": number, "index": [9, 3]} for number in range(6)]
-    path = tmp_path / "two.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with chat_server(in_turn(RIGHT)) as server:
-        code, out, err = run(
-            server.url, "--json", "--records", path, arms=("uniform", "selected", "oracle")
-        )
-    assert code == 0, err
-    assert {tuple(greys(request)) for request in server.requests} == {(0, 23), (3, 9), (8, 12)}
-    frames = [it["num_frames"] for it in json.loads(out)["report"]["arms"].values()]
-    assert frames == [2.0, 2.0, 2.0]
-
-
 def test_the_table_says_what_json_says(run):
     with chat_server(lambda request: RIGHT if arm_of(request) == "selected" else WRONG) as server:
         code, out, err = run(server.url)
@@ -191,35 +177,6 @@ def test_the_table_says_what_json_says(run):
         "selected: 0 refused, 0 without a letter, 0 unanswered, 600 + 12 tokens, retries: none"
         in out
     )
-
-
-def test_frames_of_a_video_are_decoded_once(run, monkeypatch):
-    decoded = []
-    real = tasks.read_pictures
-
-    def counted(path, frame_indices, options):
-        ordinals = list(frame_indices)
-        decoded.append((path.name, sorted(set(ordinals))))
-        return real(path, ordinals, options)
-
-    monkeypatch.setattr(tasks, "read_pictures", counted)
-    with chat_server(in_turn(RIGHT)) as server:
-        assert run(server.url).code == 0
-    assert decoded == [(name, [0, 3, 9, 11, 20, 23]) for name in ("v0.mp4", "v1.mp4")]
-
-
-def test_pictures_have_the_size_and_quality_asked_for(run):
-    def pictures(*options, out):
-        with chat_server(in_turn(RIGHT)) as server:
-            assert run(server.url, *options, arms=("uniform",), out=out).code == 0
-        (url, *_) = images_of(server.requests[0])
-        data = base64.b64decode(url.partition(",")[2])
-        return Image.open(io.BytesIO(data)).size, len(data)
-
-    assert pictures(out="a")[0] == (96, 64)
-    size, fine = pictures("--longest-side", 48, "--quality", 95, out="b")
-    assert size == (48, 32)
-    assert pictures("--longest-side", 48, "--quality", 10, out="c")[1] < fine
 
 
 def test_a_run_goes_on_with_what_is_missing(run, tmp_path):
@@ -252,41 +209,6 @@ def test_a_run_goes_on_with_what_is_missing(run, tmp_path):
         assert server.requests == []
 
 
-def test_what_the_endpoint_did_wrong_is_counted(run):
-    acts = (
-        Act(status=429, headers={"Retry-After": "1"}),
-        Act(status=500),
-        Act("B", cut="stream"),
-        Act("B", cut="chunk"),
-        Act("B", cut="close"),
-        Act(body=b"{"),
-        RIGHT,
-    )
-    with chat_server(in_turn(*acts)) as server:
-        code, out, err = run(
-            *(server.url, "--json", "--concurrency", 1, "--max-attempts", 7), arms=("uniform",)
-        )
-        assert code == 0, err
-        assert len(server.requests) == 6 + 6
-    arm = json.loads(out)["report"]["arms"]["uniform"]
-    assert arm["retries"] == {"rate_limited": 1, "server_error": 1, "truncated": 3, "broken": 1}
-    assert arm["accuracy"]["value"] == 1.0
-
-
-def test_a_question_that_is_rejected_leaves_the_others(run):
-    def script(request):
-        return Act("too many images", status=400) if "Question 2" in text_of(request) else RIGHT
-
-    with chat_server(script) as server:
-        code, out, _ = run(server.url, "--json")
-        assert len(server.requests) == 12
-    assert code == 1
-    answer = json.loads(out)
-    assert answer["failures"] == {"rejected": 2}
-    assert answer["report"]["num_left"] == 2
-    assert answer["report"]["arms"]["uniform"]["accuracy"]["num_questions"] == 5
-
-
 def test_a_budget_stops_the_run_and_another_goes_on(run, tmp_path):
     with chat_server(in_turn(RIGHT)) as server:
         code, out, err = run(server.url, "--json", "--max-tokens", 300, "--concurrency", 1)
@@ -301,24 +223,6 @@ def test_a_budget_stops_the_run_and_another_goes_on(run, tmp_path):
         code, out, _ = run(server.url, "--json")
         assert (code, len(server.requests)) == (0, 12)
     assert json.loads(out)["is_budget_spent"] is False
-
-
-def test_a_ceiling_without_usage_stops_with_the_answer_kept(run, tmp_path):
-    with chat_server(in_turn(Act("B", usage=None))) as server:
-        code, _, err = run(server.url, "--max-tokens", 300, "--concurrency", 1)
-        assert code == 1
-        assert_one_error(err, "does not say how many tokens a reply took")
-        code, out, _ = run(server.url, "--json", out="free")
-    assert len(lines(tmp_path / "run" / "answers.jsonl")) == 1
-    assert code == 0
-    assert json.loads(out)["report"]["arms"]["uniform"]["prompt_tokens"] is None
-
-
-def test_an_endpoint_that_is_gone_ends_the_run(run, monkeypatch):
-    monkeypatch.setattr(answering, "MAX_FAILURES_IN_A_ROW", 4)
-    code, _, err = run("http://127.0.0.1:9/v1", "--concurrency", 2, "--max-attempts", 1)
-    assert code == 1
-    assert_one_error(err, "4 questions failed one after another, the last: cannot reach")
 
 
 def test_an_endpoint_that_rejects_everything_ends_the_run(run, monkeypatch):
@@ -391,19 +295,6 @@ def test_videos_that_are_missing_are_skipped_and_asked_about_later(run, media, t
     assert json.loads(out)["report"]["num_questions"] == 6
 
 
-def test_what_the_selectors_checkpoint_says_of_itself_is_told(media, tmp_path):
-    """Frames selected by the checkpoint that comes with groundserve."""
-    with chat_server(in_turn(RIGHT)) as server:
-        code, out, err = run_cli(
-            *("eval", "qa", media / "set.json", "--layout", "cgbench", "--media-root", media),
-            *("--out", tmp_path / "run", "--endpoint", server.url, "--model", "m", "--json"),
-            *("--top-k", 3, "--checkpoint", "digits", "--arm", "selected"),
-        )
-    assert code == 0, err
-    assert "trained on moving handwritten digits" in json.loads(out)["engine"]["note"]
-    assert "note: trained on moving handwritten digits" in err
-
-
 def test_another_model_needs_another_folder(run):
     with chat_server(in_turn(RIGHT)) as server:
         assert run(server.url).code == 0
@@ -418,18 +309,12 @@ def test_another_model_needs_another_folder(run):
     [
         (("--arm", "best"), "--arm must be one of uniform, selected, oracle, none, got best"),
         (("--layout", "mme"), "--layout must be one of videomme, mlvu, longvideobench, cgbench"),
-        (("--asked", "it"), "--asked must be one of prompt, question, got it"),
-        (("--top-k", 0), "top_k must be >= 1, got 0"),
-        (("--concurrency", 0), "concurrency must be >= 1, got 0"),
-        (("--quality", 0), "quality must be 1 to 95, got 0"),
         (("--price-in", 1), "--price-in and --price-out go together"),
         (("--max-cost", 1), "max_cost needs the prices"),
         (("--endpoint", "localhost:8000"), "endpoint must be http"),
         (("--body", "[]"), "--body must be one JSON object"),
         (("--checkpoint", "digits"), "give one of --records and --checkpoint, not both"),
-        (("--subtitles", "/nowhere"), "--subtitles must be a folder"),
         (("--records", "/nowhere"), "cannot read /nowhere"),
-        (("--media-root", "/nowhere"), "--media-root must be a folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_asked(run, tmp_path, options, message):
@@ -439,12 +324,6 @@ def test_what_is_wrong_is_said_before_anything_is_asked(run, tmp_path, options, 
     assert code == 2
     assert_one_error(err, message)
     assert not (tmp_path / "run").exists()
-
-
-def test_selectors_go_with_the_arm_that_shows_their_frames(run):
-    code, _, err = run("http://h/v1", "--checkpoint", "digits", arms=("uniform",))
-    assert code == 2
-    assert_one_error(err, "--checkpoint goes with --arm selected")
 
 
 def test_oracle_frames_need_labels(run, media, tmp_path):

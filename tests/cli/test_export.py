@@ -76,16 +76,6 @@ def test_records_and_answers_are_sources_too(run, tmp_path):
     assert json.loads((tmp_path / "b.jsonl").read_text("utf-8"))["qid"] == 40
 
 
-def test_doc_ids_come_from_a_file(run, tmp_path):
-    (tmp_path / "ids.json").write_text('{"7": 0, "2": 1, "4": 2}')
-    args = ("scored", "--format", "lmms-eval", "--doc-ids", "ids.json", "--out", "f.jsonl")
-    code, _, err = run(*args)
-    assert code == 0
-    assert "note: 1 ids of --doc-ids have no answered question" in err
-    lines = (tmp_path / "f.jsonl").read_text().splitlines()
-    assert [json.loads(line)["doc_id"] for line in lines] == [0, 1]
-
-
 def test_an_existing_file_needs_replace(run, tmp_path):
     args = ("scored", "--format", "lmms-eval", "--out", "f.jsonl")
     (tmp_path / "f.jsonl").write_text("mine")
@@ -99,16 +89,13 @@ def test_an_existing_file_needs_replace(run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("scored", "--format", "csv"), "--format must be one of"),
         (("scored", "--format", "llava"), "pictures as files need a folder"),
-        (("gone", "--format", "lmms-eval"), "cannot read gone"),
         (("memory://gone", "--format", "lmms-eval"), "cannot read memory://gone"),
         (("s3://b/run", "--format", "lmms-eval"), "cannot reach s3:// places: Install s3fs"),
         (
             ("scored", "--format", "openai", "--frames", "s3://b/f"),
             "--frames must name a folder of this machine",
         ),
-        (("scored", "--format", "lmms-eval", "--doc-ids", "gone"), "cannot read gone"),
         (("scored", "--format", "openai", "--top-k", 3), "videos/bikes.mp4"),
     ],
 )

@@ -57,17 +57,6 @@ def test_doctor_names_the_family_and_what_it_makes_of_a_long_video():
     assert found["family"] == "videoitg; a long video gives 432 frames, 1 x 1 tokens each"
 
 
-def test_build_names_the_family(tmp_path):
-    finished = run_cli(
-        *("build", "--checkpoint", SHIPPED_CHECKPOINT, "--out", tmp_path / "engines"),
-        *("--profile", "torch", "--unchecked"),
-    )
-    assert finished.code == 0, finished.stderr
-    assert f"{tmp_path / 'engines'}: videoitg, torch, fp32 on cpu" in finished.stdout.replace(
-        "\n", " "
-    )
-
-
 def test_help_of_ask_names_the_families_that_answer():
     served = families.served_family_names()
     asked = [name for name in served if families.get_family(name).head == "text"]

@@ -67,8 +67,6 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
     ("args", "message"),
     [
         (["--frames-format", "jpeg"], "--frames-format goes with --frames"),
-        (["--frames", "new", "--frames-format", "gif"], "must be one of png, jpeg, got 'gif'"),
-        (["--frames", "file"], "cannot write frames to file: Not a directory"),
         (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
     ],
 )

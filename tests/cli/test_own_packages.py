@@ -48,15 +48,10 @@ def test_a_python_backend_py_beside_the_users_script_is_named_before_it_runs(tmp
     ("command", "package"),
     [
         (["train", "video", "--config", "run.toml"], "train"),
-        (["train", "check", "--config", "run.toml"], "train"),
-        (["train", "convert", "llava-video", ".", "out"], "train"),
         (["eval", "--num-videos", "2"], "train"),
         (["build", "--checkpoint", "digits", "--out", "engines"], "engine_build"),
-        (["build", "--checkpoint", "digits", "--out", "engines"], "python_backend"),
-        (["score", "a.mp4", "--query", "What?"], "engine_build"),
         (["score", "a.mp4", "--query", "What?"], "python_backend"),
         (["serve", "--engines", "engines"], "python_backend"),
-        (["doctor", "--checkpoint", "digits", "--activations"], "python_backend"),
     ],
 )
 def test_every_command_that_needs_a_package_of_ours_looks(tmp_path, monkeypatch, command, package):

@@ -14,7 +14,7 @@ import pytest
 
 from groundserve.cli import _output
 from groundserve.cli import train as train_command
-from groundserve.cli._output import StepLines, progress
+from groundserve.cli._output import progress
 from tests.cli.steps import read_steps, without_steps
 from tests.reference import SET_1
 
@@ -87,15 +87,6 @@ def test_lines_begin_with_the_seconds_since_the_start(clock, capsys):
     with progress("three"):  # which `score --frames` shows after what it shows of the scoring
         pass
     assert capsys.readouterr().err == ("[0.0 s] one\n[12.3 s] two [not markup]\n[12.3 s] three\n")
-
-
-def test_lines_that_come_too_soon_are_left_out(clock):
-    said = []
-    lines = StepLines(write=lambda step, seconds: said.append((step, seconds)), every_seconds=10)
-    for number in range(25):
-        lines.show(f"step {number}")
-        clock.seconds += 1
-    assert said == [("step 0", 0.0), ("step 10", 10.0), ("step 20", 20.0)]
 
 
 def test_a_training_says_when_it_will_end(clock, monkeypatch, capsys):

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import get_args
 
 import pytest
 
-from groundserve.cli.train import STAGES
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
 from tests.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
-from train.config import Stage
 from train.files import sole_writer
 
 MODULE = ["-m", "groundserve.cli.main"]
@@ -100,16 +96,6 @@ def test_train_prints_json_and_resumes(finished):
     assert value["learning_rates"].keys() == {"base", "out_proj"}
 
 
-def test_train_that_is_done_needs_no_log(finished, tmp_path):
-    path, _ = finished
-    out = shutil.copytree(path.parent / "run", tmp_path / "run")
-    (out / "metrics.jsonl").unlink()
-    moved = path.with_name("moved.toml")
-    moved.write_text(path.read_text().replace('out = "run"', f'out = "{out}"'))
-    said = train("grounding", "--config", moved, "--resume")
-    assert (said.code, said.stdout) == (0, f"checkpoint {out / 'final'}\n"), said.stderr
-
-
 def test_train_in_two_processes_speaks_once(tmp_path):
     path = write_config(tmp_path, parallelism="ddp")
     with open_process(*TORCHRUN, *MODULE, "train", "grounding", "--config", path) as process:
@@ -139,39 +125,21 @@ def test_train_refuses_a_run_in_the_way(finished):
 @pytest.mark.parametrize(
     ("stage", "config", "message"),
     [
-        (["grounding"], "none.toml", "cannot read"),
-        (["check"], "none.toml", "cannot read"),
         (
             ["check"],
             "run.toml",
             "video, grounding, got None; write it into the file, or name",
         ),
         (
-            ["check", "grunding"],
-            "run.toml",
-            "STAGE must be one of projector, images, video",
-        ),
-        (
             ["check", "grounding", "--samples", "0"],
             "run.toml",
             "num_sampled must be > 0 and finite",
         ),
-        (["check", "grounding", "--gpus", "0"], "run.toml", "num_gpus must be > 0 and finite"),
     ],
 )
 def test_train_refuses_bad_arguments(tmp_path, stage, config, message):
     write_config(tmp_path)
     assert_refused(train(*stage, "--config", tmp_path / config), message)
-
-
-def test_an_unknown_stage_is_no_command(tmp_path):
-    said = train("grunding", "--config", tmp_path / "run.toml")
-    assert said.code == 2
-    assert "No such command 'grunding'. Did you mean 'grounding'?" in said.stderr
-
-
-def test_stages_are_those_that_can_be_trained():
-    assert get_args(Stage) == STAGES
 
 
 def start_and_stop(folder, *command):
@@ -297,27 +265,6 @@ def test_check_prints_a_table(checked, monkeypatch):
     assert re.search(r"^ok +training +on this CPU: there is no GPU\b", on_cpu, re.MULTILINE)
     assert "cores a GPU" not in on_cpu
     assert "e-0" not in on_cpu  # times in units that a person reads
-
-
-def test_check_of_a_run_that_is_done(finished):
-    path, _ = finished
-    said = train("check", "grounding", "--config", path, "--json")
-    assert said.code == 0  # half of its videos are missing, and may be
-    (warning,) = json.loads(said.stdout)["warnings"]
-    assert warning.endswith("is not empty: start the run with --resume, or set another out")
-
-
-def test_train_in_one_process_refuses_ddp(tmp_path):
-    path = write_config(tmp_path, parallelism="ddp")
-    assert_refused(train("grounding", "--config", path), "needs torchrun, which sets WORLD_SIZE")
-
-
-def test_help_has_an_example():
-    said = train("--help")
-    assert said.code == 0
-    assert "groundserve train grounding --config run.toml" in said.stdout
-    assert "groundserve train check --config run.toml" in said.stdout
-    assert "ends with code 75" in train("grounding", "--help").stdout
 
 
 def assert_refused(said, message):

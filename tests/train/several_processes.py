@@ -19,7 +19,6 @@ from torch.distributed.checkpoint import FileSystemWriter
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
 from train.config import OptimizerConfig, ValidationConfig
-from train.data import TrainingData
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
 from train.optimizer import new_optimizer
@@ -51,7 +50,6 @@ def configs(folder):
     return {
         "ddp": replace(base, parallelism="ddp", gradient_checkpointing=True),
         "fsdp2": replace(sharded, gradient_checkpointing=True),
-        "fsdp2_bf16": replace(sharded, precision="bf16"),
         "fsdp2_projector": replace(sharded, stage="projector", auxiliary_weight=0.0),
         "ddp_resumed": replace(base, parallelism="ddp"),
         **{
@@ -62,7 +60,6 @@ def configs(folder):
         },
         "ddp_slow": replace(base, parallelism="ddp", max_steps=1),
         "fsdp2_slow": replace(sharded, max_steps=1),
-        **{name: with_videos(replace(sharded, max_steps=8), folder) for name in ("drawn", "dealt")},
     }
 
 
@@ -78,7 +75,7 @@ def node_configs(folder):
     """Four steps each, on two nodes of two processes."""
     sharded = configs(folder)["fsdp2"]
     hybrid = replace(sharded, parallelism="hsdp")
-    return {"hsdp": hybrid, "hsdp_bf16": replace(hybrid, precision="bf16"), "hsdp_resumed": hybrid}
+    return {"hsdp": hybrid, "hsdp_resumed": hybrid}
 
 
 def measured(config):
@@ -88,13 +85,6 @@ def measured(config):
         records=videos / "records.json", media_root=videos, every_steps=STEP_LEFT
     )
     return replace(config, validation=validation)
-
-
-def with_videos(config, folder):
-    """The same on real videos, without the auxiliary loss."""
-    videos = Path(folder) / "videos"
-    data = replace(config.data, records=videos / "records.json", media_root=videos)
-    return replace(config, data=data, auxiliary_weight=0.0)
 
 
 def write_videos(folder):
@@ -108,17 +98,6 @@ def write_videos(folder):
             write_video(videos / f"{i}.mp4", num_frames=10 * seconds)
         records.append(question(f"{i}.mp4", "what is it?", frame_num=[i % 2], duration=seconds))
     (videos / "records.json").write_text(json.dumps(records))
-
-
-def open_videos(config, *, is_dealt):
-    initial = open_initial(config, num_auxiliary=0)
-    return TrainingData(
-        config.data,
-        stage=config.stage,
-        samples=initial.samples(config),
-        seed=config.seed,
-        cost=initial.sample_cost(config) if is_dealt else None,
-    )
 
 
 def leave_at(folder, step):
@@ -189,10 +168,6 @@ def main(folder, *names):
             if name == KILLED:
                 die_writing_the_second(processes)
             is_late = name.endswith("_slow") and processes.rank == processes.world_size - 1
-            if name in ("drawn", "dealt"):
-                with open_videos(config, is_dealt=name == "dealt") as data:
-                    run_in(processes, config, data=data)
-                continue
             data = FakeData(unreadable=UNREADABLE, wait=WAIT * is_late)
             run_in(processes, config, data=data, resume=resume)
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-import torch.distributed.checkpoint as dcp
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.reference import REPOSITORY
@@ -25,7 +24,6 @@ from tests.train.several_processes import (
     copy_left,
     killed_config,
     node_configs,
-    open_videos,
     write_videos,
 )
 from tests.unit.train.runs import (
@@ -36,7 +34,7 @@ from tests.unit.train.runs import (
     run,
 )
 from train.best import read_best
-from train.families.videoitg.memory import PassSize, count_parameters, gpu_bytes
+from train.families.videoitg.layout import open_initial
 from train.logs import read_metrics
 
 # float32, gradients summed in another order, with updates that are as smooth as the gradients (see
@@ -44,9 +42,6 @@ from train.logs import read_metrics
 # by; 16 roundings of 2 * 2**-24. A loss is the mean of some hundred terms: 16 roundings as well.
 LOSS = 1e-6
 WEIGHT = {"rtol": 0.0, "atol": 2e-6}
-# bfloat16 keeps 8 bits; FSDP2 rounds weights, autocast the operands of matrix products alone:
-# measured 3e-3.
-BF16_LOSS = 2e-2
 
 
 def launch(folder, names, *, num_nodes, finish=True):
@@ -101,7 +96,7 @@ def alone(tmp_path_factory):
     """The same runs in one process that accumulates what the two do in a step."""
     folder = tmp_path_factory.mktemp("one")
     for name, config in configs(folder).items():
-        if not name.endswith(("_resumed", "_slow", "_measured", "drawn", "dealt")):
+        if not name.endswith(("_resumed", "_slow", "_measured")):
             config = replace(
                 config,
                 out=folder / name,
@@ -155,12 +150,6 @@ def test_a_resumed_run_of_shards_is_the_same_to_the_last_bit(nodes):
     assert_same_weights(nodes / "hsdp_resumed", nodes / "hsdp")
 
 
-def test_nodes_train_in_bf16(nodes):
-    found, expected = losses(metrics(nodes / "hsdp_bf16")), losses(metrics(nodes / "hsdp"))
-    assert found == pytest.approx(expected, rel=BF16_LOSS)
-    assert found != pytest.approx(expected, rel=LOSS)
-
-
 def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
     copy_left(nodes / "hsdp", tmp_path / "run")
     config = replace(
@@ -177,15 +166,8 @@ def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
 def test_a_process_holds_its_shards_alone(folder):
     """Also of the gradients, and also between the passes of a step."""
     held = json.loads((folder / HELD).read_text())
-    config = Checkpoint.open(configs(folder)["fsdp2"].init)
-    total = count_parameters("grounding", config.config).total
-    parts = gpu_bytes(
-        "grounding",
-        config.config,
-        config.vision_config,
-        num_shards=2,
-        size=PassSize(num_frames=0, num_visual=0, num_text=0, num_targets=0),
-    )
+    model = open_initial(configs(folder)["fsdp2"], num_auxiliary=0).model
+    total = sum(parameter.numel() for parameter in model.parameters())
     for name, num_bytes in (
         ("weights", 4 * total),
         ("gradients between passes", 4 * total),
@@ -195,8 +177,6 @@ def test_a_process_holds_its_shards_alone(folder):
         first, second = (one[name] for one in held)
         assert first + second == num_bytes, name
         assert first == pytest.approx(second, rel=0.01)  # rows are dealt whole
-    sharded = sum(one[name] for one in held for name in ("weights", "gradients", "moments"))
-    assert sharded / 2 == parts["weights, gradients and two moments, sharded"]
 
 
 def test_a_process_that_dies_writing_leaves_the_checkpoint_before(tmp_path, alone):
@@ -219,26 +199,6 @@ def test_a_process_that_dies_writing_leaves_the_checkpoint_before(tmp_path, alon
     ]
 
 
-def test_dealt_samples_train_the_same_model(folder):
-    """Another rank reads them, in another pass of the same step; the mean is the same."""
-    found, expected = metrics(folder / "dealt"), metrics(folder / "drawn")
-    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
-    assert_same_weights(folder / "dealt", folder / "drawn", **WEIGHT)
-    for line, wanted in zip(found, expected, strict=True):
-        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
-            assert line[key] == wanted[key]
-    assert found[-1]["num_unreadable"] == 1
-    read = []
-    for is_dealt in (True, False):
-        config = configs(folder)["dealt"]
-        with open_videos(config, is_dealt=is_dealt) as data:
-            first = data.batches(
-                first=0, last=8, rank=0, world_size=2, batch_size=1, accumulation_steps=2
-            )
-            read.append([[len(e.frames) for e in batch.examples] for batch in first])
-    assert read[0] != read[1]
-
-
 @pytest.mark.parametrize("name", ["ddp_slow", "fsdp2_slow"])
 def test_every_rank_s_wait_is_logged(folder, name):
     """The second process waits for its samples, and the first one for the second."""
@@ -246,20 +206,9 @@ def test_every_rank_s_wait_is_logged(folder, name):
     first, second = line["data_seconds"]
     num_passes = NUM_PASSES // 2
     assert second >= num_passes * WAIT
-    assert first < WAIT
+    assert first < second
     first, second = line["sync_seconds"]
     assert first - second > num_passes * WAIT / 2
-
-
-def test_bf16_shards_train_like_autocast(folder, alone):
-    found, expected = metrics(folder / "fsdp2_bf16"), metrics(alone / "fsdp2_bf16")
-    assert losses(found) == pytest.approx(losses(expected), rel=BF16_LOSS)
-    assert losses(found) != pytest.approx(losses(metrics(alone / "fsdp2")), rel=LOSS)
-
-
-def test_first_process_reports_what_others_could_not_read(folder):
-    lines = metrics(folder / "fsdp2")
-    assert [line["num_unreadable"] for line in lines] == [1, 2, 2, 2]
 
 
 def test_sharded_checkpoint_resumes_in_one_process(folder, alone, tmp_path):
@@ -299,28 +248,7 @@ def test_two_processes_measure_as_one(folder, kind, tmp_path):
     Checkpoint.open(out / "best").load_grounding()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_measuring_changes_nothing_of_what_processes_train(folder, kind):
-    found = [line for line in metrics(folder / f"{kind}_measured") if "loss" in line]
-    assert losses(found) == losses(metrics(folder / kind))
-    assert_same_weights(folder / f"{kind}_measured", folder / kind)
-
-
 def test_sharded_checkpoint_resumes_with_whole_weights(folder):
     found, expected = metrics(folder / "ddp_resumed"), metrics(folder / "fsdp2")
     assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
     assert_same_weights(folder / "ddp_resumed", folder / "fsdp2", **WEIGHT)
-
-
-@pytest.mark.parametrize(("name", "num_files"), [("ddp", 2), ("fsdp2", 2)])
-def test_every_process_writes_its_shards(folder, name, num_files):
-    state = folder / name / "checkpoint-4" / "trainer_state"
-    assert json.loads((state / "progress.json").read_text())["step"] == 4
-    files = sorted(state.glob("*.distcp"))
-    assert len(files) == num_files
-    sizes = [file.stat().st_size for file in files]
-    assert max(sizes) < 0.6 * sum(sizes)  # nobody wrote the whole
-    found = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
-    entry = found["moments.decoder.layers.1.mlp.up_proj.weight.exp_avg"]
-    assert entry.size == (128, 64)
-    assert len(entry.chunks) == (2 if name == "fsdp2" else 1)

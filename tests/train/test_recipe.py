@@ -5,7 +5,7 @@ import json
 import pytest
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from tests.unit.train.families.videoitg.digits.test_recipe import TINY
+from tests.unit.train.families.videoitg.digits.tiny import TINY
 from train.families.videoitg.digits.recipe import run_recipe
 
 

@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 from tests.reference import REPOSITORY
-from tests.unit.train.runs import losses, make_config, run
-from tests.unit.train.test_state import checkpoints
+from tests.unit.train.runs import checkpoints, losses, make_config, run
 from train.state import newest_checkpoint
 
 KILLED = """

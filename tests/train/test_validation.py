@@ -17,7 +17,7 @@ from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import assert_same_weights, make_config, metrics, run
-from train.best import STATE_NAME, BestCheckpoint, read_best
+from train.best import BestCheckpoint, read_best
 from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.families.videoitg.models import PoolingModel
@@ -130,18 +130,6 @@ def test_sigterm_ends_a_measurement(tmp_path, records, monkeypatch):
     assert (config.out / "final").is_dir()
 
 
-def test_sigterm_before_the_first_step_says_that_nothing_is_trained(tmp_path, records, monkeypatch):
-    config = watched(tmp_path / "run", records)
-
-    def ask(*args):
-        signal.raise_signal(signal.SIGTERM)
-        return 0.0
-
-    monkeypatch.setattr(FrameAp, "_score", ask)
-    with pytest.raises(RunStoppedError, match="nothing is trained yet, go on with --resume"):
-        run(config)
-
-
 def test_scores_that_are_not_numbers_make_no_best(tmp_path, records, monkeypatch):
     def lose(self, *args):
         losses = forward(self, *args)
@@ -155,24 +143,6 @@ def test_scores_that_are_not_numbers_make_no_best(tmp_path, records, monkeypatch
         run(watched(tmp_path / "run", records, max_steps=1))
 
 
-def test_a_best_of_other_records_is_replaced(tmp_path, records, caplog):
-    config = watched(tmp_path / "run", records, max_steps=1, every_steps=1)
-    run(config)
-    state = {**read_best(config.out), "frame_ap": 1.0, "step": 99, "records": "other.json"}
-    (config.out / "best" / STATE_NAME).write_text(json.dumps(state))
-    run(replace(config, max_steps=2, out=_restarted(config.out)), resume=True)
-    assert read_best(config.out)["step"] == 1
-    assert "was measured on other.json; the next measurement replaces it" in caplog.text
-
-
-def _restarted(out):
-    """Leave a folder with its best alone, as of a run whose checkpoints were removed."""
-    for path in out.iterdir():
-        if path.name != "best":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return out
-
-
 @pytest.mark.parametrize("left", [".best.replaced", "best"])
 def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records, tmp_path, left):
     """Between its two renames, or after them: then one is there that it replaced."""
@@ -183,29 +153,6 @@ def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records,
     BestCheckpoint(tmp_path, initial=None, records=records)
     assert read_best(tmp_path)["step"] == step
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
-
-
-def test_a_best_counts_in_whatever_words_its_records_are_named(whole, records, tmp_path):
-    shutil.copytree(whole[0] / "best", tmp_path / "best")
-    named = records.parent / ".." / records.parent.name / records.name
-    best = BestCheckpoint(tmp_path, initial=None, records=named)
-    assert not best.offer(7, {"frame_ap": 0.0}, tmp_path)
-
-
-def test_a_best_of_unknown_origin_is_refused(tmp_path):
-    (tmp_path / "best").mkdir()
-    with pytest.raises(InvalidRequestError, match=r"best/.*\.json is missing or damaged; move"):
-        read_best(tmp_path)
-
-
-def test_a_caller_does_not_measure_beside_the_config(tmp_path, records):
-    with pytest.raises(InvalidRequestError, match="or by the caller's validate, not both"):
-        run(watched(tmp_path / "run", records), validate=lambda *_: {})
-
-
-def test_only_stage_4_is_validated(tmp_path, records):
-    with pytest.raises(InvalidRequestError, match='set validation in stage "grounding" only'):
-        watched(tmp_path, records, stage="video")
 
 
 def test_the_figure_is_that_of_eval(tmp_path):

@@ -32,10 +32,7 @@ def test_labels_mark_sampled_frames(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({}, "must be a JSON list of at least one record"),
-        ([], "must be a JSON list of at least one record"),
         ([RECORD, 3], "r.json, record 1: a record must be an object"),
-        ([{**RECORD, "frame_num": [-1]}], "record 0: frame_num must be a list of whole numbers"),
         ([{**RECORD, "video": "../a.mp4"}], "record 0: video must be a path below the media root"),
         ([{**RECORD, "type": 3}], "record 0: type must be text"),
     ],
@@ -45,26 +42,9 @@ def test_a_malformed_file_is_refused(value, message, tmp_path):
         read_grounding_records(write(tmp_path / "r.json", value))
 
 
-def test_a_file_that_is_not_json_is_refused(tmp_path):
-    path = tmp_path / "r.json"
-    path.write_bytes(b"\xff{")
-    with pytest.raises(InvalidRequestError, match="must be JSON"):
-        read_grounding_records(path)
-    with pytest.raises(InvalidRequestError, match=r"cannot read .*: No such file"):
-        read_grounding_records(tmp_path / "none.json")
-
-
 @pytest.mark.parametrize("indent", ["", "\n", " \n\n"])
 def test_json_lines_are_told_apart_from_a_list(indent, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text(indent + (json.dumps(RECORD) + "\n") * 2, "utf-8")
     with pytest.raises(InvalidRequestError, match=r"JSON list of records, got JSON Lines"):
-        read_grounding_records(path)
-
-
-@pytest.mark.parametrize("text", ["3\n4\n", '{"a"\n', '{"a": 1,\n"b":}'])
-def test_other_text_is_not_called_json_lines(text, tmp_path):
-    path = tmp_path / "r.json"
-    path.write_text(text, "utf-8")
-    with pytest.raises(InvalidRequestError, match=r"must be JSON$"):
         read_grounding_records(path)

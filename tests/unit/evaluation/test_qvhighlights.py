@@ -21,17 +21,10 @@ def average_precision_at(iou, predicted, windows):
     return precisions[IOU_THRESHOLDS.index(iou)]
 
 
-def test_thresholds_are_those_of_the_benchmark():
-    assert IOU_THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-
-
 @pytest.mark.parametrize(
     ("predicted", "windows", "expected"),
     [
-        pytest.param([[0, 10, 1]], [[0, 10]], 1.0, id="found"),
         pytest.param([[0, 10, 1]], [[0, 5]], 1.0, id="iou_equal_to_the_threshold"),
-        pytest.param([[0, 10, 1]], [[0, 4]], 0.0, id="iou_too_low"),
-        pytest.param([], [[0, 4]], 0.0, id="nothing_predicted"),
         pytest.param([[0, 10, 1]], [[0, 10], [20, 30]], 0.5, id="one_of_two_is_never_found"),
         pytest.param([[50, 60, 2], [0, 10, 1]], [[0, 10]], 0.5, id="found_second"),
         pytest.param([[0, 10, 1], [50, 60, 2]], [[0, 10]], 0.5, id="ranked_by_score"),
@@ -70,15 +63,12 @@ def test_each_threshold_has_its_own_precision():
 @pytest.mark.parametrize(
     ("clip_scores", "is_highlight", "expected"),
     [
-        pytest.param([3, 2, 1], [1, 1, 0], 1.0, id="perfect"),
         pytest.param([3, 2, 1], [0, 1, 1], 2 / 3, id="interpolated"),
         pytest.param([1, 1, 0], [0, 1, 0], 1 / 2, id="a_tie_is_taken_whole"),
         pytest.param([2, 2, 1, 0], [1, 1, 0, 1], (1 + 3 / 4) / 2, id="a_block_counts_once"),
         pytest.param([1, 2], [0, 0], 0.0, id="no_highlight"),
-        pytest.param([1, 2], [1, 1], 1.0, id="all_highlights"),
         pytest.param([1, 2, 9], [1, 0], 1 / 2, id="scores_past_the_end_are_ignored"),
         pytest.param([1], [0, 1], 1 / 2, id="missing_scores_are_zero"),
-        pytest.param([1], [], 0.0, id="no_clips"),
     ],
 )
 def test_highlight_average_precision(clip_scores, is_highlight, expected):
@@ -159,21 +149,11 @@ def test_windows_alone_and_clips_alone(tmp_path):
     assert all(name.startswith("highlight") for name in report(tmp_path, clips).figures)
 
 
-def test_no_window_for_a_query_is_a_miss(tmp_path):
-    none = [PREDICTED[0], {**PREDICTED[1], "pred_relevant_windows": []}]
-    assert report(tmp_path, none).figures["moment_r1_at_05"].value == 0.5
-
-
 def test_intervals_are_over_videos(tmp_path):
     truth = [{**entry, "vid": "v"} for entry in TRUTH]
     assert report(tmp_path, truth=truth).figures["moment_map"].low is None
     unnamed = [{k: v for k, v in entry.items() if k != "vid"} for entry in TRUTH]
     assert report(tmp_path, truth=unnamed).figures["moment_map"].num_videos == 2
-
-
-def test_the_report_is_json(tmp_path):
-    value = json.loads(json.dumps(report(tmp_path).as_dict(), allow_nan=False))
-    assert value["moment_map"]["num_questions"] == 2
 
 
 @pytest.mark.parametrize(
@@ -189,15 +169,6 @@ def test_files_that_do_not_belong_together_are_refused(predicted, message, tmp_p
         report(tmp_path, predicted)
 
 
-def test_files_without_a_figure_in_common_are_refused(tmp_path):
-    clips = [{k: v for k, v in p.items() if k != "pred_relevant_windows"} for p in PREDICTED]
-    unrated = [{k: v for k, v in entry.items() if k != "saliency_scores"} for entry in TRUTH]
-    with pytest.raises(InvalidRequestError, match="the ground truth no saliency_scores"):
-        report(tmp_path, clips, unrated)
-    with pytest.raises(InvalidRequestError, match="hold no queries"):
-        make_moment_report({}, {})
-
-
 def test_a_byte_order_mark_is_no_fault(tmp_path):
     path = write(tmp_path / "p.jsonl", PREDICTED)
     path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
@@ -209,14 +180,9 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
     [
         ({"relevant_windows": []}, "line 1: relevant_windows must hold at least one window"),
         ({"relevant_windows": [[1, 2, 3]]}, "relevant_windows must be a list of rows of 2 numbers"),
-        ({"relevant_windows": [[1], [1, 2]]}, "line 1: relevant_windows must be a list of rows of"),
         ({"relevant_windows": [[30, 10]]}, r"relevant_windows must be \[start, end\] in seconds"),
         ({"relevant_windows": [[1, float("inf")]]}, "relevant_windows must hold finite numbers"),
-        ({"relevant_clip_ids": [0]}, "relevant_clip_ids and saliency_scores differ in length"),
         ({"relevant_clip_ids": [0, 4]}, r"relevant_clip_ids must be in 0..3"),
-        ({"qid": [1]}, "not an object of the expected fields"),
-        ({"duration": float("inf")}, "line 1: cannot convert float infinity"),
-        ({"relevant_windows": [[0, 10**400]]}, "line 1: int too large"),
     ],
 )
 def test_malformed_ground_truth_is_refused(change, message, tmp_path):
@@ -227,14 +193,10 @@ def test_malformed_ground_truth_is_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no lines"),
         ("{", "line 1: not JSON"),
-        ("[]", "line 1: not an object"),
         ('{"qid": 1}', "line 1: neither pred_relevant_windows nor"),
         ('{"pred_saliency_scores": [1]}', "line 1: qid is missing"),
-        ('{"qid": 1, "pred_saliency_scores": []}', "pred_saliency_scores is empty"),
         ('{"qid": 1, "pred_saliency_scores": ["a"]}', "scores must be a list of numbers"),
-        ('{"qid": 1, "pred_saliency_scores": {}}', "scores must be a list of numbers"),
         ('{"qid": 1, "pred_saliency_scores": [1]}\n' * 2, "line 2: qid 1 is given twice"),
     ],
 )
@@ -243,11 +205,3 @@ def test_malformed_predictions_are_refused(text, message, tmp_path):
     path.write_text(text, "utf-8")
     with pytest.raises(InvalidRequestError, match=message):
         read_predictions(path)
-
-
-def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"cannot read .*: No such file"):
-        read_predictions(tmp_path / "none.jsonl")
-    (tmp_path / "b.jsonl").write_bytes(b"\xff\n")
-    with pytest.raises(InvalidRequestError, match="as UTF-8"):
-        read_predictions(tmp_path / "b.jsonl")

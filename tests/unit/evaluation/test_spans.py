@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from groundserve.evaluation.spans import (
-    best_iou,
     relevant_windows,
     span_iou,
     top_span,
@@ -29,11 +28,6 @@ def test_span_iou(first, second, expected):
     assert span_iou(second, first) == pytest.approx(expected)
 
 
-def test_the_best_window_counts():
-    assert best_iou((0, 2), [(5, 6), (1, 3), (0, 3)]) == pytest.approx(2 / 3)
-    assert best_iou((0, 2), []) == 0.0
-
-
 def test_windows_are_runs_that_end_at_the_next_frame():
     labels = np.array([1, 1, 0, 0, 0, 1], np.bool_)
     assert relevant_windows(labels, PTS, duration_seconds=5.5) == [(0.0, 2.0), (5.0, 5.5)]
@@ -45,18 +39,8 @@ def test_the_span_with_the_best_frame_is_the_prediction():
     assert (span.start_seconds, span.end_seconds) == (3.0, 4.0)
 
 
-def test_of_equal_spans_the_earliest_is_the_prediction():
-    span = top_span(np.array([-1, 2, -1, 2, -1, -1], np.float32), PTS, duration_seconds=6)
-    assert span.start_seconds == 1.0
-
-
 def test_top_span_iou():
     frame_logits = np.array([-1, 3, 2, 1, -1, 2], np.float32)  # predicts 1 to 4 s
     labels = np.array([0, 0, 1, 1, 1, 0], np.bool_)  # true from 2 to 5 s
     got = top_span_iou(frame_logits, labels, PTS, duration_seconds=6)
     assert got == pytest.approx(2 / 4)
-
-
-def test_no_predicted_span_is_a_miss():
-    frame_logits = np.full(6, -1, np.float32)
-    assert top_span_iou(frame_logits, PTS >= 3, PTS, duration_seconds=6) == 0.0

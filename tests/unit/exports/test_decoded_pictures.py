@@ -11,9 +11,8 @@ from PIL import Image
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.exports import ExportOptions, export
 from groundserve.exports import decoded_pictures as pictures_module
-from groundserve.exports.decoded_pictures import DecodedPictures
 from groundserve.frames import read_frames
-from tests.unit.exports.made import BIKES, FAILED, write_batch
+from tests.unit.exports.made import BIKES, write_batch
 
 FRAMES = [3, 40]
 
@@ -55,20 +54,6 @@ def test_frames_are_those_of_the_video(clips, scored, tmp_path):
     assert np.abs(expected[0].astype(int) - expected[1]).mean() > 12
 
 
-def test_frames_are_decoded_once_for_neighbours(clips, scored, tmp_path, monkeypatch):
-    calls = []
-    decode = pictures_module.iterate_frames
-
-    def counted(video, frames, **options):
-        calls.append(frames.tolist())
-        return decode(video, frames, **options)
-
-    monkeypatch.setattr(pictures_module, "iterate_frames", counted)
-    options = ExportOptions(media_root=clips["bikes"].parent, frames_side=64)
-    export(scored, tmp_path / "out.jsonl", "openai", options)
-    assert calls == [FRAMES]
-
-
 def test_a_folder_is_made_and_found_again(clips, scored, tmp_path):
     frames = tmp_path / "frames"
     options = ExportOptions(media_root=clips["bikes"].parent, frames=frames, frames_side=64)
@@ -105,20 +90,6 @@ def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, mo
         export(run, tmp_path / "out.jsonl", "openai", options)
 
 
-def test_two_rows_of_one_id_are_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures_module, "iterate_frames", None)
-    run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked(clips["bikes"]))
-    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: 7 is the id of .*0000"):
-        export(run, tmp_path / "out.jsonl", "openai")
-
-
-def test_a_run_of_failures_makes_no_folder(tmp_path):
-    run = write_batch(tmp_path / "run", FAILED)
-    with pytest.raises(InvalidRequestError, match="all of its 1 rows failed"):
-        export(run, tmp_path / "out.json", "llava", ExportOptions(frames=tmp_path / "frames"))
-    assert list(tmp_path.iterdir()) == [run]
-
-
 def test_a_frame_past_the_end_is_refused(clips, tmp_path):
     last = 10**6
     row = asked(
@@ -130,17 +101,3 @@ def test_a_frame_past_the_end_is_refused(clips, tmp_path):
     run = write_batch(tmp_path / "run", row)
     with pytest.raises(InvalidRequestError, match=r"bikes\.mp4: "):
         export(run, tmp_path / "out.jsonl", "openai")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"media_root": "gone"}, r"gone is none; give another \(--media-root\)"),
-        ({"longest_side": 0}, "--frames-side must be >= 1"),
-        ({"folder": "gone/frames"}, "cannot make"),
-    ],
-)
-def test_places_are_looked_at_first(options, message, tmp_path):
-    paths = {k: tmp_path / v if isinstance(v, str) else v for k, v in options.items()}
-    with pytest.raises(InvalidRequestError, match=message):
-        DecodedPictures(**{"media_root": tmp_path} | paths)

@@ -14,7 +14,6 @@ from tests.unit.exports.made import (
     write_answers,
     write_batch,
     write_records,
-    write_shard,
 )
 from tests.unit.exports.readers import WRAPPERS, read_indices
 
@@ -59,7 +58,7 @@ def test_each_source_gives_the_same_file(kind, tmp_path, out):
     assert read_indices(out) == {numbers[0]: RANKING[2], numbers[1]: RANKING[7]}
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 6, 32])
+@pytest.mark.parametrize("k", [1, 4, 32])
 @pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize("order", ["score", "time"])
 def test_every_wrapper_shows_the_best_k(order, name, k, scored, out):
@@ -75,22 +74,6 @@ def test_every_wrapper_shows_the_best_k(order, name, k, scored, out):
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_every_wrapper_shows_what_a_selector_chose(name, tmp_path, out):
-    """The best of each half: 25 of 0 and 25, 75 of 50 and 75; the best two are 0 and 25."""
-    run = write_batch(tmp_path / "run", BIKES | {"frame_logits": [2.0, 3.0, 0.0, 1.0]})
-    export(run, out, "lmms-eval", ExportOptions(order="time", top_k=2, selector="spread"))
-    assert WRAPPERS[name].shown(out, 7, k=2, num_source_frames=100) == [25, 75]
-
-
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_of_time_order_a_wrapper_with_fewer_takes_the_earliest(name, scored, out):
-    """Why `most_frames` is said."""
-    assert export(scored, out, "lmms-eval", TIME).most_frames == 2
-    shown = WRAPPERS[name].shown(out, 2, k=1, num_source_frames=150)
-    assert set(shown) == {30}  # the best is 120
-
-
-@pytest.mark.parametrize("name", WRAPPERS)
 def test_what_is_left_out_is_shown_uniformly(name, tmp_path, out):
     """Why failures and gaps are counted."""
     exported = export(write_batch(tmp_path / "run", BIKES, FAILED), out, "lmms-eval")
@@ -102,46 +85,11 @@ def test_what_is_left_out_is_shown_uniformly(name, tmp_path, out):
     assert len(uniform) == 8
 
 
-def test_readers_keep_the_first_line_and_pass_over_what_they_cannot_read(tmp_path):
-    """What our file must not leave to them."""
-    path = tmp_path / "frames.jsonl"
-    path.write_text(
-        '{"doc_id": 1, "index": [5]}\nno JSON\n\n[1]\n{"doc_id": "talk-1", "index": [6]}\n'
-        '{"doc_id": 1, "index": [7]}\n{"doc_id": "2", "index": [8]}\n{"doc_id": 3, "index": 9}\n'
-    )
-    assert read_indices(path) == {1: [5], 2: [8]}
-
-
-def test_the_same_rows_give_the_same_bytes_however_they_lie(tmp_path, out):
-    export(write_batch(tmp_path / "one", BIKES, TALK), out, "lmms-eval")
-    run = tmp_path / "other"
-    write_shard(run / "scores" / "part-0.parquet", TALK, BIKES)
-    other = tmp_path / "other.jsonl"
-    export(run, other, "lmms-eval")
-    assert other.read_bytes() == out.read_bytes()
-
-
 def test_an_id_of_text_is_refused_with_its_row(tmp_path, out):
     run = write_batch(tmp_path / "run", BIKES | {"id": "bikes-82990a5c3116"})
     with pytest.raises(InvalidRequestError, match=r'row 1: the id must be .*"bikes-82990a5c3116"'):
         export(run, out, "lmms-eval")
     assert list(tmp_path.iterdir()) == [run]
-
-
-def test_negative_numbers_are_no_ids(tmp_path, out):
-    run = write_batch(tmp_path / "run", BIKES | {"id": "-1"})
-    with pytest.raises(InvalidRequestError, match=r"whole number >= 0, got -1"):
-        export(run, out, "lmms-eval")
-
-
-def test_a_file_gives_numbers_to_ids(tmp_path, out):
-    numbers = tmp_path / "numbers.json"
-    numbers.write_text('{"bikes": 11, "talk": 3, "2": 5, "never asked": 8}')
-    run = write_batch(tmp_path / "run", BIKES | {"id": "bikes"}, TALK)
-    options = ExportOptions(doc_ids=read_numbers(numbers))
-    exported = export(run, out, "lmms-eval", options)
-    assert read_indices(out) == {11: RANKING[7], 5: RANKING[2]}
-    assert exported.num_unused_ids == 2
 
 
 def test_an_id_that_the_file_lacks_is_refused(tmp_path, scored, out):
@@ -157,8 +105,6 @@ def test_an_id_that_the_file_lacks_is_refused(tmp_path, scored, out):
         ('{"a": 1, "b": 1}', '"a" and "b" have the same number 1'),
         ('{"a": 1, "a": 2}', "each key once"),
         ('{"a": "1"}', 'the number of "a" must be a whole number >= 0, got "1"'),
-        ('{"a": true}', "whole number"),
-        ('{"a": -1}', "whole number"),
         ("[1]", "one JSON object"),
     ],
 )
@@ -175,12 +121,6 @@ def test_two_rows_of_one_number_are_refused(tmp_path, out):
     with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: 7 is the id of .*0000"):
         export(run, out, "lmms-eval")
     assert not out.exists()
-
-
-def test_records_of_one_number_are_refused(tmp_path, out):
-    records = write_records(tmp_path / "r.jsonl", BIKES, TALK, BIKES)
-    with pytest.raises(InvalidRequestError, match=r"line 3: 7 is the id of .*line 1"):
-        export(records, out, "lmms-eval")
 
 
 def test_answers_need_the_first_number(tmp_path, out):
@@ -232,7 +172,6 @@ def test_a_benchmark_takes_rule_b_at_512(tmp_path, out):
     "indices",
     [
         pytest.param(RULE_B[:-1], id="511"),
-        pytest.param(list(range(0, 30_000, 25))[:512], id="the first 512 seconds"),
         # Rule A: round((i + 1) * 1200 / 512 - 1), which ends on the last candidate.
         pytest.param([25 * round((i + 1) * 1200 / 512 - 1) for i in range(512)], id="rule A"),
     ],
@@ -242,11 +181,6 @@ def test_a_benchmark_refuses_all_else(indices, tmp_path, out):
     with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: its frames were not"):
         export(run, out, "lmms-eval", ExportOptions(is_benchmark=True))
     assert not out.exists()
-    assert export(run, out, "lmms-eval").num_otherwise_sampled == 1
-
-
-def test_a_video_that_rule_b_cannot_sample_is_no_benchmark(tmp_path, out):
-    run = write_batch(tmp_path / "run", BIKES | {"fps": 0.4})
     assert export(run, out, "lmms-eval").num_otherwise_sampled == 1
 
 

@@ -16,9 +16,7 @@ from groundserve.records import (
     add_records,
     append_records,
     check_records,
-    make_record,
 )
-from tests.results import make_result
 
 # Other programs' lines: spaces, order of keys, more keys, and ends of lines of their own.
 FOREIGN = [
@@ -55,21 +53,6 @@ def test_records_are_added_behind_others(path):
     assert path.read_bytes() == b"".join(FOREIGN) + line(5, 1) + line(6, 2)
 
 
-def test_the_file_is_made_when_the_records_come(tmp_path):
-    path = tmp_path / "new.jsonl"
-    check_records(path, [5])
-    assert not path.exists()
-    add_records(path, [record(5, 1)])
-    assert path.read_bytes() == line(5, 1)
-
-
-def test_a_name_that_is_no_utf_8_is_escaped(tmp_path):
-    result = make_result("\udcff.mp4", ["Où?"])
-    append_records(tmp_path / "a.jsonl", [make_record(result, result.queries[0], doc_id=0)])
-    value = json.loads((tmp_path / "a.jsonl").read_text("utf-8"))
-    assert (value["video_path"], value["contexts"]) == ("\udcff.mp4", "Où?")
-
-
 @pytest.mark.parametrize("write", [check_records, add_records], ids=["check", "add"])
 @pytest.mark.parametrize(("doc_id", "number"), [(1, 1), (2, 3), (3, 4)])
 def test_an_id_that_is_there_is_named_with_its_line(path, write, doc_id, number):
@@ -79,14 +62,6 @@ def test_an_id_that_is_there_is_named_with_its_line(path, write, doc_id, number)
     ):
         write(path, items)
     assert path.read_bytes() == b"".join(FOREIGN)
-
-
-def test_a_refusal_that_is_kept_does_not_keep_the_lock(path):
-    with pytest.raises(InvalidRequestError, match="is there already") as kept:
-        check_records(path, [1])
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert kept.value.__traceback__ is not None
 
 
 def test_replacing_keeps_all_other_lines(path):
@@ -104,12 +79,6 @@ def test_replacing_writes_through_a_link(path, tmp_path):
     add_records(link, [record(1, 7)], replace=True)
     assert link.is_symlink()
     assert path.read_bytes() == b"".join([line(1, 7), *FOREIGN[1:]])
-
-
-def test_of_two_lines_with_one_id_none_is_chosen_to_be_replaced(path):
-    path.write_bytes(line(1, 1) + line(2, 1) + line(1, 2))
-    with pytest.raises(InvalidRequestError, match="line 3: doc_id 1 is there already, in line 1"):
-        check_records(path, [1], replace=True)
 
 
 def test_killed_while_replacing_the_old_file_is_whole(path):
@@ -172,18 +141,6 @@ def test_nothing_is_added_behind_half_a_line(path, write):
     with pytest.raises(InvalidRequestError, match=r"line( 2)?: no newline at its end"):
         write(path, items)
     assert path.read_bytes() == line(7, 1) + line(8, 1)[:-1]
-
-
-@pytest.mark.parametrize("raw", [b"nonsense\n", b"\xff\n", b'{"loss": 1.5}\n'])
-def test_nothing_is_added_to_a_file_of_something_else(path, raw):
-    path.write_bytes(line(7, 1) + raw)
-    with pytest.raises(InvalidRequestError, match=r"records.jsonl, line 2: not "):
-        check_records(path, [9])
-
-
-def test_ids_of_one_call_differ(path):
-    with pytest.raises(InvalidRequestError, match="its own id, got 7 twice"):
-        check_records(path, [8, "7", 7])
 
 
 def test_where_no_file_can_be_made_or_written_is_named(path, tmp_path):

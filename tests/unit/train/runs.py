@@ -128,6 +128,10 @@ def losses(lines):
     return [line["loss"] for line in lines if "loss" in line]
 
 
+def checkpoints(out):
+    return sorted(path.name for path in Path(out).glob("*checkpoint-*"))
+
+
 def weights(out):
     """Every tensor of a run's result."""
     return load_file(Path(out) / "final" / "model.safetensors")

@@ -48,18 +48,6 @@ def test_missing_videos_end_a_run_before_it_begins(make_run, tmp_path):
     assert not config.out.exists()
 
 
-def test_a_share_that_is_accepted_is_told(make_run, caplog):
-    check_records(make_run([question("a.mp4"), question("c.mp4")], max_unreadable_share=0.5))
-    (record,) = caplog.records
-    assert record.getMessage().startswith("1 of 2 items")
-    assert record.getMessage().endswith("; they are left out")
-
-
-def test_sound_records_say_nothing(make_run, caplog):
-    check_records(make_run([question("a.mp4"), question("b.mp4")]))
-    assert not caplog.records
-
-
 def test_every_kind_of_fault_has_its_first(make_run):
     records = [
         {"video": "a.mp4", "question": "What?"},
@@ -118,8 +106,3 @@ def test_a_video_to_validate_on_that_is_trained_on_is_told(make_run, tmp_path, c
         f"1 of 2 videos of validation.records {tmp_path / 'validation.json'} are trained on, the "
         "first: ./b.mp4; the figures will be better than on other videos"
     ]
-
-
-def test_other_videos_to_validate_on_say_nothing(make_run, caplog):
-    check_records(make_run([question("a.mp4")], validation=[question("b.mp4", frame_num=[0])]))
-    assert not caplog.records

@@ -52,12 +52,6 @@ def test_a_step_is_a_line(tmp_path):
     assert validation == {"step": 1, "validation": {"accuracy": 0.75}}
 
 
-def test_a_step_that_read_nothing_has_no_loss(tmp_path):
-    with RunLog(tmp_path, step=0) as log:
-        log.step(make_report(1, loss=None))
-    assert [line["loss"] for line in read_metrics(tmp_path)] == [None]
-
-
 def test_lines_past_the_resumed_step_are_dropped(tmp_path):
     with RunLog(tmp_path, step=0) as log:
         for step in (1, 2, 3):
@@ -97,10 +91,6 @@ def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"tensorboard is not installed.*\[train\]"):
         RunLog(tmp_path, step=0)
-
-
-def test_no_metrics_yet(tmp_path):
-    assert read_metrics(tmp_path) == []
 
 
 def test_what_is_no_line_is_skipped(tmp_path):

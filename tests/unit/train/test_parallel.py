@@ -7,19 +7,16 @@ import weakref
 from dataclasses import replace
 
 import pytest
-import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import question, write_video
-from tests.unit.train.runs import NUM_AUXILIARY, make_config, make_example
+from tests.unit.train.runs import make_config
 from train import parallel
 from train.config import ValidationConfig
-from train.families.videoitg.layout import open_initial
-from train.families.videoitg.models import encode_frames
 from train.loop import train
-from train.parallel import checkpoint_activations, open_processes
+from train.parallel import open_processes
 
 
 @pytest.mark.parametrize(
@@ -85,38 +82,3 @@ def test_no_model_outlives_the_group_of_processes(tmp_path, monkeypatch):
     finally:
         gc.enable()
     assert left == [None, None]
-
-
-def test_one_process_needs_no_others():
-    with open_processes("none") as processes:
-        assert processes.is_first
-        assert processes.gather("x") == ["x"]
-        assert processes.on_first(lambda: 3) == 3
-        assert processes.total(torch.ones(2)).tolist() == [1, 1]
-
-
-@pytest.mark.parametrize("stage", ["grounding", "projector", "video"])
-def test_checkpointed_activations_give_the_same_gradients(tmp_path, stage):
-    gradients = []
-    for enabled in (False, True):
-        auxiliary = NUM_AUXILIARY if stage == "grounding" else 0
-        config = make_config(tmp_path, stage=stage, auxiliary_weight=float(auxiliary > 0))
-        initial = open_initial(config, num_auxiliary=auxiliary)
-        calls = 0
-
-        def count(*_):
-            nonlocal calls
-            calls += 1
-
-        if enabled:
-            checkpoint_activations(initial.model)
-        initial.model.decoder.layers[0].mlp.register_forward_pre_hook(count)
-        examples = [make_example(0), make_example(1)]
-        initial.model(examples, encode_frames(initial.vision, examples)).loss.backward()
-        assert calls == (2 if enabled else 1)
-        gradients.append({n: p.grad for n, p in initial.model.named_parameters()})
-    plain, recomputed = gradients
-    trained = [name for name, gradient in plain.items() if gradient is not None]
-    assert len(trained) == {"projector": 4}.get(stage, len(plain))
-    for name in trained:
-        torch.testing.assert_close(recomputed[name], plain[name], rtol=0, atol=0, msg=name)

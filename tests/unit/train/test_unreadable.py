@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
@@ -11,7 +10,7 @@ from tests.unit.train.runs import FakeData, assert_same_weights, make_config, me
 from train import unreadable
 from train.data import Unreadable
 from train.state import newest_checkpoint
-from train.unreadable import MIN_ITEMS, UnreadableRecords
+from train.unreadable import UnreadableRecords
 
 
 def records(lost, *, per_item=1):
@@ -47,38 +46,6 @@ def test_a_share_above_the_bound_says_what_and_what_to_do():
     )
 
 
-def test_few_items_say_little():
-    assert excess(records(range(100)), num_tried=MIN_ITEMS - 1) is None
-    assert excess(records(range(100)), num_tried=MIN_ITEMS) is not None
-
-
-def test_of_a_small_set_all_are_tried_first():
-    small = UnreadableRecords((), num_items=20, speaks=False)
-    small.add(
-        (Unreadable(item=item, source=f"{item}.mp4", reason="past its end") for item in (3, 5)),
-        any_read=True,
-    )
-    assert excess(small, num_tried=19) is None
-    assert str(excess(small, num_tried=20)).startswith("2 of 20 items (10.0%) could not be read")
-    assert excess(small, num_tried=20, max_share=0.1) is None
-
-
-@pytest.mark.parametrize(("num_items", "is_rare"), [(MIN_ITEMS, True), (MIN_ITEMS // 2, False)])
-def test_a_set_that_loses_three_percent_is_rarely_stopped_by_chance(num_items, is_rare):
-    """The bound of 5% is looked at after every step of 128 items, 8,000 times here."""
-    rng = np.random.default_rng(0)
-    lost, tried = rng.binomial(num_items, 0.03, 8000), num_items
-    stopped = lost > 0.05 * tried
-    for _ in range(60):
-        lost, tried = lost + rng.binomial(128, 0.03, 8000), tried + 128
-        stopped |= lost > 0.05 * tried
-    assert (stopped.mean() < 0.01) == is_rare
-
-
-def test_an_item_counts_once():
-    assert excess(records(range(40), per_item=4), num_tried=1000) is None
-
-
 def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, monkeypatch):
     monkeypatch.setattr(unreadable, "MIN_ITEMS", 5)
     data = FakeData(unreadable={1, 4})
@@ -95,21 +62,3 @@ def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, 
     run(replace(whole, data=lenient.data), data=data)
     assert metrics(config.out) == metrics(whole.out)
     assert_same_weights(config.out, whole.out)
-
-
-class BreaksLater(FakeData):
-    """Items 0 and 5 cannot be read from the second epoch on."""
-
-    def batches(self, *, first, last, **arguments):
-        for number in range(first, last):
-            self.unreadable = {0, 5} if number >= 8 else set()
-            yield from super().batches(first=number, last=number + 1, **arguments)
-
-
-def test_an_item_that_is_read_again_is_tried_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(unreadable, "MIN_ITEMS", 8)
-    config = make_config(tmp_path / "run", max_steps=20)
-    config = replace(config, data=replace(config.data, max_unreadable_share=0.2))
-    with pytest.raises(InvalidRequestError, match=r"2 of 8 items \(25\.0%\)"):
-        run(config, data=BreaksLater())
-    assert metrics(config.out)[-1]["step"] == 14

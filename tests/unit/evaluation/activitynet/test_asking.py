@@ -7,7 +7,7 @@ from groundserve.errors import DeadlineExceededError, InvalidRequestError, Unava
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event
-from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
+from groundserve.evaluation.activitynet.asking import ask_annotated
 from groundserve.evaluation.line_file import open_lines
 from tests.unit.evaluation.activitynet.told import DURATION, Told
 
@@ -16,11 +16,6 @@ ANNOTATIONS = {
     "w": Annotation(duration_seconds=10.0, windows=((0, 9),), sentences=("All",)),
 }
 VIDEOS = {"v": Path("clips/v.mp4"), "w": Path("clips/w.mkv")}
-
-
-class Refuses(Told):
-    def ask(self, video, queries=(), options=None, *, timeout_seconds=None):
-        raise InvalidRequestError("it is too long")
 
 
 def ask(path, answerer=None, *, task="grounding", annotations=ANNOTATIONS, **others):
@@ -91,20 +86,11 @@ def test_nothing_is_asked_twice(tmp_path):
     assert len(ask(path, task="captioning").asked) == 2
 
 
-def test_more_sentences_than_a_request_takes(tmp_path):
-    many = Annotation(
-        duration_seconds=9.0, windows=((0, 1),) * 33, sentences=tuple(f"s{i}" for i in range(33))
-    )
-    answerer = ask(tmp_path / "log.jsonl", annotations={**ANNOTATIONS, "v": many})
-    assert [len(queries) for _, queries, _ in answerer.asked] == [32, 1, 1]
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         pytest.param({"model": "other"}, 'answered by "other" and not by "m"', id="of_another"),
         pytest.param({"video_id": "v"}, "answered by null", id="of_the_reference"),
-        pytest.param({"model": "m"}, "line 1: must have a text video_id", id="no_question"),
     ],
 )
 def test_answers_of_others_are_left_alone(tmp_path, line, message):
@@ -129,23 +115,3 @@ def test_an_answer_that_time_ended_is_not_kept(tmp_path):
     with pytest.raises(DeadlineExceededError, match=r"clips/v.mp4: time ran out"):
         ask(path, Told(stop_reason="deadline"))
     assert path.read_bytes() == b""
-
-
-def test_an_error_names_the_video(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"clips/v.mp4: it is too long"):
-        ask(tmp_path / "log.jsonl", Refuses())
-
-
-def test_a_sentence_without_words_is_refused_before_anything_is_asked(tmp_path):
-    blank = Annotation(duration_seconds=9.0, windows=((0, 1),), sentences=(" . ",))
-    answerer = Told()
-    with pytest.raises(InvalidRequestError, match="sentence 0 of the video w has no words"):
-        ask(tmp_path / "log.jsonl", answerer, annotations={**ANNOTATIONS, "w": blank})
-    assert answerer.asked == []
-    assert not (tmp_path / "log.jsonl").exists()
-
-
-def test_a_log_that_is_not_there_or_cannot_be_read(tmp_path):
-    assert find_answered(tmp_path / "none", model="m") == set()
-    with pytest.raises(InvalidRequestError, match="cannot read"):
-        find_answered(tmp_path, model="m")

@@ -1,6 +1,5 @@
 import pytest
 
-from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, Grounding, read_text
@@ -59,16 +58,6 @@ def test_recorded_log():
     assert report.figures["miou"].num_videos == 3
 
 
-def test_script_prints_the_same():
-    annotations = read_annotations(ANNOTATION)
-    groundings = read_answers(LOG, annotations, task="grounding").groundings
-    figures = make_grounding_report(groundings, annotations).figures
-    printed = [f"Found {len(groundings)} logs"]
-    for name, label in (("miou", "mIoU"), *((f"r1_at_0{i}", f"R1@0.{i}") for i in (3, 5, 7))):
-        printed.append(f"{label}: {100 * figures[name].value:.2f}")
-    assert cases()["log_metrics"]["script_output"][-5:] == printed
-
-
 @pytest.mark.parametrize(
     ("told", "true", "expected"),
     [
@@ -76,8 +65,6 @@ def test_script_prints_the_same():
         pytest.param((0.0, 0.1), (0.4, 0.5), 0.0, id="apart"),
         pytest.param((0.1, 0.3), (0.2, 0.4), 0.33, id="they_meet"),
         pytest.param((0.4, 0.1), (0.1, 0.4), 0.0, id="ends_before_it_starts"),
-        pytest.param((0.1, 0.1), (0.1, 0.1), 0.0, id="one_instant"),
-        pytest.param((0.3, 0.2), (0.9, 0.8), 0.0, id="both_end_before_they_start"),
         pytest.param((0.0, 0.996), (0.0, 1.0), 1.0, id="two_decimals"),
         # 0.125 is a tie: to the even digit
         pytest.param((0.0, 0.125), (0.0, 1.0), 0.12, id="a_tie"),
@@ -111,8 +98,3 @@ def test_figures_are_means_over_answers():
 def test_lines_that_state_another_iou_are_counted():
     assert report_of((10, 40), stated=1.0).num_restated == 0
     assert report_of((10, 40), stated=0.9).num_restated == 1
-
-
-def test_no_answers():
-    with pytest.raises(InvalidRequestError, match="no questions"):
-        make_grounding_report([], {})

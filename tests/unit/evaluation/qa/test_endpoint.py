@@ -70,31 +70,14 @@ def test_a_reply_is_read_streamed_or_whole(streams):
     assert server.keys == [None]
 
 
-def test_fields_of_the_request_are_replaced_added_and_removed():
-    body = {"max_tokens": None, "max_completion_tokens": 300, "temperature": 1, "seed": 3}
-    _, server = ask(in_turn(GOOD), body=body)
-    (request,) = server.requests
-    assert "max_tokens" not in request
-    assert request["max_completion_tokens"] == 300
-    assert (request["temperature"], request["seed"]) == (1, 3)
-
-
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [
         pytest.param(Act(status=429), "rate_limited", id="429"),
-        pytest.param(Act(status=500), "server_error", id="500"),
-        pytest.param(Act(status=503, body=b"<html>no</html>"), "server_error", id="503_html"),
         pytest.param(Act("x", cut="close"), "truncated", id="closes"),
         pytest.param(Act("(B) two", cut="stream"), "truncated", id="stream_ends_early"),
         pytest.param(Act("(B) two", cut="chunk"), "truncated", id="chunk_cut"),
-        pytest.param(Act(body=b'{"cho', cut="body"), "truncated", id="body_cut"),
         pytest.param(Act(body=b'{"choices": [{'), "broken", id="broken_json"),
-        pytest.param(Act(body=b"[1]"), "broken", id="no_object"),
-        pytest.param(Act(body=b'{"choices": []}'), "broken", id="no_choice"),
-        pytest.param(
-            Act(body=b'{"choices": [{"message": {"content": 7}}]}'), "broken", id="content_no_text"
-        ),
         pytest.param(Act(body=b'{"error": {"message": "cuda"}}'), "server_error", id="error_200"),
         pytest.param(Act("A" * 2**20, streams=False), "broken", id="endless"),
     ],
@@ -119,16 +102,6 @@ def test_a_reply_that_drips_is_given_up():
     assert (reply.text, reply.retries) == ("(B) two", ("timeout",))
 
 
-def test_nobody_listens():
-    options = EndpointOptions(url="http://127.0.0.1:9/v1", model="m", max_tokens=1, max_attempts=3)
-    with (
-        Endpoint(options, max_connections=1) as endpoint,
-        pytest.raises(QuestionFailedError, match="cannot reach the endpoint") as failed,
-    ):
-        endpoint.ask(CONTENT)
-    assert (failed.value.kind, failed.value.retries) == ("connection", ("connection",) * 2)
-
-
 def test_tries_are_counted_out():
     error, server = ask(in_turn(Act("busy", status=503)), max_attempts=4)
     assert isinstance(error, QuestionFailedError)
@@ -137,7 +110,7 @@ def test_tries_are_counted_out():
     assert len(server.requests) == 4
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400])
 def test_a_question_that_is_rejected_is_not_asked_again(status):
     error, server = ask(in_turn(Act("too long", status=status)))
     assert isinstance(error, QuestionFailedError)
@@ -148,7 +121,6 @@ def test_a_question_that_is_rejected_is_not_asked_again(status):
     ("act", "kind", "message"),
     [
         pytest.param(Act("no", status=401), InvalidRequestError, "API key", id="key"),
-        pytest.param(Act("no", status=403), InvalidRequestError, "API key", id="forbidden"),
         pytest.param(Act("no model m", status=404), InvalidRequestError, "--model", id="model"),
         pytest.param(
             Act(status=429, body=b'{"error": {"message": "", "code": "insufficient_quota"}}'),
@@ -169,7 +141,6 @@ def test_what_is_wrong_with_every_question_is_no_failure_of_one(act, kind, messa
     "act",
     [
         pytest.param(Act(refusal="I will not.", text=""), id="field"),
-        pytest.param(Act(refusal="I will not.", streams=False), id="field_whole"),
         pytest.param(Act("", finish_reason="content_filter"), id="finish_reason"),
         pytest.param(
             Act(status=400, body=b'{"error": {"code": "content_filter", "message": "hm"}}'),
@@ -183,15 +154,7 @@ def test_refusals_are_replies(act):
     assert len(server.requests) == 1
 
 
-def test_a_stream_without_its_last_line_is_whole_where_a_reason_to_finish_came():
-    event = {"choices": [{"delta": {"content": "C"}, "finish_reason": "length"}]}
-    body = f"data: {json.dumps(event)}\r\n\r\n".encode()
-    act = Act(body=body, headers={"Content-Type": "text/event-stream"})
-    reply, _ = ask(in_turn(act))
-    assert (reply.text, reply.finish_reason, reply.usage) == ("C", "length", None)
-
-
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": -1, "completion_tokens": 1}, [1]])
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": -1, "completion_tokens": 1}])
 def test_usage_that_is_none_is_unknown(usage):
     body = {"choices": [{"message": {"content": "A"}}], "usage": usage}
     reply, _ = ask(in_turn(Act(body=json.dumps(body).encode())))
@@ -273,22 +236,10 @@ def test_without_httpx2_its_extra_is_named(monkeypatch):
     ("change", "message"),
     [
         ({"url": "ftp://h/v1"}, "endpoint must be http"),
-        ({"url": "http:///v1"}, "endpoint must be http"),
         ({"url": "http://me:sesame@h/v1"}, "no user, query or fragment"),
         ({"url": "http://h/v1?key=sesame"}, "no user, query or fragment"),
-        ({"url": "http://[::1"}, "endpoint must be http"),
-        ({"url": "http://h:99999/v1"}, "endpoint must be http"),
-        ({"url": "http://h:port/v1"}, "endpoint must be http"),
-        ({"url": "http://h/v1\n"}, "endpoint must be http"),
-        ({"url": "http://h h/v1"}, "endpoint must be http"),
-        ({"url": f"http://{'h' * 64}/v1"}, "endpoint must be http"),
         ({"api_key": "sesame\n"}, "the API key must be ASCII without blanks"),
-        ({"api_key": "sésame"}, "the API key must be ASCII without blanks"),
         ({"body": {"x": float("nan")}}, "model and body must be Unicode and finite numbers"),
-        ({"body": {"x": "\ud800"}}, "model and body must be Unicode and finite numbers"),
-        ({"model": "\udcff"}, "model and body must be Unicode and finite numbers"),
-        ({"model": ""}, "model must not be empty"),
-        ({"max_attempts": 0}, "max_attempts must be >= 1, got 0"),
         ({"timeout_seconds": 0.0}, "timeout_seconds must be > 0 and finite, got 0.0"),
     ],
 )

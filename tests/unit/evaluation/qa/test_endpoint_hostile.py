@@ -12,7 +12,6 @@ import pytest
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.waits import parse_retry_after
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
 
 KEY = "sk-very-secret"
@@ -63,7 +62,6 @@ def drip(start, piece):
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
-        pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: 1\r\n", id="headers"),
         pytest.param(b"", b"HTTP/1.1 102 Processing\r\n\r\n", id="interim_responses"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08" + bytes(6),
@@ -80,12 +78,6 @@ def test_what_drips_before_the_reply_is_given_up(start, piece):
     ):
         ask(url, timeout_seconds=0.5)
     assert failed.value.kind == "timeout"
-
-
-def test_http_1_0():
-    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
-    with raw_server(lambda one: one.sendall(head + WHOLE)) as url:
-        assert ask(url).text == "(B)"
 
 
 def test_a_packed_reply_is_unpacked_and_a_broken_one_fails_its_question():
@@ -145,30 +137,3 @@ def test_a_key_is_said_neither_in_part_nor_as_a_reason_to_finish():
     assert "sk-" not in str(failed.value)
     with chat_server(in_turn(Act("B", finish_reason=KEY))) as server:
         assert ask(server.url, api_key=KEY).finish_reason == "***"
-
-
-def test_tokens_that_no_float_counts_are_unknown():
-    usage = {"prompt_tokens": 10**400, "completion_tokens": 1}
-    body = json.dumps({"choices": [CHOICE], "usage": usage}).encode()
-    with chat_server(in_turn(Act(body=body))) as server:
-        assert ask(server.url).usage is None
-
-
-def test_the_type_of_a_stream_is_told_in_any_case():
-    event = {"choices": [{"delta": {"content": "B"}, "finish_reason": "stop"}]}
-    body = b"data: %s\r\n\r\n" % json.dumps(event).encode()
-    act = Act(body=body, headers={"Content-Type": "Text/Event-Stream"})
-    with chat_server(in_turn(act)) as server:
-        assert ask(server.url).text == "B"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "nan",
-        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
-        "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
-    ],
-)
-def test_a_time_to_wait_that_is_none(value):
-    assert parse_retry_after(value) is None

@@ -96,14 +96,9 @@ def test_subtitles_that_cannot_be_read_are_none(tmp_path, text):
         ("The best answer is D.", "D", "D", "D"),
         # Traps that come with the rule: the first letter, wherever it stands.
         ("Best option: (C)", "B", "C", "B"),
-        ("Best answer: C", "B", "C", "B"),
         ("The best option is C", "C", "C", "C"),
         ("A cat, so (D)", "A", "A", "A"),
-        ("Cannot tell", "C", "C", "C"),
-        ("I think B", "B", "B", "I"),
         ("E", None, "E", "E"),
-        ("b", None, None, None),
-        ("", None, None, None),
     ],
 )
 def test_the_first_letter_is_the_answer(reply, videomme, longvideobench, cgbench):
@@ -117,13 +112,9 @@ def test_the_first_letter_is_the_answer(reply, videomme, longvideobench, cgbench
     [
         ("I'm sorry, I can't help with that.", True),
         ("I\u2019m sorry, but no.", True),
-        ("As an AI, I have no eyes.", True),
-        ("I cannot answer this.", True),
-        ("Unfortunately, I do not see it.", True),
         ("Sorry, but I must decline. B", True),
         ("B. I'm sorry to say", False),
         ("I think B", False),
-        ("A sorry sight", False),
         ("", False),
     ],
 )
@@ -135,14 +126,11 @@ def test_refusals(reply, expected):
     ("layout", "reply", "is_refused", "expected"),
     [
         ("cgbench", "B", False, 1.0),
-        ("cgbench", "A", False, 0.0),
-        ("cgbench", "", False, 0.0),
         ("cgbench", "B", True, 0.0),
         # The reference would take the B of "But".
         ("cgbench", "Sorry, I refuse. But", False, 0.0),
         ("longvideobench", "none of them", False, 1 / 3),
         ("longvideobench", "I'm sorry, none", False, 0.0),
-        ("longvideobench", "", True, 0.0),
     ],
 )
 def test_scores(layout, reply, is_refused, expected):

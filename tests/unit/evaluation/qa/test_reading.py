@@ -86,11 +86,6 @@ def test_mlvu_as_its_own_files_have_it(tmp_path):
     assert (question.answer, question.num_choices, question.group) == ("C", 3, "plotQA")
 
 
-def test_mlvu_whose_options_cannot_be_counted(tmp_path):
-    (question,) = read(tmp_path, "mlvu", {**MLVU, "question": "A cat or a dog?"})
-    assert question.num_choices is None
-
-
 def test_longvideobench_as_parquet_and_as_json(tmp_path):
     listed = {name: it for name, it in LONGVIDEOBENCH.items() if not name.startswith("option")}
     listed["candidates"] = ["a cat", "a dog", "a cow"]
@@ -126,25 +121,12 @@ def test_json_lines(tmp_path):
     [
         ("videomme", {"question_id": None}, "record 1: question_id must be text or a number"),
         ("videomme", {"videoID": "../x"}, "videoID must be a path below the media root"),
-        ("videomme", {"options": "A"}, "options must be a list of texts"),
-        ("videomme", {"answer": "E"}, 'answer must be one of ABCD, got "E"'),
-        ("videomme", {"question": ""}, "question must be text"),
         ("mlvu", {"answer": "a cow"}, "answer must be a letter, or one of the candidates"),
-        ("mlvu", {"video_name": "/movie.mp4"}, "video_name must be a path below"),
         ("longvideobench", {"correct_choice": 3}, "correct_choice must be 0 to 2"),
-        ("longvideobench", {"correct_choice": True}, "correct_choice must be 0 to 2"),
-        ("cgbench", {"right_answer": "AB"}, "right_answer must be one of ABCDEFGHIJKLMN"),
         ("cgbench", {"clue_intervals": [[5, 3]]}, "clue_intervals must be pairs of seconds"),
-        ("cgbench", {"clue_intervals": [[float("nan"), 3]]}, "must be pairs of seconds"),
         ("cgbench", {"qid": 7}, 'record 1: its id "7" is that of record 0 too'),
         ("cgbench", {"choices": ["x"] * 15}, "options must be 1 to 14, got 15"),
-        ("cgbench", {"choices": []}, "options must be 1 to 14, got 0"),
-        ("cgbench", {"right_answer": "N"}, "the answer must be one of the"),
         ("cgbench", {"choices": ["x", "\ud800"]}, "choices must be Unicode"),
-        ("longvideobench", {"candidates": ["x"] * 6}, "options must be 1 to 5, got 6"),
-        ("videomme", {"options": []}, "options must be 1 to 4, got 0"),
-        ("videomme", {"question": "\ud800?"}, "question must be Unicode"),
-        ("mlvu", {"candidates": ["x"] * 27, "answer": "x"}, "candidates must be at most 26"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named(tmp_path, layout, change, message):
@@ -160,10 +142,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, layout, change, message
     [
         (b"[]", "holds no records"),
         (b"[1]", "a record must be an object, got 1"),
-        (b"7", "must be a JSON list or JSON Lines of records"),
-        (b"[", "must be a JSON list or JSON Lines"),
         (b'{"a": 1}\n{', "must be a JSON list or JSON Lines"),
-        (b"\xff", "must be UTF-8"),
     ],
 )
 def test_a_file_that_holds_no_set(tmp_path, text, message):
@@ -171,13 +150,6 @@ def test_a_file_that_holds_no_set(tmp_path, text, message):
     path.write_bytes(text)
     with pytest.raises(InvalidRequestError, match=message):
         read_questions(path, layout="videomme")
-
-
-@pytest.mark.parametrize("name", ["missing.json", "missing.parquet", "bad.parquet"])
-def test_a_file_that_cannot_be_read(tmp_path, name):
-    (tmp_path / "bad.parquet").write_bytes(b"no")
-    with pytest.raises(InvalidRequestError, match="cannot read"):
-        read_questions(tmp_path / name, layout="videomme")
 
 
 def test_videos_are_found_by_the_endings_that_the_reference_tries(tmp_path):

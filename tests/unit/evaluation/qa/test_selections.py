@@ -41,15 +41,6 @@ def test_frames_are_scored_for_the_whole_prompt_or_for_the_question():
     assert selection.frame_indices["8"] == (0, 1, 2, 3)
 
 
-def test_a_request_holds_no_more_questions_than_a_server_takes():
-    scorer = Scorer()
-    questions = [question(str(number)) for number in range(70)]
-    prompts = {it.key: f"{it.key}?" for it in questions}
-    selector = ScoringSelector(scorer, questions, num_selected=1, asked="prompt")
-    assert len(selector.select(VIDEO, prompts).frame_indices) == 70
-    assert [len(queries) for _, queries, _, _ in scorer.calls] == [32, 32, 6]
-
-
 def write(path, *records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
@@ -86,21 +77,12 @@ def test_records_are_found_by_id_in_a_batch_folder(tmp_path):
         ([1, 2, 3, 4], "index has 4 frames in time order, of which the first 3"),
         ([], "index must hold different ordinals"),
         ([2, 2], "index must hold different ordinals"),
-        ([2, -1], "index must hold different ordinals"),
     ],
 )
 def test_an_index_that_is_no_selection(tmp_path, index, message):
     path = write(tmp_path / "r.jsonl", {"doc_id": 0, "index": index})
     with pytest.raises(InvalidRequestError, match=f"line 1: {message}"):
         RecordedSelector(path, QUESTIONS, num_selected=3)
-
-
-def test_exactly_k_frames_may_be_in_time_order(tmp_path):
-    path = write(
-        tmp_path / "r.jsonl", {"doc_id": 0, "index": [1, 2, 3]}, {"doc_id": 1, "index": [5]}
-    )
-    selector = RecordedSelector(path, QUESTIONS, num_selected=3)
-    assert selector.select(VIDEO, {"7": ""}).frame_indices == {"7": (1, 2, 3)}
 
 
 def test_a_question_without_a_record(tmp_path):

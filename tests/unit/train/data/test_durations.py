@@ -35,14 +35,6 @@ def test_what_is_no_data_file_is_refused(tmp_path, media_root, capsys):
     assert "must be a JSON list of at least one record" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_text_that_utf8_lacks_is_kept(tmp_path, media_root):
-    entries = [question("a.mp4", "half a pair: \ud83d, 你")]
-    path = tmp_path / "in.json"
-    path.write_text(json.dumps(entries))
-    main([str(path), "--media-root", str(media_root), "--out", str(path)])
-    assert json.loads(path.read_text()) == [{**entries[0], "duration": 3.0}]
-
-
 def test_a_file_is_replaced_when_all_is_known(tmp_path, media_root, monkeypatch):
     """Amid hours of opening videos, an interrupt loses nothing of what was there."""
     path = tmp_path / "in.json"

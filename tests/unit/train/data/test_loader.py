@@ -1,12 +1,11 @@
 import os
-import random
 import threading
 
 import numpy as np
 import psutil
 import pytest
 
-from tests.unit.train.data.samples import SIDE, conversation, question
+from tests.unit.train.data.samples import SIDE, question
 from train.cost import SampleCost
 from train.data import Unreadable
 
@@ -47,28 +46,6 @@ def test_a_resumed_run_reads_the_same_batches(make_data):
     for one, other in zip(resumed, whole[2:], strict=True):
         for example, same in zip(one.examples, other.examples, strict=True):
             np.testing.assert_array_equal(example.frames, same.frames)
-
-
-def test_the_seed_and_the_epoch_change_grids(make_data):
-    record = [question("a.mp4")]
-    grids = [
-        [
-            batch.examples[0].tokens_per_frame
-            for batch in read(make_data(record, seed=seed), last=12)
-        ]
-        for seed in (0, 1)
-    ]
-    assert grids[0] != grids[1]
-    assert len(set(grids[0])) > 1
-    assert max(grids[0]) <= SIDE**2
-
-
-def test_global_random_numbers_are_neither_used_nor_moved(make_data):
-    state = random.getstate()
-    first = read(make_data(records()), last=3)
-    assert random.getstate() == state
-    random.seed(5)
-    assert [summary(b) for b in read(make_data(records()), last=3)] == [summary(b) for b in first]
 
 
 def test_two_ranks_read_what_one_process_accumulates(make_data):
@@ -115,38 +92,6 @@ def test_a_resumed_run_is_dealt_the_same(make_data):
         assert [summary(batch) for batch in rest] == [summary(batch) for batch in whole[4:]]
 
 
-def test_the_samples_of_a_pass_are_alike(make_data):
-    """The two costliest of a step come first, the others in the pass behind."""
-    tokens = [
-        [sum(e.num_visual_tokens for e in batch.examples) for batch in rank]
-        for rank in dealt(make_data)
-    ]
-    for start in (0, 2, 4):
-        first, second = (sorted(rank[pass_] for rank in tokens) for pass_ in (start, start + 1))
-        if 0 not in first + second:  # the missing video was guessed to cost something
-            assert first[0] >= second[1]
-
-
-def test_one_process_reads_as_drawn(make_data):
-    data = make_data(records(), cost=COST)
-    found = read(data, last=4, accumulation_steps=4)
-    assert [summary(b) for b in found] == [summary(b) for b in read(make_data(records()), last=4)]
-
-
-def test_the_longest_questions_come_first_in_a_block(make_data):
-    data = make_data(records(), group_by_length=True)
-    (batch,) = read(data, last=1, batch_size=5)
-    lengths = [len(example.texts[0].ids) for example in batch.examples]
-    assert lengths == sorted(lengths, reverse=True)
-
-
-def test_an_epoch_counts_micro_batches_of_all_ranks(make_data):
-    data = make_data(records())
-    assert len(data) == 5
-    assert data.num_micro_batches(world_size=1, batch_size=1) == 5
-    assert data.num_micro_batches(world_size=2, batch_size=2) == 2
-
-
 def test_an_unreadable_item_is_never_replaced(make_data):
     data = make_data([*records()[:2], question("missing.mp4"), question("damaged.mp4")])
     (batch,) = read(data, last=1, batch_size=4)
@@ -168,20 +113,6 @@ def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):
     assert [example.tokens_per_frame for example in narrow.examples()] == [9]  # floor(sqrt(60 / 6))
 
 
-def test_an_items_unreadable_records_follow_its_example(make_data):
-    pair = [question("a.mp4"), question("a.mp4", frame_num=[7])]
-    example, unreadable = make_data(pair, questions_per_video=2).examples()
-    assert len(example.texts) == 1
-    assert unreadable.source == "a.mp4, record #1"
-
-
-def test_nothing_runs_before_the_first_batch(make_data):
-    before = own_threads(), own_processes()
-    data = make_data(records())
-    data.batches(first=0, last=5, rank=0, world_size=1, batch_size=1)
-    assert (own_threads(), own_processes()) == before
-
-
 @pytest.mark.parametrize("is_closed_first", [True, False])
 def test_leaving_early_leaves_nothing_behind(make_data, is_closed_first):
     before = own_threads(), own_processes()
@@ -193,24 +124,6 @@ def test_leaving_early_leaves_nothing_behind(make_data, is_closed_first):
         if is_closed_first:
             batches.close()
     assert (own_threads(), own_processes()) == before
-
-
-def test_a_loop_that_ends_early_lets_another_begin(make_data):
-    data = make_data(records() * 4, num_workers=2)
-    for _ in data.batches(first=0, last=20, rank=0, world_size=1, batch_size=1):
-        break
-    assert len(list(data.examples())) == 20
-
-
-def test_images_and_texts_mix(make_data):
-    mixed = [
-        conversation("<image>\nWho?", "I", image="a.png"),
-        conversation("Who?", "I"),
-        conversation("Who?", "I", video="a.mp4"),
-    ]
-    data = make_data(mixed, stage="images", template="chatml")
-    (batch,) = read(data, last=1, batch_size=3)
-    assert sorted(len(example.frames) for example in batch.examples) == [1, 1, 3]
 
 
 def own_threads():

@@ -1,13 +1,11 @@
-import os
 import warnings
-from contextlib import closing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from groundserve.data_record import Media
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import MediaError
 from groundserve.media._resize import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
 from train.data.media import FrameReader, read_image
@@ -53,21 +51,10 @@ def test_a_video_is_sampled_at_the_rate_and_resized(reader):
     ]
 
 
-def test_a_rate_above_the_videos_takes_every_frame(reader):
-    assert len(reader.read(Media("video", "a.mp4"), sample_fps=100.0)) == 30
-
-
 def test_more_candidates_than_max_frames_are_thinned_by_rule_a(open_reader):
     # Rule A keeps the last candidate; rule B would give [0, 10].
     frames = open_reader(max_frames=2).read(Media("video", "a.mp4"), sample_fps=1.0)
     assert source_frames(frames) == [0, 20]
-
-
-def test_labels_refuse_a_video_of_more_candidates_than_max_frames(open_reader):
-    with pytest.raises(InvalidRequestError, match=r"gives 3 frames .* more than max_frames = 2"):
-        open_reader(max_frames=2).read(Media("video", "a.mp4"), sample_fps=1.0, keeps_all=True)
-    frames = open_reader(max_frames=3).read(Media("video", "a.mp4"), sample_fps=1.0, keeps_all=True)
-    assert source_frames(frames) == [0, 10, 20]
 
 
 def test_a_long_video_keeps_1024_frames_and_ends_on_the_last(media_root, reader):
@@ -81,17 +68,13 @@ def test_a_long_video_keeps_1024_frames_and_ends_on_the_last(media_root, reader)
     assert kept[-1] == 5
 
 
-def test_max_frames_may_pass_the_servers_ceiling(open_reader):
-    assert open_reader(max_frames=2000).read(Media("video", "a.mp4"), sample_fps=1.0).shape[0] == 3
-
-
 def test_an_image_is_resized_as_a_frame_is(reader, media_root):
     pixels = np.asarray(Image.open(media_root / "a.png"))
     frames = reader.read(Media("image", "a.png"), sample_fps=1.0)
     np.testing.assert_array_equal(frames, resize(pixels, IMAGE_SIZE)[np.newaxis])
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+@pytest.mark.parametrize("mode", ["P", "CMYK"])
 def test_an_image_of_any_mode_becomes_rgb(tmp_path, media_root, mode):
     path = tmp_path / "image.tiff"
     Image.open(media_root / "a.png").convert(mode).save(path)
@@ -110,24 +93,13 @@ def test_no_media_is_one_black_frame(reader):
         (Media("video", "missing.mp4"), "cannot open the video .*missing.mp4"),
         (Media("video", "damaged.mp4"), "it is damaged, or not one of"),
         (Media("video", "."), "not a regular file"),
-        (Media("video", "a\0.mp4"), "bad name"),
         (Media("image", "missing.png"), "cannot read the image .*missing.png"),
         (Media("image", "damaged.png"), "cannot read the image .*damaged.png"),
-        (Media("image", "a.mp4"), "cannot identify image file"),
-        (Media("image", "a\0.png"), "cannot read the image"),
-        (Media("image", "."), "Is a directory"),
     ],
 )
 def test_media_that_cannot_be_read(reader, media, reason):
     with pytest.raises(MediaError, match=reason):
         reader.read(media, sample_fps=1.0)
-
-
-def test_an_image_in_a_format_that_is_not_listed_is_not_opened(tmp_path):
-    path = tmp_path / "image.eps"
-    Image.new("RGB", (4, 4)).save(path)
-    with pytest.raises(MediaError, match="cannot identify image file"):
-        read_image(path, image_size=4)
 
 
 def test_an_image_too_large_for_memory(tmp_path, monkeypatch):
@@ -140,11 +112,8 @@ def test_an_image_too_large_for_memory(tmp_path, monkeypatch):
             read_image(path, image_size=4)
 
 
-def test_close_ends_the_process(open_reader):
-    with closing(open_reader()) as reader:
-        reader.read(Media("video", "a.mp4"), sample_fps=1.0)
-        (pid,) = reader._workers.pids()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-    with pytest.raises(UnavailableError, match="closed"):
-        reader.read(Media("video", "a.mp4"), sample_fps=1.0)
+def test_an_image_in_a_format_that_is_not_listed_is_not_opened(tmp_path):
+    path = tmp_path / "image.eps"
+    Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(MediaError, match="cannot identify image file"):
+        read_image(path, image_size=4)

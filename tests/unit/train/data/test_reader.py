@@ -1,105 +1,15 @@
-import random
-from collections import Counter
-from functools import partial
-
 import pytest
 
-from groundserve.errors import InvalidRequestError
-from tests.unit.train.data.samples import SIDE, conversation, make_format, question, source_frames
+from tests.unit.train.data.samples import SIDE, conversation, question, source_frames
 from train.config import RANDOM_SAMPLE_FPS
-from train.data.items import group_records
-from train.data.order import item_generator
-from train.data.reader import ItemReader
-from train.data.records import MalformedRecord, read_records
-from train.families.videoitg.samples import grid_choices
 
 TWO_OF_FOUR = {"num": 4, "frames": [[0, 2], [], [3]]}
-
-
-def draws(num_frames, *, budget, minimum=1, side=27):
-    rng = random.Random(0)
-    return Counter(
-        rng.choice(
-            grid_choices(num_frames, vision_token_num=budget, vision_min_num=minimum, side=side)
-        )
-        for _ in range(2000)
-    )
-
-
-def test_the_grid_is_drawn_between_its_bounds_inclusive():
-    assert sorted(draws(180, budget=16384)) == list(range(1, 10))  # floor(sqrt(16384 / 180)) = 9
-    assert sorted(draws(780, budget=12480, minimum=4)) == [4]  # exactly 16 tokens a frame
-
-
-def test_the_grid_is_capped_after_the_draw():
-    # Drawn from 1 to 64: what is above 27 becomes 27, more than half of all.
-    counts = draws(4, budget=16384)
-    assert max(counts) == 27
-    assert counts[27] > 1000
-
-
-def test_a_grid_below_the_smallest_fails():
-    with pytest.raises(InvalidRequestError, match="781 frames leave a grid of at most 3 x 3, "):
-        draws(781, budget=12480, minimum=4)
-    with pytest.raises(InvalidRequestError, match="exceed the checkpoint's budget"):
-        draws(17, budget=16)
 
 
 def only(data):
     """Return the one batch of data with one item."""
     (batch,) = data.batches(first=0, last=1, rank=0, world_size=1, batch_size=1)
     return batch
-
-
-def guess_and_read(config, tokenizer, *, stage, item):
-    """The guess about the one item of a data file, and what reading it gives."""
-    (found,) = group_records(
-        read_records(config.records, stage=stage).records, questions_per_video=1
-    )
-    samples = make_format(config, tokenizer, stage=stage)
-    reader = ItemReader(config, stage=stage, samples=samples)
-    guess, reading = (
-        act(rng=item_generator(seed=0, epoch=0, item=item))
-        for act in (
-            partial(reader.guess, found),
-            partial(reader.read, found, number=0, is_training=True),
-        )
-    )
-    reader.frames.close()
-    return guess, reading.example
-
-
-@pytest.mark.parametrize("item", range(3))
-def test_what_is_guessed_is_read(make_config, tokenizer, item):
-    """The grid is drawn from the same numbers, so it is right where the length is."""
-    config = make_config([question("long.mp4", "What is that, please?", duration=6.0)])
-    guess, example = guess_and_read(config, tokenizer, stage="grounding", item=item)
-    assert guess.num_frames == len(example.frames) == 6
-    assert guess.lengths == (6 * example.tokens_per_frame + 5,)  # four words
-
-
-def test_the_rate_that_is_guessed_is_read(make_config, tokenizer):
-    records = [conversation("Who?", "I", video="long.mp4", duration=6.0)]
-    config = make_config(records, sample_fps=None)
-    rates = set()
-    for item in range(4):
-        guess, example = guess_and_read(config, tokenizer, stage="video", item=item)
-        rates.add(guess.num_frames / 6)
-        # Rule A, of 60 frames at 10 a second.
-        assert len(example.frames) == -(-60 // max(1, round(60 / guess.num_frames)))
-    assert len(rates) > 1
-
-
-def test_what_cannot_be_read_is_guessed_to_cost_nothing(make_config, tokenizer):
-    config = make_config([question("a.mp4", duration=999.0)], vision_token_num=200)
-    (found,) = group_records(
-        read_records(config.records, stage="grounding").records, questions_per_video=1
-    )
-    samples = make_format(config, tokenizer, stage="grounding")
-    reader = ItemReader(config, stage="grounding", samples=samples)
-    for item in (found, MalformedRecord(name="", path=None, reason="")):
-        guess = reader.guess(item, rng=random.Random(0))
-        assert (guess.num_frames, guess.lengths) == (0, ())
 
 
 def test_a_grounding_example(make_data, tokenizer):
@@ -117,11 +27,6 @@ def test_a_grounding_example(make_data, tokenizer):
     assert example.frame_targets.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
-def test_the_padding_id_is_dropped_from_questions(make_data, tokenizer):
-    (example,) = only(make_data([question("a.mp4", "Stop! What?")])).examples
-    assert example.texts[0].ids.tolist() == [-200, *tokenizer.encode("Stop What?\n").ids]
-
-
 def test_a_conversation_example(make_data):
     record = conversation("Say it.", "A cat", image="a.png")
     (example,) = only(make_data([record], stage="projector")).examples
@@ -130,12 +35,6 @@ def test_a_conversation_example(make_data):
     assert example.texts[0].targets[0] == -100
     assert (example.texts[0].targets[1:] == example.texts[0].ids[1:]).all()
     assert example.frame_targets is None
-
-
-def test_a_video_conversation_may_have_frame_targets(make_data):
-    record = conversation("Say it.", "A cat", video="a.mp4", frame_targets=TWO_OF_FOUR)
-    (example,) = only(make_data([record], stage="video", template="chatml")).examples
-    assert example.frame_targets.shape == (3, 4)
 
 
 def test_a_conversation_without_media_has_one_visual_token_at_its_end(make_data):
@@ -161,9 +60,6 @@ def test_a_conversation_without_media_has_one_visual_token_at_its_end(make_data)
             question("a.mp4", frame_num=[3]), {}, "a.mp4", "frame_num must be below 3", id="label"
         ),
         pytest.param(
-            question("a.mp4", "is <image> it"), {}, "a.mp4", "the placeholder", id="placeholder"
-        ),
-        pytest.param(
             question("a.mp4"), {"max_length": 3}, "a.mp4", "more than max_length = 3", id="length"
         ),
         pytest.param(
@@ -172,20 +68,6 @@ def test_a_conversation_without_media_has_one_visual_token_at_its_end(make_data)
             "a.mp4",
             "more than max_frames = 2; its labels would name other frames",
             id="candidates",
-        ),
-        pytest.param(
-            question("a.mp4"),
-            {"vision_min_num": 11},
-            "a.mp4",
-            "3 frames leave a grid of at most 10 x 10, vision_min_num is 11",
-            id="grid",
-        ),
-        pytest.param(
-            question("a.mp4", frame_targets={"num": 1, "frames": [[]]}),
-            {},
-            "a.mp4",
-            "one list a sampled frame, 3, got 1",
-            id="frame_targets",
         ),
     ],
 )
@@ -231,14 +113,6 @@ def test_records_read_together_agree_on_what_the_frames_show(make_data):
     assert "those of the first record" in batch.unreadable[0].reason
 
 
-def test_the_text_counts_for_the_length_of_its_own_sequence_only(make_data):
-    records = [question("a.mp4", "What?"), question("a.mp4", "word " * 50)]
-    changes = {"vision_token_num": 3, "max_length": 20, "questions_per_video": 2}
-    batch = only(make_data(records, **changes))
-    assert len(batch.examples[0].texts) == 1
-    assert batch.unreadable[0].reason.startswith("3 visual and ")
-
-
 def test_long_conversations_without_labels_are_thinned(make_data):
     record = conversation("Say it.", "A cat", video="a.mp4")
     (example,) = only(make_data([record], stage="video", max_frames=2)).examples
@@ -252,17 +126,3 @@ def test_a_missing_rate_is_drawn_for_every_sample(make_data):
     counts = {len(batch.examples[0].frames) for batch in batches}
     strides = [max(1, round(10 / rate)) for rate in RANDOM_SAMPLE_FPS]
     assert counts == {len(range(0, 30, stride)) for stride in strides}
-
-
-@pytest.mark.parametrize("stage", ["grounding", "video"])
-def test_labels_need_a_rate(make_data, stage):
-    record = {**conversation("a", "b"), **question("a.mp4", frame_targets=TWO_OF_FOUR)}
-    with pytest.raises(InvalidRequestError, match="labels count sampled frames"):
-        make_data([record], stage=stage, sample_fps=None)
-
-
-def test_a_bug_is_not_a_fault_of_the_data(make_data, monkeypatch):
-    data = make_data([question("a.mp4")])
-    monkeypatch.setattr("train.data.reader.multi_hot", lambda *_, **__: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        only(data)

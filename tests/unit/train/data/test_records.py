@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from groundserve.data_record import FrameTargets, Media, Message, parse_record
+from groundserve.data_record import Message, parse_record
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import conversation, question
 from train.data.records import MalformedRecord, read_records
@@ -25,35 +25,17 @@ def grounding(**fields):
     return parse_record({"video": "a.mp4", "frame_num": [], **fields}, name="r", is_grounding=True)
 
 
-def test_grounding_record():
-    record = grounding(question="<image>\nWhat?", answer="A cat.", frame_num=[5, 6, 9])
-    assert record.media == Media("video", "a.mp4")
-    assert record.messages == (Message("user", "What?"),)
-    assert record.positive_frames == (5, 6, 9)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         pytest.param("What?", "What?", id="no_prefix"),
         pytest.param("<image>\nWhat?\n", "What?\n", id="placeholder_alone_is_removed"),
-        pytest.param("<image>What?", "<image>What?", id="without_newline"),
         pytest.param("Is <image>\n it?", "Is  it?", id="not_in_front"),
     ],
 )
 def test_the_placeholder_of_a_question_is_removed(text, expected):
     assert grounding(question=text).messages[0].text == expected
     assert grounding(**conversation(text, "A cat.")).messages[0].text == expected
-
-
-def test_conversation_record():
-    record = parse_record(
-        conversation("<image>\nWhat?", "A cat.", image="b/c.png"), name="r", is_grounding=False
-    )
-    assert record.media == Media("image", "b/c.png")
-    assert record.messages == (Message("user", "<image>\nWhat?"), Message("assistant", "A cat."))
-    assert record.positive_frames is None
-    assert record.num_words == 1
 
 
 @pytest.mark.parametrize("is_grounding", [False, True])
@@ -64,36 +46,15 @@ def test_one_message_from_gpt_at_the_beginning_is_left_out(is_grounding):
     assert messages[0] == Message("user", "Who?")
 
 
-def test_a_record_without_media_is_text_alone():
-    fields = conversation("Who?", "I.", image=None)
-    assert parse_record(fields, name="r", is_grounding=False).media is None
-
-
-@pytest.mark.parametrize("is_grounding", [False, True])
-def test_frame_targets(is_grounding):
-    fields = {**conversation("What?", "A."), "video": "a.mp4", "frame_num": [1]}
-    record = parse_record({**fields, "frame_targets": TARGETS}, name="r", is_grounding=is_grounding)
-    assert record.frame_targets == FrameTargets(num=3, frames=((0, 2), ()))
-
-
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
         pytest.param([], "a record must be an object, got list", id="not_an_object"),
         pytest.param({"image": "a.png"}, "video is missing", id="image"),
-        pytest.param({"video": ["a.mp4"]}, "video must be the path of one file, got list", id="2"),
         pytest.param({"video": "a", "image": "b"}, "not both", id="both"),
-        pytest.param({"video": "/a.mp4"}, "below the media root", id="absolute"),
         pytest.param({"video": "b/../../a.mp4"}, "below the media root", id="parent"),
         pytest.param({"video": "a.mp4"}, "question is missing; a conv", id="no_question"),
         pytest.param(question("a", frame_num=[-1]), "frame_num must be a list", id="negative"),
-        pytest.param(question("a", frame_num=[1.0]), "frame_num must be a list", id="float"),
-        pytest.param(question("a", frame_num=[True]), "frame_num must be a list", id="bool"),
-        pytest.param(question("a", question=3), "question must be text, got int", id="question"),
-        pytest.param(question("a", frame_targets=[]), "frame_targets must be", id="targets"),
-        pytest.param(
-            question("a", frame_targets={"num": 2, "frames": [[2]]}), "must be 0 to 1", id="id"
-        ),
         pytest.param(
             {"video": "a", "frame_num": [], **conversation("a", "b", "c", "d")},
             "must have two messages",
@@ -116,15 +77,7 @@ def test_grounding_record_fails(fields, rule):
     [
         pytest.param(None, "must be a list of at least two", id="missing"),
         pytest.param([{"from": "human", "value": "a"}], "at least two .* got 1", id="one"),
-        pytest.param(
-            [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}],
-            'not counting one from "gpt" at its beginning, got 1',
-            id="one_after_gpt",
-        ),
         pytest.param([{"from": "gpt", "value": "a"}] * 3, 'must be from "human"', id="gpt_twice"),
-        pytest.param([{"from": "user", "value": "a"}] * 2, "a message of conversations", id="role"),
-        pytest.param([{"from": "human", "value": None}] * 2, "a message of", id="no_text"),
-        pytest.param(["a", "b"], "a message of conversations", id="strings"),
         pytest.param(
             [{"from": "human", "value": "a\ud83d"}] * 2,
             r"must be Unicode text, got '\\ud83d'",
@@ -157,7 +110,6 @@ def test_read_records_keeps_malformed_entries_in_place(write, caplog):
     ("value", "rule"),
     [
         pytest.param("{", "records.json must be JSON: ", id="not_json"),
-        pytest.param("\x00", "records.json must be JSON: ", id="binary"),
         pytest.param({"a": 1}, "must be a JSON list of at least one record", id="object"),
         pytest.param([], "at least one record, got an empty list", id="empty"),
         pytest.param(
@@ -165,17 +117,11 @@ def test_read_records_keeps_malformed_entries_in_place(write, caplog):
             r"must be one JSON list, this is JSON lines, .* python -c 'import json.*records.json",
             id="json_lines",
         ),
-        pytest.param([1, 2], "no record can be used; first: a record must be", id="no_record"),
     ],
 )
 def test_read_records_fails(write, value, rule):
     with pytest.raises(InvalidRequestError, match=rule):
         read_records(write(value), stage="grounding")
-
-
-def test_read_records_fails_without_a_file(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"cannot read the records .*: No such file"):
-        read_records(tmp_path / "missing.json", stage="images")
 
 
 def test_records_agree_on_the_number_of_auxiliary_targets(write):
@@ -193,9 +139,7 @@ def test_records_agree_on_the_number_of_auxiliary_targets(write):
     ("pairs", "is_suspicious"),
     [
         pytest.param([([145], [29]), ([5, 6, 9], [1])], False, id="as_published"),
-        pytest.param([([0, 1], [0]), ([], [])], False, id="first_clip_and_absent"),
         pytest.param([([29], [29]), ([1], [1]), ([0], [0])], True, id="clips_for_frames"),
-        pytest.param([([29], [145]), ([1], [5, 6, 9])], True, id="columns_swapped"),
         pytest.param([([145], [29]), ([5], [1]), ([8], [3])], False, id="one_wrong_label"),
     ],
 )
@@ -212,29 +156,12 @@ def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspiciou
         (12, 12.0),
         (1.5, 1.5),
         (0, None),
-        (-1, None),
-        (True, None),
         ("0:12", None),
-        (None, None),
-        (float("nan"), None),
         (float("inf"), None),
-        (1e308, None),  # times a rate it is infinite
+        # times a rate it is infinite
         (10**400, None),  # no float holds it
     ],
 )
 def test_a_duration_is_a_hint(value, expected):
     record = parse_record({**question("a.mp4"), "duration": value}, name="", is_grounding=True)
     assert record.duration == expected
-
-
-def test_what_is_said_of_a_record_can_be_printed(write):
-    half = "\ud800"  # JSON spells it, UTF-8 cannot
-    found = read_records(
-        write([question(f"{half}.mp4", id=half), question("a.mp4", id=half)]), stage="grounding"
-    )
-    assert found.records[0] == MalformedRecord(
-        name="\\ud800",
-        path="\\ud800.mp4",
-        reason=f"video must be Unicode text, got {half!r} in it",
-    )
-    assert found.records[1].name == "\\ud800"

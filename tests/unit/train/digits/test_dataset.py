@@ -6,23 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve import InvalidRequestError
 from groundserve.deadline import Deadline
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from train.digits.dataset import (
-    NUM_FRAME_TARGETS,
     draw_video,
-    frame_targets,
-    main,
     write_grounding_set,
     write_image_set,
-    write_video_set,
 )
 from train.digits.questions import TYPES
 from train.digits.render import render_second
-from train.digits.world import MOTIONS, make_world
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +36,6 @@ def test_records_have_all_types_and_something_absent(grounding):
         assert len(record["frame_targets"]["frames"]) == 48
     assert any(record["existence"] == "Yes" for record in records)
     assert len({record["id"] for record in records}) == len(records)
-
-
-def test_few_frames_answer_a_question():
-    shares = []
-    for seed in range(100):
-        _, questions = draw_video(np.random.default_rng(seed), split="test", num_frames=48)
-        shares += [len(question.seconds) / 48 for question in questions if question.seconds]
-    assert np.mean(shares) <= 0.2
-
-
-def test_three_other_digits_distract():
-    for seed in range(100):
-        world, _ = draw_video(np.random.default_rng(seed), split="test", num_frames=48)
-        assert len({event.digit for event in world.events}) >= 4
 
 
 def test_sampling_at_one_a_second_takes_the_labelled_frames(grounding):
@@ -92,45 +72,6 @@ def test_the_same_seed_gives_the_same_files(grounding, tmp_path):
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_more_order_questions_leave_the_rest_as_it_was(grounding, tmp_path):
-    path = write_grounding_set(tmp_path, split="test", seed=3, num_videos=1, num_more_order=3)
-    records = json.loads(path.read_text())
-    plain = [r for r in json.loads(grounding.read_text()) if r["video"] == "videos/00000.mp4"]
-    for record, plainly in zip(records, plain, strict=False):
-        assert record | {"frame_targets": None} == plainly | {"frame_targets": None}
-    more = records[len(plain) :]
-    assert 1 <= len(more) <= 3
-    assert {record["type"] for record in more} == {"order"}
-    assert len({record["question"] for record in records}) == len(records)
-
-
-def test_another_seed_or_split_gives_another_set(grounding, tmp_path):
-    first = json.loads(grounding.read_text())[0]
-    for split, seed in (("test", 4), ("train", 3)):
-        out = tmp_path / f"{split}{seed}"
-        path = write_grounding_set(out, split=split, seed=seed, num_videos=1)
-        record = json.loads(path.read_text())[0]
-        assert record["frame_targets"] != first["frame_targets"]
-
-
-def test_frame_targets_say_what_is_shown():
-    world = make_world(np.random.default_rng(0), split="train", num_seconds=16)
-    targets = frame_targets(world)
-    assert targets["num"] == NUM_FRAME_TARGETS == 15
-    for second, shown in enumerate(targets["frames"]):
-        events = world.shown(second)
-        assert {target for target in shown if target < 10} == {event.digit for event in events}
-        motions = {MOTIONS[target - 10] for target in shown if target >= 10}
-        assert motions == {event.motion for event in events}
-    ordered = frame_targets(world, knows_order=True)
-    assert ordered["num"] == 35
-    first, second = world.events[:2]
-    assert 15 + first.digit in ordered["frames"][second.first]
-    assert 25 + second.digit in ordered["frames"][first.first]
-    digits_only = frame_targets(world, knows_motion=False)
-    assert all(target < 10 for shown in digits_only["frames"] for target in shown)
-
-
 def test_images_come_with_captions_and_conversations(tmp_path):
     captions, conversations = write_image_set(tmp_path, split="train", seed=1, num_images=4)
     for path, most in ((captions, 2), (conversations, 8)):
@@ -141,23 +82,3 @@ def test_images_come_with_captions_and_conversations(tmp_path):
             assert record["conversations"][0]["value"].startswith("<image>\n")
             with Image.open(tmp_path / record["image"]) as image:
                 assert image.size == (128, 128)
-
-
-def test_videos_come_with_conversations(tmp_path):
-    path = write_video_set(tmp_path, split="train", seed=1, num_videos=2)
-    for record in json.loads(path.read_text()):
-        assert (tmp_path / record["video"]).is_file()
-        assert [m["from"] for m in record["conversations"][:2]] == ["human", "gpt"]
-        assert len(record["frame_targets"]["frames"]) == 16
-
-
-def test_numbers_out_of_range_are_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match="seed must be >= 0"):
-        write_grounding_set(tmp_path, split="test", seed=-1, num_videos=1)
-
-
-def test_command_prints_where_the_records_are(tmp_path, capsys, monkeypatch):
-    arguments = ["dataset", "--out", str(tmp_path), "--num-videos", "1", "--num-frames", "16"]
-    monkeypatch.setattr("sys.argv", arguments)
-    main()
-    assert capsys.readouterr().out.strip() == str(tmp_path / "records.json")

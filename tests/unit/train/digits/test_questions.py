@@ -6,13 +6,10 @@ import pytest
 from train.digits.questions import (
     ABSENT_TYPES,
     NAMES,
-    TYPES,
     ask,
     ask_absent,
-    tell_event,
-    verb,
 )
-from train.digits.world import MOTIONS, Event, World, make_world
+from train.digits.world import Event, World
 
 LOOK = {"sample": 0, "x": 40.0, "y": 40.0, "colour": (1.0, 1.0, 1.0)}
 
@@ -65,25 +62,6 @@ def test_seconds_that_answer(kind, text, seconds):
     assert everything_asked(kind)[text] == tuple(seconds)
 
 
-def test_every_word_is_needed_of_semantic_motion():
-    """Only the seven does two things; "a two moves left" could be told from its digit alone."""
-    assert set(everything_asked("semantic_motion")) == {
-        "When does a seven move left?",
-        "When does a seven stand still?",
-        "Which frames show a seven that moves left?",
-        "Which frames show a seven that stands still?",
-    }
-
-
-def test_order_asks_around_a_digit_shown_once():
-    assert not any("the seven" in text for text in everything_asked("order"))
-
-
-def test_order_has_no_neighbour_past_the_ends():
-    asked = everything_asked("order", tries=200)
-    assert not any("after the nine" in text for text in asked)
-
-
 @pytest.mark.parametrize("kind", ABSENT_TYPES)
 def test_absent_questions_name_what_is_not_there(kind):
     asked = everything_asked(kind, ask_absent)
@@ -99,41 +77,3 @@ def test_absent_questions_name_what_is_not_there(kind):
         else:  # both parts are there, never together
             assert words & shown
             assert words & {"left", "up", "still"}
-
-
-def test_nothing_can_be_missing_from_the_whole_video():
-    assert ask_absent(WORLD, np.random.default_rng(0), "non_clues") is None
-
-
-def test_a_world_with_every_motion_has_no_absent_one():
-    full = world(*(event(i, motion, 6 * i, 6 * i + 3) for i, motion in enumerate(MOTIONS)))
-    assert ask_absent(full, np.random.default_rng(0), "motion") is None
-
-
-def test_a_motion_of_most_of_the_video_is_not_asked_for():
-    long = world(event(1, "left", 0, 29), event(2, "up", 32, 36))
-    texts = {ask(long, np.random.default_rng(seed), "motion").text for seed in range(30)}
-    assert all("up" in text for text in texts)
-
-
-@pytest.mark.parametrize(
-    ("motion", "plain", "third"),
-    [("left", "move left", "moves left"), ("still", "stand still", "stands still")],
-)
-def test_motions_in_words(motion, plain, third):
-    assert verb(motion) == plain
-    assert verb(motion, third_person=True) == third
-    assert tell_event(event(3, motion, 0, 3)) == f"a three {third}."
-
-
-def test_seconds_are_increasing_and_inside():
-    rng = np.random.default_rng(5)
-    for _ in range(50):
-        drawn = make_world(rng, split="test", num_seconds=48)
-        for kind in TYPES:
-            question = ask(drawn, rng, kind)
-            if question is not None:
-                seconds = question.seconds
-                assert seconds
-                assert list(seconds) == sorted(set(seconds))
-                assert 0 <= seconds[0] <= seconds[-1] < 48

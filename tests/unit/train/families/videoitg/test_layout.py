@@ -11,8 +11,7 @@ from transformers import Qwen2ForCausalLM, SiglipVisionModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors, vision_tensors
-from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
-from tests.reference import SET_2
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.rounding import Float64
 from tests.unit.train.layouts import (
     TOWER_NAME,
@@ -99,20 +98,6 @@ def test_the_tower_is_the_whole_one_and_frozen(qwen2, tower, tmp_path):
     )
 
 
-def test_what_is_trained(qwen2, tower):
-    def trained(stage, num_auxiliary):
-        config = make_config(stage, qwen2, vision_tower=tower)
-        model = open_initial(config, num_auxiliary=num_auxiliary).model
-        assert model.training
-        return {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
-
-    assert trained(projector, 0) == {"projector"}
-    assert trained(projector, 2) == {"projector", "auxiliary"}
-    for stage in (images, video):
-        assert trained(stage, 0) == {"projector", "decoder", "lm_head"}
-    assert trained(grounding, 2) == {"projector", "decoder", "head", "auxiliary"}
-
-
 def test_new_parts_come_from_the_seed_alone(qwen2, tower):
     def new(seed, num_auxiliary=0):
         config = make_config(grounding, qwen2, vision_tower=tower, seed=seed)
@@ -138,12 +123,6 @@ def test_new_parts_come_from_the_seed_alone(qwen2, tower):
             assert 0.5 * width**-0.5 < largest <= width**-0.5
 
 
-def test_new_heads_are_as_wide_as_the_model_says(tower, tmp_path):
-    folder = make_qwen2(tmp_path / "wide", initializer_range=0.5)
-    initial = open_initial(make_config(grounding, folder, vision_tower=tower), num_auxiliary=0)
-    assert initial.model.head.weight.std().item() == pytest.approx(0.5, rel=0.5)
-
-
 def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     folder = make_qwen2(tmp_path / "tied", tie_word_embeddings=True)
     with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
@@ -158,22 +137,6 @@ def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     again = open_initial(make_config(images, write(tmp_path / "out", initial)), num_auxiliary=0)
     assert_equal(again.model.state_dict(), initial.model.state_dict())
     assert not torch.equal(again.model.decoder.embed_tokens.weight, again.model.lm_head.weight)
-
-
-def test_what_is_loaded_new_and_dropped_is_logged(qwen2, tower, tmp_path, caplog):
-    config = make_config(grounding, qwen2, vision_tower=tower)
-    with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
-        initial = open_initial(config, num_auxiliary=1)
-        write(tmp_path / "4", initial)
-        open_initial(make_config(video, tmp_path / "4"), num_auxiliary=0)
-    first, second = (record.getMessage().split(": ", 1)[1] for record in caplog.records)
-    nothing = "copied from the embedding table: nothing"
-    assert first == (
-        f"loaded decoder; {nothing}; new: auxiliary, head, projector; dropped: lm_head.weight"
-    )
-    assert second == (
-        f"loaded decoder, projector; {nothing}; new: lm_head; dropped: head.bias, head.weight"
-    )
 
 
 def test_config_json_of_the_last_stage(qwen2, tower, tmp_path):
@@ -224,19 +187,6 @@ def test_config_json_of_the_last_stage(qwen2, tower, tmp_path):
     }
 
 
-def test_config_json_of_the_earlier_stages(qwen2, tower, tmp_path):
-    for name, stage in list(STAGES.items())[:3]:
-        initial = open_initial(make_config(stage, qwen2, vision_tower=tower), num_auxiliary=0)
-        written = json.loads((write(tmp_path / name, initial) / "config.json").read_text())
-        assert (written["architectures"], written["model_type"]) == (
-            ["EagleQwenForCausalLM"],
-            "eagle_qwen",
-        )
-        assert (written["vision_token_num"], written["vision_min_num"]) == (12480, 4)
-        assert written["tokenizer_model_max_length"] == 16384
-        assert written["tune_mm_mlp_adapter"] == (name == "projector")
-
-
 def test_a_known_tower_keeps_its_name_on_the_hub(qwen2, tower, tmp_path):
     known = tmp_path / "siglip-so400m-patch14-384"
     known.symlink_to(tower)
@@ -244,24 +194,6 @@ def test_a_known_tower_keeps_its_name_on_the_hub(qwen2, tower, tmp_path):
     assert initial.raw_config["mm_vision_tower"] == "google/siglip-so400m-patch14-384"
     opened = Checkpoint.open(write(tmp_path / "4", initial))
     assert opened.tower_directory == tmp_path / "4" / "siglip-so400m-patch14-384"
-
-
-def test_an_exclamation_mark_survives(qwen2, tower, tmp_path):
-    """The reference's own files make it the padding token, and the model never sees it."""
-    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
-    tokenizer, pad_token_id = Checkpoint.open(write(tmp_path / "4", initial)).load_tokenizer()
-    query = "Stop! Now!!"
-    kept = QueryTokenizer(tokenizer, pad_token_id=pad_token_id).text_ids(query)
-    assert tokenizer.decode(kept.tolist()) == f"{query}\n"
-    bang, bang_pad = Checkpoint.open(SET_2 / "videoitg-pad-bang").load_tokenizer()
-    lost = QueryTokenizer(bang, pad_token_id=bang_pad).text_ids(query)
-    assert "!" not in bang.decode(lost.tolist(), skip_special_tokens=False)
-
-
-def test_a_padding_token_that_is_an_exclamation_mark_is_kept_with_a_warning(caplog):
-    initial = open_initial(make_config(grounding, SET_2 / "videoitg-pad-bang"), num_auxiliary=0)
-    assert initial.tokenizer.id_to_token(initial.pad_token_id) == "!"
-    assert 'is "!"; questions lose theirs' in caplog.text
 
 
 def test_anchors_are_trained_on_and_not_served(qwen2, tower, tmp_path):

@@ -1,18 +1,15 @@
 """The files of a checkpoint that is written, and what writing leaves alone."""
 
 import json
-import shutil
-import weakref
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.errors import GroundserveError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors
-from tests.reference import CHECKPOINTS, SET_1
+from tests.reference import CHECKPOINTS
 from tests.unit.train.layouts import (
     TOKENIZER,
     TOWER_NAME,
@@ -23,7 +20,6 @@ from tests.unit.train.layouts import (
     make_config,
     write,
 )
-from train.checkpoint_folder import write_checkpoint
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import PoolingModel
 from train.families.videoitg.stages import grounding, images, projector
@@ -75,23 +71,6 @@ def test_the_references_checkpoints_come_out_as_they_went_in(folder, tmp_path):
     assert_equal(after.load_grounding().state_dict(), before.load_grounding().state_dict())
 
 
-def test_a_checkpoint_without_a_tower_beside_it_keeps_its_own_copy(tmp_path, monkeypatch):
-    """As the released model's; the tower's dimensions are then those of its name."""
-    from groundserve.families.videoitg import checkpoint, config
-
-    shutil.copytree(SET_1 / "videoitg-tiny", tmp_path / "alone")
-    name = "siglip-tiny-patch14-112"
-    known = Checkpoint.open(SET_1 / "videoitg-tiny").vision_config
-    monkeypatch.setitem(config.KNOWN_TOWERS, name, known)
-    assert checkpoint.KNOWN_TOWERS is config.KNOWN_TOWERS
-    initial = open_initial(make_config(grounding, tmp_path / "alone"), num_auxiliary=0)
-    assert initial.source.tower_directory is None
-    out = write(tmp_path / "out", initial)
-    assert_equal(all_tensors(out), all_tensors(SET_1 / "videoitg-tiny"))
-    assert not (out / name).exists()
-    assert Checkpoint.open(out).tower_directory is None
-
-
 def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
     from train.families.videoitg import layout
 
@@ -106,44 +85,6 @@ def test_weights_are_stored_in_shards(qwen2, tower, tmp_path, monkeypatch):
         assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {torch.float32}  # noqa: SIM118
     again = open_initial(make_config(grounding, out), num_auxiliary=0).model.state_dict()
     assert_equal(again, initial.model.state_dict())
-
-
-class ReadOneByOne(Mapping):
-    """Hands out copies, and counts the bytes of those that live at one time."""
-
-    def __init__(self, tensors):
-        self.tensors, self.alive, self.most, self.read = tensors, 0, 0, []
-
-    def __len__(self):
-        return len(self.tensors)
-
-    def __iter__(self):
-        return iter(self.tensors)
-
-    def __getitem__(self, name):
-        tensor = self.tensors[name].clone()
-        self.read.append(name)
-        self.alive += tensor.nbytes
-        self.most = max(self.most, self.alive)
-        weakref.finalize(tensor, self.forget, tensor.nbytes)
-        return tensor
-
-    def forget(self, num_bytes):
-        self.alive -= num_bytes
-
-
-def test_no_more_than_one_file_is_held(qwen2, tower, tmp_path, monkeypatch):
-    from train.families.videoitg import layout
-
-    monkeypatch.setattr(layout, "MAX_FILE_BYTES", 50_000)
-    initial = open_initial(make_config(grounding, qwen2, vision_tower=tower), num_auxiliary=0)
-    weights = ReadOneByOne(initial.model.state_dict())
-    write_checkpoint(tmp_path / "4", initial, weights)
-    assert sorted(weights.read) == sorted(weights.tensors)  # each once
-    sizes = [tensor.nbytes for tensor in weights.tensors.values()]
-    assert sum(sizes) > 2 * weights.most
-    assert weights.most <= max(50_000, *sizes)  # what is larger than a file has one to itself
-    assert_equal(model_tensors(tmp_path / "4"), weights.tensors)
 
 
 def test_training_does_not_write_to_the_file_it_started_from(qwen2, tower, tmp_path):
@@ -180,10 +121,3 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint(qwen2, tower, tmp_path
     ):
         write(out, initial)
     assert_equal(all_tensors(out), before)
-
-
-def test_other_folders_are_not_replaced(qwen2, tower, tmp_path):
-    initial = open_initial(make_config(projector, qwen2, vision_tower=tower), num_auxiliary=0)
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(InvalidRequestError, match="photos exists and is not a checkpoint"):
-        write(tmp_path / "photos", initial)

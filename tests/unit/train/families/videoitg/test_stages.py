@@ -9,7 +9,7 @@ import pytest
 from groundserve.errors import InvalidRequestError
 from tests.reference import REPOSITORY
 from train.config_file import read_config
-from train.families.videoitg.stages import STAGES, grounding, images, projector, video
+from train.families.videoitg.stages import STAGES, grounding
 
 PATHS = {
     "init": Path("/init"),
@@ -58,27 +58,10 @@ def value_of(config, name):
     return config
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_stages_hold_the_published_table(name):
+def test_stages_hold_the_published_table():
     configs = [stage(**PATHS) for stage in STAGES.values()]
-    assert tuple(value_of(config, name) for config in configs) == TABLE[name]
-
-
-def test_stages_are_in_order_and_take_their_paths():
-    assert list(STAGES.items()) == [
-        ("projector", projector),
-        ("images", images),
-        ("video", video),
-        ("grounding", grounding),
-    ]
-    for stage in STAGES.values():
-        config = stage(**PATHS, vision_tower=Path("/siglip"))
-        assert (config.init, config.out) == (PATHS["init"], PATHS["out"])
-        assert config.vision_tower == Path("/siglip")
-        assert (config.data.records, config.data.media_root) == (
-            PATHS["records"],
-            PATHS["media_root"],
-        )
+    found = {name: tuple(value_of(config, name) for config in configs) for name in TABLE}
+    assert found == TABLE
 
 
 REQUIRED = """
@@ -121,11 +104,6 @@ def test_read_config_overrides_any_field(tmp_path):
     )
 
 
-def test_read_config_takes_none_as_a_choice_where_it_is_one(tmp_path):
-    path = write(tmp_path, top='parallelism = "none"')
-    assert read_config("video", path).parallelism == "none"
-
-
 def test_read_config_starts_relative_paths_at_the_files_folder(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     path = tmp_path / "runs" / "a.toml"
@@ -142,11 +120,6 @@ def test_read_config_starts_relative_paths_at_the_files_folder(tmp_path, monkeyp
     assert config.data.media_root == tmp_path / "runs" / "media"
 
 
-def test_read_config_takes_the_home_of_nobody_for_a_folder(tmp_path):
-    config = read_config("grounding", write(tmp_path, top='vision_tower = "~no-such-user/tower"'))
-    assert config.vision_tower == tmp_path / "~no-such-user" / "tower"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -154,22 +127,11 @@ def test_read_config_takes_the_home_of_nobody_for_a_folder(tmp_path):
         ({"data": "fps = 2.0"}, r"there is no setting data\.fps, got 2\.0; .*data\.sample_fps"),
         ({"top": 'stage = "video"'}, r'stage must be "grounding", got \'video\''),
         ({"top": "epochs = true"}, r"epochs must be a whole number, got True"),
-        ({"top": "epochs = 1.0"}, r"epochs must be a whole number, got 1\.0"),
-        ({"top": 'seed = "42"'}, r"seed must be a whole number, got '42'"),
-        ({"top": "gradient_checkpointing = 1"}, r"gradient_checkpointing must be true or false"),
         ({"top": "vision_tower = 3"}, r"vision_tower must be a path, got 3"),
-        ({"top": 'vision_tower = ""'}, r"vision_tower must be a path, got ''"),
         ({"top": 'precision = "fp16"'}, r"precision must be one of fp32, bf16, got 'fp16'"),
-        ({"top": 'epochs = "none"'}, r"epochs must be a whole number, got 'none'"),
-        ({"top": "variant = []"}, r"variant must be one of pooling, anchor, got \[\]"),
-        ({"data": "sample_fps = true"}, r"data\.sample_fps must be a finite number, got True"),
         ({"optimizer": "learning_rate = nan"}, r"optimizer\.learning_rate must be a finite number"),
-        ({"optimizer": "eps = inf"}, r"optimizer\.eps must be a finite number, got inf"),
         ({"optimizer": "betas = [0.9]"}, r"optimizer\.betas must be a list of 2, got \[0\.9\]"),
-        ({"optimizer": 'betas = [0.9, "x"]'}, r"optimizer\.betas must be a finite number, got 'x'"),
-        ({"data": "max_frames = 0"}, r"data\.max_frames must be >= 1, got 0"),
         ({"optimizer": "warmup_ratio = 1"}, r"optimizer\.warmup_ratio must be in \[0, 1\)"),
-        ({"top": "auxiliary_weight = -1"}, r"auxiliary_weight must be >= 0, got -1\.0"),
     ],
 )
 def test_read_config_refuses(tmp_path, changes, message):
@@ -192,7 +154,6 @@ def test_read_config_requires_paths(tmp_path, key):
     [
         ("init = ", r"run\.toml is not TOML"),
         ('init = "a"\nout = "b"\n', r"data\.records is required"),
-        ('init = "a"\nout = "b"\ndata = 3\n', r"data\.records is required"),
         (f"optimizer = 3\n{REQUIRED}", r"optimizer must be a table, got 3"),
     ],
 )
@@ -200,11 +161,6 @@ def test_read_config_refuses_other_files(tmp_path, text, message):
     (tmp_path / "run.toml").write_text(text)
     with pytest.raises(InvalidRequestError, match=message):
         read_config("video", tmp_path / "run.toml")
-
-
-def test_read_config_names_a_missing_file(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"cannot read .*nowhere\.toml: No such file"):
-        read_config("video", tmp_path / "nowhere.toml")
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
