@@ -2,31 +2,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.plans import FrameStream, PlanInput
-from groundserve.families.vision_inputs import VisionInputs, max_chunk_bytes, take_units
+from groundserve.families.plans import FrameStream
+from groundserve.families.vision_inputs import VisionInputs, max_chunk_bytes
 from groundserve.limits import Limits
 from groundserve.manifest import CHUNK_FRAMES
-from tests.unit.families.plans import video
-
-WEIGHTS = np.eye(2, dtype=np.float32)
-OFFSET = np.zeros(3, np.float32)
-
-
-def test_inputs_are_in_the_familys_order():
-    inputs = VisionInputs(
-        streams=(FrameStream(name="FRAMES", size=2),),
-        plan_inputs=tuple(PlanInput(name=n, dims=(), max_dims=()) for n in ("B", "A")),
-    )
-    assert inputs.names == ("FRAMES", "B", "A")
-    plan = SimpleNamespace(inputs={"A": OFFSET, "B": WEIGHTS})
-    first, second = inputs.of_plan(plan)
-    assert (first.shape, second.shape) == ((1, 2, 2), (1, 3))
-    assert first.base is WEIGHTS
-    assert second.base is OFFSET
 
 
 @pytest.mark.parametrize(
@@ -64,52 +46,6 @@ AS_DECODED = VisionInputs.of(
     ),
     None,
 )
-INDEX = video(4)
-
-
-def test_shapes_of_frames_in_a_size_and_as_decoded():
-    assert FIXED.unit_shapes(INDEX) == ((2, 2, 3),)
-    assert AS_DECODED.unit_shapes(INDEX) == ((INDEX.height, INDEX.width, 3),)
-    (raw,) = AS_DECODED.streams
-    assert raw.unit_dims == raw.frame_dims == (-1, -1, 3)
-
-
-SEGMENTS = VisionInputs(
-    streams=(
-        FrameStream(name="CLIPS", size=2, frames=tuple(range(8))),
-        FrameStream(name="KEYS", size=3, frames=(4,)),
-    ),
-    plan_inputs=(
-        PlanInput(name="OFFSET", dims=(3,), max_dims=(3,)),
-        PlanInput(name="TIMES", dims=(-1,), max_dims=(9,), of_units=True),
-    ),
-)
-
-
-def test_several_streams_come_before_what_is_of_the_plan():
-    assert SEGMENTS.names == ("CLIPS", "KEYS", "OFFSET", "TIMES")
-    assert SEGMENTS.unit_shapes(INDEX) == ((8, 2, 2, 3), (3, 3, 3))
-    assert SEGMENTS.frames_per_unit == 8
-
-
-def test_as_many_units_as_a_chunk_has_frames_are_encoded_at_once():
-    assert (SEGMENTS.max_units, FIXED.max_units, AS_DECODED.max_units) == (8, 64, 64)
-    assert SEGMENTS.chunk_frames(1920, 1080) == 64
-    assert SEGMENTS.chunk_units(1920, 1080) == 8
-    assert AS_DECODED.chunk_units(1920, 1080) == AS_DECODED.chunk_frames(1920, 1080) == 21
-    of_three = FrameStream(name="CLIPS", size=2, frames=(0, 1, 2))
-    assert VisionInputs(streams=(of_three,), plan_inputs=()).max_units == 21
-
-
-def test_what_all_units_share_has_one_in_front_and_what_they_do_not_has_all():
-    times = np.arange(8, dtype=np.float32).reshape(4, 2)
-    inputs = SEGMENTS.of_plan(SimpleNamespace(inputs={"TIMES": times, "OFFSET": OFFSET}))
-    assert [one.shape for one in inputs] == [(1, 3), (4, 2)]
-    offset, some = take_units(inputs, slice(1, 3))
-    np.testing.assert_array_equal(offset, OFFSET[None])
-    np.testing.assert_array_equal(some, times[1:3])
-    _, spread = take_units(inputs, np.array([0, 3, 0]))
-    np.testing.assert_array_equal(spread, times[[0, 3, 0]])
 
 
 @pytest.mark.parametrize(
@@ -145,8 +81,3 @@ def test_frames_as_decoded_of_a_size_that_is_not_served_are_refused(shape, messa
     with pytest.raises(InvalidRequestError, match=message):
         AS_DECODED.check_frames(shape, Limits())
     FIXED.check_frames(shape, Limits())  # by the server, which knows S
-
-
-def test_usual_frames_pass():
-    for shape in ((64, 302, 170, 3), (1, 4352, 8192, 3), (1, 8192, 128, 3)):
-        AS_DECODED.check_frames(shape, Limits())

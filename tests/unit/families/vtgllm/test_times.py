@@ -15,8 +15,6 @@ from tests.reference import VTGLLM
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 NUMBERS = RECORDED["functions"]["number_to_token"]
 MESSAGES = RECORDED["functions"]["msg_to_token"]
-CASES = RECORDED["cases"]
-PLAIN = "no_time_token"
 
 
 @pytest.mark.parametrize("vector", NUMBERS, ids=lambda vector: vector["number"])
@@ -31,19 +29,6 @@ def test_a_sentence_is_the_recorded_one(vector):
     seconds = [float(time) for time in times]
     assert time_sentence(seconds, in_tokens=False) + " seconds. " == vector["message"]
     assert time_sentence(seconds, in_tokens=True) + " seconds. " == vector["evaluation"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_the_sentence_of_a_case_is_the_recorded_one(case):
-    seconds = [float(time) for time in case["timestamps"]]
-    in_tokens = case["config"] != PLAIN
-    assert time_sentence(seconds, in_tokens=False) + " seconds. " == case["message"]
-    assert time_sentence(seconds, in_tokens=in_tokens) + " seconds. " == case["message_in_prompt"]
-
-
-def test_every_recorded_number_and_sentence_is_compared():
-    assert (len(NUMBERS), len(MESSAGES), len(CASES)) == (14, 4, 17)
-    assert sum(case["config"] == PLAIN for case in CASES) == 1
 
 
 def spelled(number):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from groundserve.families.vtimellm.checkpoint import Checkpoint
-from groundserve.families.vtimellm.pixels import _STD, PixelValues, _middle
+from groundserve.families.vtimellm.pixels import _STD, PixelValues
 from groundserve.families.vtimellm.vision import VisionEncoder
 from tests.media_assets.whole_file import decode_whole_file
 from tests.reference import VTIMELLM
@@ -102,22 +102,6 @@ def test_what_is_exported_resizes_as_the_reference_does(sides, antialias):
     assert_pixels_equal(module(frames), expected, longest=max(sides))
     module.as_neighbours = True
     assert_pixels_equal(module(frames), expected, longest=max(sides))
-
-
-@pytest.mark.parametrize("surplus", range(9))
-def test_the_middle_is_where_python_rounds_it(surplus):
-    assert _middle(surplus) == round(surplus / 2)
-
-
-def test_sides_are_rounded_as_the_reference_rounds_them():
-    module = PixelValues(image_size=224, antialias=False)
-    for height in (1, 7, 90, 170, 223, 224, 225, 719, 1080):
-        for width in (1, 8, 91, 302, 640, 1917, 1920):
-            shorter, longer = min(height, width), max(height, width)
-            long_side = int(224 * longer / shorter)
-            rows, columns = module._sides(height, width)
-            assert sorted([rows[0], columns[0]]) == [224, long_side]
-            assert sorted([rows[1], columns[1]]) == [0, round((long_side - 224) / 2)]
 
 
 def test_what_graphs_leave_out_and_prepare_changes_no_feature():
