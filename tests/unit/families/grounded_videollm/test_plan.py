@@ -37,18 +37,6 @@ def test_key_frames_and_time_base_are_the_recorded_ones(vector):
     assert places[:, list(spatial.frames)].ravel().tolist() == vector["key_frame_positions"]
 
 
-def test_any_video_is_sampled_as_plain_arithmetic_does():
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        num_source_frames = int(random.integers(1, 10 ** random.integers(1, 7)))
-        intervals = min(96, num_source_frames)
-        step = num_source_frames / intervals
-        bounds = [int(place * step) for place in range(intervals)] + [num_source_frames]
-        middles = [(bounds[k] + bounds[k + 1] - 1) // 2 for k in range(intervals)]
-        expected = middles + middles[-1:] * (96 - intervals)
-        assert planned(num_source_frames).frame_indices.tolist() == expected
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [

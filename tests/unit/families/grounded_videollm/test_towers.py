@@ -110,24 +110,6 @@ def test_a_file_that_is_cut_off_is_refused(changed, part, without, kind, message
         changed(part, without=without)
 
 
-@pytest.mark.parametrize(
-    ("positions", "message"),
-    [
-        (torch.zeros(1, 1, 32), "1 positions, which are no whole frames"),
-        (torch.zeros(2, 1025, 32), r"one table of floats.*, got \(2, 1025, 32\)"),
-        (torch.zeros(1, 1025, 32, dtype=torch.int32), "one table of floats.* of torch.int32"),
-        (
-            torch.zeros(1, 1025, 32, dtype=torch.float8_e4m3fn),
-            "one table of floats.* of torch.float8",
-        ),
-    ],
-    ids=["of the class alone", "two tables", "integers", "eight bits"],
-)
-def test_positions_that_cannot_be_stretched_are_refused(changed, positions, message):
-    with pytest.raises(UnsupportedError, match=message):
-        changed("internvideo", pos_embed=positions)
-
-
 def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
     """Return the number of heads of a tower of another width; its tensors are never filled."""
     shapes = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.families.vtgllm.plan import plan_video, sample_frames, told_seconds
+from groundserve.families.vtgllm.plan import plan_video, told_seconds
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
@@ -36,18 +36,6 @@ def test_frames_and_times_are_the_recorded_ones(vector):
     seconds = plan.model_seconds.tolist()
     assert [str(time) for time in seconds] == vector["timestamps"]
     assert [round(time) for time in seconds] == vector["time_rows"]
-
-
-def test_any_video_is_sampled_as_numpy_arange_does():
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        num_source_frames = int(random.integers(1, 10 ** random.integers(1, 7)))
-        num_frames = min(int(random.integers(1, 97)), num_source_frames)
-        multiples = np.arange(0, num_source_frames, num_source_frames / num_frames)
-        expected = multiples[:num_frames].astype(np.int64)
-        got = sample_frames(num_source_frames, num_frames=num_frames)
-        assert got.tolist() == expected.tolist()
-        assert (np.diff(got) > 0).all()
 
 
 def test_times_are_rounded_from_the_exact_value_of_the_double():

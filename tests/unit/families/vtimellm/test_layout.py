@@ -49,12 +49,6 @@ def test_of_several_the_published_ones_are_taken_and_the_others_named():
     }
 
 
-def test_a_clip_of_transformers_is_found_where_there_is_no_file(layout):
-    shutil.rmtree(layout / "clip")
-    shutil.copytree(CHECKPOINTS / "clip-hf", layout / "clip-vit-large-patch14")
-    assert find_parts(layout, {}).clip == layout / "clip-vit-large-patch14"
-
-
 @pytest.mark.parametrize("place", ["nowhere", "a file", "empty", "other folders"])
 def test_other_places_are_not_of_the_layout(tmp_path, place):
     if place == "a file":
@@ -83,11 +77,6 @@ def test_a_missing_part_is_named_and_what_was_found(layout, gone, message):
         layout.rmdir()
     with pytest.raises(InvalidRequestError, match=message):
         find_parts(layout, {})
-
-
-def test_stage_2_alone_is_a_model(layout):
-    shutil.rmtree(layout / f"{STAGE}3")
-    assert find_parts(layout, {}).adapters == (layout / f"{STAGE}2",)
 
 
 def test_of_several_bases_the_adapters_say_which(layout):
