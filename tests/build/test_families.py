@@ -1,4 +1,4 @@
-"""A build asks the checkpoint's family: its name, its inputs, and whether a GPU can have it."""
+"""A build asks which family a checkpoint is of, and whether a GPU can have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every generated config.pbtxt says what its spec says, and the committed rendering is current."""
+"""The committed rendering of Triton's configs is current, and its models fit together."""
 
 from __future__ import annotations
 

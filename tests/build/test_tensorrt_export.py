@@ -1,4 +1,4 @@
-"""The graphs for TensorRT: their operators, and their numbers in ONNX Runtime and in PyTorch."""
+"""The graphs for TensorRT: their numbers in ONNX Runtime and in PyTorch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import builder, layers, models
+from tests.fake_tensorrt_llm import builder, models
 from tests.fake_tensorrt_llm.engines import HostGpu, write_engine
 from tests.fake_tensorrt_llm.network import Network, net_guard
 from tests.reference import REPOSITORY, SET_1, SET_2
@@ -33,13 +33,6 @@ ROUNDING = 1.001 * 2.0**-24
 @pytest.fixture(autouse=True)
 def _library(monkeypatch):
     fake_tensorrt_llm.install(monkeypatch)
-
-
-@pytest.fixture(params=layers.LINEAR_COPIES)
-def linear_copy(request, monkeypatch):
-    """Both behaviours of the library's Linear."""
-    fake_tensorrt_llm.install(monkeypatch, linear_copy=request.param)
-    return request.param
 
 
 def open_model(path=TINY, dtype=torch.float32):
@@ -116,7 +109,6 @@ def largest_error(path, engine_dir):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-@pytest.mark.usefixtures("linear_copy")
 @pytest.mark.parametrize(
     "path",
     [
@@ -215,12 +207,3 @@ def prepare(tmp_path, *, plugins=PLUGINS, use_cache=False):
 def test_prepare_inputs_refuses_other_builds(settings, tmp_path):
     with pytest.raises(ValueError, match="build with --kv_cache_type disabled"):
         prepare(tmp_path, **settings)
-
-
-def test_model_refuses_several_gpus(tmp_path):
-    with pytest.raises(ValueError, match="built for one GPU, got 2"):
-        write_engine(
-            Checkpoint.open(TINY),
-            tmp_path,
-            change_config=lambda config: config["mapping"].update(world_size=2, tp_size=2),
-        )

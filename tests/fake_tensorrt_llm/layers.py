@@ -20,11 +20,6 @@ from tests.fake_tensorrt_llm.quantization import QuantMode
 from tests.fake_tensorrt_llm.trt import DataType
 from tests.fake_tensorrt_llm.utils import str_dtype_to_trt
 
-# Stored copies of `layers/linear.py` that differ in what the constructor makes of `strict_dtype`,
-# newest first; `fake_tensorrt_llm.install` chooses one.
-LINEAR_COPIES = ("2a9abd9", "0396172")
-linear_copy = LINEAR_COPIES[0]
-
 
 class AttentionParams:
     def __init__(
@@ -59,12 +54,7 @@ class LinearBase(Module):
         self.in_features, self.out_features = in_features, out_features
         self.dtype = dtype
         self.weight = Parameter(shape=(out_features, in_features), dtype=dtype)
-        if not strict_dtype:
-            self.strict_dtype = None
-        elif linear_copy == "2a9abd9":
-            self.strict_dtype = str_dtype_to_trt(dtype)
-        else:
-            self.strict_dtype = dtype
+        self.strict_dtype = str_dtype_to_trt(dtype) if strict_dtype else None
         if bias:
             self.bias = Parameter(shape=(out_features,), dtype=dtype)
         else:

@@ -36,7 +36,7 @@ from python_backend.generate import (
     generate,
 )
 from python_backend.meter import Counts
-from tests.grounded_cases import PARTS
+from tests.grounded_cases import PARTS, formula_frames
 from tests.reference import REPOSITORY
 
 GROUNDED = REPOSITORY / "tests/fixtures/grounded_videollm"
@@ -53,13 +53,6 @@ TOLERANCE = 1e-3
 SWITCH = 4096
 
 
-def formula(t: int) -> np.ndarray:
-    """Return frame t of the video that the fixture's README gives a formula for."""
-    y, x, c = np.ogrid[:144, :200, :3]
-    value = 3 * t * (c + 1) + (5 + 2 * c) * x // 3 + (7 - c) * y // 4 + x * y // 97 * (c + 1)
-    return (value % 256).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def frames(clips):
     """Return uint8 (n, size, size, 3) of a case's video."""
@@ -67,7 +60,8 @@ def frames(clips):
 
     def of(item, indices, size):
         if item["video"] == "formula":
-            return np.stack([resize_short_side(formula(t), size, limits) for t in indices])
+            shown = formula_frames()[indices]
+            return np.stack([resize_short_side(frame, size, limits) for frame in shown])
         once, places = np.unique(indices, return_inverse=True)
         path = (clips | SHORT)[item["video"]]
         with (

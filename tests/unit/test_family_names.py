@@ -1,4 +1,4 @@
-"""What is one family's stays in its folders: its words, and the libraries that its weights need."""
+"""A family is loaded when it is asked for, and what its weights need when they are opened."""
 
 from __future__ import annotations
 

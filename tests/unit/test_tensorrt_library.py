@@ -23,12 +23,6 @@ def gpu(monkeypatch):
     return lambda arch: monkeypatch.setattr(tensorrt_library, "current_gpu_arch", lambda: arch)
 
 
-@pytest.fixture
-def tensorrt(monkeypatch):
-    """Pretend that a version of `tensorrt` is installed."""
-    return lambda version: monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
-
-
 @pytest.mark.parametrize(
     ("name", "error", "where"),
     [
@@ -67,38 +61,12 @@ def test_choose_refuses_what_rtx_does_not_offer(gpu_archs, message):
         TensorRTTarget.choose(gpu_archs)
 
 
-def test_choose_without_a_gpu_says_what_to_do(gpu):
-    gpu(None)
-    with pytest.raises(UnsupportedError, match="it has none; build where the GPU is, or name gpu"):
-        TensorRTTarget.choose()
-
-
 def test_tensorrt_builds_for_no_other_gpu(gpu):
     gpu("sm_89")
     library = TensorRTLibrary(name="tensorrt", module=fake_tensorrt("10.14.1.48"))
     with pytest.raises(UnsupportedError, match=r"this machine's GPU \(sm_89\), got sm_90"):
         library.check_gpu_archs(["sm_90"])
     library.check_gpu_archs(["sm_89"])
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(None, id="absent"),
-        pytest.param({"library": "tensorrt", "version": "10"}, id="no_archs"),
-        pytest.param({**TARGET.describe(), "driver": "1"}, id="unknown_key"),
-        pytest.param({**TARGET.describe(), "library": "tflite"}, id="unknown_library"),
-    ],
-)
-def test_a_manifest_that_names_no_target_is_refused(raw):
-    with pytest.raises(EngineMismatchError, match=r"TensorRT.*groundserve build"):
-        TensorRTTarget.from_dict(raw)
-
-
-def test_another_version_is_refused(tensorrt):
-    tensorrt("11.4.0")
-    with pytest.raises(EngineMismatchError, match=r"tensorrt 10\.14\.1\.48, this machine has 11"):
-        TARGET.load()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Frames to CLIP's features: pixels, tower, projector."""
+"""Frames to CLIP's pixels, as PyTorch computes them and as graphs do."""
 
 from __future__ import annotations
 
