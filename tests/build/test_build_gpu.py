@@ -6,19 +6,14 @@ import json
 import shutil
 
 import pytest
-from safetensors.torch import load_file
 
 from engine_build import build
 from groundserve.errors import EngineMismatchError, UnsupportedError
-from groundserve.families.plans import FrameStream
-from groundserve.families.videoitg import VideoITG
 from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.media import MediaWorkers
-from groundserve.profiles import PROFILES
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from python_backend.decode import PyAVDecoder
 from python_backend.engine import EngineDirectory
 from python_backend.meter import Counts
 
@@ -48,39 +43,6 @@ def test_manifest_says_what_the_plans_run_on(plans):
     assert {"vision_encoder.plan", "grounding.plan", EMBEDDINGS_NAME} <= set(manifest.files)
     assert not any(name.endswith((".onnx", ".data")) for name in manifest.files)
     assert "vision_encoder.plan" in manifest.encoder_identity["weights"]
-
-
-def test_embeddings_are_in_the_engines_dtype_and_readable_by_all(plans):
-    path = plans / EMBEDDINGS_NAME
-    dtypes = {str(tensor.dtype) for tensor in load_file(path).values()}
-    assert dtypes == {{"bf16": "torch.bfloat16", "fp16": "torch.float16"}[plans.name]}
-    assert path.stat().st_mode & 0o044 == 0o044
-
-
-@pytest.mark.parametrize("plans", ["bf16"], indirect=True)
-def test_another_architecture_is_another_build(plans, tmp_path):
-    out = shutil.copytree(plans, tmp_path / "engines")
-    steps = []
-    build(
-        SHIPPED_CHECKPOINT,
-        out,
-        profile="gpu-trt",
-        precision=plans.name,
-        gpu_archs=("sm_89",),
-        on_step=steps.append,
-    )
-    assert "building the grounding plan" in steps
-    assert Manifest.load(out).builder["tensorrt"]["gpu_archs"] == ["sm_89"]
-
-
-@pytest.mark.parametrize("name", ["vision_encoder.plan", "grounding.plan", EMBEDDINGS_NAME])
-def test_a_flipped_bit_is_found(plans, tmp_path, name):
-    out = shutil.copytree(plans, tmp_path / "engines")
-    damaged = bytearray((out / name).read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (out / name).write_bytes(damaged)
-    with pytest.raises(EngineMismatchError, match=f"{name} differs from the hash"):
-        EngineDirectory.load(out, verify_files=True)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +96,6 @@ def test_tensorrt_llm_is_asked_for_before_anything_is_built(tmp_path):
     assert steps == []
 
 
-def test_architectures_go_with_tensorrt_alone(tmp_path):
-    with pytest.raises(UnsupportedError, match="got sm_89 with the profile torch"):
-        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="torch", gpu_archs=("sm_89",))
-
-
 @pytest.mark.parametrize(
     ("precision", "features"), [(None, "FP16"), ("fp16", "FP16"), ("fp32", "FP32")]
 )
@@ -159,28 +116,3 @@ def test_decoder_of_a_gpu_profile_is_not_another_one_without_a_gpu(plans):
         pytest.raises(EngineMismatchError, match="decodes on an NVIDIA GPU, this machine has none"),
     ):
         EngineDirectory.load(plans).open_decoder(workers, meter=Counts(), num_threads=1)
-
-
-@pytest.mark.parametrize(
-    ("streams", "decoder"),
-    [
-        ([FrameStream(name="PIXELS", size=384)], "dali"),
-        ([FrameStream(name="PIXELS", size=None)], "pyav"),
-        ([FrameStream(name="PIXELS", size=224, resize="bilinear")], "pyav"),
-        ([FrameStream(name="A", size=8), FrameStream(name="B", size=8, resize="bilinear")], "pyav"),
-    ],
-)
-def test_dali_decodes_where_it_has_the_filter(streams, decoder):
-    assert PROFILES["gpu"].decoder_of(streams) == decoder
-    assert PROFILES["torch"].decoder_of(streams) == "pyav"
-
-
-def test_pyav_decodes_for_several_streams_and_the_manifest_says_so(plans, monkeypatch):
-    streams = tuple(FrameStream(name=name, size=28) for name in ("CLIP", "KEY"))
-    assert Manifest.load(plans).decoder == "dali"
-    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: streams)
-    engine = EngineDirectory.load(plans)
-    assert engine.manifest.decoder == "pyav"
-    with MediaWorkers(limits=Limits()) as workers:
-        decoder = engine.open_decoder(workers, meter=Counts(), num_threads=1)
-    assert isinstance(decoder, PyAVDecoder)

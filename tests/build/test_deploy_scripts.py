@@ -74,17 +74,6 @@ def test_backend_without_its_libraries_does_not(moved_backend):
         assert re.search(rf"^\s*{name}-\w+\.so\S* => not found$", run.stderr, re.MULTILINE)
 
 
-def test_search_path_counts(moved_backend):
-    assert check_libraries(moved_backend, search=LIBRARIES).returncode == 0
-
-
-def test_one_missing_library_is_enough(moved_backend):
-    need_instead(moved_backend, rb"libarchive-\w+\.so[.0-9]*", b"libnvinfer.so.10")
-    run = check_libraries(moved_backend, search=LIBRARIES)
-    assert run.returncode == 1
-    assert "libnvinfer.so.10 => not found" in run.stderr
-
-
 @pytest.mark.parametrize("name", [b"libcuda.so.1", b"libnvidia-ml.so.1", b"libnvcuvid.so.1"])
 def test_the_drivers_libraries_may_be_missing(name, moved_backend):
     """The container runtime brings them, after the build."""
@@ -100,19 +89,3 @@ def test_functions_that_the_server_does_not_have_are_found(moved_backend):
     assert run.returncode == 1
     assert "undefined symbol: TRITONBACKEND_" in run.stderr
     assert "not found" not in run.stderr
-
-
-def test_every_file_is_looked_at(backend, moved_backend, tmp_path):
-    text = tmp_path / "text.so"
-    text.write_text("no library")
-    run = check_libraries(text, moved_backend, tmp_path / "absent.so", backend)
-    assert run.returncode == 1
-    for path in (text, moved_backend, tmp_path / "absent.so"):
-        assert str(path) in run.stderr
-    assert str(backend) not in run.stderr
-
-
-def test_no_file_is_a_wrong_call():
-    run = check_libraries()
-    assert run.returncode == 2
-    assert "usage:" in run.stderr

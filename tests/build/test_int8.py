@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, helper, numpy_helper
 
-from engine_build.onnx_int8 import quantize_products, quantize_vision_encoder
-from groundserve.errors import EngineMismatchError, GroundserveError
+from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.instructions import int8_instructions
 from groundserve.manifest import VISION_ONNX_NAME, Manifest
@@ -44,24 +42,6 @@ def request_of_4(int8_dir) -> NoiseRequest:
     return NoiseRequest.make(
         manifest.seam, manifest.model, vocab_size=10, num_frames=4, text_lengths=(3,)
     )
-
-
-def test_layers_are_in_8_bits_and_nothing_else_is(graph):
-    found = {one.name: one for one in graph.initializer}
-    integer = [node for node in graph.node if node.op_type == "MatMulInteger"]
-    vision = Checkpoint.open(SHIPPED_CHECKPOINT).load_vision()
-    num_weights = sum(w.numel() for w in vision.layers.parameters() if w.ndim == 2)
-    assert sum(np.prod(found[node.input[1]].dims) for node in integer) == num_weights
-    for node in integer:
-        weight, scale = found[node.input[1]], found[_scale(node.input[1])]
-        assert weight.data_type == onnx.TensorProto.INT8
-        assert list(scale.dims) == [weight.dims[1]]  # one of each output channel
-        # All of the range: 7 bits lose twice as much.
-        assert np.abs(numpy_helper.to_array(weight)).max() == 127
-    # Patch embedding and both products of the pooling.
-    assert Counter(node.op_type for node in graph.node)["MatMul"] == 3
-    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in graph.input]
-    assert sizes == [1, 1]  # one frame at a time
 
 
 def test_the_gate_holds_engines_to_what_8_bits_cost_in_pytorch(int8_dir):
@@ -185,22 +165,3 @@ def test_answers_say_what_computed_them_and_stay_near(int8_dir, engines_of, clip
     assert (int8 != fp32).any()
     # A tenth of the features, at most; logits of this model reach 10.
     np.testing.assert_allclose(int8, fp32, atol=1.0)
-
-
-def test_weights_beside_the_graph_are_read_and_taken_away(engines_of, int8_dir, tmp_path):
-    path = tmp_path / VISION_ONNX_NAME
-    fp32 = onnx.load(engines_of(SHIPPED_CHECKPOINT, "cpu") / VISION_ONNX_NAME)
-    onnx.save(fp32, path, save_as_external_data=True, location=f"{path.name}.data")
-    assert path.with_name(f"{path.name}.data").stat().st_size > path.stat().st_size
-    quantize_vision_encoder(path)
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
-    assert path.read_bytes() == (int8_dir / VISION_ONNX_NAME).read_bytes()
-
-
-def test_a_graph_without_layers_is_refused(tmp_path):
-    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2])
-    model = helper.make_model(
-        helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value])
-    )
-    with pytest.raises(GroundserveError, match="no linear layers to quantize; build it in fp32"):
-        quantize_products(model, tmp_path / "out.onnx", behind_norm=True)

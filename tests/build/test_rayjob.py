@@ -6,20 +6,17 @@ which are required.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import shlex
 from pathlib import Path
 
-import pytest
 import typer
 import yaml
 
 from groundserve._version import __version__
 from groundserve.cli import batch
 from tests.reference import REPOSITORY
-from tests.unit.test_pins import pins
 
 CRD = json.loads(Path(__file__).with_name("rayjob_crd.json").read_text("utf-8"))
 TEXT = (REPOSITORY / "deploy" / "rayjob.yaml").read_text("utf-8")
@@ -62,37 +59,6 @@ def test_manifest_fits_the_crd():
     assert len(pods) == 2
 
 
-@pytest.mark.parametrize(
-    ("place", "problem"),
-    [
-        (["rayClusterSpec", "headGroupSpec"], "spec.rayClusterSpec lacks headGroupSpec"),
-        (
-            ["rayClusterSpec", "workerGroupSpecs", 0, "groupName"],
-            "spec.rayClusterSpec.workerGroupSpecs[] lacks groupName",
-        ),
-        (
-            ["rayClusterSpec", "headGroupSpec", "template", "spec", "containers"],
-            "spec.rayClusterSpec.headGroupSpec.template.spec lacks containers",
-        ),
-    ],
-)
-def test_what_is_missing_is_found(place, problem):
-    broken = copy.deepcopy(MANIFEST)
-    *above, key = ["spec", *place]
-    value = broken
-    for step in above:
-        value = value[step]
-    del value[key]
-    assert problem in problems(broken)
-
-
-def test_what_is_misspelled_or_of_another_type_is_found():
-    broken = copy.deepcopy(MANIFEST)
-    broken["spec"]["entrypointt"] = ""
-    broken["spec"]["backoffLimit"] = "3"
-    assert problems(broken) == ["spec.backoffLimit is no integer", "spec has no key entrypointt"]
-
-
 def test_the_command_has_the_options_that_it_is_given():
     program, command, *words = shlex.split(MANIFEST["spec"]["entrypoint"])
     assert (program, command) == ("groundserve", "batch")
@@ -129,6 +95,7 @@ def test_workers_and_what_they_reserve_fit_the_nodes():
 
 
 def test_ray_is_the_pinned_one():
-    version = pins()["ray"][0]
+    pins = (REPOSITORY / "constraints.txt").read_text("utf-8")
+    (version,) = re.findall(r"^ray==([\d.]+)", pins, re.MULTILINE)
     assert MANIFEST["spec"]["rayClusterSpec"]["rayVersion"] == version
     assert f"ray[data,default]=={version}" in DEPLOY_DOCS

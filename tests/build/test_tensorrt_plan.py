@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,9 +12,7 @@ import torch
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
-    ShapeRange,
     build_plan,
-    make_build_log,
     token_scorer_shapes,
     vision_shapes,
 )
@@ -25,9 +22,8 @@ from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.families.vision_inputs import VisionInputs
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
+from groundserve.tensorrt_library import TensorRTTarget
 from tests.support.vision import vision_inputs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -143,18 +139,6 @@ def test_a_plan_whose_attention_is_not_fused_is_refused(vision_graph, target, tm
             num_layers=3,
         )
     assert not list(tmp_path.iterdir())
-
-
-def test_the_plain_pattern_is_fused_in_16_bit(vision_graph, target, tmp_path):
-    """And counted by its kernels, there being no operator to count."""
-    report = build_plan(
-        vision_graph("bf16", 20),
-        tmp_path / "vision.plan",
-        target=target,
-        shapes=VISION_SHAPES,
-        num_layers=3,
-    )
-    assert (report.num_attention_layers, report.num_fused_kernels) == (0, 3)
 
 
 def test_a_graph_that_cannot_be_read_gives_the_parsers_reason(target, tmp_path):
@@ -290,44 +274,3 @@ def test_timings_that_tensorrt_does_not_take_are_replaced(content, monkeypatch, 
     assert fake.caches == [content, b""]
     assert (tmp_path / "timing.cache").read_bytes() == b"+timed"
     assert "timing.cache holds no timings of this GPU" in caplog.text
-
-
-def test_the_log_counts_kernels_and_keeps_errors():
-    log = make_build_log(TensorRTLibrary(name="tensorrt", module=FakeTensorRT()))
-    layers = [
-        "Layers:",
-        "Name: _gemm_mha_v2_myl0_8, LayerType: kgen, Inputs: [ { Name: mha_in } ]",
-        "Name: node_MatMul_4_myl0_9, LayerType: gemm, Inputs: [ { Name: _gemm_mha_v2_out } ]",
-        "Name: fused_MHA_kernel_10, LayerType: kgen, Inputs: []",
-    ]
-    log.log("verbose", os.linesep.join(layers))
-    log.log("warning", "a mha to look at")
-    assert (log.num_kernels, log.num_fused_kernels) == (3, 2)
-    assert log.first_error() == "no reason was given"
-    log.log("error", " first ")
-    log.log("internal", "second")
-    assert log.first_error() == "first"
-
-
-def test_shapes_of_the_released_model():
-    shapes = vision_shapes(VisionInputs.of(REFERENCE_FAMILY, REFERENCE_MODEL), USUAL)
-    assert shapes["PIXELS"].max_shape == shapes["PIXELS"].opt_shape == (64, 384, 384, 3)
-    assert shapes["POOL"].min_shape == (1, 1, 27)
-    assert shapes["POOL"].opt_shape == (64, 5, 27)
-    assert shapes["POOL"].max_shape == (64, 27, 27)
-    scorer = token_scorer_shapes(hidden_size=3584, max_tokens=20480, usual=USUAL)["INPUTS_EMBEDS"]
-    assert (scorer.min_shape, scorer.opt_shape) == ((1, 3584), (12900, 3584))
-    assert scorer.max_shape == (20480, 3584)
-
-
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        pytest.param(((1, 2), (3, 2), (2, 2)), id="opt_above_max"),
-        pytest.param(((0, 2), (1, 2), (2, 2)), id="zero"),
-        pytest.param(((1,), (1, 2), (2, 2)), id="ranks_differ"),
-    ],
-)
-def test_a_range_must_be_ordered(shapes):
-    with pytest.raises(InvalidRequestError, match="1 <= min <= opt <= max"):
-        ShapeRange(min_shape=shapes[0], opt_shape=shapes[1], max_shape=shapes[2])

@@ -16,7 +16,6 @@ from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.tolerances import TOLERANCES
 from python_backend.checkpoint import CheckpointStages
-from python_backend.engine import EngineDirectory
 from python_backend.pipeline import Pipeline
 from tests.answer_cases import CHECKPOINTS, MODELS
 
@@ -86,11 +85,6 @@ def test_a_precision_of_the_other_head_is_refused_first(checkpoint, precision, m
     assert not (tmp_path / "engines").exists()
 
 
-def test_a_family_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UnsupportedError, match=r"family must be one of .*vtimellm.*, got 'gpt'"):
-        build(CHECKPOINTS, tmp_path / "engines", family="gpt")
-
-
 def test_a_checkpoint_of_another_family_is_refused_by_the_one_that_is_named(tmp_path):
     for checkpoint, family in ((SHIPPED_CHECKPOINT, "vtimellm"), (CHECKPOINTS, "videoitg")):
         with pytest.raises(InvalidRequestError):
@@ -133,47 +127,3 @@ def test_int4_is_held_to_the_same_roundings_in_pytorch(tmp_path):
 def test_the_gate_refuses_engines_of_other_weights(engine_dir, model):
     with pytest.raises(EngineMismatchError, match="the decoder's engine differs from PyTorch"):
         check_engines(engine_dir, CHECKPOINTS, parts=MODELS[model])
-
-
-def test_calls_of_the_other_head_are_refused_before_the_video_is_looked_at(engine_dir):
-    with Pipeline.open(engine_dir) as pipeline:
-        for refused in (
-            lambda: pipeline.score("nowhere.mp4", "When?"),
-            lambda: pipeline.parse_questions(["When?"]),
-            lambda: pipeline.grounder,
-            lambda: pipeline.tokenizer,
-        ):
-            with pytest.raises(UnsupportedError, match="vtimellm answers in text: use ask"):
-                refused()
-    with (
-        Pipeline.from_checkpoint(SHIPPED_CHECKPOINT) as pipeline,
-        pytest.raises(UnsupportedError, match="videoitg scores frames: use score, not ask"),
-    ):
-        pipeline.ask("nowhere.mp4", "When?")
-
-
-def test_stages_of_the_other_head_are_not_opened(engine_dir, engine_dirs):
-    for opened in (EngineDirectory.load(engine_dir), CheckpointStages.open(CHECKPOINTS)):
-        with pytest.raises(UnsupportedError):
-            opened.open_grounder(num_threads=1)
-        with pytest.raises(UnsupportedError):
-            opened.open_tokenizer()
-    for opened in (
-        EngineDirectory.load(engine_dirs["cpu"]),
-        CheckpointStages.open(SHIPPED_CHECKPOINT),
-    ):
-        with pytest.raises(UnsupportedError):
-            opened.open_generator(num_threads=1)
-        with pytest.raises(UnsupportedError):
-            opened.open_answer_tokenizer()
-
-
-@pytest.mark.parametrize("name", ["decoder/model.onnx", "front.onnx", "token_embeddings.npy"])
-def test_a_damaged_file_is_found_by_its_hash_and_never_run(engine_dir, tmp_path, name):
-    shutil.copytree(engine_dir, tmp_path / "engines")
-    (tmp_path / "engines" / name).write_bytes(b"no engine")
-    with pytest.raises(EngineMismatchError, match=rf"{name} differs from the hash"):
-        Pipeline.open(tmp_path / "engines")
-    opened = EngineDirectory.load(tmp_path / "engines")
-    with pytest.raises(EngineMismatchError):
-        opened.open_generator(num_threads=1)

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from engine_build import engines
 from engine_build.families import videoitg
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits, build_engine
-from engine_build.trtllm.build import build_command, check_log
-from engine_build.trtllm.layout import DTYPE_NAMES
+from engine_build.trtllm.build import build_command
 from groundserve.errors import UnavailableError, UnsupportedError
-from groundserve.families import get_frames_family
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
-from groundserve.profiles import Target
 from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
-from tests.fake_tensorrt_llm.builder import check_max_num_tokens, parse_arguments
 from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
 from tests.fake_tensorrt_llm.machine import install_metadata
 from tests.reference import REPOSITORY, SET_1
@@ -66,35 +60,6 @@ def build_tiny(engine_dir, **options):
     opened = Checkpoint.open(TINY)
     model = opened.model_spec(pad_token_id=0)
     build_engine(opened, engine_dir, family=videoitg, model=model, **options)
-
-
-def build_words(tmp_path, **changes):
-    """Return the command line for the double, without the program, some values replaced."""
-    words = build_command(
-        tmp_path,
-        tmp_path,
-        family=videoitg,
-        precision="bf16",
-        limits=LIMITS,
-        timing_cache=tmp_path / "timing.cache",
-    )[1:]
-    for name, value in changes.items():
-        words[words.index(f"--{name}") + 1] = value
-    return words
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_builder_takes_every_value(precision, tmp_path):
-    arguments = parse_arguments(
-        build_words(tmp_path, gemm_plugin=DTYPE_NAMES[precision], kv_cache_type="disabled")
-    )
-    assert arguments["kv_cache_type"] == "DISABLED"
-    assert arguments["max_num_tokens"] == 40960
-
-
-def test_the_builder_changes_no_size_of_ours():
-    sizes = {**asdict(LIMITS), "max_seq_len": LIMITS.max_input_len}
-    assert check_max_num_tokens(sizes) == sizes
 
 
 @pytest.fixture
@@ -143,29 +108,6 @@ def test_build_engine_keeps_timings_in_the_users_file(tmp_path):
         assert cache.read_bytes() == kept
 
 
-def test_a_gpu_build_hands_its_timing_cache_on(tmp_path, monkeypatch):
-    handed = {}
-    monkeypatch.setattr(engines, "build_engine", lambda *_, **named: handed.update(named))
-    opened = Checkpoint.open(TINY)
-    model = opened.model_spec(pad_token_id=0)
-    writer = engines.EngineWriter(
-        family=get_frames_family("videoitg"),
-        checkpoint=opened,
-        gpu_family=videoitg,
-        target=Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt"),
-        tensorrt=None,  # no plan beside the engine
-        timing_cache=tmp_path / "timing.cache",
-        on_step=lambda step: None,
-    )
-    writer.write(tmp_path, model)
-    assert handed == {
-        "family": videoitg,
-        "model": model,
-        "precision": "bf16",
-        "timing_cache": tmp_path / "timing.cache",
-    }
-
-
 def test_build_engine_passes_the_builders_words_on(machine, tmp_path):
     machine(shell("echo one", "echo the reason >&2", "exit 3"))
     with pytest.raises(UnsupportedError, match=r"trtllm-build ended with code 3:\none\nthe reason"):
@@ -183,10 +125,6 @@ def test_build_engine_refuses_unfused_attention(machine, tmp_path):
     machine(shell("echo '[TensorRT-LLM][WARNING] Fall back to unfused MHA for d 16 in sm_90.'"))
     with pytest.raises(UnsupportedError, match=r"no fused attention .* for d 16 in sm_90"):
         build_tiny(tmp_path / "trtllm", precision="bf16")
-
-
-def test_check_log_takes_a_quiet_log():
-    check_log("[TensorRT-LLM][INFO] Total time of building all engines: 00:01:02\n")
 
 
 def test_build_engine_refuses_a_program_of_another_release(machine, tmp_path):
@@ -212,11 +150,6 @@ def refused_by(tmp_path):
 
 def test_build_engine_says_that_the_builder_is_missing(tmp_path):
     assert "by TensorRT-LLM 1.2.1, which is not installed here; build in" in refused_by(tmp_path)
-
-
-def test_build_engine_says_that_the_program_is_missing(machine, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "which has no trtllm-build on PATH; build in" in refused_by(tmp_path)
 
 
 def test_build_engine_refuses_another_release(machine, tmp_path):

@@ -24,17 +24,9 @@ def test_limits_of_the_full_size_model():
     )
 
 
-def test_limits_without_a_limit_in_the_checkpoint():
-    assert limits_of(max_tokens=None).max_input_len == 20480
-
-
 def test_limits_of_a_small_model_stay_within_its_requests():
     limits = limits_of(max_tokens=700)
     assert (limits.max_num_tokens, limits.opt_num_tokens) == (1400, 700)
-
-
-def test_limits_of_long_requests_stay_within_one_tensor():
-    assert limits_of(max_tokens=40000).max_num_tokens == largest_num_tokens(MLP_WIDTH)
 
 
 def test_largest_num_tokens_is_the_last_that_fits():
@@ -48,21 +40,3 @@ def test_largest_num_tokens_is_the_last_that_fits():
 def test_limits_refuse_a_pass_that_cannot_hold_the_longest_request():
     with pytest.raises(UnsupportedError, match="must hold one sequence of max_input_len 20480"):
         EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=8192)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"max_batch_size": 0}, "max_batch_size must be >= 1, got 0"),
-        ({"max_input_len": 0}, "max_input_len must be >= 1, got 0"),
-        ({"opt_num_tokens": 0}, "opt_num_tokens must be >= 1, got 0"),
-        ({"max_num_tokens": 9}, "must hold one sequence of max_input_len 10 tokens, got 9"),
-        ({"max_num_tokens": 21}, "max_batch_size \\* max_input_len = 20, got 21"),
-        ({"opt_num_tokens": 16}, "opt_num_tokens must not exceed max_num_tokens 15, got 16"),
-    ],
-)
-def test_limits_refuse_sizes_that_do_not_fit_together(change, message):
-    sizes = {"max_batch_size": 2, "max_input_len": 10, "max_num_tokens": 15, "opt_num_tokens": 10}
-    EngineLimits(**sizes)
-    with pytest.raises(UnsupportedError, match=message):
-        EngineLimits(**{**sizes, **change})

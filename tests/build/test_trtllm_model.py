@@ -15,8 +15,8 @@ from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import builder, layers, models
-from tests.fake_tensorrt_llm.engines import LIMITS, HostGpu, write_engine
+from tests.fake_tensorrt_llm import builder, models
+from tests.fake_tensorrt_llm.engines import HostGpu, write_engine
 from tests.fake_tensorrt_llm.network import Network, net_guard
 from tests.reference import REPOSITORY, SET_1, SET_2
 
@@ -33,13 +33,6 @@ ROUNDING = 1.001 * 2.0**-24
 @pytest.fixture(autouse=True)
 def _library(monkeypatch):
     fake_tensorrt_llm.install(monkeypatch)
-
-
-@pytest.fixture(params=layers.LINEAR_COPIES)
-def linear_copy(request, monkeypatch):
-    """Both behaviours of the library's Linear."""
-    fake_tensorrt_llm.install(monkeypatch, linear_copy=request.param)
-    return request.param
 
 
 def open_model(path=TINY, dtype=torch.float32):
@@ -116,7 +109,6 @@ def largest_error(path, engine_dir):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-@pytest.mark.usefixtures("linear_copy")
 @pytest.mark.parametrize(
     "path",
     [
@@ -171,13 +163,6 @@ def test_last_token_moves_its_own_first_score_and_no_other_sequence(index, tmp_p
             assert torch.equal(before[other], after[other])
 
 
-@pytest.mark.usefixtures("linear_copy")
-def test_head_builds_in_sixteen_bits(tmp_path):
-    engine_dir = write_engine(Checkpoint.open(TINY), tmp_path, precision="bf16")
-    built = TensorRTLLMTokenScorer(engine_dir, gpu=HostGpu())._session.engine
-    assert str(built.get_tensor_dtype("frame_token_scores")) == "DataType.FLOAT"
-
-
 def imported(path):
     """Return the modules that a file imports."""
     tree = ast.parse(path.read_text("utf-8"))
@@ -197,11 +182,6 @@ def test_nothing_of_ours_imports_the_file():
             assert "engine_build.families.videoitg.trtllm_model" not in imported(path), path
 
 
-def test_importing_the_file_registers_the_class():
-    model_class = builder.load_model_class(MODEL_FILE, convert.ARCHITECTURE)
-    assert list(models.MODEL_MAP.items()) == [("VideoITGQwen2ForGrounding", model_class)]
-
-
 SIZES = {"max_batch_size": 3, "max_input_len": 64, "max_num_tokens": 96, "opt_num_tokens": 48}
 PLUGINS = {"remove_input_padding": True, "gpt_attention_plugin": "bfloat16", "context_fmha": True}
 
@@ -217,23 +197,6 @@ def prepare(tmp_path, *, plugins=PLUGINS, use_cache=False):
     return network.inputs
 
 
-def test_prepare_inputs_declares_packed_inputs(tmp_path):
-    profiles = {
-        name: (str(tensor.declared_dtype.value), *map(tensor.profile, range(3)))
-        for name, tensor in prepare(tmp_path).items()
-    }
-    assert profiles == {
-        "inputs_embeds": ("torch.bfloat16", [1, 64], [48, 64], [96, 64]),
-        "context_lengths": ("torch.int32", [1], [2], [3]),
-        "host_context_lengths": ("torch.int32", [1], [2], [3]),
-        "host_request_types": ("torch.int32", [1], [2], [3]),
-        "host_max_attention_window_sizes": ("torch.int32", [2], [2], [2]),
-        "host_sink_token_length": ("torch.int32", [1], [1], [1]),
-        "host_runtime_perf_knobs": ("torch.int64", [16], [16], [16]),
-        "host_context_progress": ("torch.int64", [1], [1], [1]),
-    }
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -244,19 +207,3 @@ def test_prepare_inputs_declares_packed_inputs(tmp_path):
 def test_prepare_inputs_refuses_other_builds(settings, tmp_path):
     with pytest.raises(ValueError, match="build with --kv_cache_type disabled"):
         prepare(tmp_path, **settings)
-
-
-def test_model_refuses_several_gpus(tmp_path):
-    with pytest.raises(ValueError, match="built for one GPU, got 2"):
-        write_engine(
-            Checkpoint.open(TINY),
-            tmp_path,
-            change_config=lambda config: config["mapping"].update(world_size=2, tp_size=2),
-        )
-
-
-def test_limits_hold_all_shapes_in_one_pass():
-    lengths = [frames * tokens + text for frames, tokens, text in SHAPES]
-    assert sum(lengths) <= LIMITS.max_num_tokens
-    assert max(lengths) <= LIMITS.max_input_len
-    assert len(lengths) <= LIMITS.max_batch_size

@@ -41,20 +41,14 @@ _MODULES = {
 }
 
 
-def install(monkeypatch: pytest.MonkeyPatch, *, linear_copy: str | None = None) -> None:
-    """Let `import tensorrt` and `import tensorrt_llm` find this package, with no model registered.
-
-    Args:
-        monkeypatch: Takes it back.
-        linear_copy: One of `layers.LINEAR_COPIES`; None: the newest.
-    """
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `import tensorrt` and `import tensorrt_llm` find this package, without a model."""
     root = ModuleType("tensorrt_llm")
     root.__version__ = VERSION  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt_llm", root)
     for name, ours in _MODULES.items():
         module = importlib.import_module(f"tests.fake_tensorrt_llm.{ours}")
         monkeypatch.setitem(sys.modules, name, module)
-    from tests.fake_tensorrt_llm import layers, models
+    from tests.fake_tensorrt_llm import models
 
     monkeypatch.setattr(models, "MODEL_MAP", {})
-    monkeypatch.setattr(layers, "linear_copy", linear_copy or layers.LINEAR_COPIES[0])

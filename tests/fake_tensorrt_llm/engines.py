@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,17 +41,13 @@ def write_engine(
     *,
     precision: Precision = "fp32",
     limits: EngineLimits = LIMITS,
-    change_config: Callable[[dict[str, Any]], None] = lambda config: None,
 ) -> Path:
-    """Convert and "build"; what a test changes on the way must show in the scores."""
+    """Convert and "build"."""
     converted = directory / "converted"
     converted.mkdir(parents=True)
     convert_checkpoint(
         checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
     )
-    config = json.loads((converted / "config.json").read_text())
-    change_config(config)
-    (converted / "config.json").write_text(json.dumps(config))
     engine_dir = directory / "trtllm"
     command = build_command(
         converted,

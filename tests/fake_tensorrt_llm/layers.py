@@ -20,11 +20,6 @@ from tests.fake_tensorrt_llm.quantization import QuantMode
 from tests.fake_tensorrt_llm.trt import DataType
 from tests.fake_tensorrt_llm.utils import str_dtype_to_trt
 
-# Stored copies of `layers/linear.py` that differ in what the constructor makes of `strict_dtype`,
-# newest first; `fake_tensorrt_llm.install` chooses one.
-LINEAR_COPIES = ("2a9abd9", "0396172")
-linear_copy = LINEAR_COPIES[0]
-
 
 class AttentionParams:
     def __init__(
@@ -59,12 +54,7 @@ class LinearBase(Module):
         self.in_features, self.out_features = in_features, out_features
         self.dtype = dtype
         self.weight = Parameter(shape=(out_features, in_features), dtype=dtype)
-        if not strict_dtype:
-            self.strict_dtype = None
-        elif linear_copy == "2a9abd9":
-            self.strict_dtype = str_dtype_to_trt(dtype)
-        else:
-            self.strict_dtype = dtype
+        self.strict_dtype = str_dtype_to_trt(dtype) if strict_dtype else None
         if bias:
             self.bias = Parameter(shape=(out_features,), dtype=dtype)
         else:
@@ -136,7 +126,7 @@ class RmsNorm(Module):
         return rms_norm(x, self.weight.value, self.eps)
 
 
-class MLP(Module):
+class GatedMLP(Module):
     def __init__(
         self,
         hidden_size,
@@ -157,6 +147,7 @@ class MLP(Module):
         assert not inner_layernorm
         self.inner_layernorm = None
         self.fc = ColumnLinear(hidden_size, ffn_hidden_size, bias=bias, dtype=dtype)
+        self.gate = ColumnLinear(hidden_size, ffn_hidden_size, bias=bias, dtype=dtype)
         self.proj = RowLinear(ffn_hidden_size, hidden_size, bias=bias, dtype=dtype)
         self.hidden_size, self.ffn_hidden_size = hidden_size, ffn_hidden_size
         self.hidden_act = hidden_act
@@ -166,37 +157,6 @@ class MLP(Module):
         self.quant_mode = quant_mode
         self.eps = eps
         self.is_expert = is_expert
-
-
-class GatedMLP(MLP):
-    def __init__(
-        self,
-        hidden_size,
-        ffn_hidden_size,
-        hidden_act,
-        bias=True,
-        dtype=None,
-        tp_group=None,
-        tp_size=1,
-        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
-        inner_layernorm=False,
-        eps=1e-05,
-        is_expert=False,
-    ):
-        super().__init__(
-            hidden_size,
-            ffn_hidden_size,
-            hidden_act,
-            bias,
-            dtype,
-            tp_group,
-            tp_size,
-            quant_mode,
-            inner_layernorm,
-            eps,
-            is_expert,
-        )
-        self.gate = ColumnLinear(hidden_size, ffn_hidden_size, bias=bias, dtype=dtype)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         activated = ACT2FN[self.hidden_act](self.fc(hidden_states))
@@ -213,16 +173,9 @@ class FusedGatedMLP(Module):
         hidden_act,
         bias=True,
         dtype=None,
-        tp_group=None,
-        tp_size=1,
-        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
-        inner_layernorm=False,
-        eps=1e-05,
-        is_expert=False,
+        **_,
     ):
         super().__init__()
-        assert not inner_layernorm
-        self.inner_layernorm = None
         self.hidden_act = hidden_act
         self.fused_fc = ColumnLinear(hidden_size, 2 * ffn_hidden_size, bias=bias, dtype=dtype)
         self.proj = RowLinear(ffn_hidden_size, hidden_size, bias=bias, dtype=dtype)

@@ -7,20 +7,12 @@ from typing import Any
 
 
 class QuantMode(enum.IntFlag):
-    """The flags that decide what the attention plugin and the fused MLP do."""
+    """Of its flags, the one that the attention plugin asks for."""
 
     INT8_KV_CACHE = enum.auto()
-    FP8_KV_CACHE = enum.auto()
-    FP8_QDQ = enum.auto()
 
     def has_int8_kv_cache(self) -> bool:
         return bool(self & QuantMode.INT8_KV_CACHE)
-
-    def has_kv_cache_quant(self) -> bool:
-        return bool(self & (QuantMode.INT8_KV_CACHE | QuantMode.FP8_KV_CACHE))
-
-    def has_fp8_qdq(self) -> bool:
-        return bool(self & QuantMode.FP8_QDQ)
 
     @staticmethod
     def from_quant_algo(quant_algo: str | None, kv_cache_quant_algo: str | None) -> QuantMode:

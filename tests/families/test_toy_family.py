@@ -10,18 +10,16 @@ import difflib
 import json
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from groundserve import Client, InvalidRequestError, ScoreOptions
+from groundserve import Client, ScoreOptions
 from tests.cli.command import run_cli
 from tests.families import toy_program
 from tests.families.toy_reference import (
     MAX_FRAMES,
     STRIDE,
-    WIDTH,
     decode,
     frame_logits,
     write_checkpoint,
@@ -34,10 +32,8 @@ from tests.families.tree import (
     registry_line,
 )
 from tests.reference import REPOSITORY
-from tests.support.metrics import read_metrics
 from tests.triton.program import serving
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
-from tests.triton.serve import Server
+from tests.triton.protocol import Protocol, texts, upload
 
 FOLDER = Path("groundserve/families/toy")
 QUERIES = ["when does a man turn on red", "red bike turn"]
@@ -112,12 +108,6 @@ def assert_answer(answer: dict, expected, *, top_k: int = 32) -> None:
         assert query["selected_frames"] == sorted(ordinals[i] for i in best_first[:top_k])
 
 
-def test_every_frame_and_question_has_a_logit_of_its_own(expected):
-    """So an answer that is the expected one has its frames and questions in their places."""
-    _, questions = expected
-    assert len(np.unique(questions)) == MAX_FRAMES * len(QUERIES)
-
-
 def test_it_is_built_with_its_gate(found):
     for profile in ("cpu", "torch"):
         said = found["said"][f"build {profile}"]
@@ -140,30 +130,12 @@ def test_a_gpu_profile_is_refused_by_the_familys_name(found, profile):
     )
 
 
-def test_doctor_speaks_of_it(found):
-    said = found["said"]["doctor"]
-    findings = json.loads(said["stdout"].splitlines()[-1])["findings"]
-    details = {finding["subject"]: finding["detail"] for finding in findings}
-    assert details["family"] == (
-        f"toy; a long video gives {MAX_FRAMES} frames, one token each, every 3 frames one"
-    )
-    assert details["vocabulary"] == "11 tokens, 16 embedding rows"
-    assert "need" in details["shared memory"]
-    assert details["GPU memory"] == "none: profile cpu on the CPU"
-
-
 def test_one_process_computes_what_numpy_does(found, expected):
     assert found["answers"].keys() == {"cpu", "torch", "checkpoint"}
     for answer in found["answers"].values():
         assert_answer(answer, expected)
         assert answer["engine"]["family"] == "toy"
         assert answer["num_frames"] == MAX_FRAMES
-
-
-def test_people_are_told_what_a_frame_became(found):
-    said = found["said"]["score"]
-    assert said["code"] == 0, said["stderr"]
-    assert f"scored {MAX_FRAMES} frames with one token each, every 3 frames one" in said["stdout"]
 
 
 def test_a_client_that_never_heard_of_it_gets_its_answer(client, video, expected):
@@ -173,14 +145,6 @@ def test_a_client_that_never_heard_of_it_gets_its_answer(client, video, expected
     assert result.engine["family"] == "toy"
     assert result.engine["checkpoint"] == "toy-tiny"
     assert result.grid is None
-
-
-def test_a_second_request_finds_its_features_in_the_cache(client, video):
-    options = ScoreOptions(num_frames=5)
-    first, second = (client.score(video, queries, options) for queries in (QUERIES, QUERIES[::-1]))
-    assert (first.info.cache_hit, second.info.cache_hit) == (False, True)
-    for one, other in zip(first.queries, second.queries[::-1], strict=True):
-        np.testing.assert_array_equal(one.frame_logits, other.frame_logits)
 
 
 def test_its_ensemble_answers_by_its_name(served, video, expected):
@@ -196,63 +160,6 @@ def test_its_ensemble_answers_by_its_name(served, video, expected):
     queries = [{"frame_logits": logits, "selected_frames": kept} for logits, kept in rows]
     frame_indices = answer["FRAME_INDICES"].tolist()
     assert_answer({"frame_indices": frame_indices, "queries": queries}, expected)
-
-
-def test_the_command_line_scores_by_its_server(served, video, expected):
-    asked = [option for query in QUERIES for option in ("--query", query)]
-    command = ["score", video, *asked, "--server", served.addresses["grpc"]]
-    said = run_cli(*command, "--json")
-    assert said.code == 0, said.stderr
-    assert_answer(json.loads(said.stdout.splitlines()[-1]), expected)
-    for_people = run_cli(*command)
-    assert f"scored {MAX_FRAMES} frames\n" in for_people.stdout
-
-
-def test_its_log_and_metrics_are_those_of_any(served, client, video):
-    address = served.addresses["metrics"].removeprefix("http://").removesuffix("/metrics")
-    server = SimpleNamespace(metrics_address=address)
-    before = read_metrics(server)
-    result = client.score(video, QUERIES, ScoreOptions(num_frames=3))
-    grown = {name: value - before[name] for name, value in read_metrics(server).items()}
-    for name in ("frames_decoded", "vision_frames"):
-        assert grown[f"groundserve_{name}_total"] == 3
-    assert grown['groundserve_stage_seconds_count{stage="ground"}'] == 1
-    lines = Server(None, served.log_file).wait_for_lines(result.request_id)
-    (line,) = [line for line in lines if line["request_id"] == result.request_id]
-    assert line["outcome"] == "ok"
-    assert (line["num_frames"], line["num_queries"]) == (3, 2)
-    assert line["video_bytes"] == video.stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_frames": MAX_FRAMES + 1}, "num_frames must be at most 70 with this checkpoint"),
-        ({"sample_fps": 2.0}, "sample_fps must be left out"),
-        ({"seek": "keyframe"}, "seek must be left out"),
-    ],
-    ids=["frames past its own ceiling", "a rate", "keyframes"],
-)
-def test_its_own_rules_refuse_options(client, video, options, message):
-    with pytest.raises(InvalidRequestError, match=message):
-        client.score(video, QUERIES, ScoreOptions(**options))
-
-
-def test_a_question_too_long_for_it_is_refused(client, video):
-    with pytest.raises(InvalidRequestError, match="has 9 tokens beside 70 visual tokens"):
-        client.score(video, "when " * 8)
-
-
-def test_features_that_it_never_makes_are_refused(served):
-    protocol = Protocol("grpc", served.addresses["grpc"].removeprefix("grpc://"))
-    inputs = {
-        "FEATURES": np.zeros((3, 2, WIDTH), np.float32),
-        "QUERY": texts("when"),
-        "STAGE_INFO": texts('{"timing_ms": {}}'),
-    }
-    with pytest.raises(RejectedError, match="must have P = 1"):
-        protocol.infer("grounding", inputs)
-    protocol.client.close()
 
 
 def test_a_tree_without_it_refuses_its_engines(found, folder, video):

@@ -1,4 +1,4 @@
-"""Build, examine and score in one process, on the tree that this Python finds first.
+"""Build and score in one process, on the tree that this Python finds first.
 
 python toy_program.py FOLDER VIDEO QUERY ...: FOLDER holds `toy-tiny`, a checkpoint, and gets the
 engine directories `cpu` and `torch` and `said.json`.
@@ -34,8 +34,6 @@ def main(folder: Path, video: Path, queries: list[str]) -> None:
         "build torch": (*build("torch"), "--json"),
         "build gpu": build("gpu"),
         "build gpu-trt": build("gpu-trt"),
-        "doctor": ("doctor", "--checkpoint", checkpoint, "--engines", folder / "cpu", "--json"),
-        "score": ("score", video, "--query", queries[0], "--engines", folder / "cpu"),
     }
     said = {name: run_cli(*command)._asdict() for name, command in commands.items()}
     opened = {

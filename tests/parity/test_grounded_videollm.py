@@ -37,7 +37,6 @@ LOGIT_ERROR = 1e-3
 NUM_POSITIONS = {"phi3.5": 3420, "llama3": 2316}
 """Of the video's block."""
 EIGHT = [f"Who holds the number {number}?" for number in range(8)]
-CHAT = AnswerOptions(task="chat", max_new_tokens=4)
 WAYS = [
     pytest.param(way, case, id=f"{way}-{case.name}")
     for way in ("checkpoint", "torch", "cpu")
@@ -155,26 +154,6 @@ def check_moments(answer, case):
     assert found == (expected if case.task == "moment" else [])
 
 
-def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(
-    grounded_engines, clips, tmp_path
-):
-    meter = Counts()
-    cache = FeatureCache(CacheConfig(directory=tmp_path), meter=meter)
-    with Pipeline.open(grounded_engines("phi3.5"), cache=cache, meter=meter) as pipeline:
-        result = pipeline.ask(clips["bikes"], EIGHT, CHAT)
-        assert len(result.answers) == 8
-        assert len(np.unique(result.frame_indices)) == meter["frames_decoded"] == 96
-        # Each segment once, in chunks of 64 frames.
-        assert (meter["vision_frames"], meter["vision_passes"]) == (12, 2)
-        num_before = result.answers[0].prompt_token_ids.tolist().index(-200)
-        num_prefix = num_before + NUM_POSITIONS["phi3.5"]
-        assert meter["prefix_tokens"] == result.generation.prefix_tokens == num_prefix
-
-        apart = [pipeline.ask(clips["bikes"], query, CHAT).answers[0] for query in EIGHT]
-        assert [one.to_json() for one in apart] == [one.to_json() for one in result.answers]
-        assert (meter["vision_passes"], meter["cache_hits"]) == (2, 8)
-
-
 def test_each_regime_of_rotation_has_a_prefix_and_changes_no_other_answer(opened, clips):
     """A question whose whole prompt passes 4096 positions is rotated otherwise from the first."""
     pipeline, video = opened("cpu", "phi3.5"), clips["carphone_pristine"]
@@ -191,14 +170,6 @@ def test_each_regime_of_rotation_has_a_prefix_and_changes_no_other_answer(opened
     assert [one.to_json() for one in together.answers] == [
         one.answers[0].to_json() for one in expected
     ]
-
-
-def test_a_video_shorter_than_the_frames_is_decoded_once(opened, clips):
-    (case,) = [c for c in CASES if (c.model, c.video) == ("phi3.5", "short_50f")]
-    meter = Counts()
-    with Pipeline.from_checkpoint(WEIGHTS, parts=PARTS["phi3.5"], meter=meter) as pipeline:
-        pipeline.features(case.path(clips), CHAT, deadline=Deadline.after(SECONDS))
-    assert meter["frames_decoded"] == 50
 
 
 @pytest.mark.parametrize(
@@ -220,12 +191,3 @@ def test_what_the_model_cannot_be_asked_is_refused_before_anything_is_decoded(
     ):
         pipeline.ask(clips["bikes"], query, AnswerOptions(**options))
     assert meter["frames_decoded"] == 0
-
-
-def test_an_operators_ceiling_on_frames_is_kept(grounded_engines, clips):
-    limits = Limits(max_num_frames=95)
-    with (
-        Pipeline.open(grounded_engines("phi3.5"), limits=limits) as pipeline,
-        pytest.raises(InvalidRequestError, match="96 frames"),
-    ):
-        pipeline.ask(clips["bikes"], EIGHT[0], CHAT)

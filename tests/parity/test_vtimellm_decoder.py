@@ -119,16 +119,3 @@ def test_the_videos_rows_are_the_references(engines, kind):
         # Sums of 32 products of about 1 in size.
         np.testing.assert_allclose(block[place][:8], rows[f"row{place}_first"], rtol=0, atol=1e-5)
     assert np.linalg.norm(block.astype(np.float64)) == pytest.approx(rows["l2"], rel=1e-5)
-
-
-def test_an_answer_does_not_depend_on_what_was_asked_before(engines):
-    """Two cases on one video and model have one prefix."""
-    first, second = (CASES[name] for name in ("second_turn_one_eos", "captioning_eval"))
-    assert (first["model"], first["features"]) == (second["model"], second["features"])
-    for kind in TOLERANCES:
-        engine = engines(first["model"], kind)
-        prefix, suffix = prefix_of(first, engine)
-        _, other = prefix_of(second, engine)
-        alone = prefix.follow(suffix[:20])
-        prefix.follow(other[:20])
-        assert np.array_equal(prefix.follow(suffix[:20]), alone)

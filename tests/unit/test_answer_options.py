@@ -7,33 +7,16 @@ BETWEEN = "clip_seconds must be finite with 0 <= start < end, got "
 PAIR = r"clip_seconds must be \(start, end\), two numbers, got "
 
 
-def test_nothing_is_given_by_default():
-    assert AnswerOptions() == AnswerOptions(num_frames=None, clip_seconds=None)
-
-
-@pytest.mark.parametrize("clip_seconds", [(0, 1), (0.0, 1e308), (2.5, 7)])
-def test_a_range_is_kept(clip_seconds):
-    assert AnswerOptions(clip_seconds=clip_seconds).clip_seconds == clip_seconds
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"num_frames": 0}, "num_frames must be >= 1, got 0"),
         ({"num_frames": True}, "num_frames must be a whole number, got true"),
-        ({"num_frames": 8.0}, r"num_frames must be a whole number, got 8\.0"),
         ({"clip_seconds": (-1, 2)}, BETWEEN + r"\[-1, 2\]"),
         ({"clip_seconds": (2, 2)}, BETWEEN),
-        ({"clip_seconds": (3, 2)}, BETWEEN),
         ({"clip_seconds": (0, float("inf"))}, BETWEEN),
-        ({"clip_seconds": (0, 10**400)}, BETWEEN),
-        ({"clip_seconds": (float("nan"), 2)}, BETWEEN),
         ({"clip_seconds": (0, float("nan"))}, BETWEEN),
-        ({"clip_seconds": (0, True)}, PAIR),
         ({"clip_seconds": ("0", "1")}, PAIR),
-        ({"clip_seconds": (0, 1, 2)}, PAIR),
-        ({"clip_seconds": ()}, PAIR),
-        ({"clip_seconds": [0, 1]}, PAIR),
         ({"clip_seconds": 5}, PAIR + "5"),
     ],
 )

@@ -8,11 +8,7 @@ import pytest
 
 from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError
-from groundserve.limits import Limits
-from groundserve.media import MediaWorkers
 from train.cpus import rank_cpus
-from train.data.media import FrameReader
-from train.families.videoitg.samples import RuleA
 
 
 @pytest.fixture
@@ -71,12 +67,6 @@ def test_a_group_above_binds_too(tmp_path):
 
 
 @pytest.mark.usefixtures("many_cores")
-def test_a_path_of_the_host_is_the_root_inside_a_container(tmp_path):
-    write(tmp_path, "cpu.max", "400000 100000\n")
-    assert count(tmp_path, "0::/kubepods/pod1/abc\n") == 4
-
-
-@pytest.mark.usefixtures("many_cores")
 @pytest.mark.parametrize(("quota", "expected"), [("-1", 64), ("600000", 6)])
 @pytest.mark.parametrize("folder", ["cpu,cpuacct", "cpu"])
 def test_a_quota_of_version_1(tmp_path, quota, expected, folder):
@@ -112,24 +102,3 @@ def test_ranks_share_a_machine(monkeypatch):
 def test_a_count_of_ranks_must_be_one(text):
     with pytest.raises(InvalidRequestError, match="LOCAL_WORLD_SIZE must be a whole number >= 1"):
         rank_cpus({"LOCAL_WORLD_SIZE": text})
-
-
-def decoder_threads(workers):
-    (number,) = {worker._config.num_threads for worker in workers._workers}
-    return number
-
-
-@pytest.mark.usefixtures("machine")
-def test_decoder_threads_are_a_share_of_the_rank(tmp_path, monkeypatch):
-    """8 ranks of 6 decoders on 96 cores: 2 threads each; each would take 8 of a machine's."""
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    reader = FrameReader(tmp_path, image_size=32, sample=RuleA(), max_frames=8, num_workers=6)
-    assert decoder_threads(reader._workers) == 2
-    monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    reader = FrameReader(tmp_path, image_size=32, sample=RuleA(), max_frames=8, num_workers=6)
-    assert decoder_threads(reader._workers) == 8
-
-
-@pytest.mark.usefixtures("machine")
-def test_a_server_decodes_with_all_it_may_use():
-    assert decoder_threads(MediaWorkers(limits=Limits(), num_workers=24)) == 4

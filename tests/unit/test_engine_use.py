@@ -77,8 +77,3 @@ def test_server_that_cannot_be_seen_is_still_known(engines, tmp_path, monkeypatc
     (tmp_path / "locks").write_text("1: POSIX  ADVISORY  WRITE 1 00:01:2 0 EOF\n1: -> FLOCK\n")
     with mark_in_use(engines):
         assert find_use(engines).pids == ()
-
-
-def test_what_is_no_engine_directory_is_not_in_use(tmp_path):
-    assert mark_in_use(tmp_path) is None
-    assert find_use(tmp_path) is None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.profiles import PROFILES, Target
+from groundserve.profiles import Target
 
 GPU = Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt")
 
@@ -39,21 +39,16 @@ def test_a_library_goes_with_tensorrt_engines(changes, message):
     ("changes", "message"),
     [
         ({"profile": "tpu"}, "profile must be one of cpu, torch, gpu, gpu-trt, got 'tpu'"),
-        ({"device": "cpu"}, "profile gpu runs on cuda, got device cpu"),
         (
             {"precision": "fp32"},
             "profile gpu computes in bf16, fp16 on cuda, got precision fp32",
-        ),
-        (
-            {"profile": "gpu-trt", "precision": "int8"},
-            "profile gpu-trt computes in bf16, fp16 on cuda, got precision int8",
         ),
         (
             {"profile": "torch", "device": "cpu", "precision": "int8", "library": None},
             "profile torch computes in fp32 on cpu, got precision int8",
         ),
     ],
-    ids=["profile", "device", "precision", "int8_on_a_gpu", "int8_in_pytorch"],
+    ids=["profile", "precision", "int8_in_pytorch"],
 )
 def test_what_a_profile_does_not_offer_is_refused(changes, message):
     with pytest.raises(UnsupportedError, match=f"^{message}$"):
@@ -64,7 +59,3 @@ def test_what_a_profile_does_not_offer_is_refused(changes, message):
 def test_a_target_is_one_device_and_one_precision(changes):
     with pytest.raises(InvalidRequestError, match=r"^device and precision must be given, .*None"):
         replace(GPU, **changes)
-
-
-def test_the_profiles_that_compile_are_those_for_a_gpu():
-    assert [name for name, profile in PROFILES.items() if profile.compiles] == ["gpu", "gpu-trt"]

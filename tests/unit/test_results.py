@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from groundserve import GroundserveError, VideoInfo, results
@@ -55,65 +54,11 @@ def test_result_json_has_the_documented_keys():
     assert value["queries"][0]["spans"] == [[0.0, 3.0, pytest.approx(0.880797)]]
 
 
-def test_result_has_what_the_info_says_as_attributes():
-    result = replace(make_result(), info=INFO)
-    assert (result.num_source_frames, result.fps, result.duration_seconds) == (100, 1.0, 1.0)
-    assert (result.num_frames, result.grid) == (512, 5)
-    assert (result.timing_ms, result.engine) == (INFO.timing_ms, INFO.engine)
-
-
-def test_result_is_shown_without_its_numbers():
-    assert repr(make_result(queries=["How?"])) == (
-        "ScoreResult(video='bikes.mp4', "
-        "info=VideoInfo(num_source_frames=100, fps=25.0, duration_seconds=4.0, num_frames=512, "
-        "facts={'grid': 5}, engine={}, decoders=['pyav'], cache_hit=False, "
-        "keyframe_shift_seconds=0.0, video_bytes=9, timing_ms={}), "
-        "frame_indices=int64 (4,), pts_seconds=float64 (4,), "
-        "queries=[QueryResult(query='How?', frame_logits=float32 (4,), frame_scores=float32 (4,), "
-        "selected_frames=int64 (2,), selected_seconds=float64 (2,), "
-        "spans=[Span(start_seconds=0.0, end_seconds=3.0, score=0.8807970285415649)])], "
-        "request_id=None)"
-    )
-
-
-def test_info_goes_there_and_back():
-    value = INFO.to_json()
-    assert list(value) == INFO_KEYS
-    for text in (json.dumps(value), json.dumps(value).encode()):
-        assert VideoInfo.from_json(text) == INFO
-
-
-def test_info_of_a_family_without_a_grid_has_none():
-    info = make_info()
-    assert info.grid is None
-    assert "grid" not in info.to_json()
-    assert VideoInfo.from_json(json.dumps(info.to_json())) == info
-
-
 def test_a_newer_server_may_say_more():
     added = {"num_segments": 12, "warmth": 0.5, "is_new": True, "why": "because", "more": {"a": 1}}
     info = VideoInfo.from_json(json.dumps(INFO.to_json() | added))
     assert info == replace(INFO, facts={"grid": 5, "num_segments": 12})
     assert info.to_json()["num_segments"] == 12
-
-
-@pytest.mark.parametrize("name", ["num_frames", "video", "frame_indices", "queries"])
-def test_a_familys_fact_takes_no_others_place(name):
-    with pytest.raises(ValueError, match=rf"names of their own, got \{{'{name}'\}}"):
-        make_info(facts={"grid": 5, name: 3})
-
-
-def test_a_newer_servers_key_takes_no_others_place():
-    result = make_result()
-    text = json.dumps(result.info.to_json() | {"video": 3, "queries": 4})
-    newer = replace(result, info=VideoInfo.from_json(text))
-    assert newer.to_json() == result.to_json()
-
-
-@pytest.mark.parametrize("value", [np.int64(3), True, 3.0, None])
-def test_a_familys_fact_is_what_json_gives_back(value):
-    with pytest.raises(ValueError, match="facts must be of type int, got num_segments"):
-        make_info(facts={"num_segments": value})
 
 
 def changed(name, value):
@@ -133,12 +78,12 @@ def changed(name, value):
         ("{}", "num_source_frames must be a whole number >= 0, got null"),
         *(
             (changed(name, value), f"{name} must be a whole number >= 0, got {json.dumps(value)}")
-            for name in ("num_source_frames", "num_frames", "video_bytes")
-            for value in (None, True, -1, 1.0, "1")
+            for name in ("num_source_frames", "video_bytes")
+            for value in (None, True, -1, 1.0)
         ),
         *(
             (changed(name, value), f"{name} must be a finite number, got {json.dumps(value)}")
-            for name in ("fps", "duration_seconds", "keyframe_shift_seconds")
+            for name in ("fps",)
             for value in (None, False, "25", [25])
         ),
         (changed("fps", 1).replace('"fps": 1', '"fps": 1e999'), "fps must be a finite number"),

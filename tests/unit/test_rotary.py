@@ -72,16 +72,6 @@ def test_angles_are_those_of_the_run_that_is_asked_for(llama, recorded, angles, 
     check(found, recorded[name], keep)
 
 
-def test_rounded_tables_are_the_exact_ones_rounded_once(llama):
-    exact, rounded = (
-        at(RotaryTables.of(llama, rounding=dtype), range(300))
-        for dtype in (torch.float32, torch.bfloat16)
-    )
-    for one, other in zip(exact, rounded, strict=True):
-        assert np.array_equal(torch.from_numpy(one).bfloat16().float().numpy(), other)
-        assert not np.array_equal(one, other)
-
-
 def test_unrounded_ones_are_those_of_transformers_to_the_bit(phi, llama):
     x = torch.zeros(1)
     for config, theirs, length, regime in (
@@ -93,16 +83,6 @@ def test_unrounded_ones_are_those_of_transformers_to_the_bit(phi, llama):
         expected = theirs(config)(x, torch.arange(length)[None])
         found = rotary(x, rotary.position_ids(0, length, regime=regime))
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def test_tables_hold_the_rows_of_each_regime_below_the_others(phi):
-    rotary = RotaryTables.of(phi)
-    tables = rotary.tables()
-    assert [len(one) for one in tables] == [SWITCH + phi.max_position_embeddings] * 2
-    for regime, positions in ((0, (0, 1, SWITCH - 1)), (1, (0, 1, SWITCH, 5000))):
-        for table, one in zip(tables, at(rotary, positions, regime=regime), strict=True):
-            rows = np.array(positions) + regime * SWITCH
-            assert np.array_equal(table.numpy()[rows], one)
 
 
 def test_the_regime_follows_the_length_of_the_whole(phi, llama):

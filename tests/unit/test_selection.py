@@ -37,32 +37,6 @@ def test_spread_splits_lengths_that_do_not_divide():
     assert select([1, 0, 0, 0, 0, 1, 1], 3, "spread") == [0, 20, 50]
 
 
-def test_min_gap_keeps_its_distance():
-    # T // K = 3: the neighbours of the best frame are passed over for a worse one far away.
-    assert select([0, 9, 8, 7, 0, 1], 2, "min_gap") == [10, 50]
-
-
-def test_min_gap_relaxes_until_all_are_found():
-    assert select([0, 0, 9, 0, 0, 0], 5, "min_gap") == [0, 10, 20, 30, 40]
-
-
-def test_inverse_transform_crowds_where_scores_are_high():
-    logits = [-9.0] * 8 + [9.0] * 4 + [-9.0] * 8
-    assert select(logits, 4, "inverse_transform") == [80, 90, 100, 110]
-
-
-def test_inverse_transform_is_even_where_scores_are_equal():
-    assert select([1.0] * 8, 4, "inverse_transform") == [0, 20, 40, 60]
-
-
-def test_inverse_transform_fills_frames_drawn_twice_with_the_best_left():
-    assert select([-30, 30, -30, -29, -30], 3, "inverse_transform") == [0, 10, 30]
-
-
-def test_inverse_transform_without_any_mass_is_even():
-    assert select([-200.0] * 4, 2, "inverse_transform") == [0, 20]
-
-
 @pytest.mark.parametrize("selector", SELECTORS)
 @settings(deadline=None)
 @given(

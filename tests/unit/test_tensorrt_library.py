@@ -23,12 +23,6 @@ def gpu(monkeypatch):
     return lambda arch: monkeypatch.setattr(tensorrt_library, "current_gpu_arch", lambda: arch)
 
 
-@pytest.fixture
-def tensorrt(monkeypatch):
-    """Pretend that a version of `tensorrt` is installed."""
-    return lambda version: monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
-
-
 @pytest.mark.parametrize(
     ("name", "error", "where"),
     [
@@ -40,37 +34,6 @@ def test_a_library_that_is_not_installed_says_where_it_is(monkeypatch, name, err
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(error, match=f"{name} is not installed.*{where}"):
         load_tensorrt(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "flags"),
-    [
-        pytest.param("tensorrt", "10.14.1.48", 2, id="tensorrt_10_needs_the_flag"),
-        pytest.param("tensorrt", "11.4.0", 0, id="tensorrt_11_knows_nothing_else"),
-        pytest.param("tensorrt_rtx", "1.7.1.116", 0, id="rtx_knows_nothing_else"),
-    ],
-)
-def test_networks_are_strongly_typed(name, version, flags):
-    library = TensorRTLibrary(name=name, module=fake_tensorrt(version))
-    assert library.create_network(SimpleNamespace(create_network=lambda given: given)) == flags
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("tensorrt", "plain"), ("tensorrt_rtx", "with runtime config")]
-)
-def test_contexts_are_made_as_the_library_wants(name, expected):
-    engine = SimpleNamespace(
-        create_runtime_config=lambda: "with runtime config",
-        create_execution_context=lambda config="plain": config,
-    )
-    library = TensorRTLibrary(name=name, module=fake_tensorrt("1.0"))
-    assert library.create_context(engine) == expected
-
-
-def test_only_tensorrt_has_a_timing_cache():
-    module = fake_tensorrt("1.0")
-    assert TensorRTLibrary(name="tensorrt", module=module).has_timing_cache
-    assert not TensorRTLibrary(name="tensorrt_rtx", module=module).has_timing_cache
 
 
 def test_rtx_is_told_its_architectures():
@@ -98,50 +61,12 @@ def test_choose_refuses_what_rtx_does_not_offer(gpu_archs, message):
         TensorRTTarget.choose(gpu_archs)
 
 
-def test_choose_takes_this_machines_gpu(gpu, tensorrt):
-    gpu("sm_90")
-    tensorrt("10.14.1.48")
-    assert TensorRTTarget.choose() == TARGET
-
-
-def test_choose_without_a_gpu_says_what_to_do(gpu):
-    gpu(None)
-    with pytest.raises(UnsupportedError, match="it has none; build where the GPU is, or name gpu"):
-        TensorRTTarget.choose()
-
-
 def test_tensorrt_builds_for_no_other_gpu(gpu):
     gpu("sm_89")
     library = TensorRTLibrary(name="tensorrt", module=fake_tensorrt("10.14.1.48"))
     with pytest.raises(UnsupportedError, match=r"this machine's GPU \(sm_89\), got sm_90"):
         library.check_gpu_archs(["sm_90"])
     library.check_gpu_archs(["sm_89"])
-
-
-def test_the_manifest_keeps_a_target():
-    described = TARGET.describe()
-    assert described == {"library": "tensorrt", "version": "10.14.1.48", "gpu_archs": ["sm_90"]}
-    assert TensorRTTarget.from_dict(described) == TARGET
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(None, id="absent"),
-        pytest.param({"library": "tensorrt", "version": "10"}, id="no_archs"),
-        pytest.param({**TARGET.describe(), "driver": "1"}, id="unknown_key"),
-        pytest.param({**TARGET.describe(), "library": "tflite"}, id="unknown_library"),
-    ],
-)
-def test_a_manifest_that_names_no_target_is_refused(raw):
-    with pytest.raises(EngineMismatchError, match=r"TensorRT.*groundserve build"):
-        TensorRTTarget.from_dict(raw)
-
-
-def test_another_version_is_refused(tensorrt):
-    tensorrt("11.4.0")
-    with pytest.raises(EngineMismatchError, match=r"tensorrt 10\.14\.1\.48, this machine has 11"):
-        TARGET.load()
 
 
 @pytest.mark.parametrize(

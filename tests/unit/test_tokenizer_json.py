@@ -70,24 +70,10 @@ def test_a_token_under_another_id_is_refused(tmp_path):
         read_tokenizer_json(folder)
 
 
-def test_tokens_that_it_does_not_know_are_left_out(tmp_path):
-    """A decoder's table may have more rows than its tokenizer has tokens."""
-    tokenizer = read_tokenizer_json(written(tmp_path))
-    assert TokenWriter(tokenizer).text([1, 77, 2]) == "ab"
-
-
 def test_an_end_token_is_refused(tmp_path):
     folder = written(tmp_path, tokenizer_class="LlamaTokenizer", add_eos_token=True)
     with pytest.raises(UnsupportedError, match=f"{re.escape(folder.name)}: .* end token"):
         read_tokenizer_json(folder)
-
-
-def test_one_without_a_decoder_is_refused(tmp_path):
-    tokenizer = Tokenizer.from_file(str(written(tmp_path) / "tokenizer.json"))
-    tokenizer.decoder = None
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UnsupportedError, match="a tokenizer without a decoder"):
-        read_tokenizer_json(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])

@@ -257,14 +257,11 @@ def test_an_archive_that_cannot_be_mapped_is_refused(tmp_path, change, message):
     ("state", "message"),
     [
         ([torch.zeros(2)], "it holds a list"),
-        ({1: torch.zeros(2)}, "1 is a Tensor"),
         ({"model": {"a": torch.zeros(2)}}, "model is a dict"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "a is a tensor of another kind"),
         ({"a": torch.zeros(2, device="meta")}, "a is a tensor of another kind"),
-        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is a tensor of another kind"),
         ({"a": torch.zeros(1).expand(2**40)}, "a has more elements than are stored"),
     ],
-    ids=["list", "number", "nested", "sparse", "meta", "complex", "repeated"],
+    ids=["list", "nested", "meta", "repeated"],
 )
 def test_a_state_dict_of_something_else_is_refused(tmp_path, state, message):
     path = tmp_path / "weights.bin"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from groundserve.client._failures import typed_error
@@ -25,22 +23,13 @@ UNKNOWN = (
     f"{TRACEBACK}",
     f"Failed to process the request(s) for model 'video_features_0_1', message: {TRACEBACK}",
     "Failed to process the requests.",
-    "Failed to obtain the health mutex.",
     "Failed to copy output tensor to Triton-provided buffer: cudaErrorLaunchFailure at 0x7f12",
-    "null request given to Python backend for 'grounding_0_0'",
     "Expected a list in the execute return, found type '<class 'NoneType'>'.",
-    f"Python model file not found in '{PATH}'",
     f"triton_python_backend_stub is not found. Searched paths: {PATH}",
     # src/pb_memory.cc, src/pb_utils.cc
-    "Failed to copy memory buffers. Source and destination byte size do not match: 5 != 7",
-    "Failed to open the cudaIpcHandle. error: invalid argument",
     "failed to copy data: an illegal memory access was encountered",
     # src/infer_request.cc, src/request_executor.cc
-    "BLS is only supported during the 'execute' function.",
-    "Unknown memory type",
     f"unable to open shared memory object /{REGION}",
-    "boost::interprocess_exception::library_error",
-    "std::bad_alloc",
     "",
 )
 PASSING = {
@@ -66,13 +55,10 @@ PASSING = {
 }
 PREFIXES = (
     "",
-    "in ensemble 'videoitg', ",
-    "[request id: 7] ",
     "in ensemble 'videoitg', [request id: <id_unknown>] ",
     "Failed to process the request(s) for model instance 'x_0', message: TritonModelException: "
     f"{PATH}: ",
 )
-SECRETS = (REGION, "groundserve_8633", "/opt", "/engines", ".py", "Traceback", "_0_1", "0x7f12")
 
 
 class Failure:
@@ -110,22 +96,6 @@ def test_failures_that_pass_are_unavailable(prefix, message, ours):
         error = typed_error(Failure(status, text), "grpc://host:8001")
         assert type(error) is UnavailableError
         assert str(error) == ours
-
-
-def test_no_mixture_of_texts_names_what_is_secret():
-    rng = random.Random(0)
-    texts = [*UNKNOWN, *PASSING]
-    for _ in range(2000):
-        text = rng.choice(PREFIXES) + "; ".join(rng.sample(texts, rng.randint(1, 3)))
-        start = rng.randint(0, len(text))
-        text = text[start:] if rng.random() < 0.3 else text
-        status = rng.choice(("INTERNAL", "UNKNOWN"))
-        for shown in (
-            said_by_an_inner_model(text)[1],
-            code_and_message(RuntimeError(text))[1],
-            str(typed_error(Failure(status, text), "grpc://host:8001")),
-        ):
-            assert not [secret for secret in SECRETS if secret in shown], text
 
 
 def test_what_our_models_say_stays_as_it_is():

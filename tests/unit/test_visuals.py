@@ -51,16 +51,6 @@ def test_what_was_not_seen_is_grey(tmp_path):
         assert (max(at_half_a_second) < 240) == is_grey
 
 
-def test_each_question_has_a_row(tmp_path):
-    one = draw(tmp_path / "a.png", make_answer())
-    three = draw(tmp_path / "b.png", *[make_answer(f"question {n}") for n in range(3)])
-    assert three.height > 2 * one.height
-
-
-def test_a_question_in_a_script_that_the_font_lacks_can_be_drawn(tmp_path):
-    draw(tmp_path / "a.png", make_answer("她指着图表"))
-
-
 @pytest.mark.parametrize(
     "moments",
     [

@@ -9,31 +9,6 @@ from engine_build.triton.__main__ import LAYOUTS, REFERENCE_FAMILY, REFERENCE_MO
 from engine_build.triton.render import render_repository
 from groundserve.errors import InvalidRequestError
 
-PYTHON_MODELS = (
-    "admission",
-    "frame_selector",
-    "grounding",
-    "video_decode",
-    "video_features",
-    "vision_encoder",
-)
-
-
-def found_files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def test_every_model_has_a_version_folder_that_git_keeps(tmp_path):
-    render_repository(
-        LAYOUTS["cpu"], REFERENCE_FAMILY, REFERENCE_MODEL, tmp_path / "model_repository"
-    )
-    assert found_files(tmp_path / "model_repository") == {
-        "videoitg/config.pbtxt",
-        "videoitg/1/.gitkeep",
-        *(f"{name}/config.pbtxt" for name in PYTHON_MODELS),
-        *(f"{name}/1/model.py" for name in PYTHON_MODELS),
-    }
-
 
 def test_plan_is_stored_once_and_moves_with_the_directory(tmp_path):
     engines = tmp_path / "partial"

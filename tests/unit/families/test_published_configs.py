@@ -12,14 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from groundserve.families.grounded_videollm.clip import described_heads
 from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
 from groundserve.families.llama import empty_llama, llama_config
-from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
-from groundserve.families.videoitg.decoder import GroundingModel
-from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtimellm.clip import ClipConfig
-from tests.published import Q_FORMER, VTIMELLM_CLIP
+from tests.published import VTIMELLM_CLIP
 
 LLAMA_2 = {
     "architectures": ["LlamaForCausalLM"],
@@ -184,22 +180,6 @@ def test_llama_3_of_grounded_videollm(written):
     assert (rotary.max_positions, rotary.switch) == (8192, None)
 
 
-def test_llavas_vision_config():
-    """That of LLaVA-NeXT, which holds text's vocabulary as well."""
-    raw = {
-        "hidden_size": 1024,
-        "image_size": 336,
-        "intermediate_size": 4096,
-        "model_type": "clip_vision_model",
-        "num_attention_heads": 16,
-        "num_hidden_layers": 24,
-        "patch_size": 14,
-        "projection_dim": 768,
-        "vocab_size": 32_000,
-    }
-    assert described_heads(raw, 1024) == 16
-
-
 CLIP_LARGE = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -235,86 +215,3 @@ def test_clip_of_vtimellm(written):
         "vision_config": {**CLIP_LARGE, **written},
     }
     assert ClipConfig.from_dict(raw) == VTIMELLM_CLIP
-
-
-def test_bert_of_vtgllm():
-    raw = {
-        "architectures": ["BertForMaskedLM"],
-        "attention_probs_dropout_prob": 0.1,
-        "gradient_checkpointing": False,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": 768,
-        "initializer_range": 0.02,
-        "intermediate_size": 3072,
-        "layer_norm_eps": 1e-12,
-        "max_position_embeddings": 512,
-        "model_type": "bert",
-        "num_attention_heads": 12,
-        "num_hidden_layers": 12,
-        "pad_token_id": 0,
-        "position_embedding_type": "absolute",
-        "transformers_version": "4.6.0.dev0",
-        "type_vocab_size": 2,
-        "use_cache": True,
-        "vocab_size": 30_522,
-    }
-    assert QFormerConfig.from_dict(raw) == Q_FORMER
-
-
-def test_siglip_and_qwen2_of_videoitg():
-    tower = {
-        "hidden_size": 1152,
-        "image_size": 384,
-        "intermediate_size": 4304,
-        "model_type": "siglip_vision_model",
-        "num_attention_heads": 16,
-        "num_hidden_layers": 27,
-        "patch_size": 14,
-    }
-    siglip = {"model_type": "siglip", "text_config": {"hidden_size": 1152}, "vision_config": tower}
-    assert VisionConfig.from_dict(siglip) == KNOWN_TOWERS["siglip-so400m-patch14-384"]
-    raw = {
-        "architectures": ["EagleQwenG"],
-        "attention_dropout": 0.0,
-        "hidden_act": "silu",
-        "hidden_size": 3584,
-        "image_aspect_ratio": "square",
-        "initializer_range": 0.02,
-        "intermediate_size": 18_944,
-        "max_position_embeddings": 32_768,
-        "max_window_layers": 28,
-        "mm_hidden_size": 1152,
-        "mm_patch_merge_type": "flat",
-        "mm_projector_lr": None,
-        "mm_projector_type": "seq_mlp",
-        "mm_use_4_vision_tokens": False,
-        "mm_use_im_patch_token": False,
-        "mm_use_im_start_end": False,
-        "mm_vision_select_feature": "patch",
-        "mm_vision_select_layer": -2,
-        "mm_vision_tower": "google/siglip-so400m-patch14-384",
-        "model_type": "eagle_QwenG",
-        "num_attention_heads": 28,
-        "num_hidden_layers": 28,
-        "num_key_value_heads": 4,
-        "rms_norm_eps": 1e-6,
-        "rope_scaling": None,
-        "rope_theta": 1_000_000.0,
-        "sliding_window": None,
-        "tie_word_embeddings": False,
-        "tokenizer_model_max_length": 20_480,
-        "tokenizer_padding_side": "right",
-        "torch_dtype": "bfloat16",
-        "transformers_version": "4.47.1",
-        "use_cache": True,
-        "use_mm_proj": True,
-        "use_sliding_window": False,
-        "vision_min_num": 1,
-        "vision_token_num": 16_384,
-        "vocab_size": 152_064,
-    }
-    config = CheckpointConfig.from_dict(raw)
-    with torch.device("meta"):
-        model = GroundingModel(config)
-    assert model.config.rope_parameters == {"rope_type": "default", "rope_theta": 1e6}

@@ -1,9 +1,6 @@
 """What holds of every family that answers in text, and of the registry that has them."""
 
 import json
-import subprocess
-import sys
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +12,7 @@ from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
-from tests.reference import REPOSITORY
 from tests.unit.families.plans import video
-from tests.unit.test_structure import NUMPY_ONLY
 
 # Family, spec, frames of a unit, width of the features.
 MODELS = [
@@ -46,25 +41,12 @@ def test_each_frame_is_decoded_once_and_units_lead_back_to_the_sampled_ones(
     assert spec.feature_width == feature_width
 
 
-@pytest.mark.parametrize(("name", "spec", "frames_per_unit", "feature_width"), MODELS)
-def test_streams_take_frames_that_a_unit_has(name, spec, frames_per_unit, feature_width):
-    streams = families.get_family(name).streams(spec)
-    taken = {place for stream in streams for place in stream.frames}
-    assert taken == set(range(frames_per_unit))
-    assert len({stream.name for stream in streams}) == len(streams)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_transformers_is_refused_before_a_checkpoint_is_read(name, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda package: "4.57.3")
     message = f"^the family {name} needs transformers >= 5, installed is 4.57.3; install it with: "
     with pytest.raises(UnsupportedError, match=message):
         families.open_checkpoint(tmp_path, family=name)
-
-
-def test_frames_of_a_family_that_resizes_floats_come_as_decoded():
-    (stream,) = families.get_family("vtimellm").streams(VTimeLLMSpec())
-    assert (stream.size, stream.frames) == (None, (0,))
 
 
 @pytest.mark.parametrize(
@@ -80,24 +62,6 @@ def test_a_fixed_number_of_frames_is_refused_where_the_ceiling_is_lower(name, sp
         f"{name} samples {num_frames} frames of every video, and this server takes at most "
         f"{num_frames - 1}; its operator can raise max_num_frames"
     )
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_registry_has_the_family(name):
-    assert name in families.family_names()
-    family = families.get_family(name)
-    assert (family.name, family.head) == (name, "text")
-
-
-@pytest.mark.parametrize("get", [families.get_frames_family, families.get_text_family])
-def test_one_that_cannot_be_opened_is_not_served(monkeypatch, get):
-    planned = ModuleType("planned")
-    planned.FAMILY = SimpleNamespace(name="planned", head="text")
-    monkeypatch.setitem(sys.modules, "planned", planned)
-    monkeypatch.setitem(families._MODULES, "planned", "planned")
-    assert "planned" not in families.served_family_names()
-    with pytest.raises(UnsupportedError, match="the family planned is not served yet; those that"):
-        get("planned")
 
 
 def test_each_heads_families_are_got_by_it_and_the_other_command_is_named():
@@ -129,11 +93,3 @@ def test_a_family_that_is_named_is_not_looked_for(tmp_path):
         families.open_checkpoint(tmp_path, family="vtimellm")
     with pytest.raises(UnsupportedError, match="family must be one of"):
         families.open_checkpoint(tmp_path, family="vtime")
-
-
-def test_plans_of_all_families_need_numpy_alone():
-    program = "\n".join(f"import groundserve.families.{name}" for name in NAMES)
-    run = subprocess.run(
-        [sys.executable, "-c", NUMPY_ONLY + program], capture_output=True, text=True, cwd=REPOSITORY
-    )
-    assert run.returncode == 0, run.stderr

@@ -14,7 +14,7 @@ from torch import Tensor
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
-from tests.grounded_cases import PARTS
+from tests.grounded_cases import PARTS, formula_frames
 from tests.unit.families.grounded_videollm.recorded import FOLDER
 
 WEIGHTS = FOLDER / "weight_path"
@@ -35,15 +35,8 @@ def copied(directory: Path) -> Path:
     return shutil.copytree(WEIGHTS, directory / "weight_path")
 
 
-def formula(place: int) -> np.ndarray:
-    """Return a frame of the video that the fixture's README gives a formula for."""
-    y, x, c = np.ogrid[:144, :200, :3]
-    value = 3 * place * (c + 1) + (5 + 2 * c) * x // 3 + (7 - c) * y // 4 + x * y // 97 * (c + 1)
-    return (value % 256).astype(np.uint8)
-
-
-def streams(frames: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return what the vision stage takes of frames (H, W, 3), 8 a segment."""
+def streams(frames: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return what the vision stage takes of frames uint8 (T, H, W, 3), 8 a segment."""
     limits = Limits()
     temporal = np.stack([resize_short_side(frame, 224, limits) for frame in frames])
     keys = frames[FRAMES_OF_SEGMENT // 2 :: FRAMES_OF_SEGMENT]
@@ -56,5 +49,5 @@ def streams(frames: list[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 @cache
 def formula_streams(num_segments: int) -> tuple[Tensor, Tensor]:
-    """Return the first segments of that video."""
-    return streams([formula(place) for place in range(num_segments * FRAMES_OF_SEGMENT)])
+    """Return the first segments of the video that is computed."""
+    return streams(formula_frames()[: num_segments * FRAMES_OF_SEGMENT])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,42 +13,20 @@ from torch import Tensor
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
-from groundserve.families.grounded_videollm.vision import Front
 from groundserve.torch_archive import read_torch_file
 from tests.grounded_cases import PARTS
 from tests.unit.families.grounded_videollm.checkpoints import (
-    FORMULA_STAGES,
-    PREFIXES,
     WEIGHTS,
     copied,
-    formula_streams,
     opened,
 )
-from tests.unit.families.grounded_videollm.recorded import LLMS, RECORDED
+from tests.unit.families.grounded_videollm.recorded import LLMS
 
-CASES = {case["name"]: case for case in RECORDED["cases"]}
 PHI_BASE = "Phi-3.5-vision-instruct-seperated"
 
 
 def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
-@pytest.mark.parametrize("llm", LLMS)
-def test_the_formula_videos_first_logits_are_the_references(llm):
-    checkpoint = opened(llm)
-    decoder = checkpoint.load_decoder()
-    table = decoder.get_input_embeddings()
-    ids = CASES[f"{llm}/qa_formula"]["items"][0]["input_ids"]
-    place = ids.index(-200)
-    with torch.inference_mode():
-        block = Front()(checkpoint.load_vision()(*formula_streams(12)))
-        before, behind = (table(torch.tensor(one)) for one in (ids[:place], ids[place + 1 :]))
-        embeddings = torch.cat((before, block, behind))
-        logits = decoder(inputs_embeds=embeddings[None], logits_to_keep=1).logits[0, -1]
-    expected = FORMULA_STAGES[f"{PREFIXES[llm]}.logits.last_position"]
-    # The fixture's own measure for another implementation in float32.
-    assert (logits - expected).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("llm", LLMS)
@@ -79,18 +56,6 @@ def test_the_heads_bias_is_the_files(llm):
         assert torch.equal(checkpoint.load_decoder(dtype=dtype).lm_head.bias, bias.to(dtype))
 
 
-def test_the_registry_opens_it_by_its_layout():
-    family, checkpoint = families.open_checkpoint(WEIGHTS, parts=PARTS["phi3.5"])
-    assert family.name == "grounded_videollm"
-    assert set(family.part_names) == {
-        *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
-        *("clip_heads", "internvideo_heads"),
-    }
-    tokenizer, pad_token_id = checkpoint.load_tokenizer()
-    # Of the published model, too, the tables have rows of no token.
-    assert (tokenizer.get_vocab_size(), pad_token_id, checkpoint.vocab_size) == (793, 487, 846)
-
-
 @pytest.mark.parametrize(
     ("llm", "spatial", "max_tokens"), [("phi3.5", 156, 131_072), ("llama3", 64, 2816)], ids=LLMS
 )
@@ -118,22 +83,6 @@ def test_a_copy_is_opened_again_without_being_told_its_parts(tmp_path, llm, angl
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     again.load_tokenizer()
-
-
-def test_a_copy_of_parts_with_other_names_is_opened_again(tmp_path):
-    parts = opened("phi3.5").parts
-    named = {}
-    for part, name in (("checkpoint", "mine.pth"), ("internvideo", "video.bin"), ("clip", "c.pth")):
-        named[part] = tmp_path / name
-        named[part].write_bytes(getattr(parts, part).read_bytes())
-    given = {part: [path] for part, path in named.items()}
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    Checkpoint.open(WEIGHTS, parts={**PARTS["phi3.5"], **given}).copy_to(copy)
-    assert (
-        Checkpoint.open(copy, parts={}).describe()["sha256"]
-        == (opened("phi3.5").describe()["sha256"])
-    )
 
 
 def test_what_is_written_down_tells_checkpoints_apart():
@@ -167,24 +116,6 @@ def test_findings_say_what_was_found():
         "phi3.5, 2 layers of 64, 846 rows, adapter of 8 layers, scale 2" in (found["checkpoint"][1])
     )
     assert "llama3-llava-next-8b-seperated" in found["left aside"][1]
-
-
-def test_the_arithmetic_is_of_both_stages():
-    checkpoint = opened("phi3.5")
-    assert checkpoint.vision_flop() > 0
-    config = checkpoint.config
-    assert config.sliding_window is None
-    # Of the published decoder, spec/grounded_videollm.md 6: dense layers and causal attention.
-    published = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32}
-    published |= {"num_attention_heads": 32, "num_key_value_heads": 32}
-    before = {name: getattr(config, name) for name in published}
-    try:
-        for name, value in published.items():
-            setattr(config, name, value)
-        assert checkpoint.decoder_flop(3488) == pytest.approx(25.28e12 + 2.39e12, rel=2e-3)
-    finally:
-        for name, value in before.items():
-            setattr(config, name, value)
 
 
 Change = Callable[[dict[str, dict[str, Tensor]]], object]
@@ -310,16 +241,10 @@ def test_names_of_later_releases_of_peft_are_known(changed):
     ("values", "kind", "message"),
     [
         ({"model_type": "llama"}, UnsupportedError, 'must be phi3, as phi3.5 has, got "llama"'),
-        ({"hidden_size": "64"}, InvalidRequestError, r"config\.json describes no phi3\.5"),
         ({"hidden_size": 63}, InvalidRequestError, r"config\.json describes no phi3\.5"),
         ({"num_hidden_layers": 3}, InvalidRequestError, r"lacks 6 tensor\(s\) of Phi3"),
-        ({"num_hidden_layers": 1}, InvalidRequestError, r"has unknown 6 tensor\(s\) of Phi3"),
-        ({"intermediate_size": 127}, InvalidRequestError, "has shape"),
         ({"sliding_window": 2047}, UnsupportedError, "sliding_window must be no smaller than max"),
         ({"rope_scaling": {"type": "longrope"}}, InvalidRequestError, "describes no phi3.5"),
-        ({"partial_rotary_factor": 0.5}, InvalidRequestError, "describes no phi3.5"),
-        ({"num_hidden_layers": 10**9}, InvalidRequestError, "must be as many as the part check"),
-        ({"rope_theta": 0}, InvalidRequestError, "rope_theta must be a number above 0, got 0"),
     ],
     ids=str,
 )
@@ -328,66 +253,6 @@ def test_a_base_of_another_model_is_refused_as_it_is_opened(tmp_path, values, ki
     change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
     with pytest.raises(kind, match=message):
         Checkpoint.open(weights, parts=PARTS["phi3.5"])
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"max_position_embeddings": 2316}, "room behind the 2316 tokens of a video, got 2316"),
-        ({"max_position_embeddings": 0}, "room behind the 2316 tokens of a video, got 0"),
-        ({"sliding_window": "x"}, 'sliding_window must be no smaller than max.*, got "x"'),
-        ({"hidden_size": 10**12}, "there are no towers of the sizes that its parts have"),
-        ({"hidden_size": -64}, "there are no towers of the sizes that its parts have"),
-    ],
-    ids=str,
-)
-def test_a_base_of_llama_that_no_model_has_is_refused(tmp_path, values, message):
-    weights = copied(tmp_path)
-    base = weights / "llama3-llava-next-8b-seperated"
-    change(base / "language_model_seperated" / "config.json", **values)
-    with pytest.raises(InvalidRequestError, match=message):
-        Checkpoint.open(weights, parts=PARTS["llama3"])
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"_attn_implementation": "flash_attention_2"},
-        {"attn_implementation": "flash_attention_2"},
-        {"pad_token_id": 10**9},
-    ],
-    ids=str,
-)
-def test_how_a_base_was_once_run_does_not_matter(tmp_path, values):
-    weights = copied(tmp_path)
-    change(weights / PHI_BASE / "language_model_seperated" / "config.json", **values)
-    config = Checkpoint.open(weights, parts=PARTS["phi3.5"]).load_decoder().config
-    assert (
-        config._attn_implementation == opened("phi3.5").load_decoder().config._attn_implementation
-    )
-
-
-def test_errors_of_transformers_are_one_line(tmp_path):
-    weights = copied(tmp_path)
-    path = weights / PHI_BASE / "language_model_seperated" / "config.json"
-    change(path, hidden_size=63)
-    with pytest.raises(InvalidRequestError) as refusal:
-        Checkpoint.open(weights, parts=PARTS["phi3.5"])
-    assert "\n" not in str(refusal.value)
-
-
-def test_quantized_weights_are_refused(changed):
-    def quantize(state: dict[str, dict[str, Tensor]]) -> None:
-        name = "base_model.model.model.layers.0.mlp.down_proj.weight"
-        state["language_model"][name] = state["language_model"][name].to(torch.int8)
-
-    with pytest.raises(InvalidRequestError, match=r"down_proj\.weight must hold floats"):
-        changed(quantize)
-
-
-def test_a_base_may_lie_at_the_root_of_a_disk():
-    parts = replace(opened("phi3.5").parts, base=Path("/"))
-    assert parts.model_config == Path("/config.json")
 
 
 def test_vectors_of_the_other_decoder_are_refused(tmp_path):

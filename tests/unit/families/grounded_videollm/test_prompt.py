@@ -2,8 +2,8 @@
 
 import pytest
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
+from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.families.grounded_videollm.prompt import GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import PHI_3_5
 from groundserve.families.grounded_videollm.template import TEMPLATES
 from groundserve.families.grounded_videollm.times import (
@@ -55,23 +55,6 @@ def test_raw_prompts_are_the_recorded_ones(tokenizers, vector):
     assert prompt.token_ids.dtype == "int64"
 
 
-@pytest.mark.parametrize(("llm", "item", "_"), ITEMS)
-def test_prompts_of_the_cases_are_the_recorded_ones(tokenizers, llm, item, _):
-    prompt = tokenizers[llm].prompt(item["query"], raw(item["mode"]), seen(item["duration"]))
-    assert prompt.token_ids.tolist() == item["input_ids"]
-    split = item["input_ids"].index(-200) + 1
-    assert prompt.prefix_ids.tolist() == item["input_ids"][:split]
-
-
-@pytest.mark.parametrize(("llm", "_", "decoded"), ITEMS)
-def test_answers_are_the_recorded_ones(tokenizers, llm, _, decoded):
-    assert tokenizers[llm].text(decoded["token_ids"]) == decoded["text"]
-
-
-def test_every_recorded_prompt_is_compared():
-    assert (len(FUNCTIONS["prompts"]), len(ITEMS)) == (16, 17)
-
-
 @pytest.mark.parametrize(
     "vector", [one for one in FUNCTIONS["templates"] if len(one["conversation"]) == 2]
 )
@@ -82,16 +65,6 @@ def test_templates_are_the_recorded_ones(vector):
     question = turn.partition("\n")[2]
     prompt = template.prompt(question, grounding=grounding)
     assert prompt + answer + template.end == vector["text"]
-
-
-@pytest.mark.parametrize("llm", LLMS)
-def test_the_prefix_is_one_for_all_questions(tokenizers, llm):
-    tokenizer = tokenizers[llm]
-    prefixes = {
-        tuple(tokenizer.prompt(query, AnswerOptions(task=task), SEEN).prefix_ids)
-        for query, task in [("a dog", "moment"), ("", "captions"), ("Why?", "chat")]
-    }
-    assert len(prefixes) == 1
 
 
 @pytest.mark.parametrize("query", [BIKES, f"  {BIKES}\n"])
@@ -176,54 +149,6 @@ def test_times_that_the_model_would_not_read_are_refused(tokenizers, query, mess
         tokenizers["phi3.5"].prompt(query, AnswerOptions(task="referring"), SEEN)
 
 
-def test_a_raw_time_that_is_no_number_is_refused(tokenizers):
-    with pytest.raises(InvalidRequestError, match="past all numbers"):
-        tokenizers["phi3.5"].prompt(f"At {'9' * 400} seconds?", raw("referring"), SEEN)
-
-
-@pytest.mark.parametrize(
-    ("query", "options"),
-    [
-        ("what is <image> this?", raw("qa")),
-        ("<image>", AnswerOptions(task="chat")),
-        ("<image>", AnswerOptions(task="moment")),
-        ("<im<|endoftext|>age>", raw("qa")),  # once the end token is out
-    ],
-)
-def test_the_placeholder_is_refused(tokenizers, query, options):
-    with pytest.raises(InvalidRequestError, match="must not contain the placeholder <image>"):
-        tokenizers["phi3.5"].prompt(query, options, SEEN)
-
-
-@pytest.mark.parametrize("llm", LLMS)
-def test_a_prompt_past_the_references_budget_is_refused(tokenizers, llm):
-    """It would leave out ids from the left; the video's place is one of them."""
-    tokenizer, options = tokenizers[llm], AnswerOptions(task="chat")
-    room = 2048 - len(tokenizer.prompt("", options, SEEN).token_ids)
-    longest = next(
-        text
-        for text in ("a\n" * number + "a" for number in range(room, 0, -1))
-        if len(tokenizer._encode(f"\n{text}")) <= room
-    )
-    assert len(tokenizer.prompt(longest, options, SEEN).token_ids) in range(2040, 2049)
-    with pytest.raises(InvalidRequestError, match="at most 2048 tokens with the prompt around it"):
-        tokenizer.prompt(longest + "\na" * 6, options, SEEN)
-
-
-@pytest.mark.parametrize("is_raw", [False, True])
-@pytest.mark.parametrize("task", ["highlights", "summary"])
-def test_a_task_of_other_families_is_refused(tokenizers, task, is_raw):
-    assert task not in TASKS
-    with pytest.raises(UnsupportedError, match=f"no task {task}; it has: moment, captions, "):
-        tokenizers["phi3.5"].prompt("a dog", AnswerOptions(task=task, raw=is_raw), SEEN)
-
-
-@pytest.mark.parametrize("llm", LLMS)
-def test_an_answer_ends_with_the_references_end_token(tokenizers, llm):
-    (end,) = {case["eos_token_id"] for case in RECORDED["cases"] if case["llm"] == llm}
-    assert tokenizers[llm].end_ids == {end}
-
-
 def test_a_tokenizer_without_the_tokens_is_refused():
     with pytest.raises(EngineMismatchError, match=r"has no token <0>, .* build the engines again"):
         GroundedTokenizer.from_file(TOKENIZERS["phi3.5"] / "tokenizer.json", PHI_3_5)
@@ -235,8 +160,3 @@ def test_a_long_number_is_searched_once(number):
     assert write_whole_seconds(number, 9.0) == number
     with pytest.raises(InvalidRequestError, match="must name the times it refers to"):
         write_seconds(number, 9.0)
-
-
-def test_a_time_is_found_wherever_a_number_begins():
-    assert write_seconds("1.2.3 seconds,4 seconds", 300.0) == ("1.<2>,<4>", 2)
-    assert write_whole_seconds("1.23 seconds4 seconds", 300.0) == "1.<23><4>"

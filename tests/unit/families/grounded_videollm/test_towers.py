@@ -9,7 +9,6 @@ from torch import Tensor
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.clip import ClipSource
 from groundserve.families.grounded_videollm.internvideo2 import (
-    InternVideo2Config,
     InternVideo2Source,
     stretched,
 )
@@ -79,11 +78,6 @@ def test_positions_are_rounded_to_the_dtype_of_the_file(dtype):
     assert (error <= limit * size + torch.finfo(dtype).smallest_normal).all()
 
 
-def test_positions_of_as_many_frames_stay():
-    positions = torch.randn(1, 1 + 8 * 256, 32)
-    assert torch.equal(stretched(positions, CONFIG), positions)
-
-
 @pytest.fixture
 def changed(tmp_path):
     """Write a tower's file with some tensors left out and others put in, and open it."""
@@ -105,65 +99,15 @@ def changed(tmp_path):
 @pytest.mark.parametrize(
     ("part", "without", "kind", "message"),
     [
-        ("clip", "layers.1.", InvalidRequestError, r"the part clip: encoder\.layers\.2 is not as"),
-        ("clip", "layers.2.mlp.fc1", InvalidRequestError, r"encoder\.layers\.2 is not as"),
         ("clip", "encoder", UnsupportedError, r"at least two blocks encoder\.layers\.\*, got 0"),
         ("clip", "patch_embedding", UnsupportedError, "the part clip has no embeddings.patch_emb"),
         ("internvideo", "blocks.3.ls2", InvalidRequestError, r"blocks\.3 is not as blocks\.0"),
-        ("internvideo", "blocks.0.", InvalidRequestError, "or some blocks are missing"),
         ("internvideo", "img_pos_embed", UnsupportedError, "has no img_pos_embed of 3 dimensions"),
     ],
 )
 def test_a_file_that_is_cut_off_is_refused(changed, part, without, kind, message):
     with pytest.raises(kind, match=message):
         changed(part, without=without)
-
-
-def test_a_clip_with_the_tower_for_text_is_refused(changed):
-    with pytest.raises(InvalidRequestError, match=r"text_model\.x is no tensor of vision_model\."):
-        changed("clip", **{"text_model.x": torch.zeros(1)})
-
-
-def test_positions_of_no_whole_frames_are_refused(changed):
-    with pytest.raises(UnsupportedError, match=r"1024 positions, which are no whole frames of 16"):
-        changed("internvideo", pos_embed=torch.zeros(1, 1024, 32))
-
-
-@pytest.mark.parametrize(
-    ("positions", "message"),
-    [
-        (torch.zeros(1, 1, 32), "1 positions, which are no whole frames"),
-        (torch.zeros(2, 1025, 32), r"one table of floats.*, got \(2, 1025, 32\)"),
-        (torch.zeros(1, 1025, 32, dtype=torch.int32), "one table of floats.* of torch.int32"),
-        (
-            torch.zeros(1, 1025, 32, dtype=torch.float8_e4m3fn),
-            "one table of floats.* of torch.float8",
-        ),
-    ],
-    ids=["of the class alone", "two tables", "integers", "eight bits"],
-)
-def test_positions_that_cannot_be_stretched_are_refused(changed, positions, message):
-    with pytest.raises(UnsupportedError, match=message):
-        changed("internvideo", pos_embed=positions)
-
-
-def test_a_clip_without_positions_is_refused(changed):
-    name = "vision_model.embeddings.position_embedding.weight"
-    with pytest.raises(UnsupportedError, match="no CLIP has the sizes"):
-        changed("clip", **{name: torch.zeros(0, 32)})
-
-
-def test_what_no_block_has_is_left_for_the_stage_to_refuse(changed):
-    """Heads that other training had are passed over by name, and no other tensor is."""
-    found = changed("internvideo", extra=torch.zeros(1)).tensors
-    assert "extra" in found
-    assert not any(name.startswith(("clip_", "final_", "img_", "blocks.3.")) for name in found)
-
-
-@pytest.mark.parametrize("name", ["width", "num_frames", "side"])
-def test_sizes_of_no_encoder_are_refused(name):
-    with pytest.raises(UnsupportedError, match="no InternVideo2 has the sizes"):
-        InternVideo2Config(**{**vars(CONFIG), name: 0})
 
 
 def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
@@ -195,19 +139,12 @@ def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
     ("part", "width", "said", "heads"),
     [
         ("clip", 1024, {}, 16),
-        ("clip", 64, {}, 1),
-        ("clip", 64, {"num_heads": 2}, 2),
         ("clip", 40, {"num_heads": 5}, 5),
         ("clip", 40, {"described": {"num_attention_heads": 10, "hidden_size": 40}}, 10),
-        ("clip", 40, {"described": {"num_attention_heads": 10}, "num_heads": 5}, 5),
         # Of another tower than the file's.
         ("clip", 64, {"described": {"num_attention_heads": 4, "hidden_size": 32}}, 1),
-        ("clip", 64, {"described": {"hidden_size": 64}}, 1),
-        ("clip", 64, {"described": [3]}, 1),
         ("internvideo", 1408, {}, 16),
-        ("internvideo", 88, {}, 1),
         ("internvideo", 88, {"num_heads": 4}, 4),
-        ("internvideo", 24, {"num_heads": 3}, 3),
     ],
 )
 def test_heads_are_given_or_described_or_as_wide_as_published_ones(
@@ -221,11 +158,7 @@ def test_heads_are_given_or_described_or_as_wide_as_published_ones(
     [
         ("clip", 40, {}, "do not say how many heads a tower of width 40 has"),
         ("clip", 40, {"num_heads": 3}, "its width, 40, must be a multiple .*, got 3"),
-        ("clip", 40, {"described": {"num_attention_heads": 3}}, "its width, 40, must be .*, got 3"),
         ("clip", 40, {"described": {"num_attention_heads": "5"}}, 'above 0, got "5"'),
-        ("clip", 40, {"described": {"num_attention_heads": 0}}, "above 0, got 0"),
-        ("clip", 40, {"described": {"num_attention_heads": True}}, "above 0, got true"),
-        ("internvideo", 24, {}, "do not say how many heads a tower of width 24 has"),
         ("internvideo", 88, {"num_heads": 3}, "its width, 88, must be a multiple .*, got 3"),
     ],
 )

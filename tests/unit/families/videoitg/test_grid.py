@@ -20,17 +20,12 @@ def test_grid_side_gives_the_reference_table(budget):
     assert got == TABLE[budget]
 
 
-@pytest.mark.parametrize(("num_frames", "expected"), [(4097, 1), (16384, 1)])
-def test_grid_side_goes_down_to_one(num_frames, expected):
-    assert grid_side(num_frames, vision_token_num=16384, side=27) == expected
-
-
 def test_more_frames_than_tokens_are_refused():
     with pytest.raises(InvalidRequestError, match="16385 sampled frames exceed"):
         grid_side(16385, vision_token_num=16384, side=27)
 
 
-@pytest.mark.parametrize("grid", range(1, 28))
+@pytest.mark.parametrize("grid", [1, 4, 5, 16, 26, 27])
 def test_pooling_equals_torchs_bilinear_resize(grid):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 3, 27, 27, generator=generator, dtype=torch.float64)
@@ -41,10 +36,6 @@ def test_pooling_equals_torchs_bilinear_resize(grid):
     # both axes; a result moves by a coordinate's error times the difference of two neighbours.
     error = 2 * 4 * 27 * 2**-24 * 2 * features.abs().max().item()
     torch.testing.assert_close(got, expected, atol=error, rtol=0)
-
-
-def test_pooling_at_full_size_is_the_identity():
-    assert np.array_equal(pooling_weights(27, side=27), np.eye(27, dtype=np.float32))
 
 
 def test_pooling_reads_the_positions_of_the_reference():

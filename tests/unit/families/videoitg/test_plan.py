@@ -7,13 +7,24 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.plan import plan_video
+from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
+<<<<<<< HEAD
 from tests.unit.python_backend.manifest import MANIFEST
+=======
+>>>>>>> cut3
 
-DIGITS = replace(MANIFEST.model, vision_token_num=432, side=6)
-RELEASED = replace(MANIFEST.model, vision_token_num=16_384, side=27)
+RELEASED = VideoITGSpec(
+    image_size=384,
+    side=27,
+    vision_hidden_size=1152,
+    vision_token_num=16_384,
+    max_tokens=None,
+    pad_token_id=0,
+)
+DIGITS = replace(RELEASED, vision_token_num=432, side=6)
 
 
 def index(seconds: int) -> VideoIndex:

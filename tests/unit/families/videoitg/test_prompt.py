@@ -15,25 +15,6 @@ def tokenizers():
     return opened
 
 
-def test_question_and_newline_are_one_string(tokenizers):
-    tokenizer = tokenizers["pad-endoftext"]
-    (last,) = tokenizer.text_ids("?")
-    newline = tokenizer.text_ids("")
-    assert len(newline) == 1
-    assert last != newline[0]
-
-
-def test_a_question_may_be_empty(tokenizers):
-    ids = tokenizers["pad-endoftext"].input_ids("")
-    assert ids[0] == -200
-    assert len(ids) == 2
-
-
-def test_special_tokens_in_the_question_become_single_ids(tokenizers):
-    ids = tokenizers["pad-endoftext"].input_ids("a<|im_end|>b")
-    assert 371 in ids
-
-
 def test_text_is_nfc_normalised(tokenizers):
     tokenizer = tokenizers["pad-endoftext"]
     assert tokenizer.input_ids("cafe\u0301") == tokenizer.input_ids("caf\u00e9")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,9 @@ from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.vtgllm.checkpoint import Checkpoint
 from groundserve.families.vtgllm.eva import EvaConfig
-from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.rotary import RotaryTables
-from tests.published import EVA, Q_FORMER
+from tests.published import EVA
 from tests.reference import VTGLLM
 from tests.vtgllm_cases import parts_of
 from tests.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
@@ -123,9 +121,7 @@ def test_older_names_are_read(open_changed):
     ("name", "said"),
     [
         ("sampler.slots", r"sampler.slots must be \(32, 256\) .* got none"),
-        ("llama_proj.bias", "llama_proj.bias must be"),
         ("video_frame_position_embedding.weight", r"must be \(any, 32\)"),
-        ("video_time_position_embedding", r"must be \(8192, 32\)"),
         (f"{LLAMA}lm_head.weight", "lm_head.weight is missing, and what stands for the time"),
         (
             f"{LLAMA}model.layers.1.self_attn.k_proj.lora_A.default.weight",
@@ -140,12 +136,6 @@ def test_what_no_other_file_has_must_be_there(open_changed, name, said):
         open_changed(tensors)
 
 
-def test_a_layer_without_its_adapter_is_refused(open_changed):
-    tensors = {n: t for n, t in trained_tensors().items() if ".1.self_attn.o_proj.lora_" not in n}
-    with pytest.raises(InvalidRequestError, match="lacks 1 of the layers that it was trained on"):
-        open_changed(tensors)
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -157,15 +147,6 @@ def test_a_layer_without_its_adapter_is_refused(open_changed):
 def test_what_the_model_has_not_is_refused(open_changed, name, said):
     with pytest.raises(InvalidRequestError, match=said):
         open_changed({**trained_tensors(), name: torch.zeros(2)})
-
-
-@pytest.mark.parametrize(
-    "name", ["ln_vision.scale", "sampler.codebook", "visual_encoder.norm.bias"]
-)
-def test_a_stage_refuses_what_it_has_not(open_changed, name):
-    opened = open_changed({**trained_tensors(), name: torch.zeros(2)})
-    with pytest.raises(InvalidRequestError, match="has unknown 1 tensor"):
-        opened.load_front() if name.startswith("sampler") else opened.load_vision()
 
 
 def test_files_of_two_models_are_refused(open_changed):
@@ -233,24 +214,6 @@ def test_findings_say_what_decides_answers():
     assert "seconds" not in unused
 
 
-def test_the_sentence_of_a_frame_is_the_recorded_one():
-    recorded = FUNCTIONS["bert_tokenizer"]
-    text = FrameText.read(VTGLLM / "model/bert-base-uncased")
-    digits = {token: i for token, i in recorded["added"].items() if token.startswith("<time_")}
-    assert text.digits == list(digits.values())
-    assert text.num_words == recorded["length"]
-    time = [text.digits["0123456789.".index(one)] for one in "0012.5"]
-    assert [*text.before, *time, *text.after] == recorded["encode"][0]["ids"]
-    assert text.length == len(recorded["encode"][0]["ids"])
-
-
-def test_the_published_models_arithmetic_is_the_specifications():
-    # 0.521 TFLOP a frame in the tower, 12.7 GFLOP in the Q-Former.
-    assert EVA.frame_flop() == pytest.approx(0.521e12, rel=2e-3)
-    flop = Q_FORMER.frame_flop(num_queries=32, num_text=0, num_read=257, read_width=1408)
-    assert flop == pytest.approx(12.7e9, rel=5e-3)
-
-
 def test_the_towers_sizes_are_those_of_its_tensors():
     shapes = {
         "patch_embed.proj.weight": (1408, 3, 14, 14),
@@ -284,9 +247,7 @@ def test_the_towers_sizes_are_those_of_its_tensors():
     ("values", "error", "said"),
     [
         ({"hidden_act": "relu"}, UnsupportedError, "hidden_act gelu, got"),
-        ({"layer_norm_eps": 1e-5}, UnsupportedError, "layer_norm_eps 1e-12, got"),
         ({"hidden_size": None}, InvalidRequestError, "hidden_size in config.json must be a whole"),
-        ({"num_attention_heads": 3}, InvalidRequestError, "must be a multiple of"),
         ({"num_hidden_layers": 10**9}, UnsupportedError, "must be at most 1000, got 1000000000"),
     ],
 )
@@ -296,33 +257,14 @@ def test_another_bert_is_refused(values, error, said):
         QFormerConfig.from_dict({**raw, **values})
 
 
-def test_berts_vocabulary_must_be_there(tmp_path: Path):
-    with pytest.raises(InvalidRequestError, match=r"vocab\.txt is missing or damaged"):
-        FrameText.read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("llama_proj.weight", torch.full((64, 32), torch.nan), "projection.weight .* NaN or inf"),
-        ("sampler.slots", torch.full((32, 256), torch.inf), "sampler.slots .* NaN or infinity"),
         ("video_frame_position_embedding.weight", torch.zeros(0, 32), r"must be \(any, 32\) by"),
         (f"{LLAMA}model.embed_tokens.weight", torch.zeros(0, 64), "must have a row for each token"),
-        (f"{LLAMA}model.embed_tokens.weight", torch.tensor(1.0), "must have a row for each token"),
     ],
 )
 def test_tensors_without_numbers_are_refused(open_changed, name, value, said):
     with pytest.raises(InvalidRequestError, match=said):
         open_changed({**trained_tensors(), name: value}).load_front()
-
-
-@pytest.mark.parametrize("name", ["pos_embed", "patch_embed.proj.weight"])
-def test_a_tower_without_positions_or_patches_is_refused(name):
-    shapes = {
-        "patch_embed.proj.weight": (32, 3, 14, 14),
-        "pos_embed": (1, 257, 32),
-        "blocks.0.mlp.fc1.weight": (64, 32),
-    }
-    shapes[name] = tuple(0 for _ in shapes[name])
-    with pytest.raises(UnsupportedError, match=f"eva: it must have a {name}"):
-        EvaConfig.from_shapes(shapes, where="eva")

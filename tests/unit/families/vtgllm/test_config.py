@@ -54,21 +54,12 @@ def test_keys_that_are_missing_are_as_the_reference_has_them(tmp_path):
     assert (config.max_frame_pos, config.max_time_pos, config.sample_num) == (32, 1024, 256)
 
 
-@pytest.mark.parametrize("sampler", ["slot", "cross", "none"])
-def test_samplers_that_are_served(tmp_path, sampler):
-    assert read_with(tmp_path, sampler_type=sampler).sampler_type == sampler
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"sampler_type": "codebook"}, 'sampler_type "codebook" is not served'),
-        ({"sampler_type": "diverse"}, 'sampler_type "diverse" is not served'),
-        ({"sampler_type": "entropy"}, 'sampler_type "entropy" is not served'),
         ({"use_video_qformer": True}, "use_video_qformer True is not served"),
-        ({"use_video_qformer": None}, "use_video_qformer True is not served"),
         ({"lora": False}, "lora False is not served"),
-        ({"low_resource": True}, "low_resource True is not served"),
         ({"max_txt_len": 4096}, "max_txt_len 4096, which scales the decoder's positions"),
         ({"added_time_token": False}, "special_time_token True without added_time_token"),
         (
@@ -76,7 +67,6 @@ def test_samplers_that_are_served(tmp_path, sampler):
             "qformer_text_input True and no time tokens is not served",
         ),
         ({"max_frame_pos": 2**31 - 1}, "max_frame_pos 2147483647 is not served"),
-        ({"vit_model": "model/umt_l16.pth"}, "vit_model must be the path of EVA's file"),
     ],
 )
 def test_models_that_are_refused_by_name(tmp_path, values, said):
@@ -87,13 +77,9 @@ def test_models_that_are_refused_by_name(tmp_path, values, said):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"max_frame_pos": "many"}, 'max_frame_pos must be a whole number above 0, got "many"'),
         ({"max_frame_pos": 0}, "max_frame_pos must be a whole number above 0, got 0"),
-        ({"max_time_pos": True}, "max_time_pos must be a whole number above 0, got true"),
         ({"real_time_stamp": 1}, "real_time_stamp must be True or False, got 1"),
-        ({"ckpt": 3}, "ckpt must be text, got 3"),
         ({"arch": "timechat"}, 'model.arch must be vtgllm, got "timechat"'),
-        ({"time_embedding_interpolation": "yes"}, 'must be True or False, got "yes"'),
     ],
 )
 def test_values_of_another_kind(tmp_path, values, said):
@@ -109,13 +95,6 @@ def test_files_that_are_no_such_yaml(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InvalidRequestError, match=r"the part config odd\.yaml"):
         VTGLLMConfig.read(path)
-
-
-@pytest.mark.parametrize("name", ["text_input", "interpolation"])
-def test_what_is_written_is_read_again(tmp_path, name):
-    config = VTGLLMConfig.read(CONFIGS / f"{name}.yaml")
-    config.write(tmp_path / "copy.yaml")
-    assert VTGLLMConfig.read(tmp_path / "copy.yaml") == config
 
 
 def test_a_device_or_a_pipe_is_no_file(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from groundserve.families.vtgllm.checkpoint import _resized
-from groundserve.families.vtgllm.front import CrossSampler, Front, SlotSampler
+from groundserve.families.vtgllm.front import CrossSampler, SlotSampler
 from python_backend.generate import TorchFront
 from tests.vtgllm_stages import FUNCTIONS, TENSORS, open_config
 
@@ -43,43 +43,6 @@ def test_slots_of_large_vectors_are_the_recorded_ones():
     bound = 2 * len(slots) * 2.0**-24 * terms.max() * vectors.abs().max()
     assert (sampler(vectors).detach() - exact).abs().max() < bound
     assert (recorded - exact).abs().max() < bound
-
-
-def front(sampler="slot", *, num_time_rows=8):
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        module = Front(
-            num_frames=5,
-            num_time_rows=num_time_rows,
-            sampler=sampler,
-            num_slots=3,
-            feature_width=16,
-            hidden_size=6,
-        )
-        for weight in module.parameters():
-            torch.nn.init.normal_(weight, std=0.5)
-    return module.requires_grad_(False)
-
-
-def test_a_place_and_a_second_are_added_to_each_of_a_frames_vectors():
-    module = front("none")
-    features = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(5))
-    block = module(features, torch.tensor([7.0, 2.0]))
-    rows = module.places.weight[:2] + module.seconds.weight[[7, 2]]
-    expected = module.projection((features + rows[:, None]).reshape(8, 16))
-    torch.testing.assert_close(block, expected)
-
-
-def test_without_an_embedding_of_seconds_there_is_the_place_alone():
-    module = front("none", num_time_rows=None)
-    features = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(5))
-    rows = module.places.weight[:2, None]
-    torch.testing.assert_close(module(features), module.projection((features + rows).flatten(0, 1)))
-
-
-@pytest.mark.parametrize(("sampler", "num_rows"), [("none", 12), ("slot", 3), ("cross", 3)])
-def test_rows_of_the_block(sampler, num_rows):
-    assert front(sampler)(torch.zeros(3, 4, 16), torch.zeros(3)).shape == (num_rows, 6)
 
 
 def test_in_16_bits_slots_and_seconds_keep_float32():

@@ -88,8 +88,3 @@ def test_without_a_yaml_it_is_none(tmp_path):
 def test_names_that_are_wrong(folder, given, said):
     with pytest.raises(InvalidRequestError, match=said):
         find_parts(folder, given)
-
-
-def test_no_such_directory(tmp_path):
-    with pytest.raises(InvalidRequestError, match="no such directory"):
-        find_parts(tmp_path / "nowhere", {})

@@ -36,16 +36,6 @@ def test_reference_fill_of_the_checkpoint_is_the_recorded_one():
         assert seconds[int(row), :4].tolist() == pytest.approx(values, rel=1e-8)
 
 
-def test_reference_fill_weighs_the_far_row_more_and_runs_away_behind_the_last():
-    filled = fill_seconds(table(), "reference")
-    # 1 from row 4, 3 from row 8: the near one's share is a quarter.
-    assert filled[5].tolist() == [0.25 * 40 + 0.75 * 80, -1]
-    # Row 11 is filled first: 8 times -3/9; then it stands for the row above.
-    last = torch.tensor([80.0, -1.0]) * 3 / -9
-    torch.testing.assert_close(filled[11], last)
-    torch.testing.assert_close(filled[9], torch.tensor([80.0, -1.0]) / -9 + last * -10 / -9)
-
-
 def test_corrected_fill_interpolates_and_holds_the_ends():
     filled = fill_seconds(table(), "corrected")
     expected = [30, 30, 30, 30, 40, 50, 60, 70, 80, 80, 80, 80]
@@ -61,14 +51,3 @@ def test_what_was_trained_stays_and_the_table_given_too(fill):
     assert torch.equal(before, table())
     if fill == "none":
         assert torch.equal(filled, before)
-
-
-@pytest.mark.parametrize("fill", ["none", "reference", "corrected"])
-def test_a_table_without_a_trained_second_stays_zero(fill):
-    assert not fill_seconds(torch.zeros(5, 3), fill).any()
-
-
-def test_a_row_is_trained_if_any_of_its_values_is_not_zero():
-    rows = table()
-    rows[6] = torch.tensor([0.0, 2.0])
-    assert fill_seconds(rows, "corrected")[6].tolist() == [0, 2]

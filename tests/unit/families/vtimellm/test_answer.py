@@ -51,10 +51,6 @@ def test_seconds_of_captions_are_the_recorded_ones(vector):
     ] == vector["items_scored_seconds"]
 
 
-def test_every_recorded_answer_is_compared():
-    assert (len(GROUNDING), len(CAPTIONING), len(UNMERGED)) == (23, 17, 15)
-
-
 def test_a_moment_is_of_what_was_seen():
     """Both ends are beginnings of hundredths; a clip's are counted from its start."""
     text = "From 17 to 34."
@@ -86,28 +82,14 @@ def test_chat_has_no_times(text):
     assert parse_answer(text, "chat", seen(0.0, 9.0)) == ()
 
 
-def test_an_empty_list_was_read():
-    assert parse_answer("[]", "captions", seen(0.0, 9.0)) == ()
-
-
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param("[" * 4000 + "]" * 4000, id="deep"),
         pytest.param("[" + "9" * 5000 + "]", id="a_number_past_what_python_reads"),
-        pytest.param("[1, 2]", id="numbers"),
-        pytest.param("[[]]", id="lists"),
         pytest.param('["event timestamps"]', id="words"),
         pytest.param('[{"event": 3, "timestamps": "from 00 to 10"}]', id="an_event_of_no_words"),
-        pytest.param('[{"event": "A", "timestamps": null}]', id="null"),
-        pytest.param('[{"event": "A", "timestamps": ""}]', id="too_short"),
     ],
 )
 def test_lists_of_something_else_are_not_read(text):
     assert parse_answer(text, "captions", seen(0.0, 9.0)) is None
-
-
-def test_half_a_character_becomes_a_mark():
-    text = '[{"event": "A \\ud83d", "timestamps": "from 00 to 10"}]'
-    (moment,) = parse_answer(text, "captions", seen(0.0, 9.0))
-    assert moment.text == "A \ufffd"

@@ -8,10 +8,9 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from groundserve import families
@@ -20,7 +19,6 @@ from groundserve.families.vtimellm.checkpoint import Checkpoint
 from tests.reference import VTIMELLM
 
 CASES = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
-LOGITS = np.load(VTIMELLM / "prefill_logits_fp32.npy")
 MERGED = CASES["merged_weights"]
 CHECKPOINTS = VTIMELLM / "checkpoints"
 STAGE = "vtimellm-vicuna-tiny-stage"
@@ -63,12 +61,6 @@ def test_merged_in_float16_every_bit_is_the_references(model):
         assert digest == expected["sha256"], name
 
 
-def test_the_last_models_file_is_bit_equal():
-    found = weights("stage3", torch.float16)
-    for name, expected in load_file(VTIMELLM / "merged" / "stage3_float16.safetensors").items():
-        assert torch.equal(found[name], expected), name
-
-
 @pytest.mark.parametrize("model", ["stage2", "stage3", "stage2-tuned-projector"])
 def test_merged_in_float32_nothing_is_rounded(model):
     found = weights(model, torch.float32)
@@ -81,37 +73,6 @@ def test_merged_in_float32_nothing_is_rounded(model):
         assert first == pytest.approx(expected["first"], rel=1e-5, abs=1e-8)
 
 
-def test_what_no_adapter_has_is_the_bases():
-    found = weights("stage3", torch.float16)
-    base = {}
-    for path in sorted((CHECKPOINTS / "vicuna-tiny").glob("*.bin")):
-        base |= torch.load(path, weights_only=True)
-    for name in ("model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"):
-        assert torch.equal(found[name], base[name])
-
-
-@pytest.mark.parametrize(
-    ("place", "case"), list(enumerate(CASES["cases"])), ids=lambda value: str(value)[:0]
-)
-def test_the_first_steps_logits_are_the_references(place, case):
-    opened = open_model(case["model"])
-    front, decoder = opened.load_front(), opened.load_decoder()
-    table = decoder.get_input_embeddings()
-    features = iter(case["features"])
-    rows = []
-    with torch.inference_mode():
-        for token_id in case["input_ids"]:
-            if token_id >= 0:
-                rows.append(table(torch.tensor([token_id])))
-            else:
-                video = np.load(VTIMELLM / "features" / f"{next(features)}.npy")
-                rows.append(front(torch.from_numpy(video).unsqueeze(1)))
-        embeddings = torch.cat(rows)
-        assert len(embeddings) == case["expanded_length"]
-        logits = decoder(inputs_embeds=embeddings.unsqueeze(0)).logits[0, -1]
-    assert np.abs(logits.numpy() - LOGITS[place]).max() < 1e-4
-
-
 def test_the_registry_opens_it_by_its_layout():
     assert families.recognise_family(CHECKPOINTS) == "vtimellm"
     family, opened = families.open_checkpoint(CHECKPOINTS)
@@ -121,21 +82,6 @@ def test_the_registry_opens_it_by_its_layout():
     spec = opened.model_spec(pad_token_id=pad_token_id)
     assert (spec.feature_width, spec.hidden_size, spec.max_tokens) == (32, 64, 4096)
     assert (spec.end_token_id, spec.antialias) == (2, False)
-
-
-def test_the_published_models_arithmetic_is_the_specifications():
-    opened = open_model("stage3")
-    config = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
-    config |= {"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128}
-    before = {name: getattr(opened.config, name) for name in config}
-    try:
-        for name, value in config.items():
-            setattr(opened.config, name, value)
-        # Products with weights, and attention to those before.
-        assert opened.decoder_flop(203) == pytest.approx(2.629e12 + 10.8e9, rel=1e-3)
-    finally:
-        for name, value in before.items():
-            setattr(opened.config, name, value)
 
 
 @pytest.mark.parametrize("clip", ["clip/ViT-tiny.pt", "clip-hf"])
@@ -165,28 +111,6 @@ def test_a_copy_of_chosen_parts_keeps_them(tmp_path):
     again = Checkpoint.open(tmp_path, parts={})
     assert again.describe()["sha256"] == opened.describe()["sha256"]
     assert torch.equal(again.load_front().linear.weight, opened.load_front().linear.weight)
-
-
-def test_a_copy_finds_the_tower_whatever_its_file_was_called(tmp_path):
-    # As in a cache of the hub, where a name is a link to a file that is named by its content.
-    stored = tmp_path / "9f86d081"
-    stored.write_bytes((CHECKPOINTS / "clip" / "ViT-tiny.pt").read_bytes())
-    link = tmp_path / "ViT.pt"
-    link.symlink_to(stored)
-    opened = Checkpoint.open(CHECKPOINTS, parts={"clip": [link]})
-    (copied := tmp_path / "copy").mkdir()
-    opened.copy_to(copied)
-    again = Checkpoint.open(copied, parts={})
-    assert again.describe()["vision_sha256"] == opened.describe()["vision_sha256"]
-
-
-def test_a_copy_keeps_any_number_of_adapters(tmp_path):
-    stage2 = open_model("stage2").parts.adapters
-    opened = Checkpoint.open(CHECKPOINTS, parts={"adapter": stage2 * 10})
-    opened.copy_to(tmp_path)
-    again = Checkpoint.open(tmp_path, parts={})
-    assert len(again.adapters) == 10
-    assert again.describe()["sha256"] == opened.describe()["sha256"]
 
 
 def test_hashes_tell_models_apart_and_the_visions_knows_the_resizing():
@@ -246,22 +170,12 @@ def test_safetensors_do_as_well(copied):
     ("values", "kind", "message"),
     [
         ({"model_type": "chatglm"}, UnsupportedError, 'model_type must be llama.*got "chatglm"'),
-        ({"model_type": "qwen2"}, UnsupportedError, "model_type must be llama"),
-        ({"hidden_size": "64"}, InvalidRequestError, "config.json describes no Llama"),
         ({"hidden_size": 63}, InvalidRequestError, "config.json describes no Llama"),
-        ({"hidden_size": -64}, InvalidRequestError, "must be \\(-64, 32\\)"),
-        ({"num_attention_heads": 0}, InvalidRequestError, "config.json describes no Llama"),
-        ({"hidden_act": "none"}, InvalidRequestError, "config.json describes no Llama"),
         ({"eos_token_id": [2, 3]}, UnsupportedError, r"eos_token_id must be one token, got \[2, 3"),
         ({"hidden_size": 128}, InvalidRequestError, "the decoder's 128, got .*parts of one model"),
         ({"num_hidden_layers": 3}, InvalidRequestError, "lacks 7 of the layers"),
-        ({"num_hidden_layers": 1}, InvalidRequestError, "which the model has not"),
         # Of each a module would be made, for hours.
         ({"num_hidden_layers": 10**9}, UnsupportedError, "num_hidden_layers must be at most 1000"),
-        ({"rms_norm_eps": float("nan")}, InvalidRequestError, "rms_norm_eps in config.json must"),
-        ({"rope_theta": -1.0}, InvalidRequestError, "rope_theta in config.json must be a finite"),
-        ({"max_position_embeddings": 0}, InvalidRequestError, "max_position_embeddings in config"),
-        ({"intermediate_size": 171}, InvalidRequestError, "give the base that it was trained on"),
     ],
     ids=str,
 )
@@ -278,13 +192,6 @@ def test_a_tokenizer_with_more_tokens_than_the_decoder_is_refused(copied):
         opened.load_tokenizer()
     with pytest.raises(InvalidRequestError, match=r"has shape \(640, 64\)"):
         opened.load_decoder()
-
-
-def test_a_tokenizer_that_ends_answers_otherwise_is_refused(copied):
-    change(copied / "vicuna-tiny" / "config.json", eos_token_id=3)
-    opened = Checkpoint.open(copied, parts={})
-    with pytest.raises(InvalidRequestError, match=r"config\.json is 3, its tokenizer's </s> is 2"):
-        opened.load_tokenizer()
 
 
 @pytest.mark.parametrize(
@@ -304,27 +211,11 @@ def test_a_projector_of_another_model_is_refused(copied, tensors, message):
         Checkpoint.open(copied, parts={})
 
 
-def test_what_was_trained_beside_an_adapter_and_fits_nothing_is_refused(copied):
-    whole = {"base_model.model.model.vision_tower.weight": torch.zeros(2)}
-    torch.save(whole, copied / f"{STAGE}3" / "non_lora_trainables.bin")
-    with pytest.raises(
-        InvalidRequestError, match=r"model\.vision_tower\.weight, which the model has"
-    ):
-        Checkpoint.open(copied, parts={})
-
-
 @pytest.mark.parametrize("prefix", ["base_model.model.model.", "base_model.model.", "model."])
 def test_names_of_what_was_trained_beside_it_are_the_references(copied, prefix):
     whole = {f"{prefix}norm.weight": torch.full((64,), 3.0)}
     torch.save(whole, copied / f"{STAGE}2" / "non_lora_trainables.bin")
     assert Checkpoint.open(copied, parts={}).load_decoder().model.norm.weight.tolist() == [3.0] * 64
-
-
-def test_a_missing_shard_is_named(copied):
-    (copied / "vicuna-tiny" / "pytorch_model-00002-of-00002.bin").unlink()
-    opened = Checkpoint.open(copied, parts={})
-    with pytest.raises(InvalidRequestError, match=r"pytorch_model-00002-of-00002\.bin is missing"):
-        opened.load_decoder()
 
 
 def test_a_tensor_that_is_missing_is_named(copied):
@@ -336,13 +227,6 @@ def test_a_tensor_that_is_missing_is_named(copied):
         Checkpoint.open(copied, parts={}).load_decoder()
 
 
-def test_a_towers_number_of_layers_is_looked_at_before_it_is_made(tmp_path):
-    clip = shutil.copytree(CHECKPOINTS / "clip-hf", tmp_path / "clip-hf")
-    change(clip / "config.json", num_hidden_layers=10**9)
-    with pytest.raises(UnsupportedError, match="the part clip: num_hidden_layers must be at most"):
-        Checkpoint.open(CHECKPOINTS, parts={"clip": [clip]})
-
-
 def test_a_projector_that_is_not_finite_is_refused_as_it_is_read(copied):
     path = copied / f"{STAGE}1" / "mm_projector.bin"
     tensors = torch.load(path, weights_only=True)
@@ -350,14 +234,3 @@ def test_a_projector_that_is_not_finite_is_refused_as_it_is_read(copied):
     torch.save(tensors, path)
     with pytest.raises(InvalidRequestError, match="holds NaN or infinity in float32"):
         Checkpoint.open(copied, parts={}).load_front()
-
-
-@pytest.mark.parametrize("name", ["vtimellm-vicuna-stage2", "vtimellm-vicuna-stage1", "clip"])
-def test_a_base_of_any_name_can_be_copied(copied, tmp_path, name):
-    (tmp_path / "elsewhere").mkdir()
-    base = (copied / "vicuna-tiny").rename(tmp_path / "elsewhere" / name)
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    opened = Checkpoint.open(copied, parts={"base": [base]})
-    opened.copy_to(copy)
-    assert Checkpoint.open(copy, parts={}).describe()["sha256"] == opened.describe()["sha256"]

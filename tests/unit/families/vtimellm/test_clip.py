@@ -38,21 +38,6 @@ def test_the_forms_hold_the_same_tower():
         assert all(torch.equal(found[n].float(), t.float()) for n, t in expected.items())
 
 
-def test_the_published_towers_arithmetic_is_the_specifications():
-    assert ClipConfig.from_dict(LARGE).frame_flop() == pytest.approx(162.0e9, rel=1e-3)
-
-
-def test_the_config_of_all_of_clip_holds_the_towers():
-    tower = {name: value for name, value in LARGE.items() if name != "projection_dim"}
-    # What transformers wrote into the tower's own, and does not read.
-    raw = {"model_type": "clip", "projection_dim": 768}
-    raw["vision_config"] = {**tower, "projection_dim": 512}
-    assert ClipConfig.from_dict(raw) == ClipConfig.from_dict(LARGE)
-    # Since 4.31 what is a default is left out within it, and 224 pixels are.
-    del raw["vision_config"]["image_size"]
-    assert ClipConfig.from_dict(raw) == ClipConfig.from_dict(LARGE)
-
-
 def test_heads_are_64_wide_or_as_given(tmp_path):
     tensors = {
         "visual.conv1.weight": torch.zeros(40, 3, 14, 14),
@@ -77,12 +62,8 @@ def test_heads_are_64_wide_or_as_given(tmp_path):
     [
         ({"model_type": "siglip_vision_model"}, UnsupportedError, "model_type clip or clip_vision"),
         ({"hidden_act": "gelu"}, UnsupportedError, 'hidden_act quick_gelu.*got "gelu"'),
-        ({"layer_norm_eps": 1e-6}, UnsupportedError, "layer_norm_eps 1e-05"),
         ({"patch_size": "14"}, InvalidRequestError, 'patch_size .* whole number, got "14"'),
-        ({"projection_dim": None}, InvalidRequestError, "projection_dim .* got null"),
-        ({"num_hidden_layers": 0}, UnsupportedError, "no CLIP has the sizes"),
         ({"num_attention_heads": 15}, UnsupportedError, "no CLIP has the sizes"),
-        ({"image_size": 8}, UnsupportedError, "no CLIP has the sizes"),
     ],
 )
 def test_a_config_of_another_model_is_refused(change, kind, message):
