@@ -11,10 +11,6 @@ from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions
-<<<<<<< HEAD
-from tests.unit.python_backend.manifest import MANIFEST
-=======
->>>>>>> cut3
 
 RELEASED = VideoITGSpec(
     image_size=384,
