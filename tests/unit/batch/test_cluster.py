@@ -1,21 +1,11 @@
-import subprocess
-import sys
-
 import psutil
 import pytest
 
 from groundserve.batch import cluster
 from groundserve.batch.cluster import Cluster, ClusterDiedError
-from groundserve.errors import MissingExtraError
 
 # In place of the program that starts Ray; it starts a process, too, which outlives it.
 BREAKS_DOWN = "tests.unit.batch.breaking_program"
-
-
-def test_without_ray_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"groundserve\[batch\]"):
-        Cluster()
 
 
 def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monkeypatch):
@@ -73,13 +63,3 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     assert ("RAY_AUTH_TOKEN" in settings) == (not address)
     assert settings.get("RAY_AUTH_TOKEN") != cluster._environment().get("RAY_AUTH_TOKEN", "none")
     assert "RAY_USAGE_STATS_ENABLED" not in settings  # the user's own stays
-
-
-def test_no_process_of_a_session_is_left():
-    program = "import os, time; os.fork(); os.fork(); time.sleep(60)"
-    leader = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    while len(cluster._session_pids(leader.pid)) < 4:
-        assert leader.poll() is None
-    cluster.kill_session(leader.pid)
-    leader.wait()
-    assert not cluster._session_pids(leader.pid)

@@ -91,12 +91,3 @@ def test_images_of_a_video_that_changes_under_way_are_no_answer(tmp_path, monkey
     assert isinstance(found, Unanswered)
     assert found.kind is ErrorKind.UNREADABLE
     assert "has changed since the run was planned" in found.message
-
-
-def test_of_a_video_that_cannot_be_had_no_scorer_is_asked(tmp_path):
-    bench = Bench(tmp_path)
-    group = bench.group("a.mp4")
-    Path(group.place).unlink()
-    scorer = ScriptedScorer(ScriptedSource(), Limits())
-    (found,) = [one for one in score_group(scorer, group, bench.work) if not is_step(one)]
-    assert (found.kind, found.is_asked) == (ErrorKind.MISSING, False)

@@ -2,47 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from groundserve.batch.events import Finished, RowFailed, Started, UnitLost, VideoTime
 from groundserve.batch.journal import Entry
-from groundserve.batch.report_log import _Bars, _Failures, _Log
+from groundserve.batch.report_log import _Log
 from tests.unit.batch.test_progress import done, started
 
 
 def entries(*timed: tuple[float, object]) -> list[Entry]:
     return [Entry(time=time, event=event) for time, event in timed]
-
-
-def test_rows_count_for_all_the_time_that_their_unit_took():
-    bars = _Bars()
-    bars.add(1.0, 3.0, 8, 4)
-    facts = bars.as_facts(3.0)
-    assert [(bar.start_seconds, bar.num_scored, bar.num_failed) for bar in facts] == [
-        (0.0, 0, 0),
-        (0.5, 0, 0),
-        *((start, 2.0, 1.0) for start in (1.0, 1.5, 2.0, 2.5)),
-        (3.0, 0.0, 0.0),
-    ]
-
-
-def test_a_long_run_has_few_bars_and_loses_no_row():
-    bars = _Bars()
-    for second in range(100_000):
-        bars.add(float(second), second + 0.9, 1, 1)
-    facts = bars.as_facts(100_000.0)
-    assert 50 < len(facts) <= 120
-    assert sum(bar.num_scored for bar in facts) == pytest.approx(100_000)
-    assert sum(bar.num_failed for bar in facts) == pytest.approx(100_000)
-    ends = [bar.start_seconds + bar.seconds for bar in facts]
-    assert ends[:-1] == [bar.start_seconds for bar in facts[1:]]
-    assert ends[-1] == 100_000
-
-
-def test_a_moment_without_length_counts_once():
-    bars = _Bars()
-    bars.add(2.0, 2.0, 0, 5)
-    assert sum(bar.num_failed for bar in bars.as_facts(2.0)) == 5
 
 
 def test_attempts_follow_each_other_without_the_time_between():
@@ -80,21 +47,3 @@ def test_attempts_follow_each_other_without_the_time_between():
     assert log.failures.counts == {}  # what failed in the first attempt was tried again
     assert unit.slowest == (VideoTime("a.mp4", 3.0, 8, 60.0),)
     assert [slow.seconds for _, _, slow in log.slowest] == [3.0, 3.0]
-
-
-def test_an_attempt_of_which_nothing_is_known():
-    log = _Log()
-    log.read(1, [], {})
-    assert log.attempts[0].as_fact().seconds == 0
-    assert log.bars.as_facts(0.0) == []
-
-
-def test_first_messages_of_each_kind_and_counts_of_the_status():
-    failures = _Failures()
-    for number in range(9):
-        failures.add(str(number), "a.mp4", "Missing", "gone")
-    kinds = failures.by_kind({"Missing": 9, "Timeout": 20})
-    assert [(one.kind, one.num_rows, len(one.first)) for one in kinds] == [
-        ("Timeout", 20, 0),
-        ("Missing", 9, 5),
-    ]

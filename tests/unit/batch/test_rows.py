@@ -15,7 +15,6 @@ from fsspec.spec import AbstractBufferedFile
 
 from groundserve.batch.rows import MAX_LINE_BYTES, BadRow, Row, read_manifest, rows_of_folder
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 
 DEFAULTS = ScoreOptions(top_k=4)
@@ -163,12 +162,6 @@ def test_a_broken_line_keeps_what_could_be_read_of_it(tmp_path):
     bad.video.encode()
 
 
-def test_a_servers_ceilings_may_be_higher(tmp_path):
-    path = jsonl(tmp_path, {"video": "1", "query": "q", "options": {"num_frames": 2000}})
-    limits = Limits(max_num_frames=4000)
-    assert only(read(path, limits=limits)).options.num_frames == 2000
-
-
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"video": "1", "query": "q"}\r\n\n{"video": "2", "query": "q"}')
@@ -212,13 +205,6 @@ def test_a_manifest_that_is_none_is_refused_before_any_row(tmp_path, name, conte
     assert message in str(caught.value)
 
 
-def test_a_manifest_that_is_missing(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"cannot read .*m.csv: No such file"):
-        read_manifest(str(tmp_path / "m.csv"), defaults=DEFAULTS)
-    with pytest.raises(InvalidRequestError, match=r"cannot read memory://none/m.jsonl"):
-        read_manifest("memory://none/m.jsonl", defaults=DEFAULTS)
-
-
 def test_packages_are_of_an_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "fsspec", None)
@@ -240,15 +226,6 @@ def test_text_of_parquet_that_is_not_utf8(tmp_path, kinds):
     assert bad.id == "2"
     assert r"row 2: query must be Unicode text, got '\udcff' in it; it reads " in bad.message
     assert "row 3: query is missing" in missing.message
-
-
-def test_parquet_with_options_that_are_no_text_is_refused_as_a_whole(tmp_path):
-    names = pa.array([b"\xff", b"topk"], "binary").view("string")
-    options = pa.StructArray.from_arrays([names], ["selector"])
-    table = pa.table({"video": ["a", "b"], "query": ["q", "q"], "options": options})
-    pq.write_table(table, tmp_path / "m.parquet")
-    with pytest.raises(InvalidRequestError, match="as Parquet"):
-        read(tmp_path / "m.parquet")
 
 
 def test_a_quote_that_nothing_closes_tells_which_lines_it_took(tmp_path):
@@ -365,15 +342,6 @@ def test_a_folder_of_a_store(tmp_path):
         memory.pipe(f"/folder/{name}", b"")
     rows = list(rows_of_folder("memory://folder", ["q"], defaults=DEFAULTS))
     assert [row.place for row in rows] == ["memory://folder/b.mp4", "memory://folder/sub/c.webm"]
-
-
-def test_a_name_that_is_not_unicode_is_a_row_with_an_error(tmp_path):
-    (tmp_path / "a.mp4").touch()
-    (tmp_path / "b\udcff.mp4").touch()
-    good, bad = rows_of_folder(str(tmp_path), ["q"], defaults=DEFAULTS)
-    assert isinstance(good, Row)
-    assert isinstance(bad, BadRow)
-    assert bad.video == r"b\udcff.mp4"
 
 
 def test_a_folder_whose_name_is_not_unicode_is_refused(tmp_path):

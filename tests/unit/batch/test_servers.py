@@ -78,12 +78,6 @@ def test_without_a_server_only_its_own_videos_move():
         assert rank(video, left) == [url for url in rank(video, URLS) if url != URLS[0]]
 
 
-def test_the_same_server_is_asked_again(pool, servers):
-    for _ in range(3):
-        pool.score("a.mp4", ["When?"])
-    assert [len(server.asked) for server in servers.values() if server.asked] == [3]
-
-
 def test_what_is_asked_for_text_goes_to_the_same_server_as_what_is_scored(pool, servers):
     pool.score("a.mp4", ["When?"])
     options = AnswerOptions(task="chat")
@@ -165,9 +159,3 @@ def test_what_is_the_videos_fault_is_asked_of_one_server(pool, servers, error):
         server.error = None
     pool.score("a.mp4", ["When?"])  # the server was not given up
     assert sorted(len(server.asked) for server in servers.values()) == [0, 0, 0, 2]
-
-
-def test_closing_closes_all(pool, servers):
-    with pool:
-        pass
-    assert all(server.is_closed for server in servers.values())

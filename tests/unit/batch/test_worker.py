@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import Unanswered
 from groundserve.batch.keys import find_video
 from groundserve.batch.row import Row
 from groundserve.batch.shards import Receipt, Staging
@@ -143,11 +142,6 @@ def test_a_death_that_is_not_the_videos_fault_costs_nothing(bench, video):
     assert (receipt.num_rows, receipt.failures) == (3, ())
 
 
-def test_a_fault_ends_the_process_that_it_may_have_broken(bench):
-    bench.score(bench.group("a.mp4"), bench.group("fault-1.mp4"), bench.group("b.mp4"))
-    assert len(set(bench.pids())) == 2
-
-
 def test_a_video_that_went_away_is_missing(bench):
     group = bench.group("a.mp4")
     Path(group.place).unlink()
@@ -173,16 +167,6 @@ def test_servers_that_are_gone_end_the_job(bench):
     bench.score(*groups[:2], bench.group("a.mp4"), groups[2], work=work)
     with pytest.raises(JobError, match="no server took 3 videos in a row: nobody answers"):
         bench.score(*groups, work=work)
-
-
-def test_a_store_that_is_gone_is_no_server(bench, monkeypatch):
-    def not_had(self, program, group):
-        yield Unanswered(kind=ErrorKind.UNAVAILABLE, message="the store is away", is_asked=False)
-
-    monkeypatch.setattr(UnitScorer, "_outcomes", not_had)
-    work = replace(bench.work, source=ScriptedSource(is_shared=True))
-    groups = [bench.group(f"{number}.mp4") for number in range(4)]
-    assert set(kinds(bench.score(*groups, work=work)).values()) == {ErrorKind.UNAVAILABLE}
 
 
 class NoSource(ScriptedSource):
