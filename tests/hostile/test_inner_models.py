@@ -9,8 +9,8 @@ import pytest
 
 from tests.hostile.test_tensors import GROUNDING, INTACT, SEGMENTS, SELECTION, stream
 from tests.media_assets import ONE_FRAME
+from tests.media_assets.boxes import announcing
 from tests.triton.protocol import RejectedError, texts, upload
-from tests.unit.media.test_announced import announcing
 
 
 def selection(num_queries: int, num_frames: int, **changes):

@@ -16,7 +16,7 @@ from groundserve.batch.units import Group
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from tests.batch.scripted import ScriptedScorer, ScriptedSource
-from tests.unit.batch.test_worker import Bench
+from tests.unit.batch.bench import Bench
 
 
 @pytest.fixture

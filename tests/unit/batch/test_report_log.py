@@ -5,7 +5,7 @@ from dataclasses import replace
 from groundserve.batch.events import Finished, RowFailed, Started, UnitLost, VideoTime
 from groundserve.batch.journal import Entry
 from groundserve.batch.report_log import _Log
-from tests.unit.batch.test_progress import done, started
+from tests.unit.batch.events import done, started
 
 
 def entries(*timed: tuple[float, object]) -> list[Entry]:

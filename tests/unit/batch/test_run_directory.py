@@ -12,7 +12,6 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, run, work
 
 
@@ -131,10 +130,6 @@ def test_a_shard_with_rows_of_another_is_set_aside(rows, out):
     ("change", "said"),
     [
         ({"precision": "int8"}, "precision: fp32 before, int8 now"),
-        ({"engine_id": "f"}, f"--server): {'e' * 64} before, f now"),
-        ({"span_threshold": 0.25}, "--span-threshold: 0.5 before, 0.25 now"),
-        ({"hash_content": True}, "--hash-content: False before, True now"),
-        ({"defaults": ScoreOptions(top_k=8)}, "--top-k: 32 before, 8 now"),
         ({"version": "9.0.0"}, "version of groundserve: 0.1.0 before, 9.0.0 now"),
     ],
 )

@@ -16,8 +16,8 @@ from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError
+from tests.unit.batch.events import Clock, done, started
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
-from tests.unit.batch.test_progress import Clock, done, started
 
 
 @pytest.fixture
