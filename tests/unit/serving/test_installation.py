@@ -43,13 +43,6 @@ def test_server_on_path_comes_first(tmp_path, monkeypatch):
     assert find_installation() == TritonInstallation(executable=server)
 
 
-def test_wheel_is_used_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = find_installation()
-    assert found.executable.is_file()
-    assert found.executable.parts[-4:] == ("pytriton", "tritonserver", "bin", "tritonserver")
-
-
 def test_missing_server_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -73,11 +66,6 @@ def test_wheel_brings_this_interpreters_stub(tmp_path):
 def test_wheel_without_this_interpreters_stub_is_refused(tmp_path):
     with pytest.raises(EngineMismatchError, match=f"has no backend for Python {VERSION}"):
         wheel_installation(make_wheel(tmp_path, "2.7"))
-
-
-def test_server_with_backends_of_its_own_gets_no_links(tmp_path):
-    assert TritonInstallation(executable=tmp_path / "tritonserver").link_backends(tmp_path) is None
-    assert not list(tmp_path.iterdir())
 
 
 def test_numpy_2_is_refused_with_the_fix():
@@ -112,13 +100,6 @@ def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):
     assert environment["EXTRA"] == "1"
 
 
-def test_environment_without_libraries_names_none(tmp_path, monkeypatch):
-    """An empty entry would mean the working directory."""
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-    environment = server_environment(TritonInstallation(executable=tmp_path / "tritonserver"), {})
-    assert "LD_LIBRARY_PATH" not in environment
-
-
 def make_server(tmp_path: Path, script: str) -> Path:
     server = tmp_path / "tritonserver"
     server.write_text(f"#!/bin/sh\n{script}\n")
@@ -134,14 +115,6 @@ def test_server_options_of_the_wheel(monkeypatch, tmp_path):
     assert {"cuda-memory-pool-byte-size", "pinned-memory-pool-byte-size"} <= options
     assert {"exit-timeout-secs", "load-model", "http-restricted-api"} <= options
     assert "http-max-input-size" not in options
-
-
-def test_server_options_are_those_at_the_start_of_a_line(tmp_path):
-    help_text = (
-        "  --model-repository <string>\\n\\tAs --other-option.\\n  --http-max-input-size <n>"
-    )
-    server = make_server(tmp_path, f"printf '{help_text}'; exit 1")
-    assert server_options(server, {}) == {"model-repository", "http-max-input-size"}
 
 
 @pytest.mark.parametrize(

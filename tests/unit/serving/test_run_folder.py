@@ -79,13 +79,6 @@ def test_regions_become_private(tmp_path):
     folder.remove()
 
 
-def test_living_server_stays(server, tmp_path):
-    before = names(tmp_path)
-    remove_dead(tmp_path)
-    assert names(tmp_path) == before
-    assert len(before) == 2
-
-
 def test_server_lives_as_long_as_one_process_does(server, tmp_path, monkeypatch):
     """Its keeper was killed, tritonserver still answers."""
     monkeypatch.setattr(run_folder, "_ENDING_SECONDS", 0.1)
@@ -102,31 +95,6 @@ def test_dead_server_is_removed_once_the_last_process_has_ended(server, tmp_path
         server.kill_child()
         removed.result()
     assert names(tmp_path) == set()
-
-
-def test_removal_that_was_cut_short_is_finished(tmp_path):
-    folder = RunFolder.create(tmp_path)
-    (folder.path / "lock").unlink()
-    remove_dead(tmp_path)
-    assert names(tmp_path) == set()
-    os.close(folder.lock_fd)
-
-
-def test_servers_that_start_at_once_remove_the_dead_and_spare_each_other(tmp_path):
-    dead = [RunFolder.create(tmp_path) for _ in range(20)]
-    for folder in dead:
-        (tmp_path / f"{folder.region_prefix}region").write_bytes(b"question")
-        os.close(folder.lock_fd)
-
-    def start(_: int) -> RunFolder:
-        remove_dead(tmp_path)
-        return RunFolder.create(tmp_path)
-
-    with ThreadPoolExecutor(8) as pool:
-        living = list(pool.map(start, range(40)))
-    assert names(tmp_path) == {folder.path.name for folder in living}
-    for folder in living:
-        folder.remove()
 
 
 def test_links_and_other_names_are_left_alone(tmp_path):
