@@ -111,27 +111,6 @@ def test_ids_that_look_alike_have_folders_of_their_own():
     assert len({row_folder(name) for name in names}) == len(names)
 
 
-def test_names_sort_by_rank_and_time_within_a_row(output):
-    many = row("a", list(range(12)))
-    names = [Path(entry.file).name for entry in many.entries(output)]
-    assert names[0] == "r01_0s000.png"
-    assert names[11] == "r12_0s440.png"
-
-
-def test_index_is_replaced_as_a_whole(output):
-    before = entries_of(output, [row("a", [1])])
-
-    def broken():
-        yield row("b", [2])
-        raise ValueError("the shard is gone")
-
-    with pytest.raises(ValueError, match="the shard is gone"):
-        write_index(output, broken())
-    path = Path(output.directory, "index.jsonl")
-    assert [json.loads(line) for line in path.read_text().splitlines()] == before
-    assert files(output) == {"index.jsonl"}
-
-
 def test_an_object_store_takes_images_too():
     output = FrameOutput(directory="memory://frames", image_format="png")
     write_row_frames(output, str(CLIP), [row("a", [0, 3])])

@@ -72,34 +72,6 @@ def test_a_resume_that_is_refused_changes_nothing(rows, out):
     assert final_rows(out) == before
 
 
-def test_what_is_done_is_not_done_again(rows, out):
-    run(out, rows)
-    before = {path: path.stat().st_mtime_ns for path in shards(out)}
-
-    def never(query):
-        raise AssertionError(query)
-
-    run(out, rows, fails=never)
-    assert {path: path.stat().st_mtime_ns for path in shards(out)} == before
-
-
-def test_a_row_is_tried_as_often_as_it_may(rows, out):
-    tried = []
-
-    def fails(query):
-        tried.append(query)
-        return query == "q1"
-
-    for _ in range(4):
-        run(out, rows, fails=fails, max_attempts=2)
-    assert tried.count("q1") == 2 * 3
-    assert tried.count("q0") == 3
-    found = final_rows(out)
-    assert [row["error_kind"] for row in found.values()] == [None] * 3 + ["Unreadable"] * 3
-    run(out, rows, max_attempts=3)
-    assert not any(row["error_kind"] for row in final_rows(out).values())
-
-
 def test_a_shard_that_was_damaged_is_set_aside_and_computed_anew(rows, out, tmp_path):
     run(tmp_path / "other", rows)
     for damage in (lambda data: data[:-1], lambda data: data[:60] + b"\0" + data[61:]):

@@ -3,9 +3,8 @@ from collections import Counter
 import pytest
 
 from groundserve.batch.servers import ServerPool, rank
-from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from groundserve.errors import DeadlineExceededError, UnavailableError
 from groundserve.options import AnswerOptions
-from groundserve.triton_messages import DECODER_DIED
 from tests.results import make_answer, make_answers, make_result
 
 URLS = [f"grpc://host{number}:8001" for number in range(4)]
@@ -144,18 +143,3 @@ def test_its_time_ends_first_where_that_is_shorter(pool, servers, clock):
     with pytest.raises(DeadlineExceededError, match="within 2 s"):
         pool.score("a.mp4", ["When?"], timeout_seconds=2)
     assert clock.now == 102
-
-
-@pytest.mark.parametrize(
-    "error", [MediaError("no video"), UnavailableError(f"{DECODER_DIED}; the next request")]
-)
-def test_what_is_the_videos_fault_is_asked_of_one_server(pool, servers, error):
-    for server in servers.values():
-        server.error = error
-    with pytest.raises(type(error), match=str(error)):
-        pool.score("a.mp4", ["When?"])
-    assert sum(len(server.asked) for server in servers.values()) == 1
-    for server in servers.values():
-        server.error = None
-    pool.score("a.mp4", ["When?"])  # the server was not given up
-    assert sorted(len(server.asked) for server in servers.values()) == [0, 0, 0, 2]

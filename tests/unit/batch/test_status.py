@@ -11,12 +11,10 @@ import pytest
 
 from groundserve.batch.events import Started
 from groundserve.batch.plan import Plan
-from groundserve.batch.progress import Tally
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError
-from tests.unit.batch.events import Clock, done, started
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 
@@ -51,28 +49,6 @@ def half(out, rows, fails=lambda query: False):
         for unit in list(plan.units(UnitSize(max_groups=1)))[:-1]:
             directory.publish(work(unit, directory.staging, fails))
     return directory
-
-
-def test_the_bar_and_the_status_give_one_estimate(out, monkeypatch):
-    """Two workers: a long start, then quick units, at last a slow one."""
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    tally = Tally(clock=clock)
-    waits = [120.0, 1.0, 2.0, 2.0, 400.0]
-    with RunDirectory.create(str(out), FINGERPRINT, manifest="m.jsonl") as directory:
-        clock.seconds += 30  # looking at the videos
-        events = [started(workers=2), *(done(10, unit=number) for number in range(len(waits)))]
-        for event, seconds in zip(events, [0.0, *waits], strict=True):
-            clock.seconds += seconds
-            directory.write(event)
-            tally.add(event)
-        clock.seconds += 7
-        status = read_status(str(out))
-    assert (status.rows_per_second, status.eta_seconds) == (
-        tally.rows_per_second,
-        tally.eta_seconds,
-    )
-    assert status.eta_seconds is not None
 
 
 def edit_attempt(out, **changes):

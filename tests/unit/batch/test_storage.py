@@ -7,9 +7,7 @@ import fsspec
 import pytest
 
 from groundserve.batch.errors import RunDirectoryError
-from groundserve.batch.local_storage import LocalStorage
 from groundserve.batch.plan import Plan
-from groundserve.batch.remote_storage import RemoteStorage
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
@@ -28,25 +26,6 @@ def storage(request, tmp_path):
     storage.make()
     yield storage
     storage.delete("")
-
-
-def test_a_place_is_opened_by_its_scheme(tmp_path):
-    assert isinstance(open_storage("memory://a/b"), RemoteStorage)
-    for place in (str(tmp_path), f"file://{tmp_path}"):
-        found = open_storage(place)
-        assert isinstance(found, LocalStorage)
-        assert found.place == str(tmp_path)
-    with pytest.raises(InvalidRequestError, match=r'"https://h/out" must be a path or a URL of'):
-        open_storage("https://h/out?signature=secret")
-    with pytest.raises(InvalidRequestError, match=r"cannot reach abfs:// places: "):
-        open_storage("abfs://c/out")
-
-
-def test_a_file_is_made_once(storage):
-    storage.create("attempts/1", b"a")
-    with pytest.raises(FileExistsError):
-        storage.create("attempts/1", b"b")
-    assert storage.read("attempts/1") == b"a"
 
 
 def test_a_file_that_is_written_appears_at_the_end(storage):

@@ -15,12 +15,11 @@ from groundserve.batch.group_scorer import score_group
 from groundserve.batch.keys import Fingerprint, find_video, row_key
 from groundserve.batch.plan import Plan
 from groundserve.batch.row_options import options_json, read_options
-from groundserve.batch.rows import BadRow, Row, admit, read_manifest
+from groundserve.batch.rows import BadRow, Row, read_manifest
 from groundserve.batch.shards import ShardWriter, Staging
 from groundserve.batch.units import Group, Unit, UnitSize
 from groundserve.batch.work import Work
 from groundserve.errors import InvalidRequestError
-from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
 from tests.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
@@ -89,30 +88,6 @@ def test_what_is_wrong_with_a_row_is_that_rows_error(tmp_path, row, message):
     (bad,) = read(tmp_path, row)
     assert isinstance(bad, BadRow)
     assert message in bad.message
-
-
-@pytest.mark.parametrize(
-    ("family", "row", "message"),
-    [
-        ("vtgllm", {"options": {"task": "highlights"}}, "query must say what to ask with task hi"),
-        ("vtgllm", {"query": "a dog", "options": {"task": "highlights"}}, None),
-        ("vtgllm", {"options": {"task": "summary"}}, None),
-        ("vtgllm", {"query": "a", "options": {"task": "summary"}}, "must be empty with task summ"),
-        ("vtgllm", {"options": {"task": "captions", "raw": True}}, "must say what to ask with raw"),
-        ("vtimellm", {}, "query must say what to ask with task moment, got no words"),
-        ("vtimellm", {"query": "a", "options": {"task": "highlights"}}, "vtimellm has the tasks"),
-        ("grounded_videollm", {"options": {"task": "summary"}}, "grounded_videollm has the tasks"),
-    ],
-)
-def test_rows_that_a_family_cannot_be_asked_are_broken_ones(tmp_path, family, row, message):
-    (planned,) = read(tmp_path, {"id": "1", "video": "a.mp4", **row})
-    admitted = admit(planned, get_text_family(family))
-    if message is None:
-        assert admitted == planned
-    else:
-        assert isinstance(admitted, BadRow)
-        assert (admitted.id, admitted.video) == ("1", "a.mp4")
-        assert message in admitted.message
 
 
 def test_a_manifest_of_captions_needs_no_column_of_questions(tmp_path):

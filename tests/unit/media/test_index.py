@@ -16,11 +16,8 @@ from tests.media_assets import (
     GOP_FRAMES,
     H264,
     H264_TS,
-    ODD_SIZE,
-    ROTATED,
     START_OFFSET,
     VFR,
-    VP8_HIDDEN,
     Asset,
 )
 from tests.media_assets.reading import reader_of
@@ -68,20 +65,6 @@ def test_edit_list_hides_frames_before_its_start(index_of: Callable[..., VideoIn
     assert index.num_source_frames == 52
     np.testing.assert_allclose(index.pts_seconds, np.arange(52) / 25, rtol=0, atol=1e-9)
     assert np.flatnonzero(index.is_key).tolist() == [4, 16, 28, 40]
-
-
-def test_hidden_vp8_packets_are_not_frames(index_of: Callable[..., VideoIndex]) -> None:
-    assert index_of(VP8_HIDDEN).num_source_frames == 40
-
-
-@pytest.mark.parametrize(
-    ("asset", "width", "height"), [(ROTATED, 96, 64), (ODD_SIZE, 97, 65)], ids=["rotated", "odd"]
-)
-def test_size_is_the_coded_one(
-    asset: Asset, width: int, height: int, index_of: Callable[..., VideoIndex]
-) -> None:
-    index = index_of(asset)
-    assert (index.width, index.height) == (width, height)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Set
 
@@ -9,7 +8,6 @@ import pytest
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import supervisor as module
 from groundserve.serving.backoff import MAX_DELAY_SECONDS
-from groundserve.serving.events import JsonFormatter
 from groundserve.serving.stubs import Sighting, Stub
 from groundserve.serving.supervisor import SWAP_INTERVAL_SECONDS, Supervisor
 
@@ -121,13 +119,6 @@ def events(caplog) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_model_that_lost_a_stub_is_loaded_once(server, supervisor):
-    server.kill("decode")
-    supervisor.check()
-    supervisor.check()
-    assert server.actions == ["reload decode"]
-
-
 def test_server_starts_again_where_the_requests_of_a_dead_stub_get_no_answer(server, supervisor):
     server.answers_later = {"ground"}
     server.kill("ground")
@@ -150,19 +141,6 @@ def test_stubs_that_finish_their_requests_are_not_missed_when_they_end(server, s
     server.alive.remove(draining)
     supervisor.check()
     assert server.actions == ["reload decode"]
-
-
-def test_model_that_never_loads_does_not_end_the_service(server, supervisor, clock):
-    server.failures = 20
-    server.kill("ground")
-    while server.failures:
-        supervisor.check()
-        assert not supervisor.status().is_ready
-        clock.now += MAX_DELAY_SECONDS
-    supervisor.check()
-    assert server.actions[:4] == ["reload ground", "reload ground", "restart", "restart"]
-    assert server.running
-    assert supervisor.status().is_ready
 
 
 def test_refused_restart_leaves_a_running_server_alone(server, supervisor, clock, monkeypatch):
@@ -233,18 +211,6 @@ def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeyp
     with pytest.raises(KeyboardInterrupt):
         supervisor.run()
     assert [record.getMessage() for record in caplog.records] == ["look_failed"]
-
-
-def test_events_are_lines_of_json(server, supervisor, caplog):
-    caplog.set_level(logging.INFO, "groundserve.serving.events")
-    dead = max((s for s in server.alive if s.model == "ground"), key=lambda s: s.pid)
-    server.kill("ground")
-    supervisor.check()
-    died, reloaded = (json.loads(JsonFormatter().format(record)) for record in caplog.records)
-    assert died["event"] == "stub_died"
-    assert (died["model"], died["pid"], died["level"]) == ("ground", dead.pid, "warning")
-    assert reloaded["event"] == "model_reloaded"
-    assert reloaded["seconds"] >= 0
 
 
 def test_model_that_holds_others_room_is_swapped(server, supervisor, events):
