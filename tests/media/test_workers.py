@@ -200,17 +200,6 @@ def test_kill_9_during_a_job_is_one_unavailable_error(
         assert video.index.num_source_frames == 72
 
 
-def test_worker_that_died_between_jobs_is_replaced_silently(
-    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
-) -> None:
-    with open_asset(H264, deadline):
-        (pid,) = own_workers.pids()
-    os.kill(pid, signal.SIGKILL)
-    assert wait_until_gone(pid, 60)
-    with open_asset(H264, deadline) as video:
-        assert video.index.num_source_frames == 72
-
-
 def test_worker_that_dies_as_a_job_is_sent_is_replaced_silently(
     open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
 ) -> None:
@@ -220,16 +209,6 @@ def test_worker_that_dies_as_a_job_is_sent_is_replaced_silently(
             segments = video.cut(np.array([0]))
         os.kill(own_workers.pids()[0], signal.SIGKILL)
         assert own_workers.decode(segments, deadline=deadline).shape == (1, 64, 96, 3)
-
-
-def test_video_cannot_be_used_after_its_worker_was_killed(
-    open_asset: Callable, own_workers: MediaWorkers, deadline: Deadline
-) -> None:
-    with open_asset(H264, deadline) as video:
-        os.kill(own_workers.pids()[0], signal.SIGKILL)
-        for _ in range(2):
-            with pytest.raises(UnavailableError):
-                video.cut(np.array([0]))
 
 
 def test_death_of_the_parent_ends_a_busy_worker(make_asset: MakeAsset) -> None:

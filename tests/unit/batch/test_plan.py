@@ -16,7 +16,7 @@ from groundserve.batch.planned import DoneRow
 from groundserve.batch.row_options import options_json
 from groundserve.batch.rows import BadRow
 from groundserve.batch.units import UnitSize
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
 
@@ -239,13 +239,6 @@ def test_an_interrupt_ends_the_reading_of_videos(rows, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         plan_of(rows, fingerprint=BY_CONTENT)
     assert said == ["the command was stopped"]
-
-
-def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_SCHEMA", plan._SCHEMA + "PRAGMA max_page_count = 12;")
-    many = (make_row(tmp_path / "a", "q" * 999, id=f"{i}", position=i) for i in range(100))
-    with pytest.raises(GroundserveError, match=r"cannot keep the plan in .* is full; TMPDIR"):
-        plan_of(many)
 
 
 SIZES = st.builds(

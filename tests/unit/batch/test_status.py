@@ -14,7 +14,6 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
-from groundserve.errors import InvalidRequestError
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 
@@ -54,17 +53,6 @@ def half(out, rows, fails=lambda query: False):
 def edit_attempt(out, **changes):
     path = sorted((out / "attempts").iterdir())[-1]
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def test_nothing_was_begun(out):
-    assert read_status(str(out)).state == "empty"
-    out.mkdir()
-    status = read_status(str(out))
-    assert (status.state, status.num_rows, status.num_left) == ("empty", None, None)
-    assert list(out.iterdir()) == []
-    (out / "photo.png").touch()
-    with pytest.raises(InvalidRequestError, match=r"has no run of groundserve \(photo.png"):
-        read_status(str(out))
 
 
 def test_a_run_that_goes_on(rows, out):

@@ -25,21 +25,6 @@ def kinds(receipt: Receipt) -> dict[str, ErrorKind]:
     return {failure.id: failure.kind for failure in receipt.failures}
 
 
-def test_all_rows_of_a_video_are_one_call(bench):
-    receipt = bench.score(bench.group("a.mp4", "one", "two", "one"), bench.group("b.mp4"))
-    assert bench.called() == [("a.mp4", 2, "decoded"), ("b.mp4", 1, "decoded")]
-    assert (receipt.num_rows, receipt.num_calls, receipt.num_decoded) == (4, 2, 2)
-    assert len(set(bench.pids())) == 1
-    assert bench.pids()[0] != str(os.getpid())
-
-
-def test_a_bad_question_is_refused_alone(bench):
-    receipt = bench.score(bench.group("a.mp4", "one", "two", "a bad one", "four", "five"))
-    assert kinds(receipt) == {"row-2": ErrorKind.REFUSED}
-    assert receipt.failures[0].message == "one of 1 questions is bad"
-    assert (receipt.num_rows, receipt.num_decoded) == (4, 1)
-
-
 @pytest.mark.parametrize(
     ("video", "kind", "message"),
     [

@@ -52,15 +52,6 @@ def assert_outputs(outputs: list[NDArray[np.uint8]], upright: NDArray[np.uint8],
     assert (none.shape, none.dtype) == ((0, 20, 20, 3), np.uint8)
 
 
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_each_output_is_what_it_would_be_alone(
-    segments: Segments, upright: NDArray[np.uint8], num_threads: int
-) -> None:
-    assert segments.num_segments > 1
-    decoded = decode_segments(segments, OUTPUTS, num_threads=num_threads, limits=LIMITS)
-    assert_outputs(list(decoded.outputs), upright, segments)
-
-
 def test_a_worker_decodes_once_for_all(segments: Segments, upright: NDArray[np.uint8]) -> None:
     deadline = Deadline.after(60)
     with MediaWorkers(limits=LIMITS, num_cpus=1) as workers:

@@ -9,17 +9,13 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
 from groundserve.families.videoitg.spec import VideoITGSpec
-from groundserve.limits import GIB, MIB, Limits
+from groundserve.limits import MIB, Limits
 from groundserve.serving.device_memory import (
-    DeviceMemory,
     MemoryPools,
-    device_memory,
     memory_pools,
 )
 from groundserve.serving.repository import read_configs
 from groundserve.serving.video_tensors import VideoTensors
-
-TENSORS = VideoTensors.of(REFERENCE_FAMILY, REFERENCE_MODEL, Limits())
 
 
 @pytest.fixture
@@ -69,17 +65,3 @@ def test_small_model_keeps_the_servers_own_sizes(pools_of):
     assert pools_of(LAYOUTS["gpu"], model) == MemoryPools(
         cuda_bytes=64 * MIB, pinned_bytes=256 * MIB
     )
-
-
-def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
-    memory = device_memory(configs_of(LAYOUTS["gpu"]), TENSORS, Limits())
-    decode = (
-        *(4 * GIB, 2 * GIB),
-        7 * 8192 * 8192 * 3,
-        8 * 384 * 8192 * 3 * 4,
-        3 * 64 * 384 * 384 * 3,
-    )
-    assert memory == DeviceMemory(
-        cuda_pool_bytes=1440 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
-    )
-    assert memory.total_bytes == 1440 * MIB + 2 * sum(decode)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
+from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.serving.installation import (
     TritonInstallation,
-    check_host,
     check_wheel_numpy,
     find_installation,
     server_environment,
@@ -72,20 +71,6 @@ def test_numpy_2_is_refused_with_the_fix():
     check_wheel_numpy("1.26.4")
     with pytest.raises(EngineMismatchError, match=r"needs numpy < 2, got 2\.3\.0.*pip install"):
         check_wheel_numpy("2.3.0")
-
-
-def test_only_loopback_with_the_wheels_server(tmp_path):
-    wheel = wheel_installation(make_wheel(tmp_path))
-    check_host(wheel, "127.0.0.1")
-    with pytest.raises(InvalidRequestError, match=r"must be a loopback address, got 0\.0\.0\.0"):
-        check_host(wheel, "0.0.0.0")
-    check_host(TritonInstallation(executable=tmp_path / "tritonserver"), "0.0.0.0")
-
-
-@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1 --x", ""])
-def test_host_must_be_an_ipv4_address(tmp_path, host):
-    with pytest.raises(InvalidRequestError, match=r"\(--host\) must be an IPv4 address"):
-        check_host(TritonInstallation(executable=tmp_path / "tritonserver"), host)
 
 
 def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import UnavailableError
 from groundserve.families.videoitg import FAMILY
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import MIB, Limits
 from groundserve.serving import shared_memory as module
 from groundserve.serving.repository import read_configs
-from groundserve.serving.shared_memory import RegionSizes, check_room, region_sizes
+from groundserve.serving.shared_memory import RegionSizes, region_sizes
 from groundserve.serving.stubs import Stub
 from groundserve.serving.video_tensors import VideoTensors
 
@@ -76,12 +75,3 @@ def test_crowding_models(tmp_path, monkeypatch, megabytes, free, expected):
     ours = SIZES.crowding_models(stubs, shm_dir=tmp_path)
     assert ours == expected
     assert SIZES.crowding_models([gone], shm_dir=tmp_path) == set()
-
-
-def test_check_room_names_the_number_and_the_fix(tmp_path):
-    check_room(MIB, shm_dir=tmp_path)
-    too_much = 2**60
-    with pytest.raises(
-        UnavailableError, match=r"need 1099511627776 MiB .*--shm-size=1099511627776m"
-    ):
-        check_room(too_much, shm_dir=tmp_path)
