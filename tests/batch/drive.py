@@ -1,6 +1,6 @@
 """A driver as a program of its own, for tests that kill it.
 
-python -m tests.batch.drive MANIFEST OUT [--engines DIR] [--seconds S] [--resume]
+python -m tests.batch.drive MANIFEST OUT [--seconds S] [--resume]
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from groundserve.batch.engines import EngineSource
 from tests.batch.jobs import Job
 from tests.batch.scripted import ScriptedSource
 
@@ -18,15 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--engines", type=Path, help="an engine directory; scripted if left out")
     parser.add_argument("--seconds", type=float, default=0.0, help="of a scripted video")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    if args.engines:
-        source = EngineSource(engines=args.engines)
-        job = Job(manifest=args.manifest, out=args.out, source=source, identity=source.identity())
-    else:
-        job = Job(manifest=args.manifest, out=args.out, source=ScriptedSource(seconds=args.seconds))
+    job = Job(manifest=args.manifest, out=args.out, source=ScriptedSource(seconds=args.seconds))
     job.run(resume=args.resume)
 
 

@@ -6,11 +6,8 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -20,29 +17,13 @@ KINDS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: "tests.batch.drive" in process.cmdline(),
     "worker": lambda process: process.name().startswith("ray::MapWorker"),
     "scorer": lambda process: "groundserve.batch._scorer_program" in process.cmdline(),
-    "raylet": lambda process: process.name() == "raylet",
-    "cluster": lambda process: "groundserve.batch._cluster_program" in process.cmdline(),
 }
-"""What can be killed: the driver, an actor of Ray's, its scorer, Ray's node, and Ray's driver."""
+"""What can be killed: the driver, an actor of Ray's, and its scorer."""
 _END_SECONDS = 20.0
 """How long processes may live on without their driver."""
 _GIVE_UP_SECONDS = 300.0
 """How long a driver that is left alone may take."""
 _MAX_RESUMES = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kill:
-    """One process that was killed."""
-
-    kind: str
-    """See `KINDS`."""
-    after_seconds: float
-    """Since the driver was started."""
-    num_done: int
-    """Rows that had an answer then."""
-    end_seconds: float | None = None
-    """Of a driver: until nothing of it was left."""
 
 
 class Killed:
@@ -57,7 +38,6 @@ class Killed:
             options: Of `tests.batch.drive`.
         """
         self.out = out
-        self.kills: list[Kill] = []
         self.num_starts = 0
         self._log = out.with_name(f"{out.name}.log")
         self.temporary = out.with_name(f"{out.name}-temporary")
@@ -98,7 +78,6 @@ class Killed:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.num_starts += 1
-        self._started = time.monotonic()
         with self._log.open("ab") as log:
             environment = {**os.environ, "TMPDIR": str(self.temporary)}
             return subprocess.Popen([*self._command, "--resume"], stderr=log, env=environment)
@@ -113,50 +92,19 @@ class Killed:
             return False
         root = psutil.Process(driver.pid)
         family = [root, *root.children(recursive=True)]
-        victims = [process for process in family if is_alive(process) and _is(process, kind)]
+        victims = [process for process in family if _is(process, kind)]
         if not victims:
             return False
-        num_done = read_status(str(self.out)).num_done
         victims[0].kill()
-        end_seconds = None
         if kind == "driver":
             driver.wait()
-            end_seconds = _wait_for_end(family)
-        self.kills.append(
-            Kill(
-                kind=kind,
-                after_seconds=time.monotonic() - self._started,
-                num_done=num_done,
-                end_seconds=end_seconds,
-            )
-        )
+            _, alive = psutil.wait_procs(family, timeout=_END_SECONDS)
+            assert not alive, "the driver was killed, and these live on"
         return True
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """Return the kills as a report has them."""
-        return [asdict(kill) for kill in self.kills]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process has not ended, zombies included in those that have."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
 
 
 def _is(process: psutil.Process, kind: str) -> bool:
     try:
-        return KINDS[kind](process)
+        return process.status() != psutil.STATUS_ZOMBIE and KINDS[kind](process)
     except psutil.Error:
         return False
-
-
-def _wait_for_end(family: Sequence[psutil.Process]) -> float:
-    """Return how long it takes until all have ended."""
-    started = time.monotonic()
-    while alive := [process for process in family if is_alive(process)]:
-        if time.monotonic() - started > _END_SECONDS:
-            raise AssertionError(f"the driver was killed, and these live on: {alive}")
-        time.sleep(0.1)
-    return time.monotonic() - started

@@ -194,14 +194,6 @@ def _fault(video: str, seconds: float) -> None:
     raise ZeroDivisionError("a fault of the program")
 
 
-def _out_of_memory(video: str, seconds: float) -> None:
-    raise MemoryError
-
-
-def _slow(video: str, seconds: float) -> None:
-    time.sleep(1.0)
-
-
 ACTS: dict[str, Callable[[str, float], None]] = {
     "corrupt": _corrupt,
     "late": _late,
@@ -213,7 +205,5 @@ ACTS: dict[str, Callable[[str, float], None]] = {
     "decoderonce": _end_decoder_once,
     "unavailable": _unavailable,
     "fault": _fault,
-    "memory": _out_of_memory,
-    "slow": _slow,
 }
 """By the first word of a file's name, up to a dash; any other name is a good video's."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from groundserve.batch.events import Said, UnitLost
 from groundserve.batch.progress import Tally
 from groundserve.cli import _output, batch_progress
-from tests.unit.batch.test_progress import Clock, done, started
+from tests.unit.batch.events import Clock, done, started
 
 LOST = UnitLost(unit=5, num_rows=4, is_alone=False, message="died")
 

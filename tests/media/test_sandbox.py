@@ -9,10 +9,7 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.limits import GIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.media._memory import needed_address_space
-from groundserve.media._sandbox import be_killed_first
 
 SANDBOX = "from groundserve.media._sandbox import allow_cpu_seconds, limit_resources\n"
 SANDBOX += "limit_resources(address_space_bytes=2**32)\n"
@@ -55,24 +52,3 @@ def read(workers: MediaWorkers, deadline: Deadline) -> None:
         workers.open(source, deadline=deadline),
     ):
         pass
-
-
-def test_without_proc_a_worker_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, text: str) -> None:
-        raise PermissionError(f"{self} is read-only, not {text}")
-
-    monkeypatch.setattr(Path, "write_text", refuse)
-    be_killed_first()
-
-
-@pytest.mark.parametrize("num_threads", [1, 8])
-def test_address_space_follows_the_ceiling(num_threads: int) -> None:
-    small, default = (
-        needed_address_space(limits, num_threads=num_threads)
-        for limits in (Limits(max_frame_pixels=1920 * 1080), Limits())
-    )
-    # What 16 references, a picture a thread, one that waits and RGB take of 10 bits, to a few rows.
-    pictures = (16 + num_threads + 1 + 2) * 3
-    assert default - small == pictures * (Limits().max_frame_pixels - 1920 * 1080)
-    assert 1 * GIB < small < 3 * GIB
-    assert 3 * GIB < default < 5.5 * GIB

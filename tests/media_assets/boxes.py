@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 _HEADER_BYTES = 8
+_SAMPLE_TABLE = "moov/trak/mdia/minf/stbl"
 
 
 def content_offset(data: bytes, path: str) -> int:
@@ -32,6 +33,13 @@ def replace_box(data: bytes, path: str, content: bytes) -> bytes:
     for box in (*parents, path):
         new = patch_box(new, box, -_HEADER_BYTES, _size(data, content_offset(data, box)) + grown)
     return new
+
+
+def announcing(data: bytes, num_samples: int) -> bytes:
+    """Announce samples of one byte each, all in one chunk: an index without a table."""
+    data = replace_box(data, f"{_SAMPLE_TABLE}/stsz", struct.pack(">3I", 0, 1, num_samples))
+    data = replace_box(data, f"{_SAMPLE_TABLE}/stsc", struct.pack(">5I", 0, 1, 1, num_samples, 1))
+    return replace_box(data, f"{_SAMPLE_TABLE}/stts", struct.pack(">4I", 0, 1, num_samples, 1))
 
 
 def _size(data: bytes, content_start: int) -> int:

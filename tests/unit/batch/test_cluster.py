@@ -1,21 +1,11 @@
-import subprocess
-import sys
-
 import psutil
 import pytest
 
 from groundserve.batch import cluster
 from groundserve.batch.cluster import Cluster, ClusterDiedError
-from groundserve.errors import MissingExtraError
 
 # In place of the program that starts Ray; it starts a process, too, which outlives it.
 BREAKS_DOWN = "tests.unit.batch.breaking_program"
-
-
-def test_without_ray_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"groundserve\[batch\]"):
-        Cluster()
 
 
 def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monkeypatch):
@@ -50,16 +40,6 @@ def test_a_second_interrupt_ends_all_at_once(monkeypatch):
     started.close()
     assert is_gone
     assert not has_folder
-
-
-def test_a_long_name_of_the_temporary_folder_is_not_rays(monkeypatch, tmp_path):
-    long = tmp_path / ("x" * 60)
-    long.mkdir()
-    monkeypatch.setattr(cluster.tempfile, "tempdir", str(long))
-    theirs, rays = cluster._folders()
-    rays.rmdir()
-    assert theirs.parent == long
-    assert len(str(rays)) <= 34
 
 
 @pytest.mark.parametrize("address", [None, "", "somewhere:6379"])

@@ -100,20 +100,6 @@ def killed(out: Path, rows, step: int, **options) -> bool:
     return False
 
 
-def test_killed_before_each_step_of_a_run_with_failures(corpus, tmp_path):
-    rows, expected, failed = corpus
-    with watched(tmp_path / "whole") as disk:
-        run(tmp_path / "whole", rows, fails=fails_q1)
-    assert disk.num_steps > 20
-    for step in range(disk.num_steps):
-        out = tmp_path / str(step)
-        assert killed(out, rows, step, fails=fails_q1)
-        done = checked(out, expected, failed)
-        run(out, rows, fails=fails_q1)
-        assert final_rows(out) == failed
-        assert done <= checked(out, expected, failed)
-
-
 def test_killed_before_each_step_of_a_resume(corpus, tmp_path):
     """Whose first attempt has errors at rest, a damaged shard and staged leftovers."""
     rows, expected, failed = corpus

@@ -35,14 +35,6 @@ def no_waits(monkeypatch, tmp_path):
     (tmp_path / "copies").mkdir()
 
 
-def test_a_local_file_is_taken_as_it_is(tmp_path):
-    video = tmp_path / "a.mp4"
-    video.write_bytes(CONTENT)
-    with local_file(str(video), limits=Limits(), deadline=soon()) as path:
-        assert path == str(video)
-    assert video.exists()
-
-
 def test_a_copy_lasts_as_long_as_its_block(store, tmp_path):
     with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
         assert Path(path).read_bytes() == CONTENT

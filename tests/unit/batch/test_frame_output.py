@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve import frames as frames_module
-from groundserve.batch import frame_output, local_storage, storage
-from groundserve.batch.errors import RunDirectoryError
+from groundserve.batch import local_storage, storage
 from groundserve.batch.frame_index import write_index
 from groundserve.batch.frame_output import (
     FrameOutput,
@@ -20,7 +18,6 @@ from groundserve.batch.frame_output import (
     row_folder,
     write_row_frames,
 )
-from groundserve.errors import InvalidRequestError, MediaError
 from tests.media_assets.whole_file import decode_whole_file
 from tests.reference import SET_2
 
@@ -45,31 +42,6 @@ def files(output: FrameOutput) -> set[str]:
 def entries_of(output: FrameOutput, rows: list[RowFrames]) -> list[dict[str, object]]:
     lines = Path(write_index(output, rows)).read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def test_a_video_is_decoded_once_for_all_its_rows(output, monkeypatch):
-    asked = []
-
-    def counted(video, frame_indices, **options):
-        asked.append(list(frame_indices))
-        return frames_module.iterate_frames(video, frame_indices, **options)
-
-    monkeypatch.setattr(frame_output, "iterate_frames", counted)
-    rows = [row("one", [0, 3]), row("two", [3, 5]), row("same as two", [3, 5])]
-    write_row_frames(output, str(CLIP), rows)
-    assert asked == [[0, 3, 5]]
-    entries = entries_of(output, rows)
-    assert {entry["file"] for entry in entries} | {"index.jsonl"} == files(output)
-    assert [(entry["id"], entry["frame_index"], entry["rank"]) for entry in entries] == [
-        *(("one", 0, 1), ("one", 3, 2), ("two", 3, 1), ("two", 5, 2)),
-        *(("same as two", 3, 1), ("same as two", 5, 2)),
-    ]
-    whole = decode_whole_file(CLIP)
-    for entry in entries:
-        with Image.open(Path(output.directory, entry["file"])) as image:
-            np.testing.assert_array_equal(np.asarray(image), whole[entry["frame_index"]])
-        assert entry["video"] == "videos/a.mp4"
-        assert entry["seconds"] == entry["frame_index"] / 25
 
 
 def test_jpeg_has_its_quality_and_side(tmp_path):
@@ -139,27 +111,6 @@ def test_ids_that_look_alike_have_folders_of_their_own():
     assert len({row_folder(name) for name in names}) == len(names)
 
 
-def test_names_sort_by_rank_and_time_within_a_row(output):
-    many = row("a", list(range(12)))
-    names = [Path(entry.file).name for entry in many.entries(output)]
-    assert names[0] == "r01_0s000.png"
-    assert names[11] == "r12_0s440.png"
-
-
-def test_index_is_replaced_as_a_whole(output):
-    before = entries_of(output, [row("a", [1])])
-
-    def broken():
-        yield row("b", [2])
-        raise ValueError("the shard is gone")
-
-    with pytest.raises(ValueError, match="the shard is gone"):
-        write_index(output, broken())
-    path = Path(output.directory, "index.jsonl")
-    assert [json.loads(line) for line in path.read_text().splitlines()] == before
-    assert files(output) == {"index.jsonl"}
-
-
 def test_an_object_store_takes_images_too():
     output = FrameOutput(directory="memory://frames", image_format="png")
     write_row_frames(output, str(CLIP), [row("a", [0, 3])])
@@ -170,31 +121,3 @@ def test_an_object_store_takes_images_too():
     with Image.open(BytesIO(store.read(entries[1]["file"]))) as image:
         np.testing.assert_array_equal(np.asarray(image), decode_whole_file(CLIP)[3])
     assert output.description == "png in memory://frames"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"image_format": "gif"}, "must be one of png, jpeg, got 'gif'"),
-        ({"image_format": "png", "quality": 90}, "a quality goes with frames as jpeg"),
-        ({"quality": 0}, "must be from 1 to 100, got 0"),
-        ({"quality": 101}, "must be from 1 to 100, got 101"),
-        ({"longest_side": 0}, "must be >= 1 pixel, got 0"),
-    ],
-)
-def test_wrong_settings_are_refused(options, message, tmp_path):
-    with pytest.raises(InvalidRequestError, match=message):
-        FrameOutput(directory=str(tmp_path), **options)
-
-
-def test_what_is_wrong_with_the_video_or_the_disk_is_said(output, tmp_path, monkeypatch):
-    with pytest.raises(MediaError):
-        write_row_frames(output, str(tmp_path / "none.mp4"), [row("a", [1])])
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(local_storage.os, "fsync", full)
-    with pytest.raises(RunDirectoryError, match=r"cannot write .*/r1_0s040.png: No space left"):
-        write_row_frames(output, str(CLIP), [row("a", [1])])
-    assert not files(output)

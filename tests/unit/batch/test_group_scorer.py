@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.keys import find_video
 from groundserve.batch.units import Group
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from tests.batch.scripted import ScriptedScorer, ScriptedSource
-from tests.unit.batch.test_worker import Bench
+from tests.unit.batch.bench import Bench
 
 
 @pytest.fixture
@@ -75,28 +73,3 @@ def test_what_is_said_of_a_copy_is_said_of_the_video(store, tmp_path, monkeypatc
     (_,), (unanswered,) = outcomes(tmp_path, "corrupt-1.mp4")
     assert unanswered.kind is ErrorKind.UNREADABLE
     assert unanswered.message == "the video 'memory://videos/corrupt-1.mp4' is empty"
-
-
-def test_images_of_a_video_that_changes_under_way_are_no_answer(tmp_path, monkeypatch):
-    bench = Bench(tmp_path)
-    group = bench.group("a.mp4")
-
-    def replace_video(frames, video, rows, *, timeout_seconds):
-        Path(video).write_text("another video")
-
-    monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", replace_video)
-    work = replace(bench.work, frames=FrameOutput(directory=str(tmp_path / "frames")))
-    scorer = ScriptedScorer(ScriptedSource(), Limits())
-    (found,) = [one for one in score_group(scorer, group, work) if not is_step(one)]
-    assert isinstance(found, Unanswered)
-    assert found.kind is ErrorKind.UNREADABLE
-    assert "has changed since the run was planned" in found.message
-
-
-def test_of_a_video_that_cannot_be_had_no_scorer_is_asked(tmp_path):
-    bench = Bench(tmp_path)
-    group = bench.group("a.mp4")
-    Path(group.place).unlink()
-    scorer = ScriptedScorer(ScriptedSource(), Limits())
-    (found,) = [one for one in score_group(scorer, group, bench.work) if not is_step(one)]
-    assert (found.kind, found.is_asked) == (ErrorKind.MISSING, False)

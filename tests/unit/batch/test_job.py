@@ -8,7 +8,7 @@ import pytest
 
 from groundserve.batch import job
 from groundserve.batch.cluster import ClusterDiedError, Done, Resources
-from groundserve.batch.events import Said, Started, UnitDone, UnitLost
+from groundserve.batch.events import Said, Started, UnitLost
 from groundserve.batch.job import MAX_CLUSTER_DEATHS, Workers
 from groundserve.batch.shards import ShardWriter
 from groundserve.batch.work import JobError
@@ -104,26 +104,6 @@ def videos(unit):
     return [Path(group.place).name for group in unit.groups]
 
 
-def test_every_row_is_published_once_and_told(clusters, run):
-    events = run.run()
-    assert run.final()["id"].to_pylist() == [f"row-{n:05d}" for n in range(2 * NUM_VIDEOS)]
-    assert isinstance(events[0], Started)
-    assert (events[0].num_to_do, events[0].num_groups, events[0].workers) == (20, NUM_VIDEOS, 2)
-    assert [event.num_rows for event in of(events, UnitDone)] == [4, 8, 8]
-    assert (clusters.num_started, clusters.num_closed) == (1, 1)
-
-
-def test_what_is_done_is_published_before_the_rest_is(clusters, run):
-    published = []
-
-    def look(event):
-        if isinstance(event, UnitDone):
-            published.append(len([*run.out.glob("scores/*.parquet")]))
-
-    run.run(on_event=look)
-    assert published == [1, 2, 3]
-
-
 def test_a_lost_unit_is_done_again_each_video_alone(clusters, run):
     clusters.loses = lambda unit: "5.mp4" in videos(unit) and not unit.is_alone
     events = run.run()
@@ -153,13 +133,6 @@ def test_ray_that_breaks_down_is_started_again_for_the_rest(clusters, run):
     assert len(of(events, Said)) == 2
 
 
-def test_ray_that_breaks_down_when_all_is_done_is_not_missed(clusters, run):
-    clusters.dies_at_the_end = True
-    run.run()
-    assert run.final().num_rows == 2 * NUM_VIDEOS
-    assert (clusters.num_started, clusters.num_closed) == (1, 1)
-
-
 def test_ray_that_breaks_down_again_and_again_ends_the_job(clusters, run):
     clusters.dies_before = lambda unit: unit.number == 1
     with pytest.raises(UnavailableError, match=r"broke down 3 times in a row.*\nits last words"):
@@ -168,13 +141,6 @@ def test_ray_that_breaks_down_again_and_again_ends_the_job(clusters, run):
     assert clusters.num_started == clusters.num_closed == MAX_CLUSTER_DEATHS
     clusters.dies_before = lambda unit: False
     run.run(resume=True)
-    assert run.final().num_rows == 2 * NUM_VIDEOS
-
-
-def test_ray_that_does_not_start_at_once_is_started_again(clusters, run):
-    clusters.does_start = lambda: clusters.num_started == MAX_CLUSTER_DEATHS
-    run.run()
-    assert clusters.num_closed == MAX_CLUSTER_DEATHS
     assert run.final().num_rows == 2 * NUM_VIDEOS
 
 
@@ -213,15 +179,6 @@ def test_with_nothing_left_no_ray_is_started(clusters, run):
     assert run.final().num_rows == 2 * NUM_VIDEOS
 
 
-def test_units_are_given_in_waves(clusters, run, monkeypatch):
-    monkeypatch.setattr(job, "_MIN_WAVE_UNITS", 1)
-    monkeypatch.setattr(job, "_UNITS_A_WORKER", 1)
-    clusters.loses = lambda unit: "1.mp4" in videos(unit) and not unit.is_alone
-    run.run()
-    assert [len(wave.units) for wave in clusters.waves] == [2, 1, 2, 2]
-    assert not errors(run)
-
-
 LAPTOP = Resources(num_cpus=8.0, num_gpus=1.0, is_local=True)
 EMPTY_CLUSTER = Resources(num_cpus=0.0, num_gpus=0.0, is_local=False)
 
@@ -239,21 +196,6 @@ EMPTY_CLUSTER = Resources(num_cpus=0.0, num_gpus=0.0, is_local=False)
 )
 def test_how_many_workers_there_are(workers, resources, number):
     assert workers.number(resources) == number
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"count": 0}, "--workers must be >= 1, got 0"),
-        ({"cpus_each": 0}, "--cpus-per-worker must be a number > 0, got 0"),
-        ({"cpus_each": float("nan")}, "--cpus-per-worker must be a number > 0, got nan"),
-        ({"cpus_each": float("inf")}, "--cpus-per-worker must be a number > 0, got inf"),
-        ({"gpus_each": -1}, "--gpus-per-worker must be a number >= 0, got -1"),
-    ],
-)
-def test_workers_that_cannot_be(arguments, message):
-    with pytest.raises(InvalidRequestError, match=message):
-        Workers(**arguments)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import pickle
 from pathlib import Path
 
 import fsspec
@@ -12,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundserve.batch.keys import (
-    Fingerprint,
     find_video,
     request_hash,
     require_unchanged,
     row_key,
 )
-from groundserve.batch.row_options import options_json, sampling_json
-from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
+from groundserve.errors import MediaError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_row
 
@@ -77,13 +74,6 @@ def test_keys_are_equal_where_all_that_decides_is(first, second, rests):
 @given(first=DECIDES, rests=st.tuples(REST, REST))
 def test_what_decides_nothing_changes_no_key(first, rests):
     assert key_of(first, rests[0]) == key_of(first, rests[1])
-
-
-@given(first=OPTIONS, second=OPTIONS)
-def test_options_have_one_text(first, second):
-    assert (options_json(first) == options_json(second)) == (first == second)
-    plain = [dataclasses.replace(it, top_k=1, selector="topk") for it in (first, second)]
-    assert (sampling_json(first) == sampling_json(second)) == (plain[0] == plain[1])
 
 
 @given(first=st.tuples(TEXTS, TEXTS, TEXTS), second=st.tuples(TEXTS, TEXTS, TEXTS))
@@ -190,11 +180,6 @@ def test_a_store_that_does_not_answer(monkeypatch, kind):
         identity("memory://a.mp4")
 
 
-def test_a_store_whose_package_is_missing():
-    with pytest.raises(InvalidRequestError, match=r"cannot reach gs:// places: .*gcsfs"):
-        identity("gs://bucket/a.mp4")
-
-
 @pytest.mark.parametrize("hash_content", [True, False])
 def test_a_video_that_changed_is_refused(video, hash_content):
     before = identity(video, hash_content=hash_content)
@@ -202,20 +187,3 @@ def test_a_video_that_changed_is_refused(video, hash_content):
     video.write_bytes(b"abcd")
     with pytest.raises(MediaError, match="has changed since the run was planned"):
         require_unchanged(str(video), before)
-
-
-def test_a_fingerprint_is_read_back():
-    fingerprint = dataclasses.replace(FINGERPRINT, defaults=ScoreOptions(num_frames=9, top_k=3))
-    assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
-    assert pickle.loads(pickle.dumps(fingerprint)) == fingerprint
-    assert fingerprint.differences(fingerprint) == []
-    assert FINGERPRINT.differences(fingerprint) == [
-        "--num-frames: None before, 9 now",
-        "--top-k: 32 before, 3 now",
-    ]
-
-
-@pytest.mark.parametrize("values", [None, [], {}, {"defaults": {}}, {"defaults": {"k": 1}}])
-def test_another_versions_fingerprint(values):
-    with pytest.raises(InvalidRequestError, match="another version"):
-        Fingerprint.from_json(values)

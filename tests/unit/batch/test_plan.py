@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from groundserve.batch import plan
 from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.keys import find_video, request_hash, row_key
+from groundserve.batch.keys import find_video, request_hash
 from groundserve.batch.plan import Plan
-from groundserve.batch.planned import Counts, DoneRow
+from groundserve.batch.planned import DoneRow
 from groundserve.batch.row_options import options_json
 from groundserve.batch.rows import BadRow
-from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.limits import Limits
+from groundserve.batch.units import UnitSize
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
 
@@ -53,30 +52,6 @@ def failures_of(rows, times=1):
         for number in range(times)
         for row in done_of(rows)
     ]
-
-
-def test_rows_of_a_video_stand_together(rows):
-    with plan_of(rows) as made:
-        assert made.counts == Counts(
-            num_rows=6,
-            num_done=0,
-            num_invalid=0,
-            num_spent=0,
-            num_to_do=6,
-            num_groups=3,
-            num_repeated=0,
-        )
-        groups = groups_of(made)
-    assert [[row.id for row in group.rows] for group in groups] == [
-        ["q0/0", "q1/0"],
-        ["q0/1", "q1/1"],
-        ["q0/2", "q1/2"],
-    ]
-    assert all(row in rows for group in groups for row in group.rows)
-    assert [group.place for group in groups] == [row.place for row in rows[:3]]
-    for group in groups:
-        keys = [row_key(group.identity, row, fingerprint=FINGERPRINT) for row in group.rows]
-        assert list(group.keys) == keys
 
 
 def test_what_is_selected_afterwards_needs_no_second_decoding(tmp_path):
@@ -156,44 +131,12 @@ def test_an_id_of_a_broken_line_counts(rows):
         plan_of([rows[0], bad])
 
 
-def test_rows_that_are_not_tried(rows, tmp_path):
-    os.remove(rows[1].place)
-    with open(rows[2].place, "wb") as file:
-        file.truncate(100)
-    bad = BadRow(id="", video="v", query="q", message="top_k must be >= 1", position=6)
-    with plan_of([*rows, bad], limits=Limits(max_file_bytes=99)) as made:
-        assert made.counts.num_invalid == made.counts.num_failed == 5
-        assert made.counts.num_to_do == 2
-        errors = list(made.errors())
-        by_kind = made.failures_by_kind()
-    assert by_kind == {"InvalidRow": 1, "Missing": 2, "TooLarge": 2}
-    assert [str(error.kind) for error in errors] == [
-        *("Missing", "TooLarge", "Missing", "TooLarge", "InvalidRow")
-    ]
-    assert errors[0].row_key is None
-    assert errors[0].message == f"there is no video at '{rows[1].place}'"
-    assert errors[1].message == "the video must have at most 99 bytes, got 100"
-    assert errors[-1].options is None
-    assert len(errors[-1].id) == 64
-
-
 def test_two_broken_lines_are_two_rows():
     lines = [
         BadRow(id="", video="", query="", message="broken", position=number) for number in (0, 1)
     ]
     with plan_of(lines) as made:
         assert len({error.id for error in made.errors()}) == 2
-
-
-def test_what_is_done_is_not_planned(rows):
-    done = done_of(rows)
-    with plan_of(rows, done=done[:3]) as made:
-        assert (made.counts.num_done, made.counts.num_to_do) == (3, 3)
-        left = [row.id for group in groups_of(made) for row in group.rows]
-    assert sorted(left) == sorted(row.id for row in done[3:])
-    with plan_of(rows, done=done) as made:
-        assert groups_of(made) == []
-        assert made.counts.num_groups == 0
 
 
 @pytest.mark.parametrize(
@@ -213,12 +156,6 @@ def test_a_row_that_was_edited_after_it_was_scored(rows, change, message):
     assert message in str(caught.value)
     assert '"q0/0"' in str(caught.value)
     assert "undo that, or score into another folder" in str(caught.value)
-
-
-def test_a_row_that_is_gone(rows):
-    done = done_of(rows)
-    with pytest.raises(InvalidRequestError, match=r'"q0/0" was scored and is no longer'):
-        plan_of(rows[1:], done=done)
 
 
 @pytest.mark.parametrize("id", ["", "mine"])
@@ -244,13 +181,6 @@ def test_the_answer_of_a_video_that_was_removed_stays(rows, id):
         plan_of(edited, done=done)
 
 
-def test_a_manifest_may_grow_and_be_put_in_another_order(rows):
-    done = done_of(rows[:2])
-    moved = [dataclasses.replace(row, position=9 - row.position) for row in reversed(rows)]
-    with plan_of(moved, done=done) as made:
-        assert made.counts.num_to_do == 4
-
-
 def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
     for times, spent in ((2, 0), (3, 2), (4, 2)):
         with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as made:
@@ -267,13 +197,6 @@ def test_failures_of_another_file_do_not_count(rows):
     os.utime(rows[0].place, ns=(0, 1))
     with plan_of(rows, failures=failures) as made:
         assert made.counts.num_spent == 0
-
-
-def test_failures_of_this_attempt_are_errors(rows):
-    with plan_of(rows) as made:
-        made.mark_failed(failures_of(rows[2:4]))
-        assert [error.id for error in made.errors()] == [row.id for row in rows[2:4]]
-        assert made.failures_by_kind() == {"Timeout": 2}
 
 
 def test_memory_does_not_grow_with_rows(tmp_path):
@@ -298,14 +221,6 @@ def test_memory_does_not_grow_with_rows(tmp_path):
     assert many < 2 * few
 
 
-def test_a_plan_leaves_no_file_behind_however_its_process_ends(rows, tmp_path):
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    with Plan.make(rows, fingerprint=FINGERPRINT, folder=str(folder)) as plan:
-        assert not list(folder.iterdir())
-        assert sum(unit.num_rows for unit in plan.units(UnitSize())) == len(rows)
-
-
 def test_an_interrupt_ends_the_reading_of_videos(rows, monkeypatch):
     with open(rows[-1].place, "r+b") as file:
         file.truncate(10 * 1024**3)  # takes no room on the disk, and seconds to read
@@ -326,38 +241,12 @@ def test_an_interrupt_ends_the_reading_of_videos(rows, monkeypatch):
     assert said == ["the command was stopped"]
 
 
-def test_a_full_temporary_folder_is_named(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_SCHEMA", plan._SCHEMA + "PRAGMA max_page_count = 12;")
-    many = (make_row(tmp_path / "a", "q" * 999, id=f"{i}", position=i) for i in range(100))
-    with pytest.raises(GroundserveError, match=r"cannot keep the plan in .* is full; TMPDIR"):
-        plan_of(many)
-
-
-def group(number, num_rows, num_bytes=1):
-    return Group(
-        place=f"{number}", identity="", num_bytes=num_bytes, rows=(None,) * num_rows, keys=()
-    )
-
-
 SIZES = st.builds(
     UnitSize,
     max_groups=st.integers(1, 5),
     max_rows=st.integers(1, 10),
     max_bytes=st.integers(1, 100),
 )
-
-
-@given(made=st.lists(st.tuples(st.integers(1, 12), st.integers(0, 120)), max_size=30), size=SIZES)
-def test_units_have_each_group_once_and_keep_their_size(made, size):
-    groups = [group(number, *one) for number, one in enumerate(made)]
-    units = list(cut_units(groups, size))
-    assert [one for unit in units for one in unit.groups] == groups
-    assert [unit.number for unit in units] == list(range(len(units)))
-    for unit in units:
-        assert 1 <= len(unit.groups) <= size.max_groups
-        if len(unit.groups) > 1:
-            assert unit.num_rows <= size.max_rows
-            assert sum(one.num_bytes for one in unit.groups) <= size.max_bytes
 
 
 ASKED = st.lists(
@@ -399,19 +288,3 @@ def test_a_plan_has_each_row_once(tmp_path, asked, size, num_done):
         for one in unit.groups:
             assert len(one.rows) <= size.max_rows
             assert len({(row.place, row.options.sample_fps) for row in one.rows}) == 1
-
-
-@pytest.mark.parametrize(
-    ("num_groups", "workers", "expected"),
-    [(0, 2, 1), (30, 2, 1), (100, 2, 4), (320, 2, 10), (10**6, 8, 64)],
-)
-def test_units_are_many_for_few_videos_and_large_for_many(num_groups, workers, expected):
-    assert UnitSize.for_job(num_groups, workers=workers).max_groups == expected
-
-
-def test_a_lost_units_groups_are_tried_alone():
-    unit = Unit(number=3, groups=(group(0, 1), group(1, 2)))
-    assert [(one.number, one.is_alone, one.groups) for one in unit.alone()] == [
-        (3, True, (unit.groups[0],)),
-        (3, True, (unit.groups[1],)),
-    ]

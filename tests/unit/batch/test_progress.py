@@ -2,41 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from groundserve.batch.events import Finished, Started, UnitDone, UnitLost
-from groundserve.batch.progress import Tally, clock_text, describe
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def started(**changes: int) -> Started:
-    counts = {"num_rows": 1000, "num_done": 0, "num_failed": 0, "num_to_do": 1000}
-    return Started(**counts | {"num_groups": 10, "workers": 1} | changes, manifest="m.jsonl")
-
-
-def done(num_rows: int, *, unit: int = 0, video_seconds: float = 0.0, **failures: int) -> UnitDone:
-    return UnitDone(
-        unit=unit,
-        num_rows=num_rows,
-        failures=failures,
-        num_videos=1,
-        num_decoded=1,
-        num_calls=1,
-        video_seconds=video_seconds,
-        stage_seconds={},
-        started=0.0,
-        wall_seconds=1.0,
-        host="here",
-        pid=1,
-        shard="scores/a.parquet",
-        num_bytes=1,
-        sha256="a",
-    )
+from groundserve.batch.events import UnitLost
+from groundserve.batch.progress import Tally, describe
+from tests.unit.batch.events import Clock, done, started
 
 
 @pytest.fixture
@@ -73,14 +41,6 @@ def test_start_of_the_workers_counts_for_no_rate(tally, clock):
     assert tally.eta_seconds == pytest.approx(988)
 
 
-def test_end_has_the_rate_of_the_whole_attempt(tally, clock):
-    tally.add(started(num_rows=30, num_done=10, num_to_do=20))
-    clock.seconds += 10
-    tally.add(done(20, video_seconds=36_000))
-    assert (tally.rows_per_second, tally.video_hours_per_second) == (2, 1)
-    assert tally.eta_seconds == 0
-
-
 def test_rows_of_earlier_attempts_count_as_finished_and_not_for_the_rate(tally, clock):
     tally.add(started(num_done=580, num_failed=10, num_to_do=410))
     tally.add(done(10))
@@ -111,21 +71,6 @@ def test_time_left_follows_a_job_that_becomes_slower(tally, clock):
     assert tally.eta_seconds == pytest.approx(8600, rel=0.06)
 
 
-def test_time_left_grows_while_nothing_comes_back(tally, clock):
-    tally.add(started())
-    for _ in range(60):
-        clock.seconds += 1
-        tally.add(done(1))
-    told = []
-    for _ in range(10):
-        told.append(tally.eta_seconds)
-        clock.seconds += 5
-    assert told == sorted(set(told))
-    clock.seconds += 1000  # nothing for longer than half of the time: no rate, and no promise
-    assert tally.rows_per_second == 0
-    assert tally.eta_seconds is None
-
-
 def test_rows_of_a_lost_worker_are_neither_finished_nor_failed_until_tried_again(tally, clock):
     tally.add(started())
     clock.seconds += 1
@@ -136,26 +81,3 @@ def test_rows_of_a_lost_worker_are_neither_finished_nor_failed_until_tried_again
     tally.add(done(5, unit=3))
     tally.add(UnitLost(unit=3, num_rows=3, is_alone=True, message="again"))
     assert (tally.num_finished, tally.num_failed, tally.num_lost) == (10, 3, 0)
-
-
-def test_a_long_job_keeps_few_samples(tally, clock):
-    tally.add(started(num_rows=10**6, num_to_do=10**6))
-    for _ in range(20_000):
-        clock.seconds += 0.5
-        tally.add(done(1))
-    assert 100 < len(tally._samples) < 1000
-    assert tally.rows_per_second == pytest.approx(2, rel=0.01)
-
-
-def test_the_end_has_the_last_word_on_failures(tally):
-    tally.add(started())
-    tally.add(Finished(num_done=990, num_failed=10, failures={"Missing": 10}))
-    assert tally.num_failed == 10
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0:00:00"), (61, "0:01:01"), (3661, "1:01:01"), (90_061, "1 d 1:01:01")],
-)
-def test_time_left_reads_as_a_clock(seconds, text):
-    assert clock_text(seconds) == text

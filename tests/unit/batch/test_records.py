@@ -29,14 +29,6 @@ def test_lines_are_the_reference_s_in_the_manifests_order(tmp_path):
     assert list(read_records(out / "records.jsonl")) == [row.id for row in rows]
 
 
-def test_rows_with_errors_have_no_line(tmp_path):
-    rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=2)
-    run(tmp_path / "out", rows, fails=lambda query: query == "q0")
-    assert [line["doc_id"] for line in lines_of(tmp_path / "out")] == ["q1/0", "q1/1"]
-    run(tmp_path / "none", rows, fails=lambda query: True)
-    assert lines_of(tmp_path / "none") == []
-
-
 def test_ids_are_numbers_where_they_were_written_as_such(tmp_path):
     video = tmp_path / "a.mp4"
     video.touch()

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from groundserve.batch.report import render_report
-from groundserve.batch.report_charts import Bar, clock, share_chart, ticks, time_ticks
+from groundserve.batch.report_charts import Bar
 from groundserve.batch.report_facts import Attempt, Failure, ReportFacts, SlowVideo, Worker
 
 NASTY = "<script>alert(1)</script> \"'&amp; \x1b[31m \0 \udcff \ufffe"
@@ -155,40 +155,3 @@ def test_report_of_a_run_that_has_hardly_begun(changes):
     said = page(replace(FACTS, **changes)).text
     assert "nan" not in said
     assert "inf" not in said
-
-
-@pytest.mark.parametrize(
-    ("highest", "expected"),
-    [
-        (0, [0]),
-        (1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (11, [0, 5, 10, 15]),
-        (0.07, [0, 0.02, 0.04, 0.06, 0.08]),
-        (1000, [0, 200, 400, 600, 800, 1000]),
-    ],
-)
-def test_ticks_are_round_and_cover_the_highest(highest, expected):
-    assert ticks(highest) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("longest", "expected"),
-    [
-        (0.5, ["0:00", "0:00.1", "0:00.2", "0:00.3", "0:00.4", "0:00.5"]),
-        (50, ["0:00", "0:10", "0:20", "0:30", "0:40", "0:50"]),
-        (200, ["0:00", "0:30", "1:00", "1:30", "2:00", "2:30", "3:00"]),
-        (7200, ["0:00", "30:00", "1:00:00", "1:30:00", "2:00:00"]),
-        (40 * 86_400, ["0:00", "192:00:00", "384:00:00", "576:00:00", "768:00:00", "960:00:00"]),
-    ],
-)
-def test_moments_are_round_on_a_clock(longest, expected):
-    assert [clock(tick) for tick in time_ticks(longest)] == expected
-
-
-def test_shares_fill_the_bar():
-    chart = share_chart({"a": 1.0, "b": 3.0})
-    assert re.findall(r'x="([\d.]+)".*?width="([\d.]+)"', chart) == [
-        ("0.00", "220.00"),
-        ("220.00", "660.00"),
-    ]
-    assert "b: 75.0%" in chart

@@ -3,9 +3,8 @@ from collections import Counter
 import pytest
 
 from groundserve.batch.servers import ServerPool, rank
-from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from groundserve.errors import DeadlineExceededError, UnavailableError
 from groundserve.options import AnswerOptions
-from groundserve.triton_messages import DECODER_DIED
 from tests.results import make_answer, make_answers, make_result
 
 URLS = [f"grpc://host{number}:8001" for number in range(4)]
@@ -78,12 +77,6 @@ def test_without_a_server_only_its_own_videos_move():
         assert rank(video, left) == [url for url in rank(video, URLS) if url != URLS[0]]
 
 
-def test_the_same_server_is_asked_again(pool, servers):
-    for _ in range(3):
-        pool.score("a.mp4", ["When?"])
-    assert [len(server.asked) for server in servers.values() if server.asked] == [3]
-
-
 def test_what_is_asked_for_text_goes_to_the_same_server_as_what_is_scored(pool, servers):
     pool.score("a.mp4", ["When?"])
     options = AnswerOptions(task="chat")
@@ -150,24 +143,3 @@ def test_its_time_ends_first_where_that_is_shorter(pool, servers, clock):
     with pytest.raises(DeadlineExceededError, match="within 2 s"):
         pool.score("a.mp4", ["When?"], timeout_seconds=2)
     assert clock.now == 102
-
-
-@pytest.mark.parametrize(
-    "error", [MediaError("no video"), UnavailableError(f"{DECODER_DIED}; the next request")]
-)
-def test_what_is_the_videos_fault_is_asked_of_one_server(pool, servers, error):
-    for server in servers.values():
-        server.error = error
-    with pytest.raises(type(error), match=str(error)):
-        pool.score("a.mp4", ["When?"])
-    assert sum(len(server.asked) for server in servers.values()) == 1
-    for server in servers.values():
-        server.error = None
-    pool.score("a.mp4", ["When?"])  # the server was not given up
-    assert sorted(len(server.asked) for server in servers.values()) == [0, 0, 0, 2]
-
-
-def test_closing_closes_all(pool, servers):
-    with pool:
-        pass
-    assert all(server.is_closed for server in servers.values())

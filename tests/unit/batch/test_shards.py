@@ -1,21 +1,16 @@
 """Shards: their columns, and that nothing of how a run went is in them."""
 
 import json
-import os
-import pickle
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from groundserve.batch.errors import ErrorKind, kind_of
+from groundserve.batch.errors import ErrorKind
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import ErrorRow
 from groundserve.batch.shards import (
-    Receipt,
     ShardWriter,
     Staging,
     encode_errors,
@@ -25,15 +20,6 @@ from groundserve.batch.shards import (
 )
 from groundserve.batch.storage import open_storage
 from groundserve.batch.units import UnitSize
-from groundserve.errors import (
-    DeadlineExceededError,
-    EngineMismatchError,
-    InvalidRequestError,
-    MediaError,
-    MissingExtraError,
-    UnavailableError,
-    UnsupportedError,
-)
 from groundserve.options import ScoreOptions
 from groundserve.spans import Span
 from tests.unit.batch.making import ENGINE, FINGERPRINT, NUM_FRAMES, make_row, score
@@ -112,26 +98,6 @@ def test_how_the_run_went_is_not_in_it(unit, staging):
     assert table_of(staging, first).equals(table_of(staging, second))
 
 
-def test_a_receipt_counts(unit, staging):
-    before = time.time()
-    receipt = written(unit, staging)
-    assert (receipt.num_rows, receipt.num_videos, receipt.failures) == (5, 2, ())
-    assert (receipt.num_calls, receipt.num_decoded) == (3, 3)
-    assert receipt.video_seconds == 10.0  # each video once
-    # Three calls of 2 ms and 1 ms; sums of binary fractions, so up to a rounding.
-    assert receipt.stage_seconds == pytest.approx({"decode": 0.006, "ground": 0.003})
-    assert before <= receipt.started <= time.time()
-    assert receipt.pid == os.getpid()
-    assert receipt.staged.startswith("staging/0003/unit-000000-")
-    assert not receipt.staged.endswith(".parquet")
-    assert os.path.getsize(f"{staging.place}/{receipt.staged}") == receipt.num_bytes
-    assert written(unit, staging, cache_hit=True).num_decoded == 0
-
-
-def test_a_file_is_never_written_twice_under_one_name(unit, staging):
-    assert written(unit, staging).staged != written(unit, staging).staged
-
-
 def test_rows_without_an_answer(unit, staging):
     writer = ShardWriter(unit)
     first, second = unit.groups
@@ -150,42 +116,6 @@ def test_rows_without_an_answer(unit, staging):
         "r3": ("Refused", "no"),
     }
     assert [row["id"] for row in table_of(staging, receipt).to_pylist()] == ["r1", "r4"]
-
-
-def test_a_video_that_is_tried_again(unit, staging):
-    writer = ShardWriter(unit)
-    first, second = unit.groups
-    writer.fail(first, ErrorKind.TIMEOUT, "slow")
-    writer.fail(second, ErrorKind.TIMEOUT, "slow")
-    for options, queries in second.calls(32):
-        writer.add(second, options, score(b"a", queries, options))
-    writer.fail(second, ErrorKind.WORKER_DIED, "dead")
-    receipt = writer.write(staging)
-    assert receipt.num_rows == 4
-    assert [failure.id for failure in receipt.failures] == ["r0"]
-
-
-def test_units_and_receipts_travel(unit, staging):
-    receipt = written(unit, staging)
-    assert pickle.loads(pickle.dumps((unit, receipt, staging))) == (unit, receipt, staging)
-
-
-def test_pyarrow_is_of_an_extra(monkeypatch):
-    schema.cache_clear()
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pyarrow .*'groundserve\[batch\]'"):
-        schema()
-
-
-def test_a_unit_without_any_answer_has_no_file(unit, staging):
-    writer = ShardWriter(unit)
-    for group in unit.groups:
-        writer.fail(group, ErrorKind.UNREADABLE, "corrupt")
-    receipt = writer.write(staging)
-    assert (receipt.staged, receipt.sha256, receipt.num_bytes) == (None, "", 0)
-    assert len(receipt.failures) == 5
-    assert isinstance(receipt, Receipt)
-    assert not os.path.exists(f"{staging.place}/staging")
 
 
 def test_errors_have_the_same_columns(staging):
@@ -208,19 +138,3 @@ def test_errors_have_the_same_columns(staging):
         "error_kind": "Missing",
         "error_message": "none",
     }
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (MediaError("x"), "Unreadable"),
-        (UnsupportedError("x"), "Refused"),
-        (InvalidRequestError("x"), "Refused"),
-        (DeadlineExceededError("x"), "Timeout"),
-        (UnavailableError("x"), "Unavailable"),
-        (EngineMismatchError("x"), "Internal"),
-        (ZeroDivisionError("x"), "Internal"),
-    ],
-)
-def test_errors_have_kinds(error, kind):
-    assert kind_of(error) == kind

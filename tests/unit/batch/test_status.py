@@ -6,22 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from groundserve.batch.attempts import process_mark
 from groundserve.batch.events import Started
-from groundserve.batch.local_storage import LocalStorage
 from groundserve.batch.plan import Plan
-from groundserve.batch.progress import Tally
-from groundserve.batch.report_log import write_report
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.units import UnitSize
-from groundserve.errors import InvalidRequestError
-from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, run, work
-from tests.unit.batch.test_progress import Clock, done, started
+from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 
 @pytest.fixture
@@ -57,42 +50,9 @@ def half(out, rows, fails=lambda query: False):
     return directory
 
 
-def test_the_bar_and_the_status_give_one_estimate(out, monkeypatch):
-    """Two workers: a long start, then quick units, at last a slow one."""
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    tally = Tally(clock=clock)
-    waits = [120.0, 1.0, 2.0, 2.0, 400.0]
-    with RunDirectory.create(str(out), FINGERPRINT, manifest="m.jsonl") as directory:
-        clock.seconds += 30  # looking at the videos
-        events = [started(workers=2), *(done(10, unit=number) for number in range(len(waits)))]
-        for event, seconds in zip(events, [0.0, *waits], strict=True):
-            clock.seconds += seconds
-            directory.write(event)
-            tally.add(event)
-        clock.seconds += 7
-        status = read_status(str(out))
-    assert (status.rows_per_second, status.eta_seconds) == (
-        tally.rows_per_second,
-        tally.eta_seconds,
-    )
-    assert status.eta_seconds is not None
-
-
 def edit_attempt(out, **changes):
     path = sorted((out / "attempts").iterdir())[-1]
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def test_nothing_was_begun(out):
-    assert read_status(str(out)).state == "empty"
-    out.mkdir()
-    status = read_status(str(out))
-    assert (status.state, status.num_rows, status.num_left) == ("empty", None, None)
-    assert list(out.iterdir()) == []
-    (out / "photo.png").touch()
-    with pytest.raises(InvalidRequestError, match=r"has no run of groundserve \(photo.png"):
-        read_status(str(out))
 
 
 def test_a_run_that_goes_on(rows, out):
@@ -144,14 +104,6 @@ def test_a_driver_elsewhere_is_told_by_its_heartbeat(rows, out):
     assert status.last_heartbeat < time.time() - 3000
 
 
-def test_a_finished_run(rows, out):
-    run(out, rows, fails=lambda query: query == "q1")
-    status = read_status(str(out))
-    assert (status.state, status.num_rows, status.num_done) == ("finished", 6, 3)
-    assert (status.num_failed, status.num_left) == (3, 0)
-    assert status.failures == {"Unreadable": 3}
-
-
 def test_a_resumed_run_counts_what_was_done_before(rows, out):
     half(out, rows, fails=lambda query: query == "q1").close()
     with half(out, rows):
@@ -161,71 +113,3 @@ def test_a_resumed_run_counts_what_was_done_before(rows, out):
     assert status.num_done == len(final_rows(out))
     assert status.num_done + status.num_left == 6
     assert status.num_failed == 0
-
-
-def test_a_run_that_was_killed_before_its_first_attempt(rows, out):
-    run(out, rows)
-    os.remove(out / "attempts" / "0001.json")
-    assert read_status(str(out)).state == "stopped"
-
-
-def test_an_attempt_that_has_not_planned_yet(rows, out):
-    run(out, rows[:2])
-    with RunDirectory.resume(str(out), FINGERPRINT, manifest="m.jsonl"):
-        status = read_status(str(out))
-    assert (status.state, status.attempt, status.num_done) == ("running", 2, 2)
-    assert (status.num_rows, status.num_left, status.rows_per_second) == (None, None, None)
-
-
-def test_an_attempt_file_that_was_cut_short(rows, out):
-    run(out, rows)
-    (out / "attempts" / "0002.json").touch()
-    status = read_status(str(out))
-    assert (status.state, status.host, status.num_done) == ("silent", None, 6)
-
-
-def test_an_attempt_file_that_is_removed_meanwhile(rows, out, monkeypatch):
-    run(out, rows)
-    read = LocalStorage.read
-
-    def remove_first(self, name):
-        if name.startswith("attempts/"):
-            (out / name).unlink()
-        return read(self, name)
-
-    monkeypatch.setattr(LocalStorage, "read", remove_first)
-    assert read_status(str(out)).num_done == 6
-
-
-def test_a_report_while_a_resume_takes_errors_back(rows, out, monkeypatch):
-    run(out, rows, fails=lambda query: query == "q1")
-    read = LocalStorage.read
-
-    def take_back_first(self, name):
-        if name.startswith("errors/"):
-            (out / name).rename(out / f"{name}.retried")
-        return read(self, name)
-
-    monkeypatch.setattr(LocalStorage, "read", take_back_first)
-    assert "cannot answer q1" in Path(write_report(str(out))).read_text()
-
-
-def test_shards_that_no_journal_knows_are_counted(rows, out):
-    run(out, rows)
-    (out / "log" / "attempt-0001.jsonl").unlink()
-    (out / "scores" / "part-broken.parquet").write_bytes(b"PAR1")
-    assert read_status(str(out)).num_done == 6
-
-
-def test_a_process_is_told_by_when_it_began():
-    assert process_mark(os.getpid()) == process_mark(os.getpid()) is not None
-    assert process_mark(2**22 + 1) is None
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert process_mark(process.pid) not in (None, process_mark(os.getpid()))
-        process.kill()
-        # Dead and not yet waited for.
-        for _ in range(500):
-            if process_mark(process.pid) is None:
-                break
-            time.sleep(0.01)
-        assert process_mark(process.pid) is None

@@ -7,9 +7,7 @@ import fsspec
 import pytest
 
 from groundserve.batch.errors import RunDirectoryError
-from groundserve.batch.local_storage import LocalStorage
 from groundserve.batch.plan import Plan
-from groundserve.batch.remote_storage import RemoteStorage
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
@@ -30,48 +28,6 @@ def storage(request, tmp_path):
     storage.delete("")
 
 
-def test_a_place_is_opened_by_its_scheme(tmp_path):
-    assert isinstance(open_storage("memory://a/b"), RemoteStorage)
-    for place in (str(tmp_path), f"file://{tmp_path}"):
-        found = open_storage(place)
-        assert isinstance(found, LocalStorage)
-        assert found.place == str(tmp_path)
-    with pytest.raises(InvalidRequestError, match=r'"https://h/out" must be a path or a URL of'):
-        open_storage("https://h/out?signature=secret")
-    with pytest.raises(InvalidRequestError, match=r"cannot reach abfs:// places: "):
-        open_storage("abfs://c/out")
-
-
-def test_files_come_and_go(storage):
-    assert storage.names() == storage.names("none") == []
-    storage.write("a/b", b"1\n2")
-    storage.write("a/c", b"")
-    storage.write("a/b", b"3\n4")
-    assert storage.names() == ["a"]
-    assert storage.names("a") == ["b", "c"]
-    assert storage.read("a/b") == b"3\n4"
-    assert list(storage.lines("a/b")) == [b"3\n", b"4"]
-    assert storage.size("a/b") == 3
-    storage.move("a/b", "x/y/d")
-    assert (storage.names("a"), storage.names("x/y")) == (["c"], ["d"])
-    storage.delete("x")
-    storage.delete("a/c")
-    storage.delete("none")
-    assert storage.names("x/y") == []
-    for missing in (storage.read, storage.size, lambda name: list(storage.lines(name))):
-        with pytest.raises(FileNotFoundError):
-            missing("none")
-    with pytest.raises(FileNotFoundError):
-        storage.move("none", "a")
-
-
-def test_a_file_is_made_once(storage):
-    storage.create("attempts/1", b"a")
-    with pytest.raises(FileExistsError):
-        storage.create("attempts/1", b"b")
-    assert storage.read("attempts/1") == b"a"
-
-
 def test_a_file_that_is_written_appears_at_the_end(storage):
     with storage.writing("log/a") as file:
         file.write(b"1")
@@ -81,21 +37,6 @@ def test_a_file_that_is_written_appears_at_the_end(storage):
     with pytest.raises(ZeroDivisionError), storage.writing("log/b") as file:
         file.write(b"%d" % (1 / len([])))
     assert storage.names("log") == ["a"]
-
-
-def test_a_faulty_disk_is_named(tmp_path, monkeypatch):
-    storage = open_storage(str(tmp_path))
-    (tmp_path / "file").touch()
-    for fault in (
-        lambda: storage.write("file/a", b""),
-        lambda: storage.create("file/a", b""),
-        lambda: storage.append("file/a", b""),
-        lambda: storage.names("file"),
-        lambda: storage.read(""),
-    ):
-        with pytest.raises((RunDirectoryError, FileExistsError)) as caught:
-            fault()
-        assert "file" in str(caught.value) or "directory" in str(caught.value)
 
 
 def test_lines_are_added_in_one_piece(tmp_path):

@@ -14,13 +14,12 @@ from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import score_group
 from groundserve.batch.keys import Fingerprint, find_video, row_key
 from groundserve.batch.plan import Plan
-from groundserve.batch.row_options import options_json, read_options, sampling_json
-from groundserve.batch.rows import BadRow, Row, admit, read_manifest, rows_of_folder
+from groundserve.batch.row_options import options_json, read_options
+from groundserve.batch.rows import BadRow, Row, read_manifest
 from groundserve.batch.shards import ShardWriter, Staging
 from groundserve.batch.units import Group, Unit, UnitSize
 from groundserve.batch.work import Work
 from groundserve.errors import InvalidRequestError
-from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
 from tests.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
@@ -42,22 +41,6 @@ def test_options_come_back_from_their_text(options):
     fingerprint = replace(TEXT, defaults=options)
     written = json.loads(json.dumps(fingerprint.to_json()))
     assert Fingerprint.from_json(written) == fingerprint
-
-
-def test_equal_options_have_one_text():
-    first = AnswerOptions(temperature=1, top_p=1, seed=3, clip_seconds=(1, 2))
-    second = AnswerOptions(temperature=1.0, top_p=1.0, seed=3, clip_seconds=(1.0, 2.0))
-    assert first == second
-    assert options_json(first) == options_json(second)
-
-
-def test_rows_are_decoded_together_where_they_see_the_same():
-    seen = {
-        sampling_json(replace(MOMENT, **given))
-        for given in ({}, {"task": "chat"}, {"raw": True}, {"max_new_tokens": 3})
-    }
-    assert len(seen) == 1
-    assert sampling_json(replace(MOMENT, clip_seconds=(0.0, 1.0))) not in seen
 
 
 def test_what_is_asked_is_part_of_the_key(tmp_path):
@@ -107,42 +90,12 @@ def test_what_is_wrong_with_a_row_is_that_rows_error(tmp_path, row, message):
     assert message in bad.message
 
 
-@pytest.mark.parametrize(
-    ("family", "row", "message"),
-    [
-        ("vtgllm", {"options": {"task": "highlights"}}, "query must say what to ask with task hi"),
-        ("vtgllm", {"query": "a dog", "options": {"task": "highlights"}}, None),
-        ("vtgllm", {"options": {"task": "summary"}}, None),
-        ("vtgllm", {"query": "a", "options": {"task": "summary"}}, "must be empty with task summ"),
-        ("vtgllm", {"options": {"task": "captions", "raw": True}}, "must say what to ask with raw"),
-        ("vtimellm", {}, "query must say what to ask with task moment, got no words"),
-        ("vtimellm", {"query": "a", "options": {"task": "highlights"}}, "vtimellm has the tasks"),
-        ("grounded_videollm", {"options": {"task": "summary"}}, "grounded_videollm has the tasks"),
-    ],
-)
-def test_rows_that_a_family_cannot_be_asked_are_broken_ones(tmp_path, family, row, message):
-    (planned,) = read(tmp_path, {"id": "1", "video": "a.mp4", **row})
-    admitted = admit(planned, get_text_family(family))
-    if message is None:
-        assert admitted == planned
-    else:
-        assert isinstance(admitted, BadRow)
-        assert (admitted.id, admitted.video) == ("1", "a.mp4")
-        assert message in admitted.message
-
-
 def test_a_manifest_of_captions_needs_no_column_of_questions(tmp_path):
     path = tmp_path / "m.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([["id", "video"], ["1", "a.mp4"]])
     (row,) = read_manifest(str(path), defaults=CAPTIONS)
     assert (row.id, row.query) == ("1", "")
-
-
-def test_a_folder_can_be_captioned(tmp_path):
-    (tmp_path / "a.mp4").touch()
-    (row,) = rows_of_folder(str(tmp_path), [], defaults=CAPTIONS)
-    assert row.query == ""
 
 
 class Answerer:

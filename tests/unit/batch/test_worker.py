@@ -10,74 +10,10 @@ from pathlib import Path
 import pytest
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import Unanswered
-from groundserve.batch.keys import find_video
-from groundserve.batch.row import Row
-from groundserve.batch.shards import Receipt, Staging
-from groundserve.batch.units import Group, Unit
-from groundserve.batch.work import JobError, Work
-from groundserve.batch.worker import UnitScorer
-from groundserve.options import ScoreOptions
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
-from tests.batch.scripted import IDENTITY, ScriptedSource
-
-
-class Bench:
-    """A folder of videos, a scorer and what it was called with."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.calls = folder / "calls"
-        self.work = Work(
-            source=ScriptedSource(calls=self.calls),
-            engine_id=IDENTITY.engine_id,
-            staging=Staging(place=str(folder / "out"), attempt=1),
-            num_threads=1,
-            deadline_seconds=0.5,
-            hang_seconds=0.5,
-            span_threshold=DEFAULT_SPAN_THRESHOLD,
-            span_gap_seconds=DEFAULT_SPAN_GAP_SECONDS,
-        )
-        self.num_rows = 0
-
-    def group(self, video: str, *queries: str, options: ScoreOptions | None = None) -> Group:
-        path = self.folder / video
-        path.write_text(video)
-        rows = []
-        for query in queries or ("When?",):
-            rows.append(
-                Row(
-                    id=f"row-{self.num_rows}",
-                    video=video,
-                    place=str(path),
-                    query=query,
-                    options=options or ScoreOptions(),
-                    position=self.num_rows,
-                )
-            )
-            self.num_rows += 1
-        return Group(
-            place=str(path),
-            identity=find_video(str(path), hash_content=False).identity,
-            num_bytes=path.stat().st_size,
-            rows=tuple(rows),
-            keys=tuple(f"key of {row.id}" for row in rows),
-        )
-
-    def score(self, *groups: Group, work: Work | None = None) -> Receipt:
-        scorer = UnitScorer(work or self.work)
-        try:
-            return scorer.score(Unit(number=0, groups=groups))
-        finally:
-            scorer.close()
-
-    def called(self) -> list[tuple[str, int, str]]:
-        """Video, number of questions and whether it was decoded, of each call that was answered."""
-        lines = [line.split(" ") for line in self.calls.read_text().splitlines()]
-        return [(Path(video).name, int(count), how) for _, video, count, how in lines]
-
-    def pids(self) -> list[str]:
-        return [line.split(" ")[0] for line in self.calls.read_text().splitlines()]
+from groundserve.batch.shards import Receipt
+from groundserve.batch.work import JobError
+from tests.batch.scripted import ScriptedSource
+from tests.unit.batch.bench import Bench
 
 
 @pytest.fixture
@@ -89,43 +25,12 @@ def kinds(receipt: Receipt) -> dict[str, ErrorKind]:
     return {failure.id: failure.kind for failure in receipt.failures}
 
 
-def test_all_rows_of_a_video_are_one_call(bench):
-    receipt = bench.score(bench.group("a.mp4", "one", "two", "one"), bench.group("b.mp4"))
-    assert bench.called() == [("a.mp4", 2, "decoded"), ("b.mp4", 1, "decoded")]
-    assert (receipt.num_rows, receipt.num_calls, receipt.num_decoded) == (4, 2, 2)
-    assert len(set(bench.pids())) == 1
-    assert bench.pids()[0] != str(os.getpid())
-
-
-def test_more_questions_than_a_call_takes_are_several_calls_and_one_decoding(bench):
-    receipt = bench.score(bench.group("a.mp4", *(f"question {i}" for i in range(70))))
-    assert bench.called() == [
-        ("a.mp4", 32, "decoded"),
-        ("a.mp4", 32, "cached"),
-        ("a.mp4", 6, "cached"),
-    ]
-    assert (receipt.num_rows, receipt.num_calls, receipt.num_decoded) == (70, 3, 1)
-
-
-def test_a_bad_question_is_refused_alone(bench):
-    receipt = bench.score(bench.group("a.mp4", "one", "two", "a bad one", "four", "five"))
-    assert kinds(receipt) == {"row-2": ErrorKind.REFUSED}
-    assert receipt.failures[0].message == "one of 1 questions is bad"
-    assert (receipt.num_rows, receipt.num_decoded) == (4, 1)
-
-
 @pytest.mark.parametrize(
     ("video", "kind", "message"),
     [
-        ("corrupt-1.mp4", ErrorKind.UNREADABLE, "is not one that is served"),
-        ("late-1.mp4", ErrorKind.TIMEOUT, "did not finish within 0.5 s"),
-        ("hang-1.mp4", ErrorKind.TIMEOUT, "hung for 1 s"),
         ("hanglocked-1.mp4", ErrorKind.TIMEOUT, "hung for 1 s"),
-        ("die-1.mp4", ErrorKind.WORKER_DIED, "died, 2 times"),
-        ("decoder-1.mp4", ErrorKind.WORKER_DIED, "the decoder process died"),
         ("unavailable-1.mp4", ErrorKind.UNAVAILABLE, "nobody answers"),
         ("fault-1.mp4", ErrorKind.INTERNAL, "ZeroDivisionError: a fault of the program"),
-        ("memory-1.mp4", ErrorKind.INTERNAL, "MemoryError"),
     ],
 )
 def test_a_bad_video_fails_with_its_kind_and_no_other_does(bench, video, kind, message):
@@ -141,11 +46,6 @@ def test_a_bad_video_fails_with_its_kind_and_no_other_does(bench, video, kind, m
 def test_a_death_that_is_not_the_videos_fault_costs_nothing(bench, video):
     receipt = bench.score(bench.group("a.mp4"), bench.group(video), bench.group("b.mp4"))
     assert (receipt.num_rows, receipt.failures) == (3, ())
-
-
-def test_a_fault_ends_the_process_that_it_may_have_broken(bench):
-    bench.score(bench.group("a.mp4"), bench.group("fault-1.mp4"), bench.group("b.mp4"))
-    assert len(set(bench.pids())) == 2
 
 
 def test_a_video_that_went_away_is_missing(bench):
@@ -173,16 +73,6 @@ def test_servers_that_are_gone_end_the_job(bench):
     bench.score(*groups[:2], bench.group("a.mp4"), groups[2], work=work)
     with pytest.raises(JobError, match="no server took 3 videos in a row: nobody answers"):
         bench.score(*groups, work=work)
-
-
-def test_a_store_that_is_gone_is_no_server(bench, monkeypatch):
-    def not_had(self, program, group):
-        yield Unanswered(kind=ErrorKind.UNAVAILABLE, message="the store is away", is_asked=False)
-
-    monkeypatch.setattr(UnitScorer, "_outcomes", not_had)
-    work = replace(bench.work, source=ScriptedSource(is_shared=True))
-    groups = [bench.group(f"{number}.mp4") for number in range(4)]
-    assert set(kinds(bench.score(*groups, work=work)).values()) == {ErrorKind.UNAVAILABLE}
 
 
 class NoSource(ScriptedSource):

@@ -1,13 +1,10 @@
 """What the cells of benchmarks.decode hold, and how they are summed up."""
 
-import numpy as np
 import pytest
 
 from benchmarks._decode_cells import (
     Cell,
-    all_cells,
     cell_result,
-    choose_cells,
     summarise,
 )
 
@@ -21,24 +18,6 @@ def answers(*wall_seconds, cpu=1.0):
         {"wall_seconds": wall, "cpu_seconds": cpu, "peak_rss_mib": 1.0, "shape": [64, 384, 384, 3]}
         for wall in wall_seconds
     ]
-
-
-def test_only_chooses_by_field():
-    chosen = choose_cells(all_cells(), "codec=vp9|av1,gop=250,num_frames=512,height=480")
-    assert [cell.name for cell in chosen] == [
-        "vp9_480p_gop250_120s_512frames_exact_resized",
-        "vp9_480p_gop250_120s_512frames_keyframe_resized",
-        "av1_480p_gop250_120s_512frames_exact_resized",
-        "av1_480p_gop250_120s_512frames_keyframe_resized",
-    ]
-    with pytest.raises(ValueError, match=r"--only takes codec, .* got 'size'"):
-        choose_cells(all_cells(), "size=480")
-
-
-def test_exact_frames_are_spread_from_first_to_last():
-    indices, shifts = CELL.frame_indices()
-    assert (indices[0], indices[-1], len(indices), shifts.max()) == (0, 3599, 64, 0)
-    assert set(np.diff(indices)) == {57, 58}
 
 
 def test_keyframes_are_the_nearest_and_the_shift_is_in_seconds():
@@ -86,12 +65,3 @@ def test_summary_counts_ties_as_first_and_names_the_worst():
     }
     assert found["cpu_seconds"]["share_fastest"] == 1.0
     assert summarise(cells)["keyframe"]["wall_seconds"]["share_fastest"] is None
-
-
-def test_summary_where_ours_or_all_others_fail():
-    failed = [{"error": "no"}]
-    ours_failed = cell_result(CELL, {"ours": failed, "a": answers(1.0)})
-    alone = cell_result(Cell(**{**vars(CELL), "gop": 250}), {"ours": answers(1.0), "a": failed})
-    found = summarise([ours_failed, alone])["exact"]["wall_seconds"]
-    assert (found["num_cells"], found["num_fastest"]) == (2, 1)
-    assert found["worst"] == {"cell": CELL.name, "ratio": 0.0, "library": "all"}

@@ -6,53 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import python_backend.checkpoint  # noqa: F401  # takes classes that a test replaces, before it does
-from benchmarks.gpu.engines import check_engines, check_packing
+from benchmarks.gpu.engines import check_engines
 from benchmarks.gpu.models import Bench
 from benchmarks.gpu.report import Part, Report
 from benchmarks.gpu.size import FULL, SMALL
-from benchmarks.gpu.timing import time_in_turn
 from benchmarks.gpu_check import (
     judge,
-    parse,
-    parts,
 )
-from engine_build import build
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from python_backend.encode import TorchEncoder
 from tests.reference import REPOSITORY
-
-
-class PackingFake:
-    """Scores a question by the sum of its ids, and of its neighbours' where it leaks."""
-
-    max_num_tokens = 1000
-
-    def __init__(self, *, leak: float) -> None:
-        self.leak = leak
-
-    def ground(self, features, text_ids):
-        return np.full(len(features), text_ids.sum(), np.float32)
-
-    def ground_packed(self, features, text_ids):
-        total = sum(int(ids.sum()) for ids in text_ids)
-        rows = [self.ground(features, ids) + np.float32(self.leak * total) for ids in text_ids]
-        return np.stack(rows)
-
-
-@pytest.mark.parametrize("leak", [0.0, 1e-3], ids=["isolated", "leaking"])
-def test_packing_check_sees_a_leak_between_sequences(leak):
-    text_ids = [np.array([3]), np.array([5, 6])]
-
-    checked = check_packing(PackingFake(leak=leak), np.zeros((4, 1, 2)), text_ids, vocab_size=100)
-
-    assert checked["text_lengths"] == [1, 2]
-    assert checked["changed_one_moves"]
-    assert checked["others_bit_identical_when_last_changes"] == (leak == 0)
-    assert (max(checked["relative_error_to_alone"]) == 0) == (leak == 0)
 
 
 @pytest.mark.parametrize(
@@ -100,41 +65,6 @@ def test_judge_at_full_size(tmp_path, cold_ms, repeat_ms, ratio, met):
     assert targets[0]["best"] == ("cudnn first", 900.0)
 
 
-def test_judge_knows_nothing_where_parts_failed(tmp_path):
-    report = Report(tmp_path / "r.json", header={}, budget_seconds=60)
-
-    assert [target["met"] for target in judge(report, FULL)] == [None, None, None]
-
-
-def succeed(part: Part) -> dict:
-    return {"status": "ok", "results": {"value": float("nan")}}
-
-
-def planned(**options) -> list[Part]:
-    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return parts(FULL, parse(["--out", "r.json", "--device", "cpu", *arguments]))
-
-
-class ReachedError(Exception):
-    """The reference's decoder is to be made."""
-
-
-def test_the_reference_of_engines_runs_on_their_device_layer_by_layer(tmp_path, monkeypatch):
-    """On a CPU the released model's would take longer than the part may."""
-    build(SHIPPED_CHECKPOINT, tmp_path / "engines", profile="torch", device="cuda")
-
-    def make_decoder(model, *, device="cpu", in_turn=False):
-        raise ReachedError(device, in_turn)
-
-    monkeypatch.setattr(
-        "python_backend.encode.TorchEncoder", lambda model, device: TorchEncoder(model)
-    )
-    monkeypatch.setattr("python_backend.ground.TorchGrounder", make_decoder)
-    with pytest.raises(ReachedError) as reached:
-        check_engines(Bench(size=SMALL, device="cpu"), tmp_path / "engines", None)
-    assert reached.value.args == ("cuda", True)
-
-
 def test_engines_of_pytorch_are_as_the_reference(engines_of):
     engine_dir = engines_of(SHIPPED_CHECKPOINT, "torch")
     result = check_engines(Bench(size=SMALL, device="cpu"), engine_dir, None)
@@ -142,17 +72,6 @@ def test_engines_of_pytorch_are_as_the_reference(engines_of):
     assert max(result["logit_relative_error"].values()) < 1e-5
     assert list(result["logit_relative_error"]) == ["1", "7", "128", "1000"]
     assert result["mask_probe"] > 0
-
-
-def test_time_in_turn_alternates_after_warming_up():
-    seen: list[str] = []
-
-    times = time_in_turn(
-        lambda: seen.append("a"), lambda: seen.append("b"), device="cpu", repeats=4
-    )
-
-    assert [len(one) for one in times] == [4, 4]
-    assert seen == ["a", "b"] * (2 + 4)
 
 
 def test_import_needs_neither_torch_nor_media_nor_server_packages():

@@ -100,8 +100,3 @@ def test_a_video_that_decord_reads_with_one_thread_alone_is_scored(monkeypatch, 
         clips[case.video], case.query, num_frames=case.num_frames, sample_fps=case.sample_fps
     )
     assert found.frame_indices.tolist() == case.frame_indices
-
-
-def test_there_is_nothing_to_score_again_at_first(decord):
-    with pytest.raises(ValueError, match="score a video first"):
-        ReferenceProcedure(CASES[0].checkpoint).score_again("When?")

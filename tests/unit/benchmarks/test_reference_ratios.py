@@ -54,13 +54,6 @@ def test_shares_are_of_what_is_needed_and_of_what_a_side_computes():
     assert found["reference"]["nets_share_of_peak"] == pytest.approx(4.5 / 6.0)
 
 
-def test_a_network_that_did_not_run_has_no_share():
-    cached = sample(1.25, 2.0, ground=1250.0)
-    found = row([pair(sample(9.0, 9.0, encode=8000.0, ground=1000.0), cached)])
-    assert found["ours"]["nets_share_of_peak"] == pytest.approx(1.0 / 1.25)
-    assert row([pair(sample(1.0, 1.0), sample(1.0, 1.0))])["ours"]["nets_share_of_peak"] is None
-
-
 def test_a_reference_that_kept_features_stands_beside_the_ratio():
     found = row([pair(sample(12.0, 1.0), sample(1.0, 1.0), kept=sample(1.5, 1.0, ground=1500.0))])
     assert found["median"] == 12.0
@@ -74,8 +67,3 @@ def test_at_equal_peaks_only_the_networks_of_the_reference_are_faster():
     # 4 s of decoding stay, 6 s of networks become 3.
     assert ratio_at_equal_peaks(pairs, times_faster=2.0)["pairs"] == [pytest.approx(7.0 / 4.0)]
     assert ratio_at_equal_peaks(pairs, times_faster=1.0)["median"] == pytest.approx(2.5)
-
-
-def test_other_frames_have_no_error():
-    found = row([pair(sample(1.0, 1.0), sample(1.0, 1.0), error=None)])
-    assert found["largest_logit_error"] is None

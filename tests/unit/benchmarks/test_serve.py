@@ -37,10 +37,3 @@ def test_rates_count_answers_and_latencies_count_what_was_due(monkeypatch):
     assert found["cpu"]["seconds_per_answer"] == 2.0
     assert found["cpu"]["floor_answers_per_second"] == 1.0
     assert found["cpu"]["share_of_floor"] == 3 / 4
-
-
-def test_a_load_without_an_answer_has_no_times():
-    found = summarise([sample(11.0, 0.1, code="no")], start=10.0, end=14.0, cpu_seconds=6.0)
-    assert found["seconds"] is None
-    assert found["cpu"]["floor_answers_per_second"] == 0.0
-    assert found["cpu"]["share_of_floor"] is None

@@ -12,18 +12,9 @@ from groundserve.errors import MediaError
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, VideoSource
 from tests.media_assets import ONE_FRAME, Asset
-from tests.media_assets.boxes import replace_box
+from tests.media_assets.boxes import announcing
 from tests.support.one_gop import one_gop_video
 from tests.support.processes import peak_rss_mib
-
-_STBL = "moov/trak/mdia/minf/stbl"
-
-
-def announcing(data: bytes, num_samples: int) -> bytes:
-    """A file of one chunk of samples of one byte each: an index without a table."""
-    data = replace_box(data, f"{_STBL}/stsz", struct.pack(">3I", 0, 1, num_samples))
-    data = replace_box(data, f"{_STBL}/stsc", struct.pack(">5I", 0, 1, 1, num_samples, 1))
-    return replace_box(data, f"{_STBL}/stts", struct.pack(">4I", 0, 1, num_samples, 1))
 
 
 def segment(file: bytes, *, num_frames: int = 1) -> Segments:
@@ -54,18 +45,6 @@ def test_header_that_announces_millions_of_packets_takes_no_memory(
         assert workers.pids() == [pid]
         # 2.2 GiB where FFmpeg may build the index that the header announces.
         assert peak_rss_mib(pid) - before_mib < 128
-
-
-def test_first_segment_of_a_worker_may_announce_them(
-    make_asset: Callable[[Asset], Path], deadline: Deadline
-) -> None:
-    bad = segment(announcing(make_asset(ONE_FRAME).read_bytes(), 60 * 10**6))
-    # What the header takes would leave no room to load a module, which ends the worker.
-    with (
-        MediaWorkers(limits=Limits()) as workers,
-        pytest.raises(MediaError, match="does not hold the 1 frames"),
-    ):
-        workers.decode(bad, image_size=72, deadline=deadline)
 
 
 def test_size_of_a_segment_does_not_count_as_memory_to_open_it(deadline: Deadline) -> None:

@@ -9,14 +9,12 @@ import av
 import numpy as np
 import pytest
 
-from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media import _av1, _cut, _h264
-from groundserve.media._cut import _copy, cut_segments, plan_cuts
+from groundserve.media import _h264
+from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._nal_units import message_types, split_nal_units
 from groundserve.media.outputs import FrameOutput
-from tests.media_assets import AV1, H264, INTERLACED, NUM_PATTERN_FRAMES, VIDEOS, VP9, Asset
+from tests.media_assets import H264, NUM_PATTERN_FRAMES, Asset
 from tests.media_assets.reading import reader_of
 from tests.media_assets.whole_file import decode_whole_file
 
@@ -54,9 +52,6 @@ STREAMS = (
         "film-grain=20"),
 )  # fmt: skip
 
-# Its decoding starts at pictures that are whole only some frames later.
-REFRESH = x264("refresh.mkv", "keyint=24:intra-refresh=1:bframes=3:b-adapt=0")
-
 
 @pytest.mark.parametrize("asset", STREAMS, ids=lambda asset: asset.name)
 def test_targets_equal_full_decode(asset: Asset, make_asset: MakeAsset) -> None:
@@ -76,48 +71,6 @@ def test_targets_equal_full_decode(asset: Asset, make_asset: MakeAsset) -> None:
             np.testing.assert_array_equal(decoded.outputs[0], [expected[i] for i in chosen])
             assert decoded.frames_converted == len(chosen)
             assert decoded.packets_decoded <= sum(segments.stream.frame_counts)
-
-
-def test_refreshed_frames_come_out_or_not_as_with_all_packets(
-    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def outcomes() -> list[bytes | str]:
-        found: list[bytes | str] = []
-        with reader_of(make_asset(REFRESH)) as reader:
-            for i in range(NUM_PATTERN_FRAMES):
-                segments = cut_segments(reader, np.array([i]))
-                try:
-                    decoded = decode_segments(
-                        segments, [FrameOutput(image_size=None)], num_threads=1, limits=Limits()
-                    )
-                    found.append(decoded.outputs[0].tobytes())
-                except MediaError as error:
-                    found.append(str(error))
-        return found
-
-    found = outcomes()
-    monkeypatch.setattr(_cut, "needed_packets", lambda _, __, is_target: np.ones_like(is_target))
-    assert found == outcomes()
-    assert {type(outcome) for outcome in found} == {bytes, str}
-
-
-def num_left_out(path: Path) -> int:
-    with reader_of(path) as reader:
-        num_frames = reader.index.num_source_frames
-        cuts = plan_cuts(reader.table, reader.table.frame_positions[np.arange(0, num_frames, 9)])
-        return sum(len(cut.positions) - len(_copy(reader, cut)[1].positions) for cut in cuts)
-
-
-@pytest.mark.parametrize(
-    "asset", [asset for asset in VIDEOS if asset.name.startswith("h264")] + [AV1, *STREAMS[:7]]
-)
-def test_packets_are_left_out(asset: Asset, make_asset: MakeAsset) -> None:
-    assert num_left_out(make_asset(asset)) > 0
-
-
-@pytest.mark.parametrize("asset", [INTERLACED, VP9, STREAMS[7]], ids=lambda asset: asset.name)
-def test_what_is_not_known_to_be_needless_stays(asset: Asset, make_asset: MakeAsset) -> None:
-    assert num_left_out(make_asset(asset)) == 0
 
 
 def packets_of(path: Path) -> tuple[list[bytes], bytes]:
@@ -159,63 +112,3 @@ def test_h264_packet_stays_for_what_comes_with_it(
         assert not _h264.unreferenced(packets, extradata)[place]
     except ValueError:
         assert beside[0] == 0x41
-
-
-def test_h264_packet_without_its_neighbor_stays(h264: tuple[list[bytes], bytes]) -> None:
-    """Else the decoder sees a gap where there was none, and fills it with a picture."""
-    packets, extradata = h264
-    place = _h264.unreferenced(packets, extradata).index(True)
-    del packets[place + 1 :]
-    assert not any(_h264.unreferenced(packets, extradata)[place:])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda p: p.insert(3, p[0]), id="second_start"),
-        pytest.param(lambda p: p.pop(0), id="no_start"),
-        pytest.param(lambda p: p.insert(3, p[2] + p[3]), id="two_pictures_in_a_packet"),
-        pytest.param(lambda p: p.insert(3, unit(b"\x67\x42\x00\x0a\xf8")), id="another_set"),
-        pytest.param(lambda p: p.insert(3, b"\0\0\0\x09"), id="length_past_the_end"),
-        pytest.param(lambda p: p.insert(3, unit(b"\x01\0\0\1\x41")), id="start_code_within"),
-        pytest.param(lambda p: p.insert(3, unit(b"")), id="empty_unit"),
-        pytest.param(lambda p: p.insert(3, unit(b"\x01")), id="slice_without_a_header"),
-    ],
-)
-def test_h264_that_is_not_understood_stays(
-    change: Callable[[list[bytes]], object], h264: tuple[list[bytes], bytes]
-) -> None:
-    packets, extradata = h264
-    change(packets)
-    with pytest.raises(ValueError, match=r"\w"):
-        _h264.unreferenced(packets, extradata)
-
-
-def test_av1_metadata_stays(make_asset: MakeAsset) -> None:
-    packets, extradata = packets_of(make_asset(AV1))
-    place = _av1.unreferenced(packets, extradata).index(True)
-    packets[place] = b"\x2a\x02\x01\x80" + packets[place]
-    assert not _av1.unreferenced(packets, extradata)[place]
-    packets[place] = b"\x2e" + packets[place]  # a unit of a layer
-    with pytest.raises(ValueError, match="a layer"):
-        _av1.unreferenced(packets, extradata)
-
-
-def test_noise_is_not_understood_or_kept() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        packets = [rng.bytes(int(rng.integers(1, 40))) for _ in range(3)]
-        for find in (_h264.unreferenced, _av1.unreferenced):
-            with pytest.raises(ValueError, match=r"\w"):
-                find(packets, rng.bytes(20))
-
-
-def test_split_nal_units() -> None:
-    assert split_nal_units(b"\0\0\0\1\x09\xf0\0\0\1\x41\x9a\0", None) == [b"\x09\xf0", b"\x41\x9a"]
-    assert split_nal_units(b"\0\2\x41\x9a\0\1\x09", 2) == [b"\x41\x9a", b"\x09"]
-
-
-def test_message_types() -> None:
-    assert message_types(b"\x01\x02\xaa\xbb\xff\x06\x00\x80") == {1, 261}
-    with pytest.raises(ValueError, match="more bytes"):
-        message_types(b"\x01\x09\xaa\x80")

@@ -15,10 +15,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, ResizeRule, Segments
+from groundserve.media import ResizeRule, Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._resize import FrameConverter, resize, resize_short_side
@@ -96,20 +95,10 @@ def test_bilinear_of_sides_of_few_pixels(size: str, make_asset: MakeAsset) -> No
     np.testing.assert_array_equal(decode(segments, 224, "bilinear"), scaled_by_ffmpeg(path, 2, 224))
 
 
-def blank(width: int, height: int) -> VideoFrame:
-    return VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
-
-
 def converter(image_size: int) -> Callable[[VideoFrame], NDArray[np.uint8]]:
     output = FrameOutput(image_size=image_size, resize="bilinear")
     convert = FrameConverter([output], LIMITS)
     return lambda frame: next(convert(frame, [0]))[1]
-
-
-def test_bilinear_that_ffmpeg_cannot_do_fails() -> None:
-    convert = converter(8192)
-    with pytest.raises(MediaError, match="1 x 1 pixels in yuv420p to 8192 x 8192"):
-        convert(blank(2, 2).reformat(width=1, height=1, format="yuv420p"))
 
 
 @pytest.mark.parametrize(
@@ -117,18 +106,13 @@ def test_bilinear_that_ffmpeg_cannot_do_fails() -> None:
     [
         pytest.param(31, 17, id="landscape"),
         pytest.param(17, 31, id="portrait"),
-        pytest.param(16, 16, id="square"),
-        pytest.param(9, 9, id="as_large"),
         pytest.param(16, 9, id="short_side_as_large"),
         pytest.param(2, 2, id="enlarged"),
-        pytest.param(2, 3, id="enlarged_portrait"),
-        pytest.param(1, 1, id="one_pixel"),
         pytest.param(300, 1, id="one_pixel_high"),
-        pytest.param(1, 300, id="one_pixel_wide"),
     ],
 )
 # Odd and even, so that what is cut off is too: a half is rounded up and down.
-@pytest.mark.parametrize("image_size", [1, 8, 9, 10, 11])
+@pytest.mark.parametrize("image_size", [8, 9])
 def test_short_side_is_pillows_filter_and_the_middle(
     width: int, height: int, image_size: int
 ) -> None:
@@ -174,14 +158,6 @@ def test_frames_too_long_for_their_short_side_fail_before_they_are_resized(
         resize_short_side(np.zeros(shape, np.uint8), 336, LIMITS)
 
 
-def test_short_side_is_held_to_the_ceiling_on_pixels(cut_asset: CutAsset) -> None:
-    limits = Limits(max_frame_pixels=96 * 64)
-    assert decode(cut_asset(H264, 3), 64, "short_side", limits).shape == (1, 64, 64, 3)
-    message = "frames of 96 x 64 pixels are too long: with 65 on the shorter side they are 97 x 65"
-    with pytest.raises(MediaError, match=message):
-        decode(cut_asset(H264, 3), 65, "short_side", limits)
-
-
 @pytest.mark.parametrize("resize", ["square", "short_side", "bilinear"])
 def test_frames_may_change_their_look_amid_a_video(resize: ResizeRule, cut_asset: CutAsset) -> None:
     assets = [H264, ROTATED, ODD_SIZE, TEN_BIT, H264]  # turned, larger, of more bits, and back
@@ -211,36 +187,3 @@ def test_a_frame_that_names_no_colors_is_not_taken_to_have_those_of_the_one_befo
     assert not np.array_equal(alone[0], alone[1])
     convert = converter(24)
     np.testing.assert_array_equal([convert(frame) for frame in frames], alone)
-
-
-@pytest.mark.parametrize(
-    ("image_size", "resize", "message"),
-    [
-        (8, "nearest", "one of square, short_side, bilinear, got 'nearest'"),
-        (8, None, "got None"),
-        (None, "nearest", "got 'nearest'"),
-        (None, "short_side", "'short_side' needs an image_size, got None"),
-        (None, "bilinear", "'bilinear' needs an image_size, got None"),
-    ],
-)
-def test_other_rules_are_refused_before_a_worker_is_asked(
-    image_size: int | None,
-    resize: ResizeRule,
-    message: str,
-    cut_asset: CutAsset,
-    deadline: Deadline,
-) -> None:
-    segments = cut_asset(H264, 0)
-    with MediaWorkers(limits=LIMITS) as workers:
-        with pytest.raises(InvalidRequestError, match=message):
-            workers.decode(segments, image_size=image_size, resize=resize, deadline=deadline)
-        assert workers.pids() == []
-
-
-@pytest.mark.parametrize("resize", ["short_side", "bilinear"])
-def test_workers_apply_the_rule(
-    resize: ResizeRule, cut_asset: CutAsset, workers: MediaWorkers, deadline: Deadline
-) -> None:
-    segments = cut_asset(H264, 3, 14)
-    frames = workers.decode(segments, image_size=20, resize=resize, deadline=deadline)
-    np.testing.assert_array_equal(frames, decode(segments, 20, resize))

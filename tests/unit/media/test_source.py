@@ -51,16 +51,6 @@ def test_from_path(tmp_path: Path, limits: Limits) -> None:
         )
 
 
-def test_identity_changes_with_the_file(tmp_path: Path, limits: Limits) -> None:
-    identities = set()
-    for text in (b"abc", b"abd"):
-        (tmp_path / "new").write_bytes(text)
-        (tmp_path / "new").rename(tmp_path / "video")
-        with VideoSource.from_path(tmp_path / "video", limits=limits) as source:
-            identities.add(source.identity)
-    assert len(identities) == 2
-
-
 def test_from_path_rejects_more_than_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "video"
     path.write_bytes(b"12345")
@@ -74,28 +64,3 @@ def test_from_path_rejects_what_is_not_a_file(tmp_path: Path, limits: Limits) ->
     for path in (fifo, tmp_path, Path("/dev/zero")):
         with pytest.raises(MediaError, match="is not a regular file"):
             VideoSource.from_path(path, limits=limits)
-
-
-def test_from_path_names_the_path_as_it_was_given(
-    tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(MediaError) as caught:
-        VideoSource.from_path("missing.mp4", limits=limits)
-    assert str(caught.value) == "cannot open the video 'missing.mp4': No such file or directory"
-
-
-def test_from_path_rejects_a_name_no_file_can_have(limits: Limits) -> None:
-    with pytest.raises(MediaError, match="bad name"):
-        VideoSource.from_path("a\0b", limits=limits)
-
-
-def test_close_gives_the_descriptor_back(limits: Limits) -> None:
-    source = VideoSource.from_bytes(b"abc", limits=limits)
-    fd = source.fileno()
-    source.close()
-    source.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
-    with pytest.raises(ValueError, match="the video source is closed"):
-        source.fileno()

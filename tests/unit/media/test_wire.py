@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import pytest
 
-from groundserve.deadline import POLL_SECONDS, Deadline
-from groundserve.errors import RequestCancelledError
-from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
+from groundserve.deadline import Deadline
+from groundserve.media._wire import Channel, Message, WireError
 
 
 @pytest.fixture
@@ -43,17 +40,6 @@ def test_message_arrives_as_it_was_sent(pair: tuple[socket.socket, socket.socket
     assert list(message.arrays) == list(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(message.arrays[name], array, strict=True)
-
-
-def test_descriptor_travels(pair: tuple[socket.socket, socket.socket]) -> None:
-    left, right = map(Channel, pair)
-    with open("/dev/null", "rb") as file:
-        left.send(Message(fields={}), file.fileno())
-        _, fd = right.receive_with_fd(max_bytes=0)
-        assert fd is not None
-        assert fd != file.fileno()
-        assert os.path.sameopenfile(fd, file.fileno())
-        os.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -107,79 +93,3 @@ def test_trickling_peer_does_not_extend_the_deadline(
     finally:
         stop.set()
         sender.join()
-
-
-def test_sending_to_a_closed_peer_fails(pair: tuple[socket.socket, socket.socket]) -> None:
-    left, right = pair
-    right.close()
-    with pytest.raises(WireError, match="the peer is gone"):
-        Channel(left).send(Message(fields={}))
-
-
-def test_sending_to_a_peer_that_does_not_read_times_out(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    left, _ = pair
-    message = Message(fields={}, arrays={"a": np.zeros(10**7, np.uint8)})
-    with pytest.raises(TimeoutError):
-        Channel(left).send(message, deadline=Deadline.after(0.1))
-
-
-@pytest.mark.parametrize("waits_to", ["send", "receive"])
-def test_wait_for_the_peer_ends_when_the_request_is_cancelled(
-    waits_to: str, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    asked = iter([False, False, False, True])
-    deadline = Deadline.after(60, is_cancelled=lambda: next(asked))
-    channel = Channel(pair[0])
-    message = Message(fields={}, arrays={"a": np.zeros(10**7, np.uint8)})
-    wait = {
-        "send": partial(channel.send, message),
-        "receive": partial(channel.receive, max_bytes=0),
-    }[waits_to]
-    with pytest.raises(RequestCancelledError):
-        wait(deadline=deadline)
-
-
-def test_large_message_arrives_whole_at_a_peer_slower_than_one_wait(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    sent = np.arange(10**6, dtype=np.int64)
-    deadline = Deadline.after(60, is_cancelled=lambda: False)
-    sender = threading.Thread(
-        target=Channel(pair[0]).send,
-        args=(Message(fields={}, arrays={"a": sent}),),
-        kwargs={"deadline": deadline},
-    )
-    sender.start()
-    sender.join(4 * POLL_SECONDS)  # it waits for us by now, several times
-    assert sender.is_alive()
-    message = Channel(pair[1]).receive(max_bytes=10**7, deadline=deadline)
-    sender.join()
-    np.testing.assert_array_equal(message.arrays["a"], sent)
-
-
-@pytest.mark.parametrize("num_bytes_read", [0, 8])
-def test_peer_that_dies_with_the_message_unread_did_not_receive_it(
-    num_bytes_read: int, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    left, right = Channel(pair[0]), pair[1]
-    left.send(Message(fields={"x": 1}))
-    right.recv(num_bytes_read)
-    right.close()
-    with pytest.raises(NotReceivedError):
-        left.receive(max_bytes=0)
-    with pytest.raises(NotReceivedError):
-        left.send(Message(fields={"x": 1}))
-
-
-def test_peer_that_dies_with_the_message_read_may_have_begun(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    left, right = map(Channel, pair)
-    left.send(Message(fields={"x": 1}))
-    right.receive(max_bytes=0)
-    right.close()
-    with pytest.raises(WireError) as caught:
-        left.receive(max_bytes=0)
-    assert caught.type is WireError

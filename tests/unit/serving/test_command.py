@@ -31,32 +31,6 @@ def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
     )
 
 
-def test_server_command():
-    apis = "model-repository,shared-memory,trace,logging:groundserve-admin=secret"
-    assert command() == [
-        "/bin/tritonserver",
-        "--model-repository=/engines/model_repository",
-        "--disable-auto-complete-config",
-        "--model-control-mode=explicit",
-        "--load-model=*",
-        "--http-address=127.0.0.1",
-        "--http-port=1",
-        "--grpc-address=127.0.0.1",
-        "--grpc-port=2",
-        "--reuse-http-port=true",
-        "--reuse-grpc-port=true",
-        "--grpc-max-connection-age=30000",
-        "--metrics-address=127.0.0.2",
-        "--metrics-port=3",
-        f"--http-restricted-api={apis}",
-        f"--grpc-restricted-protocol={apis}",
-        "--backend-config=python,shm-region-prefix-name=prefix_",
-        "--backend-config=python,shm-default-byte-size=5",
-        "--backend-config=python,shm-growth-byte-size=6",
-        "--exit-timeout-secs=5",
-    ]
-
-
 def test_server_command_on_a_gpu():
     pools = MemoryPools(cuda_bytes=7, pinned_bytes=9)
     assert command(pools=pools) == [
@@ -73,18 +47,6 @@ def test_server_command_with_a_limit_of_bodies():
 def test_largest_http_body_holds_the_largest_request():
     limits = Limits(max_upload_bytes=100, max_queries=2, max_query_bytes=10, max_options_bytes=3)
     assert largest_http_body(limits) == 100 + 2 * 10 + 3 + 1024**2
-
-
-def test_server_command_with_backends():
-    assert command(Path("/backends")) == [*command(), "--backend-directory=/backends"]
-
-
-def test_reserve_replaces_zeros_by_different_free_ports():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        wanted = sock.getsockname()[1]
-    ports = Ports(http=wanted, grpc=0, metrics=0).reserve("127.0.0.1", "127.0.0.1")
-    assert ports.http == wanted
-    assert len({ports.http, ports.grpc, ports.metrics, 0}) == 4
 
 
 def test_port_of_the_metrics_that_nobody_chose_may_be_taken_before_a_restart(tmp_path):

@@ -9,17 +9,13 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
 from groundserve.families.videoitg.spec import VideoITGSpec
-from groundserve.limits import GIB, MIB, Limits
+from groundserve.limits import MIB, Limits
 from groundserve.serving.device_memory import (
-    DeviceMemory,
     MemoryPools,
-    device_memory,
     memory_pools,
 )
 from groundserve.serving.repository import read_configs
 from groundserve.serving.video_tensors import VideoTensors
-
-TENSORS = VideoTensors.of(REFERENCE_FAMILY, REFERENCE_MODEL, Limits())
 
 
 @pytest.fixture
@@ -52,17 +48,6 @@ def test_pools_of_the_released_model(pools_of):
     assert pools_of(LAYOUTS["gpu"]) == MemoryPools(cuda_bytes=needed, pinned_bytes=needed)
 
 
-def test_float32_features_are_twice_as_wide(pools_of):
-    layout = LAYOUTS["torch-cuda"]
-    layout = replace(layout, target=replace(layout.target, precision="fp32"))
-    assert pools_of(layout).cuda_bytes == (4 * (5 * 27 + 2 * 72) + 17 * 72) * MIB
-
-
-def test_one_nvdec_halves_the_instances(pools_of):
-    layout = replace(LAYOUTS["gpu"], num_nvdec=1)
-    assert pools_of(layout).cuda_bytes == (2 * (5 * 27 + 2 * 36) + 17 * 36) * MIB
-
-
 def test_pools_of_a_model_that_answers_in_text(tmp_path):
     """Its head is another model, which takes FEATURES as well."""
     rendering = RENDERINGS["vtimellm-torch-cuda"]
@@ -80,39 +65,3 @@ def test_small_model_keeps_the_servers_own_sizes(pools_of):
     assert pools_of(LAYOUTS["gpu"], model) == MemoryPools(
         cuda_bytes=64 * MIB, pinned_bytes=256 * MIB
     )
-
-
-def test_memory_of_the_gpu_counts_every_process_that_decodes(configs_of):
-    memory = device_memory(configs_of(LAYOUTS["gpu"]), TENSORS, Limits())
-    decode = (
-        *(4 * GIB, 2 * GIB),
-        7 * 8192 * 8192 * 3,
-        8 * 384 * 8192 * 3 * 4,
-        3 * 64 * 384 * 384 * 3,
-    )
-    assert memory == DeviceMemory(
-        cuda_pool_bytes=1440 * MIB, decode_process_bytes=sum(decode), num_decode_processes=2
-    )
-    assert memory.total_bytes == 1440 * MIB + 2 * sum(decode)
-
-
-def test_smaller_pictures_and_fewer_threads_need_less(configs_of):
-    configs = configs_of(replace(LAYOUTS["gpu"], num_nvdec=1))  # two threads, one process
-    memory = device_memory(configs, TENSORS, Limits(max_side_pixels=4096))
-    picture = 4096 * 4096 * 3
-    assert memory.num_decode_processes == 1
-    assert memory.decode_process_bytes == (
-        6 * GIB + 2 * picture + 8 * 384 * 4096 * 3 * 4 + 3 * 64 * 384 * 384 * 3
-    )
-
-
-def test_larger_pictures_than_a_gpu_decodes_change_nothing(configs_of):
-    configs = configs_of(LAYOUTS["gpu"])
-    memory = device_memory(configs, TENSORS, Limits(max_side_pixels=16_384))
-    assert memory == device_memory(configs, TENSORS, Limits(max_side_pixels=8192))
-
-
-def test_decoding_on_the_cpu_takes_no_memory_of_the_gpu(configs_of):
-    memory = device_memory(configs_of(LAYOUTS["torch-cuda"]), TENSORS, Limits())
-    assert (memory.decode_process_bytes, memory.num_decode_processes) == (0, 0)
-    assert memory.total_bytes == memory.cuda_pool_bytes

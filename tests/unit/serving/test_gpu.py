@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,8 @@ from engine_build.triton.specs import model_specs
 from groundserve._version import __version__
 from groundserve.cli.doctor_checks import check_engines
 from groundserve.errors import EngineMismatchError
-from groundserve.limits import MIB
 from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest, hash_tree
 from groundserve.profiles import Device
-from groundserve.serving import TritonServer
-from groundserve.serving import server as server_module
 from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import TritonInstallation
 
@@ -63,22 +59,6 @@ def no_library(name: str) -> Any:
     raise OSError(f"{name}: cannot open shared object file")
 
 
-@pytest.mark.parametrize("profile", ["cpu", "torch"])
-def test_engines_for_the_cpu_ask_for_nothing(profile):
-    check_gpu(manifest(profile, "cpu"), WHEEL, load_library=no_library)
-
-
-def test_gpu_and_container_pass():
-    names = []
-
-    def load(name: str) -> FakeDriver:
-        names.append(name)
-        return FakeDriver(2)
-
-    check_gpu(manifest("gpu", "cuda"), CONTAINER, load_library=load)
-    assert names == ["libcuda.so.1"]
-
-
 @pytest.mark.parametrize("profile", ["torch", "gpu", "gpu-trt"])
 def test_missing_driver_is_named(profile):
     with pytest.raises(
@@ -106,15 +86,6 @@ def test_wheels_server_is_refused_for_a_gpu(profile):
         check_gpu(manifest(profile, "cuda"), WHEEL, load_library=lambda name: FakeDriver(1))
 
 
-def test_server_refuses_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(server_module, "check_gpu", partial(check_gpu, load_library=no_library))
-    (tmp_path / MANIFEST_NAME).write_text(manifest("torch", "cuda").to_json())
-    server = TritonServer(tmp_path, http_port=0, grpc_port=0, metrics_port=0)
-    with pytest.raises(EngineMismatchError, match=r"\(profile torch\) runs on an NVIDIA GPU"):
-        server.start()
-    assert server.pid is None
-
-
 @pytest.fixture
 def gpu_engines(tmp_path):
     """An engine directory for a GPU, without engines."""
@@ -122,17 +93,6 @@ def gpu_engines(tmp_path):
         write_model(spec, tmp_path / REPOSITORY_NAME)
     (tmp_path / MANIFEST_NAME).write_text(manifest("gpu", "cuda").to_json())
     return tmp_path
-
-
-def test_server_says_what_it_may_take_of_the_gpu(gpu_engines, caplog):
-    with caplog.at_level("INFO", logger="groundserve.serving.events"):
-        pools = server_module._gpu_pools(Manifest.load(gpu_engines), gpu_engines / REPOSITORY_NAME)
-    assert pools.cuda_bytes == 1440 * MIB
-    (record,) = caplog.records
-    assert record.message == "gpu"
-    assert record.fields["num_decode_processes"] == 2
-    assert record.fields["cuda_pool_bytes"] == 1440 * MIB
-    assert record.fields["total_bytes"] == 1440 * MIB + 2 * record.fields["decode_process_bytes"]
 
 
 def test_doctor_adds_up_the_gpus_memory(gpu_engines, monkeypatch):
@@ -159,9 +119,3 @@ def test_doctor_names_a_configuration_that_is_not_as_built(damage, message, gpu_
     damage(gpu_engines / REPOSITORY_NAME / "video_decode" / "config.pbtxt")
     with pytest.raises(EngineMismatchError, match=message):
         [*check_engines(gpu_engines)]
-
-
-def test_doctor_finds_no_gpu_memory_in_engines_for_the_cpu(tmp_path):
-    (tmp_path / MANIFEST_NAME).write_text(manifest("cpu", "cpu").to_json())
-    *_, last = check_engines(tmp_path)
-    assert last == ("GPU memory", "ok", "none: profile cpu on the CPU")

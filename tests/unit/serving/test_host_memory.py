@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import pytest
 
 from groundserve.errors import UnavailableError
 from groundserve.serving import host_memory as module
-from groundserve.serving.host_memory import check_memory, gpu_memory
+from groundserve.serving.host_memory import check_memory
 
 MIB = 1024**2
 HOLD = "import sys; held = bytearray(b'x') * (64 << 20); print('', flush=True); sys.stdin.read()"
@@ -57,50 +56,6 @@ def test_control_group_counts_where_it_has_a_limit(
     monkeypatch.setattr(module, "_PROC", proc)
     monkeypatch.setattr(module, "_CGROUPS", groups)
     assert module._available_bytes() == expected_mib * MIB
-
-
-class FakeNvml:
-    """A GPU with so many bytes used and free; remembers how it was named."""
-
-    def __init__(self, used: int, free: int, status: int = 0) -> None:
-        self.used, self.free, self.status = used, free, status
-        self.named: object = None
-
-    def nvmlInit_v2(self) -> int:  # noqa: N802
-        return self.status
-
-    def nvmlShutdown(self) -> int:  # noqa: N802
-        return 0
-
-    def nvmlDeviceGetHandleByIndex_v2(self, index, handle) -> int:  # noqa: N802
-        self.named = index
-        return 0
-
-    def nvmlDeviceGetHandleByUUID(self, uuid, handle) -> int:  # noqa: N802
-        self.named = uuid
-        return 0
-
-    def nvmlDeviceGetMemoryInfo(self, handle, memory) -> int:  # noqa: N802
-        memory._obj.used, memory._obj.free = self.used, self.free
-        return 0
-
-
-@pytest.mark.parametrize(
-    ("visible", "named"), [("", 0), ("1,0", 1), ("GPU-5c1d,GPU-77", b"GPU-5c1d")]
-)
-def test_gpu_is_the_first_that_is_visible(visible, named, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    nvml = FakeNvml(7, 9)
-    assert gpu_memory(load_library=lambda name: nvml, visible=visible) == (7, 9)
-    assert nvml.named == named
-
-
-def test_gpu_that_cannot_be_asked_is_not_judged():
-    def missing(name: str) -> ctypes.CDLL:
-        raise OSError(name)
-
-    assert gpu_memory(load_library=missing) is None
-    assert gpu_memory(load_library=lambda name: FakeNvml(1, 1, status=999)) is None
 
 
 def test_gpu_that_is_fuller_than_half_has_no_room(monkeypatch):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
+from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.serving.installation import (
     TritonInstallation,
-    check_host,
     check_wheel_numpy,
     find_installation,
     server_environment,
@@ -43,13 +42,6 @@ def test_server_on_path_comes_first(tmp_path, monkeypatch):
     assert find_installation() == TritonInstallation(executable=server)
 
 
-def test_wheel_is_used_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = find_installation()
-    assert found.executable.is_file()
-    assert found.executable.parts[-4:] == ("pytriton", "tritonserver", "bin", "tritonserver")
-
-
 def test_missing_server_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -75,29 +67,10 @@ def test_wheel_without_this_interpreters_stub_is_refused(tmp_path):
         wheel_installation(make_wheel(tmp_path, "2.7"))
 
 
-def test_server_with_backends_of_its_own_gets_no_links(tmp_path):
-    assert TritonInstallation(executable=tmp_path / "tritonserver").link_backends(tmp_path) is None
-    assert not list(tmp_path.iterdir())
-
-
 def test_numpy_2_is_refused_with_the_fix():
     check_wheel_numpy("1.26.4")
     with pytest.raises(EngineMismatchError, match=r"needs numpy < 2, got 2\.3\.0.*pip install"):
         check_wheel_numpy("2.3.0")
-
-
-def test_only_loopback_with_the_wheels_server(tmp_path):
-    wheel = wheel_installation(make_wheel(tmp_path))
-    check_host(wheel, "127.0.0.1")
-    with pytest.raises(InvalidRequestError, match=r"must be a loopback address, got 0\.0\.0\.0"):
-        check_host(wheel, "0.0.0.0")
-    check_host(TritonInstallation(executable=tmp_path / "tritonserver"), "0.0.0.0")
-
-
-@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1 --x", ""])
-def test_host_must_be_an_ipv4_address(tmp_path, host):
-    with pytest.raises(InvalidRequestError, match=r"\(--host\) must be an IPv4 address"):
-        check_host(TritonInstallation(executable=tmp_path / "tritonserver"), host)
 
 
 def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):
@@ -110,13 +83,6 @@ def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):
     assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin"])
     assert environment["LD_LIBRARY_PATH"] == os.pathsep.join(["/a", "/b", "/opt/lib"])
     assert environment["EXTRA"] == "1"
-
-
-def test_environment_without_libraries_names_none(tmp_path, monkeypatch):
-    """An empty entry would mean the working directory."""
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-    environment = server_environment(TritonInstallation(executable=tmp_path / "tritonserver"), {})
-    assert "LD_LIBRARY_PATH" not in environment
 
 
 def make_server(tmp_path: Path, script: str) -> Path:
@@ -134,14 +100,6 @@ def test_server_options_of_the_wheel(monkeypatch, tmp_path):
     assert {"cuda-memory-pool-byte-size", "pinned-memory-pool-byte-size"} <= options
     assert {"exit-timeout-secs", "load-model", "http-restricted-api"} <= options
     assert "http-max-input-size" not in options
-
-
-def test_server_options_are_those_at_the_start_of_a_line(tmp_path):
-    help_text = (
-        "  --model-repository <string>\\n\\tAs --other-option.\\n  --http-max-input-size <n>"
-    )
-    server = make_server(tmp_path, f"printf '{help_text}'; exit 1")
-    assert server_options(server, {}) == {"model-repository", "http-max-input-size"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import threading
 
 import pytest
 
@@ -9,6 +8,8 @@ from groundserve.serving import load_watch as module
 from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.processes import ProcessInfo
 from groundserve.serving.stubs import Sighting
+
+WAIT_SECONDS = 30.0
 
 
 def process(pid: int) -> ProcessInfo:
@@ -22,62 +23,36 @@ def stub(pid: int, heartbeat: str | None) -> Sighting:
     return Sighting(process=process(pid), role="stub", model="m", heartbeat=heartbeat)
 
 
-@pytest.fixture
-def killed(monkeypatch):
-    """What was killed."""
-    found: set[ProcessInfo] = set()
-    monkeypatch.setattr(module, "kill_processes", found.update)
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0.005)
-    monkeypatch.setattr(module, "HANGING_SECONDS", 0.03)
-    return found
-
-
-def watch(*scenes: list[Sighting], until: Callable[[], bool]) -> None:
-    """See one scene after another, each a few times, and then the last one."""
-    seen = [SERVER]
-    with end_if_load_hangs(lambda: list(seen)):
-        for scene in scenes:
-            seen[1:] = scene
-            time.sleep(0.05)
-        give_up_at = time.monotonic() + 5
-        while not until() and time.monotonic() < give_up_at:
-            time.sleep(0.01)
-
-
-def test_server_that_waits_for_a_dead_process_is_killed(killed):
-    watch([stub(2, None), stub(3, None)], [stub(3, None)], until=lambda: bool(killed))
-    assert killed == {SERVER.process}
-
-
 @pytest.mark.parametrize(
-    "scenes",
+    ("scenes", "is_killed"),
     [
-        pytest.param([[stub(2, None)]], id="it_loads"),
-        pytest.param([[stub(2, None)], [stub(2, "heartbeat 0")], []], id="it_had_loaded"),
+        pytest.param([[], [stub(2, None), stub(3, None)], [stub(3, None)]], True, id="one_died"),
+        pytest.param([[], [stub(2, None)], [stub(2, None)]], False, id="it_loads"),
+        pytest.param([[], [stub(2, None)], [stub(2, "beat")], []], False, id="it_had_loaded"),
+        # Of before the load: its interpreter ends first.
+        pytest.param([[stub(2, "beat")], [stub(2, None)], []], False, id="another_ends"),
     ],
 )
-def test_server_whose_processes_load_or_did_is_left_alone(killed, scenes):
-    give_up_at = time.monotonic() + 0.3
-    watch(*scenes, until=lambda: time.monotonic() > give_up_at)
-    assert not killed
+def test_server_is_killed_only_while_it_waits_for_a_dead_process(monkeypatch, scenes, is_killed):
+    killed: set[ProcessInfo] = set()
+    is_last_judged, all_seen = threading.Event(), threading.Event()
+    left = [[SERVER, *scene] for scene in scenes]
 
+    def look() -> list[Sighting]:
+        if len(left) == 1:
+            if is_last_judged.is_set():
+                all_seen.set()
+            is_last_judged.set()
+            return left[0]
+        return left.pop(0)
 
-def test_processes_of_before_may_end(killed):
-    seen = [SERVER, stub(2, "heartbeat 1")]
-    with end_if_load_hangs(lambda: list(seen)):
-        for scene in ([stub(2, None)], []):  # its interpreter ends first
-            seen[1:] = scene
-            time.sleep(0.15)
-    assert not killed
+    def kill(processes: set[ProcessInfo]) -> None:
+        killed.update(processes)
+        all_seen.set()
 
-
-def test_load_that_ends_in_time_is_left_alone(killed, monkeypatch):
-    monkeypatch.setattr(module, "HANGING_SECONDS", 0.3)
-    seen = [SERVER]
-    with end_if_load_hangs(lambda: list(seen)):
-        seen.append(stub(2, None))
-        time.sleep(0.05)
-        seen.pop()
-        time.sleep(0.05)
-    time.sleep(0.4)
-    assert not killed
+    monkeypatch.setattr(module, "kill_processes", kill)
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "HANGING_SECONDS", 0.0)
+    with end_if_load_hangs(look):
+        assert all_seen.wait(WAIT_SECONDS)
+    assert killed == ({SERVER.process} if is_killed else set())

@@ -54,7 +54,3 @@ def test_end_of_a_log_is_read_alone_however_long_it_is(tmp_path):
         log.write(b"\none\ntwo \xff\nthree\n")
     assert last_lines(path, 2) == ["two \N{REPLACEMENT CHARACTER}", "three"]
     assert len(last_lines(path, 10)) == 4
-
-
-def test_log_that_was_moved_away_does_not_hide_what_failed(tmp_path):
-    assert last_lines(tmp_path / "log", 2) == ["(No such file or directory)"]

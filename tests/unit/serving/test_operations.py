@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import threading
 import time
@@ -14,7 +13,6 @@ from types import MappingProxyType
 
 import pytest
 
-from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.serving import operations as module
 from groundserve.serving.operations import serve_operations
 from groundserve.serving.status import COUNTERS, ServiceStatus
@@ -94,19 +92,6 @@ def test_ready_and_live(address, keeper):
     assert ask(address, "/health/live")[0] == 200
 
 
-def test_problem_that_does_not_block_is_told_all_the_same(address, keeper):
-    keeper.problems = ("the engine directory was rebuilt",)
-    status, text = ask(address, "/health/ready")
-    assert status == 200
-    assert json.loads(text)["problems"] == ["the engine directory was rebuilt"]
-
-
-def test_head_has_no_body_and_others_are_refused(address):
-    assert ask(address, "/health/ready", "HEAD") == (200, "")
-    assert ask(address, "/elsewhere")[0] == 404
-    assert ask(address, "/health/ready", "POST")[0] == 501
-
-
 def families(text: str) -> Counter[str]:
     return Counter(line.split()[2] for line in text.splitlines() if line.startswith("# TYPE"))
 
@@ -125,12 +110,6 @@ def test_metrics_are_those_of_the_server_and_then_ours(address, keeper):
     assert helped == names
     samples = {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"}
     assert samples <= set(names)
-
-
-def test_family_that_the_server_has_is_not_given_twice(address, keeper):
-    own = "# HELP groundserve_switches_total x\n# TYPE groundserve_switches_total counter\n"
-    keeper.triton = Triton(f"{TRITON}{own}groundserve_switches_total 1\n").address
-    assert families(ask(address, "/metrics")[1])["groundserve_switches_total"] == 1
 
 
 def test_metrics_of_a_server_that_is_gone_or_fails_are_ours_alone(address, keeper):
@@ -190,30 +169,8 @@ def test_who_says_a_little_ever_again_is_given_up_too(monkeypatch, keeper):
                 time.sleep(0.05)
 
 
-def test_problem_that_is_no_text_is_told(address, keeper):
-    keeper.is_ready, keeper.problems = False, (os.fsdecode(b"none in /engin\xe9s"),)
-    status, text = ask(address, "/health/ready")
-    assert status == 503
-    assert json.loads(text)["problems"] == list(keeper.problems)
-
-
 def ask_or_none(address: str) -> int | None:
     try:
         return ask(address, "/health/live")[0]
     except (OSError, http.client.HTTPException):
         return None
-
-
-def test_port_that_is_taken_or_none_is_named(keeper):
-    def serve(port: int):
-        return serve_operations(
-            "127.0.0.1", port, status=keeper.status, metrics_address=lambda: keeper.triton
-        )
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        refused = rf"127.0.0.1:{port}: Address .*; choose another metrics_port \(--metrics-port\)"
-        with pytest.raises(UnavailableError, match=refused), serve(port):
-            pass
-    with pytest.raises(InvalidRequestError, match="from 0 to 65535, got 99999"), serve(99999):
-        pass

@@ -1,56 +1,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from groundserve.serving import run_folder
 from groundserve.serving.run_folder import RunFolder, remove_dead
-
-# A process with a folder and a region, and a child of it that holds the lock as well.
-SERVER = """
-import subprocess, sys
-from pathlib import Path
-from groundserve.serving.run_folder import RunFolder
-folder = RunFolder.create(Path(sys.argv[1]))
-(folder.path.parent / f"{folder.region_prefix}region").write_bytes(b"question")
-(folder.path / "backends").mkdir()
-child = subprocess.Popen(["sleep", "60"], pass_fds=[folder.lock_fd], stdout=subprocess.DEVNULL)
-print(child.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-class Server:
-    def __init__(self, parent: Path) -> None:
-        self.program = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.child = int(self.program.stdout.readline())
-
-    def kill(self) -> None:
-        """End the keeper alone."""
-        self.program.kill()
-        self.program.communicate()
-
-    def kill_child(self) -> None:
-        os.kill(self.child, signal.SIGKILL)
-
-
-@pytest.fixture
-def server(tmp_path):
-    started = Server(tmp_path)
-    yield started
-    started.kill()
-    started.kill_child()
 
 
 def names(folder: Path) -> set[str]:
@@ -77,56 +32,6 @@ def test_regions_become_private(tmp_path):
     folder.make_regions_private()
     assert region.stat().st_mode & 0o777 == 0o600
     folder.remove()
-
-
-def test_living_server_stays(server, tmp_path):
-    before = names(tmp_path)
-    remove_dead(tmp_path)
-    assert names(tmp_path) == before
-    assert len(before) == 2
-
-
-def test_server_lives_as_long_as_one_process_does(server, tmp_path, monkeypatch):
-    """Its keeper was killed, tritonserver still answers."""
-    monkeypatch.setattr(run_folder, "_ENDING_SECONDS", 0.1)
-    server.kill()
-    before = names(tmp_path)
-    remove_dead(tmp_path)
-    assert names(tmp_path) == before
-
-
-def test_dead_server_is_removed_once_the_last_process_has_ended(server, tmp_path):
-    server.kill()
-    with ThreadPoolExecutor(1) as pool:
-        removed = pool.submit(remove_dead, tmp_path)
-        server.kill_child()
-        removed.result()
-    assert names(tmp_path) == set()
-
-
-def test_removal_that_was_cut_short_is_finished(tmp_path):
-    folder = RunFolder.create(tmp_path)
-    (folder.path / "lock").unlink()
-    remove_dead(tmp_path)
-    assert names(tmp_path) == set()
-    os.close(folder.lock_fd)
-
-
-def test_servers_that_start_at_once_remove_the_dead_and_spare_each_other(tmp_path):
-    dead = [RunFolder.create(tmp_path) for _ in range(20)]
-    for folder in dead:
-        (tmp_path / f"{folder.region_prefix}region").write_bytes(b"question")
-        os.close(folder.lock_fd)
-
-    def start(_: int) -> RunFolder:
-        remove_dead(tmp_path)
-        return RunFolder.create(tmp_path)
-
-    with ThreadPoolExecutor(8) as pool:
-        living = list(pool.map(start, range(40)))
-    assert names(tmp_path) == {folder.path.name for folder in living}
-    for folder in living:
-        folder.remove()
 
 
 def test_links_and_other_names_are_left_alone(tmp_path):

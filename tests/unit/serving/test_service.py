@@ -6,16 +6,14 @@ import json
 import logging
 import signal
 import threading
-import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import service as module
-from groundserve.serving import stall_watch
 from groundserve.serving.events import JsonFormatter
-from groundserve.serving.processes import ProcessInfo
 from groundserve.serving.service import Service
 from groundserve.serving.stubs import Sighting, Stub
 
@@ -34,8 +32,8 @@ class FakeServer:
         self.may_start = threading.Event()
         self.cancelled = threading.Event()
         self.open: list[str] = []
+        self.num_looks = 0
         self.num_stubs = {"m": 1}
-        self.seen: list[Sighting] = []
         self.alive: set[Stub] = set()
         self.actions: list[str] = []
         made.append(self)
@@ -65,9 +63,10 @@ class FakeServer:
         return set(self.alive)
 
     def sightings(self) -> list[Sighting]:
-        return self.seen
+        return []
 
     def connections(self) -> list[str]:
+        self.num_looks += 1
         return list(self.open)
 
     def restart(self) -> None:
@@ -96,27 +95,15 @@ class FakePlace:
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.error: Exception | None = None
 
     def keep(self) -> None:
-        if self.error:
-            raise self.error
         self.log.append("keep")
 
     def to(self, pid: int) -> None:
         self.log.append(f"to {pid}")
 
-    def while_closing(self):
-        place = self
-
-        class Closing:
-            def __enter__(self) -> None:
-                place.log.append("closing")
-
-            def __exit__(self, *error: object) -> None:
-                place.log.append("closed")
-
-        return Closing()
+    def while_closing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class FakeManifest:
@@ -201,52 +188,19 @@ def names(caplog) -> list[str]:
     return [event["event"] for event in events(caplog)]
 
 
-def test_new_server_takes_over_when_it_is_ready_and_the_old_one_ends(world, caplog):
-    world.point_to("b")
-    world.service.request_switch()
-    assert world.look()
-    assert world.look()  # it loads
-    assert world.service.server is world.first
-    world.second.may_start.set()
-    assert not world.look_until_loaded()
-    assert world.service.server is world.second
-    assert world.second.engine_id == "id-b"
-    world.look_until_drained()
-    assert world.first.actions == ["start", "stop"]
-    assert world.second.actions == ["start", "alone"]
-    assert world.steps == ["keep", f"to {world.second.pid}", "closing", "closed"]
-    assert names(caplog) == ["switch_started", "switched", "old_server_ended"]
-    status = world.service.status()
-    assert (status.is_ready, status.problems, status.counters["switches"]) == (True, (), 1)
-
-
 def test_old_server_is_not_stopped_before_its_connections_are_gone(world):
     world.first.open = ["busy"]
     world.switch()
     assert world.service.status().problems == ("the server before finishes its requests",)
     assert world.service.status().is_ready
-    time.sleep(0.02)
+    seen = world.first.num_looks
+    while world.first.num_looks < seen + 3:
+        world.service._draining.thread.join(0.001)
+        assert world.service._draining.thread.is_alive()
     assert "stop" not in world.first.actions
     world.first.open = []
     world.look_until_drained()
     assert world.first.actions == ["start", "stop"]
-
-
-def test_old_server_that_stalls_while_it_drains_is_killed(world, monkeypatch):
-    world.first.open = ["hangs"]
-    stopped = ProcessInfo(pid=1, started_at=2, parent_pid=3, session_id=4, state="T")
-    world.first.seen = [Sighting(process=stopped, role="server")]
-
-    def kill(processes: set[ProcessInfo]) -> None:
-        assert processes == {stopped}
-        world.first.seen, world.first.open = [], []
-
-    monkeypatch.setattr(stall_watch, "kill_processes", kill)
-    monkeypatch.setattr(stall_watch, "_POLL_SECONDS", 0.05)
-    world.switch()
-    world.look_until_drained()
-    assert world.first.actions == ["start", "stop"]
-    assert world.service.status().counters["servers_stalled"] == 1
 
 
 def test_connections_that_do_not_end_are_cut_at_last(world, monkeypatch, caplog):
@@ -258,8 +212,8 @@ def test_connections_that_do_not_end_are_cut_at_last(world, monkeypatch, caplog)
     assert events(caplog)[-1]["connections_cut"] == 1
 
 
-@pytest.mark.parametrize("error", [UnavailableError("no room"), EngineMismatchError("no GPU")])
-def test_server_that_does_not_start_leaves_the_old_one(world, caplog, error):
+def test_server_that_does_not_start_leaves_the_old_one(world, caplog):
+    error = UnavailableError("no room")
     world.point_to("b")
     world.service.request_switch()
     world.look()
@@ -286,24 +240,6 @@ def test_log_of_a_server_that_does_not_start_is_not_shown_to_everybody(world):
     assert problem == "the last switch of engines failed: it ended; its log says why:"
 
 
-def test_directory_that_is_none_leaves_the_old_one(world, caplog):
-    world.link.unlink()
-    world.service.request_switch()
-    assert world.look()
-    assert len(world.servers) == 1
-    assert events(caplog)[-1]["reason"] == "no readable manifest.json"
-
-
-def test_kernel_that_cannot_steer_leaves_the_old_one(world):
-    world.place.error = UnavailableError("this kernel does not let connections be steered")
-    world.point_to("b")
-    world.service.request_switch()
-    world.look()
-    assert world.look_until_loaded()
-    assert world.second.actions == []
-    assert "steered" in world.service.status().problems[0]
-
-
 @pytest.mark.parametrize("what", ["server", "stub"])
 def test_new_server_that_dies_before_it_took_over_leaves_the_old_one(world, what):
     world.point_to("b")
@@ -319,29 +255,6 @@ def test_new_server_that_dies_before_it_took_over_leaves_the_old_one(world, what
     assert world.second.pid is None
     assert "to" not in " ".join(world.steps)
     assert "the new server" in world.service.status().problems[0]
-
-
-def test_new_server_that_lost_a_process_before_it_was_ready_leaves_the_old_one(world):
-    world.point_to("b")
-    world.service.request_switch()
-    world.look()
-    world.second.num_stubs = {"m": 2}
-    world.second.may_start.set()
-    assert world.look_until_loaded()
-    assert world.service.server is world.first
-    assert "the new server lost processes of m" in world.service.status().problems[0]
-
-
-def test_old_server_that_dies_meanwhile_does_not_stop_the_switch(world):
-    world.point_to("b")
-    world.service.request_switch()
-    world.look()
-    world.first.pid, world.first.alive = None, set()
-    world.second.may_start.set()
-    assert not world.look_until_loaded()
-    assert world.service.server is world.second
-    world.look_until_drained()
-    assert world.service.status().is_ready
 
 
 def test_second_request_during_a_switch_is_done_after_it(world, caplog):
@@ -365,71 +278,13 @@ def test_second_request_during_a_switch_is_done_after_it(world, caplog):
     assert len(world.servers) == 3
 
 
-def test_request_for_what_is_served_does_nothing(world, caplog):
-    world.service.request_switch()
-    world.look()
-    assert len(world.servers) == 1
-    assert names(caplog) == ["switch_not_needed"]
-
-
-def test_rebuilt_directory_is_told_once_and_can_be_switched_to(world, caplog):
-    (world.root / "a" / "manifest.json").write_text("id-new")
-    world.look()
-    world.look()
-    assert names(caplog) == ["engines_changed"]
-    status = world.service.status()
-    assert status.is_ready  # all that was loaded lives
-    assert "was rebuilt" in status.problems[0]
-    world.service.request_switch()
-    world.look()
-    world.second.may_start.set()
-    world.look_until_loaded()
-    world.look_until_drained()
-    assert world.service.server.engine_id == "id-new"
-    assert world.service.status().problems == ()
-
-
-def test_directory_that_is_put_back_is_no_problem_any_more(world):
-    (world.root / "a" / "manifest.json").write_text("id-new")
-    world.look()
-    (world.root / "a" / "manifest.json").write_text("id-a")
-    world.look()
-    assert world.service.status().problems == ()
-
-
 def test_end_while_the_new_server_loads_ends_both(world):
     world.point_to("b")
     world.service.request_switch()
     world.look()
-    started = time.monotonic()
     world.service.stop()
-    assert time.monotonic() - started < 5
     assert (world.first.pid, world.second.pid) == (None, None)
     assert world.second.cancelled.is_set()
-
-
-def test_end_while_the_old_server_drains_ends_both(world):
-    world.first.open = ["for ever"]
-    world.switch()
-    world.service.stop()
-    assert (world.first.pid, world.second.pid) == (None, None)
-    assert "stop" in world.first.actions
-
-
-def test_end_while_the_new_server_takes_over_ends_both(world, monkeypatch):
-    world.point_to("b")
-    world.service.request_switch()
-    world.look()
-    world.second.may_start.set()
-
-    def interrupt(pid: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(world.place, "to", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        world.look_until_loaded()
-    world.service.stop()
-    assert (world.first.pid, world.second.pid) == (None, None)
 
 
 def test_ever_more_signals_leave_no_server(world, monkeypatch):
@@ -447,10 +302,3 @@ def test_ever_more_signals_leave_no_server(world, monkeypatch):
         world.service.stop()
     monkeypatch.undo()
     assert set(killed) == {world.first, world.second}
-
-
-def test_service_is_not_ready_before_its_first_server_is(world):
-    server = FakeServer(world.link, [])
-    service = Service(server, world.link)
-    assert not service.status().is_ready
-    assert service.status().problems == ("tritonserver is starting",)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 
 import pytest
 
@@ -24,24 +23,4 @@ def test_deferred_signal_comes_at_the_end(number):
 
     with pytest.raises(KeyboardInterrupt):
         step()
-    assert done == ["the step"]
-
-
-def test_handlers_are_as_before():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with sigterm_as_interrupt(), signals_deferred():
-        pass
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_other_threads_have_nothing_to_defer():
-    done = []
-
-    def step() -> None:
-        with signals_deferred():
-            done.append("the step")
-
-    thread = threading.Thread(target=step)
-    thread.start()
-    thread.join()
     assert done == ["the step"]

@@ -56,19 +56,6 @@ def test_stopped_process_stalls_after_a_moment(watch, role):
     assert watch.look(stopped) == [stopped]
 
 
-def test_stopped_stub_stalls_while_it_loads(watch):
-    watch.look_for(STOPPED_SECONDS + POLL_SECONDS, [sighting("T", heartbeat=None)])
-    assert watch.stalled
-
-
-def test_process_that_goes_on_in_time_is_not_stalled(watch):
-    for beat in range(10):
-        watch.look(sighting("T"))
-        watch.look(sighting("T"))
-        watch.look(sighting("S", f"heartbeat {beat}"))
-    assert watch.stalled == []
-
-
 def test_silent_stub_stalls(watch):
     silent = sighting()
     watch.look(silent)
@@ -95,31 +82,11 @@ def test_stub_that_loads_for_minutes_is_not_silent(watch):
     assert watch.stalled == []
 
 
-def test_stub_whose_heartbeat_ended_with_its_interpreter_is_not_silent(watch):
-    watch.look(sighting())
-    watch.look_for(60.0, [sighting(heartbeat=None)])
-    assert watch.stalled == []
-
-
 def test_time_in_which_nobody_looked_does_not_count(watch):
     silent = sighting()
     watch.look(silent)
     watch.look(silent, after=8 * 3600.0)  # the machine slept
     watch.look_for(SILENT_SECONDS - 1.0, [silent])
-    assert watch.stalled == []
-
-
-def test_resumed_after_all_others_is_not_stalled(watch):
-    watch.look(sighting("S"))
-    watch.look(sighting("T"), after=3600.0)  # this process was continued first
-    watch.look(sighting("S", "heartbeat 1"))
-    assert watch.stalled == []
-
-
-def test_repeated_suspensions_do_not_add_up(watch):
-    for beat in range(20):
-        watch.look(sighting(heartbeat=f"heartbeat {beat % 10}"), after=600.0)
-        watch.look(sighting(heartbeat=f"heartbeat {beat % 10}"))
     assert watch.stalled == []
 
 
@@ -129,23 +96,11 @@ def test_debugger_may_keep_a_stub_for_long(watch):
     assert watch.stalled == []
 
 
-def test_stub_with_the_id_of_one_that_was_silent_begins_anew(watch):
-    watch.look_for(SILENT_SECONDS - POLL_SECONDS, [sighting(started_at=1)])
-    watch.look_for(SILENT_SECONDS - POLL_SECONDS, [sighting(started_at=2)])
-    assert watch.stalled == []
-
-
 def test_stubs_of_one_model_are_told_apart(watch):
     silent = sighting(pid=10)
     for beat in range(8):
         watch.look_for(1.0, [silent, sighting(pid=11, heartbeat=f"heartbeat {beat}")])
     assert {stalled.process.pid for stalled in watch.stalled} == {10}
-
-
-def test_what_could_not_be_killed_is_told_of_again_later(watch):
-    stopped = sighting("T")
-    watch.look_for(4 * (STOPPED_SECONDS + POLL_SECONDS), [stopped])
-    assert len(watch.stalled) == 4
 
 
 def test_reason_says_how_it_stalled(watch):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
@@ -107,32 +107,6 @@ def test_who_listens_keeps_connections_until_they_are_steered_elsewhere(listen):
     assert old.port not in {each.port for each in sockets_of(os.getpid())}
 
 
-def test_nobody_reaches_the_socket_of_ours_that_is_about_to_close(listen, monkeypatch):
-    old = listen("a")
-    place(old).keep()
-    new = listen("b", old.port)
-    place(old).to(new.process.pid)
-
-    @contextmanager
-    def closing(member):
-        yield member
-        assert answers(new.port, 10) == {"b": 10}
-        member.close()
-
-    monkeypatch.setattr(module, "closing", closing)
-    with place(old).while_closing():
-        old.end()
-
-
-def test_server_that_others_listen_beside_knows_it(listen):
-    one = listen("a")
-    here = place(one)
-    assert not here.is_shared_beyond([one.process.pid])
-    other = listen("b", one.port)
-    assert here.is_shared_beyond([one.process.pid])
-    assert not here.is_shared_beyond([one.process.pid, other.process.pid])
-
-
 def test_servers_that_start_at_once_at_one_port_do_not_share_it(listen, tmp_path):
     one = listen("a")
     server = TritonServer(tmp_path, http_port=one.port, grpc_port=0, metrics_port=0)
@@ -146,29 +120,6 @@ def test_servers_that_start_at_once_at_one_port_do_not_share_it(listen, tmp_path
     server._check_ports()
 
 
-def test_a_second_takeover_is_like_the_first(listen):
-    old = listen("a")
-    place(old).keep()
-    new = listen("b", old.port)
-    take_over(old, new)
-    place(new).keep()
-    newest = listen("c", old.port)
-    assert answers(old.port) == {"b": 30}
-    place(new).to(newest.process.pid)
-    with place(new).while_closing():
-        new.end()
-        assert answers(old.port) == {"c": 30}
-
-
-def test_server_that_was_started_again_meanwhile_is_not_taken_for_the_new_one(listen):
-    old = listen("a")
-    place(old).keep()
-    new = listen("b", old.port)
-    old.end()
-    restarted = listen("a", old.port)
-    take_over(restarted, new)
-
-
 def test_new_server_that_dies_leaves_connections_to_the_old(listen):
     old = listen("a")
     place(old).keep()
@@ -176,20 +127,6 @@ def test_new_server_that_dies_leaves_connections_to_the_old(listen):
     place(old).to(new.process.pid)
     new.end()
     assert answers(old.port) == {"a": 30}
-
-
-def test_process_that_does_not_listen_there_gets_nothing(listen):
-    old, other = listen("a"), listen("o")
-    with pytest.raises(UnavailableError, match=f"does not listen at port {old.port}"):
-        place(old).to(other.process.pid)
-    assert answers(old.port) == {"a": 30}
-
-
-def test_port_that_is_not_shared_is_an_error():
-    with socket.create_server(("127.0.0.1", 0)) as alone:
-        (found,) = Steering.of(os.getpid(), alone.getsockname()[1])
-        with pytest.raises(UnavailableError, match="beside the server: Address already in use"):
-            found.keep()
 
 
 def test_kernel_that_cannot_steer_is_an_error(listen, monkeypatch):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Set
 
@@ -8,8 +7,7 @@ import pytest
 
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import supervisor as module
-from groundserve.serving.backoff import MAX_DELAY_SECONDS, QUIET_SECONDS
-from groundserve.serving.events import JsonFormatter
+from groundserve.serving.backoff import MAX_DELAY_SECONDS
 from groundserve.serving.stubs import Sighting, Stub
 from groundserve.serving.supervisor import SWAP_INTERVAL_SECONDS, Supervisor
 
@@ -121,18 +119,6 @@ def events(caplog) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_nothing_is_done_while_all_live(server, supervisor):
-    supervisor.check()
-    assert server.actions == []
-
-
-def test_model_that_lost_a_stub_is_loaded_once(server, supervisor):
-    server.kill("decode")
-    supervisor.check()
-    supervisor.check()
-    assert server.actions == ["reload decode"]
-
-
 def test_server_starts_again_where_the_requests_of_a_dead_stub_get_no_answer(server, supervisor):
     server.answers_later = {"ground"}
     server.kill("ground")
@@ -147,15 +133,6 @@ def test_stub_that_died_before_anybody_looked_is_missed(server, clock):
     assert server.actions == ["reload ground"]
 
 
-def test_models_that_came_back_with_the_server_are_not_loaded_again(server, supervisor):
-    server.kill("decode")
-    server.kill("ground")
-    server.failures = 2
-    supervisor.check()
-    supervisor.check()
-    assert [action.split()[0] for action in server.actions] == ["reload", "reload", "restart"]
-
-
 def test_stubs_that_finish_their_requests_are_not_missed_when_they_end(server, supervisor):
     server.drains = True
     server.kill("decode")
@@ -164,51 +141,6 @@ def test_stubs_that_finish_their_requests_are_not_missed_when_they_end(server, s
     server.alive.remove(draining)
     supervisor.check()
     assert server.actions == ["reload decode"]
-
-
-def test_stubs_that_finish_their_requests_do_not_hide_a_new_death(server, supervisor, clock):
-    server.drains = True
-    server.kill("decode")
-    supervisor.check()
-    clock.now += QUIET_SECONDS
-    server.kill("decode")
-    supervisor.check()
-    assert server.actions == ["reload decode", "reload decode"]
-
-
-def test_two_models_are_both_loaded(server, supervisor):
-    server.kill("decode")
-    server.kill("ground")
-    supervisor.check()
-    assert sorted(server.actions) == ["reload decode", "reload ground"]
-
-
-def test_load_that_fails_once_is_repeated(server, supervisor):
-    server.failures = 1
-    server.kill("ground")
-    supervisor.check()
-    assert server.actions == ["reload ground", "reload ground"]
-
-
-def test_load_that_fails_twice_restarts_the_server(server, supervisor):
-    server.failures = 2
-    server.kill("ground")
-    supervisor.check()
-    assert server.actions == ["reload ground", "reload ground", "restart"]
-    assert supervisor.status().is_ready
-
-
-def test_model_that_never_loads_does_not_end_the_service(server, supervisor, clock):
-    server.failures = 20
-    server.kill("ground")
-    while server.failures:
-        supervisor.check()
-        assert not supervisor.status().is_ready
-        clock.now += MAX_DELAY_SECONDS
-    supervisor.check()
-    assert server.actions[:4] == ["reload ground", "reload ground", "restart", "restart"]
-    assert server.running
-    assert supervisor.status().is_ready
 
 
 def test_refused_restart_leaves_a_running_server_alone(server, supervisor, clock, monkeypatch):
@@ -234,26 +166,6 @@ def test_refused_restart_leaves_a_running_server_alone(server, supervisor, clock
     supervisor.check()
     assert server.actions[6:] == ["reload ground"]
     assert supervisor.status().is_ready
-
-
-def test_server_that_dies_amid_a_load_is_restarted(server, supervisor, monkeypatch):
-    def die(name: str) -> None:
-        server.running = False
-        raise UnavailableError("connection lost")
-
-    server.kill("ground")
-    monkeypatch.setattr(server, "reload_model", die)
-    supervisor.check()
-    supervisor.check()
-    assert server.actions == ["restart"]
-
-
-def test_dead_server_is_restarted_and_watched_again(server, supervisor):
-    server.running = False
-    supervisor.check()
-    server.kill("ground")
-    supervisor.check()
-    assert server.actions == ["restart", "reload ground"]
 
 
 @pytest.mark.parametrize(
@@ -285,64 +197,6 @@ def test_server_that_dies_again_and_again_is_always_started_again(server, superv
     assert supervisor.status().counters["server_restarts"] == 20
 
 
-def test_what_a_dead_server_left_is_removed_before_the_wait(server, supervisor):
-    for _ in range(2):
-        server.running = False
-        supervisor.check()
-    assert server.actions == ["restart"]
-    assert server.alive == set()
-
-
-def test_deaths_before_a_quiet_while_are_forgotten(server, supervisor, clock):
-    for _ in range(5):
-        server.running = False
-        supervisor.check()
-        assert server.running
-        clock.now += QUIET_SECONDS
-    assert len(server.actions) == 5
-
-
-def test_model_that_dies_again_and_again_is_loaded_after_a_wait(server, supervisor, clock):
-    server.kill("ground")
-    supervisor.check()
-    server.kill("ground")
-    supervisor.check()
-    supervisor.check()
-    assert server.actions == ["reload ground"]
-    clock.now += 0.5
-    supervisor.check()
-    assert server.actions == ["reload ground", "reload ground"]
-
-
-def test_wait_of_one_model_does_not_keep_another(server, supervisor):
-    for model in ("ground", "ground", "decode"):
-        server.kill(model)
-        supervisor.check()
-    assert server.actions == ["reload ground", "reload decode"]
-
-
-def test_status_tells_how_long_a_wait_is(server, supervisor, caplog):
-    caplog.set_level(logging.INFO, "groundserve.serving.events")
-    for _ in range(2):
-        server.running = False
-        supervisor.check()
-    supervisor.check()
-    assert supervisor.status().problems == ("tritonserver ended; it is started again in 0.5 s",)
-    events = [record.getMessage() for record in caplog.records]
-    assert events == ["server_died", "server_restarted", "server_died", "backing_off"]
-
-
-def test_restart_brings_all_models_back(server, supervisor):
-    for _ in range(2):
-        server.kill("ground")
-        supervisor.check()
-    assert not supervisor.status().is_ready
-    server.running = False
-    supervisor.check()
-    assert supervisor.status().is_ready
-    assert server.actions == ["reload ground", "restart"]
-
-
 def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeypatch, caplog):
     looks = []
 
@@ -359,18 +213,6 @@ def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeyp
     assert [record.getMessage() for record in caplog.records] == ["look_failed"]
 
 
-def test_events_are_lines_of_json(server, supervisor, caplog):
-    caplog.set_level(logging.INFO, "groundserve.serving.events")
-    dead = max((s for s in server.alive if s.model == "ground"), key=lambda s: s.pid)
-    server.kill("ground")
-    supervisor.check()
-    died, reloaded = (json.loads(JsonFormatter().format(record)) for record in caplog.records)
-    assert died["event"] == "stub_died"
-    assert (died["model"], died["pid"], died["level"]) == ("ground", dead.pid, "warning")
-    assert reloaded["event"] == "model_reloaded"
-    assert reloaded["seconds"] >= 0
-
-
 def test_model_that_holds_others_room_is_swapped(server, supervisor, events):
     server.crowding, server.drains = {"decode"}, True
     supervisor.check()
@@ -378,15 +220,6 @@ def test_model_that_holds_others_room_is_swapped(server, supervisor, events):
     supervisor.check()
     assert server.actions == ["swap decode"]
     assert events() == ["model_swapped"]
-
-
-def test_stubs_that_were_swapped_may_end(server, supervisor, events):
-    server.crowding = {"decode"}
-    supervisor.check()
-    server.crowding = set()
-    supervisor.check()
-    assert "stub_died" not in events()
-    assert server.actions == ["swap decode"]
 
 
 def test_model_that_outgrows_its_room_again_is_not_swapped_for_ever(
@@ -397,51 +230,3 @@ def test_model_that_outgrows_its_room_again_is_not_swapped_for_ever(
         monkeypatch.setattr(module.time, "monotonic", lambda seconds=seconds: 1000.0 + seconds)
         supervisor.check()
     assert server.actions == ["swap ground", "swap ground"]
-
-
-def test_swap_that_fails_leaves_the_model_as_it_is(server, supervisor, events):
-    server.crowding, server.failures = {"ground"}, 1
-    supervisor.check()
-    supervisor.check()
-    assert server.actions == ["swap ground"]
-    assert events() == ["swap_failed"]
-
-
-def test_lost_stub_comes_before_room(server, supervisor):
-    server.kill("decode")
-    server.crowding = {"ground"}
-    supervisor.check()
-    assert server.actions == ["reload decode"]
-
-
-def test_status_tells_of_a_reload_and_counts_it(server, supervisor, monkeypatch):
-    seen = []
-    reload_model = server.reload_model
-
-    def look(name: str) -> None:
-        seen.append(supervisor.status())
-        reload_model(name)
-
-    monkeypatch.setattr(server, "reload_model", look)
-    server.kill("ground")
-    supervisor.check()
-    assert not seen[0].is_ready
-    assert seen[0].problems == ("model ground lost a process and is loaded again",)
-    after = supervisor.status()
-    assert after.is_ready
-    assert (after.counters["stubs_died"], after.counters["model_reloads"]) == (1, 1)
-
-
-def test_status_tells_of_a_restart_until_it_succeeds(server, supervisor, clock):
-    server.running, server.failures = False, 1
-    supervisor.check()
-    assert not supervisor.status().is_ready
-    assert supervisor.status().problems == (
-        "tritonserver could not be started; it is started again in 0.5 s",
-    )
-    clock.now += 0.5
-    supervisor.check()
-    after = supervisor.status()
-    assert after.is_ready
-    assert after.problems == ()
-    assert (after.counters["failed_server_restarts"], after.counters["server_restarts"]) == (1, 1)
