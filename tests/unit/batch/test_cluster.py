@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import psutil
 import pytest
 
