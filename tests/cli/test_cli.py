@@ -86,14 +86,6 @@ def test_checkpoint_and_engines_agree(answer, clips):
     assert got["engine"]["profile"] == "torch"
 
 
-def test_tables_are_readable(engine_dirs, clips):
-    finished = score(clips["vfr"], "--query", "x [bold]y[/bold]", "--engines", engine_dirs["cpu"])
-    assert finished.code == 0, finished.stderr
-    assert "x [bold]y[/bold]" in finished.stdout
-    assert "100 frames" in finished.stdout
-    assert "spans:" in finished.stdout
-
-
 def test_without_a_source_the_shipped_checkpoint_scores(clips, tmp_path):
     finished = run_cli(
         *("score", clips["carphone_pristine"], "--query", "a car", "--json"),

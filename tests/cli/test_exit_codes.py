@@ -79,6 +79,8 @@ TABLE = [
     ((*SCORE, "--jsonl", "none/a.jsonl"), "--jsonl none/a.jsonl: no such folder: none"),
     ((*SCORE, "--jsonl", "./clip.mp4"), "--jsonl must differ from what is read, got clip.mp4"),
     ((*SCORE, "--plot", "a.foo"), "--plot writes PNG: its name must end in .png, got a.foo"),
+    ((*SCORE, "--frames-format", "jpeg"), "--frames-format goes with --frames"),
+    ((*SCORE, "--frames", "clip.mp4/a"), "cannot write frames to clip.mp4/a: Not a directory"),
     # score: with what.
     ((*SCORE, "--checkpoint", "none"), "checkpoint none: no such directory, and not a hub id"),
     ((*SCORE, "--checkpoint", "folder"), "checkpoint folder: config.json is missing; give"),

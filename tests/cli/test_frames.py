@@ -63,24 +63,6 @@ def test_images_are_the_frames_that_were_scored(name, engine_dirs, clips, tmp_pa
             np.testing.assert_array_equal(np.asarray(image), whole[entry["frame_index"]])
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--frames-format", "jpeg"], "--frames-format goes with --frames"),
-        (["--frames", "file/below"], "cannot write frames to file/below: Not a directory"),
-    ],
-)
-def test_what_cannot_be_written_is_refused_before_any_work(
-    args, message, engine_dirs, clips, tmp_path, run
-):
-    (tmp_path / "file").touch()
-    command = ["score", clips["vfr"], "--query", "x", "--engines", engine_dirs["cpu"]]
-    finished = run(*command, *args)
-    assert finished.code == 2
-    assert_one_error(finished.stderr, message)
-    assert read_steps(finished.stderr) == []  # nothing was loaded
-
-
 def test_the_documentations_lines_from_a_question_to_messages(engine_dirs, clips, tmp_path, run):
     shutil.copyfile(clips["bikes"], tmp_path / "bikes.mp4")
     program, *args = shlex.split(example("shell"))

@@ -150,19 +150,6 @@ def test_a_resumed_run_of_shards_is_the_same_to_the_last_bit(nodes):
     assert_same_weights(nodes / "hsdp_resumed", nodes / "hsdp")
 
 
-def test_shards_of_nodes_resume_in_one_process(nodes, alone_as_nodes, tmp_path):
-    copy_left(nodes / "hsdp", tmp_path / "run")
-    config = replace(
-        node_configs("unused")["hsdp"],
-        out=tmp_path / "run",
-        parallelism="none",
-        accumulation_steps=2 * NUM_PASSES,
-    )
-    found = run(config, data=FakeData(unreadable=UNREADABLE), resume=True)
-    assert losses(found) == pytest.approx(losses(metrics(nodes / "hsdp")), rel=LOSS)
-    assert_same_weights(config.out, alone_as_nodes, **WEIGHT)
-
-
 def test_a_process_holds_its_shards_alone(folder):
     """Also of the gradients, and also between the passes of a step."""
     held = json.loads((folder / HELD).read_text())

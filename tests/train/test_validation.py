@@ -23,7 +23,6 @@ from train.digits.dataset import write_grounding_set
 from train.families.videoitg.models import PoolingModel
 from train.loop import train
 from train.stop import RunStoppedError
-from train.validation import FrameAp
 
 
 @pytest.fixture(scope="module")
@@ -107,27 +106,6 @@ def test_resumed_run_keeps_the_best_and_the_log(whole, tmp_path, records):
     assert metrics(config.out) == metrics(out)
     assert read_best(config.out) == read_best(out)
     assert_same_weights(config.out, out)
-
-
-def test_sigterm_ends_a_measurement(tmp_path, records, monkeypatch):
-    """The last step is done, so the run itself would not ask any more."""
-    config = watched(tmp_path / "run", records, max_steps=1)
-    score, calls = FrameAp._score, []
-
-    def ask(self, *args):
-        calls.append(1)
-        if len(calls) == 4:  # three before the first step
-            signal.raise_signal(signal.SIGTERM)
-        return score(self, *args)
-
-    monkeypatch.setattr(FrameAp, "_score", ask)
-    with pytest.raises(RunStoppedError, match=r"wrote .*checkpoint-1, go on"):
-        run(config)
-    assert len(calls) == 4
-    assert not (config.out / "final").exists()
-    run(config, resume=True)
-    assert [line["step"] for line in measured(config.out)] == [0, 1]
-    assert (config.out / "final").is_dir()
 
 
 def test_scores_that_are_not_numbers_make_no_best(tmp_path, records, monkeypatch):

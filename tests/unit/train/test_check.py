@@ -9,7 +9,6 @@ from groundserve.errors import InvalidRequestError
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import make_config
 from train.check import check
-from train.cpus import rank_cpus
 
 
 @pytest.fixture
@@ -39,28 +38,6 @@ def test_a_sound_run_is_usable(make_run, tmp_path):
     assert [fault.num_looked_at for fault in report.faults] == [5, 5, 5, 3]
     assert seen == [("files", 1, 1), ("samples", 1, 3), ("samples", 2, 3), ("samples", 3, 3)]
     assert list(tmp_path.glob("run*")) == []  # nothing was written
-
-
-def test_labels_that_are_clips_are_told(make_run):
-    records = [question("a.mp4", f"{i}?", frame_num=[2], clip_num=[2]) for i in range(3)]
-    (warning,) = check(make_run(records), num_sampled=1).warnings
-    assert "in 3 of 3 records frame_num does not lie in the 5-second clips" in warning
-
-
-@pytest.mark.parametrize("cached", [False, True])
-def test_too_few_cores_are_a_warning(make_run, tmp_path, cached):
-    cache = tmp_path / "cache" if cached else None
-    config = make_run([question("a.mp4", f"{i}?") for i in range(4)], frame_cache=cache)
-    report = check(config, num_sampled=1, num_gpus=2, gpu_tflops=1e6)
-    assert report.is_usable
-    (warning,) = report.warnings
-    needed = 2 * report.gpu.cores_a_gpu / (4 if cached else 1)
-    assert needed > rank_cpus({})
-    assert f"decoding needs {needed:.3g} cores to keep up with 2 GPUs" in warning
-    assert ("later epochs decode nothing" in warning) == cached
-    assert ("set data.frame_cache" in warning) != cached
-    assert not (tmp_path / "cache").exists()  # it would hide what decoding costs
-    assert check(config, num_sampled=1, num_gpus=2, gpu_tflops=1e-9).warnings == ()
 
 
 def test_a_run_that_could_not_begin_is_refused(make_run):

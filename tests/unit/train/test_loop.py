@@ -204,26 +204,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert [line["step"] for line in read_metrics(config.out)] == [1, 2]
 
 
-def test_validation_goes_to_the_log(tmp_path, whole):
-    seen = []
-
-    def validate(model, initial):
-        examples = [make_example(0)]
-        assert not model.training
-        scored = model(examples, initial.encode(examples))
-        assert not scored.loss.requires_grad
-        seen.append(float(scored.loss))
-        return {"loss": seen[-1]}
-
-    config = make_config(tmp_path / "run")
-    found = run(config, validate=validate, validate_every_steps=4)
-    assert [line for line in found if "validation" in line] == [
-        {"step": 4, "validation": {"loss": seen[0]}},
-        {"step": 6, "validation": {"loss": seen[1]}},
-    ]
-    assert [line for line in found if "loss" in line] == metrics(whole)
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Six questions about three videos, one of which does not exist."""

@@ -30,7 +30,7 @@ class Act:
     streams: bool = True
     cut: str | None = None
     """"stream": ends after the first event, cleanly; "chunk": inside a chunk; "close": says
-    nothing and closes; "body": promises more bytes than it sends."""
+    nothing and closes."""
     seconds: float = 0.0
     """Waits so long before it answers."""
     gap_seconds: float = 0.0
@@ -162,11 +162,9 @@ def _send(handler: BaseHTTPRequestHandler, act: Act, body: bytes, kind: str) -> 
     handler.send_response(act.status)
     for name, value in {"Content-Type": kind, **act.headers}.items():
         handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body) + (10 if act.cut == "body" else 0)))
+    handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
-    if act.cut == "body":
-        handler.close_connection = True
 
 
 def _error(act: Act) -> dict[str, Any]:

@@ -113,12 +113,6 @@ def test_records_read_together_agree_on_what_the_frames_show(make_data):
     assert "those of the first record" in batch.unreadable[0].reason
 
 
-def test_long_conversations_without_labels_are_thinned(make_data):
-    record = conversation("Say it.", "A cat", video="a.mp4")
-    (example,) = only(make_data([record], stage="video", max_frames=2)).examples
-    assert source_frames(example.frames) == [0, 20]
-
-
 def test_a_missing_rate_is_drawn_for_every_sample(make_data):
     record = conversation("Say it.", "A cat", video="a.mp4")
     data = make_data([record], stage="video", sample_fps=None, vision_token_num=3000)

@@ -148,20 +148,3 @@ def test_clip_ordinals_for_frames_are_noticed(write, caplog, pairs, is_suspiciou
     records = [question("a", frame_num=frames, clip_num=clips) for frames, clips in pairs]
     read_records(write(records), stage="grounding")
     assert ("must count frames at 1 per second, not clips" in caplog.text) == is_suspicious
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (12, 12.0),
-        (1.5, 1.5),
-        (0, None),
-        ("0:12", None),
-        (float("inf"), None),
-        # times a rate it is infinite
-        (10**400, None),  # no float holds it
-    ],
-)
-def test_a_duration_is_a_hint(value, expected):
-    record = parse_record({**question("a.mp4"), "duration": value}, name="", is_grounding=True)
-    assert record.duration == expected

@@ -1,7 +1,6 @@
 """The recipe, at a size where it learns nothing: every stage runs and hands over to the next."""
 
 import itertools
-from dataclasses import replace
 
 from tests.unit.train.families.videoitg.digits.tiny import TINY
 from train.families.videoitg.digits.recipe import stage_configs
@@ -19,10 +18,3 @@ def test_every_run_starts_from_the_one_before(tmp_path):
     assert configs[0].init == tmp_path / "base" / "qwen2"
     for before, after in itertools.pairwise(configs):
         assert after.init == before.out / "final"
-
-
-def test_without_stages_1_to_3_the_base_is_grounded_directly(tmp_path):
-    configs = stage_configs(replace(TINY, has_stages_1_to_3=False, variant="anchor"), tmp_path)
-    assert [config.stage for config in configs] == ["grounding", "grounding"]
-    assert configs[0].init == tmp_path / "base" / "qwen2"
-    assert {config.variant for config in configs} == {"anchor"}
