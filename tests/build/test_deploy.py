@@ -106,15 +106,6 @@ def test_image_installs_every_package_of_the_wheel():
     assert set(packages) <= copied
 
 
-def test_image_starts_the_command_line():
-    (entrypoint,) = arguments_of("ENTRYPOINT")
-    assert yaml.safe_load(entrypoint) == ["groundserve"]
-    (command,) = arguments_of("CMD")
-    words = yaml.safe_load(command)
-    assert words[0] == "serve"
-    assert {word for word in words if word.startswith("--")} <= options_of("serve")
-
-
 def test_requirements_have_the_tested_versions():
     constraints = dict(
         re.findall(r"^([\w-]+)==([\w.]+)", (REPOSITORY / "constraints.txt").read_text(), re.M)

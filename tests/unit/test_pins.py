@@ -103,10 +103,3 @@ def test_image_takes_what_it_lacks():
     assert has_all == {}
     assert has_nothing == entries(IMAGE_LOCK.read_text("utf-8"))
     assert printed[1].count("--hash") == IMAGE_LOCK.read_text("utf-8").count("--hash")
-
-
-def test_makefile_installs_and_builds_by_the_pins():
-    text = (REPOSITORY / "Makefile").read_text("utf-8")
-    assert "export PIP_CONSTRAINT := constraints.txt" in text
-    assert "export PIP_BUILD_CONSTRAINT := constraints.txt" in text
-    assert "$(STAMP): pyproject.toml constraints.txt" in text

@@ -9,7 +9,6 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import TritonModelSpec
 from engine_build.triton.specs import model_specs
 from groundserve.errors import InvalidRequestError
-from groundserve.limits import MIB
 
 GPU = LAYOUTS["gpu"]
 
@@ -46,20 +45,6 @@ def test_warmup_fits_a_model_with_a_small_budget():
     )
     assert encoder.warmup is not None
     assert encoder.warmup.dims["POOL"] == (1, 27)
-
-
-@pytest.mark.parametrize(
-    ("name", "num_bytes", "num_instances"),
-    [
-        pytest.param("cpu", 64 * MIB, 2, id="light"),
-        pytest.param("cpu", 64 * MIB + 1, 1, id="heavy"),
-        pytest.param("cpu", None, 1, id="not_known"),
-        pytest.param("gpu", MIB, 1, id="on_a_gpu"),
-    ],
-)
-def test_light_grounders_work_side_by_side(name, num_bytes, num_instances):
-    layout = replace(LAYOUTS[name], grounder_bytes=num_bytes)
-    assert spec_of(layout, "grounding").num_instances == num_instances
 
 
 def test_layout_without_nvdecs_is_refused():

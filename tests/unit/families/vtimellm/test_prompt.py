@@ -87,16 +87,3 @@ def test_raw_leaves_out_the_wording_of_every_task(tokenizer, task):
 def test_a_moment_of_nothing_is_refused(tokenizer, query):
     with pytest.raises(InvalidRequestError, match="QUERY must say what to look for"):
         tokenizer.prompt(query, AnswerOptions(task="moment"), SEEN)
-
-
-def test_an_end_that_is_spelled_is_taken_off(tmp_path):
-    class Spelling:
-        begin_id, end_id = 1, 2
-
-        def encode(self, text):
-            return []
-
-        def decode(self, token_ids):
-            return " From 17 to 34. </s>\n"
-
-    assert VicunaTokenizer(Spelling()).text([5]) == "From 17 to 34."
