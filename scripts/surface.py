@@ -168,21 +168,6 @@ class Recorder:
         said = [line for line in done.stderr.splitlines() if not re.match(r"\[\d+\.\d s\] ", line)]
         return {"code": done.returncode, "stdout": _read_text(done.stdout), "stderr": said}
 
-    def normal(self, value: Any, key: str = "") -> Any:
-        """Return a value without what differs from run to run."""
-        if key in VARYING and value is not None:
-            return sorted(value) if isinstance(value, dict) else "<varies>"
-        if isinstance(value, dict):
-            return {self.normal(str(k)): self.normal(v, str(k)) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self.normal(one) for one in value]
-        if isinstance(value, str):
-            for place in (self.work, self.clips, self.tree, ROOT):
-                value = value.replace(str(place), "<place>")
-            for pattern, name in TEXT_RULES.items():
-                value = re.sub(pattern, name, value)
-        return value
-
     def section(self, section: str) -> Any:
         """Record a section that is not of one model."""
         if section == "help":
@@ -232,20 +217,15 @@ class Recorder:
 
     def model(self, name: str, model: dict[str, Any]) -> dict[str, Any]:
         """Record one model: built, by command, in process, and from a server."""
-        family, engines, cases = (
-            name.partition("/")[0],
-            self.work / "engines" / name,
-            model["cases"],
-        )
+        family, cases = name.partition("/")[0], model["cases"]
+        engines = self.work / "engines" / name
         engines.parent.mkdir(parents=True, exist_ok=True)
         parts = [word for part in model["parts"] for word in ("--part", part)]
         source = ["--checkpoint", model["checkpoint"], *parts]
         said = self.run("build", *source, "--out", engines, "--json")
         config = engines / "model_repository" / family / "config.pbtxt"
-        tensors = _public_tensors(config)
-        found: dict[str, Any] = {
-            "build": {"said": said, "files": _read_files(engines), "tensors": tensors}
-        }
+        built = {"said": said, "files": _read_files(engines), "tensors": _public_tensors(config)}
+        found: dict[str, Any] = {"build": built}
         verb = "score" if family == "videoitg" else "ask"
         lines = {case: [verb, *_arguments(asked), "--json"] for case, asked in cases.items()}
         (first, line), *_ = lines.items()
@@ -280,6 +260,22 @@ class Recorder:
         finally:
             server.terminate()
             ended["code"] = server.wait()
+
+
+def _normal(value: Any, places: tuple[Path, ...] = (), key: str = "") -> Any:
+    """Return a value without what differs from run to run."""
+    if key in VARYING and value is not None:
+        return sorted(value) if isinstance(value, dict | list) else "<varies>"
+    if isinstance(value, dict):
+        return {_normal(k, places): _normal(v, places, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_normal(one, places) for one in value]
+    if isinstance(value, str):
+        for place in places:
+            value = value.replace(str(place), "<place>")
+        for pattern, name in TEXT_RULES.items():
+            value = re.sub(pattern, name, value)
+    return value
 
 
 def _arguments(asked: dict[str, Any]) -> list[str]:
@@ -467,7 +463,7 @@ def record(arguments: argparse.Namespace) -> None:
             jobs[name] = pool.submit(recorder.model, name, model)
         for name, job in jobs.items():
             try:
-                answers = recorder.normal(job.result())
+                answers = _normal(job.result(), (Path(work), clips, tree, ROOT))
             except Exception:  # noqa: BLE001  # the others are recorded
                 failed.append(f"{name}: {traceback.format_exc()}")
                 continue
@@ -513,7 +509,10 @@ def compare(arguments: argparse.Namespace) -> None:
         if not reason.strip():
             sys.exit(f"{arguments.allow}: a line needs ' # ' and a reason: {line}")
         allowed[pattern.strip()] = 0
-    old, new = (json.loads(path.read_text("utf-8")) for path in (arguments.old, arguments.new))
+    # Again, by what is known of them by now: recordings of old trees are kept.
+    old, new = (
+        _normal(json.loads(path.read_text("utf-8"))) for path in (arguments.old, arguments.new)
+    )
     num_differing = 0
     for path, how in differences(old, new):
         pattern = next((one for one in allowed if fnmatch.fnmatchcase(path, one)), None)
