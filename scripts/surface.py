@@ -74,10 +74,10 @@ train grounding --config train.toml --json
 train grounding --config train.toml --json --resume
 """,
     "batch": """
-batch manifest.jsonl --out run --workers 1 --top-k 3 --num-frames 12 --frames pictures --json
-batch manifest.jsonl --out run --workers 1 --top-k 3 --num-frames 12 --frames pictures --resume
+batch manifest.jsonl --out run --workers 1 --hash-content --num-frames 4 --frames pictures --json
+batch manifest.jsonl --out run --workers 1 --hash-content --num-frames 4 --frames pictures --resume
 batch status run --json
-batch manifest.jsonl --out text --workers 1 --checkpoint {vicuna} --max-new-tokens 8 --json
+batch manifest.jsonl --out text --workers 1 --hash-content --checkpoint {vicuna} --max-new-tokens 8
 batch status text --json
 export run --format lmms-eval --json --out lmms-eval.jsonl
 export run --format lmms-eval --order time --top-k 2 --json --out lmms-eval-time.jsonl
@@ -90,13 +90,19 @@ export run --format llava --frames pictures --json --out llava.json
 """Commands by section, one after another in a folder; what they leave there is recorded, too."""
 OF_MODELS = ("build", "cli", "pipeline", "client", "triton")
 SECTIONS = ("help", "api", "tensors", *LINES, *OF_MODELS)
-VARYING = {"timing_ms", "request_id", "pid"}
-"""Keys whose values differ from run to run."""
+VARYING = re.compile(
+    r"timing_ms|request_id|pid|host|process|time|started|last_heartbeat|slowest|"
+    r"(|eta_|wall_|stage_|compute_|data_|sync_|core_|rows_per_)seconds?|core_seconds_error|cores_a_gpu|"
+    r"epoch_core_hours|.*report\.html|.*/log/.*|.*tfevents.*|.*/\.metadata"
+)
+"""Keys, and names of files, whose values differ from run to run."""
 TEXT_RULES = {
     r"127\.0\.0\.1:\d+": "<address>",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "<uuid>",
     r"\b[0-9a-f]{16}\b": "<id>",
     r"0x[0-9a-f]{6,}": "<at>",
+    r"\d+ MiB free": "<size> free",
+    r"tfevents\.\S+": "tfevents.<run>",
 }
 DRAWN = {"max_new_tokens": 8, "temperature": 0.7, "seed": 3}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -113,14 +119,16 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 def models(clips: Path) -> dict[str, dict[str, Any]]:
     """Return every model of the fixtures, each with the cases that its reference recorded."""
+    # Of this script's tree, also where another is asked; its packages stay those of the other.
+    sys.path.insert(0, str(ROOT))
     from tests import answer_cases, grounded_cases, reference, vtgllm_cases
 
+    sys.path.remove(str(ROOT))
     videos = {path.stem: path for top in (reference.SET_2, clips) for path in top.glob("*.mp4")}
     found: dict[str, dict[str, Any]] = {}
 
     def add(model: str, checkpoint: Path, parts: Any, label: str, case: Any) -> None:
-        words = [f"{name}={path}" for name, paths in parts.items() for path in paths]
-        new = {"checkpoint": str(checkpoint), "parts": words, "cases": {}}
+        new = {"checkpoint": str(checkpoint), "parts": parts, "cases": {}}
         usual = vars(type(case.options)())
         options = {k: v for k, v in vars(case.options).items() if v != usual[k]}
         video = case.path(videos) if hasattr(case, "path") else videos[case.video]
@@ -131,6 +139,8 @@ def models(clips: Path) -> dict[str, dict[str, Any]]:
         label = f"{case.video}-{case.sampling}-{case.num_frames}-{case.sample_fps}"
         if len(case.frame_indices) * (case.grid or 0) ** 2 + len(case.kept_ids or ()) > 701:
             label += f"-{number}"  # too long, and so is what is asked together with it
+        elif not case.query:
+            label += "-blank"  # which the command line refuses
         add(f"videoitg/{case.checkpoint.name}", case.checkpoint, {}, label, case)
     for case in answer_cases.CASES:
         parts = answer_cases.MODELS[case.model]
@@ -184,22 +194,24 @@ class Recorder:
         said = [self.run(*one, cwd=self.work / section) for one in words]
         return {**dict(zip(lines, said, strict=True)), "files": _read_files(self.work / section)}
 
-    def _prepare(self, folder: Path) -> dict[str, Path]:
+    def _prepare(self, folder: Path) -> dict[str, object]:
         """Make a folder with what the commands read; returns what their lines name otherwise."""
         folder.mkdir()
-        fixtures, clip = ROOT / "tests" / "fixtures", self.clips / "bikes.mp4"
+        fixtures = ROOT / "tests" / "fixtures"
         digits = fixtures / "videoitg_ref" / "videoitg-tiny"
+        clip = "bikes.mp4"  # in this folder, since ids are made of its name
+        (folder / clip).symlink_to(self.clips / clip)
         asked = [(clip, "a man"), (clip, "When is it seen?"), ("none.mp4", "x"), (clip, "a tree")]
-        rows = [{"id": str(i), "video": str(v), "query": q} for i, (v, q) in enumerate(asked)]
+        rows = [{"id": str(i), "video": v, "query": q} for i, (v, q) in enumerate(asked)]
         (folder / "manifest.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         records = [
-            {"video": clip.name, "question": f"<image>\nquestion {i}?", "frame_num": [i % 3]}
+            {"video": clip, "question": f"<image>\nquestion {i}?", "frame_num": [i % 3]}
             for i in range(4)
         ]
         (folder / "records.json").write_text(json.dumps(records))
         (folder / "train.toml").write_text(
-            f'init = "{digits}"\nout = "trained"\nprecision = "fp32"\nsave_every_steps = 2\n'
-            f'[data]\nrecords = "records.json"\nmedia_root = "{clip.parent}"\n'
+            f'init = "{digits}"\nout = "trained"\nprecision = "fp32"\nparallelism = "none"\n'
+            'save_every_steps = 2\n[data]\nrecords = "records.json"\nmedia_root = "."\n'
         )
         return {"clip": clip, "digits": digits, "vicuna": fixtures / "vtimellm" / "checkpoints"}
 
@@ -220,8 +232,9 @@ class Recorder:
         family, cases = name.partition("/")[0], model["cases"]
         engines = self.work / "engines" / name
         engines.parent.mkdir(parents=True, exist_ok=True)
-        parts = [word for part in model["parts"] for word in ("--part", part)]
-        source = ["--checkpoint", model["checkpoint"], *parts]
+        source = ["--checkpoint", model["checkpoint"]]
+        for part, paths in model["parts"].items():
+            source += [word for path in paths for word in ("--part", f"{part}={path}")]
         said = self.run("build", *source, "--out", engines, "--json")
         config = engines / "model_repository" / family / "config.pbtxt"
         built = {"said": said, "files": _read_files(engines), "tensors": _public_tensors(config)}
@@ -264,8 +277,8 @@ class Recorder:
 
 def _normal(value: Any, places: tuple[Path, ...] = (), key: str = "") -> Any:
     """Return a value without what differs from run to run."""
-    if key in VARYING and value is not None:
-        return sorted(value) if isinstance(value, dict | list) else "<varies>"
+    if VARYING.fullmatch(key) and value is not None:
+        return sorted(value) if isinstance(value, dict) else "<varies>"
     if isinstance(value, dict):
         return {_normal(k, places): _normal(v, places, k) for k, v in value.items()}
     if isinstance(value, list):
@@ -287,10 +300,10 @@ def _arguments(asked: dict[str, Any]) -> list[str]:
     return words
 
 
-def _public_tensors(config: Path) -> str | None:
-    """Return what a caller of an ensemble sees; None for other models."""
+def _public_tensors(config: Path) -> str:
+    """Return what a caller of an ensemble sees, "" for other models."""
     public, is_ensemble, _ = config.read_text("utf-8").partition("ensemble_scheduling")
-    return public if is_ensemble else None
+    return public if is_ensemble else ""
 
 
 def _read_text(text: str) -> Any:
@@ -377,14 +390,11 @@ def _ask_pipelines(engines: Path, model: dict[str, Any], verb: str) -> dict[str,
     """Ask every case of the engines and, in PyTorch, of the checkpoint."""
     from groundserve import Pipeline
 
-    parts: dict[str, list[str]] = {}
-    for part in model["parts"]:
-        name, _, value = part.partition("=")
-        parts.setdefault(name, []).append(value)
+    checkpoint, parts = model["checkpoint"], model["parts"]
     found = {}
     for source, opened in (
         ("engines", Pipeline.open(engines)),
-        ("checkpoint", Pipeline.from_checkpoint(model["checkpoint"], parts=parts)),
+        ("checkpoint", Pipeline.from_checkpoint(checkpoint, parts=parts)),
     ):
         with opened as pipeline:
             found[source] = {k: _ask(pipeline, verb, one) for k, one in model["cases"].items()}
@@ -440,13 +450,10 @@ def record(arguments: argparse.Namespace) -> None:
         os.execv(arguments.python, [str(arguments.python), "-P", *sys.argv])
     import groundserve
 
-    tree, clips = (
-        arguments.tree.resolve(),
-        (arguments.clips or Path(sys.prefix) / "clips").resolve(),
-    )
+    tree = arguments.tree.resolve()
+    clips = (arguments.clips or Path(sys.prefix) / "clips").resolve()
     if Path(groundserve.__file__).resolve().parent.parent != tree:
         sys.exit(f"{arguments.python} imports {groundserve.__file__}, which is not of {tree}")
-    sys.path.insert(0, str(ROOT))  # the cases are this script's tree's, also where another is asked
     wanted = frozenset(arguments.only.split(",") if arguments.only else SECTIONS)
     # One thread sums floats in one order. On a wide screen help is not broken into lines.
     os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "TERM": "dumb", "PYTHONHASHSEED": "0"}
