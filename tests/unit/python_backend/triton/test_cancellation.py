@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from groundserve.deadline import Deadline
+from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import InvalidRequestError, RequestCancelledError
 from python_backend.triton._cancellation import Lifeline, cancellation_of
 
