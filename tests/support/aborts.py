@@ -1,8 +1,7 @@
 """Requests that end tritonserver 2.51.
 
 Newer servers refuse them (triton-inference-server/server): JSON deeper than 100 since 2.58
-(f46557bec, #8172), `classification` of BYTES since 2.60 (251f8ae4b, #8267), a shape larger than its
-body since 2.68 (e5aecb323, #8676).
+(f46557bec, #8172), `classification` of BYTES since 2.60 (251f8ae4b, #8267).
 """
 
 from __future__ import annotations

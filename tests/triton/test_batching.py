@@ -6,17 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pytest
 import torch
 
-from groundserve.deadline import Deadline
 from groundserve.families.videoitg.grid import pooling_weights
-from groundserve.manifest import CHUNK_FRAMES
-from groundserve.options import ScoreOptions
 from tests.exact import open_float64
 from tests.reference import SET_1
 from tests.rounding import in_float32
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
+from tests.triton.protocol import Protocol, RejectedError
 
 
 def counts(protocol, *, at_least: int = 0) -> tuple[int, int]:
@@ -31,24 +27,6 @@ def counts(protocol, *, at_least: int = 0) -> tuple[int, int]:
             return now
         before = now
         time.sleep(0.2)
-
-
-@pytest.mark.parametrize("num_frames", [150])
-def test_every_chunk_of_a_video_is_an_execution_of_its_own(
-    grpc, server, pipeline, clips, num_frames
-):
-    options = ScoreOptions(sampling="infer", sample_fps=20, num_frames=num_frames)
-    frames_before, executions_before = counts(grpc)
-    inputs = {
-        "VIDEO": upload(clips["bikes"].read_bytes()),
-        "OPTIONS": texts(options.to_json()),
-    }
-    answer = grpc.infer("video_features", inputs)
-    frames_after, executions_after = counts(grpc, at_least=frames_before + num_frames)
-    assert frames_after - frames_before == len(answer["FEATURES"]) == num_frames
-    assert executions_after - executions_before == -(-num_frames // CHUNK_FRAMES)
-    expected = pipeline.features(clips["bikes"], options, deadline=Deadline.after(60))
-    np.testing.assert_array_equal(answer["FEATURES"], expected.features)
 
 
 def test_waiting_requests_are_encoded_together_and_a_bad_one_fails_alone(grpc, server, pipeline):

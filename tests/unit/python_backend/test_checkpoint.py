@@ -9,13 +9,10 @@ import pytest
 import torch
 
 from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families.plans import FrameStream
-from groundserve.families.videoitg.family import VideoITG
+from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from python_backend.cache import CacheConfig, FeatureCache
-from python_backend.engine import EngineDirectory
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
 
@@ -57,32 +54,3 @@ def test_checkpoint_and_its_directory_are_one_pipeline_with_one_cache(
         engine=opened.manifest.identity,
         timing_ms=result.timing_ms,
     )
-
-
-@pytest.mark.parametrize(
-    ("streams", "shown"),
-    [
-        (
-            [FrameStream(name="FRAMES", size=None), FrameStream(name="KEYS", size=336)],
-            r"FRAMES \(any size, 1 a unit\), KEYS \(336, 1 a unit\)",
-        ),
-        (
-            [FrameStream(name="FRAMES", size=None, frames=(0, 1))],
-            r"FRAMES \(any size, 2 a unit\)",
-        ),
-    ],
-)
-def test_frames_that_are_not_decoded_are_refused_before_anything_is_opened(
-    torch_engines, monkeypatch, tmp_path, streams, shown
-):
-    manifest_alone = tmp_path / "manifest.json"
-    manifest_alone.write_bytes((torch_engines / "manifest.json").read_bytes())
-    with pytest.raises(EngineMismatchError, match="is missing"):
-        EngineDirectory.load(tmp_path, verify_files=True)
-    monkeypatch.setattr(VideoITG, "streams", lambda self, spec: tuple(streams))
-    for refused in (
-        lambda: EngineDirectory.load(tmp_path, verify_files=True),
-        lambda: Pipeline.from_checkpoint(SHIPPED_CHECKPOINT),
-    ):
-        with pytest.raises(UnsupportedError, match=f"the family videoitg takes {shown}"):
-            refused()

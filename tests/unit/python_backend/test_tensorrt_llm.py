@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 
 import pytest
 import torch
@@ -146,34 +145,6 @@ def test_score_refuses_a_length(engine_dir, length, message):
     with pytest.raises(InvalidRequestError, match=message):
         scorer.score(sequences(5, length))
     assert scorer._gpu.num_passes == 0
-
-
-def test_threads_take_turns(engine_dir):
-    scorer = scorer_of(engine_dir)
-    inside = threading.Semaphore(1)
-    run = scorer._gpu.run
-
-    def run_alone(enqueue):
-        assert inside.acquire(blocking=False)
-        result = run(enqueue)
-        inside.release()
-        return result
-
-    scorer._gpu.run = run_alone
-    given = sequences(64, 33)
-    expected = scorer.score(given)
-    results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(scorer.score(given))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 4
-    for result in results:
-        for one, other in zip(result, expected, strict=True):
-            assert torch.equal(one, other)
 
 
 def set_in_config(*keys, value):

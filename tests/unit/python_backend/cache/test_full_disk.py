@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from pathlib import Path
 
@@ -69,21 +68,3 @@ def test_entry_larger_than_the_disk_evicts_nothing(tmp_path):
     store.write(key(2), entry(2, num_floats=CAPACITY))
     assert_holds(store, 1)
     assert (counts["cache_evictions"], counts["cache_failures"]) == (0, 1)
-
-
-def test_disk_that_others_fill_is_logged_once_a_spell_and_used_again(tmp_path, disk, caplog):
-    store, counts = open_store(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        for spell in (1, 2):
-            disk.capacity = 0
-            for number in (1, 2):
-                store.write(key(number), entry(number))
-                assert store.read(key(number)) is None
-            disk.capacity = CAPACITY
-            for number in (1, 2):
-                store.write(key(number), entry(number))
-                assert_holds(store, number)
-            assert counts["cache_failures"] == 2 * spell
-    texts = [record.getMessage().partition(":")[0] for record in caplog.records]
-    once = ["the feature cache is not usable now", "the feature cache is usable again"]
-    assert texts == once * 2
