@@ -98,13 +98,21 @@ class Killed:
         victims[0].kill()
         if kind == "driver":
             driver.wait()
-            _, alive = psutil.wait_procs(family, timeout=_END_SECONDS)
+            _, left = psutil.wait_procs(family, timeout=_END_SECONDS)
+            alive = [process for process in left if _is_alive(process)]
             assert not alive, "the driver was killed, and these live on"
         return True
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def _is(process: psutil.Process, kind: str) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and KINDS[kind](process)
+        return _is_alive(process) and KINDS[kind](process)
     except psutil.Error:
         return False

@@ -63,11 +63,3 @@ class Bench:
             return scorer.score(Unit(number=0, groups=groups))
         finally:
             scorer.close()
-
-    def called(self) -> list[tuple[str, int, str]]:
-        """Video, number of questions and whether it was decoded, of each call that was answered."""
-        lines = [line.split(" ") for line in self.calls.read_text().splitlines()]
-        return [(Path(video).name, int(count), how) for _, video, count, how in lines]
-
-    def pids(self) -> list[str]:
-        return [line.split(" ")[0] for line in self.calls.read_text().splitlines()]
