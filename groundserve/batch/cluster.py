@@ -33,7 +33,7 @@ _PROGRAM = "groundserve.batch._cluster_program"
 _START_SECONDS = 300.0
 """Ray's own start takes 5 s on two cores, and a minute where many jobs start at once."""
 _END_SECONDS = 5.0
-"""How long another's Ray may take to see a job off; one of our own is killed at once."""
+"""How long the program may take to end Ray before that is killed."""
 _TAIL_LINES = 12
 _MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
@@ -175,7 +175,7 @@ class Cluster:
     def close(self) -> None:
         """End Ray and every process that it started here."""
         try:
-            self._program.end(_END_SECONDS if is_anothers() else 0.0)
+            self._program.end(_END_SECONDS)
         finally:  # with a second Ctrl-C at once
             self._program.kill()
             _kill_session(self._program.pid)
