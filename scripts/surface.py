@@ -454,7 +454,11 @@ def record(arguments: argparse.Namespace) -> None:
     clips = (arguments.clips or Path(sys.prefix) / "clips").resolve()
     if Path(groundserve.__file__).resolve().parent.parent != tree:
         sys.exit(f"{arguments.python} imports {groundserve.__file__}, which is not of {tree}")
-    wanted = frozenset(arguments.only.split(",") if arguments.only else SECTIONS)
+    only = frozenset(arguments.only.split(",") if arguments.only else ())
+    all_models = models(clips)
+    if unknown := only.difference(SECTIONS, all_models):
+        sys.exit(f"--only must be of {', '.join([*SECTIONS, *all_models])}, got {min(unknown)}")
+    wanted = only.intersection(SECTIONS) or frozenset(SECTIONS)
     # One thread sums floats in one order. On a wide screen help is not broken into lines.
     os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "TERM": "dumb", "PYTHONHASHSEED": "0"}
     started = time.monotonic()
@@ -466,8 +470,9 @@ def record(arguments: argparse.Namespace) -> None:
     ):
         recorder = Recorder(tree, clips, Path(work), wanted)
         jobs = {one: pool.submit(recorder.section, one) for one in wanted.difference(OF_MODELS)}
-        for name, model in models(clips).items() if wanted.intersection(OF_MODELS) else ():
-            jobs[name] = pool.submit(recorder.model, name, model)
+        for name, model in all_models.items() if wanted.intersection(OF_MODELS) else ():
+            if name in only or only <= wanted:
+                jobs[name] = pool.submit(recorder.model, name, model)
         for name, job in jobs.items():
             try:
                 answers = _normal(job.result(), (Path(work), clips, tree, ROOT))
@@ -475,12 +480,12 @@ def record(arguments: argparse.Namespace) -> None:
                 failed.append(f"{name}: {traceback.format_exc()}")
                 continue
             print(f"[{time.monotonic() - started:.0f} s] {name}", file=sys.stderr, flush=True)
+            for section, answer in answers.items() if name not in SECTIONS else ():
+                sections.setdefault(section, {})[name] = answer
             if name in SECTIONS:
                 sections[name] = answers
-            else:
-                for section, answer in answers.items():
-                    sections.setdefault(section, {})[name] = answer
-    arguments.out.write_text(json.dumps(sections, indent=1, sort_keys=True) + "\n")
+            # Each time: a recording takes minutes, and what ends it should not cost all of it.
+            arguments.out.write_text(json.dumps(sections, indent=1, sort_keys=True) + "\n")
     print(f"{arguments.out}: {', '.join(sections)}; {time.monotonic() - started:.0f} s")
     sys.exit("\n".join(failed) or 0)
 
@@ -544,7 +549,7 @@ def main() -> None:
     one.add_argument("--tree", type=Path, required=True)
     one.add_argument("--python", type=Path, required=True, help="has this tree installed")
     one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--only", help=f"some of {','.join(SECTIONS)}")
+    one.add_argument("--only", help=f"models, and some of {','.join(SECTIONS)}")
     one.add_argument("--clips", type=Path, help="else those of the interpreter's environment")
     other = commands.add_parser("compare", help="say where two recordings differ")
     other.set_defaults(run=compare)
