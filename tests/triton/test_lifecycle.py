@@ -23,7 +23,6 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unavail
 from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
-from groundserve.serving.run_folder import remove_dead
 from tests.triton.protocol import Protocol, texts, upload
 from tests.triton.serve import CACHE_BYTES
 
@@ -98,23 +97,6 @@ def test_sigterm_while_starting_leaves_nothing(engine_dirs):
         program.terminate()
     assert program.returncode == 0
     assert not [process for process in started if is_alive(process)]
-    assert not shared_memory_files(program.pid)
-
-
-def test_killed_keeper_takes_its_server_along_and_the_next_start_clears_what_it_left(
-    engine_dirs,
-):
-    command = [sys.executable, "-c", SERVE, str(engine_dirs["cpu"])]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as program:
-        server = psutil.Process(int(program.stdout.readline()))
-        processes = [server, *server.children(recursive=True)]
-        program.kill()
-    _, alive = psutil.wait_procs(processes, timeout=10)
-    assert not alive
-    assert shared_memory_files(program.pid)
-    remove_dead()
     assert not shared_memory_files(program.pid)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -122,22 +121,16 @@ def test_sigterm_while_backing_off(serve):
     assert serve.events()[-1]["event"] == "backing_off"
 
 
-def test_only_what_dead_servers_left_is_removed(serve):
-    """Nobody tidies up after SIGKILL; the next server does, once the last process has ended."""
+def test_killed_keeper_takes_all_along_and_the_next_start_removes_what_is_left(serve):
     serve.wait_until_ready()
-    left = set(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
     family = serve.family()
-    assert len(left) == 1 + len(serve.family("triton_python_backend_stub"))
-    try:
-        serve.program.kill()
-        serve.program.wait()
-        remove_dead()
-        assert left == set(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
-    finally:
-        for process in family:
-            with suppress(psutil.Error):
-                process.kill()
+    pattern = f"groundserve_{serve.program.pid}_*"
+    assert len(list(Path("/dev/shm").glob(pattern))) > len(
+        serve.family("triton_python_backend_stub")
+    )
+    serve.program.kill()
+    serve.program.wait()
     _, alive = psutil.wait_procs(family, 10)
     assert not alive
     remove_dead()
-    assert not list(Path("/dev/shm").glob(f"groundserve_{serve.program.pid}_*"))
+    assert not list(Path("/dev/shm").glob(pattern))
