@@ -22,7 +22,6 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError, Unavail
 from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
-from groundserve.serving.run_folder import remove_dead
 from tests.support.processes import is_alive
 from tests.triton.protocol import Protocol, texts, upload
 
@@ -72,23 +71,6 @@ def test_ctrl_c_stops_the_server_in_order(engine_dirs):
         assert program.stdout.read() == "stopped\n"
     assert program.returncode == 0
     assert not [process for process in processes if is_alive(process)]
-    assert not shared_memory_files(program.pid)
-
-
-def test_killed_keeper_takes_its_server_along_and_the_next_start_clears_what_it_left(
-    engine_dirs,
-):
-    command = [sys.executable, "-c", SERVE, str(engine_dirs["cpu"])]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as program:
-        server = psutil.Process(int(program.stdout.readline()))
-        processes = [server, *server.children(recursive=True)]
-        program.kill()
-    _, alive = psutil.wait_procs(processes, timeout=10)
-    assert not alive
-    assert shared_memory_files(program.pid)
-    remove_dead()
     assert not shared_memory_files(program.pid)
 
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -118,3 +119,18 @@ def test_sigterm_while_backing_off(serve):
             serve.wait_for("model_reloaded", after=num_before)
     serve.stop()
     assert serve.events()[-1]["event"] == "backing_off"
+
+
+def test_killed_keeper_takes_all_along_and_the_next_start_removes_what_is_left(serve):
+    serve.wait_until_ready()
+    family = serve.family()
+    pattern = f"groundserve_{serve.program.pid}_*"
+    assert len(list(Path("/dev/shm").glob(pattern))) > len(
+        serve.family("triton_python_backend_stub")
+    )
+    serve.program.kill()
+    serve.program.wait()
+    _, alive = psutil.wait_procs(family, 10)
+    assert not alive
+    remove_dead()
+    assert not list(Path("/dev/shm").glob(pattern))
