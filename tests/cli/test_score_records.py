@@ -47,7 +47,7 @@ def run(tmp_path):
     """Call a command in a folder with some videos; returns its code and what it said."""
     for name in ("a/clip.mp4", "b/clip.mp4", "b/talk.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"video")
+        (tmp_path / name).write_bytes(b"\0\0\0\x14ftypisom, and no more")
 
     return partial(run_cli, cwd=tmp_path)
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundserve.errors import InvalidRequestError
@@ -15,6 +15,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)  # busy machines are slow
 @given(
     values=st.lists(VALUES, max_size=5),
     chunk=st.integers(1, 40),
