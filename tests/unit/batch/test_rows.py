@@ -111,6 +111,7 @@ def test_whole_numbers_are_ids(tmp_path):
     [
         (b"{", "a line must be one JSON object in UTF-8"),
         (b"[1]", "a line must be one JSON object"),
+        (b"[1]\r", "a line must be one JSON object; it reads [1]"),
         (b'{"video": "\xff"}', "a line must be one JSON object in UTF-8"),
         (b'{"video": "a", "video": "b"}', 'a line must hold each key once, got "video" twice'),
         ({"query": "q"}, "video is missing"),

@@ -122,12 +122,13 @@ def test_what_is_wrong_with_a_row_is_that_rows_error(tmp_path, row, message):
 )
 def test_rows_that_a_family_cannot_be_asked_are_broken_ones(tmp_path, family, row, message):
     (planned,) = read(tmp_path, {"id": "1", "video": "a.mp4", **row})
-    admitted = admit(planned, get_text_family(family))
+    admitted = admit(planned, get_text_family(family), "m.jsonl")
     if message is None:
         assert admitted == planned
     else:
         assert isinstance(admitted, BadRow)
         assert (admitted.id, admitted.video) == ("1", "a.mp4")
+        assert admitted.message.startswith("m.jsonl, row 1: ")
         assert message in admitted.message
 
 
