@@ -260,7 +260,11 @@ class FrameFiles:
             for path in moved:
                 path.unlink(missing_ok=True)
             if isinstance(error, FileExistsError):
-                raise self._exists(name) from None
+                raise InvalidRequestError(
+                    f"{self._directory / name} exists: another process writes frames of this "
+                    "video, or was killed as it did; give the same command again, and where it "
+                    "fails again remove that file or name another folder"
+                ) from None
             raise
 
     def _exists(self, name: str) -> InvalidRequestError:

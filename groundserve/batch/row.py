@@ -122,19 +122,26 @@ def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
     return parse
 
 
-def admit(row: Row | BadRow, family: TextFamily[Any]) -> Row | BadRow:
-    """Return a row of a run of answers; as a broken one where the family cannot be asked it."""
+def admit(row: Row | BadRow, family: TextFamily[Any], manifest: str | None) -> Row | BadRow:
+    """Return a row of a run of answers; as a broken one where the family cannot be asked it.
+
+    Args:
+        row: As read.
+        family: Who is asked.
+        manifest: Where the row stands, for its error; None: in none.
+    """
     if isinstance(row, BadRow):
         return row
     assert isinstance(row.options, AnswerOptions), "those of a run are of one kind"
     try:
         check_asked(row.query, row.options, family)
     except InvalidRequestError as error:
+        where = "" if manifest is None else f"{manifest}, row {row.position + 1}: "
         return BadRow(
             id=row.id,
             video=row.video,
             query=row.query,
-            message=str(error),
+            message=f"{where}{error}",
             position=row.position,
         )
     return row

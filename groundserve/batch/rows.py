@@ -152,7 +152,7 @@ def _read_jsonl(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Ro
                 row = parse(parse_object(line, "a line"), position)
             except InvalidRequestError as error:
                 row = bad_row({}, position, str(error))
-            text = line[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace")
+            text = line[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r")
             yield _located(row, f"{place}, line {position + 1}", text)
 
 

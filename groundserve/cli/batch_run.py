@@ -102,7 +102,7 @@ def _run(
     if isinstance(job.options, AnswerOptions):
         family = get_text_family(engine.family)  # which servers have said only now
         job.check_questions(family)
-        rows = (admit(row, family) for row in rows)
+        rows = (admit(row, family, None if job.is_folder else job.manifest) for row in rows)
     fingerprint = job.fingerprint(engine)
     manifest = open_storage(job.manifest).place
     with ExitStack() as stack:

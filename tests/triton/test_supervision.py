@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from groundserve.serving.run_folder import remove_dead
 from tests.triton.program import Serve
 
 KILLED = {

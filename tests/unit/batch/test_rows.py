@@ -104,6 +104,8 @@ def test_whole_numbers_are_ids(tmp_path):
     ("line", "message"),
     [
         (b"{", "a line must be one JSON object in UTF-8"),
+        (b"[1]\r", "a line must be one JSON object; it reads [1]"),
+        ('{"video": "Fußball/二.mp4", "früh": 1}'.encode(), "query is missing"),
         (b'{"video": "a", "video": "b"}', 'a line must hold each key once, got "video" twice'),
         ({"video": "1"}, "query is missing"),
         ({"video": "1", "query": None}, "query is missing"),
