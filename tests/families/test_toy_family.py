@@ -126,7 +126,8 @@ def test_a_gpu_profile_is_refused_by_the_familys_name(found, profile):
     said = found["said"][f"build {profile}"]
     assert said["code"] == 2
     assert said["stderr"].endswith(
-        f"the family toy has no engines for the profile {profile}; it has the profiles cpu, torch\n"
+        f"the family toy has no engines for the profile {profile}; build it with --profile torch "
+        "--device cuda for a GPU, or with --profile cpu\n"
     )
 
 
