@@ -12,8 +12,8 @@ from groundserve.errors import InvalidRequestError
 SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "digits"
 """The checkpoint that comes with groundserve; its folder's name will do to name it."""
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-"""`organisation/name`."""
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""`organisation/name`; a path such as ./name is none."""
 
 
 def find_checkpoint(name: str | Path) -> Path | None:

@@ -278,8 +278,12 @@ def test_a_video_that_cannot_be_read_leaves_the_others(run, media, tmp_path):
 def test_videos_that_are_missing_are_skipped_and_asked_about_later(run, media, tmp_path):
     root = tmp_path / "media"
     root.mkdir()
-    (root / "v1.mp4").symlink_to(media / "v1.mp4")
     with chat_server(in_turn(RIGHT)) as server:
+        code, _, err = run(server.url, "--media-root", root, "--skip-missing")
+        assert code == 2
+        assert_one_error(err, "2 of 2 videos are missing, the first is")
+        assert "--skip-missing" not in err
+        (root / "v1.mp4").symlink_to(media / "v1.mp4")
         code, _, err = run(server.url, "--media-root", root)
         assert (code, server.requests) == (2, [])
         assert_one_error(err, "1 of 2 videos are missing, the first is")

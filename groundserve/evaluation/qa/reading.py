@@ -74,10 +74,11 @@ def find_videos(
         else:
             found[name] = place
     if missing and not (skip_missing and found):
+        skip = "" if skip_missing else ", and --skip-missing leaves out those that are not there"
         raise InvalidRequestError(
             f"{len(missing)} of {len(names)} videos are missing, the first is "
             f"{media_root / missing[0]}; --media-root is the folder that the records' videos "
-            "start from, and --skip-missing leaves out those that are not there"
+            f"start from{skip}"
         )
     return found
 
