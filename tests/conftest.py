@@ -13,8 +13,8 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from groundserve.profiles import Precision
-from tests.reference import REPOSITORY, SET_1, SET_2, VTGLLM
 from tests.support.engines import shared_engines
+from tests.support.reference import REPOSITORY, SET_1, SET_2, VTGLLM
 from tests.support.tiers import mark_thorough, missing_files
 
 # Before anything loads torch, here and in every program that a test starts: models in tests are so
@@ -95,22 +95,22 @@ def engine_dirs(engines_of) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def vtgllm_engines() -> Callable[[str], Path]:
     """Engine directories of profile `cpu`, by configuration of VTG-LLM; as `engines_of`."""
-    from tests.vtgllm_cases import parts_of
+    from tests.support.vtgllm_cases import parts_of
 
     return cache(lambda config: shared_engines(VTGLLM, parts=parts_of(config)))
 
 
 @pytest.fixture(scope="session")
 def answer_engines() -> Callable[[str], Path]:
-    """Engine directories of profile `cpu`, by model of `tests.answer_cases`; as `engines_of`."""
-    from tests.answer_cases import CHECKPOINTS, MODELS
+    """Engine directories of profile `cpu`, by model of `tests.support.answer_cases`."""
+    from tests.support.answer_cases import CHECKPOINTS, MODELS
 
     return cache(lambda model: shared_engines(CHECKPOINTS, parts=MODELS[model]))
 
 
 @pytest.fixture(scope="session")
 def grounded_engines() -> Callable[[str], Path]:
-    """Engine directories of profile `cpu`, by model of `tests.grounded_cases`; as `engines_of`."""
-    from tests.grounded_cases import PARTS, WEIGHTS
+    """Engine directories of profile `cpu`, by model of `tests.support.grounded_cases`."""
+    from tests.support.grounded_cases import PARTS, WEIGHTS
 
     return cache(lambda model: shared_engines(WEIGHTS, parts=PARTS[model]))

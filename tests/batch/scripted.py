@@ -27,7 +27,7 @@ from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, build_score_result
 from groundserve.selection import select_frames, sigmoid
 from groundserve.triton_messages import DECODER_DIED
-from tests.results import make_info
+from tests.support.results import make_info
 
 IDENTITY = EngineIdentity(
     engine_id="scripted", model="scripted", family="videoitg", precision="fp32"

@@ -16,7 +16,7 @@ from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint, reference_state_dict
 from groundserve.scoring.gate import check_engines
-from tests.reference import REPOSITORY, SET_1
+from tests.support.reference import REPOSITORY, SET_1
 
 CHECKPOINT = SET_1 / "videoitg-tiny"
 TOWER = SET_1 / "siglip-tiny-patch14-112"

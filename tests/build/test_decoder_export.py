@@ -14,7 +14,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.scoring.int4_model import round_decoder
 from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder
-from tests.llama import VOCAB_SIZE, WIDTH, tiny_llama
+from tests.support.llama import VOCAB_SIZE, WIDTH, tiny_llama
 
 BLOCK = 32
 """Weights of an output channel with one scale."""

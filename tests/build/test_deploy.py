@@ -25,7 +25,7 @@ from groundserve.serving.device_memory import memory_pools
 from groundserve.serving.repository import read_configs
 from groundserve.serving.shared_memory import region_sizes
 from groundserve.serving.video_tensors import VideoTensors
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 DOCS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")

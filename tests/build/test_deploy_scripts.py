@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytriton
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 SERVER = Path(pytriton.__file__).parent / "tritonserver"

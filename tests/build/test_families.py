@@ -14,7 +14,7 @@ from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.plans import FrameStream
 from groundserve.families.videoitg import VideoITG
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 
 
 class Twin(VideoITG):

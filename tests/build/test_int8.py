@@ -21,7 +21,7 @@ from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend import onnx_session
 from python_backend.encode import OnnxRuntimeEncoder
 from python_backend.pipeline import Pipeline
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 
 TINY = SET_1 / "videoitg-tiny"
 

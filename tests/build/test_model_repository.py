@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from engine_build.triton.__main__ import LAYOUTS, RENDERINGS, render_all
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 COMMITTED = REPOSITORY / "triton_models"
 

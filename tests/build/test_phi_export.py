@@ -11,7 +11,7 @@ from engine_build.decoder_export import export_decoder
 from groundserve.errors import UnsupportedError
 from groundserve.manifest import DECODER_GRAPH_NAME
 from python_backend.generate import OnnxRuntimeDecoder
-from tests.phi import MAX_POSITIONS, SWITCH, WIDTH, tiny_phi
+from tests.support.phi import MAX_POSITIONS, SWITCH, WIDTH, tiny_phi
 
 PRECISIONS = ("fp32", "int4")
 LENGTH = 40

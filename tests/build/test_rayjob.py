@@ -16,7 +16,7 @@ import yaml
 
 from groundserve._version import __version__
 from groundserve.cli import batch
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 CRD = json.loads(Path(__file__).with_name("rayjob_crd.json").read_text("utf-8"))
 TEXT = (REPOSITORY / "deploy" / "rayjob.yaml").read_text("utf-8")

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 MAX_MEMORY_GIB = 16
 

@@ -17,7 +17,7 @@ from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.tolerances import TOLERANCES
 from python_backend.checkpoint import CheckpointStages
 from python_backend.pipeline import Pipeline
-from tests.answer_cases import CHECKPOINTS, MODELS
+from tests.support.answer_cases import CHECKPOINTS, MODELS
 
 STAGE_3 = MODELS["stage3"]
 

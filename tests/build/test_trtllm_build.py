@@ -23,7 +23,7 @@ from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
 from tests.fake_tensorrt_llm.machine import install_metadata
-from tests.reference import REPOSITORY, SET_1
+from tests.support.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
 TINY = SET_1 / "videoitg-tiny"

@@ -12,7 +12,7 @@ from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.fake_tensorrt_llm import SIGNATURES
-from tests.reference import SET_1, SET_2
+from tests.support.reference import SET_1, SET_2
 
 
 def convert(checkpoint, out_dir, *, precision="bf16", max_input_len=64):

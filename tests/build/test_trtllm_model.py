@@ -18,7 +18,7 @@ from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import builder, models
 from tests.fake_tensorrt_llm.engines import HostGpu, write_engine
 from tests.fake_tensorrt_llm.network import Network, net_guard
-from tests.reference import REPOSITORY, SET_1, SET_2
+from tests.support.reference import REPOSITORY, SET_1, SET_2
 
 MODEL_FILE = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
 TINY = SET_1 / "videoitg-tiny"

@@ -13,8 +13,8 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from tests.cli.command import run_cli
 from tests.cli.steps import without_steps
-from tests.reference import SET_2
-from tests.results import make_answer, make_answers
+from tests.support.reference import SET_2
+from tests.support.results import make_answer, make_answers
 
 VIDEO = SET_2 / "vfr.mp4"
 SERVER = ("--server", "grpc://127.0.0.1:9")

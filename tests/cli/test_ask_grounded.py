@@ -11,10 +11,10 @@ from torch import Tensor
 
 from groundserve.batch.engines import EngineSource
 from groundserve.options import AnswerOptions
-from tests.batch_rows import answer_rows
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
-from tests.grounded_cases import CASES, MAX_NEW_TOKENS, PARTS, WEIGHTS
+from tests.support.batch_rows import answer_rows
+from tests.support.grounded_cases import CASES, MAX_NEW_TOKENS, PARTS, WEIGHTS
 
 FAMILY = ("--family", "grounded_videollm")
 

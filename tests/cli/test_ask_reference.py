@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from groundserve.manifest import Manifest
-from tests.answer_cases import CASES, CHECKPOINTS, MODELS
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
+from tests.support.answer_cases import CASES, CHECKPOINTS, MODELS
 
 KEYS = (
     *("video", "family", "num_source_frames", "fps", "duration_seconds", "frame_indices"),

@@ -9,8 +9,8 @@ import pytest
 from groundserve.manifest import Manifest
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
-from tests.reference import VTGLLM
-from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED
+from tests.support.reference import VTGLLM
+from tests.support.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED
 
 FAMILY = ("--family", "vtgllm")
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from groundserve.batch.status import read_status
-from tests.reference import REPOSITORY, SET_2
+from tests.support.reference import REPOSITORY, SET_2
 
 PATIENCE_SECONDS = 240
 

@@ -26,7 +26,7 @@ from groundserve.frames import iterate_frames
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps, without_steps
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 
 VIDEOS = ("rotated", "vfr")
 QUERIES = ("a man", "<script>alert(1)</script>")

@@ -10,7 +10,7 @@ from PIL import Image
 from groundserve.gpu import current_gpu_arch
 from groundserve.scoring.gate import TOLERANCES
 from tests.cli.command import run_cli
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 
 CHECKPOINT = str(SET_1 / "videoitg-tiny")
 

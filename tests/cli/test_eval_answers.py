@@ -12,7 +12,7 @@ import pytest
 from groundserve.cli import eval_answers, eval_captions
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,

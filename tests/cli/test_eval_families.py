@@ -8,9 +8,9 @@ from contextlib import nullcontext
 import pytest
 
 from groundserve.cli import eval_captions
-from tests import grounded_cases, vtgllm_cases
 from tests.cli.command import part_options, run_cli
-from tests.reference import VTGLLM
+from tests.support import grounded_cases, vtgllm_cases
+from tests.support.reference import VTGLLM
 
 
 class Alike:

@@ -10,9 +10,9 @@ import pytest
 from groundserve.cli import eval_answers
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
+from tests.support.vtgllm_cases import CASES, MAX_NEW_TOKENS
 from tests.unit.evaluation.activitynet.told import Told
-from tests.vtgllm_cases import CASES, MAX_NEW_TOKENS
 
 SERVER = "grpc://127.0.0.1:8001"
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, without_steps
-from tests.results import make_result
+from tests.support.results import make_result
 from tests.unit.exports.made import (
     BIKES,
     FAILED,

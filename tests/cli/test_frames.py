@@ -17,7 +17,7 @@ from PIL import Image
 from tests.cli.command import Finished, run_cli
 from tests.cli.steps import assert_one_error, read_steps
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 FRAMES_MD = (REPOSITORY / "docs" / "score.md").read_text("utf-8")
 

@@ -13,7 +13,7 @@ import pytest
 from groundserve import own_packages
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 def test_a_train_py_where_the_command_starts_is_named_before_it_runs(tmp_path):

@@ -16,7 +16,7 @@ from groundserve.cli import _output
 from groundserve.cli import train as train_command
 from groundserve.cli._output import progress
 from tests.cli.steps import read_steps, without_steps
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 
 BUILD = (
     *(sys.executable, "-m", "groundserve.cli.main", "build"),

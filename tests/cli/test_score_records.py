@@ -14,7 +14,7 @@ import pytest
 from groundserve.records import make_doc_id
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
-from tests.results import RANKING, make_result
+from tests.support.results import RANKING, make_result
 
 RANKING_LINE = '{"doc_id": %s, "index": [2, 1]}\n'
 

@@ -20,7 +20,7 @@ from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
 from groundserve.results import build_score_result
 from tests.cli.steps import assert_one_error, read_steps
-from tests.results import make_info
+from tests.support.results import make_info
 
 COMMANDS = [
     *(["score"], ["ask"], ["build"], ["serve"], ["doctor"], ["compare"], ["export"], ["eval"]),

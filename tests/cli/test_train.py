@@ -15,7 +15,7 @@ import pytest
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, read_steps
-from tests.reference import REPOSITORY, SET_1
+from tests.support.reference import REPOSITORY, SET_1
 from tests.unit.train.data.samples import question, write_video
 from train.files import sole_writer
 

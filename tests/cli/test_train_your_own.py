@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from groundserve.cli.main import main
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from train.digits import dataset
 
 PAGE = (REPOSITORY / "docs" / "train_your_own.md").read_text("utf-8")

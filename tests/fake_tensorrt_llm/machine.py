@@ -12,7 +12,7 @@ import torch
 
 from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import VERSION
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 PROGRAM = f"""#!{sys.executable}
 import os, sys

@@ -18,11 +18,11 @@ from PIL import Image
 from groundserve import Client
 from groundserve.media._cut import cut_segments
 from groundserve.options import AnswerOptions
-from tests.answer_cases import CHECKPOINTS, MODELS
 from tests.families import segments_program
 from tests.families.tree import copy_with_family, interpreter_of
 from tests.media_assets import LONG_GOP, Asset, asset_maker
 from tests.media_assets.reading import reader_of
+from tests.support.answer_cases import CHECKPOINTS, MODELS
 from tests.triton.program import serving
 from tests.triton.protocol import Protocol, RejectedError, upload
 

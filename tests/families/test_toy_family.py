@@ -31,7 +31,7 @@ from tests.families.tree import (
     interpreter_of,
     registry_line,
 )
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.triton.program import serving
 from tests.triton.protocol import Protocol, texts, upload
 

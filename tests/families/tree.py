@@ -7,7 +7,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 REGISTRY = Path("groundserve/families/__init__.py")

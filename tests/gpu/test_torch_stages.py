@@ -18,7 +18,7 @@ from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.tensors import torch_dtype
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
-from tests import published
+from tests.support import published
 from tests.support.digits import digits_video
 
 pytestmark = pytest.mark.needs_gpu

@@ -20,7 +20,7 @@ from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
-from tests.grounded_cases import (
+from tests.support.grounded_cases import (
     CASES,
     FOLDER,
     FORMULA_CASES,

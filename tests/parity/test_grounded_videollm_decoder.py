@@ -36,8 +36,8 @@ from python_backend.generate import (
     generate,
 )
 from python_backend.meter import Counts
-from tests.grounded_cases import PARTS, formula_frames
-from tests.reference import REPOSITORY
+from tests.support.grounded_cases import PARTS, formula_frames
+from tests.support.reference import REPOSITORY
 
 GROUNDED = REPOSITORY / "tests/fixtures/grounded_videollm"
 CASES = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mistakes import MISTAKES, miss
-from tests.reference import LONGEST_AND_SHORTEST
+from tests.support.mistakes import MISTAKES, miss
+from tests.support.reference import LONGEST_AND_SHORTEST
 
 MARGIN = 10
 

@@ -3,8 +3,8 @@
 Structure and rounding are told apart. Our model in float64, which no processor changes, lies within
 2.5e-5 of what the reference computed in float32: 1.9e-5 where a frame has one token, logits reach 9
 and float32's own error is largest. Each float32 engine lies within float32's rounding of that
-float64: a bound derived for each case (tests/rounding.py), which a wrong model does not meet
-(tests/parity/test_mistakes.py).
+float64: a bound derived for each case (tests/support/rounding.py), which a wrong model does not
+meet (tests/parity/test_mistakes.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.sampling import sample_frames
 from python_backend.pipeline import Pipeline
-from tests.exact import DEADLINE_SECONDS, decode, exact, kept_text_ids, tokenizer_of
-from tests.reference import ALL_CASES, CHECKPOINTS, SET_1_CASES, SET_2_CASES, ReferenceCase
+from tests.support.exact import DEADLINE_SECONDS, decode, exact, kept_text_ids, tokenizer_of
+from tests.support.reference import ALL_CASES, CHECKPOINTS, SET_1_CASES, SET_2_CASES, ReferenceCase
 
 # How far the reference's float32 is from float64, with six decimals; a property of the fixtures.
 RECORDED_TOLERANCE = 2.5e-5

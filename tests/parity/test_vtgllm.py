@@ -14,8 +14,8 @@ from groundserve.deadline import Deadline
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
-from tests.reference import VTGLLM
-from tests.vtgllm_cases import CASES, CONFIGS, RELEASED, parts_of
+from tests.support.reference import VTGLLM
+from tests.support.vtgllm_cases import CASES, CONFIGS, RELEASED, parts_of
 
 SECONDS = 120.0
 # As the project holds its engines to: float32 both times, in another order of additions.

@@ -31,8 +31,8 @@ from python_backend.generate import (
     generate,
 )
 from python_backend.meter import Counts
-from tests.reference import REPOSITORY
-from tests.vtgllm_cases import parts_of
+from tests.support.reference import REPOSITORY
+from tests.support.vtgllm_cases import parts_of
 
 VTGLLM = REPOSITORY / "tests/fixtures/vtgllm"
 CASES = {

@@ -14,7 +14,7 @@ from engine_build.onnx_export import export_vision_encoder
 from groundserve.families import get_family
 from groundserve.families.vision_inputs import VisionInputs
 from python_backend.onnx_session import open_session
-from tests.vtgllm_stages import (
+from tests.support.vtgllm_stages import (
     CASES,
     TENSORS,
     TOLERANCE,

@@ -18,7 +18,7 @@ from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
-from tests.answer_cases import CASES, CHECKPOINTS, FOLDER, MODELS
+from tests.support.answer_cases import CASES, CHECKPOINTS, FOLDER, MODELS
 
 SECONDS = 120.0
 FEATURE_ERROR = 1e-4

@@ -32,7 +32,7 @@ from python_backend.generate import (
     generate,
 )
 from python_backend.meter import Counts
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 RECORDED = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
 LOGITS = np.load(VTIMELLM / "prefill_logits_fp32.npy")

@@ -25,7 +25,7 @@ from python_backend.decode import PyAVDecoder
 from python_backend.encode import EncodeFunction, OnnxRuntimeEncoder, TorchEncoder
 from python_backend.features import FeatureExtractor, VideoFeatures
 from python_backend.meter import Counts
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 FOLDER = REPOSITORY / "tests" / "fixtures" / "vtimellm"
 CASES = json.loads((FOLDER / "cases.json").read_text("utf-8"))

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from groundserve.profiles import Precision
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 _STORE = REPOSITORY / ".engines"
 _KEPT_STATES = 3

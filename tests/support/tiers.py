@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 THOROUGH: tuple[str, ...] = ()
 """Folders, files and tests, as the beginning of a test's id."""

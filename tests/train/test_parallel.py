@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.train.several_processes import (
     HELD,
     KILLED,

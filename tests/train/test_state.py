@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.unit.train.runs import checkpoints, losses, make_config, run
 from train.state import newest_checkpoint
 

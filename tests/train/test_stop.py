@@ -14,7 +14,7 @@ import pytest
 from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.unit.train.data.samples import write_video
 from tests.unit.train.runs import (
     assert_same_weights,

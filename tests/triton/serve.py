@@ -17,8 +17,8 @@ import pytest
 
 from groundserve.limits import MIB
 from groundserve.serving import TritonServer
-from tests.reference import REPOSITORY
 from tests.support.metrics import read_metrics
+from tests.support.reference import REPOSITORY
 from tests.triton.protocol import Arrays, Protocol, texts, upload
 
 WAIT_SECONDS = 60.0

@@ -23,7 +23,7 @@ from groundserve import (
 from groundserve.answers import AnswerResult, GenerationInfo
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
-from tests.answer_cases import CASES, MODELS
+from tests.support.answer_cases import CASES, MODELS
 from tests.triton.answers import FREE_BOX, assert_same, growth, url
 from tests.triton.protocol import Arrays, Protocol, texts, upload
 from tests.triton.serve import Server

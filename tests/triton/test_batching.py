@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from groundserve.families.videoitg.grid import pooling_weights
-from tests.exact import open_float64
-from tests.reference import SET_1
-from tests.rounding import in_float32
+from tests.support.exact import open_float64
+from tests.support.reference import SET_1
+from tests.support.rounding import in_float32
 from tests.triton.protocol import Protocol, RejectedError
 
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 def example(kind: str, page: str = "serve.md") -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 def test_documented_lines_give_the_messages_of_a_chat(server, clips, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from groundserve import AnswerOptions, Client
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
-from tests.grounded_cases import CASES
+from tests.support.grounded_cases import CASES
 from tests.triton.answers import FREE_BOX, assert_same, growth, url
 
 EIGHT = [f"Who holds the number {number}?" for number in range(8)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from groundserve import Client
 from python_backend.pipeline import Pipeline
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 from tests.triton.serve import in_parallel, serve
 
 

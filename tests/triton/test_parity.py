@@ -9,13 +9,13 @@ import pytest
 
 from groundserve import Client, InvalidRequestError
 from groundserve.serving import TritonServer
-from tests.exact import exact
-from tests.reference import CHECKPOINTS, ReferenceCase
+from tests.support.exact import exact
+from tests.support.reference import CHECKPOINTS, ReferenceCase
 
 
 def cases_of(checkpoint) -> list[list[ReferenceCase]]:
     """Cases that one request can carry: same video and options, different questions."""
-    from tests.reference import ALL_CASES
+    from tests.support.reference import ALL_CASES
 
     def key(case):
         return (case.video, case.options.to_json())

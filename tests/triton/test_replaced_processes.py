@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from groundserve import Client, UnavailableError
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.triton.protocol import Protocol, RejectedError, texts, upload
 from tests.triton.serve import Server
 

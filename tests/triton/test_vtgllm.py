@@ -10,8 +10,8 @@ from groundserve import AnswerOptions, Client
 from groundserve.batch.engines import EngineSource
 from groundserve.serving import TritonServer
 from python_backend.pipeline import Pipeline
+from tests.support.vtgllm_cases import CASES, CONFIGS, RELEASED
 from tests.triton.answers import FREE_BOX, assert_same, growth, url
-from tests.vtgllm_cases import CASES, CONFIGS, RELEASED
 
 EIGHT = [f"When is the number {number} shown?" for number in range(8)]
 CHAT = AnswerOptions(task="chat", max_new_tokens=4)

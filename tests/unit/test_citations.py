@@ -1,6 +1,6 @@
 """What we say of the reference's code names files and functions that exist there.
 
-`tests/reference_files.json` has them, so that this needs no network. After citing another one:
+`tests/support/reference_files.json` has them: this needs no network. After citing another one:
 
     git clone https://github.com/NVlabs/VideoITG && python -m tests.unit.test_citations VideoITG
 """
@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
-LIST = REPOSITORY / "tests" / "reference_files.json"
+LIST = REPOSITORY / "tests" / "support" / "reference_files.json"
 COMMIT = "fab8b54"
 SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".sh"}
 GENERATED = {"build", "demo", "dist", "runs"}  # as in .gitignore

@@ -22,7 +22,7 @@ from groundserve.limits import Limits
 from groundserve.options import Task
 from groundserve.serving.status import COUNTERS
 from python_backend.triton._errors import ERROR_CLASSES
-from tests.results import make_answer, make_answers
+from tests.support.results import make_answer, make_answers
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

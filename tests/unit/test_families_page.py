@@ -19,8 +19,8 @@ from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import DEFAULT_NUM_FRAMES
-from tests import published
-from tests.reference import REPOSITORY
+from tests.support import published
+from tests.support.reference import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "families.md").read_text("utf-8")
 

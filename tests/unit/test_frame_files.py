@@ -17,8 +17,8 @@ from groundserve.frame_files import FrameFiles, file_prefix
 from groundserve.frames import read_frames
 from groundserve.results import ScoreResult, build_score_result
 from groundserve.selection import sigmoid
-from tests.reference import SET_2
-from tests.results import make_info
+from tests.support.reference import SET_2
+from tests.support.results import make_info
 
 VFR = SET_2 / "vfr.mp4"
 FRAME_INDICES = np.arange(0, 100, 10)

@@ -16,7 +16,7 @@ from groundserve.errors import InvalidRequestError, MediaError, UnsupportedError
 from groundserve.frames import iterate_frames, read_frames
 from groundserve.limits import Limits
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 
 ROTATED = SET_2 / "rotated.mp4"
 VFR = SET_2 / "vfr.mp4"

@@ -8,7 +8,7 @@ import pytest
 from groundserve.errors import EngineMismatchError
 from groundserve.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.sentencepiece import read_llama_tokenizer
-from tests.reference import VTGLLM, VTGLLM_LLAMA
+from tests.support.reference import VTGLLM, VTGLLM_LLAMA
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 FUNCTIONS = RECORDED["functions"]

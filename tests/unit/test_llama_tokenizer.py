@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from groundserve.errors import EngineMismatchError
 from groundserve.llama_tokenizer import LlamaTokenizer
 from groundserve.sentencepiece import read_llama_tokenizer
-from tests.reference import VICUNA, VTIMELLM
+from tests.support.reference import VICUNA, VTIMELLM
 
 RECORDED = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
 VECTORS = RECORDED["tokenizer_vectors"]

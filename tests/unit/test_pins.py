@@ -11,7 +11,7 @@ import pytest
 from packaging.version import Version
 
 from scripts.pin import CONSTRAINTS, IMAGE_LOCK, inputs_digest
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 OURS = {"groundserve"}
 OF_THE_VENV = {"pip"}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from groundserve import GroundserveError, VideoInfo, results
-from tests.results import make_info, make_result
+from tests.support.results import make_info, make_result
 
 INFO_KEYS = [
     "num_source_frames",

@@ -13,7 +13,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from groundserve.errors import UnsupportedError
 from groundserve.rotary import RotaryTables
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 GROUNDED = REPOSITORY / "tests/fixtures/grounded_videollm"
 SWITCH = 4096

@@ -5,7 +5,7 @@ from transformers.convert_slow_tokenizer import import_protobuf
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.sentencepiece import read_llama_tokenizer
-from tests.reference import VICUNA
+from tests.support.reference import VICUNA
 
 NORMAL, USER_DEFINED = 1, 4
 

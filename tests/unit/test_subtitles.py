@@ -7,7 +7,7 @@ import pytest
 from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError
 from groundserve.subtitles import save_subtitles
-from tests.results import make_answer, make_answers
+from tests.support.results import make_answer, make_answers
 
 
 def moment(start: float, end: float, text: str = "") -> Moment:

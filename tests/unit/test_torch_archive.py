@@ -14,7 +14,7 @@ import torch
 
 from groundserve.errors import InvalidRequestError
 from groundserve.torch_archive import is_script_archive, read_torch_file
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 ARCHIVE = VTIMELLM / "checkpoints" / "clip" / "ViT-tiny.pt"
 STATE_DICT = ARCHIVE.with_name("ViT-tiny-state_dict.pt")

@@ -8,7 +8,7 @@ from PIL import Image
 from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError
 from groundserve.visuals import save_moment_plot
-from tests.results import make_answer, make_answers
+from tests.support.results import make_answer, make_answers
 
 GREEN = (42, 157, 143)
 

@@ -19,7 +19,7 @@ from groundserve.batch.frame_output import (
     write_row_frames,
 )
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 
 CLIP = SET_2 / "rotated.mp4"
 

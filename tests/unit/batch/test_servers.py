@@ -5,7 +5,7 @@ import pytest
 from groundserve.batch.servers import ServerPool, rank
 from groundserve.errors import DeadlineExceededError, UnavailableError
 from groundserve.options import AnswerOptions
-from tests.results import make_answer, make_answers, make_result
+from tests.support.results import make_answer, make_answers, make_result
 
 URLS = [f"grpc://host{number}:8001" for number in range(4)]
 VIDEOS = [f"/videos/{number}.mp4" for number in range(200)]

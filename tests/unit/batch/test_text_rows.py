@@ -21,7 +21,7 @@ from groundserve.batch.units import Group, Unit, UnitSize
 from groundserve.batch.work import Work
 from groundserve.errors import InvalidRequestError
 from groundserve.options import AnswerOptions
-from tests.results import make_answer, make_answers
+from tests.support.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
 
 MOMENT, CAPTIONS = AnswerOptions(), AnswerOptions(task="captions")

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks._floor import net_flop
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 @pytest.fixture(scope="module")

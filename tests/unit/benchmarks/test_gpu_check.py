@@ -17,7 +17,7 @@ from benchmarks.gpu_check import (
     judge,
 )
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from groundserve.frames import read_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.scoring.gate import TOLERANCES
-from tests.reference import ALL_CASES
+from tests.support.reference import ALL_CASES
 
 # One of each video and checkpoint.
 CASES = list(

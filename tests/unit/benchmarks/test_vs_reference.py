@@ -13,7 +13,7 @@ from benchmarks._reference_sides import Answer
 from benchmarks._usage import Usage
 from benchmarks.vs_reference import SECOND_QUESTION, WORKLOADS
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 BY_RATIO = {workload.ratio: workload for workload in WORKLOADS}
 COLD = BY_RATIO["cold_gop12"]

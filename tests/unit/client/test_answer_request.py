@@ -14,7 +14,7 @@ from groundserve import (
 from groundserve.answers import Answer, GenerationInfo, Moment
 from groundserve.client._answer_request import AnswerRequest
 from python_backend.triton._answer_tensors import answer_tensors
-from tests.results import make_info
+from tests.support.results import make_info
 
 QUERIES = ["Où est le vélo ?", "", "When?"]
 INFO = make_info(engine={"family": "vtimellm"})

@@ -7,7 +7,7 @@ import numpy as np
 
 from groundserve.client._request import ScoreRequest
 from groundserve.options import ScoreOptions
-from tests.results import make_info
+from tests.support.results import make_info
 
 
 def answer():

@@ -9,7 +9,7 @@ from groundserve.evaluation.highlight_asking import ask_highlights, find_answere
 from groundserve.evaluation.highlights import clip_scores, make_highlight_report
 from groundserve.evaluation.qvhighlights_files import GroundTruth, read_ground_truth
 from groundserve.families.vtgllm.answer import read_highlights
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
 from tests.unit.evaluation.activitynet.told import Told
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))

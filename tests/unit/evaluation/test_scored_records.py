@@ -9,7 +9,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.scored_records import score_records
 from groundserve.results import build_score_result
-from tests.results import make_info
+from tests.support.results import make_info
 
 
 class FakeScorer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from groundserve.media import VideoIndex
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 
 def load_vectors(reference_set: str) -> list[dict[str, Any]]:

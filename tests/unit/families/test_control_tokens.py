@@ -21,7 +21,7 @@ from groundserve.llama_tokenizer import LlamaTokenizer
 from groundserve.options import AnswerOptions
 from groundserve.sentencepiece import read_llama_tokenizer
 from groundserve.tokenizer_json import TokenWriter
-from tests.reference import VICUNA, VTGLLM_LLAMA
+from tests.support.reference import VICUNA, VTGLLM_LLAMA
 from tests.unit.families.grounded_videollm.recorded import SPECS, TOKENIZERS
 
 SEEN = SeenVideo(

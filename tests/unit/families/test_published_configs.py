@@ -15,7 +15,7 @@ import torch
 from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
 from groundserve.families.llama import empty_llama, llama_config
 from groundserve.families.vtimellm.clip import ClipConfig
-from tests.published import VTIMELLM_CLIP
+from tests.support.published import VTIMELLM_CLIP
 
 LLAMA_2 = {
     "architectures": ["LlamaForCausalLM"],

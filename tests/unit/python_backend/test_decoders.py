@@ -25,8 +25,8 @@ from python_backend.generate import (
     finish,
 )
 from python_backend.meter import Counts
-from tests.llama import WIDTH, tiny_llama
-from tests.rounding import in_float32
+from tests.support.llama import WIDTH, tiny_llama
+from tests.support.rounding import in_float32
 
 FEATURE_WIDTH = 8
 NUM_FRAMES = 30

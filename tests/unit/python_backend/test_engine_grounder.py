@@ -14,8 +14,8 @@ from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
 from python_backend.ground.engine import EngineGrounder
-from tests.reference import SET_1
-from tests.rounding import in_float32
+from tests.support.reference import SET_1
+from tests.support.rounding import in_float32
 
 
 class TorchTokenScorer:

@@ -21,7 +21,7 @@ from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
 from tests.fake_tensorrt_llm import runtime
 from tests.fake_tensorrt_llm.engines import HostGpu, write_engine
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 
 WIDTH = 64
 deserialize = runtime.Session.from_serialized_engine

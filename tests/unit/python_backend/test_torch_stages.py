@@ -18,9 +18,9 @@ from python_backend.cuda import (
 )
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
-from tests.exact import open_float64
-from tests.reference import SET_1
-from tests.rounding import in_float32
+from tests.support.exact import open_float64
+from tests.support.reference import SET_1
+from tests.support.rounding import in_float32
 
 GRID = 4  # what the checkpoint gives 11 frames
 IDS = np.array([7, 1, 30], np.int64)

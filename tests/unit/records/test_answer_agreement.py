@@ -10,7 +10,7 @@ from groundserve.answers import Moment
 from groundserve.errors import InvalidRequestError
 from groundserve.records import AnswerAgreement, compare_answer_files
 from tests.cli.command import run_cli
-from tests.results import make_answer, make_answers
+from tests.support.results import make_answer, make_answers
 
 
 def answer(query, text, token_ids, *spans):

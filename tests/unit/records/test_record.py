@@ -5,7 +5,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.records import make_doc_id, make_record, make_selection_record
-from tests.results import make_result
+from tests.support.results import make_result
 
 
 def test_record_is_the_references():

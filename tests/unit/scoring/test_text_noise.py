@@ -17,7 +17,7 @@ from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.scoring.text_noise import TextRequest
 from groundserve.scoring.tolerances import TOLERANCES
 from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder, TorchFront
-from tests.phi import VOCAB_SIZE, WIDTH, tiny_phi
+from tests.support.phi import VOCAB_SIZE, WIDTH, tiny_phi
 
 FEATURE_WIDTH = 8
 SWITCH = 200

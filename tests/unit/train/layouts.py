@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 from train.checkpoint_folder import write_checkpoint
 
 TOKENIZER = SET_2 / "videoitg-pad-endoftext"

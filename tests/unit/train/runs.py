@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 from train.config import DataConfig, OptimizerConfig, StageConfig
 from train.data import Batch, Unreadable
 from train.examples import Example, Text

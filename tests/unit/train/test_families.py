@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from groundserve.errors import MissingExtraError
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.toy_family import DRAWN, FAMILY, FLOPS, STRIDE, Model
 from train import families

@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import pytest
 
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from train.config import ValidationConfig
 from train.config_file import component_of, read_config
 from train.families.videoitg.stages import STAGES

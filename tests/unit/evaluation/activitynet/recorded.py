@@ -14,7 +14,7 @@ from groundserve.evaluation.activitynet.annotations import read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.language import JavaLanguage, Pair
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 REFERENCE = REPOSITORY / "tests" / "fixtures" / "vtimellm"
 ANNOTATION, LOG = REFERENCE / "eval" / "annotation.json", REFERENCE / "eval" / "log.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
-from tests.results import make_info
+from tests.support.results import make_info
 
 DURATION = 30.0
 """Of any video, in seconds."""

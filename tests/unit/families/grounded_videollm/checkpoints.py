@@ -14,7 +14,7 @@ from torch import Tensor
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
-from tests.grounded_cases import PARTS, formula_frames
+from tests.support.grounded_cases import PARTS, formula_frames
 from tests.unit.families.grounded_videollm.recorded import FOLDER
 
 WEIGHTS = FOLDER / "weight_path"

@@ -4,7 +4,7 @@ import json
 
 from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
 from groundserve.families.plans import SeenVideo
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 
 FOLDER = REPOSITORY / "tests" / "fixtures" / "grounded_videollm"
 RECORDED = json.loads((FOLDER / "cases.json").read_text("utf-8"))

@@ -14,7 +14,7 @@ from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.torch_archive import read_torch_file
-from tests.grounded_cases import PARTS
+from tests.support.grounded_cases import PARTS
 from tests.unit.families.grounded_videollm.checkpoints import (
     WEIGHTS,
     copied,

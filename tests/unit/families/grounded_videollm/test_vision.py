@@ -13,8 +13,8 @@ from groundserve.errors import UnsupportedError
 from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.grounded_videollm.vision import VisionConfig, VisionEncoder
-from tests.published import GROUNDED_CLIP, INTERNVIDEO2
-from tests.rounding import error_bound, exactly, in_float32, rounded
+from tests.support.published import GROUNDED_CLIP, INTERNVIDEO2
+from tests.support.rounding import error_bound, exactly, in_float32, rounded
 from tests.unit.families.grounded_videollm.checkpoints import (
     FORMULA_STAGES,
     PREFIXES,

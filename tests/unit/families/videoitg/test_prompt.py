@@ -3,7 +3,7 @@ import pytest
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from groundserve.families.vtgllm.answer import (
     read_events,
     read_highlights,
 )
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 FUNCTIONS = RECORDED["functions"]

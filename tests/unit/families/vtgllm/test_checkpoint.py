@@ -15,10 +15,10 @@ from groundserve.families.vtgllm.checkpoint import Checkpoint
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.rotary import RotaryTables
-from tests.published import EVA
-from tests.reference import VTGLLM
-from tests.vtgllm_cases import parts_of
-from tests.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
+from tests.support.published import EVA
+from tests.support.reference import VTGLLM
+from tests.support.vtgllm_cases import parts_of
+from tests.support.vtgllm_stages import FUNCTIONS, RECORDED, deviation, open_config
 
 BASE = VTGLLM / "model/instruct-blip/instruct_blip_vicuna7b_trimmed.pth"
 LOADED = FUNCTIONS["loaded_weights"]

@@ -9,7 +9,7 @@ import yaml
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.vtgllm.config import VTGLLMConfig
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
 
 CONFIGS = VTGLLM / "eval_configs"
 

@@ -7,7 +7,7 @@ import torch
 from groundserve.families.vtgllm.checkpoint import _resized
 from groundserve.families.vtgllm.front import CrossSampler, SlotSampler
 from python_backend.generate import TorchFront
-from tests.vtgllm_stages import FUNCTIONS, TENSORS, open_config
+from tests.support.vtgllm_stages import FUNCTIONS, TENSORS, open_config
 
 PREFIX = "functions.samplers."
 

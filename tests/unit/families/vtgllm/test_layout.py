@@ -7,7 +7,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.vtgllm.layout import find_parts, is_layout
-from tests.reference import VTGLLM, VTGLLM_LLAMA
+from tests.support.reference import VTGLLM, VTGLLM_LLAMA
 
 INTERPOLATION = {"config": ["eval_configs/interpolation.yaml"]}
 

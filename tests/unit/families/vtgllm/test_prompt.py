@@ -8,7 +8,7 @@ from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.prompt import TimeTokenizer, read_tokenizer
 from groundserve.options import AnswerOptions
-from tests.reference import VTGLLM, VTGLLM_LLAMA
+from tests.support.reference import VTGLLM, VTGLLM_LLAMA
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 CASES = RECORDED["cases"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundserve.families.vtgllm.time_fill import fill_seconds
-from tests.vtgllm_stages import FUNCTIONS, TENSORS, open_config
+from tests.support.vtgllm_stages import FUNCTIONS, TENSORS, open_config
 
 TRAINED = [3, 4, 8]
 NUM_ROWS = 12

@@ -9,7 +9,7 @@ from groundserve.families.vtgllm.times import (
     read_spelled,
     spell_places,
 )
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 NUMBERS = RECORDED["functions"]["number_to_token"]

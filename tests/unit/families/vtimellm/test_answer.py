@@ -7,7 +7,7 @@ import pytest
 from groundserve.answers import Moment
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm.answer import find_span, parse_answer, read_events
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 RECORDED = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
 GROUNDING = RECORDED["grounding_answers"]

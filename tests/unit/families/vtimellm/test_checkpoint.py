@@ -16,7 +16,7 @@ from torch import Tensor
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.vtimellm.checkpoint import Checkpoint
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 CASES = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))
 MERGED = CASES["merged_weights"]

@@ -10,7 +10,7 @@ import torch
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.vtimellm.clip import ClipConfig, ClipSource
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 CLIP = VTIMELLM / "checkpoints" / "clip"
 DIRECTORY = VTIMELLM / "checkpoints" / "clip-hf"

@@ -11,7 +11,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.vtimellm.layout import find_parts, is_layout
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 CHECKPOINTS = VTIMELLM / "checkpoints"
 STAGE = "vtimellm-vicuna-tiny-stage"

@@ -13,7 +13,7 @@ from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.families.vtimellm.pixels import _STD, PixelValues
 from groundserve.families.vtimellm.vision import VisionEncoder
 from tests.media_assets.whole_file import decode_whole_file
-from tests.reference import VTIMELLM
+from tests.support.reference import VTIMELLM
 
 VIDEOS = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))["videos"]
 CHECKPOINTS = VTIMELLM / "checkpoints"

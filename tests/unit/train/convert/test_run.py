@@ -11,7 +11,7 @@ import pytest
 from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from tests.cli.command import run_cli
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.unit.train.convert.published import (
     jpeg,
     llava_pretrain,

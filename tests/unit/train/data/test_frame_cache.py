@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from groundserve.errors import InvalidRequestError
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from tests.unit.train.data.cached_frames import VIDEO, files, read, write_textured
 from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics

@@ -13,7 +13,7 @@ from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
-from tests.reference import SET_2
+from tests.support.reference import SET_2
 from train.data import order
 from train.examples import IGNORE_INDEX
 from train.families.videoitg.conversations import ConversationTokenizer

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from groundserve.data_record import Message
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 from train.examples import Example
 from train.families.videoitg.conversations import ConversationTokenizer
 from train.families.videoitg.models import CausalModel

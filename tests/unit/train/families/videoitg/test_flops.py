@@ -9,8 +9,8 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests import published
-from tests.reference import REPOSITORY
+from tests.support import published
+from tests.support.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.families.videoitg.flops import sample_flops
 from train.families.videoitg.layout import open_initial

@@ -12,7 +12,7 @@ from transformers import Qwen2ForCausalLM, SiglipVisionModel
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors, vision_tensors
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
-from tests.rounding import Float64
+from tests.support.rounding import Float64
 from tests.unit.train.layouts import (
     TOWER_NAME,
     all_tensors,

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from groundserve.errors import GroundserveError
 from groundserve.families.videoitg.checkpoint import Checkpoint, model_tensors
-from tests.reference import CHECKPOINTS
+from tests.support.reference import CHECKPOINTS
 from tests.unit.train.layouts import (
     TOKENIZER,
     TOWER_NAME,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from groundserve.errors import InvalidRequestError
-from tests.reference import SET_1
+from tests.support.reference import SET_1
 from tests.unit.train.layouts import (
     all_tensors,
     make_config,

@@ -11,7 +11,7 @@ from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
-from tests.rounding import Float64
+from tests.support.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
 from train.families.videoitg.losses import frame_loss
 from train.families.videoitg.models import (

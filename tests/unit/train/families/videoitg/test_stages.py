@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.reference import REPOSITORY
+from tests.support.reference import REPOSITORY
 from train.config_file import read_config
 from train.families.videoitg.stages import STAGES, grounding
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from groundserve.options import AnswerOptions, Task
-from tests.reference import VTGLLM
+from tests.support.reference import VTGLLM
 
 MAX_NEW_TOKENS = 40
 TASKS: dict[str, Task] = {

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from groundserve.families.vtgllm.checkpoint import Checkpoint
-from tests.reference import VTGLLM
-from tests.vtgllm_cases import parts_of
+from tests.support.reference import VTGLLM
+from tests.support.vtgllm_cases import parts_of
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
 CASES: dict[str, Any] = {case["name"]: case for case in RECORDED["cases"]}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.exact import Float64Model, decode, exact, kept_text_ids, open_float64
-from tests.reference import ReferenceCase
-from tests.rounding import exactly
+from tests.support.exact import Float64Model, decode, exact, kept_text_ids, open_float64
+from tests.support.reference import ReferenceCase
+from tests.support.rounding import exactly
 
 
 def tower_gelu_by_erf(model: Float64Model) -> None:

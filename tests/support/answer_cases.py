@@ -12,7 +12,7 @@ from pathlib import Path
 
 from groundserve.options import AnswerOptions
 
-FOLDER = Path(__file__).parent / "fixtures" / "vtimellm"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "vtimellm"
 CHECKPOINTS = FOLDER / "checkpoints"
 _MAX_NEW_TOKENS = 32
 _PLACEHOLDER = "<video>\n"

@@ -19,8 +19,8 @@ from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from tests.reference import ReferenceCase
-from tests.rounding import NUM_DRAWS, error_bound, exactly, rounded
+from tests.support.reference import ReferenceCase
+from tests.support.rounding import NUM_DRAWS, error_bound, exactly, rounded
 
 DEADLINE_SECONDS = 120.0
 

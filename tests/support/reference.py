@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from groundserve.options import Sampling, ScoreOptions
 
-REPOSITORY = Path(__file__).parent.parent
-SET_1 = Path(__file__).parent / "fixtures" / "videoitg_ref"
-SET_2 = Path(__file__).parent / "fixtures" / "videoitg_ref2"
+REPOSITORY = Path(__file__).parents[2]
+SET_1 = Path(__file__).parents[1] / "fixtures" / "videoitg_ref"
+SET_2 = Path(__file__).parents[1] / "fixtures" / "videoitg_ref2"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,9 +92,9 @@ def _longest_and_shortest() -> list[ReferenceCase]:
 LONGEST_AND_SHORTEST = _longest_and_shortest()
 """Of each checkpoint, by frames."""
 
-VTIMELLM = Path(__file__).parent / "fixtures" / "vtimellm"
+VTIMELLM = Path(__file__).parents[1] / "fixtures" / "vtimellm"
 """Of the first family that answers in text."""
 VICUNA = VTIMELLM / "checkpoints" / "vicuna-tiny"
 
-VTGLLM = Path(__file__).parent / "fixtures" / "vtgllm"
+VTGLLM = Path(__file__).parents[1] / "fixtures" / "vtgllm"
 VTGLLM_LLAMA = VTGLLM / "model" / "Video-LLaMA-2-7B-Finetuned" / "llama-2-7b-chat-hf"

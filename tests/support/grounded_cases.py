@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from groundserve.options import AnswerOptions, Task
 
-FOLDER = Path(__file__).parent / "fixtures" / "grounded_videollm"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "grounded_videollm"
 WEIGHTS = FOLDER / "weight_path"
 MAX_NEW_TOKENS = 32
 PARTS = {
