@@ -22,10 +22,9 @@ STDIN = Path("-")
 STDIN_NAME = "<stdin>"
 """What an answer calls the video that came through stdin."""
 
-# The first box of MP4 and MOV, EBML of Matroska and WebM, AVI.
-_CONTAINER = re.compile(
-    rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL
-)
+# The first box of MP4 and MOV; EBML of Matroska and WebM, AVI.
+_MP4 = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
+_OTHER_CONTAINERS = re.compile(rb"\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
@@ -218,8 +217,8 @@ def _check_content(video: Path, name: str) -> None:
     """
     with video.open("rb") as file:
         start = file.read(12)
-    if _CONTAINER.match(start):
-        return
+        if _OTHER_CONTAINERS.match(start) or (_MP4.match(start) and _has_video(file.fileno())):
+            return
     limits = Limits()
     deadline = Deadline.after(limits.max_request_seconds)
     try:
@@ -231,6 +230,21 @@ def _check_content(video: Path, name: str) -> None:
             pass
     except MediaError as error:
         raise MediaError(f"{name}: {error}") from error
+
+
+def _has_video(fd: int) -> bool:
+    """Tell whether the index of an MP4 is there, with a track of video in it."""
+    at = 0
+    while len(header := os.pread(fd, 16, at)) >= 8:
+        size = int.from_bytes(header[:4], "big")
+        if size == 1:
+            size = int.from_bytes(header[8:], "big")
+        if header[4:8] == b"moov":
+            return b"vide" in os.pread(fd, min(size, 64 * MIB), at)
+        if size < 8:
+            break
+        at += size
+    return False
 
 
 def _refuse_uri(video: Path, command: str) -> None:

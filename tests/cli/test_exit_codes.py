@@ -319,16 +319,18 @@ def places(engine_dirs, clips):
 
 
 @pytest.mark.parametrize("command", ["score", "ask"])
-@pytest.mark.parametrize("given", ["notes.mp4", "-"])
-def test_what_is_no_video_is_named_before_anything_is_loaded(run, tmp_path, command, given):
+@pytest.mark.parametrize("given", ["notes.mp4", "cut.mp4", "-"])
+def test_what_is_no_video_is_named_before_anything_is_loaded(run, tmp_path, clips, command, given):
     (tmp_path / "notes.mp4").write_text("Minutes of a meeting.")
+    # A download that did not end: its index would have stood at the end.
+    (tmp_path / "cut.mp4").write_bytes(clips["vfr"].read_bytes()[:3000])
     said = run(
         *(command, given, "--query", "x", "--server", "grpc://127.0.0.1:9"),
         stdin=b"Minutes of a meeting.",
     )
     name = "<stdin>" if given == "-" else given
     assert (said.code, said.stdout) == (2, "")
-    assert said.stderr.startswith(f"groundserve: error: {name}: the video cannot be read: it is ")
+    assert said.stderr.startswith(f"groundserve: error: {name}: the video cannot be read: ")
     assert said.stderr.count("\n") == 1
 
 
