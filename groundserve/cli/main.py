@@ -28,7 +28,7 @@ _PROGRAM = "groundserve"
 # Lines stay as they are: each fits in 80 columns.
 _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
-and SIGTERM; `train` has 75, go on with --resume. docs/operate.md"""
+and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
 
 
 def main() -> None:
@@ -36,11 +36,11 @@ def main() -> None:
 
     With `--json` among the arguments, an error is also one JSON object on stdout.
     """
-    _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
-            stream.reconfigure(errors="backslashreplace")
     try:
+        _open_closed_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # names of files need not be text of any encoding
+                stream.reconfigure(errors="backslashreplace")
         code = _run()
         if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C in a command
             raise KeyboardInterrupt
