@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,13 @@ def answer_rows(
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     identity = source.identity(AnswerOptions())
     fingerprint = Fingerprint(
-        **asdict(identity), defaults=AnswerOptions(), span_threshold=0.5, span_gap_seconds=0.0
+        engine_id=identity.engine_id,
+        model=identity.model,
+        family=identity.family,
+        precision=identity.precision,
+        defaults=AnswerOptions(),
+        span_threshold=0.5,
+        span_gap_seconds=0.0,
     )
     work = Work(
         source=source,
