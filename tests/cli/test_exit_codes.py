@@ -210,7 +210,8 @@ def untouched(monkeypatch, tmp_path):
     for name in WORK:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
-    Path("clip.mp4").write_bytes(b"\0\0\0\x14ftypisom, and no more: nobody decodes it")
+    # Two boxes, the second of which tells of a track of video: nobody decodes it.
+    Path("clip.mp4").write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom\0\0\0\x0cmoovvide")
     Path("empty.mp4").touch()
     Path("records.jsonl").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
     os.mkfifo("pipe")
