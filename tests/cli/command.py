@@ -20,6 +20,9 @@ from unittest import mock
 
 from groundserve.cli.main import main
 
+MP4 = b"\0\0\0\x14ftypisom\0\0\0\0isom\0\0\0\x0cmoovvide"
+"""Boxes that tell of a track of video, and none: for tests in which nobody decodes."""
+
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 

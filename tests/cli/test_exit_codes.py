@@ -17,7 +17,7 @@ from groundserve._version import __version__
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.serving.events import logger as events
-from tests.cli.command import run_cli
+from tests.cli.command import MP4, run_cli
 from tests.cli.steps import assert_one_error, without_steps
 
 # What loads a model, builds an engine, decodes a video or connects to a server.
@@ -210,8 +210,7 @@ def untouched(monkeypatch, tmp_path):
     for name in WORK:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
-    # Two boxes, the second of which tells of a track of video: nobody decodes it.
-    Path("clip.mp4").write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom\0\0\0\x0cmoovvide")
+    Path("clip.mp4").write_bytes(MP4)
     Path("empty.mp4").touch()
     Path("records.jsonl").write_text('{"doc_id": 0, "index": [25, 0, 50]}\n')
     os.mkfifo("pipe")

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from groundserve import own_packages
-from tests.cli.command import run_cli
+from tests.cli.command import MP4, run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.reference import REPOSITORY
 
@@ -56,7 +56,7 @@ def test_a_python_backend_py_beside_the_users_script_is_named_before_it_runs(tmp
 )
 def test_every_command_that_needs_a_package_of_ours_looks(tmp_path, monkeypatch, command, package):
     (tmp_path / "run.toml").write_text("not looked into")
-    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x14ftypisom, and no more of a video")
+    (tmp_path / "a.mp4").write_bytes(MP4)
     foreign = ModuleSpec(package, None, origin=str(tmp_path / f"{package}.py"))
     monkeypatch.setattr(
         own_packages, "find_spec", lambda name: foreign if name == package else find_spec(name)

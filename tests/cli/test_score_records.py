@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from groundserve.records import make_doc_id
-from tests.cli.command import run_cli
+from tests.cli.command import MP4, run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.results import RANKING, make_result
 
@@ -47,7 +47,7 @@ def run(tmp_path):
     """Call a command in a folder with some videos; returns its code and what it said."""
     for name in ("a/clip.mp4", "b/clip.mp4", "b/talk.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"\0\0\0\x14ftypisom, and no more")
+        (tmp_path / name).write_bytes(MP4)
 
     return partial(run_cli, cwd=tmp_path)
 

@@ -19,6 +19,7 @@ from groundserve.cli.main import main
 from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
 from groundserve.results import build_score_result
+from tests.cli.command import MP4
 from tests.cli.steps import assert_one_error, read_steps
 from tests.support.results import make_info
 
@@ -27,8 +28,6 @@ COMMANDS = [
     *(["train", name] for name in ("projector", "images", "video", "grounding", "check")),
     ["train", "convert"],
 ]
-START = b"\0\0\0\x14ftypisom"
-"""What a video begins with; nobody decodes it here."""
 ESCAPES = "\x1b[2J\x9b\u202e"
 
 
@@ -110,7 +109,7 @@ def test_h_is_help(run, command):
 
 @pytest.mark.parametrize("args", [("--quiet", "score"), ("score", "--quiet")])
 def test_quiet_is_no_progress_and_no_notes(run, scorer, tmp_path, args):
-    (tmp_path / "a.mp4").write_bytes(START)
+    (tmp_path / "a.mp4").write_bytes(MP4)
     code, out, err = run(*args, "a.mp4", "--query", "x", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["num_source_frames"] == 2
@@ -120,7 +119,7 @@ def test_quiet_is_no_progress_and_no_notes(run, scorer, tmp_path, args):
 
 
 def test_without_quiet_a_note_is_one_line(run, scorer, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(START)
+    (tmp_path / "a.mp4").write_bytes(MP4)
     code, _, err = run("score", "a.mp4", "--query", "x")
     assert code == 0
     note = err.splitlines()[-1]
@@ -181,7 +180,7 @@ def test_an_error_is_json_too(run, args, error):
 
 
 def test_a_failed_request_has_its_id(run, scorer, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(START)
+    (tmp_path / "a.mp4").write_bytes(MP4)
     scorer.error = UnavailableError("try again")
     scorer.error.request_id = "abc"
     code, out, _ = run("score", "a.mp4", "--query", "x", "--json")
@@ -195,10 +194,10 @@ def test_a_failed_request_has_its_id(run, scorer, tmp_path):
 
 
 def test_a_video_comes_through_stdin(run, scorer, monkeypatch):
-    pipe(monkeypatch, START)
+    pipe(monkeypatch, MP4)
     code, out, _ = run("score", "-", "--query", "x", "--json", "--jsonl", "a.jsonl")
     assert code == 0
-    assert scorer.videos == [START]
+    assert scorer.videos == [MP4]
     assert json.loads(out)["video"] == "<stdin>"
     assert json.loads(Path("a.jsonl").read_text())["video_path"] == "<stdin>"
 
@@ -206,13 +205,13 @@ def test_a_video_comes_through_stdin(run, scorer, monkeypatch):
 def test_videos_through_stdin_are_told_apart_by_their_bytes(run, scorer, monkeypatch):
     """Called `<stdin>` all of them, the second would be refused, or replace the first."""
     codes = []
-    for data in (START, START + b"and more", START):
+    for data in (MP4, MP4 + b"and more", MP4):
         pipe(monkeypatch, data)
         codes.append(run("score", "-", "--query", "x", "--jsonl", "a.jsonl")[0])
     assert codes == [0, 0, 2]
     ids = [json.loads(line)["doc_id"] for line in Path("a.jsonl").read_text().splitlines()]
     # The documented rule: the bytes' SHA-256 and the name stand for the path.
-    identity = f"{hashlib.sha256(START).hexdigest()}/stdin\0x"
+    identity = f"{hashlib.sha256(MP4).hexdigest()}/stdin\0x"
     assert ids[0] == f"stdin-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     assert len(set(ids)) == 2
 
@@ -253,7 +252,7 @@ def test_pictures_are_drawn_of_a_video_from_stdin(run, monkeypatch, clips):
 
 
 def test_a_gpu_that_is_not_there_is_no_traceback(run, monkeypatch, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(START)
+    (tmp_path / "a.mp4").write_bytes(MP4)
     monkeypatch.setattr("groundserve.scoring.opener.current_gpu_arch", lambda: None)
     args = ("score", "a.mp4", "--query", "x", "--checkpoint", "digits", "--device", "cuda")
     code, _, err = run(*args)
@@ -263,7 +262,7 @@ def test_a_gpu_that_is_not_there_is_no_traceback(run, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["[bold]x.mp4", "[b].mp4", "😀 b.mp4", "b" * 200 + ".mp4"])
 def test_a_name_is_shown_as_it_is(run, scorer, tmp_path, name):
-    (tmp_path / name).write_bytes(START)
+    (tmp_path / name).write_bytes(MP4)
     query = f"{name} [/bold] [/] :smile:"
     code, out, err = run("score", name, "--query", query)
     assert code == 0, err
@@ -274,7 +273,7 @@ def test_a_name_is_shown_as_it_is(run, scorer, tmp_path, name):
 @pytest.mark.parametrize("name", [f"{ESCAPES}.mp4", "a\nb.mp4"])
 def test_a_name_does_not_steer_the_terminal(run, scorer, tmp_path, name):
     said = run("score", name, "--query", "x")
-    (tmp_path / name).write_bytes(START)
+    (tmp_path / name).write_bytes(MP4)
     said += run("score", name, "--query", name)
     assert [code for code in said if isinstance(code, int)] == [2, 0]
     text = "".join(part for part in said if isinstance(part, str))
