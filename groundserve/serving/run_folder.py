@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import stat
 import time
 from contextlib import suppress
@@ -125,10 +126,12 @@ def _remove_if_dead(folder: Path) -> None:
 def _lock_dead(folder: Path, lock_fd: int) -> None:
     """Take the lock of a dead server, or raise BlockingIOError.
 
-    The processes of a keeper that was killed end a moment after it.
+    The processes of a keeper that was killed end a moment after it. A stub whose server died while
+    it began may wait in Triton's own lock for ever (2.51): it is killed.
     """
-    keeper = Path("/proc", folder.name.split("_")[1])
-    give_up_at = time.monotonic() + (0 if keeper.exists() else _ENDING_SECONDS)
+    is_kept = Path("/proc", folder.name.split("_")[1]).exists()
+    kill_at = time.monotonic() + _ENDING_SECONDS
+    give_up_at = time.monotonic() + (0 if is_kept else 2 * _ENDING_SECONDS)
     while True:
         try:
             # flock's lock is on the open file, which children inherit; a lock of fcntl's ends with
@@ -137,9 +140,19 @@ def _lock_dead(folder: Path, lock_fd: int) -> None:
         except BlockingIOError:
             if time.monotonic() >= give_up_at:
                 raise
+            if time.monotonic() >= kill_at:
+                _kill_processes_of(folder)
             time.sleep(_POLL_SECONDS)
         else:
             return
+
+
+def _kill_processes_of(folder: Path) -> None:
+    """Kill those whose command names the folder of a dead keeper, as each of its stubs' does."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if os.fsencode(folder) in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _regions(folder: Path) -> list[Path]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,23 @@ def test_links_among_the_regions_of_a_dead_server_are_not_followed(tmp_path):
     remove_dead(parent)
     assert names(parent) == {link.name}
     assert kept.read_bytes() == b"data"
+
+
+def test_a_process_of_a_dead_keeper_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("groundserve.serving.run_folder._ENDING_SECONDS", 0.1)
+    keeper = """
+import subprocess, sys
+from pathlib import Path
+from groundserve.serving.run_folder import RunFolder
+folder = RunFolder.create(Path(sys.argv[1]))
+stub = [sys.executable, "-c", "import time; time.sleep(600)", str(folder.path / "stub")]
+nowhere = subprocess.DEVNULL
+subprocess.Popen(stub, pass_fds=[folder.lock_fd], stdout=nowhere, stderr=nowhere)
+"""
+    command = [sys.executable, "-c", keeper, str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True)
+    remove_dead(tmp_path)
+    assert names(tmp_path) == set()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
