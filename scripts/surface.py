@@ -121,7 +121,7 @@ def models(clips: Path) -> dict[str, dict[str, Any]]:
     """Return every model of the fixtures, each with the cases that its reference recorded."""
     # Of this script's tree, also where another is asked; its packages stay those of the other.
     sys.path.insert(0, str(ROOT))
-    from tests import answer_cases, grounded_cases, reference, vtgllm_cases
+    from tests.support import answer_cases, grounded_cases, reference, vtgllm_cases
 
     sys.path.remove(str(ROOT))
     videos = {path.stem: path for top in (reference.SET_2, clips) for path in top.glob("*.mp4")}
