@@ -20,7 +20,7 @@ demo-batch: $(STAMP)
 	rm -rf demo-batch
 	$(BIN)/python scripts/demo_batch.py --out demo-batch
 
-# Lint, types, and what guards each behaviour that a user sees once.
+# Lint, types, and all tests but those that tests/support/tiers.py leaves to `make test-all`.
 test: $(STAMP)
 	@bash -c 'time $(MAKE) --no-print-directory everyday'
 
