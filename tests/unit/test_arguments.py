@@ -11,12 +11,11 @@ import pytest
 from groundserve.arguments import (
     check_answer_options,
     check_answer_queries,
-    check_head,
     check_number,
     check_options,
     check_queries,
 )
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError
 from groundserve.options import AnswerOptions, ScoreOptions
 
 
@@ -56,12 +55,3 @@ def test_options_are_those_of_the_head():
         check_answer_options(ScoreOptions())
     with pytest.raises(InvalidRequestError, match="a ScoreOptions, such as"):
         check_options(options)
-
-
-def test_a_call_of_the_other_head_names_the_one_to_use():
-    check_head("a", "frames", called="frames")
-    check_head("b", "text", called="text")
-    with pytest.raises(UnsupportedError, match="the family a scores frames: use score, not ask"):
-        check_head("a", "frames", called="text")
-    with pytest.raises(UnsupportedError, match="the family b answers in text: use ask, not score"):
-        check_head("b", "text", called="frames")

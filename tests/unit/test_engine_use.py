@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from groundserve import engine_use
 from groundserve.engine_use import find_use, mark_in_use
 
 
@@ -70,10 +69,3 @@ def test_file_system_without_locks_is_no_error(engines, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert mark_in_use(engines) is None
     assert find_use(engines) is None
-
-
-def test_server_that_cannot_be_seen_is_still_known(engines, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_use, "_LOCKS", tmp_path / "locks")
-    (tmp_path / "locks").write_text("1: POSIX  ADVISORY  WRITE 1 00:01:2 0 EOF\n1: -> FLOCK\n")
-    with mark_in_use(engines):
-        assert find_use(engines).pids == ()

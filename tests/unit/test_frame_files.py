@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from groundserve import frame_files
-from groundserve.errors import GroundserveError, InvalidRequestError, MediaError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.frame_files import FrameFiles, file_prefix
 from groundserve.frames import read_frames
 from groundserve.results import ScoreResult, build_score_result
@@ -85,16 +85,6 @@ def test_names_and_index_of_two_questions(tmp_path):
     assert {line["file"] for line in lines} == set(images)
 
 
-def test_png_is_the_frame_that_read_frames_gives(tmp_path):
-    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
-    for line in map(json.loads, index.read_text("utf-8").splitlines()):
-        with Image.open(tmp_path / line["file"]) as image:
-            assert (image.format, image.mode) == ("PNG", "RGB")
-            np.testing.assert_array_equal(
-                np.asarray(image), read_frames(VFR, [line["frame_index"]])[0]
-            )
-
-
 def test_jpeg_is_close_to_it(tmp_path):
     FrameFiles(tmp_path, VFR, image_format="jpeg").write(answer([30]))
     (path,) = tmp_path.glob("*.jpg")
@@ -147,38 +137,9 @@ def test_namesakes_share_a_folder_and_a_link_is_the_same_video(tmp_path):
     assert file_prefix(Path(os.path.relpath(videos[0]))) == file_prefix(videos[0])
 
 
-def test_frames_written_before_are_refused_before_any_work(tmp_path):
-    index = FrameFiles(tmp_path, VFR).write(answer([30]))
-    before = names(tmp_path)
-    message = rf"{index} has frames of the question 'When\?' already; remove {file_prefix(VFR)}_\*"
-    for image_format in ("png", "jpeg"):
-        with pytest.raises(InvalidRequestError, match=message):
-            FrameFiles(tmp_path, VFR, queries=["Other?", "When?"], image_format=image_format)
-    assert names(tmp_path) == before
-    index.unlink()
-    with pytest.raises(InvalidRequestError, match=rf"{before[1]} exists: .* name another folder"):
-        FrameFiles(tmp_path, VFR)
-
-
 def another(result: ScoreResult, query: str) -> ScoreResult:
     """Return the same answer to another question."""
     return replace(result, queries=[replace(one, query=query) for one in result.queries])
-
-
-def test_frames_of_another_question_are_added(tmp_path):
-    first = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
-    before = first.read_bytes()
-    there = set(names(tmp_path))
-    result = another(answer([20, 30]), "Who?")
-    assert FrameFiles(tmp_path, VFR, queries=["Who?"]).write(result) == first
-    lines = first.read_bytes().splitlines(keepends=True)
-    assert b"".join(lines[:-2]) == before
-    added = [json.loads(line) for line in lines[-2:]]
-    assert [(line["question"], line["query"], line["rank"]) for line in added] == [
-        (3, "Who?", 2),
-        (3, "Who?", 1),
-    ]
-    assert set(names(tmp_path)) - there == {line["file"] for line in added}
 
 
 @pytest.mark.parametrize("end", ["full disk", "another process"])
@@ -214,16 +175,6 @@ def test_a_file_that_appears_meanwhile_is_kept_and_nothing_is_added(tmp_path):
     assert other.read_bytes() == b"another's"
 
 
-@pytest.mark.parametrize("number", [1, 2], ids=["image", "index"])
-def test_a_full_disk_leaves_nothing(number, tmp_path, monkeypatch):
-    files = FrameFiles(tmp_path, VFR)
-    fail_at(monkeypatch, Path, "write_bytes", number)
-    with pytest.raises(GroundserveError, match=f"to {tmp_path}: No space left on device") as failed:
-        files.write(answer([30]))
-    assert not isinstance(failed.value, InvalidRequestError)  # the caller may try again
-    assert names(tmp_path) == []
-
-
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_end_while_files_are_moved_leaves_nothing(number, tmp_path, monkeypatch):
     files = FrameFiles(tmp_path, VFR)
@@ -231,39 +182,6 @@ def test_an_end_while_files_are_moved_leaves_nothing(number, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         files.write(answer([20, 30]))
     assert names(tmp_path) == []
-
-
-def test_a_video_that_is_gone_leaves_nothing(tmp_path):
-    video = tmp_path / "v.mp4"
-    video.write_bytes(VFR.read_bytes())
-    files = FrameFiles(tmp_path / "out", video)
-    video.unlink()
-    with pytest.raises(MediaError, match="cannot open the video"):
-        files.write(answer([30]))
-    assert names(tmp_path / "out") == []
-
-
-def test_the_index_is_the_last_to_appear(tmp_path, monkeypatch):
-    moved = []
-    replace = os.replace
-    monkeypatch.setattr(
-        os, "replace", lambda *paths: (moved.append(paths[1].name), replace(*paths))
-    )
-    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
-    assert len(moved) == 8
-    assert moved[-1] == index.name
-
-
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_as_the_folder_is_refused(place, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(InvalidRequestError, match=f"cannot write frames to {tmp_path / place}: "):
-        FrameFiles(tmp_path / place, VFR)
-
-
-def test_other_formats_are_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match="must be one of png, jpeg, got 'gif'"):
-        FrameFiles(tmp_path, VFR, image_format="gif")
 
 
 def fail_at(

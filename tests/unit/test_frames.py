@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -52,10 +50,6 @@ def test_frames_are_those_of_a_full_decode(name: str, clips: dict[str, Path]) ->
         got = client.frames(clips[name], frame_indices)
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(got, [whole[i] for i in frame_indices])
-
-
-def test_rotated_frames_stand_upright() -> None:
-    assert read_frames(ROTATED, [5]).shape == (1, 176, 144, 3)  # 176 x 144 coded
 
 
 def test_bytes_lists_and_other_integers_give_the_same() -> None:
@@ -153,22 +147,3 @@ def test_a_frame_that_does_not_decode_is_named(tmp_path: Path, clips: dict[str, 
     data[middle : middle + 20_000] = bytes(20_000)
     with pytest.raises(MediaError, match=r"^frame \d+ of the video: "):
         read_frames(bytes(data), range(250))
-
-
-def test_limits_hold(clips: dict[str, Path]) -> None:
-    limits = replace(Limits(), max_side_pixels=100)
-    with pytest.raises(MediaError, match="100 pixels"):
-        read_frames(VFR, [0], limits=limits)
-
-
-def test_the_worker_ends_with_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[Callable[..., object]] = []
-    close = frames.MediaWorkers.close
-    monkeypatch.setattr(
-        frames.MediaWorkers, "close", lambda workers: (closed.append(workers), close(workers))
-    )
-    iterator = iterate_frames(VFR, [0, 1])
-    next(iterator)
-    assert not closed
-    iterator.close()
-    assert [workers.pids() for workers in closed] == [[]]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.lora import Adapter, adapter_files, merge, split_state_dict
+from groundserve.lora import Adapter, adapter_files, merge
 
 RANK, WIDTH_IN, WIDTH_OUT = 4, 12, 20
 LAYER = "model.layers.0.mlp.up_proj"
@@ -81,28 +81,10 @@ def test_the_rank_stabilised_scale_is_known(tmp_path):
     assert adapter.scale == 8 / RANK**0.5
 
 
-def test_each_adapters_sum_is_rounded_but_in_float32():
-    one = torch.ones(1, 1, dtype=torch.float16)
-    step = 2.0**-10  # from 1 to the next float16
-    adapters = [constant(0.4 * step), constant(0.4 * step)]
-    assert merge("w", one, adapters, dtype=torch.float16).item() == 1
-    assert merge("w", one, adapters, dtype=torch.float32).item() == pytest.approx(
-        1 + 0.8 * step, rel=2.0**-23
-    )
-
-
 def test_what_float16_cannot_hold_of_an_adapter_is_not_lost_on_the_way():
     tiny = 1.0078125 * 2.0**-22  # of bfloat16; float16 has no such bits there
     merged = merge("w", torch.zeros(1, 1), [constant(tiny, scale=2.0**12)], dtype=torch.float16)
     assert merged.item() == 1.0078125 * 2.0**-10
-
-
-def test_what_was_trained_beside_an_adapter_takes_the_place_of_all_before_it():
-    whole = {"w": torch.full((1, 1), 10.0), "bias": torch.tensor([7.0])}
-    adapters = [constant(1), constant(2, whole=whole), constant(4)]
-    assert merge("w", torch.zeros(1, 1), adapters, dtype=torch.float32).item() == 16
-    assert merge("bias", torch.zeros(1), adapters, dtype=torch.float32).item() == 7
-    assert merge("other", torch.ones(1), adapters, dtype=torch.float32).item() == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -179,37 +161,6 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     (directory / "adapter_config.json").write_text("[]")
     with pytest.raises(InvalidRequestError, match=r"adapter_config\.json is not an object"):
         Adapter.open(directory)
-
-
-PREFIX = "llama_model.base_model.model."
-
-
-def wrapped(*, base_layer: str = "") -> dict[str, Tensor]:
-    """A whole model as PEFT names it, the layer itself as one release or another does."""
-    found = {f"llama_model.{key}": tensor for key, tensor in tensors().items()}
-    found = {key.replace(".weight", ".default.weight"): tensor for key, tensor in found.items()}
-    found[f"{PREFIX}{LAYER}{base_layer}.weight"] = torch.ones(WIDTH_OUT, WIDTH_IN)
-    found[f"{PREFIX}{LAYER}{base_layer}.bias"] = torch.ones(WIDTH_OUT)
-    found[f"{PREFIX}model.norm.weight"] = torch.ones(WIDTH_IN)
-    return found
-
-
-def split(found: dict[str, Tensor], **changed: Any) -> tuple[dict[str, Tensor], Adapter]:
-    settings = {"name": "all.pth", "prefix": PREFIX, "rank": RANK, "alpha": 2 * RANK}
-    return split_state_dict(found, **{**settings, **changed})
-
-
-@pytest.mark.parametrize("base_layer", ["", ".base_layer"])
-def test_a_wrapped_model_is_split_into_its_own_tensors_and_the_adapter(base_layer):
-    base, adapter = split(wrapped(base_layer=base_layer))
-    assert base.keys() == {NAME, f"{LAYER}.bias", "model.norm.weight"}
-    assert (adapter.name, adapter.scale, adapter.targets) == ("all.pth", 2.0, ("up_proj",))
-    adapter.check({name: tensor.shape for name, tensor in base.items()})
-    a, b = (one.double() for one in tensors().values())
-    merged = merge(NAME, base[NAME], [adapter], dtype=torch.float32)
-    # r products and sums, the factor, and the sum with the weight, each of float32.
-    size = 2.0 * (b.abs() @ a.abs()) + 1
-    assert ((merged - (1 + 2.0 * (b @ a))).abs() <= (RANK + 2) * 2.0**-24 * size).all()
 
 
 def test_layers_that_an_expression_names_are_not_looked_for(tmp_path):

@@ -23,11 +23,6 @@ def test_defaults_are_the_documented_ones():
     )
 
 
-def test_json_goes_there_and_back():
-    options = ScoreOptions(num_frames=8, sample_fps=2.5, sampling="infer", selector="min_gap")
-    assert parse_options(options.to_json(), limits=LIMITS) == options
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -106,13 +106,3 @@ def test_what_no_server_of_ours_answers_is_one_error(text, problem):
     )
     assert str(caught.value).endswith("; it may be another version's")
     assert len(str(caught.value)) < 250
-
-
-def test_one_missing_key_is_named():
-    for name in INFO_KEYS:
-        if name == "grid":
-            continue
-        value = INFO.to_json()
-        del value[name]
-        with pytest.raises(GroundserveError, match=f"does: {name} must be"):
-            VideoInfo.from_json(json.dumps(value))

@@ -21,36 +21,6 @@ def copy(folder, change=lambda model: None):
     return folder
 
 
-def test_vocabulary_keeps_its_ids(tmp_path):
-    tokenizer = read_llama_tokenizer(copy(tmp_path))
-    assert tokenizer.get_vocab_size() == 640
-    assert [tokenizer.id_to_token(i) for i in (0, 1, 2, 3, 258)] == [
-        *("<unk>", "<s>", "</s>", "<0x00>", "<0xFF>")
-    ]
-    assert {token.content for token in tokenizer.get_added_tokens_decoder().values()} == {
-        *("<unk>", "<s>", "</s>")
-    }
-
-
-def test_pieces_of_a_higher_score_are_made_first(tmp_path):
-    def change(model):
-        del model.pieces[259:]
-        for piece, score in [("a", 0), ("b", 0), ("c", 0), ("ab", -2), ("bc", -1), ("abc", -3)]:
-            model.pieces.add(piece=piece, score=score, type=NORMAL)
-
-    tokenizer = read_llama_tokenizer(copy(tmp_path, change))
-    pieces = tokenizer.encode("\u2581abc", add_special_tokens=False).tokens
-    assert pieces[-1] == "abc"  # of "a" and "bc": both halves are pieces
-
-    def without_the_whole(model):
-        change(model)
-        del model.pieces[-1]
-
-    tokenizer = read_llama_tokenizer(copy(tmp_path, without_the_whole))
-    pieces = tokenizer.encode("\u2581abc", add_special_tokens=False).tokens
-    assert pieces[-2:] == ["a", "bc"]
-
-
 def test_a_special_piece_that_is_spelled_is_not_put_together(tmp_path):
     """`<0x41>` in a text is six characters; the piece of this name stands for a byte."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError
 from groundserve.subtitles import save_subtitles
 from tests.support.results import make_answer, make_answers
 
@@ -43,17 +40,6 @@ def test_a_moment_that_ends_before_it_starts_is_counted_and_left_out(tmp_path):
     assert (tmp_path / "a.srt").read_text("utf-8").count("-->") == 1
 
 
-def test_a_moment_before_the_video_is_shown_from_its_start(tmp_path):
-    # As a model says it, "from -5 to 10".
-    save_subtitles(tmp_path / "a.srt", make_answers(make_answer(moments=(moment(-0.2, 0.4),))))
-    assert "00:00:00,000 --> 00:00:00,400" in (tmp_path / "a.srt").read_text("utf-8")
-
-
 def test_an_answer_without_moments_is_a_file_without_cues(tmp_path):
     assert save_subtitles(tmp_path / "a.srt", make_answers(make_answer(moments=()))) == 0
     assert (tmp_path / "a.srt").read_bytes() == b""
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"cannot write .*none.*No such file"):
-        save_subtitles(tmp_path / "none" / "a.srt", make_answers(make_answer()))

@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.processors import TemplateProcessing
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.tokenizer_json import TokenWriter, load_tokenizer_json, read_tokenizer_json
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.tokenizer_json import TokenWriter, read_tokenizer_json
 
 LETTERS = {"<s>": 0, "a": 1, "b": 2, " ": 3, ".": 4}
 
@@ -86,9 +86,3 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, name, content):
         (folder / name).write_text(content, "utf-8")
     with pytest.raises(InvalidRequestError, match=f"checkpoint {re.escape(folder.name)}: "):
         read_tokenizer_json(folder)
-
-
-def test_an_engine_directorys_file_that_cannot_be_read_is_refused(tmp_path):
-    (tmp_path / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(EngineMismatchError, match=r"tokenizer\.json cannot be read; rebuild"):
-        load_tokenizer_json(tmp_path / "tokenizer.json")

@@ -73,45 +73,11 @@ def test_an_archive_and_a_state_dict_hold_the_same_tensors():
     assert all(torch.equal(state_dict[name], value) for name, value in expected.items())
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_what_torch_jit_saves_of_nested_modules_is_read_by_path(tmp_path):
-    class Inner(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.randn(3, 5).T)
-            self.sizes: list[int] = [1, 2]
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x @ self.weight * self.sizes[0]
-
-    model = torch.nn.Sequential(Inner(), torch.nn.BatchNorm1d(3), Inner().bfloat16())
-    path = tmp_path / "module.pt"
-    torch.jit.save(torch.jit.script(model), path)
-    found = read_torch_file(path)
-    assert found.keys() == model.state_dict().keys()
-    for name, value in model.state_dict().items():
-        assert found[name].dtype == value.dtype
-        assert torch.equal(found[name], value)
-
-
 def test_the_format_before_1_6_is_read(tmp_path):
     path = tmp_path / "old.bin"
     value = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
     torch.save({"a": value}, path, _use_new_zipfile_serialization=False)
     assert torch.equal(read_torch_file(path)["a"], value)
-
-
-def test_a_training_runs_file_holds_state_dicts_beside_other_things(tmp_path):
-    path = tmp_path / "run.pth"
-    model = {"vision": {"weight": torch.ones(2)}, "language": {"layer.bias": torch.zeros(3)}}
-    torch.save({"model": model, "epoch": 3, "optimizer": {"state": {}}}, path)
-    found = read_torch_file(path, inside="model")
-    assert found.keys() == {"vision.weight", "language.layer.bias"}
-    assert torch.equal(found["vision.weight"], torch.ones(2))
-    torch.save(model, path)
-    assert read_torch_file(path, inside="model").keys() == found.keys()
-    with pytest.raises(InvalidRequestError, match=r"run\.pth is damaged or .*vision is a dict"):
-        read_torch_file(path)
 
 
 def test_dictionaries_that_hold_each_other_are_refused(tmp_path):
@@ -223,21 +189,6 @@ def test_a_number_in_an_archive_sets_no_memory_aside(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 2**20
-
-
-def test_an_archive_of_a_later_version_is_one_error(tmp_path):
-    path = write_archive(tmp_path / "weights.pt", module({"a": tensor()}))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + 6] = 99  # version that is needed to read the entry
-    path.write_bytes(content)
-    assert not is_script_archive(path)
-    with pytest.raises(InvalidRequestError, match=r"weights\.pt is damaged"):
-        read_torch_file(path)
-
-
-def test_a_storage_without_elements_is_a_tensor_without(tmp_path):
-    root = module({"a": tensor(count=0, size=(0, 4), stride=(4, 1))})
-    assert read_torch_file(write_archive(tmp_path / "weights.pt", root))["a"].shape == (0, 4)
 
 
 @pytest.mark.parametrize(

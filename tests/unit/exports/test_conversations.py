@@ -10,8 +10,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.exports import ExportOptions, export
-from groundserve.exports import conversations as conversations_module
-from tests.unit.exports.made import BIKES, FAILED, TALK, write_answers, write_batch, write_records
+from tests.unit.exports.made import BIKES, FAILED, TALK, write_batch
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -105,34 +104,11 @@ def test_a_list_for_llava_is_as_by_hand(scored, frames, tmp_path):
     assert out.read_bytes() == (GOLDENS / "llava.json").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["batch", "records", "answers"])
-def test_llava_takes_a_picture_for_each_mark(kind, scored, frames, tmp_path):
-    out = tmp_path / "llava.json"
-    options = ExportOptions(frames=frames, top_k=2 if kind == "records" else None)
-    source = {
-        "batch": lambda: scored,
-        "records": lambda: write_records(tmp_path / "r.jsonl", BIKES, TALK),
-        "answers": lambda: write_answers(tmp_path / "a.jsonl", BIKES, TALK),
-    }[kind]()
-    export(source, out, "llava", options)
-    read = {text.strip(): images for _, text, images in read_as_llava(out, frames)}
-    assert read == {
-        TALK["query"]: ["talk30", "talk120"],
-        BIKES["query"]: ["bikes25", "bikes50"],
-    }
-
-
 def test_a_question_that_holds_the_mark_is_refused(frames, tmp_path):
     run = write_batch(tmp_path / "run", BIKES | {"query": "What is <image>?"})
     with pytest.raises(InvalidRequestError, match=r"row 1: the question holds <image>"):
         export(run, tmp_path / "llava.json", "llava", ExportOptions(frames=frames))
     export(run, tmp_path / "openai.jsonl", "openai", ExportOptions(frames=frames))
-
-
-def test_a_message_that_is_too_large_is_refused(scored, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversations_module, "MAX_LINE_BYTES", 60)
-    with pytest.raises(InvalidRequestError, match=r"row 1: 2 pictures take more than 60 bytes"):
-        export(scored, tmp_path / "out.jsonl", "openai", ExportOptions(frames=frames))
 
 
 def test_a_frame_without_an_image_is_refused(scored, frames, tmp_path):

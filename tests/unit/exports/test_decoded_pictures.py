@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.errors import MediaError
 from groundserve.exports import ExportOptions, export
-from groundserve.exports import decoded_pictures as pictures_module
 from groundserve.frames import read_frames
 from tests.unit.exports.made import BIKES, write_batch
 
@@ -80,24 +79,3 @@ def test_a_video_that_cannot_be_read_leaves_nothing(clips, tmp_path):
     with pytest.raises(MediaError, match=r"broken\.mp4: "):
         export(run, tmp_path / "out.json", "llava", ExportOptions(frames=tmp_path / "frames"))
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_missing_video_is_told_before_the_first_is_decoded(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures_module, "iterate_frames", None)
-    run = write_batch(tmp_path / "run", asked(clips["bikes"]), asked("gone.mp4", id="9"))
-    options = ExportOptions(media_root=tmp_path)
-    with pytest.raises(InvalidRequestError, match=r"0001\.parquet, row 1: no video file .*gone"):
-        export(run, tmp_path / "out.jsonl", "openai", options)
-
-
-def test_a_frame_past_the_end_is_refused(clips, tmp_path):
-    last = 10**6
-    row = asked(
-        clips["bikes"],
-        num_source_frames=last + 1,
-        frame_indices=[3, 30, 40, last],
-        selected_frames=[last],
-    )
-    run = write_batch(tmp_path / "run", row)
-    with pytest.raises(InvalidRequestError, match=r"bikes\.mp4: "):
-        export(run, tmp_path / "out.jsonl", "openai")

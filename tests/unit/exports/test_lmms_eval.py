@@ -92,13 +92,6 @@ def test_an_id_of_text_is_refused_with_its_row(tmp_path, out):
     assert list(tmp_path.iterdir()) == [run]
 
 
-def test_an_id_that_the_file_lacks_is_refused(tmp_path, scored, out):
-    numbers = tmp_path / "numbers.json"
-    numbers.write_text('{"7": 1}')
-    with pytest.raises(InvalidRequestError, match="--doc-ids has no number for 2"):
-        export(scored, out, "lmms-eval", ExportOptions(doc_ids=read_numbers(numbers)))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -127,18 +120,6 @@ def test_answers_need_the_first_number(tmp_path, out):
     answers = write_answers(tmp_path / "a.jsonl", BIKES)
     with pytest.raises(InvalidRequestError, match=r"line 1, question 1: answers .* have no ids"):
         export(answers, out, "lmms-eval")
-
-
-def test_a_batch_has_ids_of_its_own(scored, out):
-    with pytest.raises(InvalidRequestError, match="the row has the id 7; --doc-id is for answers"):
-        export(scored, out, "lmms-eval", ExportOptions(doc_id=0))
-
-
-def test_after_an_error_among_answers_numbers_are_not_known(tmp_path, out):
-    answers = write_answers(tmp_path / "a.jsonl", BIKES)
-    answers.write_text('{"error": {"type": "MediaError"}}\n' + answers.read_text("utf-8"), "utf-8")
-    with pytest.raises(InvalidRequestError, match="numbers of the questions after it"):
-        export(answers, out, "lmms-eval", ExportOptions(doc_id=0))
 
 
 def sampled(**changed):

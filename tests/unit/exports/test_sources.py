@@ -54,14 +54,6 @@ def test_what_was_scored_is_read_whole(kind, tmp_path):
     assert row.scored.spans == [(0.0, 2.0, 0.75), (4.0, 5.0, 0.9375)]
 
 
-def test_an_error_among_answers_is_counted(tmp_path, out):
-    path = write_answers(tmp_path / "answers.jsonl", BIKES)
-    with path.open("a") as file:
-        file.write('\n{"error": {"type": "MediaError", "message": "no video"}}\n')
-    exported = export(path, out, "qvhighlights")
-    assert (exported.num_rows, exported.failures) == (1, {"MediaError": 1})
-
-
 def test_records_are_ranked_as_they_stand(tmp_path):
     """Their scores are rounded, so the order of `index` alone counts."""
     path = tmp_path / "records.jsonl"

@@ -35,15 +35,6 @@ def test_replaced_files_keep_their_permissions(scored, tmp_path):
     assert sorted(tmp_path.iterdir()) == [out, scored]
 
 
-def test_a_link_stays_a_link(scored, tmp_path):
-    (tmp_path / "real.jsonl").write_text("mine")
-    out = tmp_path / "out.jsonl"
-    out.symlink_to("real.jsonl")
-    export(scored, out, "lmms-eval", replace=True)
-    assert out.is_symlink()
-    assert (tmp_path / "real.jsonl").read_text().startswith('{"doc_id": 2')
-
-
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
     out = tmp_path / "out.jsonl"
     with new_lines(out) as lines:

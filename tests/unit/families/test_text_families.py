@@ -1,12 +1,10 @@
 """What holds of every family that answers in text, and of the registry that has them."""
 
-import json
-
 import numpy as np
 import pytest
 
 from groundserve import families
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import UnsupportedError
 from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
@@ -62,34 +60,3 @@ def test_a_fixed_number_of_frames_is_refused_where_the_ceiling_is_lower(name, sp
         f"{name} samples {num_frames} frames of every video, and this server takes at most "
         f"{num_frames - 1}; its operator can raise max_num_frames"
     )
-
-
-def test_each_heads_families_are_got_by_it_and_the_other_command_is_named():
-    assert families.served_family_names()[:3] == ("videoitg", "vtimellm", "grounded_videollm")
-    assert families.get_text_family("vtimellm").head == "text"
-    with pytest.raises(UnsupportedError, match=r"vtimellm answers in text: use ask, not score$"):
-        families.get_frames_family("vtimellm")
-    with pytest.raises(UnsupportedError, match=r"videoitg scores frames: use score, not ask$"):
-        families.get_text_family("videoitg")
-
-
-def test_a_config_of_a_text_familys_decoder_is_no_checkpoint(tmp_path):
-    """Its parts lie in folders; a decoder alone is one of none that are served."""
-    raw_config = {"model_type": "llama", "architectures": ["VTimeLLMLlamaForCausalLM"]}
-    (tmp_path / "config.json").write_text(json.dumps(raw_config), "utf-8")
-    with pytest.raises(UnsupportedError, match=r"is of none .*\(videoitg, vtimellm, .*\)$"):
-        families.open_checkpoint(tmp_path)
-
-
-def test_parts_and_vision_towers_go_with_one_head_each(tmp_path):
-    with pytest.raises(UnsupportedError, match=r"vtimellm takes no vision_tower; .*clip, base"):
-        families.open_checkpoint(tmp_path, family="vtimellm", vision_tower=tmp_path)
-    with pytest.raises(UnsupportedError, match='videoitg has no part "clip"'):
-        families.open_checkpoint(tmp_path, family="videoitg", parts={"clip": [tmp_path]})
-
-
-def test_a_family_that_is_named_is_not_looked_for(tmp_path):
-    with pytest.raises(InvalidRequestError, match="parts of vtimellm are missing: clip"):
-        families.open_checkpoint(tmp_path, family="vtimellm")
-    with pytest.raises(UnsupportedError, match="family must be one of"):
-        families.open_checkpoint(tmp_path, family="vtime")

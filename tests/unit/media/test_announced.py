@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
-from groundserve.limits import MIB, Limits
+from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, VideoSource
 from tests.media_assets import ONE_FRAME, Asset
 from tests.media_assets.boxes import announcing
@@ -57,20 +56,3 @@ def test_size_of_a_segment_does_not_count_as_memory_to_open_it(deadline: Deadlin
             segments = opened.cut(np.array([7]))
         assert len(segments.data) > 80 * 10**6
         assert workers.decode(segments, image_size=8, deadline=deadline).shape == (1, 8, 8, 3)
-
-
-def test_a_segment_is_held_once_and_no_longer_than_its_job(
-    make_asset: Callable[[Asset], Path], deadline: Deadline
-) -> None:
-    intact = make_asset(ONE_FRAME).read_bytes()
-    large_mib = 64
-    # The demuxer skips the box; what counts is the file that it lies in.
-    padded = intact + struct.pack(">I4s", large_mib * MIB, b"free") + bytes(large_mib * MIB - 8)
-    with MediaWorkers(limits=Limits()) as workers:
-        workers.decode(segment(intact), image_size=72, deadline=deadline)
-        (pid,) = workers.pids()
-        before_mib = peak_rss_mib(pid)
-        for _ in range(3):
-            workers.decode(segment(padded), image_size=72, deadline=deadline)
-        assert workers.pids() == [pid]
-        assert peak_rss_mib(pid) - before_mib < 1.5 * large_mib

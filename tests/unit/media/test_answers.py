@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import MediaError, UnavailableError
+from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, _process
 from groundserve.media._wire import Channel, Message
@@ -67,14 +67,6 @@ def decode(workers: MediaWorkers) -> np.ndarray:
     return workers.decode(SEGMENTS, image_size=SIDE, deadline=Deadline.after(30))
 
 
-def test_an_honest_answer_is_taken(answer_with: Callable) -> None:
-    answer_with(Message(fields=COUNTS, arrays={"frames_0": FRAMES}))
-    with MediaWorkers(limits=Limits()) as workers:
-        np.testing.assert_array_equal(decode(workers), FRAMES)
-        done = workers.work_done()
-    assert (done["packets_decoded"], done["frames_converted"]) == (3, 2)
-
-
 @pytest.mark.parametrize(
     ("fields", "arrays"),
     [
@@ -103,11 +95,3 @@ def test_any_other_ends_the_worker(
         assert process.returncode is not None
         done = workers.work_done()
     assert (done["packets_decoded"], done["frames_converted"]) == (0, 0)
-
-
-def test_an_error_in_our_words_leaves_the_worker_alive(answer_with: Callable) -> None:
-    process = answer_with(Message(fields={"error": "MediaError", "message": "it is damaged"}))
-    with MediaWorkers(limits=Limits()) as workers:
-        with pytest.raises(MediaError, match="it is damaged"):
-            decode(workers)
-        assert process.poll() is None

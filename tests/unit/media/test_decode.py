@@ -13,12 +13,10 @@ from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._memory import max_decoders, needed_address_space
 from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     GOP_FRAMES,
     H264,
-    ODD_SIZE,
     VP8_HIDDEN,
     VP9,
     Asset,
@@ -66,29 +64,6 @@ def test_other_number_of_frames_than_announced_fails(
         decode(segments)
 
 
-def test_damaged_frame_fails_and_is_named(cut_asset: Callable[..., Segments]) -> None:
-    cut = cut_asset(H264, 3, 14)
-    data = cut.data.copy()
-    middle = int(cut.offsets[1] + cut.offsets[2]) // 2
-    data[middle - 200 : middle + 200] = 0xFF
-    segments = replace(cut, data=data)
-    with pytest.raises(MediaError, match="frame 1 of the 2 asked for does not decode"):
-        decode(segments)
-
-
-def test_frames_of_two_sizes_need_an_image_size(cut_asset: Callable[..., Segments]) -> None:
-    parts = [cut_asset(H264, 3), cut_asset(ODD_SIZE, 3)]
-    counts = tuple(count for part in parts for count in part.stream.frame_counts)
-    mixed = Segments.concatenate(
-        [part.data.tobytes() for part in parts],
-        [part.local_frames for part in parts],
-        stream=replace(parts[0].stream, frame_counts=counts),
-    )
-    assert decode(mixed, image_size=10).shape == (2, 10, 10, 3)
-    with pytest.raises(MediaError, match="the video's frames differ in size"):
-        decode(mixed)
-
-
 def test_several_frames_larger_than_announced_are_refused_before_memory_is_taken(
     cut_asset: Callable[..., Segments],
 ) -> None:
@@ -134,16 +109,3 @@ def test_damage_in_several_segments_names_the_first_target(
             num_threads=3,
             limits=Limits(),
         )
-
-
-@pytest.mark.parametrize("num_threads", [1, 2, 8])
-def test_decoders_side_by_side_fit_where_one_does(num_threads: int) -> None:
-    limits = Limits()
-    assert max_decoders(limits.max_frame_pixels, limits, num_threads=num_threads) == 1
-    assert max_decoders(1280 * 720, limits, num_threads=num_threads) >= num_threads
-    by_size = [max_decoders(n, limits, num_threads=8) for n in (10**6, 10**7, 2 * 10**7)]
-    assert by_size == sorted(by_size, reverse=True)
-    # Each with 16 references, its own picture, one that waits and RGB, of 10 bits.
-    decoders = max_decoders(3840 * 2160, limits, num_threads=8)
-    pictures = decoders * (16 + 1 + 1 + 2) * 3840 * 2160 * 3
-    assert pictures < needed_address_space(limits, num_threads=8) - 4 * limits.max_upload_bytes

@@ -57,16 +57,6 @@ def test_hole_behind_a_good_start_is_given_up(
     assert sum(count_reads) < 2 * _file.MAX_BYTES_WITHOUT_PACKET
 
 
-def test_hole_alone_is_given_up(tmp_path: Path, count_reads: list[int]) -> None:
-    path = tmp_path / "hole"
-    path.touch()
-    with path.open("r+b") as file:
-        file.truncate(15 * GIB)
-    with pytest.raises((MediaError, av.FFmpegError)), reader_of(path):
-        pass
-    assert sum(count_reads) < _file.MAX_BYTES_WITHOUT_PACKET
-
-
 def test_index_behind_15_gib_of_samples_is_found(make_asset: MakeAsset, tmp_path: Path) -> None:
     """An MP4 as cameras write it, its samples 15 GiB in; a box of some MiB is passed over."""
     data = make_asset(H264).read_bytes()

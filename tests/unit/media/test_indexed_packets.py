@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundserve.errors import MediaError
-from groundserve.media import _file, _reader
+from groundserve.media import _reader
 from groundserve.media._reader import PacketReader
 from tests.media_assets import (
     AUDIO_AND_VIDEO,
@@ -22,14 +20,13 @@ from tests.media_assets import (
     H264,
     H264_OPEN_GOP,
     HEVC_OPEN_GOP,
-    LONG_GOP,
     MPEG4_MP4,
     REFUSED,
     VFR,
     VIDEOS,
     Asset,
 )
-from tests.media_assets.boxes import content_offset, replace_box
+from tests.media_assets.boxes import content_offset
 from tests.media_assets.layouts import CLEAR, UNCLEAR
 from tests.media_assets.mutation import mutate
 from tests.media_assets.reading import reader_of
@@ -37,7 +34,6 @@ from tests.media_assets.reading import reader_of
 MakeAsset = Callable[[Asset], Path]
 FAULTS = (av.FFmpegError, ArithmeticError, EOFError, LookupError, MediaError, OSError, ValueError)
 ARRAYS = ("pts", "dts", "sizes", "is_key", "is_discard", "is_hidden")
-STBL = "moov/trak/mdia/minf/stbl"
 DAMAGED = (H264, H264_OPEN_GOP, EDIT_LIST, HEVC_OPEN_GOP, MPEG4_MP4, AUDIO_AND_VIDEO, VFR)
 
 
@@ -138,53 +134,3 @@ def places_of(data: bytes, part: str, path: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "damaged"
-
-
-@pytest.fixture
-def count_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What each read of a file took, FFmpeg's and ours."""
-    sizes: list[int] = []
-    pread = os.pread
-
-    def spy(fd: int, size: int, offset: int) -> bytes:
-        data = pread(fd, size, offset)
-        sizes.append(len(data))
-        return data
-
-    monkeypatch.setattr(_file.os, "pread", spy)
-    return sizes
-
-
-def test_samples_are_not_read(
-    make_asset: MakeAsset, tmp_path: Path, count_bytes: list[int]
-) -> None:
-    path = tmp_path / "large.mp4"
-    write_with_large_samples(make_asset(LONG_GOP), path, 2**20)
-    assert path.stat().st_size > 600 * 2**20
-    count_bytes.clear()
-    found = opened(path)
-    assert is_indexed(found)
-    assert not isinstance(found, str)
-    assert found.index.num_source_frames == LONG_GOP.num_frames
-    # FFmpeg decodes some first frames; of the others 64 bytes are read.
-    assert sum(count_bytes) < 32 * 2**20
-
-
-def write_with_large_samples(source: Path, path: Path, sample_bytes: int) -> None:
-    """Write a video whose samples are followed by zeros that count as theirs: holes on the disk."""
-    with reader_of(source) as reader:
-        packets = [bytes(packet) for packet in reader.read(0, len(reader.table.pts))]
-    data = source.read_bytes()
-    mdat, moov = data.index(b"mdat") - 4, data.index(b"moov") - 4
-    num_packets = len(packets)
-    data = replace_box(data, f"{STBL}/stsz", struct.pack(">3I", 0, sample_bytes, num_packets))
-    data = replace_box(data, f"{STBL}/stsc", struct.pack(">5I", 0, 1, 1, num_packets, 1))
-    data = replace_box(data, f"{STBL}/stco", struct.pack(">3I", 0, 1, mdat + 16))
-    with path.open("wb") as file:
-        file.write(data[:mdat])
-        file.write(struct.pack(">I4sQ", 1, b"mdat", 16 + num_packets * sample_bytes))
-        for number, packet in enumerate(packets):
-            file.seek(mdat + 16 + number * sample_bytes)
-            file.write(packet)
-        file.seek(mdat + 16 + num_packets * sample_bytes)
-        file.write(data[moov:])

@@ -10,8 +10,6 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,7 +18,7 @@ from groundserve.limits import Limits
 from groundserve.media import ResizeRule, Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._resize import FrameConverter, resize, resize_short_side
+from groundserve.media._resize import resize, resize_short_side
 from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     AV1,
@@ -95,12 +93,6 @@ def test_bilinear_of_sides_of_few_pixels(size: str, make_asset: MakeAsset) -> No
     np.testing.assert_array_equal(decode(segments, 224, "bilinear"), scaled_by_ffmpeg(path, 2, 224))
 
 
-def converter(image_size: int) -> Callable[[VideoFrame], NDArray[np.uint8]]:
-    output = FrameOutput(image_size=image_size, resize="bilinear")
-    convert = FrameConverter([output], LIMITS)
-    return lambda frame: next(convert(frame, [0]))[1]
-
-
 @pytest.mark.parametrize(
     ("width", "height"),
     [
@@ -141,15 +133,6 @@ def test_square_is_pillows_filter_however_the_pixels_lie(pixels: NDArray[np.uint
     np.testing.assert_array_equal(resize(pixels, 8), np.asarray(expected))
 
 
-def test_short_side_is_taken_of_the_upright_frame(cut_asset: CutAsset) -> None:
-    (upright,) = decode_segments(
-        cut_asset(ROTATED, 7), [FrameOutput(image_size=None)], num_threads=1, limits=LIMITS
-    ).outputs[0]
-    assert upright.shape == (96, 64, 3)
-    (frame,) = decode(cut_asset(ROTATED, 7), 20, "short_side")
-    np.testing.assert_array_equal(frame, resize_short_side(upright, 20, LIMITS))
-
-
 @pytest.mark.parametrize("shape", [(16, 8192, 3), (8192, 16, 3)])
 def test_frames_too_long_for_their_short_side_fail_before_they_are_resized(
     shape: tuple[int, int, int],
@@ -170,20 +153,3 @@ def test_frames_may_change_their_look_amid_a_video(resize: ResizeRule, cut_asset
     )
     alone = [decode(part, 32, resize)[0] for part in parts]
     np.testing.assert_array_equal(decode(mixed, 32, resize), alone)
-
-
-@pytest.mark.parametrize(
-    ("what", "value"), [("colorspace", Colorspace.ITU709), ("color_range", ColorRange.JPEG)]
-)
-def test_a_frame_that_names_no_colors_is_not_taken_to_have_those_of_the_one_before(
-    what: str, value: Colorspace | ColorRange
-) -> None:
-    luma_and_chroma = np.random.default_rng(0).integers(0, 256, (48, 32), np.uint8)
-    plain, named = (VideoFrame.from_ndarray(luma_and_chroma, format="yuv420p") for _ in range(2))
-    setattr(named, what, value)
-
-    frames = (plain, named, plain, named)
-    alone = [converter(24)(frame) for frame in frames]
-    assert not np.array_equal(alone[0], alone[1])
-    convert = converter(24)
-    np.testing.assert_array_equal([convert(frame) for frame in frames], alone)

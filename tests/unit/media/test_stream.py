@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,6 @@ FIELDS: dict[str, Any] = {
     "rotation": 270,
     "frame_counts": (30, 12),
 }
-STREAM = StreamInfo(**FIELDS)
-
-
-def test_json_and_back() -> None:
-    text = STREAM.to_json()
-    assert json.loads(text) == {**FIELDS, "frame_counts": [30, 12]}
-    assert StreamInfo.from_json(text) == STREAM
-    assert StreamInfo.from_json(text.encode()) == STREAM
 
 
 @pytest.mark.parametrize(

@@ -219,19 +219,6 @@ def test_dali_leaves_rules_other_than_the_square_to_pyav(
     assert fallback.num_calls == 1
 
 
-def test_more_segments_than_a_batch_go_to_the_other_decoder(
-    cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
-) -> None:
-    one = cut(VP9, 0)
-    many = Segments.concatenate(
-        [one.data.tobytes()] * 65,
-        [one.local_frames] * 65,
-        stream=replace(one.stream, frame_counts=(1,) * 65),
-    )
-    decoded = decoder.decode(many, deadline=deadline)
-    assert decoded.decoder == "pyav (65 segments are more than 64)"
-
-
 def test_threads_share_a_decoder(
     cut: Callable[..., Segments], decoder: DaliDecoder, deadline: Deadline
 ) -> None:
@@ -268,15 +255,3 @@ def test_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 # What runs on tensors of a GPU, on tensors of the CPU.
-
-
-def test_frames_through_dlpack_are_the_same_and_not_dalis_memory(
-    cut: Callable[..., Segments], fallback: Fallback, deadline: Deadline
-) -> None:
-    decoder = DaliDecoder(image_size=IMAGE_SIZE, device="cpu", num_threads=1, fallback=fallback)
-    expected = decoder.decode(cut(VP9, 3, 14), deadline=deadline).frames
-    decoder._device = "mixed"  # of the pipeline that is built already, only what comes after it
-    shared = decoder.decode(cut(VP9, 3, 14), deadline=deadline).frames
-    decoder.decode(cut(VP9, 40, 50), deadline=deadline)
-    assert isinstance(shared, torch.Tensor)
-    np.testing.assert_array_equal(shared, expected)

@@ -60,24 +60,6 @@ def test_frames_are_the_same_however_a_chunk_is_split(
     np.testing.assert_array_equal(parts.frames, whole.frames)
 
 
-def test_a_chunk_is_split_by_its_frames_as_well(
-    cut: Callable[..., Segments],
-    decoder: DaliDecoder,
-    batches: list[int],
-    deadline: Deadline,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    segments = cut(VP9, 0, 1, 2, 12, 13, 14, 24)
-    whole = decoder.decode(segments, deadline=deadline).frames
-    batches.clear()
-    stream = segments.stream
-    monkeypatch.setattr(
-        memory, "FRAMES_BYTES", 4 * memory.picture_bytes(stream.width, stream.height)
-    )
-    np.testing.assert_array_equal(decoder.decode(segments, deadline=deadline).frames, whole)
-    assert batches == [1, 1, 2, 2]
-
-
 def joined(first: Segments, second: Segments) -> Segments:
     return Segments.concatenate(
         [first.data.tobytes(), second.data.tobytes()],

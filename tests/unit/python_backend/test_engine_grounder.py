@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from groundserve.deadline import Deadline
-from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
@@ -74,18 +73,3 @@ def test_questions_are_packed_up_to_the_engines_tokens(grounder):
     assert grounder._scorer.passes == [[33, 34], [54], [70], [29]]
     for row, ids in zip(logits, questions.text_ids, strict=True):
         np.testing.assert_array_equal(row, grounder.ground(FEATURES, ids))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda path: path.unlink(), id="missing"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut"),
-        pytest.param(lambda path: path.write_bytes(b"no tensors"), id="something_else"),
-    ],
-)
-def test_damaged_embeddings_are_refused(grounder, model, tmp_path, damage):
-    path = tmp_path / "embeddings.safetensors"
-    damage(path)
-    with pytest.raises(EngineMismatchError, match=r"embeddings\.safetensors is missing or damaged"):
-        read_embeddings(path, device="cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import UnavailableError
 from python_backend.fair_share import FairShare
 
 SOON = Deadline.after(10**6)
@@ -51,36 +51,3 @@ def test_process_that_dies_leaves_its_seat_and_turn(share):
             holder.wait()
             with share.admit(101, SOON) as turn, turn():
                 pass
-
-
-@pytest.mark.parametrize(
-    ("num_instances", "num_decoders", "num_seats", "num_turns"), [(4, 2, 3, 1), (2, 1, 1, 1)]
-)
-def test_one_instance_and_one_decoder_of_several_are_left(
-    num_instances, num_decoders, num_seats, num_turns
-):
-    numbers = {"num_instances": num_instances, "num_decoders": num_decoders}
-    share = FairShare.from_environment(
-        **numbers, light_pixels=7, environment={"GROUNDSERVE_SHARE_DIR": "/s"}
-    )
-    assert share == FairShare(
-        directory=Path("/s"), num_seats=num_seats, num_turns=num_turns, light_pixels=7
-    )
-    assert FairShare.from_environment(**numbers, light_pixels=7, environment={}) is None
-
-
-def test_operator_says_what_is_light():
-    environment = {"GROUNDSERVE_SHARE_DIR": "/s", "GROUNDSERVE_LIGHT_PIXELS": "123"}
-    share = FairShare.from_environment(
-        num_instances=4, num_decoders=2, light_pixels=7, environment=environment
-    )
-    assert share is not None
-    assert share.light_pixels == 123
-    for text in ("", "0", "-1", "1e9", "9" * 19, "²"):
-        with pytest.raises(InvalidRequestError, match="must be a whole number above 0, got"):
-            FairShare.from_environment(
-                num_instances=4,
-                num_decoders=2,
-                light_pixels=7,
-                environment={"GROUNDSERVE_LIGHT_PIXELS": text},
-            )

@@ -1,4 +1,3 @@
-import hashlib
 import json
 
 import pytest
@@ -35,14 +34,6 @@ def test_record_refuses_an_id_that_nobody_could_read(doc_id):
     result = make_result()
     with pytest.raises(InvalidRequestError, match="doc_id must be a whole number or text, got "):
         make_record(result, result.queries[0], doc_id=doc_id)
-
-
-def test_id_follows_from_the_fields_of_the_record():
-    record = make_record(make_result(), make_result().queries[0], doc_id="")
-    identity = record.video_path.encode() + b"\0" + record.contexts.encode()
-    assert make_doc_id("bikes.mp4", "Où est le vélo ?") == (
-        "bikes-" + hashlib.sha256(identity).hexdigest()[:12]
-    )
 
 
 @pytest.mark.parametrize(

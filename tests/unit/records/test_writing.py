@@ -48,11 +48,6 @@ def line(doc_id, *index):
     return json.dumps({"doc_id": doc_id, "index": list(index)}).encode() + b"\n"
 
 
-def test_records_are_added_behind_others(path):
-    add_records(path, [record(5, 1), record(6, 2)])
-    assert path.read_bytes() == b"".join(FOREIGN) + line(5, 1) + line(6, 2)
-
-
 @pytest.mark.parametrize("write", [check_records, add_records], ids=["check", "add"])
 @pytest.mark.parametrize(("doc_id", "number"), [(1, 1), (2, 3), (3, 4)])
 def test_an_id_that_is_there_is_named_with_its_line(path, write, doc_id, number):
@@ -70,15 +65,6 @@ def test_replacing_keeps_all_other_lines(path):
     assert path.read_bytes() == b"".join([*FOREIGN[:2], line(2, 7), FOREIGN[3], line(9, 5)])
     assert path.stat().st_mode & 0o777 == 0o640
     assert os.listdir(path.parent) == [path.name]
-
-
-def test_replacing_writes_through_a_link(path, tmp_path):
-    link = tmp_path / "elsewhere" / "link.jsonl"
-    link.parent.mkdir()
-    link.symlink_to(path)
-    add_records(link, [record(1, 7)], replace=True)
-    assert link.is_symlink()
-    assert path.read_bytes() == b"".join([line(1, 7), *FOREIGN[1:]])
 
 
 def test_killed_while_replacing_the_old_file_is_whole(path):

@@ -39,12 +39,6 @@ def test_all_parts_are_found_where_the_reference_names_them(llm):
     assert set(parts.left_aside) == {f"{BASES[other]}-seperated", f"ckpt/{TUNED.format(other)}"}
 
 
-def test_of_two_decoders_one_must_be_chosen():
-    message = "it has folders of phi3.5 and llama3; choose with --part llm=phi3.5 or --part llm="
-    with pytest.raises(InvalidRequestError, match=re.escape(message)):
-        find_parts(WEIGHTS, {})
-
-
 def test_other_places_are_not_of_the_layout(tmp_path):
     assert not is_layout(tmp_path)
     assert not is_layout(tmp_path / "nowhere")
@@ -84,14 +78,6 @@ def test_of_several_files_one_must_be_chosen(phi_alone, file, part):
     with pytest.raises(InvalidRequestError, match=message):
         find_parts(phi_alone, {})
     assert getattr(find_parts(phi_alone, {part: [file]}), part) == phi_alone / file
-
-
-def test_files_of_stages_before_are_left_aside(phi_alone):
-    name = "grounded_llava_next_video_phi3.5_mix_grounded_language_model.pth"
-    (phi_alone / "ckpt" / name).write_bytes(b"")
-    parts = find_parts(phi_alone, {})
-    assert parts.checkpoint.name == TUNED.format("phi3.5")
-    assert f"ckpt/{name}" in parts.left_aside
 
 
 @pytest.mark.parametrize(

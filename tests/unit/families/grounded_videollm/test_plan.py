@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from groundserve.errors import UnsupportedError
 from groundserve.families.grounded_videollm import FAMILY
 from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.spec import PHI_3_5
@@ -35,15 +34,3 @@ def test_key_frames_and_time_base_are_the_recorded_ones(vector):
     assert ordinals[:, list(temporal.frames)].ravel().tolist() == vector["frame_indices"]
     places = np.arange(96).reshape(plan.units.shape)
     assert places[:, list(spatial.frames)].ravel().tolist() == vector["key_frame_positions"]
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("num_frames", AnswerOptions(num_frames=96)),
-        ("clip_seconds", AnswerOptions(clip_seconds=(0, 1))),
-    ],
-)
-def test_options_that_the_family_lacks_are_refused_by_name(name, options):
-    with pytest.raises(UnsupportedError, match=f"grounded_videollm has no option {name}"):
-        plan_video(video(250), options, PHI_3_5)

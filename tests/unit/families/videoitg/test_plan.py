@@ -52,13 +52,6 @@ def test_the_default_number_of_frames_is_what_fits(model, limits, seconds, num_f
     assert plan.num_visual_tokens <= model.vision_token_num
 
 
-def test_the_default_samples_what_the_same_number_asked_for_does():
-    default = plan_video(index(2700), ScoreOptions(), DIGITS, Limits())
-    asked_for = plan_video(index(2700), ScoreOptions(num_frames=432), DIGITS, Limits())
-    np.testing.assert_array_equal(default.frame_indices, asked_for.frame_indices)
-    assert default.facts["grid"] == asked_for.facts["grid"] == 1
-
-
 def test_a_number_that_does_not_fit_is_refused_by_its_name_and_bound():
     with pytest.raises(InvalidRequestError) as error:
         plan_video(index(450), ScoreOptions(num_frames=512), DIGITS, Limits())

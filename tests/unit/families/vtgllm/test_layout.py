@@ -9,8 +9,6 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.vtgllm.layout import find_parts, is_layout
 from tests.support.reference import VTGLLM, VTGLLM_LLAMA
 
-INTERPOLATION = {"config": ["eval_configs/interpolation.yaml"]}
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -39,22 +37,6 @@ def test_a_part_that_is_named_goes_before_the_yamls(folder):
     assert parts.checkpoint.name == "vtgllm_no_time_token.pth"
     assert parts.base == folder
     assert parts.time_fill == "corrected"
-
-
-def test_berts_folder_may_lie_beside(tmp_path, folder):
-    (folder / "model").unlink()
-    (folder / "bert-base-uncased").symlink_to(VTGLLM / "model/bert-base-uncased")
-    with pytest.raises(InvalidRequestError, match=r"found: config interpolation\.yaml, bert bert"):
-        find_parts(folder, {})
-
-
-def test_of_several_yamls_one_is_to_be_named():
-    assert is_layout(VTGLLM)
-    with pytest.raises(
-        InvalidRequestError, match=r"may be eval_configs/base\.yaml, .*--part config"
-    ):
-        find_parts(VTGLLM, {})
-    assert find_parts(VTGLLM, INTERPOLATION).config_name == "interpolation.yaml"
 
 
 def test_all_that_is_missing_is_told_at_once(folder):

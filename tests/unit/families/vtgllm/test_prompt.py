@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.prompt import TimeTokenizer, read_tokenizer
 from groundserve.options import AnswerOptions
@@ -97,10 +97,3 @@ def test_a_description_of_nothing_is_refused(tokenizer, query, task):
 @pytest.mark.parametrize("vector", DETOKENISED, ids=lambda vector: repr(vector["text"]))
 def test_text_is_the_recorded_one(tokenizer, vector):
     assert tokenizer.text(vector["ids"]) == vector["text"]
-
-
-def test_a_tokenizer_without_the_models_tokens_is_refused(tmp_path):
-    path = tmp_path / "tokenizer.json"
-    read_tokenizer(VTGLLM_LLAMA, time_tokens=False).save(str(path))
-    with pytest.raises(EngineMismatchError, match="the tokenizer has no token <TIME_ZERO>"):
-        TimeTokenizer.from_file(path, time_tokens=True)

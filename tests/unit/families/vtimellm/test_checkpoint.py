@@ -73,17 +73,6 @@ def test_merged_in_float32_nothing_is_rounded(model):
         assert first == pytest.approx(expected["first"], rel=1e-5, abs=1e-8)
 
 
-def test_the_registry_opens_it_by_its_layout():
-    assert families.recognise_family(CHECKPOINTS) == "vtimellm"
-    family, opened = families.open_checkpoint(CHECKPOINTS)
-    assert family.name == "vtimellm"
-    tokenizer, pad_token_id = opened.load_tokenizer()
-    assert (tokenizer.get_vocab_size(), pad_token_id, opened.vocab_size) == (640, 0, 640)
-    spec = opened.model_spec(pad_token_id=pad_token_id)
-    assert (spec.feature_width, spec.hidden_size, spec.max_tokens) == (32, 64, 4096)
-    assert (spec.end_token_id, spec.antialias) == (2, False)
-
-
 @pytest.mark.parametrize("clip", ["clip/ViT-tiny.pt", "clip-hf"])
 @pytest.mark.parametrize("antialias", ["on", "off"])
 def test_a_copy_is_opened_again(tmp_path, clip, antialias):
@@ -105,14 +94,6 @@ def test_a_copy_is_opened_again(tmp_path, clip, antialias):
     again.load_tokenizer()
 
 
-def test_a_copy_of_chosen_parts_keeps_them(tmp_path):
-    opened = open_model("stage2-tuned-projector")
-    opened.copy_to(tmp_path)
-    again = Checkpoint.open(tmp_path, parts={})
-    assert again.describe()["sha256"] == opened.describe()["sha256"]
-    assert torch.equal(again.load_front().linear.weight, opened.load_front().linear.weight)
-
-
 def test_hashes_tell_models_apart_and_the_visions_knows_the_resizing():
     stage2, stage3 = (open_model(name).describe() for name in ("stage2", "stage3"))
     assert stage2["sha256"] != stage3["sha256"]
@@ -120,24 +101,6 @@ def test_hashes_tell_models_apart_and_the_visions_knows_the_resizing():
     antialias = Checkpoint.open(CHECKPOINTS, parts={"antialias": ["on"]}).describe()
     assert antialias["sha256"] == stage3["sha256"]
     assert antialias["vision_sha256"] != stage3["vision_sha256"]
-
-
-def test_findings_say_which_parts_there_are():
-    rows = list(open_model("stage3").findings())
-    assert [row[:2] for row in rows] == [
-        ("clip", "ok"),
-        ("base", "ok"),
-        ("projector", "ok"),
-        ("adapter", "ok"),
-        ("adapter", "ok"),
-        ("left aside", "ok"),
-        ("antialias", "ok"),
-    ]
-    assert rows[0][2] == (
-        "ViT-tiny.pt, OpenAI's archive: 2 layers of 128, 2 heads, 224 pixels, patches of 14"
-    )
-    assert rows[3][2] == f"{STAGE}2: 14 layers, scale 2"
-    assert "clip-hf" in rows[5][2]
 
 
 def test_findings_warn_of_what_is_unusual():

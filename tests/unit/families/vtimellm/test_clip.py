@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
 import torch
 
@@ -76,17 +73,3 @@ def test_a_file_without_a_vision_transformer_is_refused(tmp_path):
     torch.save({"visual.conv1.weight": torch.zeros(2, 3, 3, 3), "text.weight": torch.ones(1)}, path)
     with pytest.raises(UnsupportedError, match=r"no visual\.positional_embedding of 2 dimensions"):
         ClipSource.open(path)
-
-
-def test_a_directory_without_weights_is_refused(tmp_path):
-    directory = tmp_path / "clip"
-    directory.mkdir()
-    with pytest.raises(InvalidRequestError, match=r"config\.json is missing"):
-        ClipSource.open(directory)
-    shutil.copy(DIRECTORY / "config.json", directory)
-    opened = ClipSource.open(directory)
-    with pytest.raises(InvalidRequestError, match=r"there are no \.safetensors files"):
-        opened.tensors()
-    (directory / "config.json").write_text(json.dumps([]))
-    with pytest.raises(InvalidRequestError, match=r"config\.json is not an object"):
-        ClipSource.open(directory)

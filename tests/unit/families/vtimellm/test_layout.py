@@ -29,15 +29,6 @@ def retype(directory: Path, model_type: str) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": model_type}))
 
 
-def test_all_parts_are_found_where_the_instructions_put_them(layout):
-    assert is_layout(layout)
-    parts = find_parts(layout, {})
-    assert (parts.clip, parts.base) == (layout / "clip/ViT-tiny.pt", layout / "vicuna-tiny")
-    assert parts.projector == layout / f"{STAGE}1" / "mm_projector.bin"
-    assert parts.adapters == (layout / f"{STAGE}2", layout / f"{STAGE}3")
-    assert (parts.antialias, parts.left_aside) == (False, ())
-
-
 def test_of_several_the_published_ones_are_taken_and_the_others_named():
     parts = find_parts(CHECKPOINTS, {})
     assert parts.clip.name == "ViT-tiny.pt"
@@ -47,18 +38,6 @@ def test_of_several_the_published_ones_are_taken_and_the_others_named():
         "clip-hf",
         f"{STAGE}2-tuned-projector",
     }
-
-
-@pytest.mark.parametrize("place", ["nowhere", "a file", "empty", "other folders"])
-def test_other_places_are_not_of_the_layout(tmp_path, place):
-    if place == "a file":
-        (tmp_path / place).write_text("")
-    elif place != "nowhere":
-        (tmp_path / place).mkdir()
-    if place == "other folders":
-        (tmp_path / place / "vtimellm-stage1").mkdir()
-        (tmp_path / place / f"{STAGE}1").write_text("no folder")
-    assert not is_layout(tmp_path / place)
 
 
 @pytest.mark.parametrize(
@@ -121,23 +100,6 @@ def test_several_models_are_told_apart_by_their_parts(layout):
     given = {"projector": [layout / f"{STAGE}1"], "adapter": [layout / f"{STAGE}2"]}
     parts = find_parts(layout, given)
     assert parts.projector == layout / f"{STAGE}1" / "mm_projector.bin"
-
-
-def test_parts_by_hand_need_no_layout(tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(CHECKPOINTS)
-    tuned = f"{STAGE}2-tuned-projector"
-    given = {
-        "clip": ["clip-hf"],
-        "base": ["vicuna-tiny"],
-        "projector": [f"{STAGE}1/mm_projector.bin"],
-        "adapter": [f"{STAGE}3", tuned],
-        "antialias": ["on"],
-    }
-    parts = find_parts(tmp_path / "empty", given)
-    assert (parts.clip, parts.base) == (CHECKPOINTS / "clip-hf", CHECKPOINTS / "vicuna-tiny")
-    assert [path.name for path in parts.adapters] == [f"{STAGE}3", tuned]  # as given
-    assert parts.antialias
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,6 @@ def question(case):
     return case["turns"][0]["user"].removeprefix(VIDEO)
 
 
-@pytest.mark.parametrize("case", ONE_TURN, ids=lambda case: case["name"])
-def test_raw_prompts_are_the_recorded_ones(tokenizer, case):
-    prompt = tokenizer.prompt(question(case), RAW, SEEN)
-    assert prompt.token_ids.tolist() == case["input_ids"]
-    assert prompt.token_ids.dtype == "int64"
-    expanded = prompt.token_ids.size - 1 + SEEN.num_visual_tokens
-    assert expanded == case["expanded_length"]
-
-
 GROUNDING = [case for case in ONE_TURN if case["entry"] == "evaluation, grounding"]
 
 

@@ -59,12 +59,3 @@ def test_oldest_entries_make_room_on_a_full_disk(tmp_path):
     assert counts["cache_evictions"] == 36
     assert counts["cache_failures"] == 0
     assert not list(tmp_path.glob("*.partial"))
-
-
-@pytest.mark.usefixtures("disk")
-def test_entry_larger_than_the_disk_evicts_nothing(tmp_path):
-    store, counts = open_store(tmp_path)
-    store.write(key(1), entry(1))
-    store.write(key(2), entry(2, num_floats=CAPACITY))
-    assert_holds(store, 1)
-    assert (counts["cache_evictions"], counts["cache_failures"]) == (0, 1)

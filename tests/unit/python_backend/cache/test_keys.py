@@ -88,14 +88,6 @@ def test_other_decoder_has_other_keys(monkeypatch):
     assert KEYS.features(plan(0)) != before[1]
 
 
-def test_other_dali_is_other_features_where_it_decodes(monkeypatch):
-    dali = replace(KEYS, manifest=replace(MANIFEST, profile="gpu-trt"))
-    before = dali.features(plan(0)), KEYS.features(plan(0))
-    monkeypatch.setattr(keys, "dali_version", lambda: "99.0")
-    assert dali.features(plan(0)) != before[0]
-    assert KEYS.features(plan(0)) == before[1]
-
-
 def test_versions_name_the_ffmpeg_build_without_importing_it():
     code = (
         "import sys; from python_backend.cache.keys import decoder_versions as v; print(*v());"

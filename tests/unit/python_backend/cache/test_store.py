@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from tests.unit.python_backend.cache.stores import (
     open_store,
     total_bytes,
 )
-
-
-def test_what_is_written_is_read_by_another_process_too(tmp_path):
-    store, counts = open_store(tmp_path / "made")
-    store.write(key(1), entry(1))
-    assert_holds(store, 1)
-    assert_holds(open_store(tmp_path / "made")[0], 1)
-    assert store.read(key(2)) is None
-    assert counts.cache_bytes == file_of(tmp_path / "made", 1).stat().st_size
-    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
-    modes = {path.suffix: path.stat().st_mode & 0o777 for path in (tmp_path / "made").iterdir()}
-    assert modes == {"": 0o600, ".entry": 0o600, ".used": 0o600}
 
 
 def test_least_recently_used_go_first(tmp_path):
@@ -63,38 +50,6 @@ def test_use_is_noted_beside_the_entry_and_forgotten_with_it(tmp_path):
     file_of(tmp_path, 2).unlink()
     store.write(key(3), entry(3))
     assert not list(tmp_path.glob("*.used"))
-
-
-def test_writers_side_by_side_stay_below_the_ceiling(tmp_path):
-    stores = [open_store(tmp_path, max_bytes=50_000)[0] for _ in range(4)]
-
-    def write(number):
-        store = stores[number % 4]
-        with store.locked(key(number), deadline=Deadline.after(30)):
-            store.write(key(number), entry(number))
-        found = store.read(key(number))
-        return found is None or found.fields == {"number": number}
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(write, range(200)))
-    assert total_bytes(tmp_path) <= 50_000 + 4 * 5000
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_renamed_entry_is_found(tmp_path):
-    store, counts = open_store(tmp_path)
-    store.write(key(1), entry(1))
-    file_of(tmp_path, 1).rename(file_of(tmp_path, 2))
-    assert store.read(key(2)) is None
-    assert counts["cache_corrupted"] == 1
-
-
-def test_file_larger_than_the_cache_is_not_read(tmp_path):
-    store, counts = open_store(tmp_path, max_bytes=1000)
-    with file_of(tmp_path, 1).open("wb") as file:
-        file.truncate(10**12)
-    assert store.read(key(1)) is None
-    assert counts["cache_corrupted"] == 1
 
 
 def test_partial_file_of_a_dead_writer_is_swept_and_a_live_ones_is_not(tmp_path):

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from python_backend.cache import store as store_module
 from python_backend.cache import verified
 from python_backend.cache.verified import SETTLED_NANOSECONDS
 from tests.unit.python_backend.cache.stores import (
@@ -69,22 +67,3 @@ def _replace(path: Path, rng: random.Random) -> None:
 
 
 DAMAGES = (_flip_in_place, _flip_and_set_the_time_back, _truncate, _replace)
-
-
-@pytest.mark.usefixtures("later")
-def test_entry_damaged_after_it_was_read_is_not_taken_for_the_one_found_sound(
-    tmp_path, monkeypatch
-):
-    store, counts = open_store(tmp_path)
-    store.write(key(1), entry(1))
-
-    def read_and_damage(file, dtype):
-        data = np.fromfile(file, dtype)
-        _flip_in_place(file_of(tmp_path, 1), random.Random(1))
-        return data
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module, "np", SimpleNamespace(fromfile=read_and_damage, uint8=np.uint8))
-        assert_holds(store, 1)
-    assert store.read(key(1)) is None
-    assert counts["cache_corrupted"] == 1
