@@ -69,32 +69,16 @@ def changed(name, value):
     ("text", "problem"),
     [
         ("", "INFO must be one JSON object in UTF-8"),
-        (b"\xff", "INFO must be one JSON object in UTF-8"),
         ("[" * 100_000, "INFO must be one JSON object in UTF-8"),
-        ("[]", "INFO must be one JSON object"),
         ('{"fps": 1, "fps": 2}', 'INFO must hold each key once, got "fps" twice'),
         ('{"fps": NaN}', "INFO must hold finite numbers, got NaN"),
         ('{"fps": 1' + "0" * 5000 + "}", "INFO holds a number that is too long"),
         ("{}", "num_source_frames must be a whole number >= 0, got null"),
-        *(
-            (changed(name, value), f"{name} must be a whole number >= 0, got {json.dumps(value)}")
-            for name in ("num_source_frames", "video_bytes")
-            for value in (None, True, -1, 1.0)
-        ),
-        *(
-            (changed(name, value), f"{name} must be a finite number, got {json.dumps(value)}")
-            for name in ("fps",)
-            for value in (None, False, "25", [25])
-        ),
         (changed("fps", 1).replace('"fps": 1', '"fps": 1e999'), "fps must be a finite number"),
-        (changed("fps", 10**400), "fps must be a finite number"),
         (changed("engine", None), "engine must be an object, got null"),
         (changed("decoders", "pyav"), 'decoders must be a list of texts, got "pyav"'),
-        (changed("decoders", ["pyav", 1]), "decoders must be a list of texts"),
         (changed("cache_hit", 1), "cache_hit must be true or false, got 1"),
-        (changed("timing_ms", []), "timing_ms must be an object of finite numbers, got []"),
         (changed("timing_ms", {"decode": "1"}), "timing_ms must be an object of finite numbers"),
-        (changed("timing_ms", {"decode": True}), "timing_ms must be an object of finite numbers"),
     ],
 )
 def test_what_no_server_of_ours_answers_is_one_error(text, problem):

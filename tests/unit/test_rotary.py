@@ -97,11 +97,8 @@ def test_another_way_to_rotate_is_refused(llama, phi):
         (llama, {"rope_type": "linear", "factor": 2.0}, "default or longrope, got linear"),
         (llama, {"partial_rotary_factor": 0.5}, r"as a whole, got 0\.5 of each"),
         (phi, {"attention_factor": 1.5}, r"leave attention_factor to the lengths, got 1\.5"),
-        (phi, {"original_max_position_embeddings": 131_073}, r"in .*131072], got 131073"),
         (phi, {"long_factor": [0.0] * 8}, "long_factor must be numbers above 0"),
-        (phi, {"short_factor": [float("nan")] * 8}, "long_factor must be numbers above 0"),
         (llama, {"rope_theta": -1.0}, r"rope_theta must be a number above 0, got -1\.0"),
-        (llama, {"rope_theta": float("inf")}, "rope_theta must be a number above 0, got inf"),
     ):
         other = type(config).from_dict(config.to_dict())
         other.rope_parameters = {**config.rope_parameters, **changed}

@@ -37,10 +37,6 @@ def set_unigram(model):
     model.trainer_spec.model_type = 1
 
 
-def set_extra_whitespaces(model):
-    model.normalizer_spec.remove_extra_whitespaces = True
-
-
 def add_symbol(model):
     model.pieces.add(piece="<time>", type=USER_DEFINED)
 
@@ -53,7 +49,6 @@ def rename_the_end(model):
     ("change", "rule"),
     [
         (set_unigram, "BPE"),
-        (set_extra_whitespaces, "text as it is"),
         (add_symbol, "no pieces of other kinds"),
         (rename_the_end, "<unk>, <s> and </s>"),
     ],
@@ -69,10 +64,7 @@ def test_another_model_is_refused(tmp_path, change, rule):
     [
         ("tokenizer.model", b"\xff" * 9, r"tokenizer\.model is damaged"),
         ("tokenizer.model", None, r"tokenizer\.model is missing"),
-        ("tokenizer_config.json", b"{", r"tokenizer_config\.json is damaged"),
-        ("tokenizer_config.json", b"\xff\xfe\x00", r"tokenizer_config\.json is damaged"),
         ("tokenizer_config.json", b"[" * 10**5, r"tokenizer_config\.json is damaged"),
-        ("tokenizer_config.json", b"[]", r"tokenizer_config\.json must hold a JSON object"),
     ],
 )
 def test_files_that_cannot_be_read_are_named(tmp_path, name, content, message):

@@ -131,44 +131,26 @@ def test_no_code_is_run(tmp_path, form):
 
 
 RING = b"c__torch__.M\nM\n)\x81q\x01}(" + text("again") + b"h\x01ub"
-TWICE = module({"a": module({"w": tensor()}) + b"q\x01", "b": b"h\x01"})
 
 
 @pytest.mark.parametrize(
     ("root", "message"),
     [
         (module({"a": tensor(size=(3, 2))}), "out of bounds"),
-        (module({"a": tensor(offset=1)}), "out of bounds"),
         (module({"a": tensor(offset=-1)}), "storage_offset|storage offset"),
-        (module({"a": tensor(stride=(-2, 1))}), "[Nn]egative strides"),
         (module({"a": tensor(size=(2**20, 2**20), stride=(0, 0))}), "more elements than are"),
-        (module({"a": tensor(count=5)}), "count|buffer"),
         (module({"a": tensor(count=-1, size=(4,), stride=(1,))}), "-1 elements"),
-        (module({"a": tensor(key="1")}), "no item named 'm/data/1'"),
         (module({"a": tensor(key="../data.pkl")}), "no item named"),
         (module({"a": tensor(storage="QInt8Storage")}), "which is not called"),
-        (b"ccollections\nOrderedDict\n)R", "it holds a OrderedDict"),
         (b"]" + module({"a": tensor()}) + b"a", "it holds a list"),
         (RING, "is there twice"),
-        (TWICE, "is there twice"),
         (b"c__torch__.M\nM\n)\x81K\x01b", "attributes have names"),
-        (b"c__torch__.M\nM\n)\x81}K\x01K\x02sb", "attributes have names"),
         (b"cbuiltins\ngetattr\n", "which is not called"),
-        (b"c__main__\nM\n", "which is not called"),
         (module({"a": tensor()})[:-9], ""),
     ],
     ids=[
-        *(
-            "too large",
-            "past the end",
-            "before it",
-            "backwards",
-            "repeated",
-            "too many",
-            "negative",
-        ),
-        *("no storage", "another entry", "quantized", "dict", "list", "ring", "twice", "number"),
-        *("names", "builtin", "main", "cut"),
+        *("too large", "before it", "repeated", "negative", "another entry", "quantized"),
+        *("list", "ring", "number", "builtin", "cut"),
     ],
 )
 def test_a_hostile_archive_is_one_error(tmp_path, root, message):
@@ -222,11 +204,11 @@ def test_a_state_dict_of_something_else_is_refused(tmp_path, state, message):
 
 
 @pytest.mark.parametrize("source", [ARCHIVE, STATE_DICT], ids=["archive", "state dict"])
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [0, 0.99])
 def test_a_file_that_is_cut_off_is_refused(tmp_path, source, kept):
     content = source.read_bytes()
     path = tmp_path / "weights.pt"
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InvalidRequestError, match=r"weights\.pt is damaged"):
         read_torch_file(path)
 

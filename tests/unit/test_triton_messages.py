@@ -21,13 +21,8 @@ UNKNOWN = (
     # src/python_be.cc, ProcessRequests; src/pb_stub.cc, ProcessRequests
     f"Failed to process the request(s) for model instance 'video_features_0_1', message: "
     f"{TRACEBACK}",
-    f"Failed to process the request(s) for model 'video_features_0_1', message: {TRACEBACK}",
-    "Failed to process the requests.",
     "Failed to copy output tensor to Triton-provided buffer: cudaErrorLaunchFailure at 0x7f12",
-    "Expected a list in the execute return, found type '<class 'NoneType'>'.",
     f"triton_python_backend_stub is not found. Searched paths: {PATH}",
-    # src/pb_memory.cc, src/pb_utils.cc
-    "failed to copy data: an illegal memory access was encountered",
     # src/infer_request.cc, src/request_executor.cc
     f"unable to open shared memory object /{REGION}",
     "",
@@ -37,12 +32,7 @@ PASSING = {
     f"Failed to increase the shared memory pool size for key '{REGION}' to 33554432 bytes. If you "
     "are running Triton inside docker, use '--shm-size' flag to control the shared memory region "
     "size. Error: No space left on device": MEMORY_FULL,
-    "Failed to create new mapped region for the grown shared memory "
-    f"region '{REGION}'. Cannot allocate memory": MEMORY_FULL,
-    f"Unable to initialize shared memory key '{REGION}' to requested size (33554432 bytes). If you "
-    "are running Triton inside docker, use '--shm-size' flag": MEMORY_FULL,
     # src/python_be.cc, src/stub_launcher.cc
-    "Stub process is not healthy.": RESTARTING,
     "Stub process 'video_decode_0_1' is not healthy.": RESTARTING,
     # src/request_executor.cc; core src/model_repository_manager/model_lifecycle.cc
     "Failed for execute the inference request. Model 'grounding' is not ready.": RESTARTING,

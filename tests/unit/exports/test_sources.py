@@ -69,9 +69,7 @@ def test_records_are_ranked_as_they_stand(tmp_path):
     ("line", "message"),
     [
         ('{"doc_id": 1, "index": [1, 2]}', "line 2: not a ranking: it has no logits"),
-        ("no JSON", "line 2: not JSON"),
         ('{"doc_id": 1, "index": [2, 2], "logits": [1, 1]}', "line 2: index must hold frames"),
-        ('{"doc_id": 1, "index": [2], "logits": [1], "contexts": 5}', "contexts must be text"),
     ],
 )
 def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
@@ -87,11 +85,8 @@ def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
     ("changed", "message"),
     [
         ({"frame_logits": [1.0]}, "of one length >= 1, got 4, 4, 1, 4"),
-        ({"frame_indices": [0, 25, 25, 75]}, "frames must increase"),
         ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "logits be finite"),
-        ({"query": None}, "query must be str, got None"),
         ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
-        ({"frame_indices": [0, 25, 50, 100]}, "frame_indices must be 0 to 99.*, got 0 to 100"),
         ({"pts_seconds": [0.0, 2.0, 1.0, 3.0]}, "pts_seconds must not decrease"),
         ({"spans": [BIKES["spans"][0] | {"score": None}]}, "spans must have start_seconds, end_"),
         ({"frame_logits": None, "answer": "from 0 to 3"}, "a family that answers in text"),
@@ -109,7 +104,6 @@ def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path
     [
         {"queries": [{"query": "When?"}]},
         answer_of(BIKES | {"selected_frames": [25.5]}),
-        answer_of(BIKES | {"frame_indices": [False, 25, 50, 75]}),
         answer_of(BIKES | {"spans": [{"start": "nan", "end": 1.0, "score": 1.0}]}),
     ],
 )

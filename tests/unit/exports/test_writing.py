@@ -72,10 +72,7 @@ def test_a_place_that_cannot_be_written_is_refused_first(name, scored, tmp_path)
         ("lmms-eval", {"top_k": 8}, "--top-k goes with --order time"),
         ("lmms-eval", {"order": "time", "selector": "spread"}, "--selector goes with --top-k"),
         ("qvhighlights", {"top_k": 8}, "--top-k is for lmms-eval, openai, llava"),
-        ("qvhighlights", {"is_benchmark": True}, "--benchmark is for lmms-eval"),
-        ("openai", {"image_form": "url"}, "--images must be one of data, file, got url"),
         ("openai", {"image_form": "file"}, "pictures as files need a folder"),
-        ("llava", {"image_form": "file"}, "--images is for openai"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(export_format, options, message):

@@ -43,16 +43,10 @@ WRITTEN_LATER: dict[str, dict[str, Any]] = {
     "as published": {},
     "4.40": {"attention_bias": False, "attention_dropout": 0.0, "rope_theta": 10_000.0},
     "4.45": {"head_dim": 128, "mlp_bias": False, "rope_theta": 10_000.0},
-    "4.47": {"_attn_implementation_autoset": True, "mlp_bias": False},
     "run with other kernels": {"_attn_implementation": "flash_attention_2"},
 }
 LLAMA_2S: dict[str, dict[str, Any]] = {
     "Llama-2-7b-chat": {},
-    "Llama-2-7b-chat, first release": {
-        "max_position_embeddings": 2048,
-        "pad_token_id": 0,
-        "rms_norm_eps": 1e-6,
-    },
     "vicuna-7b-v1.5": {"_name_or_path": "vicuna-7b-v1.5", "pad_token_id": 0},
     "vicuna-13b-v1.5": {
         "hidden_size": 5120,
@@ -133,7 +127,6 @@ PHI_3_5_VISION = {
         ),
         # Of the decoder alone, and as later releases write it.
         ({"type": "su"}, {"model_type": "phi3", "_attn_implementation": "flash_attention_2"}),
-        ({"type": "su"}, {"model_type": "phi3", "_attn_implementation_autoset": True}),
     ],
     ids=str,
 )

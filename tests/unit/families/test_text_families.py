@@ -23,7 +23,7 @@ NAMES = ["vtimellm", "grounded_videollm", "vtgllm"]
 
 
 @pytest.mark.parametrize(("name", "spec", "frames_per_unit", "feature_width"), MODELS)
-@pytest.mark.parametrize("num_source_frames", [1, 2, 7, 95, 96, 97, 100, 101, 10**6])
+@pytest.mark.parametrize("num_source_frames", [1, 95, 96, 97, 101, 10**6])
 def test_each_frame_is_decoded_once_and_units_lead_back_to_the_sampled_ones(
     name, spec, frames_per_unit, feature_width, num_source_frames
 ):

@@ -29,7 +29,7 @@ def segment(file: bytes, *, num_frames: int = 1) -> Segments:
     return Segments.concatenate([file], [np.zeros(1, np.int32)], stream=stream)
 
 
-@pytest.mark.parametrize("announced", [1, 2_000, 2**31 - 1])
+@pytest.mark.parametrize("announced", [1, 2**31 - 1])
 def test_header_that_announces_millions_of_packets_takes_no_memory(
     announced: int, make_asset: Callable[[Asset], Path], deadline: Deadline
 ) -> None:

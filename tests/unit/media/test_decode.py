@@ -18,7 +18,6 @@ from tests.media_assets import (
     GOP_FRAMES,
     H264,
     VP8_HIDDEN,
-    VP9,
     Asset,
     asset_maker,
 )
@@ -46,8 +45,7 @@ def decode(
     ).outputs[0]
 
 
-@pytest.mark.parametrize("asset", [H264, VP9, VP8_HIDDEN], ids=lambda asset: asset.name)
-@pytest.mark.parametrize("other", [-1, 10**6])
+@pytest.mark.parametrize(("asset", "other"), [(H264, -1), (VP8_HIDDEN, 10**6)])
 def test_other_number_of_frames_than_announced_fails(
     asset: Asset, other: int, cut_asset: Callable[..., Segments]
 ) -> None:

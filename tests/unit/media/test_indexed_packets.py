@@ -85,7 +85,7 @@ def test_equals_demuxing(
         assert is_indexed(found) == (asset in CLEAR)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(which=st.sampled_from(DAMAGED), seed=st.integers(0, 2**32 - 1))
 def test_damaged_files_are_listed_as_demuxing_lists_them(
     which: Asset,
@@ -98,7 +98,7 @@ def test_damaged_files_are_listed_as_demuxing_lists_them(
     assert_same(opened(scratch), demux(scratch))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     which=st.sampled_from(DAMAGED),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),

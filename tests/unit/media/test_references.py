@@ -33,7 +33,6 @@ def av1(name: str, *arguments: str) -> Asset:
 
 STREAMS = (
     x264("pyramid.mp4", "keyint=30:bframes=7:b-pyramid=normal:ref=6:weightp=2:weightb=1"),
-    x264("strict_pyramid.mkv", "keyint=40:bframes=4:b-pyramid=strict:b-adapt=0"),
     x264("no_pyramid.ts", "keyint=24:bframes=3:b-pyramid=none:aud=1:nal-hrd=vbr:vbv-maxrate=200:"
          "vbv-bufsize=200:repeat-headers=1"),
     x264("open.ts", "keyint=16:bframes=5:open-gop=1:b-pyramid=normal:b-adapt=0"),
@@ -41,12 +40,8 @@ STREAMS = (
     x264("slices.mp4", "keyint=30:bframes=3:slices=4:cabac=0:b-adapt=0"),
     x264("constrained.mp4", "keyint=30:ref=1:bframes=2:b-adapt=0:fade-compensate=1"),
     x264("fields.ts", "keyint=24:bframes=3:tff=1:b-adapt=0"),
-    x264("fake_fields.mp4", "keyint=24:bframes=3:fake-interlaced=1:b-adapt=0"),
-    x264("matrices.mp4", "keyint=24:bframes=3:cqm=jvt:b-adapt=0"),
     x264("ten_bit_422.mp4", "keyint=24:bframes=3:b-adapt=0", "-pix_fmt", "yuv422p10le"),
     av1("svt.mp4", "-c:v", "libsvtav1", "-preset", "10", "-g", "33"),
-    av1("svt_low_delay.mkv", "-c:v", "libsvtav1", "-preset", "11", "-g", "33", "-svtav1-params",
-        "pred-struct=1"),
     av1("aom.mkv", "-c:v", "libaom-av1", "-cpu-used", "8", "-g", "40", "-lag-in-frames", "25"),
     av1("grain.mp4", "-c:v", "libsvtav1", "-preset", "10", "-g", "33", "-svtav1-params",
         "film-grain=20"),
@@ -95,9 +90,7 @@ def unit(content: bytes) -> bytes:
     "beside",
     [
         pytest.param(b"\x68\xce\x38\x80", id="picture_parameter_set"),
-        pytest.param(b"\x0a", id="end_of_sequence"),
         pytest.param(b"\x06\x06\x01\x80\x80", id="recovery_point"),
-        pytest.param(b"\x06\x2f\x01\x00\x80", id="display_orientation"),
         pytest.param(b"\x0e\x00", id="layer_prefix"),
         pytest.param(b"\x41\xe0", id="slice_of_a_reference"),
     ],

@@ -21,13 +21,11 @@ from groundserve.media._decode import decode_segments
 from groundserve.media._resize import resize, resize_short_side
 from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
-    AV1,
     H264,
     HEVC_422_TEN_BIT,
     MJPEG_AVI,
     ODD_SIZE,
     ROTATED,
-    ROTATED_VP8,
     TEN_BIT,
     Asset,
 )
@@ -73,7 +71,7 @@ def scaled_by_ffmpeg(path: Path, num_frames: int, image_size: int) -> NDArray[np
 @pytest.mark.parametrize("image_size", [20, 224])
 @pytest.mark.parametrize(
     "asset",
-    [H264, ODD_SIZE, TEN_BIT, HEVC_422_TEN_BIT, MJPEG_AVI, AV1, ROTATED, ROTATED_VP8],
+    [ODD_SIZE, TEN_BIT, HEVC_422_TEN_BIT, MJPEG_AVI, ROTATED],
     ids=lambda asset: asset.name,
 )
 def test_bilinear_is_the_scale_filter_of_ffmpegs_program(
@@ -83,7 +81,7 @@ def test_bilinear_is_the_scale_filter_of_ffmpegs_program(
     np.testing.assert_array_equal(frames, scaled_by_ffmpeg(make_asset(asset), 3, image_size))
 
 
-@pytest.mark.parametrize("size", ["1:64", "64:1", "1:1", "2:2", "130:4"])
+@pytest.mark.parametrize("size", ["1:64", "1:1", "130:4"])
 def test_bilinear_of_sides_of_few_pixels(size: str, make_asset: MakeAsset) -> None:
     name = f"small_{size.replace(':', 'x')}.webm"
     codec = ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-frames:v", "2")
@@ -98,7 +96,6 @@ def test_bilinear_of_sides_of_few_pixels(size: str, make_asset: MakeAsset) -> No
     [
         pytest.param(31, 17, id="landscape"),
         pytest.param(17, 31, id="portrait"),
-        pytest.param(16, 9, id="short_side_as_large"),
         pytest.param(2, 2, id="enlarged"),
         pytest.param(300, 1, id="one_pixel_high"),
     ],

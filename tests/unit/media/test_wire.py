@@ -27,17 +27,11 @@ def raw(header: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        pytest.param(b"", "the peer is gone", id="nothing"),
         pytest.param(b"abc", "the peer is gone", id="cut_short"),
         pytest.param(struct.pack("<Q", 2**40), "a header of 1099511627776 bytes", id="huge"),
         pytest.param(struct.pack("<Q", 3) + b"abc", "a malformed header", id="no_json"),
-        pytest.param(raw([]), "a malformed header", id="no_object"),
-        pytest.param(raw({"fields": {}}), "a malformed header", id="no_arrays"),
         pytest.param(
             raw({"fields": {}, "arrays": [["a", "object", [1]]]}), "malformed", id="object"
-        ),
-        pytest.param(
-            raw({"fields": {}, "arrays": [["a", "uint8", [-1]]]}), "malformed", id="negative"
         ),
         pytest.param(
             raw({"fields": {}, "arrays": [["a", "int64", [2**40, 2**40]]]}),

@@ -37,7 +37,7 @@ def allow_decoders(count: int, segments: Segments, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("num_decoders", "expected"),
-    [(1, [1] * 12), (2, [2] * 6), (4, [4, 4, 2, 2]), (5, [5, 5, 1, 1]), (6, [6, 6])],
+    [(1, [1] * 12), (4, [4, 4, 2, 2])],
 )
 def test_frames_are_the_same_however_a_chunk_is_split(
     num_decoders: int,

@@ -33,7 +33,7 @@ def test_tokens_are_drawn_by_their_probability(temperature):
     assert np.abs(found - expected).max() <= 2 / len(UNIFORM)
 
 
-@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
 def test_top_p_keeps_what_transformers_keeps(top_p):
     # No two alike: of equal ones either may be the last to stay.
     logits = np.array([0.5, 2.0, -1.0, 1.9, 1.0, -3.0], np.float32)

@@ -149,7 +149,7 @@ def test_open_source_gives_a_file_of_a_root_or_the_one_text_while_names_change(r
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        while outcomes.total() < 2000 or not outcomes[b"inside"]:
+        while outcomes.total() < 500 or not outcomes[b"inside"]:
             try:
                 outcomes[open_uri(target.as_uri(), root)] += 1
             except InvalidRequestError as error:

@@ -23,7 +23,6 @@ def test_a_question_may_hold_what_ends_lines_elsewhere(tmp_path):
     [
         (b'{"doc_id": 1, "index": [1', "not JSON"),
         (b'{"doc_id": 1, "index": [1]}\xff', "not UTF-8"),
-        (b"[[1, 2], [3]]", "not a record with doc_id and index"),
         (b'{"doc_id": 2, "index": [Infinity]}', "not a record with doc_id and index"),
         (b'{"doc_id": true, "index": []}', "doc_id must be a whole number or text, got true"),
     ],

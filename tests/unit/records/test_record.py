@@ -41,9 +41,7 @@ def test_record_refuses_an_id_that_nobody_could_read(doc_id):
     [
         ("v/-1.mp4", "1"),
         ("v/١٢.mp4", "١٢"),
-        ("v/my talk (1).mp4", "my-talk-1"),
         ("v/\udcff\udcfe.mp4", "video"),
-        ("v/猫の動画.mp4", "猫の動画"),
         ("v/" + "x" * 200 + ".mp4", "x" * 40),
     ],
 )

@@ -133,8 +133,6 @@ def test_where_no_file_can_be_made_or_written_is_named(path, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for place, message in (
         (tmp_path / "none" / "a.jsonl", "none is no folder"),
-        (path / "a.jsonl", "Not a directory"),
-        (tmp_path, "it is a folder"),
         (tmp_path / "fifo", "it is no file"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):

@@ -39,8 +39,7 @@ def test_the_heads_bias_is_the_files(llm):
         assert torch.equal(checkpoint.load_decoder(dtype=dtype).lm_head.bias, bias.to(dtype))
 
 
-@pytest.mark.parametrize("angles", ["float32", "bfloat16"])
-@pytest.mark.parametrize("llm", LLMS)
+@pytest.mark.parametrize(("llm", "angles"), zip(LLMS, ["float32", "bfloat16"], strict=True))
 def test_a_copy_is_opened_again_without_being_told_its_parts(tmp_path, llm, angles):
     checkpoint = Checkpoint.open(WEIGHTS, parts={**PARTS[llm], "angles": [angles]})
     checkpoint.copy_to(tmp_path)
@@ -121,31 +120,9 @@ PEFT = "base_model.model.model.layers.0.self_attn."
             r"lacks 1 tensor\(s\) of Phi3ForCausalLM: lm_head\.bias",
         ),
         (
-            lambda m: m["language_model"].pop(f"{PEFT}qkv_proj.lora_A.default.weight"),
-            InvalidRequestError,
-            r"for model\.layers\.0\.self_attn\.qkv_proj\.weight it has lora_B alone",
-        ),
-        (
-            lambda m: [
-                m["language_model"].pop(f"{PEFT}o_proj.lora_{side}.default.weight") for side in "AB"
-            ],
-            InvalidRequestError,
-            r"it lacks 1 of the layers .* such as model\.layers\.0\.self_attn\.o_proj\.weight",
-        ),
-        (
-            lambda m: m["language_model"].update({"base_model.model.extra": torch.zeros(1)}),
-            InvalidRequestError,
-            r"has unknown 1 tensor\(s\) of Phi3ForCausalLM: extra",
-        ),
-        (
             lambda m: m["video_projecter"].pop("up_proj.bias"),
             InvalidRequestError,
             r"lacks 1 tensor\(s\) of VisionEncoder: temporal_projector\.first\.bias",
-        ),
-        (
-            lambda m: m["multi_modal_projector"].update({"linear_2.weight": torch.zeros(1)}),
-            InvalidRequestError,
-            "multi_modal_projector.linear_2.weight is of neither projector nor of the decoder",
         ),
         (
             lambda m: m.pop("language_model"),
@@ -159,33 +136,8 @@ PEFT = "base_model.model.model.layers.0.self_attn."
             InvalidRequestError,
             r"tensor model\.norm\.weight has shape \(3,\)",
         ),
-        (
-            lambda m: m["language_model"].update(
-                {"base_model.model.model.embed_tokens.weight": torch.zeros(())}
-            ),
-            InvalidRequestError,
-            r"model\.embed_tokens\.weight must have two dimensions, got \(\)",
-        ),
-        (
-            lambda m: m["language_model"].update(
-                {f"{PEFT}o_proj.lora_A.default.weight": torch.zeros(128, 64, dtype=torch.int8)}
-            ),
-            UnsupportedError,
-            r"o_proj\.weight lora_A and lora_B must hold floats, got torch\.int8",
-        ),
     ],
-    ids=[
-        "bias",
-        "half",
-        "pair",
-        "extra",
-        "projector",
-        "llama's",
-        "stage 1",
-        "shape",
-        "embeddings",
-        "integers",
-    ],
+    ids=["bias", "projector", "stage 1", "shape"],
 )
 def test_a_file_of_another_model_or_stage_is_refused_as_it_is_opened(
     changed, change, kind, message
@@ -214,10 +166,7 @@ def test_names_of_later_releases_of_peft_are_known(changed):
     ("values", "kind", "message"),
     [
         ({"model_type": "llama"}, UnsupportedError, 'must be phi3, as phi3.5 has, got "llama"'),
-        ({"hidden_size": 63}, InvalidRequestError, r"config\.json describes no phi3\.5"),
-        ({"num_hidden_layers": 3}, InvalidRequestError, r"lacks 6 tensor\(s\) of Phi3"),
         ({"sliding_window": 2047}, UnsupportedError, "sliding_window must be no smaller than max"),
-        ({"rope_scaling": {"type": "longrope"}}, InvalidRequestError, "describes no phi3.5"),
     ],
     ids=str,
 )

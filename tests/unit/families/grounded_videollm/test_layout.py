@@ -51,10 +51,8 @@ def test_other_places_are_not_of_the_layout(tmp_path):
 @pytest.mark.parametrize(
     ("gone", "part"),
     [
-        ("ckpt", "checkpoint"),
         ("internvideo", "internvideo"),
         ("Phi-3.5-vision-instruct-seperated/vision_model.pth", "clip"),
-        ("Phi-3.5-mini-instruct", "tokenizer"),
     ],
 )
 def test_a_missing_part_is_named_and_what_was_found(phi_alone, gone, part):
@@ -83,14 +81,8 @@ def test_of_several_files_one_must_be_chosen(phi_alone, file, part):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"llm": ["vicuna"]}, "the part llm must be phi3.5 or llama3, got vicuna"),
         ({"angles": ["float16"]}, "the part angles must be float32 or bfloat16, got float16"),
-        ({"projector": ["x"]}, "grounded_videollm has no part 'projector'; its parts are checkp"),
         ({"clip": ["/nowhere"]}, "the part clip is vision_model.pth, in the base; there is nothi"),
-        *(
-            ({"clip_heads": values}, "the part clip_heads must be one whole number above 0, got ")
-            for values in (["0"], ["x"], ["4", "4"])
-        ),
         ({"internvideo_heads": []}, "the part internvideo_heads must be one whole number above 0"),
     ],
 )
@@ -99,11 +91,7 @@ def test_parts_that_are_named_wrongly_are_refused(given, message):
         find_parts(WEIGHTS, {"llm": ["phi3.5"], **given})
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", '{"angles": 16}', '{"heads": "4"}'],
-    ids=range(4),
-)
+@pytest.mark.parametrize("text", ["", '{"angles": 16}'], ids=["nothing", "a number"])
 def test_a_copy_that_no_longer_says_how_it_was_opened_is_refused(tmp_path, text):
     """Opened by what is found, it would answer otherwise than it did."""
     weights = copied(tmp_path)

@@ -90,9 +90,7 @@ def changed(tmp_path):
     ("part", "without", "kind", "message"),
     [
         ("clip", "encoder", UnsupportedError, r"at least two blocks encoder\.layers\.\*, got 0"),
-        ("clip", "patch_embedding", UnsupportedError, "the part clip has no embeddings.patch_emb"),
         ("internvideo", "blocks.3.ls2", InvalidRequestError, r"blocks\.3 is not as blocks\.0"),
-        ("internvideo", "img_pos_embed", UnsupportedError, "has no img_pos_embed of 3 dimensions"),
     ],
 )
 def test_a_file_that_is_cut_off_is_refused(changed, part, without, kind, message):

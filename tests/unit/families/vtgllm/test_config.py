@@ -33,10 +33,7 @@ def test_keys_that_are_missing_are_as_the_reference_has_them(tmp_path):
     ("values", "said"),
     [
         ({"sampler_type": "codebook"}, 'sampler_type "codebook" is not served'),
-        ({"use_video_qformer": True}, "use_video_qformer True is not served"),
-        ({"lora": False}, "lora False is not served"),
         ({"max_txt_len": 4096}, "max_txt_len 4096, which scales the decoder's positions"),
-        ({"added_time_token": False}, "special_time_token True without added_time_token"),
         (
             {"qformer_text_input": True, "special_time_token": False},
             "qformer_text_input True and no time tokens is not served",
@@ -62,9 +59,7 @@ def test_values_of_another_kind(tmp_path, values, said):
         read_with(tmp_path, **values)
 
 
-@pytest.mark.parametrize(
-    "text", ["model: [", "- a list", "model: 3", "", "\x00", "!!python/name:x"]
-)
+@pytest.mark.parametrize("text", ["model: [", "- a list", "!!python/name:x"])
 def test_files_that_are_no_such_yaml(tmp_path, text):
     path = tmp_path / "odd.yaml"
     path.write_text(text)

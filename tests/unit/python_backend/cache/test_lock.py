@@ -6,7 +6,7 @@ from groundserve.deadline import Deadline
 from groundserve.errors import RequestCancelledError
 from python_backend.cache.lock import locked
 
-KEY, OTHER = "ab" * 32, "cd" * 32
+KEY = "ab" * 32
 
 
 def soon() -> Deadline:
