@@ -47,12 +47,10 @@ def write(directory: Path, found: dict[str, Tensor], *, form: str = "bin", **con
     return directory
 
 
-def constant(
-    value: float, *, scale: float = 1.0, whole: dict[str, Tensor] | None = None
-) -> Adapter:
+def constant(value: float, *, scale: float = 1.0) -> Adapter:
     """An adapter that adds the same to a weight of one element."""
     pair = torch.full((1, 1), value), torch.ones(1, 1)
-    return Adapter(name="a", scale=scale, targets=(), pairs={"w": pair}, whole=whole or {})
+    return Adapter(name="a", scale=scale, targets=(), pairs={"w": pair}, whole={})
 
 
 @pytest.mark.parametrize("form", ["bin", "safetensors"])

@@ -1,10 +1,7 @@
 """Messages for OpenAI-compatible servers and lists for LLaVA, read by their readers' rules."""
 
-import base64
 import json
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pytest
 
@@ -39,26 +36,6 @@ def frames(tmp_path):
     return folder
 
 
-def read_as_vllm(url, allowed):
-    """Return the bytes behind a URL, as a server of vLLM takes them.
-
-    Facts of vllm-project/vllm 02ba96d, `vllm/multimodal/media/connector.py`: of `data:` all before
-    the first comma must end in `;base64`; a file must lie below the allowed folder.
-    """
-    if url.startswith("data:"):
-        spec, comma, content = url[5:].partition(",")
-        media_type, _, encoding = spec.rpartition(";")
-        assert comma
-        assert encoding == "base64"
-        assert media_type in ("image/jpeg", "image/png")
-        return base64.b64decode(content, validate=True)
-    parts = urlsplit(url)
-    assert parts.scheme == "file"
-    path = Path(url2pathname(parts.netloc + parts.path))
-    assert allowed.resolve() in path.resolve().parents
-    return path.read_bytes()
-
-
 def read_as_llava(path, image_folder):
     """Return (text pieces, images) of each conversation: each `<image>` takes the next picture.
 
@@ -80,22 +57,6 @@ def test_messages_with_their_pictures_are_as_by_hand(scored, frames, tmp_path):
     exported = export(scored, out, "openai", ExportOptions(frames=frames))
     assert out.read_bytes() == (GOLDENS / "openai_data.jsonl").read_bytes()
     assert (exported.num_rows, exported.failures) == (2, {"Missing": 1})
-
-
-@pytest.mark.parametrize("image_form", ["data", "file"])
-def test_a_server_sees_the_frames_behind_their_times(image_form, scored, frames, tmp_path):
-    out = tmp_path / "messages.jsonl"
-    export(scored, out, "openai", ExportOptions(frames=frames, image_form=image_form))
-    line = json.loads(out.read_text("utf-8").splitlines()[1])
-    assert line["id"] == 7
-    (message,) = line["messages"]
-    assert message["role"] == "user"
-    said = [
-        part["text"] if part["type"] == "text" else read_as_vllm(part["image_url"]["url"], frames)
-        for part in message["content"]
-    ]
-    assert said[1:] == ["1.00 s:", b"bikes25", "2.00 s:", b"bikes50", BIKES["query"]]
-    assert said[0].startswith("2 frames of a video of 4.00 s")
 
 
 def test_a_list_for_llava_is_as_by_hand(scored, frames, tmp_path):

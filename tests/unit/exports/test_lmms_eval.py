@@ -1,4 +1,4 @@
-"""Files for the forks of lmms-eval, read by each wrapper's rules."""
+"""Files for the forks of lmms-eval."""
 
 from pathlib import Path
 
@@ -9,19 +9,17 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.exports import ExportOptions, export, read_numbers
 from tests.unit.exports.made import (
     BIKES,
-    FAILED,
     TALK,
     write_answers,
     write_batch,
     write_records,
 )
-from tests.unit.exports.readers import WRAPPERS, read_indices
+from tests.unit.exports.readers import read_indices
 
 GOLDENS = Path(__file__).parent / "goldens"
 TIME = ExportOptions(order="time")
 # Best first, by hand: of equal logits the earlier.
 RANKING = {7: [25, 50, 0, 75], 2: [120, 30, 0, 60, 90]}
-NUM_FRAMES = {7: 100, 2: 150}
 
 
 @pytest.fixture
@@ -56,33 +54,6 @@ def test_each_source_gives_the_same_file(kind, tmp_path, out):
     export(source, out, "lmms-eval", options)
     numbers = [2, 7] if kind == "records" else [2, 3]
     assert read_indices(out) == {numbers[0]: RANKING[2], numbers[1]: RANKING[7]}
-
-
-@pytest.mark.parametrize("k", [1, 32])
-@pytest.mark.parametrize("name", WRAPPERS)
-@pytest.mark.parametrize("order", ["score", "time"])
-def test_every_wrapper_shows_the_best_k(order, name, k, scored, out):
-    """K below and above T, which is 4 and 5."""
-    options = ExportOptions() if order == "score" else ExportOptions(order="time", top_k=k)
-    export(scored, out, "lmms-eval", options)
-    for number, ranking in RANKING.items():
-        best = sorted(ranking[:k])
-        if name == "qwen2_vl" and len(best) % 2:
-            best.append(best[-1])
-        shown = WRAPPERS[name].shown(out, number, k=k, num_source_frames=NUM_FRAMES[number])
-        assert shown == best
-
-
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_what_is_left_out_is_shown_uniformly(name, tmp_path, out):
-    """Why failures and gaps are counted."""
-    exported = export(write_batch(tmp_path / "run", BIKES, FAILED), out, "lmms-eval")
-    assert (exported.num_rows, exported.failures) == (1, {"Missing": 1})
-    assert exported.num_gaps == 7  # 0 to 6
-    wrapper = WRAPPERS[name]
-    uniform = wrapper.shown(tmp_path / "no such file", 4, k=8, num_source_frames=90)
-    assert wrapper.shown(out, 4, k=8, num_source_frames=90) == uniform
-    assert len(uniform) == 8
 
 
 def test_an_id_of_text_is_refused_with_its_row(tmp_path, out):

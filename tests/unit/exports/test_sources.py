@@ -1,11 +1,10 @@
 """The three places that scored questions are read from, and what is wrong with them."""
 
 import json
-import sys
 
 import pytest
 
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
 from groundserve.exports import ExportOptions, export
 from groundserve.exports.rows import FailedRow
 from groundserve.exports.sources import open_source
@@ -19,7 +18,6 @@ from tests.unit.exports.made import (
     write_records,
     write_shard,
 )
-from tests.unit.exports.readers import read_indices
 
 
 @pytest.fixture
@@ -147,13 +145,3 @@ def test_nothing_to_export_is_an_error(tmp_path, out):
     with pytest.raises(InvalidRequestError, match="is empty"):
         export(tmp_path / "empty.jsonl", out, "lmms-eval")
     assert not out.exists()
-
-
-def test_a_batch_needs_its_extra(tmp_path, out, monkeypatch):
-    run = write_batch(tmp_path / "run", BIKES)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"groundserve\[batch\]"):
-        export(run, out, "lmms-eval")
-    records = write_records(tmp_path / "records.jsonl", BIKES)
-    export(records, out, "lmms-eval")
-    assert read_indices(out) == {7: [25, 50, 0, 75]}

@@ -1,4 +1,4 @@
-"""Encoders of no family: what they give a module, and what a family may not ask for yet."""
+"""The encoder of ONNX Runtime: how many units it computes at once."""
 
 from __future__ import annotations
 

@@ -11,14 +11,11 @@ import torch
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.grid import pooling_weights
 from python_backend.cuda import (
-    FUSED_ATTENTION,
     _fused_attention,
     fused_kernels,
-    use_fused_attention,
 )
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
-from tests.support.exact import open_float64
 from tests.support.reference import SET_1
 from tests.support.rounding import in_float32
 
@@ -79,27 +76,3 @@ def test_fused_attention_is_full_softmax(dtype, key_heads):
     if dtype == torch.bfloat16:  # probabilities, which add up to 1, and the result are rounded
         bound += 2 * torch.finfo(dtype).eps / 2 * value.abs().max().item()
     np.testing.assert_allclose(attended.double().numpy(), expected, rtol=0, atol=bound)
-
-
-def test_models_with_fused_attention_compute_the_same(checkpoint, frames, pooling):
-    vision, grounding = checkpoint.load_vision(), checkpoint.load_grounding()
-    features = TorchEncoder(vision).encode(frames, pooling)
-    frame_logits = TorchGrounder(grounding).ground(features, IDS)
-
-    use_fused_attention(vision.config)
-    use_fused_attention(grounding.decoder.config)
-
-    assert vision.config._attn_implementation == FUSED_ATTENTION
-    with fused_kernels():
-        fused_features = TorchEncoder(vision).encode(frames, pooling)
-        fused_logits = TorchGrounder(grounding).ground(features, IDS)
-        changed = TorchGrounder(grounding).ground(features, IDS + np.array([0, 0, 1]))
-    exact = open_float64(SET_1 / "videoitg-tiny")
-    expected, bound = in_float32(exact.features, frames)
-    for one in (features, fused_features):
-        np.testing.assert_allclose(one, expected, rtol=0, atol=bound)
-    expected, bound = in_float32(exact.logits, features.astype(np.float64), IDS)
-    np.testing.assert_allclose(frame_logits, expected, rtol=0, atol=bound)
-    expected, bound = in_float32(exact.logits, fused_features.astype(np.float64), IDS)
-    np.testing.assert_allclose(fused_logits, expected, rtol=0, atol=bound)
-    assert changed[0] != fused_logits[0]  # the last text token reaches the first frame

@@ -48,17 +48,6 @@ def line(doc_id, *index):
     return json.dumps({"doc_id": doc_id, "index": list(index)}).encode() + b"\n"
 
 
-@pytest.mark.parametrize("write", [check_records, add_records], ids=["check", "add"])
-@pytest.mark.parametrize(("doc_id", "number"), [(1, 1), (2, 3), (3, 4)])
-def test_an_id_that_is_there_is_named_with_its_line(path, write, doc_id, number):
-    items = [4, doc_id] if write is check_records else [record(4, 1), record(doc_id, 1)]
-    with pytest.raises(
-        InvalidRequestError, match=f"records.jsonl, line {number}: doc_id {doc_id} is there already"
-    ):
-        write(path, items)
-    assert path.read_bytes() == b"".join(FOREIGN)
-
-
 def test_replacing_keeps_all_other_lines(path):
     path.chmod(0o640)
     add_records(path, [record(9, 5), record(2, 7)], replace=True)
@@ -120,15 +109,6 @@ def test_who_waited_writes_to_the_file_that_has_the_name_now(path):
     assert path.read_bytes() == line(7, 1) + line(8, 1)
 
 
-@pytest.mark.parametrize("write", [check_records, add_records, append_records])
-def test_nothing_is_added_behind_half_a_line(path, write):
-    path.write_bytes(line(7, 1) + line(8, 1)[:-1])
-    items = [9] if write is check_records else [record(9, 1)]
-    with pytest.raises(InvalidRequestError, match=r"line( 2)?: no newline at its end"):
-        write(path, items)
-    assert path.read_bytes() == line(7, 1) + line(8, 1)[:-1]
-
-
 def test_where_no_file_can_be_made_or_written_is_named(path, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for place, message in (
@@ -138,12 +118,3 @@ def test_where_no_file_can_be_made_or_written_is_named(path, tmp_path):
     ):
         with pytest.raises(InvalidRequestError, match=f"cannot write .*: .*{message}"):
             check_records(place, [9])
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_rights_are_checked(path, monkeypatch, replace):
-    # Whoever runs the tests may be root, for whom every file may be written.
-    refused = path.parent if replace else path
-    monkeypatch.setattr(os, "access", lambda place, mode: os.fspath(place) != os.fspath(refused))
-    with pytest.raises(InvalidRequestError, match=r"cannot write .*: .* may not be"):
-        check_records(path, [9], replace=replace)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
@@ -18,9 +17,6 @@ from tests.support.grounded_cases import PARTS, formula_frames
 from tests.unit.families.grounded_videollm.recorded import FOLDER
 
 WEIGHTS = FOLDER / "weight_path"
-FORMULA_STAGES = load_file(FOLDER / "stages_formula.safetensors")
-PREFIXES = {"phi3.5": "phi3_5", "llama3": "llama3"}
-"""Of the names in `FORMULA_STAGES`."""
 FRAMES_OF_SEGMENT = 8
 
 

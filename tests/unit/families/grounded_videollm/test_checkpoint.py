@@ -79,17 +79,6 @@ def test_angles_in_bfloat16_are_the_decoders():
     assert {one[0]: one[1] for one in checkpoint.findings()}["angles"] == "warn"
 
 
-def test_findings_say_what_was_found():
-    found = {subject: (kind, detail) for subject, kind, detail in opened("phi3.5").findings()}
-    assert all(kind == "ok" for kind, _ in found.values())
-    assert "2 of 3 layers of 32, 4 heads, 336 pixels" in found["clip"][1]
-    assert "3 of 4 blocks of 32, 4 heads, 8 frames of 224 pixels" in found["internvideo"][1]
-    assert (
-        "phi3.5, 2 layers of 64, 846 rows, adapter of 8 layers, scale 2" in (found["checkpoint"][1])
-    )
-    assert "llama3-llava-next-8b-seperated" in found["left aside"][1]
-
-
 Change = Callable[[dict[str, dict[str, Tensor]]], object]
 
 
@@ -106,9 +95,6 @@ def changed(tmp_path) -> Callable[[Change], Checkpoint]:
         )
 
     return changed
-
-
-PEFT = "base_model.model.model.layers.0.self_attn."
 
 
 @pytest.mark.parametrize(

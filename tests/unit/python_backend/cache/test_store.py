@@ -35,23 +35,6 @@ def test_least_recently_used_go_first(tmp_path):
     assert counts.cache_bytes == total_bytes(tmp_path) <= 3 * size
 
 
-def test_use_is_noted_beside_the_entry_and_forgotten_with_it(tmp_path):
-    size = sum(piece.nbytes for piece in _packed(1))
-    store, _ = open_store(tmp_path, max_bytes=size)
-    store.write(key(1), entry(1))
-    before = file_of(tmp_path, 1).stat()
-    assert_holds(store, 1)
-    after = file_of(tmp_path, 1).stat()
-    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
-    assert (tmp_path / f"{key(1)}.used").exists()
-    store.write(key(2), entry(2))
-    assert not list(tmp_path.glob("*.used"))
-    assert_holds(store, 2)
-    file_of(tmp_path, 2).unlink()
-    store.write(key(3), entry(3))
-    assert not list(tmp_path.glob("*.used"))
-
-
 def test_partial_file_of_a_dead_writer_is_swept_and_a_live_ones_is_not(tmp_path):
     store, _ = open_store(tmp_path)
     dead, live = (tmp_path / f"{key(number)[:32]}.partial" for number in (1, 2))
