@@ -184,6 +184,17 @@ def test_an_end_while_files_are_moved_leaves_nothing(number, tmp_path, monkeypat
     assert names(tmp_path) == []
 
 
+def test_the_index_is_the_last_to_appear(tmp_path, monkeypatch):
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: (moved.append(paths[1].name), replace(*paths))
+    )
+    index = FrameFiles(tmp_path, VFR).write(TWO_QUESTIONS)
+    assert len(moved) == 8
+    assert moved[-1] == index.name
+
+
 def fail_at(
     monkeypatch: pytest.MonkeyPatch,
     owner: object,

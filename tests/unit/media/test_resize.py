@@ -10,6 +10,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,7 +20,7 @@ from groundserve.limits import Limits
 from groundserve.media import ResizeRule, Segments
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
-from groundserve.media._resize import resize, resize_short_side
+from groundserve.media._resize import FrameConverter, resize, resize_short_side
 from groundserve.media.outputs import FrameOutput
 from tests.media_assets import (
     H264,
@@ -150,3 +152,26 @@ def test_frames_may_change_their_look_amid_a_video(resize: ResizeRule, cut_asset
     )
     alone = [decode(part, 32, resize)[0] for part in parts]
     np.testing.assert_array_equal(decode(mixed, 32, resize), alone)
+
+
+def converter(image_size: int) -> Callable[[VideoFrame], NDArray[np.uint8]]:
+    output = FrameOutput(image_size=image_size, resize="bilinear")
+    convert = FrameConverter([output], LIMITS)
+    return lambda frame: next(convert(frame, [0]))[1]
+
+
+@pytest.mark.parametrize(
+    ("what", "value"), [("colorspace", Colorspace.ITU709), ("color_range", ColorRange.JPEG)]
+)
+def test_a_frame_that_names_no_colors_is_not_taken_to_have_those_of_the_one_before(
+    what: str, value: Colorspace | ColorRange
+) -> None:
+    luma_and_chroma = np.random.default_rng(0).integers(0, 256, (48, 32), np.uint8)
+    plain, named = (VideoFrame.from_ndarray(luma_and_chroma, format="yuv420p") for _ in range(2))
+    setattr(named, what, value)
+
+    frames = (plain, named, plain, named)
+    alone = [converter(24)(frame) for frame in frames]
+    assert not np.array_equal(alone[0], alone[1])
+    convert = converter(24)
+    np.testing.assert_array_equal([convert(frame) for frame in frames], alone)
