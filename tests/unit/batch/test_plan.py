@@ -131,14 +131,6 @@ def test_an_id_of_a_broken_line_counts(rows):
         plan_of([rows[0], bad])
 
 
-def test_two_broken_lines_are_two_rows():
-    lines = [
-        BadRow(id="", video="", query="", message="broken", position=number) for number in (0, 1)
-    ]
-    with plan_of(lines) as made:
-        assert len({error.id for error in made.errors()}) == 2
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
