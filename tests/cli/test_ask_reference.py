@@ -155,14 +155,3 @@ def test_doctor_says_what_is_missing(tmp_path):
     assert "; base (" in finished.stderr
     assert "found: projector " in finished.stderr
     assert "name what lies elsewhere, as with --part clip=PATH" in finished.stderr
-
-
-def test_each_command_names_the_other(clips, answer_engines, engine_dirs):
-    video = clips["bikes"]
-    for source in (("--engines", answer_engines("stage3")), ("--checkpoint", CHECKPOINTS)):
-        finished = run_cli("score", video, "--query", "x", *source)
-        assert finished.code == 2
-        assert_one_error(finished.stderr, "the family vtimellm answers in text: use ask, not score")
-    finished = run_cli("ask", video, "--query", "x", "--engines", engine_dirs["cpu"])
-    assert finished.code == 2
-    assert_one_error(finished.stderr, "the family videoitg scores frames: use score, not ask")

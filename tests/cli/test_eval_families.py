@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 
 import pytest
 
-from groundserve.cli import eval_captions
 from tests.cli.command import part_options, run_cli
-from tests.support import grounded_cases, vtgllm_cases
-from tests.support.reference import VTGLLM
-
-
-class Alike:
-    """Takes every two captions for the same."""
-
-    def tokenize(self, captions):
-        return {caption: caption.lower() for caption in captions}
-
-    def meteor(self, pairs):
-        return 1.0, [1.0] * len(pairs)
+from tests.support import grounded_cases
 
 
 def ask(tmp_path, source, command, annotation, *model):
@@ -49,21 +36,3 @@ def test_moments_of_time_tokens(tmp_path, clips):
     assert found["miou"]["value"] == pytest.approx((199 - 28) / 300)
     assert found["num_unread"] == 0
     assert [found[f"r1_at_0{at}"]["value"] for at in (3, 5, 7)] == [1.0, 1.0, 0.0]
-
-
-@pytest.mark.parametrize(("command", "task"), [("moments", "moment"), ("captions", "captions")])
-def test_answers_in_seconds(tmp_path, clips, monkeypatch, command, task):
-    monkeypatch.setattr(eval_captions, "require_language", lambda: None)
-    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(Alike()))
-    case = next(case for case in vtgllm_cases.CASES if case.task == task)
-    sentence = case.query.split("'")[1] if task == "moment" else "A rabbit."
-    annotation = {"duration": 10.0, "timestamps": [[0, 10]], "sentences": [sentence]}
-    line, found = ask(
-        *(tmp_path, case.path(clips), command, annotation, "--family", "vtgllm"),
-        *("--checkpoint", VTGLLM, *part_options(case.parts)),
-        *("--max-new-tokens", vtgllm_cases.MAX_NEW_TOKENS, "--protocol", "vtgllm"),
-    )
-    assert line["answer"] == case.text
-    assert (line["moments"], case.moments) == ([], [])
-    assert found["num_unread"] == 1
-    assert found["miou" if task == "moment" else "f1"]["value"] == 0.0

@@ -14,7 +14,6 @@ import pytest
 
 from groundserve.cli import _output
 from groundserve.cli import train as train_command
-from groundserve.cli._output import progress
 from tests.cli.steps import read_steps, without_steps
 from tests.support.reference import SET_1
 
@@ -78,15 +77,6 @@ def clock(monkeypatch):
     monkeypatch.setattr(_output, "STARTED", now.seconds)
     monkeypatch.setattr(_output.stderr, "quiet", False)  # a command before may have been told so
     return now
-
-
-def test_lines_begin_with_the_seconds_since_the_start(clock, capsys):
-    with progress("one") as step:
-        clock.seconds += 12.34
-        step("two [not markup]")
-    with progress("three"):  # which `score --frames` shows after what it shows of the scoring
-        pass
-    assert capsys.readouterr().err == ("[0.0 s] one\n[12.3 s] two [not markup]\n[12.3 s] three\n")
 
 
 def test_a_training_says_when_it_will_end(clock, monkeypatch, capsys):

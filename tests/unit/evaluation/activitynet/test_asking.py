@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.errors import DeadlineExceededError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event
 from groundserve.evaluation.activitynet.asking import ask_annotated
-from groundserve.evaluation.line_file import open_lines
 from tests.unit.evaluation.activitynet.told import DURATION, Told
 
 ANNOTATIONS = {
@@ -84,30 +83,6 @@ def test_nothing_is_asked_twice(tmp_path):
     assert path.read_bytes() == whole
     assert ask(path).asked == []
     assert len(ask(path, task="captioning").asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        pytest.param({"model": "other"}, 'answered by "other" and not by "m"', id="of_another"),
-        pytest.param({"video_id": "v"}, "answered by null", id="of_the_reference"),
-    ],
-)
-def test_answers_of_others_are_left_alone(tmp_path, line, message):
-    path = tmp_path / "log.jsonl"
-    whole = json.dumps(line) + "\n" + '{"cut'
-    path.write_text(whole)
-    answerer = Told()
-    with pytest.raises(InvalidRequestError, match=message):
-        ask(path, answerer)
-    assert answerer.asked == []
-    assert path.read_text() == whole  # its last line, too
-
-
-def test_one_process_at_a_time(tmp_path):
-    path = tmp_path / "log.jsonl"
-    with open_lines(path), pytest.raises(UnavailableError, match="another process"):
-        ask(path)
 
 
 def test_an_answer_that_time_ended_is_not_kept(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
-from groundserve.evaluation.activitynet.captions import TIOU_THRESHOLDS, make_caption_report
+from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours, window_iou
 from groundserve.evaluation.activitynet.soda import match_in_order, soda_c
 from tests.unit.evaluation.activitynet.recorded import (
@@ -43,11 +43,6 @@ def event(start, end, sentence="A dog."):
 def annotation(*windows, sentences=None, duration=100.0):
     sentences = sentences or ["A dog."] * len(windows)
     return Annotation(duration_seconds=duration, windows=windows, sentences=tuple(sentences))
-
-
-def figures_of(told, true, *, language=None, seed=0):
-    report = make_caption_report({"v": told}, {"v": true}, language or Overlap(), seed=seed)
-    return {name: estimate.value for name, estimate in report.figures.items()}
 
 
 @pytest.fixture(scope="module")
@@ -142,16 +137,3 @@ def test_an_answer_without_events_counts_as_nothing():
     )
     assert {estimate.value for estimate in report.figures.values()} == {0.0}
     assert report.num_unread == 1
-
-
-def test_what_meets_nothing_is_scored_with_noise_and_what_meets_twice_counts_twice():
-    true = annotation((0, 50), (0, 49), sentences=["one", "two"])
-    language = Overlap()
-    figures_of((event(0, 50, "told"), event(90, 99, "alone")), true, language=language)
-    per_threshold = 3  # two pairs of the first event, and the noise of the second
-    pairs = language.asked[4:]  # behind SODA's matrix
-    assert len(pairs) == per_threshold * len(TIOU_THRESHOLDS)
-    assert pairs[:2] == [("told", "one"), ("told", "two")]
-    noise = [other for one, other in pairs if one == "alone"]
-    assert all(word.isalpha() and word.islower() and 10 <= len(word) <= 20 for word in noise)
-    assert len(set(noise)) == len(TIOU_THRESHOLDS)

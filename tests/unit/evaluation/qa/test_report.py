@@ -62,17 +62,6 @@ def test_a_difference_takes_what_both_answered():
     assert report.num_left == 2 + 2 + 4
 
 
-def test_refusals_and_replies_without_a_letter_are_wrong_and_shown_apart():
-    given = [
-        answer("0", "uniform", "B", is_refused=True),
-        answer("1", "uniform", "I'm sorry, B"),
-        answer("2", "uniform", "?"),
-        answer("3", "uniform", "B"),
-    ]
-    arm = make_qa_report(questions(4), given, arms=["uniform"]).arms["uniform"]
-    assert (arm.accuracy.value, arm.num_refused, arm.num_without_letter) == (0.25, 2, 1)
-
-
 def test_groups_have_figures_of_their_own():
     asked = [question(str(n), video=f"v{n}", group="short" if n < 2 else "long") for n in range(4)]
     given = [*answers("uniform", "BBAA"), *answers("oracle", "BBBA")]
