@@ -158,24 +158,6 @@ def test_a_moment_is_asked_for_in_the_references_words(clips, grounded_engines):
     assert "0:00.9  0:06.6" in finished.stdout.replace("   ", "  ")
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--clip-seconds", "1:2"], "grounded_videollm has no option clip_seconds; leave it out"),
-        (["--task", "summary"], "grounded_videollm has the tasks moment, captions, question,"),
-    ],
-)
-def test_what_does_not_go_together_is_refused_before_it_is_decoded(
-    clips, grounded_engines, args, message
-):
-    finished = run_cli(
-        *("ask", clips["bikes"], "--engines", grounded_engines("phi3.5"), "--query", "x", *args)
-    )
-    assert finished.code == 2
-    assert finished.stdout == ""
-    assert_one_error(finished.stderr, message)
-
-
 def test_a_batch_has_the_same_answers(clips, tmp_path):
     """A row of each task."""
     cases = [case for case in CASES if case.model == "phi3.5"][:3]

@@ -80,22 +80,6 @@ def test_build_takes_the_configuration(clips, tmp_path):
     check(case, ask(case, clips, "--engines", out))
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--query", "x", "--num-frames", "97"], "num_frames must be <= 96 for this model, got 97"),
-        (["--query", "an <ImageHere>"], "must not contain the placeholder <ImageHere>"),
-    ],
-)
-def test_what_does_not_go_together_is_refused_before_it_is_decoded(
-    clips, vtgllm_engines, args, message
-):
-    finished = run_cli("ask", clips["bikes"], "--engines", vtgllm_engines(RELEASED), *args)
-    assert finished.code == 2
-    assert finished.stdout == ""
-    assert_one_error(finished.stderr, message)
-
-
 def test_a_configuration_is_to_be_named(clips):
     finished = run_cli("ask", clips["bikes"], *FAMILY, "--checkpoint", VTGLLM, "--query", "x")
     assert finished.code == 2

@@ -141,13 +141,6 @@ def test_figures_of_two_queries(tmp_path):
     assert figures["highlight_hit_at_1_very_good"] == 0.0
 
 
-def test_windows_alone_and_clips_alone(tmp_path):
-    windows = [{k: v for k, v in p.items() if k != "pred_saliency_scores"} for p in PREDICTED]
-    assert all(name.startswith("moment") for name in report(tmp_path, windows).figures)
-    clips = [{k: v for k, v in p.items() if k != "pred_relevant_windows"} for p in PREDICTED]
-    assert all(name.startswith("highlight") for name in report(tmp_path, clips).figures)
-
-
 @pytest.mark.parametrize(
     ("predicted", "message"),
     [
