@@ -46,17 +46,6 @@ def test_bar_on_a_terminal(clock, monkeypatch):
     assert " s] " not in said
 
 
-def test_lines_come_also_while_nothing_comes_back(clock, capsys, monkeypatch):
-    monkeypatch.setattr(batch_progress, "LINE_SECONDS", 0.05)
-    monkeypatch.setattr(batch_progress, "_SILENT_SECONDS", 0.2)
-    said, end = "", time.monotonic() + 60
-    with batch_progress.batch_progress(Tally(clock=clock)):
-        while said.count("starting") < 3:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-            said += capsys.readouterr().err
-
-
 def test_quiet_says_nothing(clock, capsys, monkeypatch):
     monkeypatch.setattr(batch_progress, "LINE_SECONDS", 0.05)
     monkeypatch.setattr(_output.stderr, "quiet", True)

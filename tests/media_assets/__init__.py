@@ -99,13 +99,6 @@ VP8_HIDDEN = _pattern(
 ROTATED_VP8 = _copy("rotated_vp8.mkv", VP8.name, before=("-display_rotation", "-90"))
 ONE_FRAME_TS = _copy("one_frame.ts", ONE_FRAME.name)
 REPEATED_TIMES = _copy("repeated_times.mkv", MJPEG_AVI.name, "-bsf:v", "setts=ts='floor(N/2)*2'")
-# Costs much more to decode than to send: one key picture, and 511 that repeat it.
-ONE_LARGE_GOP = _pattern(
-    "one_large_gop.mp4",
-    *("-vf", "drawbox=color=gray:t=fill,scale=2048:2048", "-c:v", "libx264"),
-    *("-preset", "ultrafast", "-x264-params", "keyint=infinite:scenecut=0"),
-    num_frames=512,
-)
 # Other homes of the same codecs, and what FFmpeg's own defaults would not make.
 AV1_MKV = _copy("av1.mkv", AV1.name)
 VP9_MP4 = _copy("vp9.mp4", VP9.name)

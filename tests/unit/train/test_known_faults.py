@@ -48,22 +48,6 @@ def test_missing_videos_end_a_run_before_it_begins(make_run, tmp_path):
     assert not config.out.exists()
 
 
-def test_every_kind_of_fault_has_its_first(make_run):
-    records = [
-        {"video": "a.mp4", "question": "What?"},
-        question("a.mp4", "Who?", frame_num=[8]),  # max_frames is 8
-        question("c.mp4"),
-    ]
-    with pytest.raises(InvalidRequestError) as error:
-        check_records(make_run(records))
-    for found in (
-        "record #0: frame_num must be a list of whole numbers >= 0, it is missing",
-        "1 frame_num beyond any video: 8 (max_frames) or more, the first: a.mp4, record #1: 8",
-        "c.mp4: No such file",
-    ):
-        assert found in str(error.value)
-
-
 def test_a_question_that_is_asked_twice_is_told_once(make_run, caplog):
     records = [question("a.mp4"), question("a.mp4", frame_num=[1]), question("b.mp4")]
     check_records(make_run(records))
