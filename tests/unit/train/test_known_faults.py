@@ -11,6 +11,7 @@ from tests.unit.train.runs import make_config
 from train.config import ValidationConfig
 from train.known_faults import check_records
 from train.loop import train
+from train.parallel import Processes
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_missing_videos_end_a_run_before_it_begins(make_run, tmp_path):
     with pytest.raises(InvalidRequestError, match=message):
         train(config)
     assert not config.out.exists()
+
+
+def test_all_processes_must_see_one_folder(make_run, monkeypatch):
+    """What a process of another node answers whose disk is its own."""
+    monkeypatch.setattr(Processes, "gather", lambda self, sees: [sees, False, sees, False])
+    message = r"out .*run must lie on a file system that all nodes share; processes 1, 3 do not"
+    with pytest.raises(InvalidRequestError, match=message):
+        train(make_run([question("a.mp4")]))
 
 
 def test_a_question_that_is_asked_twice_is_told_once(make_run, caplog):
