@@ -7,16 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
+from engine_build.onnx_tensorrt import export_mixed_vision_encoder
 from engine_build.tensorrt_plan import (
     build_plan,
-    token_scorer_shapes,
     vision_shapes,
 )
-from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.vision import VisionEncoder
@@ -25,9 +22,7 @@ from groundserve.tensorrt_library import TensorRTTarget
 from tests.support.vision import vision_inputs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-USUAL = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
 VISION_SHAPES = vision_shapes(*vision_inputs(Checkpoint.open(SHIPPED_CHECKPOINT).load_vision()))
-SCORER_SHAPES = token_scorer_shapes(hidden_size=128, max_tokens=512, usual=USUAL)
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +43,6 @@ def vision_graph(tmp_path_factory):
         return path
 
     return export
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_digits_encoder_builds_with_every_layer_fused(
-    vision_graph, target, tmp_path, precision
-):
-    plan = tmp_path / "vision.plan"
-    graph = vision_graph(precision)
-    report = build_plan(graph, plan, target=target, shapes=VISION_SHAPES, num_layers=3)
-    assert (report.num_attention_layers, report.num_fused_kernels) == (3, 3)
-    assert report.plan_bytes == plan.stat().st_size
-    assert report.library == f"tensorrt_rtx {target.version}"
-    assert report.gpu_archs == ("sm_89", "sm_120")
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_digits_decoder_builds_with_every_layer_fused(target, tmp_path, precision):
-    grounding = Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding()
-    model = MixedTokenScorer(grounding, dtype=DTYPES[precision], max_tokens=512)
-    export_token_scorer(model, tmp_path / "grounding.onnx")
-    report = build_plan(
-        tmp_path / "grounding.onnx",
-        tmp_path / "grounding.plan",
-        target=target,
-        shapes=SCORER_SHAPES,
-        num_layers=4,
-    )
-    assert (report.num_attention_layers, report.num_fused_kernels) == (4, 4)
 
 
 @pytest.fixture(scope="module")

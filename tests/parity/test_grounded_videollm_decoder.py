@@ -54,7 +54,6 @@ def frames(indices, size):
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     """What runs Phi-3.5's decoder, and the features of the recorded formula's frames."""
-
     checkpoint = Checkpoint.open(GROUNDED, parts=PARTS["phi3.5"])
     model, vision = checkpoint.load_decoder(), checkpoint.load_vision()
     folder = tmp_path_factory.mktemp("decoder") / "exported"
