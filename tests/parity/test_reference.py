@@ -3,7 +3,8 @@
 Structure and rounding are told apart. Our model in float64, which no processor changes, lies within
 2.5e-5 of what the reference computed in float32: 1.9e-5 where a frame has one token, logits reach 9
 and float32's own error is largest. Each float32 engine lies within float32's rounding of that
-float64: a bound derived for each case (tests/support/rounding.py).
+float64: a bound derived for each case (tests/support/rounding.py), which a wrong model does not
+meet (tests/parity/test_mistakes.py).
 """
 
 from __future__ import annotations

@@ -80,6 +80,16 @@ ALL_CASES = SET_1_CASES + SET_2_CASES
 CHECKPOINTS = sorted({case.checkpoint for case in ALL_CASES})
 
 
+def _longest_and_shortest() -> list[ReferenceCase]:
+    found = []
+    for checkpoint in CHECKPOINTS:
+        cases = [case for case in ALL_CASES if case.checkpoint == checkpoint]
+        cases.sort(key=lambda case: len(case.frame_indices))
+        found += [cases[0], cases[-1]]
+    return found
+
+
+LONGEST_AND_SHORTEST = _longest_and_shortest()
 """Of each checkpoint, by frames."""
 
 VTIMELLM = Path(__file__).parents[1] / "fixtures" / "vtimellm"

@@ -58,20 +58,6 @@ def test_moments_are_asked_together_and_kept_as_the_reference_does(tmp_path):
     assert [one.event for one in groundings] == [event, event, None]
 
 
-def test_captions_are_asked_once_a_video(tmp_path):
-    path = tmp_path / "log.jsonl"
-    answerer = ask(path, task="captioning", max_new_tokens=7)
-    assert [(video, queries) for video, queries, _ in answerer.asked] == [
-        (VIDEOS["v"], []),
-        (VIDEOS["w"], []),
-    ]
-    assert {(one.task, one.max_new_tokens) for *_, one in answerer.asked} == {("captions", 7)}
-    assert all("info" not in line for line in lines(path))
-    captions = read_answers(path, ANNOTATIONS, task="captioning").captions
-    event = Event(start_percent=10, end_percent=20, sentence="Told")
-    assert captions == {"v": (event,), "w": (event,)}
-
-
 def test_nothing_is_asked_twice(tmp_path):
     path = tmp_path / "log.jsonl"
     ask(path)

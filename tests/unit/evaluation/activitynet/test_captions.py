@@ -5,8 +5,7 @@ from groundserve.evaluation.activitynet.annotations import Annotation, read_anno
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
 from groundserve.evaluation.activitynet.captions import make_caption_report
-from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours, window_iou
-from groundserve.evaluation.activitynet.soda import match_in_order, soda_c
+from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,
@@ -85,35 +84,6 @@ def test_recorded_log(annotations, told, seed):
     assert RECORDED["captioning"] == RECORDED["captioning_with_other_random_strings"]
     assert report.num_unread == 1
     assert report.figures["soda_c"].num_videos == 3
-
-
-@pytest.mark.parametrize("video", RECORDED["soda_per_video"])
-def test_recorded_soda_of_each_video(annotations, told, video):
-    recorded, language = RECORDED["soda_per_video"][video], RecordedLanguage()
-    duration = annotations[video].duration_seconds
-    captions = as_captions(merge_neighbours(told[video]), duration)
-    captions.sort(key=lambda one: one.window[0])
-    windows = sorted(annotations[video].windows, key=lambda window: window[0])
-    ious = np.array([[window_iou(one.window, other) for one in captions] for other in windows])
-    np.testing.assert_allclose(ious, recorded["tiou"], rtol=1e-9, atol=0)
-    best = match_in_order(ious * np.array(recorded["meteor"]))
-    assert best == pytest.approx(recorded["max_score"], rel=1e-9)
-    paired = [recorded["tiou"][i][j] * recorded["meteor"][i][j] for i, j in recorded["pairs"]]
-    assert sum(paired) == pytest.approx(best, rel=1e-9)
-    # The same from the sentences, so METEOR's matrix is the recorded one, too.
-    every = {one.sentence for one in captions} | set(annotations[video].sentences)
-    true = as_captions(
-        [
-            event(100 * window[0] / duration, 100 * window[1] / duration, sentence)
-            for window, sentence in zip(
-                annotations[video].windows, annotations[video].sentences, strict=True
-            )
-        ],
-        duration,
-    )
-    found = soda_c(captions, true, language.tokenize(every), language)
-    expected = 2 * best / (len(captions) + len(windows))  # F of S/N and S/M
-    assert found == pytest.approx(expected, rel=1e-7)  # recorded METEOR has 10 digits
 
 
 @pytest.mark.parametrize(
