@@ -12,7 +12,6 @@ import pytest
 from engine_build import build
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.plans import FrameStream
 from groundserve.families.videoitg import VideoITG
 from tests.support.reference import SET_1
 
@@ -73,13 +72,3 @@ def test_a_config_of_no_family_is_one_error(tmp_path, text, error, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(error, match=rf"^checkpoint .*: config\.json {message}$"):
         families.open_checkpoint(tmp_path)
-
-
-def test_streams_that_are_not_decoded_are_refused_before_anything_stays(
-    twin, tmp_path, monkeypatch
-):
-    streams = (FrameStream(name="RAW", size=None), FrameStream(name="KEY", size=56))
-    monkeypatch.setattr(Twin, "streams", lambda self, spec: streams)
-    with pytest.raises(UnsupportedError, match=r"twin takes RAW \(any size, 1 a unit\), KEY"):
-        build(twin, tmp_path / "engines", profile="cpu")
-    assert not list(tmp_path.glob("*engines*"))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
+from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
+from engine_build.onnx_tensorrt import export_mixed_vision_encoder
 from engine_build.tensorrt_plan import (
     build_plan,
-    token_scorer_shapes,
     vision_shapes,
 )
-from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.families.default_video import default_plan
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.vision import VisionEncoder
@@ -27,9 +22,7 @@ from groundserve.tensorrt_library import TensorRTTarget
 from tests.support.vision import vision_inputs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-USUAL = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
 VISION_SHAPES = vision_shapes(*vision_inputs(Checkpoint.open(SHIPPED_CHECKPOINT).load_vision()))
-SCORER_SHAPES = token_scorer_shapes(hidden_size=128, max_tokens=512, usual=USUAL)
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +43,6 @@ def vision_graph(tmp_path_factory):
         return path
 
     return export
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_digits_encoder_builds_with_every_layer_fused(
-    vision_graph, target, tmp_path, precision
-):
-    plan = tmp_path / "vision.plan"
-    graph = vision_graph(precision)
-    report = build_plan(graph, plan, target=target, shapes=VISION_SHAPES, num_layers=3)
-    assert (report.num_attention_layers, report.num_fused_kernels) == (3, 3)
-    assert report.plan_bytes == plan.stat().st_size
-    assert report.library == f"tensorrt_rtx {target.version}"
-    assert report.gpu_archs == ("sm_89", "sm_120")
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_digits_decoder_builds_with_every_layer_fused(target, tmp_path, precision):
-    grounding = Checkpoint.open(SHIPPED_CHECKPOINT).load_grounding()
-    model = MixedTokenScorer(grounding, dtype=DTYPES[precision], max_tokens=512)
-    export_token_scorer(model, tmp_path / "grounding.onnx")
-    report = build_plan(
-        tmp_path / "grounding.onnx",
-        tmp_path / "grounding.plan",
-        target=target,
-        shapes=SCORER_SHAPES,
-        num_layers=4,
-    )
-    assert (report.num_attention_layers, report.num_fused_kernels) == (4, 4)
 
 
 @pytest.fixture(scope="module")
@@ -163,114 +128,3 @@ def test_a_timing_cache_is_refused_by_a_library_without_one(target, tmp_path):
             num_layers=3,
             timing_cache_path=tmp_path / "timing.cache",
         )
-
-
-class FakeTensorRT(SimpleNamespace):
-    """As much of `tensorrt` 10 as a build calls; a plan of the shapes and caches it was given."""
-
-    def __init__(self):
-        severity = SimpleNamespace(ERROR="error", INTERNAL_ERROR="internal")
-        super().__init__(
-            __version__="10.14.1.48",
-            ILogger=type("ILogger", (), {"Severity": severity}),
-            NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
-            MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
-            BuilderFlag=SimpleNamespace(TF32="tf32"),
-            ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
-            LayerType=SimpleNamespace(ATTENTION_INPUT="attention"),
-            OnnxParser=lambda network, log: SimpleNamespace(parse_from_file=lambda path: True),
-            Builder=lambda log: self,
-            num_layers=2,
-            flags={"tf32"},
-            shapes={},
-            caches=[],
-            cache=None,
-        )
-
-    def create_network(self, flags):
-        self.network_flags = flags
-        return self
-
-    def get_layer(self, index):
-        return SimpleNamespace(type=["attention", "other"][index])
-
-    def create_builder_config(self):
-        return self
-
-    def create_optimization_profile(self):
-        return self
-
-    def set_memory_pool_limit(self, pool, limit):
-        self.limit = (pool, limit)
-
-    def clear_flag(self, flag):
-        self.flags.remove(flag)
-
-    def set_shape(self, name, *shapes):
-        self.shapes[name] = shapes
-
-    def add_optimization_profile(self, profile):
-        return 0
-
-    def create_timing_cache(self, content):
-        self.caches.append(content)
-        if content == b"half a file":
-            return None
-        return SimpleNamespace(serialize=lambda: content + b"+timed")
-
-    def set_timing_cache(self, cache, ignore_mismatch):
-        assert cache is not None  # a reference there
-        assert not ignore_mismatch
-        if self.caches[-1] == b"of another GPU":
-            return False
-        self.cache = cache
-        return True
-
-    def build_serialized_network(self, network, config):
-        assert self.cache is not None
-        return memoryview(b"plan")
-
-
-def test_tensorrt_10_is_told_the_same_and_keeps_its_timings(monkeypatch, tmp_path):
-    fake = FakeTensorRT()
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setattr("groundserve.tensorrt_library.current_gpu_arch", lambda: "sm_90")
-    for _ in range(2):
-        fake.flags.add("tf32")
-        report = build_plan(
-            tmp_path / "model.onnx",
-            tmp_path / "model.plan",
-            target=TensorRTTarget.choose(),
-            shapes=SCORER_SHAPES,
-            num_layers=1,
-            timing_cache_path=tmp_path / "timing.cache",
-            workspace_bytes=1024,
-        )
-    assert (report.library, report.num_attention_layers) == ("tensorrt 10.14.1.48", 1)
-    assert fake.network_flags == 2
-    assert fake.flags == set()
-    assert fake.limit == ("workspace", 1024)
-    assert fake.shapes == {"INPUTS_EMBEDS": ((1, 128), (512, 128), (512, 128))}
-    assert fake.caches == [b"", b"+timed"]
-    assert (tmp_path / "timing.cache").read_bytes() == b"+timed+timed"
-    assert (tmp_path / "model.plan").read_bytes() == b"plan"
-
-
-@pytest.mark.parametrize("content", [b"of another GPU", b"half a file"])
-def test_timings_that_tensorrt_does_not_take_are_replaced(content, monkeypatch, tmp_path, caplog):
-    """TensorRT refuses them, so what it was not given must not be written back."""
-    fake = FakeTensorRT()
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setattr("groundserve.tensorrt_library.current_gpu_arch", lambda: "sm_90")
-    (tmp_path / "timing.cache").write_bytes(content)
-    build_plan(
-        tmp_path / "model.onnx",
-        tmp_path / "model.plan",
-        target=TensorRTTarget.choose(),
-        shapes=SCORER_SHAPES,
-        num_layers=1,
-        timing_cache_path=tmp_path / "timing.cache",
-    )
-    assert fake.caches == [content, b""]
-    assert (tmp_path / "timing.cache").read_bytes() == b"+timed"
-    assert "timing.cache holds no timings of this GPU" in caplog.text

@@ -22,7 +22,6 @@ from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
-from tests.fake_tensorrt_llm.machine import install_metadata
 from tests.support.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
@@ -100,14 +99,6 @@ def test_build_engine_end_to_end(tmp_path, unwritable):
     assert errors[1] / 2 < errors[0] < 2 * errors[1]
 
 
-@pytest.mark.usefixtures("machine", "unwritable")
-def test_build_engine_keeps_timings_in_the_users_file(tmp_path):
-    cache = tmp_path / "timing.cache"
-    for kept in (b"+timed", b"+timed+timed"):
-        build_tiny(tmp_path / "trtllm", precision="bf16", timing_cache=cache)
-        assert cache.read_bytes() == kept
-
-
 def test_build_engine_passes_the_builders_words_on(machine, tmp_path):
     machine(shell("echo one", "echo the reason >&2", "exit 3"))
     with pytest.raises(UnsupportedError, match=r"trtllm-build ended with code 3:\none\nthe reason"):
@@ -127,19 +118,6 @@ def test_build_engine_refuses_unfused_attention(machine, tmp_path):
         build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
-def test_build_engine_refuses_a_program_of_another_release(machine, tmp_path):
-    machine(shell(f'echo \'{{"version": "1.2.0"}}\' > {tmp_path}/trtllm/config.json'))
-    with pytest.raises(
-        UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, the one on PATH is of 1\.2\.0"
-    ):
-        build_tiny(tmp_path / "trtllm", precision="bf16")
-
-
-def test_build_engine_refuses_float32(tmp_path):
-    with pytest.raises(UnsupportedError, match="bf16 or fp16, got precision fp32"):
-        build_tiny(tmp_path / "trtllm", precision="fp32")
-
-
 def refused_by(tmp_path):
     with pytest.raises(
         UnsupportedError, match=r"container nvcr\.io/nvidia/tritonserver:26\.07-trtllm-python-py3"
@@ -150,13 +128,6 @@ def refused_by(tmp_path):
 
 def test_build_engine_says_that_the_builder_is_missing(tmp_path):
     assert "by TensorRT-LLM 1.2.1, which is not installed here; build in" in refused_by(tmp_path)
-
-
-def test_build_engine_refuses_another_release(machine, tmp_path):
-    folder = tmp_path / "machine"
-    (folder / "tensorrt_llm-1.2.1.dist-info").rename(folder / "elsewhere")
-    install_metadata(folder, "1.3.0rc20")
-    assert "which is 1.3.0rc20 here; build in" in refused_by(tmp_path)
 
 
 def test_build_engine_needs_a_gpu(machine, tmp_path, monkeypatch):

@@ -24,11 +24,6 @@ def test_limits_of_the_full_size_model():
     )
 
 
-def test_limits_of_a_small_model_stay_within_its_requests():
-    limits = limits_of(max_tokens=700)
-    assert (limits.max_num_tokens, limits.opt_num_tokens) == (1400, 700)
-
-
 def test_largest_num_tokens_is_the_last_that_fits():
     largest = largest_num_tokens(MLP_WIDTH)
     assert largest * 37888 < 2**31 <= (largest + 1) * 37888

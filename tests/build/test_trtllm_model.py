@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from engine_build.families.videoitg import trtllm_convert as convert
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from tests import fake_tensorrt_llm
-from tests.fake_tensorrt_llm import builder, models
 from tests.fake_tensorrt_llm.engines import HostGpu, write_engine
-from tests.fake_tensorrt_llm.network import Network, net_guard
-from tests.support.reference import REPOSITORY, SET_1, SET_2
+from tests.support.reference import SET_1, SET_2
 
-MODEL_FILE = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
 TINY = SET_1 / "videoitg-tiny"
 # Sequences of one pass: 2 frames of 4 tokens and 9 of text, 1 frame of 1 token and 1 of text, ...
 SHAPES = [(2, 4, 9), (1, 1, 1), (12, 4, 16)]
@@ -161,49 +154,3 @@ def test_last_token_moves_its_own_first_score_and_no_other_sequence(index, tmp_p
             assert moved > 1000 * ROUNDING * before[other].abs().max()
         else:
             assert torch.equal(before[other], after[other])
-
-
-def imported(path):
-    """Return the modules that a file imports."""
-    tree = ast.parse(path.read_text("utf-8"))
-    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    plain = [node.names for node in ast.walk(tree) if isinstance(node, ast.Import)]
-    return {*names, *(name.name for group in plain for name in group)}
-
-
-def test_the_file_imports_nothing_of_ours():
-    roots = {name.split(".")[0] for name in imported(MODEL_FILE)}
-    assert roots == {"__future__", "collections", "typing", "tensorrt", "tensorrt_llm"}
-
-
-def test_nothing_of_ours_imports_the_file():
-    for folder in ("engine_build", "python_backend", "groundserve", "benchmarks"):
-        for path in (REPOSITORY / folder).rglob("*.py"):
-            assert "engine_build.families.videoitg.trtllm_model" not in imported(path), path
-
-
-SIZES = {"max_batch_size": 3, "max_input_len": 64, "max_num_tokens": 96, "opt_num_tokens": 48}
-PLUGINS = {"remove_input_padding": True, "gpt_attention_plugin": "bfloat16", "context_fmha": True}
-
-
-def prepare(tmp_path, *, plugins=PLUGINS, use_cache=False):
-    model_class = builder.load_model_class(MODEL_FILE, convert.ARCHITECTURE)
-    opened = Checkpoint.open(TINY)
-    described = convert.describe_model(opened.config, precision="bf16", max_input_len=64)
-    model = model_class(models.QWenConfig.from_dict(described))
-    network = Network(SimpleNamespace(**plugins))
-    with net_guard(network):
-        model.prepare_inputs(**SIZES, use_cache=use_cache, max_seq_len=64)
-    return network.inputs
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param({"use_cache": True}, id="cache"),
-        *(pytest.param({"plugins": {**PLUGINS, name: False}}, id=name) for name in PLUGINS),
-    ],
-)
-def test_prepare_inputs_refuses_other_builds(settings, tmp_path):
-    with pytest.raises(ValueError, match="build with --kv_cache_type disabled"):
-        prepare(tmp_path, **settings)

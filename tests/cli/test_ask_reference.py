@@ -16,7 +16,6 @@ KEYS = (
     *("video", "family", "num_source_frames", "fps", "duration_seconds", "frame_indices"),
     *("pts_seconds", "answers", "timing_ms", "engine"),
 )
-SOME = {"describe_cli", "split_range"}
 PROJECTOR = CHECKPOINTS / "vtimellm-vicuna-tiny-stage1" / "mm_projector.bin"
 
 
@@ -58,10 +57,8 @@ def test_recorded_cases_in_pytorch(case, clips):
     assert (found["family"], found["engine"]["profile"]) == ("vtimellm", "torch")
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.name in SOME], ids=lambda case: case.name
-)
-def test_recorded_cases_with_engines(case, clips, answer_engines):
+def test_a_recorded_case_with_engines(clips, answer_engines):
+    case = next(case for case in CASES if case.name == "split_range")
     found = ask(case, clips, "--engines", answer_engines(case.model))
     check(case, found)
     assert found["engine"]["profile"] == "cpu"
@@ -155,14 +152,3 @@ def test_doctor_says_what_is_missing(tmp_path):
     assert "; base (" in finished.stderr
     assert "found: projector " in finished.stderr
     assert "name what lies elsewhere, as with --part clip=PATH" in finished.stderr
-
-
-def test_each_command_names_the_other(clips, answer_engines, engine_dirs):
-    video = clips["bikes"]
-    for source in (("--engines", answer_engines("stage3")), ("--checkpoint", CHECKPOINTS)):
-        finished = run_cli("score", video, "--query", "x", *source)
-        assert finished.code == 2
-        assert_one_error(finished.stderr, "the family vtimellm answers in text: use ask, not score")
-    finished = run_cli("ask", video, "--query", "x", "--engines", engine_dirs["cpu"])
-    assert finished.code == 2
-    assert_one_error(finished.stderr, "the family videoitg scores frames: use score, not ask")

@@ -46,9 +46,8 @@ def test_recorded_cases_in_pytorch(case, clips):
     assert found["engine"]["profile"] == "torch"
 
 
-@pytest.mark.parametrize("task", ["moment", "captions", "highlights", "summary"])
-def test_recorded_cases_with_engines(task, clips, vtgllm_engines):
-    case = next(case for case in CASES if (case.config, case.task) == (RELEASED, task))
+def test_a_recorded_case_with_engines(clips, vtgllm_engines):
+    case = next(case for case in CASES if (case.config, case.task) == (RELEASED, "captions"))
     found = ask(case, clips, "--engines", vtgllm_engines(RELEASED))
     check(case, found)
     assert found["engine"]["profile"] == "cpu"
@@ -78,22 +77,6 @@ def test_build_takes_the_configuration(clips, tmp_path):
     assert "vtgllm, torch, fp32 on cpu" in finished.stdout
     assert Manifest.load(out).family == "vtgllm"
     check(case, ask(case, clips, "--engines", out))
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--query", "x", "--num-frames", "97"], "num_frames must be <= 96 for this model, got 97"),
-        (["--query", "an <ImageHere>"], "must not contain the placeholder <ImageHere>"),
-    ],
-)
-def test_what_does_not_go_together_is_refused_before_it_is_decoded(
-    clips, vtgllm_engines, args, message
-):
-    finished = run_cli("ask", clips["bikes"], "--engines", vtgllm_engines(RELEASED), *args)
-    assert finished.code == 2
-    assert finished.stdout == ""
-    assert_one_error(finished.stderr, message)
 
 
 def test_a_configuration_is_to_be_named(clips):

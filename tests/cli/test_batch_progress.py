@@ -46,28 +46,6 @@ def test_bar_on_a_terminal(clock, monkeypatch):
     assert " s] " not in said
 
 
-def test_lines_elsewhere(clock, capsys, monkeypatch):
-    monkeypatch.setattr(batch_progress, "LINE_SECONDS", 0.2)
-    run_some(clock)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith(" s] starting")
-    last = "33 of 100 rows, 2 failed, 4 to try again, 3.2 rows/s, 0 video hours/s, ETA 0:00:21"
-    # One at the end, and one before where there was time: not one every 0.2 s.
-    assert 1 <= [line.partition("] ")[2] for line in lines].count(last) <= 2
-    assert "note: Ray broke down" in lines
-
-
-def test_lines_come_also_while_nothing_comes_back(clock, capsys, monkeypatch):
-    monkeypatch.setattr(batch_progress, "LINE_SECONDS", 0.05)
-    monkeypatch.setattr(batch_progress, "_SILENT_SECONDS", 0.2)
-    said, end = "", time.monotonic() + 60
-    with batch_progress.batch_progress(Tally(clock=clock)):
-        while said.count("starting") < 3:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-            said += capsys.readouterr().err
-
-
 def test_quiet_says_nothing(clock, capsys, monkeypatch):
     monkeypatch.setattr(batch_progress, "LINE_SECONDS", 0.05)
     monkeypatch.setattr(_output.stderr, "quiet", True)

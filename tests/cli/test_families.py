@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 from groundserve import families
-from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.cli.command import run_cli
 
 
@@ -48,13 +47,6 @@ def test_engines_of_a_family_that_is_not_served_are_one_error(
     (line,) = [line for line in finished.stderr.splitlines() if "error" in line]
     assert re.fullmatch(rf"groundserve: error: manifest\.json: .*family .*{name}.*", line)
     assert "Traceback" not in finished.stderr
-
-
-def test_doctor_names_the_family_and_what_it_makes_of_a_long_video():
-    finished = run_cli("doctor", "--checkpoint", SHIPPED_CHECKPOINT, "--json")
-    found = {row["subject"]: row["detail"] for row in json.loads(finished.stdout)["findings"]}
-    # 432 visual tokens are the whole budget: one for each frame.
-    assert found["family"] == "videoitg; a long video gives 432 frames, 1 x 1 tokens each"
 
 
 def test_help_of_ask_names_the_families_that_answer():

@@ -8,13 +8,7 @@ import pty
 import select
 import subprocess
 import sys
-from types import SimpleNamespace
 
-import pytest
-
-from groundserve.cli import _output
-from groundserve.cli import train as train_command
-from groundserve.cli._output import progress
 from tests.cli.steps import read_steps, without_steps
 from tests.support.reference import SET_1
 
@@ -69,38 +63,3 @@ def test_terminal_has_a_spinner_and_no_lines(tmp_path):
     assert finished.returncode == 0
     assert b"second" in said
     assert b" s] " not in said
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(_output, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    monkeypatch.setattr(_output, "STARTED", now.seconds)
-    monkeypatch.setattr(_output.stderr, "quiet", False)  # a command before may have been told so
-    return now
-
-
-def test_lines_begin_with_the_seconds_since_the_start(clock, capsys):
-    with progress("one") as step:
-        clock.seconds += 12.34
-        step("two [not markup]")
-    with progress("three"):  # which `score --frames` shows after what it shows of the scoring
-        pass
-    assert capsys.readouterr().err == ("[0.0 s] one\n[12.3 s] two [not markup]\n[12.3 s] three\n")
-
-
-def test_a_training_says_when_it_will_end(clock, monkeypatch, capsys):
-    """It resumed after step 100; a step takes a minute, and the first one longer."""
-    monkeypatch.setattr(train_command, "time", _output.time)
-    monkeypatch.setattr(train_command, "_LINE_SECONDS", 0.0)
-    with train_command._progress_bar() as (on_step, _):
-        clock.seconds += 600
-        for step in (101, 102, 103):
-            on_step(SimpleNamespace(step=step, num_steps=200, epoch=1, loss=2, num_unreadable=0))
-            clock.seconds += 60
-    first, *others = read_steps(capsys.readouterr().err)[1:]
-    assert first == (600.0, "step 101 of 200, epoch 1.00, loss 2.0000")
-    assert [step.partition(" left, ends about ")[0] for _, step in others] == [
-        "step 102 of 200, epoch 1.00, loss 2.0000, 1:38:00",
-        "step 103 of 200, epoch 1.00, loss 2.0000, 1:37:00",
-    ]

@@ -96,19 +96,6 @@ def test_train_prints_json_and_resumes(finished):
     assert value["learning_rates"].keys() == {"base", "out_proj"}
 
 
-def test_train_in_two_processes_speaks_once(tmp_path):
-    path = write_config(tmp_path, parallelism="ddp")
-    with open_process(*TORCHRUN, *MODULE, "train", "grounding", "--config", path) as process:
-        out, errors = process.communicate(timeout=300)
-    # Not the exit code: gloo sometimes aborts when an interpreter exits.
-    assert out.count("checkpoint ") == 1, errors
-    assert "2 steps" in out
-    assert errors.count("cannot read 1.mp4, record #1") == 1
-    assert errors.count(" s] loading\n") == 1
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2]
-
-
 def test_a_second_run_in_one_folder_is_refused(finished):
     """It would remove what the first one is writing."""
     path, _ = finished

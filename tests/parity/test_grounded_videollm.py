@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -14,6 +15,7 @@ from groundserve import AnswerOptions, InvalidRequestError
 from groundserve.deadline import Deadline
 from groundserve.families.plans import Prompt, SeenVideo
 from groundserve.limits import Limits
+from groundserve.manifest import VISION_ONNX_NAME
 from groundserve.media._resize import resize_short_side
 from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
@@ -144,6 +146,14 @@ def test_every_step_behind_frames_that_need_no_decoder_is_the_references(opened,
 def pixels(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return uint8 (T, S, S, 3), as the media workers make them."""
     return np.stack([resize_short_side(frame, size, Limits()) for frame in frames])
+
+
+@pytest.mark.parametrize("model", PARTS)
+def test_attention_of_both_towers_is_fused_in_the_graph(grounded_engines, model):
+    path = grounded_engines(model) / VISION_ONNX_NAME
+    operators = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
+    assert "MultiHeadAttention" in operators
+    assert not {"Conv", "Einsum", "Softmax"} & operators
 
 
 def check_moments(answer, case):

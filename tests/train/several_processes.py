@@ -31,8 +31,6 @@ HELD = "held.json"
 """What every process holds, by name."""
 KINDS = ("ddp", "fsdp2")
 """What two processes may share."""
-WAIT = 1.0
-"""Seconds that the last process of a slow run waits for each of its samples."""
 STEP_LEFT = 2
 """Checkpoint that `ddp_resumed` goes on from."""
 
@@ -58,8 +56,6 @@ def configs(folder):
             )
             for kind in KINDS
         },
-        "ddp_slow": replace(base, parallelism="ddp", max_steps=1),
-        "fsdp2_slow": replace(sharded, max_steps=1),
     }
 
 
@@ -167,8 +163,7 @@ def main(folder, *names):
                 processes.on_first(lambda out=out, left=left: copy_left(out.parent / left, out))
             if name == KILLED:
                 die_writing_the_second(processes)
-            is_late = name.endswith("_slow") and processes.rank == processes.world_size - 1
-            data = FakeData(unreadable=UNREADABLE, wait=WAIT * is_late)
+            data = FakeData(unreadable=UNREADABLE)
             run_in(processes, config, data=data, resume=resume)
 
 

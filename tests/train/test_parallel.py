@@ -19,7 +19,6 @@ from tests.train.several_processes import (
     NUM_PASSES,
     STEP_LEFT,
     UNREADABLE,
-    WAIT,
     configs,
     copy_left,
     killed_config,
@@ -35,7 +34,6 @@ from tests.unit.train.runs import (
 )
 from train.best import read_best
 from train.families.videoitg.layout import open_initial
-from train.logs import read_metrics
 
 # float32, gradients summed in another order, with updates that are as smooth as the gradients (see
 # `configs`): a weight of up to 2 is rounded in each of at most 8 steps, and so is what it is moved
@@ -96,7 +94,7 @@ def alone(tmp_path_factory):
     """The same runs in one process that accumulates what the two do in a step."""
     folder = tmp_path_factory.mktemp("one")
     for name, config in configs(folder).items():
-        if not name.endswith(("_resumed", "_slow", "_measured")):
+        if not name.endswith(("_resumed", "_measured")):
             config = replace(
                 config,
                 out=folder / name,
@@ -184,18 +182,6 @@ def test_a_process_that_dies_writing_leaves_the_checkpoint_before(tmp_path, alon
         "checkpoint-2",
         "checkpoint-4",
     ]
-
-
-@pytest.mark.parametrize("name", ["ddp_slow", "fsdp2_slow"])
-def test_every_rank_s_wait_is_logged(folder, name):
-    """The second process waits for its samples, and the first one for the second."""
-    (line,) = read_metrics(folder / name)
-    first, second = line["data_seconds"]
-    num_passes = NUM_PASSES // 2
-    assert second >= num_passes * WAIT
-    assert first < second
-    first, second = line["sync_seconds"]
-    assert first - second > num_passes * WAIT / 2
 
 
 def test_sharded_checkpoint_resumes_in_one_process(folder, alone, tmp_path):

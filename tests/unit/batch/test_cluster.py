@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import psutil
 import pytest
 
@@ -24,27 +21,6 @@ def test_a_cluster_that_breaks_down_leaves_its_last_words_and_nothing_else(monke
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_second_interrupt_ends_all_at_once(monkeypatch):
-    monkeypatch.setattr(cluster, "_PROGRAM", BREAKS_DOWN)
-    started = Cluster()
-    with pytest.raises(ClusterDiedError, match="a child is") as caught:
-        started.resources()
-    child = psutil.Process(int(str(caught.value).split()[3]))
-
-    def interrupted(seconds):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(started._program, "end", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            started.close()
-    is_gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    has_folder = started._folders[0].exists()
-    started.close()
-    assert is_gone
-    assert not has_folder
-
-
 @pytest.mark.parametrize("address", [None, "", "somewhere:6379"])
 def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
@@ -56,13 +32,3 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(monkeypatch, address):
     assert ("RAY_AUTH_TOKEN" in settings) == (not address)
     assert settings.get("RAY_AUTH_TOKEN") != cluster._environment().get("RAY_AUTH_TOKEN", "none")
     assert "RAY_USAGE_STATS_ENABLED" not in settings  # the user's own stays
-
-
-def test_no_process_of_a_session_is_left():
-    program = "import os, time; os.fork(); os.fork(); time.sleep(60)"
-    leader = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    while len(cluster._session_pids(leader.pid)) < 4:
-        assert leader.poll() is None
-    cluster._kill_session(leader.pid)
-    leader.wait()
-    assert not cluster._session_pids(leader.pid)

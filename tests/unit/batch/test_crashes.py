@@ -7,13 +7,10 @@ dead process does, so that nothing is tidied up either.
 
 import os
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.unit.batch.making import final_rows, make_corpus, run
 
@@ -66,10 +63,6 @@ def watched(folder: Path, kill_before: int | None = None):
 
 def fails_q1(query):
     return query == "q1"
-
-
-def fails_none(query):
-    return False
 
 
 def checked(out: Path, expected: dict, failed: dict) -> set[str]:
@@ -129,28 +122,3 @@ def test_killed_before_each_step_of_a_resume(corpus, tmp_path):
         run(out, rows)
         assert final_rows(out) == expected
         assert done <= checked(out, expected, failed)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    kills=st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=5),
-    ends_well=st.booleans(),
-)
-def test_killed_again_and_again(corpus, kills, ends_well):
-    rows, expected, failed = corpus
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "out")
-        done: set[str] = set()
-        for step, is_failing in kills:
-            # More attempts than there are kills: no row is given up.
-            fails = fails_q1 if is_failing else fails_none
-            killed(out, rows, step, max_attempts=9, fails=fails)
-            now = checked(out, expected, failed)
-            assert done <= now, "an answer was lost"
-            done = now
-        run(out, rows, max_attempts=9, fails=fails_none if ends_well else fails_q1)
-        found = final_rows(out)
-        assert found.keys() == expected.keys()
-        for id, row in found.items():
-            has_answer = ends_well or id in done or not fails_q1(id.split("/")[0])
-            assert row == (expected if has_answer else failed)[id]

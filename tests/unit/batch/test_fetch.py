@@ -35,13 +35,6 @@ def no_waits(monkeypatch, tmp_path):
     (tmp_path / "copies").mkdir()
 
 
-def test_a_copy_lasts_as_long_as_its_block(store, tmp_path):
-    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
-        assert Path(path).read_bytes() == CONTENT
-        assert Path(path).parent == tmp_path / "copies"
-    assert not list((tmp_path / "copies").iterdir())
-
-
 @pytest.mark.parametrize("place", ["/nowhere/a.mp4", "memory://videos/b.mp4"])
 def test_what_is_gone_is_missing(store, place):
     with pytest.raises(FetchError, match="any more") as caught:

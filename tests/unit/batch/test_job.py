@@ -8,10 +8,9 @@ import pytest
 
 from groundserve.batch import job
 from groundserve.batch.cluster import ClusterDiedError, Done, Resources
-from groundserve.batch.events import Said, Started, UnitLost
+from groundserve.batch.events import Said
 from groundserve.batch.job import MAX_CLUSTER_DEATHS, Workers
 from groundserve.batch.shards import ShardWriter
-from groundserve.batch.work import JobError
 from groundserve.errors import InvalidRequestError, UnavailableError
 from tests.batch.jobs import Job, write_manifest
 from tests.batch.scripted import ScriptedSource, answer
@@ -104,25 +103,6 @@ def videos(unit):
     return [Path(group.place).name for group in unit.groups]
 
 
-def test_a_lost_unit_is_done_again_each_video_alone(clusters, run):
-    clusters.loses = lambda unit: "5.mp4" in videos(unit) and not unit.is_alone
-    events = run.run()
-    assert not errors(run)
-    assert [[videos(unit) for unit in wave.units] for wave in clusters.waves[1:]] == [
-        [["4.mp4"], ["5.mp4"], ["6.mp4"], ["7.mp4"]]
-    ]
-    assert [(lost.num_rows, lost.is_alone) for lost in of(events, UnitLost)] == [(8, False)]
-
-
-def test_a_video_that_is_lost_alone_is_an_error_of_its_rows(clusters, run):
-    clusters.loses = lambda unit: "5.mp4" in videos(unit)
-    events = run.run()
-    assert errors(run) == {"5.mp4": "WorkerDied"}
-    assert run.final().num_rows == 2 * NUM_VIDEOS
-    lost = [(event.num_rows, event.is_alone) for event in of(events, UnitLost)]
-    assert lost == [(8, False), (2, True)]
-
-
 def test_ray_that_breaks_down_is_started_again_for_the_rest(clusters, run):
     clusters.dies_before = lambda unit: unit.number == 1 and clusters.num_started < 3
     events = run.run()
@@ -161,22 +141,6 @@ def test_ray_that_does_not_start_ends_the_job(
     with pytest.raises(UnavailableError, match=rf"{message}; it said:\nno port is free"):
         run.run()
     assert clusters.num_started == clusters.num_closed == num_tries
-
-
-@pytest.mark.parametrize("error", [JobError("no engines"), KeyboardInterrupt()])
-def test_what_ends_a_job_ends_ray(clusters, run, error):
-    clusters.error = error
-    with pytest.raises(type(error)):
-        run.run()
-    assert (clusters.num_started, clusters.num_closed) == (1, 1)
-
-
-def test_with_nothing_left_no_ray_is_started(clusters, run):
-    run.run()
-    events = run.run(resume=True)
-    assert clusters.num_started == 1
-    assert of(events, Started)[0].num_done == 2 * NUM_VIDEOS
-    assert run.final().num_rows == 2 * NUM_VIDEOS
 
 
 LAPTOP = Resources(num_cpus=8.0, num_gpus=1.0, is_local=True)

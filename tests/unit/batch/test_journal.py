@@ -5,7 +5,6 @@ import time
 import pytest
 
 from groundserve.batch import events, journal
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Finished, RowFailed, Said, Started, UnitDone, UnitLost
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.storage import open_storage
@@ -51,11 +50,6 @@ def storage(tmp_path):
 
 def happened(storage, attempt=1):
     return [entry.event for entry in read_journal(storage, attempt)]
-
-
-def test_names_of_events():
-    names = [events.to_json(event)["event"] for event in EVENTS]
-    assert names == ["started", "row_failed", "unit_done", "unit_lost", "said", "finished"]
 
 
 def test_another_versions_events_are_left_out():
@@ -105,22 +99,3 @@ def test_silence_is_broken_by_a_heartbeat(storage, monkeypatch):
     finally:
         log.close()
     assert set(happened(storage)) == {None}
-
-
-def test_what_follows_half_a_line_is_read(storage, monkeypatch):
-    log = Journal(storage, 1)
-    append = type(storage).append
-
-    def fill_the_disk(self, name, data):
-        append(self, name, data[:20])
-        raise RunDirectoryError("No space left on device")
-
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(type(storage), "append", fill_the_disk)
-            with pytest.raises(RunDirectoryError):
-                log.write(EVENTS[1])
-        log.write(EVENTS[4])
-    finally:
-        log.close()
-    assert happened(storage) == [EVENTS[4]]

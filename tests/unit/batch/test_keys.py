@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from groundserve.batch.keys import (
     find_video,
-    request_hash,
     require_unchanged,
     row_key,
 )
@@ -74,11 +73,6 @@ def test_keys_are_equal_where_all_that_decides_is(first, second, rests):
 @given(first=DECIDES, rests=st.tuples(REST, REST))
 def test_what_decides_nothing_changes_no_key(first, rests):
     assert key_of(first, rests[0]) == key_of(first, rests[1])
-
-
-@given(first=st.tuples(TEXTS, TEXTS, TEXTS), second=st.tuples(TEXTS, TEXTS, TEXTS))
-def test_requests_are_told_apart(first, second):
-    assert (request_hash(*first) == request_hash(*second)) == (first == second)
 
 
 def test_keys_stay_the_same_from_release_to_release():

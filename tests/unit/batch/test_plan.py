@@ -14,7 +14,6 @@ from groundserve.batch.keys import find_video, request_hash
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import DoneRow
 from groundserve.batch.row_options import options_json
-from groundserve.batch.rows import BadRow
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.options import ScoreOptions
@@ -123,20 +122,6 @@ def test_an_id_that_is_there_twice(rows, first, second, message):
     with pytest.raises(InvalidRequestError) as caught:
         plan_of(twice)
     assert message in str(caught.value)
-
-
-def test_an_id_of_a_broken_line_counts(rows):
-    bad = BadRow(id=rows[0].id, video="", query="", message="broken", position=9)
-    with pytest.raises(InvalidRequestError, match=r"in row 1 and in row 10"):
-        plan_of([rows[0], bad])
-
-
-def test_two_broken_lines_are_two_rows():
-    lines = [
-        BadRow(id="", video="", query="", message="broken", position=number) for number in (0, 1)
-    ]
-    with plan_of(lines) as made:
-        assert len({error.id for error in made.errors()}) == 2
 
 
 @pytest.mark.parametrize(

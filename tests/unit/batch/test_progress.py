@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from groundserve.batch.events import UnitLost
 from groundserve.batch.progress import Tally, describe
 from tests.unit.batch.events import Clock, done, started
 
@@ -15,30 +14,6 @@ def clock() -> Clock:
 @pytest.fixture
 def tally(clock: Clock) -> Tally:
     return Tally(clock=clock)
-
-
-def test_nothing_is_promised_before_the_first_answer(tally, clock):
-    assert describe(tally) == "starting"
-    tally.add(started())
-    clock.seconds += 30
-    assert (tally.rows_per_second, tally.eta_seconds) == (None, None)
-    assert describe(tally) == ("0 of 1000 rows, 0 failed, - rows/s, - video hours/s, ETA -")
-
-
-def test_start_of_the_workers_counts_for_no_rate(tally, clock):
-    """Two workers open their engines for a minute; then each row takes a second."""
-    tally.add(started(workers=2))
-    clock.seconds += 60
-    tally.add(done(1))
-    assert tally.eta_seconds is None
-    clock.seconds += 0.1
-    tally.add(done(1))
-    assert tally.eta_seconds is None
-    for _ in range(10):
-        clock.seconds += 1
-        tally.add(done(1))
-    assert tally.rows_per_second == pytest.approx(1)
-    assert tally.eta_seconds == pytest.approx(988)
 
 
 def test_rows_of_earlier_attempts_count_as_finished_and_not_for_the_rate(tally, clock):
@@ -69,15 +44,3 @@ def test_time_left_follows_a_job_that_becomes_slower(tally, clock):
     # The last half of these 410 s has no row of the quick start in it.
     assert tally.rows_per_second == pytest.approx(0.1, rel=0.06)
     assert tally.eta_seconds == pytest.approx(8600, rel=0.06)
-
-
-def test_rows_of_a_lost_worker_are_neither_finished_nor_failed_until_tried_again(tally, clock):
-    tally.add(started())
-    clock.seconds += 1
-    tally.add(UnitLost(unit=3, num_rows=8, is_alone=False, message="it died"))
-    assert (tally.num_finished, tally.num_failed, tally.num_lost) == (0, 0, 8)
-    tally.add(done(2, unit=1))
-    assert "8 to try again" in describe(tally)
-    tally.add(done(5, unit=3))
-    tally.add(UnitLost(unit=3, num_rows=3, is_alone=True, message="again"))
-    assert (tally.num_finished, tally.num_failed, tally.num_lost) == (10, 3, 0)

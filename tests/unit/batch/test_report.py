@@ -145,8 +145,6 @@ def test_page_needs_no_other_file_and_no_network():
     "changes",
     [
         {"num_rows": 0, "num_scored": 0, "num_failed": 0},
-        {"running_seconds": 0.0, "video_seconds": 0.0, "price_per_hour": 1.0},
-        {"bars": [], "attempts": [], "attempt_starts": []},
         {"stage_seconds": {}, "workers": [], "slowest": [], "settings": {}, "failures": []},
         {"bars": [Bar(start_seconds=0, seconds=1, num_scored=0, num_failed=0)]},
     ],

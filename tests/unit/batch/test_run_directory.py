@@ -54,15 +54,6 @@ def test_errors_stand_beside_the_answers_and_success_replaces_them(rows, out):
     assert not list((out / "errors").iterdir())
 
 
-def test_resumed_run_equals_an_uninterrupted_one(rows, out, tmp_path):
-    run(out, rows[:4], fails=fails_q1)
-    run(out, rows)  # the manifest has grown, too
-    run(tmp_path / "other", rows)
-    assert final_rows(out) == final_rows(tmp_path / "other")
-    records = [(place / "records.jsonl").read_bytes() for place in (out, tmp_path / "other")]
-    assert records[0] == records[1]
-
-
 def test_a_resume_that_is_refused_changes_nothing(rows, out):
     run(out, rows, fails=fails_q1)
     before = final_rows(out)
@@ -146,17 +137,6 @@ def test_a_driver_whose_directory_holds_another_run_publishes_nothing_more(rows,
             with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
                 old.publish(staged)
             assert not final_rows(out)
-
-
-def test_a_row_that_nobody_told_of_is_missed(rows, out):
-    with (
-        open_run(out) as directory,
-        Plan.make(rows, fingerprint=FINGERPRINT) as plan,
-    ):
-        unit, *_ = plan.units(UnitSize(max_groups=1))
-        directory.publish(work(unit, directory.staging))
-        with pytest.raises(RunDirectoryError, match="6 rows were planned, 2 have an answer and 0"):
-            directory.finish(plan)
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_later(rows, out, tmp_path, monkeypatch):

@@ -71,12 +71,6 @@ def test_a_video_has_one_server_and_servers_have_equally_many():
     assert all(rank(video, URLS) == rank(video, URLS[::-1]) for video in VIDEOS)
 
 
-def test_without_a_server_only_its_own_videos_move():
-    left = URLS[1:]
-    for video in VIDEOS:
-        assert rank(video, left) == [url for url in rank(video, URLS) if url != URLS[0]]
-
-
 def test_what_is_asked_for_text_goes_to_the_same_server_as_what_is_scored(pool, servers):
     pool.score("a.mp4", ["When?"])
     options = AnswerOptions(task="chat")

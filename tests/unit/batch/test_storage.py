@@ -1,7 +1,6 @@
 """Two file systems, one behaviour: a folder of this machine, and a store through fsspec."""
 
 import os
-import threading
 
 import fsspec
 import pytest
@@ -37,20 +36,6 @@ def test_a_file_that_is_written_appears_at_the_end(storage):
     with pytest.raises(ZeroDivisionError), storage.writing("log/b") as file:
         file.write(b"%d" % (1 / len([])))
     assert storage.names("log") == ["a"]
-
-
-def test_lines_are_added_in_one_piece(tmp_path):
-    storage = open_storage(str(tmp_path))
-    line = b"x" * 5000 + b"\n"
-    threads = [
-        threading.Thread(target=lambda: [storage.append("a", line) for _ in range(20)])
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert list(storage.lines("a")) == [line] * 80
 
 
 def rows_in(place):

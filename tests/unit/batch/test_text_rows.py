@@ -12,35 +12,18 @@ import pytest
 from groundserve.answers import Moment
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import score_group
-from groundserve.batch.keys import Fingerprint, find_video, row_key
+from groundserve.batch.keys import find_video, row_key
 from groundserve.batch.plan import Plan
-from groundserve.batch.row_options import options_json, read_options
 from groundserve.batch.rows import BadRow, Row, read_manifest
 from groundserve.batch.shards import ShardWriter, Staging
 from groundserve.batch.units import Group, Unit, UnitSize
 from groundserve.batch.work import Work
-from groundserve.errors import InvalidRequestError
 from groundserve.options import AnswerOptions
 from tests.support.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
 
 MOMENT, CAPTIONS = AnswerOptions(), AnswerOptions(task="captions")
 TEXT = replace(FINGERPRINT, family="vtimellm", defaults=MOMENT)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        MOMENT,
-        AnswerOptions(task="chat", raw=True, num_frames=8, clip_seconds=(1, 2.5)),
-        AnswerOptions(temperature=1, top_p=1, seed=2**63 - 1, max_new_tokens=1),
-    ],
-)
-def test_options_come_back_from_their_text(options):
-    assert read_options(json.loads(options_json(options))) == options
-    fingerprint = replace(TEXT, defaults=options)
-    written = json.loads(json.dumps(fingerprint.to_json()))
-    assert Fingerprint.from_json(written) == fingerprint
 
 
 def test_what_is_asked_is_part_of_the_key(tmp_path):
@@ -181,15 +164,3 @@ def test_an_answer_that_was_cut_by_the_time_is_none(group, tmp_path):
     (failure,) = receipt.failures
     assert (failure.id, failure.kind) == ("q", ErrorKind.TIMEOUT)
     assert "time was up" in failure.message
-
-
-def test_one_question_that_is_refused_leaves_the_others(group, tmp_path):
-    class Picky(Answerer):
-        def ask(self, video, queries, options, *, timeout_seconds):
-            if "q" in queries:
-                raise InvalidRequestError("QUERY[1] has 9999 tokens")
-            return super().ask(video, queries, options, timeout_seconds=timeout_seconds)
-
-    receipt, rows = score(Picky(), group, tmp_path)
-    assert set(rows) == {"p", "r"}
-    assert [failure.id for failure in receipt.failures] == ["q"]

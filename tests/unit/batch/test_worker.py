@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,22 +41,10 @@ def test_a_bad_video_fails_with_its_kind_and_no_other_does(bench, video, kind, m
     assert receipt.num_rows == 2
 
 
-@pytest.mark.parametrize("video", ["dieonce-1.mp4", "decoderonce-1.mp4"])
-def test_a_death_that_is_not_the_videos_fault_costs_nothing(bench, video):
-    receipt = bench.score(bench.group("a.mp4"), bench.group(video), bench.group("b.mp4"))
-    assert (receipt.num_rows, receipt.failures) == (3, ())
-
-
 def test_a_video_that_went_away_is_missing(bench):
     group = bench.group("a.mp4")
     Path(group.place).unlink()
     assert kinds(bench.score(group)) == {"row-0": ErrorKind.MISSING}
-
-
-def test_a_video_that_changed_since_it_was_planned_has_no_answer(bench):
-    group = bench.group("a.mp4")
-    Path(group.place).write_text("another video")
-    assert kinds(bench.score(group)) == {"row-0": ErrorKind.UNREADABLE}
 
 
 def test_other_engines_than_the_runs_end_the_job(bench):
@@ -83,25 +70,6 @@ class NoSource(ScriptedSource):
 class DyingSource(ScriptedSource):
     def open(self, **_):
         os._exit(3)
-
-
-class SlowDyingSource(ScriptedSource):
-    """Opens for a second, and dies the first two times."""
-
-    def open(self, **options):
-        with self.calls.with_name("openings").open("a") as file:
-            file.write("+")
-            if file.tell() < 3:
-                os._exit(3)
-        time.sleep(1)
-        return super().open(**options)
-
-
-def test_a_death_while_engines_open_costs_neither_the_job_nor_a_videos_time(bench):
-    work = replace(bench.work, source=SlowDyingSource(calls=bench.calls))
-    receipt = bench.score(bench.group("a.mp4"), bench.group("b.mp4"), work=work)
-    assert (receipt.num_rows, receipt.failures) == (2, ())
-    assert receipt.wall_seconds - sum(video.seconds for video in receipt.slowest) >= 1
 
 
 @pytest.mark.parametrize(

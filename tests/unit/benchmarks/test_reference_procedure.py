@@ -51,19 +51,6 @@ class Reader:
         return SimpleNamespace(asnumpy=lambda: frames)
 
 
-class ReaderOfOneThread(Reader):
-    """decord 0.6.0 where it seeks in VP9: it fails unless it has one thread."""
-
-    def __init__(self, path, ctx, num_threads=0):
-        super().__init__(path, ctx)
-        self.num_threads = num_threads
-
-    def get_batch(self, indices):
-        if self.num_threads != 1:
-            raise RuntimeError("Check failed: run_.load()")
-        return super().get_batch(indices)
-
-
 def stand_in_for_decord(reader):
     return SimpleNamespace(VideoReader=reader, cpu=lambda number: number, DECORDError=RuntimeError)
 
@@ -91,12 +78,3 @@ def test_it_scores_as_the_reference_did(decord, clips, case):
     again = procedure.score_again(case.query)
     np.testing.assert_array_equal(again.frame_logits, found.frame_logits)
     assert list(again.timing_ms) == ["ground"]
-
-
-def test_a_video_that_decord_reads_with_one_thread_alone_is_scored(monkeypatch, clips):
-    (case, *_) = CASES
-    monkeypatch.setitem(sys.modules, "decord", stand_in_for_decord(ReaderOfOneThread))
-    found = ReferenceProcedure(case.checkpoint).score(
-        clips[case.video], case.query, num_frames=case.num_frames, sample_fps=case.sample_fps
-    )
-    assert found.frame_indices.tolist() == case.frame_indices

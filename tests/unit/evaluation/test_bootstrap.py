@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from groundserve.evaluation.bootstrap import bootstrap, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.bootstrap import bootstrap, bootstrap_mean
 
 
 def test_the_value_is_the_plain_mean():
@@ -31,16 +31,6 @@ def test_whole_videos_are_drawn():
     assert (estimate.low, estimate.high) == (0.0, 1.0)
 
 
-def test_copies_of_a_question_do_not_narrow_the_interval():
-    values = np.random.default_rng(0).normal(size=30)
-    videos = [str(i) for i in range(30)]
-    once = bootstrap_mean(values, videos, seed=0)
-    often = bootstrap_mean(np.repeat(values, 10), np.repeat(videos, 10).tolist(), seed=0)
-    assert (often.low, often.high) == pytest.approx((once.low, once.high))
-    alone = bootstrap_mean(np.repeat(values, 10), [str(i) for i in range(300)], seed=0)
-    assert alone.high - alone.low < 0.5 * (once.high - once.low)
-
-
 def test_the_interval_has_the_width_of_the_normal_one():
     values = np.random.default_rng(5).normal(size=400)
     estimate = bootstrap_mean(values, [str(i) for i in range(400)], seed=0)
@@ -53,12 +43,3 @@ def test_one_video_allows_no_interval():
     assert estimate.value == 1.5
     assert estimate.low is None
     assert estimate.high is None
-
-
-def test_a_paired_difference_is_narrower_than_its_parts():
-    rng = np.random.default_rng(0)
-    hardness = rng.normal(size=100)
-    videos = [str(i) for i in range(100)]
-    gain = bootstrap_difference(hardness + 0.1, hardness, videos, seed=0)
-    assert gain.value == pytest.approx(0.1)
-    assert (gain.low, gain.high) == pytest.approx((0.1, 0.1))

@@ -1,4 +1,3 @@
-import codecs
 import json
 
 import numpy as np
@@ -142,20 +141,6 @@ def test_figures_of_two_queries(tmp_path):
     assert figures["highlight_hit_at_1_very_good"] == 0.0
 
 
-def test_windows_alone_and_clips_alone(tmp_path):
-    windows = [{k: v for k, v in p.items() if k != "pred_saliency_scores"} for p in PREDICTED]
-    assert all(name.startswith("moment") for name in report(tmp_path, windows).figures)
-    clips = [{k: v for k, v in p.items() if k != "pred_relevant_windows"} for p in PREDICTED]
-    assert all(name.startswith("highlight") for name in report(tmp_path, clips).figures)
-
-
-def test_intervals_are_over_videos(tmp_path):
-    truth = [{**entry, "vid": "v"} for entry in TRUTH]
-    assert report(tmp_path, truth=truth).figures["moment_map"].low is None
-    unnamed = [{k: v for k, v in entry.items() if k != "vid"} for entry in TRUTH]
-    assert report(tmp_path, truth=unnamed).figures["moment_map"].num_videos == 2
-
-
 @pytest.mark.parametrize(
     ("predicted", "message"),
     [
@@ -167,12 +152,6 @@ def test_intervals_are_over_videos(tmp_path):
 def test_files_that_do_not_belong_together_are_refused(predicted, message, tmp_path):
     with pytest.raises(InvalidRequestError, match=message):
         report(tmp_path, predicted)
-
-
-def test_a_byte_order_mark_is_no_fault(tmp_path):
-    path = write(tmp_path / "p.jsonl", PREDICTED)
-    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
-    assert set(read_predictions(path)) == {1, 2}
 
 
 @pytest.mark.parametrize(

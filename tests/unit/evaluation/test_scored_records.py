@@ -61,34 +61,6 @@ def make_records(tmp_path, *, questions, positive=(0,)):
     return records
 
 
-def test_a_video_is_asked_once_for_up_to_32_questions(tmp_path):
-    records = make_records(tmp_path, questions=[str(i) for i in range(40)])
-    scorer = FakeScorer(4)
-    seen = []
-    scored = score_records(
-        scorer,
-        records,
-        media_root=tmp_path,
-        seed=0,
-        on_video=lambda number, total: seen.append((number, total)),
-    )
-    assert seen == [(1, 2), (2, 2)]
-    for name in ("a.mp4", "b.mp4"):
-        asked = [queries for video, queries in scorer.requests if video == name]
-        assert [len(queries) for queries in asked[:-1]] == [32] * (len(asked) - 1)
-        texts = [text for queries in asked for text in queries]
-        assert len(set(texts)) == len(texts)  # a text drawn twice is asked once
-        own = {record.question for record in records if record.video == name}
-        lent = {
-            question.question for question in scored.stand_ins.values() if question.video == name
-        }
-        assert set(texts) == own | lent
-    questions = scored.questions.values()
-    assert [question.question for question in questions] == [r.question for r in records]
-    assert [question.video for question in questions] == [r.video for r in records]
-    assert scored.engine == {"profile": "fake"}
-
-
 def test_each_question_gets_its_own_logits_and_a_stand_in_of_another_video(tmp_path):
     records = make_records(tmp_path, questions=["1", "22", "333"])
     scored = score_records(FakeScorer(4), records, media_root=tmp_path, seed=0)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from groundserve.errors import MissingExtraError
 from tests.support.reference import SET_1
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.toy_family import DRAWN, FAMILY, FLOPS, STRIDE, Model
@@ -59,20 +58,6 @@ def test_init_says_which_family_is_trained(toy, qwen2, tmp_path):
     assert find_family(qwen2) is VIDEOITG
     (tmp_path / "config.json").write_text('{"model_type": "toy"}')
     assert find_family(tmp_path) is FAMILY
-
-
-@pytest.mark.parametrize("text", ['{"model_type": "unknown"}', "{}", "[]", "{", "[" * 10**5, None])
-def test_the_first_family_takes_what_none_recognises(toy, tmp_path, text):
-    if text is not None:
-        (tmp_path / "config.json").write_text(text)
-    assert find_family(tmp_path) is VIDEOITG
-    assert find_family(None) is VIDEOITG
-
-
-def test_a_package_that_a_family_lacks_is_named(monkeypatch):
-    monkeypatch.setitem(families._MODULES, "videoitg", "no_such_package.family")
-    with pytest.raises(MissingExtraError, match="no_such_package is not installed"):
-        find_family(None)
 
 
 def test_a_config_file_has_the_stages_of_its_family(config):

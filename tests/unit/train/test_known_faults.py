@@ -11,6 +11,7 @@ from tests.unit.train.runs import make_config
 from train.config import ValidationConfig
 from train.known_faults import check_records
 from train.loop import train
+from train.parallel import Processes
 
 
 @pytest.fixture
@@ -48,20 +49,12 @@ def test_missing_videos_end_a_run_before_it_begins(make_run, tmp_path):
     assert not config.out.exists()
 
 
-def test_every_kind_of_fault_has_its_first(make_run):
-    records = [
-        {"video": "a.mp4", "question": "What?"},
-        question("a.mp4", "Who?", frame_num=[8]),  # max_frames is 8
-        question("c.mp4"),
-    ]
-    with pytest.raises(InvalidRequestError) as error:
-        check_records(make_run(records))
-    for found in (
-        "record #0: frame_num must be a list of whole numbers >= 0, it is missing",
-        "1 frame_num beyond any video: 8 (max_frames) or more, the first: a.mp4, record #1: 8",
-        "c.mp4: No such file",
-    ):
-        assert found in str(error.value)
+def test_all_processes_must_see_one_folder(make_run, monkeypatch):
+    """What a process of another node answers whose disk is its own."""
+    monkeypatch.setattr(Processes, "gather", lambda self, sees: [sees, False, sees, False])
+    message = r"out .*run must lie on a file system that all nodes share; processes 1, 3 do not"
+    with pytest.raises(InvalidRequestError, match=message):
+        train(make_run([question("a.mp4")]))
 
 
 def test_a_question_that_is_asked_twice_is_told_once(make_run, caplog):

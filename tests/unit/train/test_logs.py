@@ -91,13 +91,3 @@ def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"tensorboard is not installed.*\[train\]"):
         RunLog(tmp_path, step=0)
-
-
-def test_what_is_no_line_is_skipped(tmp_path):
-    with RunLog(tmp_path, step=0) as log:
-        log.validation(1, {"accuracy": 0.75})
-    with (tmp_path / "metrics.jsonl").open("ab") as file:
-        file.write(b'12\n["step"]\n{"loss": 1}\n\xff\xfe\n' + bytes(9) + b'\n{"step": 2, "lo')
-    assert read_metrics(tmp_path) == [{"step": 1, "validation": {"accuracy": 0.75}}]
-    with RunLog(tmp_path, step=1):
-        assert len((tmp_path / "metrics.jsonl").read_bytes().splitlines()) == 1

@@ -1,6 +1,5 @@
 """Whole runs of a tiny model."""
 
-import json
 import logging
 from dataclasses import replace
 
@@ -9,7 +8,6 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
-from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import (
     NUM_ITEMS,
     FakeData,
@@ -24,8 +22,6 @@ from tests.unit.train.runs import (
 from train.families.videoitg.layout import open_initial
 from train.families.videoitg.models import encode_frames
 from train.logs import read_metrics
-from train.loop import train
-from train.parallel import Processes
 
 
 class StoppedError(Exception):
@@ -202,37 +198,3 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     with pytest.raises(InvalidRequestError, match=message):
         run(config)
     assert [line["step"] for line in read_metrics(config.out)] == [1, 2]
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """Six questions about three videos, one of which does not exist."""
-    folder = tmp_path_factory.mktemp("videos")
-    for i in range(2):
-        write_video(folder / f"{i}.mp4", num_frames=40)
-    records = [
-        question(f"{i % 3}.mp4", f"what is shown in {i}?", frame_num=[i % 2]) for i in range(6)
-    ]
-    (folder / "records.json").write_text(json.dumps(records))
-    return folder
-
-
-def real_config(out, videos, **changes):
-    config = make_config(out, max_steps=None, auxiliary_weight=0.0, **changes)
-    return replace(
-        config,
-        data=replace(
-            config.data,
-            records=videos / "records.json",
-            media_root=videos,
-            max_unreadable_share=0.5,
-        ),
-    )
-
-
-def test_all_processes_must_see_one_folder(tmp_path, videos, monkeypatch):
-    """What a process of another node answers whose disk is its own."""
-    monkeypatch.setattr(Processes, "gather", lambda self, sees: [sees, False, sees, False])
-    message = r"out .*run must lie on a file system that all nodes share; processes 1, 3 do not"
-    with pytest.raises(InvalidRequestError, match=message):
-        train(real_config(tmp_path / "run", videos))

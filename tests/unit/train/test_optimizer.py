@@ -33,23 +33,8 @@ def test_projector_trains_at_the_heads_rate_as_upstream():
     assert groups["base"] == {name for name, _ in model.named_parameters()} - HEAD - PROJECTOR
 
 
-def test_one_rate_for_all():
-    model = make_model(num_auxiliary=0)
-    groups = group_names(model, optimizer_config(out_proj_learning_rate=None))
-    assert groups == {"base": {name for name, _ in model.named_parameters()}}
-
-
 def test_frozen_parameters_are_in_no_group():
     model = make_model("projector", num_auxiliary=0)
     assert group_names(model, optimizer_config()) == {"base": set(), "out_proj": PROJECTOR}
     optimizer = new_optimizer(model, optimizer_config())
     assert [group["name"] for group in optimizer.param_groups] == ["out_proj"]
-
-
-def test_optimizer_is_the_references():
-    optimizer = new_optimizer(make_model(), optimizer_config())
-    for group, peak in zip(optimizer.param_groups, (2e-5, 2e-4), strict=True):
-        assert group["lr"] == peak
-        assert group["betas"] == (0.9, 0.999)
-        assert group["eps"] == 1e-8
-        assert group["weight_decay"] == 0

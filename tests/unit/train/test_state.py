@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.unit.train.layouts import largest_file
-from tests.unit.train.runs import assert_same_weights, checkpoints, make_config, run
-from train import state
+from tests.unit.train.runs import checkpoints, make_config, run
 from train.export import export, main
 from train.state import SavedWeights, newest_checkpoint, read_progress, run_identity
 
@@ -78,39 +77,6 @@ def test_export_says_what_is_wrong_in_its_last_line(changed, message, finished, 
 def assert_same_files(found, expected):
     for path in (path for path in expected.rglob("*") if path.is_file()):
         assert (found / path.relative_to(expected)).read_bytes() == path.read_bytes(), path
-
-
-def test_numbers_order_checkpoints(tmp_path):
-    for step in (9, 10, 2):
-        (tmp_path / f"checkpoint-{step}" / "trainer_state").mkdir(parents=True)
-    assert newest_checkpoint(tmp_path).name == "checkpoint-10"
-
-
-@pytest.mark.parametrize("broken", ["tensors", "progress"])
-def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch, broken):
-    expected = run(make_config(tmp_path / "whole", save_every_steps=2))
-    config = make_config(tmp_path / "run", save_every_steps=2)
-    target, name = (state, "save_tensors") if broken == "tensors" else (state, "flush_directory")
-    write = getattr(target, name)
-    calls = 0
-
-    def fail_second(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            (config.out / ".checkpoint-4.partial").mkdir(exist_ok=True)
-            raise OSError(28, "No space left on device")
-        return write(*args, **kwargs)
-
-    monkeypatch.setattr(target, name, fail_second)
-    with pytest.raises(OSError, match="No space left"):
-        run(config)
-    monkeypatch.undo()
-    assert newest_checkpoint(config.out).name == "checkpoint-2"
-    found = run(config, resume=True)
-    assert found == expected
-    assert_same_weights(config.out, tmp_path / "whole")
-    assert checkpoints(config.out) == ["checkpoint-4", "checkpoint-6"]
 
 
 def test_a_full_disk_is_named(tmp_path):
@@ -185,12 +151,6 @@ def test_processes_and_accumulation_may_change_places():
     two = make_config("out", accumulation_steps=2)
     assert identity(one) == identity(two, world_size=2)
     assert identity(one) != identity(two)
-
-
-def test_sorted_items_depend_on_the_processes():
-    one = changed(make_config("out", accumulation_steps=2), "data.group_by_length", True)
-    two = changed(make_config("out", accumulation_steps=1), "data.group_by_length", True)
-    assert identity(one) != identity(two, world_size=2)
 
 
 def test_other_records_are_refused(finished):

@@ -48,10 +48,3 @@ def test_videos_that_are_there_are_found_in_the_references_order(tmp_path):
         "b": tmp_path / "b.mp4",
         "e": tmp_path / "e.webm",
     }
-
-
-def test_a_folder_without_any_of_the_videos_is_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match=r"VIDEO.webm, VIDEO.mkv, VIDEO.mp4"):
-        find_videos(["a"], tmp_path)
-    with pytest.raises(InvalidRequestError, match="must be a folder"):
-        find_videos(["a"], tmp_path / "none")

@@ -63,17 +63,6 @@ def test_recorded_log():
     }
 
 
-def test_moments_that_a_line_says_come_before_its_text(tmp_path):
-    told = [{"start": 3.0, "end": 6.0, "score": None, "text": ""}]
-    line = {**GROUNDING, "moments": told, "duration_seconds": 30.0}
-    (one,) = read_answers(write(tmp_path / "a", line), ANNOTATIONS, task="grounding").groundings
-    assert one.event == Event(start_percent=10, end_percent=20)
-    (one,) = read_answers(
-        write(tmp_path / "a", {**line, "moments": []}), ANNOTATIONS, task="grounding"
-    ).groundings
-    assert one.event is None
-
-
 @pytest.mark.parametrize("seconds", [17.56, 1 / 3])
 def test_seconds_of_whole_percent_give_the_percent_back(seconds):
     """`ask` multiplies, and figures are compared with thresholds at whole percent."""
@@ -108,15 +97,6 @@ def test_lines_of_ask_are_found_by_video_and_sentence(tmp_path):
             Event(start_percent=50, end_percent=100, sentence="It sits."),
         )
     }
-
-
-def test_a_sentence_that_stands_there_twice_is_answered_twice(tmp_path):
-    annotations = {
-        "v": Annotation(duration_seconds=9.0, windows=((0, 1), (2, 3)), sentences=("Go.", "go"))
-    }
-    path = write(tmp_path / "a", asked(answer("moment", "Go", (0.0, 3.0, ""))))
-    found = read_answers(path, annotations, task="grounding").groundings
-    assert [one.number for one in found] == [0, 1]
 
 
 def write_batch(folder, *rows):

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.errors import DeadlineExceededError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event
 from groundserve.evaluation.activitynet.asking import ask_annotated
-from groundserve.evaluation.line_file import open_lines
 from tests.unit.evaluation.activitynet.told import DURATION, Told
 
 ANNOTATIONS = {
@@ -59,20 +58,6 @@ def test_moments_are_asked_together_and_kept_as_the_reference_does(tmp_path):
     assert [one.event for one in groundings] == [event, event, None]
 
 
-def test_captions_are_asked_once_a_video(tmp_path):
-    path = tmp_path / "log.jsonl"
-    answerer = ask(path, task="captioning", max_new_tokens=7)
-    assert [(video, queries) for video, queries, _ in answerer.asked] == [
-        (VIDEOS["v"], []),
-        (VIDEOS["w"], []),
-    ]
-    assert {(one.task, one.max_new_tokens) for *_, one in answerer.asked} == {("captions", 7)}
-    assert all("info" not in line for line in lines(path))
-    captions = read_answers(path, ANNOTATIONS, task="captioning").captions
-    event = Event(start_percent=10, end_percent=20, sentence="Told")
-    assert captions == {"v": (event,), "w": (event,)}
-
-
 def test_nothing_is_asked_twice(tmp_path):
     path = tmp_path / "log.jsonl"
     ask(path)
@@ -84,30 +69,6 @@ def test_nothing_is_asked_twice(tmp_path):
     assert path.read_bytes() == whole
     assert ask(path).asked == []
     assert len(ask(path, task="captioning").asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        pytest.param({"model": "other"}, 'answered by "other" and not by "m"', id="of_another"),
-        pytest.param({"video_id": "v"}, "answered by null", id="of_the_reference"),
-    ],
-)
-def test_answers_of_others_are_left_alone(tmp_path, line, message):
-    path = tmp_path / "log.jsonl"
-    whole = json.dumps(line) + "\n" + '{"cut'
-    path.write_text(whole)
-    answerer = Told()
-    with pytest.raises(InvalidRequestError, match=message):
-        ask(path, answerer)
-    assert answerer.asked == []
-    assert path.read_text() == whole  # its last line, too
-
-
-def test_one_process_at_a_time(tmp_path):
-    path = tmp_path / "log.jsonl"
-    with open_lines(path), pytest.raises(UnavailableError, match="another process"):
-        ask(path)
 
 
 def test_an_answer_that_time_ended_is_not_kept(tmp_path):

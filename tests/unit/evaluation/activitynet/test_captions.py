@@ -4,9 +4,8 @@ import pytest
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
-from groundserve.evaluation.activitynet.captions import TIOU_THRESHOLDS, make_caption_report
-from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours, window_iou
-from groundserve.evaluation.activitynet.soda import match_in_order, soda_c
+from groundserve.evaluation.activitynet.captions import make_caption_report
+from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,
@@ -43,11 +42,6 @@ def event(start, end, sentence="A dog."):
 def annotation(*windows, sentences=None, duration=100.0):
     sentences = sentences or ["A dog."] * len(windows)
     return Annotation(duration_seconds=duration, windows=windows, sentences=tuple(sentences))
-
-
-def figures_of(told, true, *, language=None, seed=0):
-    report = make_caption_report({"v": told}, {"v": true}, language or Overlap(), seed=seed)
-    return {name: estimate.value for name, estimate in report.figures.items()}
 
 
 @pytest.fixture(scope="module")
@@ -92,35 +86,6 @@ def test_recorded_log(annotations, told, seed):
     assert report.figures["soda_c"].num_videos == 3
 
 
-@pytest.mark.parametrize("video", RECORDED["soda_per_video"])
-def test_recorded_soda_of_each_video(annotations, told, video):
-    recorded, language = RECORDED["soda_per_video"][video], RecordedLanguage()
-    duration = annotations[video].duration_seconds
-    captions = as_captions(merge_neighbours(told[video]), duration)
-    captions.sort(key=lambda one: one.window[0])
-    windows = sorted(annotations[video].windows, key=lambda window: window[0])
-    ious = np.array([[window_iou(one.window, other) for one in captions] for other in windows])
-    np.testing.assert_allclose(ious, recorded["tiou"], rtol=1e-9, atol=0)
-    best = match_in_order(ious * np.array(recorded["meteor"]))
-    assert best == pytest.approx(recorded["max_score"], rel=1e-9)
-    paired = [recorded["tiou"][i][j] * recorded["meteor"][i][j] for i, j in recorded["pairs"]]
-    assert sum(paired) == pytest.approx(best, rel=1e-9)
-    # The same from the sentences, so METEOR's matrix is the recorded one, too.
-    every = {one.sentence for one in captions} | set(annotations[video].sentences)
-    true = as_captions(
-        [
-            event(100 * window[0] / duration, 100 * window[1] / duration, sentence)
-            for window, sentence in zip(
-                annotations[video].windows, annotations[video].sentences, strict=True
-            )
-        ],
-        duration,
-    )
-    found = soda_c(captions, true, language.tokenize(every), language)
-    expected = 2 * best / (len(captions) + len(windows))  # F of S/N and S/M
-    assert found == pytest.approx(expected, rel=1e-7)  # recorded METEOR has 10 digits
-
-
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
@@ -142,16 +107,3 @@ def test_an_answer_without_events_counts_as_nothing():
     )
     assert {estimate.value for estimate in report.figures.values()} == {0.0}
     assert report.num_unread == 1
-
-
-def test_what_meets_nothing_is_scored_with_noise_and_what_meets_twice_counts_twice():
-    true = annotation((0, 50), (0, 49), sentences=["one", "two"])
-    language = Overlap()
-    figures_of((event(0, 50, "told"), event(90, 99, "alone")), true, language=language)
-    per_threshold = 3  # two pairs of the first event, and the noise of the second
-    pairs = language.asked[4:]  # behind SODA's matrix
-    assert len(pairs) == per_threshold * len(TIOU_THRESHOLDS)
-    assert pairs[:2] == [("told", "one"), ("told", "two")]
-    noise = [other for one, other in pairs if one == "alone"]
-    assert all(word.isalpha() and word.islower() and 10 <= len(word) <= 20 for word in noise)
-    assert len(set(noise)) == len(TIOU_THRESHOLDS)

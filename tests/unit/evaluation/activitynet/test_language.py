@@ -28,7 +28,6 @@ for line in sys.stdin:
         for match, length in [*stats, tuple(map(sum, zip(*stats)))]:
             print(match / length, flush=True)
 """
-DIES_AT_ONCE = "import sys; sys.exit('Error: Could not create the Java Virtual Machine.')"
 DIES_LATER = """
 import sys
 sys.stdin.readline()
@@ -41,7 +40,6 @@ import sys
 for line in sys.stdin:
     print(line.strip().lower().replace(".", " ."))
 """
-JOINS_LINES = "import sys; print(' '.join(sys.stdin.read().split()))"
 
 
 @pytest.fixture
@@ -116,19 +114,6 @@ def test_a_meteor_that_dies_is_an_error(java, meteor, message):
     java(meteor=meteor)
     with JavaLanguage() as language, pytest.raises(GroundserveError, match=message):
         language.meteor([("a", "b"), ("c", "d")])
-
-
-@pytest.mark.parametrize(
-    ("tokenizer", "message"),
-    [
-        pytest.param(DIES_AT_ONCE, "the tokenizer.*Could not create", id="it_dies"),
-        pytest.param(JOINS_LINES, "the tokenizer.*: 1 lines for 2 captions", id="other_lines"),
-    ],
-)
-def test_a_tokenizer_that_fails_is_an_error(java, tokenizer, message):
-    java(tokenizer=tokenizer)
-    with JavaLanguage() as language, pytest.raises(GroundserveError, match=message):
-        language.tokenize(["a", "b"])
 
 
 def test_without_the_extra(monkeypatch):

@@ -83,18 +83,6 @@ def test_thresholds_take_the_rounded_value():
         assert report.figures["r1_at_03"].value == expected, end
 
 
-def test_figures_are_means_over_answers():
-    report = report_of((10, 40), None, (10, 25), (10, 22))
-    assert {name: one.value for name, one in report.figures.items()} == {
-        "miou": pytest.approx((1 + 0 + 0.5 + 0.4) / 4),
-        "r1_at_03": 0.75,
-        "r1_at_05": 0.5,
-        "r1_at_07": 0.25,
-    }
-    assert report.num_unread == 1
-    assert report.as_dict()["miou"]["low"] is None  # one video has no interval
-
-
 def test_lines_that_state_another_iou_are_counted():
     assert report_of((10, 40), stated=1.0).num_restated == 0
     assert report_of((10, 40), stated=0.9).num_restated == 1

@@ -124,15 +124,6 @@ def test_moments_of_vtgllm(tmp_path, moments):
         read_answers(generated, moments, task="captioning")
 
 
-def test_a_sentence_without_its_number_is_found_by_its_words(tmp_path):
-    annotations = {
-        "b": Annotation(duration_seconds=9, windows=((1, 2),), sentences=("It sleeps.",))
-    }
-    path = dump(tmp_path / "raw.json", [raw("b", "1.0 - 2.0 seconds", query="it sleeps", id=77)])
-    (told,) = read_answers(path, annotations, task="grounding").groundings
-    assert (told.number, told.event.seconds) == (0, (1.0, 2.0))
-
-
 @pytest.mark.parametrize(
     ("name", "miou", "at_half"), [("vtimellm", 0.5, 1.0), ("vtgllm", 0.496, 0.0)]
 )

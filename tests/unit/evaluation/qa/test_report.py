@@ -7,7 +7,6 @@ from groundserve.evaluation.qa.paper_table import MeasuredRun, make_paper_table
 from groundserve.evaluation.qa.reply_stream import Reply, Usage
 from groundserve.evaluation.qa.report import make_qa_report
 from groundserve.evaluation.qa.run_files import Answer
-from groundserve.evaluation.qa.spending import Prices
 from tests.unit.evaluation.qa.questions import question
 
 USAGE = Usage(prompt_tokens=1000, completion_tokens=10)
@@ -28,30 +27,6 @@ def answers(arm, texts, **fields):
     return [answer(str(number), arm, text, **fields) for number, text in enumerate(texts)]
 
 
-def test_each_figure_of_a_small_run():
-    given = [
-        *answers("uniform", "BAAB"),
-        *answers("selected", "BBBA", retries=("timeout", "rate_limited")),
-    ]
-    prices = Prices(prompt=2.0, completion=100.0)
-    report = make_qa_report(
-        questions(4), given, arms=["uniform", "selected"], prices=prices, seed=3
-    )
-    assert report.num_questions == 4
-    assert report.num_left == 0
-    assert report.chance == pytest.approx(1 / 3)
-    uniform, selected = report.arms["uniform"], report.arms["selected"]
-    assert (uniform.accuracy.value, selected.accuracy.value) == (0.5, 0.75)
-    assert uniform.accuracy.num_questions == uniform.accuracy.num_videos == 4
-    assert uniform.accuracy.low < 0.5 < uniform.accuracy.high
-    assert (uniform.prompt_tokens, uniform.completion_tokens) == (4000, 40)
-    assert uniform.cost == pytest.approx(0.008 + 0.004)
-    assert selected.retries == {"timeout": 4, "rate_limited": 4}
-    assert report.differences["selected"].value == 0.25
-    assert report.differences["selected"].num_questions == 4
-    assert "uniform" not in report.differences
-
-
 def test_a_difference_takes_what_both_answered():
     given = [*answers("uniform", "BB"), *answers("selected", "AAB")[1:]]
     report = make_qa_report(questions(4), given, arms=["uniform", "selected", "none"])
@@ -60,17 +35,6 @@ def test_a_difference_takes_what_both_answered():
     assert report.arms["uniform"].num_unanswered == 2
     assert report.arms["selected"].num_unanswered == 2
     assert report.num_left == 2 + 2 + 4
-
-
-def test_refusals_and_replies_without_a_letter_are_wrong_and_shown_apart():
-    given = [
-        answer("0", "uniform", "B", is_refused=True),
-        answer("1", "uniform", "I'm sorry, B"),
-        answer("2", "uniform", "?"),
-        answer("3", "uniform", "B"),
-    ]
-    arm = make_qa_report(questions(4), given, arms=["uniform"]).arms["uniform"]
-    assert (arm.accuracy.value, arm.num_refused, arm.num_without_letter) == (0.25, 2, 1)
 
 
 def test_groups_have_figures_of_their_own():

@@ -45,20 +45,6 @@ def test_a_run_that_has_kept_nothing_binds_nobody(tmp_path):
     assert (run.parts["model"], len(run.questions)) == ("m", 2)
 
 
-@pytest.mark.parametrize("keeps", ["an answer", "a selection"])
-def test_another_run_says_what_differs(tmp_path, keeps):
-    with RunFolder(tmp_path, PARTS, QUESTIONS) as run:
-        if keeps == "an answer":
-            run.add(answer())
-        else:
-            run.add_selections({"0": (1, 2)}, engine=None)
-    other = {**PARTS, "top_k": 8, "new": True}
-    with pytest.raises(InvalidRequestError, match="another run's") as refused:
-        RunFolder(tmp_path, other, QUESTIONS)
-    assert "new was null, is true; top_k was 4, is 8; name another folder" in str(refused.value)
-    RunFolder(tmp_path, dict(reversed(PARTS.items())), QUESTIONS).close()
-
-
 @pytest.mark.parametrize("name", ["answers.jsonl", "selections.jsonl"])
 @pytest.mark.parametrize("torn", [b'{"key": "1", "arm', b'{"key": "1"}'])
 def test_a_torn_last_line_is_healed(tmp_path, name, torn):

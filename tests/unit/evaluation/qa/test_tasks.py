@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from groundserve.errors import DeadlineExceededError, MediaError, UnavailableError
+from groundserve.errors import MediaError, UnavailableError
 from groundserve.evaluation.qa import tasks
 from groundserve.evaluation.qa.pictures import PictureOptions
 from groundserve.evaluation.qa.run_folder import RunFolder
@@ -63,21 +63,6 @@ def tasks_of(tmp_path, selector):
         except UnavailableError as error:
             made = error
     return made, failures
-
-
-def test_a_video_that_cannot_be_scored_leaves_the_others(tmp_path):
-    wrong = {
-        "v0": UnavailableError("the decoder died"),
-        "v1": UnavailableError("the decoder died"),
-        "v2": DeadlineExceededError("too slow"),
-        "v3": UnavailableError("the decoder died"),
-    }
-    made, failures = tasks_of(tmp_path, Selector(wrong))
-    assert [(it.question.key, it.arm, it.frame_indices) for it in made] == [
-        ("4", "uniform", (0, 9)),
-        ("4", "selected", (4, 6)),
-    ]
-    assert failures == [("video", f"{name}: {error}", 2) for name, error in wrong.items()]
 
 
 def test_a_scorer_that_is_gone_ends_the_run(tmp_path):

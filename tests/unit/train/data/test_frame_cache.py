@@ -56,12 +56,6 @@ def test_another_rate_or_content_is_another_file(media, tmp_path):
     assert len(files(cache)) == 3
 
 
-def test_a_touched_file_of_the_same_size_is_another_one(media, tmp_path):
-    read(media, tmp_path / "cache")
-    os.utime(media / "a.mp4", ns=(0, 12345))
-    assert read(media, tmp_path / "cache")[1] == 1
-
-
 def test_a_thinned_video_is_not_taken_for_another_ceiling(media, tmp_path):
     cache = tmp_path / "cache"
     assert source_frames(read(media, cache, max_frames=2)[0]) == [0, 20]

@@ -24,22 +24,9 @@ def flat(batches):
     return list(chain.from_iterable(items for _, items in batches))
 
 
-def test_an_epoch_reads_every_item_once():
-    assert sorted(flat(read(10, last=10))) == list(range(10))
-
-
 def test_the_order_is_pinned():
     # A resumed run must find this order after an upgrade too.
     assert epoch_order(8, lengths=None, seed=42, epoch=0, block=1) == [4, 7, 6, 2, 0, 3, 5, 1]
-
-
-def test_global_random_numbers_are_neither_used_nor_moved():
-    random.seed(1)
-    state = random.getstate()
-    before = read(10, last=10)
-    assert random.getstate() == state
-    random.seed(2)
-    assert read(10, last=10) == before
 
 
 def test_the_last_block_is_filled_up_from_the_epochs_beginning():
@@ -48,13 +35,6 @@ def test_the_last_block_is_filled_up_from_the_epochs_beginning():
     order = epoch_order(7, lengths=None, seed=0, epoch=0, block=4)
     assert flat([ranks[0][0], ranks[1][0]]) == order[:4]
     assert flat([ranks[0][1], ranks[1][1]]) == [*order[4:], order[0]]
-
-
-def test_two_ranks_read_what_one_process_reads_in_two_steps():
-    alone = read(12, last=12, batch_size=2)
-    ranks = [read(12, last=6, rank=rank, world_size=2, batch_size=2) for rank in (0, 1)]
-    interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
-    assert interleaved == alone
 
 
 @pytest.mark.parametrize("first", [1, 4, 5, 9])

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from groundserve.deadline import Deadline
 from groundserve.families.videoitg.sampling import sample_frames
@@ -13,7 +12,6 @@ from groundserve.media import MediaWorkers, VideoSource
 from train.digits.dataset import (
     draw_video,
     write_grounding_set,
-    write_image_set,
 )
 from train.digits.questions import TYPES
 from train.digits.render import render_second
@@ -70,15 +68,3 @@ def test_the_same_seed_gives_the_same_files(grounding, tmp_path):
     assert again.read_bytes() == grounding.read_bytes()
     one, other = (path.parent / "videos" / "00002.mp4" for path in (again, grounding))
     assert one.read_bytes() == other.read_bytes()
-
-
-def test_images_come_with_captions_and_conversations(tmp_path):
-    captions, conversations = write_image_set(tmp_path, split="train", seed=1, num_images=4)
-    for path, most in ((captions, 2), (conversations, 8)):
-        records = json.loads(path.read_text())
-        assert len(records) == 4
-        for record in records:
-            assert len(record["conversations"]) == most
-            assert record["conversations"][0]["value"].startswith("<image>\n")
-            with Image.open(tmp_path / record["image"]) as image:
-                assert image.size == (128, 128)
