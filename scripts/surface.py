@@ -35,22 +35,18 @@ LINES = {
     "exit": """
 score
 score {clip}
-score {clip} --query x --engines none
 score {clip} --query x --top-k 0 --json
 score {clip} --query x --server grpc://127.0.0.1:9 --json
 score none.mp4 --query x
 score manifest.jsonl --query x
-ask {clip} --query x
 ask {clip} --query x --engines none
 build --checkpoint none/none/none --out x
 build --checkpoint {digits} --out x --profile best
 serve --engines none --http-port 99999
 batch none.jsonl --out run
 export none --format lmms-eval --out x
-compare none none
 eval --top-k 0
 train grounding --config none
-doctor --engines none
 doctor --results manifest.jsonl
 """,
     "commands": """
