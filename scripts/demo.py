@@ -35,10 +35,8 @@ def draw_video(out: Path) -> tuple[Path, list[dict[str, object]]]:
     """Write a MovingDigits video that nothing was trained on; return it and what is asked."""
     shown = ["-m", "train.digits.dataset", "--out", str(out), "--split", "test"]
     records = run("python", *shown, "--seed", str(SEED), "--num-videos", "1").strip()
-    by_type: dict[str, dict[str, object]] = {}
-    for record in json.loads(Path(records).read_text("utf-8")):
-        # The first of each: the question about something absent has a type too, and comes last.
-        by_type.setdefault(record["type"], record)
+    # The first of each: the question about something absent has a type too, and comes last.
+    by_type = {one["type"]: one for one in reversed(json.loads(Path(records).read_text("utf-8")))}
     return out / "videos" / "00000.mp4", [by_type[kind] for kind in ASKED_TYPES]
 
 
@@ -79,8 +77,7 @@ def main() -> None:
         address = json.loads(line)["grpc"]
         asked = [str(record["question"]).removeprefix("<image>\n") for record in records]
         questions = [word for question in asked for word in ("--query", question)]
-        # The labels are seconds, and rule A at one frame a second makes seconds and frames the
-        # same.
+        # The labels are seconds: rule A at one frame a second makes seconds and frames the same.
         sampling = ["--sampling", "infer", "--sample-fps", "1", "--top-k", "4"]
         common = ["groundserve", "score", str(video), *questions, "--server", address, *sampling]
         pictures = ["--contact-sheet", str(out / "contact_sheet.png")]
