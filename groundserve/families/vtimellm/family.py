@@ -25,7 +25,6 @@ from groundserve.options import AnswerOptions, Task
 
 if TYPE_CHECKING:
     from groundserve.families.vtimellm.checkpoint import Checkpoint
-    from groundserve.families.vtimellm.pixels import PixelValues
 
 
 class VTimeLLM:
@@ -120,14 +119,6 @@ class VTimeLLM:
         except ImportError as error:
             raise MissingExtraError("build", error.name or "torch") from error
         return Checkpoint.open(path, parts=parts or {})
-
-    def open_pixels(self, spec: VTimeLLMSpec, *, image_size: int) -> PixelValues:
-        """See `groundserve.families.base.PixelFamily`."""
-        from groundserve.families.vtimellm.pixels import PixelValues
-
-        pixels = PixelValues(image_size=image_size, antialias=spec.antialias)
-        pixels.as_matmul = True
-        return pixels
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what the video becomes."""
