@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
 from groundserve.batch.shards import Receipt
 from groundserve.batch.units import Unit
 from groundserve.batch.work import Work
+from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, MissingExtraError
 
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -112,7 +111,7 @@ class Ended:
 Heard = Resources | Done | Failed | Ended
 
 
-class Cluster:
+class Cluster(Closing):
     """A Ray of this machine's, or a connection to the one that RAY_ADDRESS names.
 
     Whatever ends this process ends it too: it sees its connection close.
@@ -180,17 +179,6 @@ class Cluster:
             self._program.kill()
             _kill_session(self._program.pid)
             self._remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _hear(self, seconds: float) -> Heard:
         try:
