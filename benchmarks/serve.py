@@ -54,7 +54,6 @@ from scripts import fetch_clips
 WAYS = ("grpc", "client")
 OPTIONS = '{"num_frames": 10, "sampling": "infer", "sample_fps": 5}'
 Send = Callable[[bytes, str], Awaitable[Any]]
-"""Asks about a video."""
 
 
 @dataclass(frozen=True, kw_only=True)

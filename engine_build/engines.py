@@ -41,13 +41,10 @@ class EngineWriter:
     """What engines are written from and for."""
 
     family: Family[Any, Any]
-    """Of the checkpoint."""
     checkpoint: FamilyCheckpoint | TextCheckpoint
-    """Opened, of the family's head."""
     gpu_family: GpuFamily | None
     """What the family has for compiled engines; None where the profile has none."""
     target: Target
-    """What the engines are for."""
     tensorrt: TensorRTTarget | None
     """Library and architectures of TensorRT plans; None where the profile has none."""
     timing_cache: Path | None

@@ -55,7 +55,6 @@ class FrameEntry:
     question: int
     """1 is the question asked first."""
     query: str
-    """The question as asked."""
     rank: int
     """1 is the question's best frame by score; of equal scores the earlier is better."""
     frame_index: int

@@ -18,7 +18,6 @@ grounding stage in float32. `int4`, of a family that answers in text: the weight
 linear layers in 4 bits, the rest and the vision stage in float32."""
 Device = Literal["cpu", "cuda"]
 DecoderName = Literal["pyav", "dali"]
-"""Who decodes frames."""
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 """Who builds and opens TensorRT plans; the two have formats of their own."""
 
@@ -134,9 +133,7 @@ class Target:
     """What engines are built for, and how they run."""
 
     profile: ProfileName
-    """Name of the profile."""
     device: Device
-    """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines; features are FP16 on the wire where it has 16 bits."""
     library: LibraryName | None = None

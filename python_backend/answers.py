@@ -24,11 +24,8 @@ class Prompts:
     """Q questions within a server's limits; of a video each becomes a prompt."""
 
     queries: Sequence[str]
-    """As asked."""
     options: AnswerOptions
-    """Of all of them."""
     tokenizer: AnswerTokenizer
-    """The checkpoint's."""
     max_tokens: int | None
     """Visual and text tokens together, as `ModelSpec.max_tokens`."""
 
@@ -110,7 +107,6 @@ class Answers:
     """What a head of text says to Q questions about one video."""
 
     answers: list[Answer]
-    """In their order."""
     generation: GenerationInfo
     """Of the work on all of them."""
 

@@ -39,7 +39,6 @@ class CheckpointStages:
     checkpoint: FamilyCheckpoint | TextCheckpoint
     """Of any family, by its head."""
     tokenizer: Tokenizer
-    """The checkpoint's."""
     manifest: Manifest
     """What a directory of profile `torch` would say of it; without files."""
 

@@ -70,7 +70,6 @@ class ChunkRunner:
     """Segments of a group that take more are decoded in several calls; of a video of many bytes a
     second they would take gigabytes of a decoder's memory."""
     watch: Stopwatch
-    """Where the time goes."""
     meter: Meter
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline

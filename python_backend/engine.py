@@ -72,9 +72,7 @@ class EngineDirectory:
     """
 
     path: Path
-    """The directory itself."""
     manifest: Manifest
-    """Its manifest."""
 
     @classmethod
     def load(

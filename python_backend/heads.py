@@ -43,13 +43,9 @@ class FramesHead:
     """Scores frames: one logit for each."""
 
     grounder: Grounder
-    """Grounding stage."""
     tokenizer: QueryTokenizer
-    """The checkpoint's."""
     model: ModelSpec
-    """Its dimensions."""
     limits: Limits
-    """Ceilings on a request."""
 
     @classmethod
     def open(cls, stages: Stages, *, limits: Limits, num_threads: int) -> Self:
@@ -85,17 +81,11 @@ class TextHead:
     """Answers in text, with times."""
 
     generator: Generator
-    """Generation stage."""
     tokenizer: AnswerTokenizer
-    """The checkpoint's."""
     family: TextFamily[Any]
-    """Of the model."""
     model: ModelSpec
-    """Its dimensions."""
     limits: Limits
-    """Ceilings on a request."""
     meter: Meter
-    """Where work is counted."""
 
     @classmethod
     def open(cls, stages: Stages, *, limits: Limits, meter: Meter, num_threads: int) -> Self:

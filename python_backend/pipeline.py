@@ -76,13 +76,9 @@ class Pipeline(Closing):
     decoders: MediaWorkers
     """Processes that decode, none of the extractor's: an open video would wait for itself."""
     decoder: FrameDecoder
-    """Decode stage."""
     encoder: VisionEncoder
-    """Vision stage."""
     head: FramesHead | TextHead
-    """What answers, by the family."""
     limits: Limits
-    """Ceilings on a request."""
     _is_closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _process_id: int = field(default_factory=os.getpid, init=False, repr=False)
 

@@ -36,13 +36,10 @@ class Fault:
     """One kind of trouble with records."""
 
     kind: str
-    """What is wrong."""
     num_items: int
-    """How many items have it."""
     num_looked_at: int
     """Out of how many: all, or the sampled ones."""
     examples: tuple[str, ...]
-    """The first few, with the reason."""
 
     @classmethod
     def of(cls, kind: str, reasons: Mapping[int, str], *, num_looked_at: int) -> Self:

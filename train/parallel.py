@@ -43,7 +43,6 @@ class Processes:
     rank: int
     """Place of this one, from 0."""
     world_size: int
-    """How many there are."""
     local_world_size: int
     """How many of them are on a node."""
     device: torch.device

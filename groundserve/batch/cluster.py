@@ -52,9 +52,7 @@ class Resources:
     """What Ray has."""
 
     num_cpus: float
-    """Cores of all nodes."""
     num_gpus: float
-    """GPUs of all nodes."""
     is_local: bool
     """Whether Ray was started here, for this job."""
 
@@ -64,9 +62,7 @@ class Pool:
     """The workers of a job."""
 
     work: Work
-    """What they do."""
     num_workers: int
-    """How many there are."""
     cpus_each: float
     """Cores that one reserves."""
     gpus_each: float
@@ -80,7 +76,6 @@ class Wave:
     units: tuple[Unit, ...]
     """A receipt tells a unit by its place here."""
     pool: Pool
-    """Who does them."""
     max_seconds: float
     """Silence after which Ray is taken to hang."""
 
@@ -100,7 +95,6 @@ class Failed:
     """The job cannot go on."""
 
     error: GroundserveError
-    """Why."""
 
 
 @dataclass(frozen=True, kw_only=True)

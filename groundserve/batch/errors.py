@@ -73,13 +73,11 @@ class Failure:
     """A row that was tried and has no answer."""
 
     id: str
-    """Of the row."""
     row_key: str
     """See `groundserve.batch.keys.row_key`."""
     video: str = ""
     """As the manifest names it."""
     kind: ErrorKind
-    """Why."""
     message: str
     """What the error said; nothing of hosts, times or attempts."""
 

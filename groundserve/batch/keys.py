@@ -52,7 +52,6 @@ class VideoFile:
     identity: str
     """Content or version of the file, see `find_video`."""
     num_bytes: int
-    """Its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +63,11 @@ class Fingerprint:
     model: str
     """What people call the checkpoint."""
     family: str
-    """Model family."""
     precision: str
-    """Arithmetic of the engines."""
     defaults: RowOptions
     """Options of rows that have none of their own."""
     span_threshold: float
-    """See `groundserve.spans.find_spans`."""
     span_gap_seconds: float
-    """See `groundserve.spans.find_spans`."""
     hash_content: bool = False
     """Whether videos are told by their content, not by path, size and time."""
     frames: str = ""

@@ -52,7 +52,6 @@ class BadRow:
     query: str
     """As far as it could be read, else ""."""
     message: str
-    """Which rule it breaks."""
     position: int
     """As `Row.position`."""
 

@@ -28,7 +28,6 @@ class RecordPlan:
     """Where the records of one call go, and as what."""
 
     path: Path
-    """The file."""
     doc_ids: list[DocId]
     """One a question."""
     jsonl_format: str

@@ -22,11 +22,9 @@ class Estimate:
     """A figure with its percentile interval."""
 
     value: float
-    """Over all questions, as they are."""
     low: float | None
     """Lower end of the 95% interval; None where fewer than two videos allow one."""
     high: float | None
-    """Upper end."""
     num_questions: int
     """Questions that it is made of."""
     num_videos: int

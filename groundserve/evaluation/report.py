@@ -96,7 +96,6 @@ class QuestionFigures:
     recall_over_uniform: float
     """`recall_at_k` - `uniform_recall` on the same question."""
     hit_at_1: float
-    """Whether the best frame is relevant."""
     uniform_hit_at_1: float
     """Whether the middle frame is."""
     r1_at_03: float
@@ -141,7 +140,6 @@ class Report:
     seed: int
     """Of the resamples behind the intervals."""
     overall: GroupReport
-    """All questions."""
     by_type: Mapping[str, GroupReport]
     """In alphabetical order."""
 

@@ -36,7 +36,6 @@ class VisionInputs:
     """The frames: each is decoded once and resized for the streams that show it. Frames as decoded
     come alone: one stream, one frame a unit."""
     plan_inputs: tuple[PlanInput, ...]
-    """The others."""
 
     @classmethod
     def of(cls, family: Family[Any, Any], spec: ModelSpec) -> Self:

@@ -46,7 +46,6 @@ class GateReport:
     """What the gate measured."""
 
     device: Device
-    """Where engines and PyTorch ran."""
     checks: tuple[Check, ...]
     """One for each output and shape."""
     mask_probe: float | None

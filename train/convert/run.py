@@ -27,7 +27,6 @@ class Report:
     media_root: Path
     """Folder that its paths start from, for `data.media_root`."""
     num_records: int
-    """In the list."""
     num_images: int
     """Of them about an image."""
     num_videos: int

@@ -94,7 +94,6 @@ class TrainingData(Closing):
         self._cost = cost
         self._num_workers = config.num_workers
         self.samples = samples
-        """As given."""
         self._reader = ItemReader(config, stage=stage, samples=samples)
         self._pool = ThreadPoolExecutor(config.num_workers, thread_name_prefix="train-data")
 

@@ -37,9 +37,7 @@ class Question:
     type: QuestionType
     """What must be understood."""
     text: str
-    """As asked."""
     answer: str
-    """In words."""
     seconds: tuple[int, ...]
     """The seconds that answer it, increasing; none if it asks for what is not there."""
 

@@ -74,7 +74,6 @@ class World:
     """The script of one video."""
 
     split: Split
-    """Whose handwriting it shows."""
     num_seconds: int
     """T, its length."""
     events: tuple[Event, ...]

@@ -40,21 +40,15 @@ class Checkpoint:
     """An opened checkpoint; its tensors are mapped and read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The decoder's config.json as parsed, of before its tables grew."""
     config: Any
-    """The decoder's, of transformers."""
     clip: ClipSource
-    """The spatial tower."""
     internvideo2: InternVideo2Source
-    """The temporal one."""
     newlines: Mapping[str, Tensor]
     """Vectors between rows and segments, by the names of the vision stage."""
     tuned: TunedState
-    """Projectors, decoder and adapter."""
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:

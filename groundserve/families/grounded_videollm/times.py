@@ -34,7 +34,6 @@ class WrittenTime:
     end: int
     """Place behind its last."""
     seconds: float
-    """Of the video."""
 
 
 def find_times(text: str, duration_seconds: float) -> Iterator[WrittenTime]:

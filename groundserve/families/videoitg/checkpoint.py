@@ -47,15 +47,12 @@ class Checkpoint:
     """An opened checkpoint; weights are read when a module is asked for."""
 
     directory: Path
-    """Local directory."""
     tower_directory: Path | None
     """SigLIP directory, or None to take the checkpoint's own copy."""
     name: str
     """Directory name or hub id, as given."""
     raw_config: dict[str, Any]
-    """config.json as parsed."""
     config: CheckpointConfig
-    """The keys that matter."""
     vision_config: VisionConfig
     """Config of the whole tower."""
 

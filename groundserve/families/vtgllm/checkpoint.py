@@ -57,21 +57,15 @@ class Checkpoint:
     """An opened checkpoint; tensors are read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The base's config.json as parsed."""
     config: LlamaConfig
-    """Of the decoder."""
     eva: EvaConfig
-    """Of the tower."""
     q_former: QFormerConfig
-    """Of the Q-Former."""
     frame_text: FrameText | None
     """The sentence that the Q-Former reads; None where it reads none."""
     trained: TrainedState
-    """What was trained."""
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:

@@ -44,15 +44,10 @@ class Parts:
     """Where each part lies, and what the YAML says of them."""
 
     config: VTGLLMConfig
-    """Of the YAML."""
     config_name: str
-    """Its file's."""
     checkpoint: Path
-    """File of what was trained."""
     eva: Path
-    """File of the vision tower."""
     q_former: Path
-    """File of InstructBLIP."""
     base: Path
     """Directory of the decoder before it was trained, with its tokenizer."""
     bert: Path
@@ -60,7 +55,6 @@ class Parts:
     time_fill: TimeFill
     """What seconds that training never saw are embedded as."""
     eva_heads: int | None
-    """As given by hand."""
     choices: Mapping[str, str]
     """Of `time_fill` and `eva_heads` what was given, for a copy."""
 

@@ -56,15 +56,11 @@ class Checkpoint:
     """An opened checkpoint; all but the adapters' tensors are read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The base's config.json as parsed."""
     config: LlamaConfig
-    """Of the decoder."""
     clip: ClipSource
-    """The visual tower."""
     projector: Mapping[str, Tensor]
     """Weight (H, D) and bias (H,) as the decoder names them, mapped into memory."""
     adapters: tuple[Adapter, ...]

@@ -145,7 +145,6 @@ class ClipSource:
     path: Path
     """OpenAI's file, or a directory of transformers."""
     config: ClipConfig
-    """Of the tower."""
 
     @classmethod
     def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
