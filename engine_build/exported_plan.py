@@ -25,14 +25,6 @@ def build_vision_plan(
 ) -> PlanReport:
     """Write the plan of a vision stage whose frames come resized.
 
-    Args:
-        model: With products in 16 bit.
-        path: File to write.
-        inputs: Of the stage.
-        usual: As `vision_shapes` takes it.
-        target: Library and architectures.
-        timing_cache: See `build_plan`.
-
     Raises:
         EngineMismatchError: See `build_plan`.
     """

@@ -123,9 +123,6 @@ class FrameFiles:
         Images are made in a hidden folder inside, and moved when the last is complete. Each frame
         may take `Limits.max_request_seconds`.
 
-        Args:
-            result: The video's answer.
-
         Returns:
             The index: JSON Lines, one `FrameEntry` a line, by question, then time.
 

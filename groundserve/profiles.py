@@ -51,9 +51,6 @@ class Profile:
 
         DALI makes one array of them, leaves none as decoded, and has a filter near one of the
         resize rules alone.
-
-        Args:
-            streams: Of the model's vision stage.
         """
         is_dalis = all(one.size is not None and one.resize == "square" for one in streams)
         return self.decoder if is_dalis and len(streams) <= 1 else "pyav"

@@ -68,9 +68,6 @@ class Prompts:
     def of(self, seen: SeenVideo) -> list[Prompt]:
         """Return the prompt of each question.
 
-        Args:
-            seen: The video.
-
         Raises:
             InvalidRequestError: A question holds what stands for a video, the task takes another
                 one, or the decoder has no room for all: the reference runs past its positions.

@@ -216,10 +216,6 @@ def _resolve(video: str, base: str) -> str:
 def check_no_option(names: Sequence[str], *, kind: type[RowOptions]) -> None:
     """Refuse a column that would be taken for an option, and is none.
 
-    Args:
-        names: Of the columns.
-        kind: Of the run's options.
-
     Raises:
         InvalidRequestError: One has the name of an option.
     """

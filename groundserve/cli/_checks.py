@@ -72,10 +72,6 @@ def check_input(path: Path) -> os.stat_result:
 def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, list[str]]:
     """Return the values of `--part NAME=VALUE` by name, each in the order given.
 
-    Args:
-        values: As given.
-        checkpoint: `--checkpoint`, whose parts they are.
-
     Raises:
         InvalidRequestError: One has another form, or there is no checkpoint.
     """

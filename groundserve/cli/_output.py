@@ -111,10 +111,6 @@ def progress(
 ) -> Iterator[Callable[[str], None]]:
     """Show the step in hand on stderr: a spinner on a terminal, elsewhere a line a step.
 
-    Args:
-        first_step: What is done first.
-        write: Writes such a line.
-
     Yields:
         What is to be called with each further step.
     """

@@ -24,9 +24,6 @@ _SILENT_SECONDS = 60.0
 def batch_progress(tally: Tally) -> Iterator[Callable[[Event], None]]:
     """Show how far a batch is.
 
-    Args:
-        tally: Counts what is shown.
-
     Yields:
         What is to be called with each event.
     """

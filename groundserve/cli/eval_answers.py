@@ -123,11 +123,7 @@ class AskedModel:
 
 
 def asks_model(*, max_new_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `AskedModel` in the place of its parameter `model`.
-
-    Args:
-        max_new_tokens: Of an answer, unless said.
-    """
+    """Give a command the options of `AskedModel` in the place of its parameter `model`."""
     defaults = {"max_new_tokens": max_new_tokens}
     hints = get_type_hints(AskedModel, include_extras=True)
     options = [

@@ -80,11 +80,6 @@ def check_counts(**counts: int) -> None:
 def check_sources(arms: Sequence[Arm], records: Path | None, **sources: Any) -> None:
     """Refuse what selects no frames, without loading or connecting to anything.
 
-    Args:
-        arms: What is shown.
-        records: `--records`.
-        sources: The arguments of `check_scorer`.
-
     Raises:
         InvalidRequestError: Two sources are given, one is missing, or nothing shows its frames.
         EngineMismatchError: As `check_scorer`.

@@ -53,10 +53,6 @@ def clip_scores(
     the end of the video to none. The last second of a video of an odd length is in no clip, where
     the reference stops.
 
-    Args:
-        told: Seconds and scores.
-        duration_seconds: Of the video.
-
     Returns:
         float64 (C,); of a video that is shorter than a clip (1,).
 

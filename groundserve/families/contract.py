@@ -39,11 +39,6 @@ def check_family(
 ) -> None:
     """Check all that needs no weights: members, and the plans of a short video and a long one.
 
-    Args:
-        family: Of the checkpoint.
-        opened: The checkpoint.
-        spec: Of its model.
-
     Raises:
         GroundserveError: The family does not do what `base` says of it.
     """

@@ -110,12 +110,7 @@ class VisionInputs:
         return min(CHUNK_FRAMES, max(1, CHUNK_BYTES // (3 * width * height)))
 
     def chunk_units(self, width: int, height: int) -> int:
-        """Return how many units of a video are encoded at once: those of as many frames.
-
-        Args:
-            width: As for `chunk_frames`.
-            height: The same.
-        """
+        """Return how many units of a video are encoded at once: those of as many frames."""
         return self.chunk_frames(width, height) // self.frames_per_unit
 
     def check_aspect(self, width: int, height: int) -> None:

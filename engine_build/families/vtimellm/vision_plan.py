@@ -59,12 +59,6 @@ def build_clip_plan(
 ) -> PlanReport:
     """Write the tower's plan, for 1 to CHUNK_FRAMES frames; the graph between does not stay.
 
-    Args:
-        model: With products in 16 bit.
-        path: File to write.
-        target: Library and architectures.
-        timing_cache: See `build_plan`.
-
     Raises:
         EngineMismatchError: See `build_plan`.
     """

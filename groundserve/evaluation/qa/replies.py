@@ -32,10 +32,6 @@ def first_letter(reply: str, layout: Layout) -> str | None:
     It is any such letter, also inside a word: "Cannot tell" is C, "A cat (D)" is A, and "I think
     B" is I in CG-Bench, whose letters end with N. It may be one that the question does not have.
 
-    Args:
-        reply: The Video-LLM's text.
-        layout: Whose rule.
-
     Source: NVlabs/VideoITG fab8b54,
     `lmms_eval/tasks/videomme/utils.py::extract_characters_regex` (in mlvu and cgbench alike) and
     `lmms_eval/tasks/longvideobench/utils.py::parse_multi_choice_response`.

@@ -164,11 +164,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts in the reference's layout.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts in the reference's layout."""
         for place, file in copy_places(self.parts).items():
             (directory / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, directory / place)

@@ -254,11 +254,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts, and a YAML that says where they are.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts, and a YAML that says where they are."""
         copy_parts(self.parts, llama_files(self.parts.base), directory)
 
     def describe(self) -> dict[str, Any]:

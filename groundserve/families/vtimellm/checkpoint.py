@@ -200,11 +200,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts in the reference's layout.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts in the reference's layout."""
         clip = directory / ("clip-hf" if self.parts.clip.is_dir() else "clip")
         _copy(self.clip.files, clip)
         if not self.parts.clip.is_dir():
