@@ -67,7 +67,6 @@ class Load:
     warm_up_seconds: float
     """Before anything is measured."""
     seconds: float
-    """Measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

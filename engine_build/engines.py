@@ -48,7 +48,6 @@ class EngineWriter:
     tensorrt: TensorRTTarget | None
     """Library and architectures of TensorRT plans; None where the profile has none."""
     timing_cache: Path | None
-    """File with TensorRT's timings."""
     on_step: Callable[[str], None]
     """Called with the name of each step as it begins."""
 

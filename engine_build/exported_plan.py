@@ -23,11 +23,7 @@ def build_vision_plan(
     target: TensorRTTarget,
     timing_cache: Path | None,
 ) -> PlanReport:
-    """Write the plan of a vision stage whose frames come resized.
-
-    Raises:
-        EngineMismatchError: See `build_plan`.
-    """
+    """Write the plan of a vision stage whose frames come resized."""
     return build_exported_plan(
         lambda graph: export_mixed_vision_encoder(model, graph, inputs),
         path,
@@ -56,9 +52,6 @@ def build_exported_plan(
         num_layers: See `build_plan`.
         target: Library and architectures.
         timing_cache: See `build_plan`.
-
-    Raises:
-        EngineMismatchError: See `build_plan`.
     """
     # Beside the plan: a graph with its weights may not fit where temporary files usually go.
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:

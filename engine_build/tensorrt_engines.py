@@ -37,11 +37,7 @@ class PlanBuilder:
     timing_cache: Path | None
 
     def build_vision_plan(self) -> PlanReport:
-        """Write `vision_encoder.plan`.
-
-        Raises:
-            EngineMismatchError: See `build_plan`.
-        """
+        """Write `vision_encoder.plan`."""
         return build_vision_plan(
             self.family.vision_encoder(self.checkpoint, precision=self.precision),
             self.directory / VISION_PLAN_NAME,
@@ -52,11 +48,7 @@ class PlanBuilder:
         )
 
     def build_grounding_plan(self) -> PlanReport:
-        """Write `grounding.plan`.
-
-        Raises:
-            EngineMismatchError: See `build_plan`.
-        """
+        """Write `grounding.plan`."""
         scorer = self.family.token_scorer(
             self.checkpoint,
             precision=self.precision,

@@ -63,7 +63,6 @@ class ChunkRunner:
     encode: EncodeFunction
     """`VisionInputs.chunk_units` at most -> their features. Runs in helper threads."""
     inputs: VisionInputs
-    """What `encode` takes."""
     num_encodes: int
     """Calls of `encode` at once, >= 1."""
     max_segment_bytes: int

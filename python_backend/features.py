@@ -69,7 +69,6 @@ class FeatureExtractor:
 
     workers: MediaWorkers
     manifest: Manifest
-    """Of the engine that encodes."""
     limits: Limits
     cache: Features | None
     """Features of earlier requests, None to compute always."""

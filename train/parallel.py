@@ -46,7 +46,6 @@ class Processes:
     local_world_size: int
     """How many of them are on a node."""
     device: torch.device
-    """What this one computes on."""
     grouped: bool
     """Whether torchrun started them, be it one; else this one is on its own."""
 

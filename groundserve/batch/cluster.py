@@ -85,9 +85,7 @@ class Done:
     """A unit of the wave was done."""
 
     place: int
-    """Its place in the wave."""
     receipt: Receipt
-    """What the worker handed back."""
 
 
 @dataclass(frozen=True, kw_only=True)

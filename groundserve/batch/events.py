@@ -31,7 +31,6 @@ class VideoTime(NamedTuple):
     """How long a video took."""
 
     video: str
-    """As the manifest names it."""
     seconds: float
     """For all of its rows in the unit."""
     num_rows: int
@@ -93,7 +92,6 @@ class RowFailed:
     kind: str
     message: str
     video: str = ""
-    """As the manifest names it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,6 @@ class SlowVideo:
     """A video that took long."""
 
     video: str
-    """As the manifest names it."""
     seconds: float
     """That scoring all of its rows took."""
     num_rows: int

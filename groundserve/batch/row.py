@@ -46,14 +46,12 @@ class BadRow:
     """A line of a manifest that is no request; it becomes a row of errors."""
 
     id: str
-    """As `Row.id`."""
     video: str
     """As far as it could be read, else ""."""
     query: str
     """As far as it could be read, else ""."""
     message: str
     position: int
-    """As `Row.position`."""
 
 
 Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]

@@ -327,11 +327,7 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
 
 
 def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
-    """Return whether the run is a new one.
-
-    Raises:
-        InvalidRequestError: See `RunDirectory.create` and `resume`.
-    """
+    """Return whether the run is a new one."""
     run = read_run(storage)
     if run is None:
         found = [

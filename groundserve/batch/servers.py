@@ -90,11 +90,7 @@ class ServerPool(Closing):
         span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
         timeout_seconds: float | None = None,
     ) -> ScoreResult:
-        """See `Scorer.score`.
-
-        Raises:
-            GroundserveError: As `Client.score`, and as `_send`.
-        """
+        """See `Scorer.score`."""
         return self._send(
             video,
             lambda server, seconds: server.score(
@@ -116,11 +112,7 @@ class ServerPool(Closing):
         *,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
-        """See `Answerer.ask`.
-
-        Raises:
-            GroundserveError: As `Client.ask`, and as `_send`.
-        """
+        """See `Answerer.ask`."""
         return self._send(
             video,
             lambda server, seconds: server.ask(video, queries, options, timeout_seconds=seconds),

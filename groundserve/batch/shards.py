@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from groundserve.batch.planned import ErrorRow
 
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
-"""Folders of a run directory."""
 SUFFIX = ".parquet"
 """Of the final set: all and only the files with this ending."""
 

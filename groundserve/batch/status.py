@@ -68,9 +68,7 @@ class Status:
     manifest: str | None = None
     """Where the newest attempt has its rows from: absolute path or URL."""
     checkpoint_note: str | None = None
-    """See `EngineIdentity.note`."""
     fingerprint: Mapping[str, Any] | None = None
-    """See `groundserve.batch.keys.Fingerprint`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""

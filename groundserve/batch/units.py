@@ -19,7 +19,6 @@ class Group:
     place: str
     """Where the video is: a path or an fsspec URL."""
     identity: str
-    """See `groundserve.batch.keys.find_video`."""
     num_bytes: int
     rows: tuple[Row, ...]
     """In the manifest's order; options that sample no frames may differ."""

@@ -30,9 +30,7 @@ class Work:
     staging: Staging
     num_threads: int
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
-    """See `DEFAULT_DEADLINE_SECONDS`."""
     hang_seconds: float = HANG_SECONDS
-    """See `HANG_SECONDS`."""
     span_threshold: float
     span_gap_seconds: float
     frames: FrameOutput | None = None

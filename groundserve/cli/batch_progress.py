@@ -15,7 +15,6 @@ from groundserve.batch.progress import Tally, describe, describe_rates
 from groundserve.cli._output import STARTED, print_note, print_step, stderr
 
 LINE_SECONDS = 5.0
-"""Least time between two lines."""
 _SILENT_SECONDS = 60.0
 """Longest time between two lines, where nothing comes back."""
 

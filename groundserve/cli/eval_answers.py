@@ -176,11 +176,7 @@ def collect_answers(
 
 
 def find_asked_videos(annotated: Collection[str], media_root: Path) -> dict[str, Path]:
-    """Return the file of each annotated video that is there; says how many are not.
-
-    Raises:
-        InvalidRequestError: As `find_videos`.
-    """
+    """Return the file of each annotated video that is there; says how many are not."""
     videos = find_videos(annotated, media_root)
     if len(videos) < len(annotated):
         print_note(

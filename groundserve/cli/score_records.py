@@ -31,7 +31,6 @@ class RecordPlan:
     doc_ids: list[DocId]
     """One a question."""
     jsonl_format: str
-    """A `JsonlFormat`."""
     replace: bool
     """Whether records that have these ids are replaced."""
 

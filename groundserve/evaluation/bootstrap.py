@@ -26,9 +26,7 @@ class Estimate:
     """Lower end of the 95% interval; None where fewer than two videos allow one."""
     high: float | None
     num_questions: int
-    """Questions that it is made of."""
     num_videos: int
-    """Videos that they are about."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers."""

@@ -99,7 +99,6 @@ class Comparison:
     top_k: int
     """K of the recall."""
     seed: int
-    """Of the resamples behind the intervals."""
     num_paired: int
     """Questions that both answered; every figure is made of these alone."""
     num_unpaired: int

@@ -23,7 +23,6 @@ class HighlightReport:
     """Figures over all answered queries."""
 
     seed: int
-    """Of the resamples behind the intervals."""
     num_unread: int
     """Answers that tell no times with scores that can be read: all their clips score 0."""
     num_unanswered: int

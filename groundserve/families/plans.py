@@ -30,7 +30,6 @@ VISUAL_TOKEN_ID = -200
 
 
 DEFAULT_LIMITS = Limits()
-"""Ceilings where a caller names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +71,9 @@ class PlanInput:
     """One more input of the vision stage or of a front: float32, from the plan."""
 
     name: str
-    """Of the tensor."""
     dims: tuple[int, ...]
     """Shape without the units; -1 varies between requests."""
     max_dims: tuple[int, ...]
-    """The largest shape there is."""
     of_units: bool = False
     """Whether the array has the units in front, each with values of its own; else all units share
     one. Never of a front."""

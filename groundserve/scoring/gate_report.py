@@ -30,7 +30,6 @@ class Check:
     """Largest difference, from PyTorch in float32 but for a leak. Of features relative to their
     largest magnitude, of logits to max(1, their largest magnitude)."""
     bound: float
-    """Most that it may be."""
 
     @property
     def passed(self) -> bool:

@@ -46,7 +46,6 @@ class TextRequest:
     inputs: tuple[NDArray[Any], ...]
     """What the vision stage takes: uint8 noise of these units, then what is of the plan."""
     front_inputs: tuple[NDArray[np.float32], ...]
-    """What the front takes beside features."""
     prompts: tuple[Prompt, ...]
 
     @classmethod

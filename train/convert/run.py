@@ -28,9 +28,7 @@ class Report:
     """Folder that its paths start from, for `data.media_root`."""
     num_records: int
     num_images: int
-    """Of them about an image."""
     num_videos: int
-    """Of them about a video."""
     num_bad: int
     """Left out; `bad_records.jsonl` has each."""
     bad_rules: dict[str, int]

@@ -20,7 +20,6 @@ class GroundingReport:
     """Figures over all questions for a moment."""
 
     seed: int
-    """Of the resamples behind the intervals."""
     num_unread: int
     """Answers that tell no times that can be read; each counts as a miss."""
     num_restated: int

@@ -231,11 +231,7 @@ class Checkpoint:
         return found | {**self.newlines, **self.tuned.projectors(self.parts.llm)}
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is converted.
-
-        Raises:
-            InvalidRequestError: They are not.
-        """
+        """Check that the parts are of one model, before any weight is converted."""
         check_tensors(self._empty_vision(), self._vision_tensors())
         num_layers, most = self.config.num_hidden_layers, len(self.tuned.decoder)
         if num_layers > most:  # which would take long to make
@@ -257,11 +253,7 @@ class Checkpoint:
 
 
 def _check_activation(raw_config: Mapping[str, Any], name: str) -> None:
-    """Check what stands between the layers of the spatial projector, where a file says so.
-
-    Raises:
-        UnsupportedError: It is another.
-    """
+    """Check what stands between the layers of the spatial projector, where a file says so."""
     activation = raw_config.get("projector_hidden_act", "gelu")
     if activation != "gelu":
         raise UnsupportedError(

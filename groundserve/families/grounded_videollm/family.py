@@ -82,11 +82,7 @@ class GroundedVideoLLM:
     def check_features(
         self, shape: tuple[int, ...], spec: GroundedVideoLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (U, P, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (U, P, D)."""
         if shape[:2] != (spec.num_segments, spec.tokens_per_segment):
             raise InvalidRequestError(
                 f"FEATURES must be ({spec.num_segments}, {spec.tokens_per_segment}, D), a row a "
@@ -94,11 +90,7 @@ class GroundedVideoLLM:
             )
 
     def check_seen(self, seen: SeenVideo, spec: GroundedVideoLLMSpec) -> None:
-        """Check the tokens of the video, and what a time token is a fraction of.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and what a time token is a fraction of."""
         if seen.num_visual_tokens != spec.max_feature_tokens:
             raise InvalidRequestError(
                 f"num_visual_tokens must be {spec.max_feature_tokens}, "

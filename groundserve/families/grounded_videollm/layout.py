@@ -25,7 +25,6 @@ PART_NAMES = (
     *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
     *("clip_heads", "internvideo_heads"),
 )
-"""As `--part` names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,6 @@ class Parts:
     base: Path
     """Directory with the vectors between rows and segments, and the decoder's config."""
     tokenizer: Path
-    """Directory."""
     angles: Angles
     clip_heads: int | None
     internvideo_heads: int | None

@@ -52,11 +52,7 @@ class VideoITG:
     def check_features(
         self, shape: tuple[int, ...], spec: VideoITGSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget."""
         num_frames, num_tokens, _ = shape
         if not 1 <= num_frames <= limits.max_num_frames:
             raise InvalidRequestError(

@@ -310,12 +310,7 @@ class Checkpoint:
         return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read.
-
-        Raises:
-            InvalidRequestError: They are not.
-            UnsupportedError: Frames are of another size than the tower's.
-        """
+        """Check that the parts are of one model, before any weight is read."""
         parts, config = self.parts, self.parts.config
         if config.image_size != self.eva.image_size:
             raise UnsupportedError(

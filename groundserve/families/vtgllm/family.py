@@ -74,11 +74,7 @@ class VTGLLM:
     def check_features(
         self, shape: tuple[int, ...], spec: VTGLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, P, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, P, D)."""
         most = min(spec.num_frames, limits.max_num_frames)
         if len(shape) != 3 or not 1 <= shape[0] <= most:
             raise InvalidRequestError(
@@ -91,11 +87,7 @@ class VTGLLM:
             )
 
     def check_seen(self, seen: SeenVideo, spec: VTGLLMSpec) -> None:
-        """Check the tokens of the video, and the time of each frame.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and the time of each frame."""
         seconds = np.array(seen.model_seconds or (), np.float64)
         if not 1 <= len(seconds) <= spec.num_frames:
             raise InvalidRequestError(

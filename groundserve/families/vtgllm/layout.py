@@ -36,7 +36,6 @@ _TIME_FILL = "time_fill"
 _EVA_HEADS = "eva_heads"
 
 PART_NAMES = (*_LOOKS, _TIME_FILL, _EVA_HEADS)
-"""What may be named with `--part`."""
 
 
 @dataclass(frozen=True, kw_only=True)

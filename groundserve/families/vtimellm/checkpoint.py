@@ -256,11 +256,7 @@ class Checkpoint:
         return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read.
-
-        Raises:
-            InvalidRequestError: They are not.
-        """
+        """Check that the parts are of one model, before any weight is read."""
         hidden_size, width = self.config.hidden_size, self.clip.config.projection_dim
         expected = {"weight": (hidden_size, width), "bias": (hidden_size,)}
         shapes: dict[str, Sequence[int]] = {

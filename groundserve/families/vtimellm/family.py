@@ -69,22 +69,14 @@ class VTimeLLM:
     def check_features(
         self, shape: tuple[int, ...], spec: VTimeLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, 1, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, 1, D)."""
         if shape[:2] != (spec.num_frames, 1):
             raise InvalidRequestError(
                 f"FEATURES must be ({spec.num_frames}, 1, D), a vector a frame, got {shape}"
             )
 
     def check_seen(self, seen: SeenVideo, spec: VTimeLLMSpec) -> None:
-        """Check the tokens of the video, and the range that times are fractions of.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and the range that times are fractions of."""
         if seen.num_visual_tokens != spec.num_frames:
             raise InvalidRequestError(
                 f"num_visual_tokens must be {spec.num_frames}, a token a frame, "

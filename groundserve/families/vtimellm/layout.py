@@ -39,7 +39,6 @@ class Parts:
     adapters: tuple[Path, ...]
     """Directories, in the order in which they are merged."""
     antialias: bool
-    """How frames are resized; see `VTimeLLMSpec.antialias`."""
     clip_heads: int | None
     choices: Mapping[str, str]
     """Of `antialias` and `clip_heads` what was given, for a copy."""

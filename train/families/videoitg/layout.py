@@ -118,7 +118,6 @@ class Initial:
     raw_config: dict[str, Any]
     """config.json as this stage will write it."""
     checkpoint_config: CheckpointConfig
-    """The keys of it that matter."""
     vision: VisionEncoder
     """float32, frozen, in evaluation mode."""
     model: Trunk

@@ -73,7 +73,6 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    """Of weights, videos and order."""
     variant: Variant = "pooling"
     has_stages_1_to_3: bool = True
     """False goes from the base straight to stage 4."""
