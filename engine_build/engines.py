@@ -54,10 +54,6 @@ class EngineWriter:
     def write(self, directory: Path, model: ModelSpec) -> None:
         """Write every engine of the profile.
 
-        Args:
-            directory: Engine directory, which exists.
-            model: Dimensions of the checkpoint, the family's `spec_type`.
-
         Raises:
             UnsupportedError: See `VisionInputs.of`, or this machine cannot build.
             EngineMismatchError: See `build_plan`.

@@ -116,15 +116,7 @@ def read_answers(
     family: TextFamily[Any],
     seen: SeenVideo,
 ) -> Answers:
-    """Read text and times of what was generated.
-
-    Args:
-        queries: Q questions.
-        prompts: Of each its prompt, as `Prompts.of` returns them.
-        generation: Of each what the decoder gave.
-        family: Of the model.
-        seen: The video.
-    """
+    """Read text and times of what was generated."""
     options = queries.options
     answers, is_read = [], []
     for query, prompt, one in zip(queries.queries, prompts, generation.answers, strict=True):

@@ -126,13 +126,7 @@ class ChunkRunner:
     def _decoded_chunks(
         self, video: OpenVideo, chunks: list[Chunk], decoders: dict[str, None]
     ) -> Generator[tuple[Chunk, list[Array]], None, None]:
-        """Yield each chunk with its m frames of each stream, the next one already being decoded.
-
-        Args:
-            video: The open video.
-            chunks: In order.
-            decoders: Where what decoded them is noted, as keys.
-        """
+        """Yield each chunk with its m frames of each stream, the next one already being decoded."""
         buffers = [FrameBuffer() for _ in self.inputs.streams]
         # Of a group's frames, as soon as one is decoded.
         shapes: list[tuple[int, ...]] = []
@@ -183,13 +177,7 @@ class ChunkRunner:
         plan_inputs: Sequence[NDArray[np.float32]],
         most_units: int,
     ) -> Generator[Array, None, None]:
-        """Yield the features of all units, in order, the next ones being encoded.
-
-        Args:
-            chunks: Each with its frames of each stream.
-            plan_inputs: Of the plan's units.
-            most_units: Of one encode.
-        """
+        """Yield the features of all units, in order, the next ones being encoded."""
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
             pending: deque[Future[Array]] = deque()
             for chunk, frames in chunks:

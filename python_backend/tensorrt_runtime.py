@@ -27,10 +27,6 @@ class PlanRunner:
     def __init__(self, path: Path, target: TensorRTTarget) -> None:
         """Open a plan.
 
-        Args:
-            path: The plan.
-            target: What it was built with and for, from the manifest.
-
         Raises:
             MissingExtraError: The library is not installed.
             EngineMismatchError: Library version or GPU differ from the target's, or the file is

@@ -148,10 +148,6 @@ def check_validation(
 ) -> tuple[str, ...]:
     """Look at what a run would be measured on.
 
-    Args:
-        config: The run, with or without validation.
-        items: What it trains on.
-
     Returns:
         A warning where both name the same video.
 

@@ -49,12 +49,7 @@ class Source(Protocol):
         ...
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
-        """Open one, to be used as a context.
-
-        Args:
-            num_threads: The worker's share of the cores.
-            limits: Ceilings on a call.
-        """
+        """Open one, to be used as a context."""
         ...
 
 

@@ -31,10 +31,6 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
     """Refuse a question without a word; a server would take it and score nothing in particular.
 
-    Args:
-        queries: At least one.
-        limits: Of the scorer; None where a server has its own.
-
     Raises:
         InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
     """
@@ -107,10 +103,6 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
 
 def check_video(video: Path, *, command: str = "score") -> None:
     """Refuse what is no file on this machine, as far as can be seen without decoding.
-
-    Args:
-        video: As given.
-        command: Which was called, for what a message says to do.
 
     Raises:
         InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is

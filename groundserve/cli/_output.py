@@ -58,14 +58,7 @@ def say_error(text: str) -> None:
 
 
 def print_error(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
-    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer.
-
-    Args:
-        error: What was raised.
-        message: What stderr says about it.
-        code: The exit code.
-        kind: What to call the error; its class where None.
-    """
+    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer."""
     request_id = error.request_id if isinstance(error, GroundserveError) else None
     fields = {
         "type": kind or type(error).__name__,

@@ -55,14 +55,6 @@ def plan_records(
 ) -> RecordPlan | None:
     """Check the options of the records and the file they go to; None without --jsonl.
 
-    Args:
-        jsonl: `--jsonl`.
-        video: What text ids are made of, with the question.
-        queries: The questions.
-        jsonl_format: `--jsonl-format`.
-        doc_id: `--doc-id`.
-        replace: `--replace`.
-
     Raises:
         InvalidRequestError: The options do not go together, or the file cannot take the records.
     """

@@ -41,10 +41,6 @@ class VisionInputs:
     def of(cls, family: Family[Any, Any], spec: ModelSpec) -> Self:
         """Ask a family.
 
-        Args:
-            family: Whose vision stage it is.
-            spec: Of the model, the family's `spec_type`.
-
         Raises:
             UnsupportedError: It takes frames as decoded beside others, or more frames of a unit
                 than are decoded at once.

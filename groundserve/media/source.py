@@ -81,10 +81,6 @@ class VideoSource(Closing):
     def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:
         """Own the descriptor of a regular file; where this raises, it is closed.
 
-        Args:
-            fd: Open for reading.
-            limits: Ceilings on its size.
-
         Raises:
             MediaError: It is not one, is empty, or is larger than `limits.max_file_bytes`.
         """

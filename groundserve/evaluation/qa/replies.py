@@ -61,11 +61,6 @@ def score_reply(question: Question, reply: str, *, is_refused: bool) -> float:
 
     Where the reference replaces a reply without a letter by a random choice (LongVideoBench), it is
     what that scores on average, so that no figure depends on a draw.
-
-    Args:
-        question: What was asked.
-        reply: The text.
-        is_refused: Whether the endpoint itself said that the model refused.
     """
     if is_refused or is_refusal(reply):
         return 0.0

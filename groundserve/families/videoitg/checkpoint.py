@@ -141,10 +141,6 @@ class Checkpoint:
     ) -> GroundingModel:
         """Read projector, decoder and head.
 
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-
         Raises:
             InvalidRequestError: Tensors are missing, or there are some this model does not have.
         """

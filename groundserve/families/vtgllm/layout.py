@@ -115,13 +115,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
 
 def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> None:
-    """Write a copy of the parts, found by a YAML that says where they are.
-
-    Args:
-        parts: The parts.
-        base_files: Of the base, those that are copied.
-        directory: Exists and is empty.
-    """
+    """Write a copy of the parts, found by a YAML that says where they are."""
     # Each by a name of its own: in a cache of the hub a file is named by its content.
     config = replace(
         parts.config,

@@ -70,10 +70,6 @@ class Checkpoint:
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
         """Find the parts, and check that they are of one model.
 
-        Args:
-            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: As `find_parts` takes them.
-
         Raises:
             InvalidRequestError: A part is missing, or cannot be read, or is of another model.
             UnsupportedError: The model differs from what this code computes.

@@ -212,10 +212,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     both are drawn from the run's seed. Where a Qwen2 model shares its embedding table with
     the LM head, the LM head starts as a copy and is trained by itself.
 
-    Args:
-        config: The stage.
-        num_auxiliary: Targets of the auxiliary per-frame loss; 0 leaves its layer out.
-
     Raises:
         InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the
             tokenizer has more ids than the embedding table has rows.
