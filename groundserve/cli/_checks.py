@@ -85,11 +85,7 @@ def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, l
 
 
 def parse_clip(text: str | None) -> tuple[float, float] | None:
-    """Return the two seconds of `--clip-seconds START:END`; None where it was not given.
-
-    Raises:
-        InvalidRequestError: It has another form.
-    """
+    """Return the two seconds of `--clip-seconds START:END`; None where it was not given."""
     if text is None:
         return None
     try:
@@ -188,11 +184,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
 
 
 def check_pictures(outputs: Mapping[str, Path | None]) -> None:
-    """Refuse a picture's name that promises another format than PNG.
-
-    Raises:
-        InvalidRequestError: It does not end in .png.
-    """
+    """Refuse a picture's name that promises another format than PNG."""
     for option, path in outputs.items():
         if path is not None and path.suffix.lower() != ".png":
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
