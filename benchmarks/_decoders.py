@@ -57,7 +57,6 @@ class Library:
     """One of those compared."""
 
     distribution: str
-    """What pip calls it."""
     how: str
     """How it is called, for the report."""
     load: Callable[[], Decode]

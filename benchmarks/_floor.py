@@ -14,7 +14,6 @@ class NetFlop:
     """What the networks compute for one video and one question. One multiply-add is 2 FLOP."""
 
     encode: float
-    """Vision."""
     ground: float
     """Projector and decoder."""
 

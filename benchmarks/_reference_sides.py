@@ -29,9 +29,7 @@ class Ask:
     """One question about one video."""
 
     video: Path
-    """A local file."""
     query: str
-    """The question."""
     num_frames: int
     """Ceiling on T."""
     sample_fps: float = 1.0
@@ -45,7 +43,6 @@ class Answer:
     """What a side answered and what that took, its child processes included."""
 
     scored: Scored
-    """Frames, logits and stages."""
     usage: Usage
     """Of the whole question."""
 

@@ -35,13 +35,9 @@ class UsageMeter:
 
 
 @contextmanager
-def measured(pid: int | None = None) -> Iterator[UsageMeter]:
-    """Measure what this process, or another, and all its descendants take.
-
-    Args:
-        pid: Root of the processes; this one where None.
-    """
-    root, meter = pid or os.getpid(), UsageMeter()
+def measured() -> Iterator[UsageMeter]:
+    """Measure what this process and all its descendants take."""
+    root, meter = os.getpid(), UsageMeter()
     cpu, started = tree_cpu_seconds(root), time.perf_counter()
     yield meter
     wall = time.perf_counter() - started

@@ -14,13 +14,14 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from benchmarks._report import write_report
 from benchmarks.full_size_vision import filled, random_grounded_videollm, random_vtgllm
+from benchmarks.gpu.size import FULL
 from benchmarks.gpu.vision_inputs import vision_inputs
 from engine_build.families.modules import MixedVisionModule
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
@@ -78,22 +79,15 @@ def decoder_config(
     *, num_layers: int, hidden_size: int, num_heads: int, num_kv_heads: int, intermediate_size: int
 ) -> CheckpointConfig:
     """Return a decoder of Qwen2's shape, in the sizes given."""
-    return CheckpointConfig(
+    return replace(
+        FULL.checkpoint,
         vocab_size=16,
+        mm_hidden_size=8,
         hidden_size=hidden_size,
         intermediate_size=intermediate_size,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         num_key_value_heads=num_kv_heads,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-        max_position_embeddings=32768,
-        mm_vision_tower="siglip",
-        mm_hidden_size=8,
-        mm_vision_select_layer=-2,
-        vision_token_num=16384,
-        initializer_range=0.02,
-        tokenizer_model_max_length=MAX_TOKENS,
     )
 
 

@@ -39,9 +39,7 @@ class Call:
     outcome: str
     """"passed", "failed" or "skipped"."""
     seconds: float
-    """Of its call."""
     message: str
-    """What pytest says of a failure."""
 
 
 def run_once(selection: str, arguments: list[str]) -> list[Call]:

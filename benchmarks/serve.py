@@ -54,7 +54,6 @@ from scripts import fetch_clips
 WAYS = ("grpc", "client")
 OPTIONS = '{"num_frames": 10, "sampling": "infer", "sample_fps": 5}'
 Send = Callable[[bytes, str], Awaitable[Any]]
-"""Asks about a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,6 @@ class Load:
     warm_up_seconds: float
     """Before anything is measured."""
     seconds: float
-    """Measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

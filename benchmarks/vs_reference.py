@@ -65,9 +65,7 @@ class Workload:
     num_frames: int = 64
     """T."""
     pairs: int
-    """How often both sides answer."""
     ours: SideName = "in_process"
-    """Which of ours."""
     asks_again: bool = False
     """Whether a second question about the same video follows."""
 
@@ -92,25 +90,20 @@ class Run:
     """What is measured with, and the pairs that are done."""
 
     checkpoint: Checkpoint
-    """The model."""
     engines: dict[SideName, Path]
     """Engine directory of each side of ours."""
     warm_up: Path
-    """The other video."""
     videos: dict[str, Path]
     """By ratio."""
     peaks: Peaks
-    """Of this machine."""
     commit: str | None
     """Of this checkout; pairs that a resumed run brings keep theirs."""
     settings: dict[str, Any]
     """What must be the same for a run to be resumed."""
     inputs: list[dict[str, Any]]
-    """For the report."""
     left_out: dict[str, str]
     """Ratio -> why it is not measured."""
     out: Path
-    """Of the report."""
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     """By ratio, `second_question` among them."""
 

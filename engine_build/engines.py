@@ -41,26 +41,18 @@ class EngineWriter:
     """What engines are written from and for."""
 
     family: Family[Any, Any]
-    """Of the checkpoint."""
     checkpoint: FamilyCheckpoint | TextCheckpoint
-    """Opened, of the family's head."""
     gpu_family: GpuFamily | None
     """What the family has for compiled engines; None where the profile has none."""
     target: Target
-    """What the engines are for."""
     tensorrt: TensorRTTarget | None
     """Library and architectures of TensorRT plans; None where the profile has none."""
     timing_cache: Path | None
-    """File with TensorRT's timings."""
     on_step: Callable[[str], None]
     """Called with the name of each step as it begins."""
 
     def write(self, directory: Path, model: ModelSpec) -> None:
         """Write every engine of the profile.
-
-        Args:
-            directory: Engine directory, which exists.
-            model: Dimensions of the checkpoint, the family's `spec_type`.
 
         Raises:
             UnsupportedError: See `VisionInputs.of`, or this machine cannot build.

@@ -23,19 +23,7 @@ def build_vision_plan(
     target: TensorRTTarget,
     timing_cache: Path | None,
 ) -> PlanReport:
-    """Write the plan of a vision stage whose frames come resized.
-
-    Args:
-        model: With products in 16 bit.
-        path: File to write.
-        inputs: Of the stage.
-        usual: As `vision_shapes` takes it.
-        target: Library and architectures.
-        timing_cache: See `build_plan`.
-
-    Raises:
-        EngineMismatchError: See `build_plan`.
-    """
+    """Write the plan of a vision stage whose frames come resized."""
     return build_exported_plan(
         lambda graph: export_mixed_vision_encoder(model, graph, inputs),
         path,
@@ -55,19 +43,7 @@ def build_exported_plan(
     target: TensorRTTarget,
     timing_cache: Path | None,
 ) -> PlanReport:
-    """Write the plan of a graph that is made for it.
-
-    Args:
-        export: Writes the graph to the path it is given.
-        path: File to write.
-        shapes: See `build_plan`.
-        num_layers: See `build_plan`.
-        target: Library and architectures.
-        timing_cache: See `build_plan`.
-
-    Raises:
-        EngineMismatchError: See `build_plan`.
-    """
+    """Write the plan of a graph that is made for it."""
     # Beside the plan: a graph with its weights may not fit where temporary files usually go.
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         graph = Path(scratch) / "graph.onnx"

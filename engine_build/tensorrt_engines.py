@@ -26,30 +26,18 @@ class PlanBuilder:
     """What both plans are built from and for; the graphs between do not stay."""
 
     family: GpuFamily
-    """Which has the networks."""
     checkpoint: FamilyCheckpoint
-    """Opened checkpoint."""
     directory: Path
-    """Engine directory to write to."""
     model: ModelSpec
-    """Dimensions of the checkpoint."""
     inputs: VisionInputs
-    """Of the vision stage."""
     usual: VideoPlan
     """Plan of a usual video, which the plans are fastest at."""
     target: TensorRTTarget
-    """Library and architectures."""
     precision: Precision
-    """Of the products."""
     timing_cache: Path | None
-    """See `build_plan`."""
 
     def build_vision_plan(self) -> PlanReport:
-        """Write `vision_encoder.plan`.
-
-        Raises:
-            EngineMismatchError: See `build_plan`.
-        """
+        """Write `vision_encoder.plan`."""
         return build_vision_plan(
             self.family.vision_encoder(self.checkpoint, precision=self.precision),
             self.directory / VISION_PLAN_NAME,
@@ -60,11 +48,7 @@ class PlanBuilder:
         )
 
     def build_grounding_plan(self) -> PlanReport:
-        """Write `grounding.plan`.
-
-        Raises:
-            EngineMismatchError: See `build_plan`.
-        """
+        """Write `grounding.plan`."""
         scorer = self.family.token_scorer(
             self.checkpoint,
             precision=self.precision,

@@ -36,11 +36,9 @@ class ShapeRange:
     """Shapes of one input that a plan takes; `opt_shape` is what it is fastest at."""
 
     min_shape: tuple[int, ...]
-    """Smallest of each dimension."""
     opt_shape: tuple[int, ...]
     """Of the work that matters most."""
     max_shape: tuple[int, ...]
-    """Largest of each dimension."""
 
     def __post_init__(self) -> None:
         """Check that every dimension has 1 <= min <= opt <= max."""
@@ -58,15 +56,10 @@ class PlanReport:
     """What a build did."""
 
     library: str
-    """Library and version."""
     gpu_archs: tuple[str, ...]
-    """What the plan runs on."""
     parse_seconds: float
-    """Time to read the graph."""
     build_seconds: float
-    """Time to choose and compile kernels."""
     plan_bytes: int
-    """Size of the plan."""
     num_attention_layers: int
     """Attention operators that the library must run fused or fail to build."""
     num_fused_kernels: int

@@ -110,10 +110,6 @@ def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
 def ordinals(value: object, name: str) -> tuple[int, ...]:
     """Return a list of whole numbers >= 0 as a tuple.
 
-    Args:
-        value: As JSON has it.
-        name: What an error calls it.
-
     Raises:
         InvalidRequestError: It is anything else.
     """

@@ -55,7 +55,6 @@ class FrameEntry:
     question: int
     """1 is the question asked first."""
     query: str
-    """The question as asked."""
     rank: int
     """1 is the question's best frame by score; of equal scores the earlier is better."""
     frame_index: int
@@ -123,9 +122,6 @@ class FrameFiles:
 
         Images are made in a hidden folder inside, and moved when the last is complete. Each frame
         may take `Limits.max_request_seconds`.
-
-        Args:
-            result: The video's answer.
 
         Returns:
             The index: JSON Lines, one `FrameEntry` a line, by question, then time.

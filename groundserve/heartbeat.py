@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 1.0
-"""Time between two beats."""
 
 _PREFIX = "heartbeat "
 # Few names, over and over: tools that count threads by name keep a series for each.

@@ -56,7 +56,6 @@ class Adapter:
     """One adapter; its tensors are mapped into memory."""
 
     name: str
-    """Of its directory."""
     scale: float
     """What the product is multiplied by."""
     targets: tuple[str, ...]

@@ -79,17 +79,13 @@ class Manifest:
     """Contents of `manifest.json`."""
 
     format_version: int
-    """Version of this layout."""
     family: str
-    """Name of the model family."""
     groundserve_version: str
     """Version that built the directory; only the same version loads it."""
     profile: ProfileName
     """Name of the profile it was built for."""
     device: Device
-    """Where encoder and grounder run."""
     precision: Precision
-    """Arithmetic of the engines."""
     model: ModelSpec
     """Dimensions and limits of the model: the family's `spec_type`."""
     checkpoint: dict[str, Any]

@@ -18,7 +18,6 @@ grounding stage in float32. `int4`, of a family that answers in text: the weight
 linear layers in 4 bits, the rest and the vision stage in float32."""
 Device = Literal["cpu", "cuda"]
 DecoderName = Literal["pyav", "dali"]
-"""Who decodes frames."""
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 """Who builds and opens TensorRT plans; the two have formats of their own."""
 
@@ -52,9 +51,6 @@ class Profile:
 
         DALI makes one array of them, leaves none as decoded, and has a filter near one of the
         resize rules alone.
-
-        Args:
-            streams: Of the model's vision stage.
         """
         is_dalis = all(one.size is not None and one.resize == "square" for one in streams)
         return self.decoder if is_dalis and len(streams) <= 1 else "pyav"
@@ -134,9 +130,7 @@ class Target:
     """What engines are built for, and how they run."""
 
     profile: ProfileName
-    """Name of the profile."""
     device: Device
-    """Where encoder and grounder run."""
     precision: Precision
     """Arithmetic of the engines; features are FP16 on the wire where it has 16 bits."""
     library: LibraryName | None = None

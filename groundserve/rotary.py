@@ -69,11 +69,6 @@ class RotaryTables(nn.Module):
     ) -> Self:
         """Return the tables of a decoder.
 
-        Args:
-            config: Its, of transformers, with `rope_parameters`.
-            angles: As `__init__`.
-            rounding: As `__init__`.
-
         Raises:
             UnsupportedError: It rotates in another way than "default" or "longrope", or a part of
                 each head only; or "longrope" has a magnitude of its own, or lengths that it cannot

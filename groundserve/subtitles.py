@@ -16,10 +16,6 @@ def save_subtitles(path: str | PathLike[str], result: AnswerResult) -> int:
     A cue says what happens in its moment, or the question where the answer says only when. Nothing
     can be shown from a later time to an earlier one: such moments have no cue.
 
-    Args:
-        path: File to write, in UTF-8.
-        result: The answers.
-
     Returns:
         How many moments end before they start and were left out.
 

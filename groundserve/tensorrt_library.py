@@ -24,7 +24,6 @@ class TensorRTLibrary:
     """One of the two libraries, imported."""
 
     name: LibraryName
-    """Name of its module."""
     module: Any
     """The module; what both libraries have is called on it directly."""
 
@@ -100,9 +99,7 @@ class TensorRTTarget:
     """What plans are built with and for; stands in the manifest."""
 
     library: LibraryName
-    """Name of the library."""
     version: str
-    """Its version."""
     gpu_archs: tuple[str, ...]
     """Architectures that the plans run on, such as sm_89."""
 

@@ -36,7 +36,6 @@ CLASSES: dict[str, type[GroundserveError]] = {
         RequestCancelledError,
     )
 }
-"""What may stand before a message."""
 
 INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 """What callers are told of a failure that they can do nothing about."""

@@ -24,11 +24,8 @@ class Prompts:
     """Q questions within a server's limits; of a video each becomes a prompt."""
 
     queries: Sequence[str]
-    """As asked."""
     options: AnswerOptions
-    """Of all of them."""
     tokenizer: AnswerTokenizer
-    """The checkpoint's."""
     max_tokens: int | None
     """Visual and text tokens together, as `ModelSpec.max_tokens`."""
 
@@ -71,9 +68,6 @@ class Prompts:
     def of(self, seen: SeenVideo) -> list[Prompt]:
         """Return the prompt of each question.
 
-        Args:
-            seen: The video.
-
         Raises:
             InvalidRequestError: A question holds what stands for a video, the task takes another
                 one, or the decoder has no room for all: the reference runs past its positions.
@@ -110,7 +104,6 @@ class Answers:
     """What a head of text says to Q questions about one video."""
 
     answers: list[Answer]
-    """In their order."""
     generation: GenerationInfo
     """Of the work on all of them."""
 
@@ -123,15 +116,7 @@ def read_answers(
     family: TextFamily[Any],
     seen: SeenVideo,
 ) -> Answers:
-    """Read text and times of what was generated.
-
-    Args:
-        queries: Q questions.
-        prompts: Of each its prompt, as `Prompts.of` returns them.
-        generation: Of each what the decoder gave.
-        family: Of the model.
-        seen: The video.
-    """
+    """Read text and times of what was generated."""
     options = queries.options
     answers, is_read = [], []
     for query, prompt, one in zip(queries.queries, prompts, generation.answers, strict=True):

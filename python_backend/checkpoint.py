@@ -37,9 +37,7 @@ class CheckpointStages:
     """A checkpoint as it is, without an engine directory; see `Stages`."""
 
     checkpoint: FamilyCheckpoint | TextCheckpoint
-    """Of any family, by its head."""
     tokenizer: Tokenizer
-    """The checkpoint's."""
     manifest: Manifest
     """What a directory of profile `torch` would say of it; without files."""
 

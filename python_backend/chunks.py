@@ -63,14 +63,12 @@ class ChunkRunner:
     encode: EncodeFunction
     """`VisionInputs.chunk_units` at most -> their features. Runs in helper threads."""
     inputs: VisionInputs
-    """What `encode` takes."""
     num_encodes: int
     """Calls of `encode` at once, >= 1."""
     max_segment_bytes: int
     """Segments of a group that take more are decoded in several calls; of a video of many bytes a
     second they would take gigabytes of a decoder's memory."""
     watch: Stopwatch
-    """Where the time goes."""
     meter: Meter
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline
@@ -128,13 +126,7 @@ class ChunkRunner:
     def _decoded_chunks(
         self, video: OpenVideo, chunks: list[Chunk], decoders: dict[str, None]
     ) -> Generator[tuple[Chunk, list[Array]], None, None]:
-        """Yield each chunk with its m frames of each stream, the next one already being decoded.
-
-        Args:
-            video: The open video.
-            chunks: In order.
-            decoders: Where what decoded them is noted, as keys.
-        """
+        """Yield each chunk with its m frames of each stream, the next one already being decoded."""
         buffers = [FrameBuffer() for _ in self.inputs.streams]
         # Of a group's frames, as soon as one is decoded.
         shapes: list[tuple[int, ...]] = []
@@ -185,13 +177,7 @@ class ChunkRunner:
         plan_inputs: Sequence[NDArray[np.float32]],
         most_units: int,
     ) -> Generator[Array, None, None]:
-        """Yield the features of all units, in order, the next ones being encoded.
-
-        Args:
-            chunks: Each with its frames of each stream.
-            plan_inputs: Of the plan's units.
-            most_units: Of one encode.
-        """
+        """Yield the features of all units, in order, the next ones being encoded."""
         with ThreadPoolExecutor(max_workers=self.num_encodes) as encoders:
             pending: deque[Future[Array]] = deque()
             for chunk, frames in chunks:

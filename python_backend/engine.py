@@ -13,11 +13,9 @@ from groundserve.families.base import (
     AnswerTokenizer,
     EngineFamily,
     FamilyCheckpoint,
-    PixelFamily,
     QueryTokenizer,
     TextCheckpoint,
 )
-from groundserve.families.plans import PLAN_PIXELS
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.manifest import (
     CHECKPOINT_NAME,
@@ -74,9 +72,7 @@ class EngineDirectory:
     """
 
     path: Path
-    """The directory itself."""
     manifest: Manifest
-    """Its manifest."""
 
     @classmethod
     def load(
@@ -130,7 +126,9 @@ class EngineDirectory:
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
-                    return self._open_vision_plan()
+                    plan = self._open_plan(VISION_PLAN_NAME)
+                    inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
+                    return TensorRTEncoder(plan, inputs.names)
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
@@ -198,18 +196,6 @@ class EngineDirectory:
         """Check after files were opened that they are still those of the manifest."""
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
-
-    def _open_vision_plan(self) -> TensorRTEncoder:
-        family, model = self.manifest.seam, self.manifest.model
-        inputs = VisionInputs.of(family, model)
-        plan = self._open_plan(VISION_PLAN_NAME)
-        if inputs.streams[0].size is not None:
-            return TensorRTEncoder(plan, inputs.names)
-        # Such plans are built of families alone that have it: see `engine_build.families`.
-        pixel_family = cast(PixelFamily[Any], family)
-        image_size = plan.max_shape(PLAN_PIXELS)[-1]
-        pixels = pixel_family.open_pixels(model, image_size=image_size)
-        return TensorRTEncoder(plan, [PLAN_PIXELS], pixels=pixels)
 
     def _open_plan(self, name: str) -> PlanRunner:
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])

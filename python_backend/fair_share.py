@@ -30,7 +30,6 @@ SHARE_DIR_VARIABLE = "GROUNDSERVE_SHARE_DIR"
 """Environment variable with the folder of one server's locks; without it nothing is bounded."""
 
 LIGHT_PIXELS_VARIABLE = "GROUNDSERVE_LIGHT_PIXELS"
-"""Environment variable with an operator's `FairShare.light_pixels`."""
 
 Turn = Callable[[], AbstractContextManager[None]]
 """Held while a group is decoded."""

@@ -68,15 +68,11 @@ class FeatureExtractor:
     """Everything of one process that requests share."""
 
     workers: MediaWorkers
-    """Processes that demux."""
     manifest: Manifest
-    """Of the engine that encodes."""
     limits: Limits
-    """Ceilings on a request."""
     cache: Features | None
     """Features of earlier requests, None to compute always."""
     meter: Meter
-    """Where work is counted."""
     num_encodes: int = 1
     """Chunks of one request encoded at once. More than one pays where the encoder is behind a
     queue, as a model of the server is: then copying one hides behind encoding the other."""

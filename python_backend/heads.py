@@ -25,14 +25,7 @@ from python_backend.stages import Generator, Stages
 def open_head(
     stages: Stages, *, limits: Limits, meter: Meter, num_threads: int
 ) -> FramesHead | TextHead:
-    """Open the head of a model's family.
-
-    Args:
-        stages: Of the model.
-        limits: Ceilings on a request.
-        meter: Where work is counted.
-        num_threads: Of the engine, or of PyTorch in the whole process.
-    """
+    """Open the head of a model's family."""
     if stages.manifest.head == "text":
         return TextHead.open(stages, limits=limits, meter=meter, num_threads=num_threads)
     return FramesHead.open(stages, limits=limits, num_threads=num_threads)
@@ -43,23 +36,13 @@ class FramesHead:
     """Scores frames: one logit for each."""
 
     grounder: Grounder
-    """Grounding stage."""
     tokenizer: QueryTokenizer
-    """The checkpoint's."""
     model: ModelSpec
-    """Its dimensions."""
     limits: Limits
-    """Ceilings on a request."""
 
     @classmethod
     def open(cls, stages: Stages, *, limits: Limits, num_threads: int) -> Self:
-        """Load the grounding stage.
-
-        Args:
-            stages: Of a family of head "frames".
-            limits: Ceilings on a request.
-            num_threads: See `Stages.open_grounder`.
-        """
+        """Load the grounding stage."""
         return cls(
             grounder=stages.open_grounder(num_threads=num_threads),
             tokenizer=stages.open_tokenizer(),
@@ -85,28 +68,15 @@ class TextHead:
     """Answers in text, with times."""
 
     generator: Generator
-    """Generation stage."""
     tokenizer: AnswerTokenizer
-    """The checkpoint's."""
     family: TextFamily[Any]
-    """Of the model."""
     model: ModelSpec
-    """Its dimensions."""
     limits: Limits
-    """Ceilings on a request."""
     meter: Meter
-    """Where work is counted."""
 
     @classmethod
     def open(cls, stages: Stages, *, limits: Limits, meter: Meter, num_threads: int) -> Self:
-        """Load the generation stage.
-
-        Args:
-            stages: Of a family of head "text".
-            limits: Ceilings on a request.
-            meter: Where work is counted.
-            num_threads: See `Stages.open_generator`.
-        """
+        """Load the generation stage."""
         return cls(
             generator=stages.open_generator(num_threads=num_threads),
             tokenizer=stages.open_answer_tokenizer(),

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from groundserve.arguments import (
     check_video,
     video_name,
 )
+from groundserve.closing import Closing
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, RequestCancelledError, UnavailableError
@@ -56,7 +55,7 @@ from python_backend.stopwatch import Stopwatch
 
 # Compared and shown as what it is, an open resource: not field by field.
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Pipeline:
+class Pipeline(Closing):
     """Answer questions about videos with the same objects that the Triton models use.
 
     A family of head "frames" is asked with `score`, one of head "text" with `ask`.
@@ -77,13 +76,9 @@ class Pipeline:
     decoders: MediaWorkers
     """Processes that decode, none of the extractor's: an open video would wait for itself."""
     decoder: FrameDecoder
-    """Decode stage."""
     encoder: VisionEncoder
-    """Vision stage."""
     head: FramesHead | TextHead
-    """What answers, by the family."""
     limits: Limits
-    """Ceilings on a request."""
     _is_closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _process_id: int = field(default_factory=os.getpid, init=False, repr=False)
 
@@ -394,17 +389,6 @@ class Pipeline:
             raise RequestCancelledError(
                 "the request was cancelled: its pipeline was closed"
             ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _timed(extracted: VideoFeatures, watch: Stopwatch) -> VideoInfo:

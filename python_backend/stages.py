@@ -28,9 +28,7 @@ class Generator:
     """The generation stage: a decoder, and what makes its embeddings."""
 
     front: Front
-    """Before the decoder."""
     decoder: Decoder
-    """The model's."""
 
     def answer(
         self,

@@ -24,13 +24,8 @@ class PlanRunner:
     the default one, and because runs that share a context's scratch memory must not overlap.
     """
 
-    def __init__(self, path: Path, target: TensorRTTarget, *, device: str = "cuda") -> None:
+    def __init__(self, path: Path, target: TensorRTTarget) -> None:
         """Open a plan.
-
-        Args:
-            path: The plan.
-            target: What it was built with and for, from the manifest.
-            device: Where tensors lie; another than "cuda" only under a test's library.
 
         Raises:
             MissingExtraError: The library is not installed.
@@ -38,9 +33,10 @@ class PlanRunner:
                 unreadable or damaged.
             UnavailableError: The GPU has no room for the plan's scratch memory.
         """
+        import torch
+
         library = target.load()
         target.check_gpu()
-        self._device = device
         self._trt = library.module
         # Kept: the runtime and the engine write to it for as long as they live.
         self._log = library.module.Logger(library.module.Logger.WARNING)
@@ -55,7 +51,7 @@ class PlanRunner:
         context.nvtx_verbosity = self._trt.ProfilingVerbosity.LAYER_NAMES_ONLY
         self._context: Any = context
         self._lock = threading.Lock()
-        self._stream = _own_stream(device)
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         is_input = self._trt.TensorIOMode.INPUT
         self._inputs = [n for n in names if self._engine.get_tensor_mode(n) == is_input]
@@ -66,7 +62,7 @@ class PlanRunner:
         """Where inputs must lie and outputs will."""
         import torch
 
-        return torch.device(self._device)
+        return torch.device("cuda")
 
     def max_shape(self, name: str) -> tuple[int, ...]:
         """Return the largest shape of an input."""
@@ -107,7 +103,7 @@ class PlanRunner:
                 name: torch.empty(
                     tuple(self._context.get_tensor_shape(name)),
                     dtype=self.dtype(name),
-                    device=self._device,
+                    device="cuda",
                 )
                 for name in self._outputs
             }
@@ -129,9 +125,6 @@ class PlanRunner:
         )
 
     def _enqueue(self) -> bool:
-        if self._stream is None:
-            # Under a test's library there is no CUDA and no stream.
-            return bool(self._context.execute_async_v3(0))
         import torch
 
         # Every tensor belongs to the current stream, which goes on only after the run has ended:
@@ -169,8 +162,7 @@ class PlanRunner:
             wanted = self.dtype(name)
             if tensor.dtype != wanted or tensor.device.type != self.device.type:
                 raise InvalidRequestError(
-                    f"{name} must be {wanted} on {self._device}, got {tensor.dtype} on "
-                    f"{tensor.device}"
+                    f"{name} must be {wanted} on cuda, got {tensor.dtype} on {tensor.device}"
                 )
             low, _, high = (tuple(s) for s in self._engine.get_tensor_profile_shape(name, 0))
             fits = len(low) == tensor.dim() and all(
@@ -181,14 +173,6 @@ class PlanRunner:
                     f"{name} must be contiguous with a shape in {low}..{high}, got "
                     f"{tuple(tensor.shape)}"
                 )
-
-
-def _own_stream(device: str) -> torch.cuda.Stream | None:
-    import torch
-
-    if device != "cuda":
-        return None
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
 
 
 def _torch_dtype(trt: Any, dtype: Any) -> torch.dtype:

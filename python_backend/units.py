@@ -186,10 +186,6 @@ def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
 
     Each group decodes what its frames need from the key frames before them. Frames of one key frame
     that are too many for a group are decoded in several, each from the key frame on.
-
-    Args:
-        plan: Of the video.
-        most_frames: Of a group.
     """
     groups = cut_groups(plan, most_frames=most_frames)
     # (n,) each

@@ -36,9 +36,7 @@ class GpuNeeds:
     seconds: float
     """Of one GPU, an item."""
     epoch_hours: float
-    """GPU-hours of one epoch."""
     epoch_core_hours: float
-    """Core-hours that decode one epoch."""
     cores_a_gpu: float
     """Cores that decode as fast as one GPU trains."""
 
@@ -59,13 +57,11 @@ class CheckReport:
     """Estimated share of the items that cannot be read: those known, and the sampled share of the
     others."""
     max_lost_share: float
-    """`data.max_unreadable_share`."""
     cost: Cost | None
     """Of an item; None where no sampled one could be read."""
     gpu: GpuNeeds | None
     """None with `cost`."""
     num_cpus: int
-    """Cores that this process may use."""
 
     @property
     def is_usable(self) -> bool:

@@ -36,13 +36,10 @@ class Fault:
     """One kind of trouble with records."""
 
     kind: str
-    """What is wrong."""
     num_items: int
-    """How many items have it."""
     num_looked_at: int
     """Out of how many: all, or the sampled ones."""
     examples: tuple[str, ...]
-    """The first few, with the reason."""
 
     @classmethod
     def of(cls, kind: str, reasons: Mapping[int, str], *, num_looked_at: int) -> Self:
@@ -150,10 +147,6 @@ def check_validation(
     config: StageConfig, items: Sequence[Item | MalformedRecord]
 ) -> tuple[str, ...]:
     """Look at what a run would be measured on.
-
-    Args:
-        config: The run, with or without validation.
-        items: What it trains on.
 
     Returns:
         A warning where both name the same video.

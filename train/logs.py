@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from groundserve.closing import Closing
 from groundserve.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class StepReport:
     are read together, count as one."""
 
 
-class RunLog:
+class RunLog(Closing):
     """Writes the log of a run; belongs to its first process.
 
     Args:
@@ -105,17 +105,6 @@ class RunLog:
         """Close the files."""
         self._file.close()
         self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         # A line is with the kernel at once: a killed process loses none, a power failure what

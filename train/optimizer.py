@@ -57,12 +57,7 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group to a share of its peak; returns the rates by the groups' names.
-
-    Args:
-        optimizer: Of `new_optimizer`.
-        factor: In [0, 1], of `rate_factor`.
-    """
+    """Set every group to a share of its peak; returns the rates by the groups' names."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return {group["name"]: group["lr"] for group in optimizer.param_groups}

@@ -43,11 +43,9 @@ class Processes:
     rank: int
     """Place of this one, from 0."""
     world_size: int
-    """How many there are."""
     local_world_size: int
     """How many of them are on a node."""
     device: torch.device
-    """What this one computes on."""
     grouped: bool
     """Whether torchrun started them, be it one; else this one is on its own."""
 

@@ -72,7 +72,6 @@ class Progress:
     """How far a run is."""
 
     step: int = 0
-    """Optimiser steps done."""
     unreadable: tuple[tuple[int, str], ...] = ()
     """Item and source of every record found unreadable."""
 

@@ -22,7 +22,6 @@ class StepTotals:
     num_read: int
     """Passes that read anything."""
     num_frames: int
-    """Encoded."""
     num_tokens: int
     """Visual and text, through the decoder."""
     num_unreadable: int

@@ -23,7 +23,6 @@ class Trial:
     """One item that was read."""
 
     number: int
-    """Of the item."""
     fault: str | None
     """The first of its records that cannot be used, and why."""
     num_frames: int

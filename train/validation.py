@@ -60,11 +60,6 @@ class FrameAp:
     Processes share the videos: each scores every W-th one that has a question to score, and passes
     something blank through the model while others have more questions than itself.
 
-    Args:
-        config: A run's, with `validation`.
-        initial: What it starts from.
-        processes: Who takes part.
-
     Raises:
         InvalidRequestError: The records cannot be used, see `read_validation`.
     """

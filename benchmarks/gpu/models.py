@@ -97,9 +97,7 @@ class Bench:
     """What the parts share; the models are made by the first part that needs them."""
 
     size: Size
-    """What is measured."""
     device: str
-    """Where."""
     ceiling_tflops: float | None = None
     """Matrix products' rate in the served dtype, once it was measured."""
     _stages: tuple[TorchEncoder, TorchGrounder] | None = field(default=None, repr=False)

@@ -46,7 +46,6 @@ class NotRun:
     """What a part returns that has nothing to run on."""
 
     why: str
-    """What is missing."""
 
 
 PartResult = dict[str, Any] | NotRun
@@ -57,13 +56,11 @@ class Part:
     """One measurement that stands by itself."""
 
     name: str
-    """How the report calls it."""
     seconds: float
     """What it may take at full size; left out where less is left of the budget."""
     target: str
     """"module:function", imported where it runs; called with the `Bench` and the arguments."""
     arguments: tuple[Any, ...] = ()
-    """What `target` takes after the bench."""
 
 
 class Report:

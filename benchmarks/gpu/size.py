@@ -17,7 +17,6 @@ class Size:
     """A model's dimensions and the requests it is measured with. One multiply-add is 2 FLOP."""
 
     name: str
-    """How the report calls it."""
     checkpoint: CheckpointConfig
     """Projector, decoder and budget."""
     tower: VisionConfig

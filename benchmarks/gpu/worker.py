@@ -32,7 +32,6 @@ class _Answer:
     """What comes back from a worker."""
 
     outcome: dict[str, Any]
-    """See `Report.run`."""
     ceiling_tflops: float | None
     """What the bench knows by now, for the worker that follows."""
     goes_on: bool

@@ -66,10 +66,6 @@ class GpuFamily(Protocol):
 def get_gpu_family(name: str, profile: str) -> GpuFamily:
     """Return what a family has for engines that are compiled for a GPU.
 
-    Args:
-        name: Of the family.
-        profile: The one that is asked for.
-
     Raises:
         UnsupportedError: It has nothing of the kind.
     """

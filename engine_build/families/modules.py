@@ -22,8 +22,5 @@ class TokenScorerModule(nn.Module):
     layers: nn.ModuleList
     """Those that hold attention."""
     dtype: torch.dtype
-    """Of the embeddings that come in."""
     hidden_size: int
-    """Their width."""
     max_tokens: int
-    """Longest sequence."""

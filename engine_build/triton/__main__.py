@@ -53,11 +53,8 @@ class Rendering:
     """What a folder of the committed rendering is rendered for."""
 
     layout: RepositoryLayout
-    """The profile and the machine."""
     family: Family[Any, Any] = REFERENCE_FAMILY
-    """Of the model."""
     model: ModelSpec = REFERENCE_MODEL
-    """Its dimensions."""
 
 
 RENDERINGS = {

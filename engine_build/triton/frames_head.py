@@ -25,12 +25,7 @@ _INFO = TensorSpec("INFO", "STRING", (1,))
 
 
 def ensemble(name: str, steps: tuple[TritonModelSpec, ...]) -> TritonModelSpec:
-    """The public model, by the family's name: a video and questions -> scores.
-
-    Args:
-        name: Of the family.
-        steps: The models it runs.
-    """
+    """The public model, by the family's name: a video and questions -> scores."""
     return TritonModelSpec(
         name=name,
         inputs=(VIDEO, VIDEO_URI, QUERY, OPTIONS),

@@ -46,12 +46,7 @@ class RepositoryLayout:
             raise InvalidRequestError(f"num_nvdec must be >= 1, got {self.num_nvdec}")
 
     def of_model(self, family: Family[Any, Any], model: ModelSpec) -> Self:
-        """Return the layout for a model.
-
-        Args:
-            family: Of the model.
-            model: Its dimensions, the family's `spec_type`.
-        """
+        """Return the layout for a model."""
         return replace(self, streams=family.streams(model))
 
     @property

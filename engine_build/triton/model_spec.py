@@ -18,7 +18,6 @@ class TensorSpec:
     """One input or output."""
 
     name: str
-    """Name on the wire."""
     data_type: DataType
     """Triton's type name, without its prefix `TYPE_`."""
     dims: tuple[int, ...]
@@ -53,7 +52,6 @@ class WarmupSpec:
     """A batch of zeros that is run before the model counts as loaded."""
 
     batch_size: int
-    """Size of the batch."""
     dims: dict[str, tuple[int, ...]]
     """Shape of each input without the batch dimension."""
 
@@ -65,9 +63,7 @@ class TritonModelSpec:
     name: str
     """Name of the model and of its folder."""
     inputs: tuple[TensorSpec, ...]
-    """Tensors it takes."""
     outputs: tuple[TensorSpec, ...]
-    """Tensors it answers."""
     max_batch_size: int = 0
     """Largest batch; 0 where shapes have no batch dimension."""
     backend: Literal["python", "tensorrt"] = "python"
@@ -79,7 +75,6 @@ class TritonModelSpec:
     dynamic_batching: DynamicBatchingSpec | None = None
     """Queue and merging; an unbounded queue and no merging where None."""
     parameters: dict[str, str] = field(default_factory=dict)
-    """What the model's code is told."""
     warmup: WarmupSpec | None = None
     """Run by the server before the model is ready. Python models warm themselves up."""
     steps: tuple[TritonModelSpec, ...] = ()

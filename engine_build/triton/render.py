@@ -51,9 +51,6 @@ def write_models(
 
     Returns:
         Of each model the folder of its version, and its spec.
-
-    Raises:
-        UnsupportedError: See `model_specs`.
     """
     specs = model_specs(layout, family, model)
     return [(write_model(spec, out_dir), spec) for spec in specs]

@@ -20,11 +20,6 @@ def model_specs(
 ) -> list[TritonModelSpec]:
     """Return the models of an engine directory, the public one first.
 
-    Args:
-        layout: The profile and the machine.
-        family: Of the model.
-        model: Its dimensions, the family's `spec_type`.
-
     Raises:
         UnsupportedError: See `VisionInputs.of`.
     """

@@ -31,12 +31,7 @@ _ANSWERS = (
 
 
 def ensemble(name: str, steps: tuple[TritonModelSpec, ...]) -> TritonModelSpec:
-    """The public model, by the family's name: a video and questions -> answers.
-
-    Args:
-        name: Of the family.
-        steps: The models it runs.
-    """
+    """The public model, by the family's name: a video and questions -> answers."""
     return TritonModelSpec(
         name=name,
         inputs=(VIDEO, VIDEO_URI, QUERY, OPTIONS),

@@ -129,17 +129,7 @@ def build_command(
     timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
-    """Return the command line; docs/gpu.md says why each flag has its value.
-
-    Args:
-        checkpoint_dir: In TensorRT-LLM's form.
-        engine_dir: Where the engine goes.
-        family: Which has the network.
-        precision: bf16 or fp16.
-        limits: Sizes to build for.
-        timing_cache: File to read timings from, if it exists, and to write them to.
-        program: Path of `trtllm-build`.
-    """
+    """Return the command line; docs/gpu.md says why each flag has its value."""
     dtype = DTYPE_NAMES[precision]
     flags = {
         "checkpoint_dir": checkpoint_dir,

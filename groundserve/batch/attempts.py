@@ -13,7 +13,6 @@ from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.storage import Storage
 
 ATTEMPTS = "attempts"
-"""Folder of a run directory."""
 
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 

@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
 from groundserve.batch.shards import Receipt
 from groundserve.batch.units import Unit
 from groundserve.batch.work import Work
+from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, MissingExtraError
 
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -53,9 +52,7 @@ class Resources:
     """What Ray has."""
 
     num_cpus: float
-    """Cores of all nodes."""
     num_gpus: float
-    """GPUs of all nodes."""
     is_local: bool
     """Whether Ray was started here, for this job."""
 
@@ -65,9 +62,7 @@ class Pool:
     """The workers of a job."""
 
     work: Work
-    """What they do."""
     num_workers: int
-    """How many there are."""
     cpus_each: float
     """Cores that one reserves."""
     gpus_each: float
@@ -81,7 +76,6 @@ class Wave:
     units: tuple[Unit, ...]
     """A receipt tells a unit by its place here."""
     pool: Pool
-    """Who does them."""
     max_seconds: float
     """Silence after which Ray is taken to hang."""
 
@@ -91,9 +85,7 @@ class Done:
     """A unit of the wave was done."""
 
     place: int
-    """Its place in the wave."""
     receipt: Receipt
-    """What the worker handed back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +93,6 @@ class Failed:
     """The job cannot go on."""
 
     error: GroundserveError
-    """Why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +103,7 @@ class Ended:
 Heard = Resources | Done | Failed | Ended
 
 
-class Cluster:
+class Cluster(Closing):
     """A Ray of this machine's, or a connection to the one that RAY_ADDRESS names.
 
     Whatever ends this process ends it too: it sees its connection close.
@@ -180,17 +171,6 @@ class Cluster:
             self._program.kill()
             _kill_session(self._program.pid)
             self._remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _hear(self, seconds: float) -> Heard:
         try:

@@ -24,9 +24,7 @@ class EngineIdentity:
     model: str
     """What people call the checkpoint."""
     family: str
-    """Model family."""
     precision: str
-    """Arithmetic."""
     note: str | None = None
     """What the checkpoint's author says of its scores."""
 
@@ -51,12 +49,7 @@ class Source(Protocol):
         ...
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
-        """Open one, to be used as a context.
-
-        Args:
-            num_threads: The worker's share of the cores.
-            limits: Ceilings on a call.
-        """
+        """Open one, to be used as a context."""
         ...
 
 
@@ -70,7 +63,6 @@ class EngineSource:
     checkpoint: str | None = None
     """`--checkpoint`, run by PyTorch."""
     engines: Path | None = None
-    """`--engines`."""
     servers: tuple[str, ...] = ()
     """`--server`, one or several, all with the same engines."""
     vision_tower: str | None = None
@@ -82,7 +74,6 @@ class EngineSource:
     family: str | None = None
     """`--family`, which goes with a checkpoint of head "text"."""
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """`--part`, likewise."""
 
     @property
     def is_shared(self) -> bool:

@@ -46,7 +46,6 @@ class ErrorKind(StrEnum):
     TOO_LARGE = "TooLarge"
     """The file has more bytes than `Limits.max_file_bytes`."""
     TIMEOUT = "Timeout"
-    """It took longer than its deadline."""
     WORKER_DIED = "WorkerDied"
     """The process that worked on it died, twice, the second time with this video alone."""
     UNAVAILABLE = "Unavailable"
@@ -73,13 +72,9 @@ class Failure:
     """A row that was tried and has no answer."""
 
     id: str
-    """Of the row."""
     row_key: str
-    """See `groundserve.batch.keys.row_key`."""
     video: str = ""
-    """As the manifest names it."""
     kind: ErrorKind
-    """Why."""
     message: str
     """What the error said; nothing of hosts, times or attempts."""
 

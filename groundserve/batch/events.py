@@ -13,7 +13,6 @@ class Started:
     """An attempt has planned its work."""
 
     num_rows: int
-    """In the manifest."""
     num_done: int
     """Rows answered before."""
     num_failed: int
@@ -23,9 +22,7 @@ class Started:
     num_groups: int
     """Videos left."""
     workers: int
-    """Processes that score."""
     manifest: str
-    """Its place."""
     failures: Mapping[str, int] = field(default_factory=dict)
     """Those of `num_failed` by kind."""
 
@@ -34,11 +31,9 @@ class VideoTime(NamedTuple):
     """How long a video took."""
 
     video: str
-    """As the manifest names it."""
     seconds: float
     """For all of its rows in the unit."""
     num_rows: int
-    """How many those are."""
     video_seconds: float
     """Its duration; 0 where no row has an answer."""
 
@@ -48,13 +43,10 @@ class UnitDone:
     """A unit's answers were published."""
 
     unit: int
-    """`Unit.number`."""
     num_rows: int
-    """Rows with an answer."""
     failures: Mapping[str, int]
     """Rows without, by kind."""
     num_videos: int
-    """Groups worked on."""
     num_decoded: int
     """Calls that decoded and encoded; the others had their features from the cache."""
     num_calls: int
@@ -66,17 +58,12 @@ class UnitDone:
     started: float
     """Seconds since the epoch."""
     wall_seconds: float
-    """That the unit took its worker."""
     host: str
-    """Of the worker."""
     pid: int
-    """Of the worker."""
     shard: str | None
     """Name below the run directory; None where no row has an answer."""
     num_bytes: int
-    """Of the shard."""
     sha256: str
-    """Of the shard."""
     slowest: tuple[VideoTime, ...] = ()
     """The videos that took longest, the slowest first; a few."""
 
@@ -90,13 +77,10 @@ class UnitLost:
     """A worker died, or its node, while it had a unit."""
 
     unit: int
-    """`Unit.number`."""
     num_rows: int
-    """Rows in it."""
     is_alone: bool
     """Whether it was the second time, the video alone: its rows have failed then."""
     message: str
-    """What was seen of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +88,10 @@ class RowFailed:
     """A row has no answer in this attempt."""
 
     id: str
-    """Of the row."""
     row_key: str
-    """Of the row."""
     kind: str
-    """An `ErrorKind`."""
     message: str
-    """What the error said."""
     video: str = ""
-    """As the manifest names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +108,6 @@ class Finished:
     num_done: int
     """Rows with an answer, of all attempts."""
     num_failed: int
-    """Rows with an error."""
     failures: Mapping[str, int] = field(default_factory=dict)
     """Those by kind."""
     wall_seconds: float = 0.0

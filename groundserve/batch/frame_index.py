@@ -34,11 +34,7 @@ def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
 
 
 def rows_with_frames(storage: Storage) -> Iterator[RowFrames]:
-    """Yield each row of a run that has an answer, file by file.
-
-    Args:
-        storage: Of the run directory.
-    """
+    """Yield each row of a run that has an answer, file by file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -86,11 +86,9 @@ class FrameEntry:
     file: str
     """Path from the folder that the index is in."""
     id: str
-    """Of the row."""
     video: str
     """The video as the manifest names it."""
     query: str
-    """The question as asked."""
     rank: int
     """1 is the row's best frame by score; of equal scores the earlier is better."""
     frame_index: int
@@ -106,11 +104,9 @@ class RowFrames:
     """The frames that one row selected, in time order; K' of them."""
 
     id: str
-    """Of the row."""
     video: str
     """The video as the manifest names it."""
     query: str
-    """The question as asked."""
     frames: tuple[tuple[int, int, float, float], ...]
     """Of each frame: its rank from 1, ordinal, seconds and score."""
 

@@ -40,7 +40,6 @@ class Broken:
     """The scorer failed in a way that nobody foresaw, and its process ends."""
 
     message: str
-    """What it raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +52,7 @@ class Answered:
     """One call was answered."""
 
     options: RowOptions
-    """That were asked with."""
     result: ScoreResult | AnswerResult
-    """The answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +60,7 @@ class Unanswered:
     """Rows have no answer."""
 
     kind: ErrorKind
-    """Why."""
     message: str
-    """What the error said."""
     options: RowOptions | None = None
     """Of the call; None: all rows of the group that have no answer."""
     queries: tuple[str, ...] | None = None

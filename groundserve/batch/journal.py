@@ -19,7 +19,6 @@ from groundserve.batch.events import Event
 from groundserve.batch.storage import Storage
 
 LOG = "log"
-"""Folder of a run directory."""
 HEARTBEAT_SECONDS = 10.0
 """Longest silence of a journal whose driver lives."""
 REMOTE_HEARTBEAT_SECONDS = 60.0

@@ -52,7 +52,6 @@ class VideoFile:
     identity: str
     """Content or version of the file, see `find_video`."""
     num_bytes: int
-    """Its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +63,11 @@ class Fingerprint:
     model: str
     """What people call the checkpoint."""
     family: str
-    """Model family."""
     precision: str
-    """Arithmetic of the engines."""
     defaults: RowOptions
     """Options of rows that have none of their own."""
     span_threshold: float
-    """See `groundserve.spans.find_spans`."""
     span_gap_seconds: float
-    """See `groundserve.spans.find_spans`."""
     hash_content: bool = False
     """Whether videos are told by their content, not by path, size and time."""
     frames: str = ""
@@ -176,10 +171,6 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
 def require_unchanged(place: str, identity: str) -> None:
     """Refuse a video that is not the one that was planned: its answer would be of two files.
 
-    Args:
-        place: Of the video.
-        identity: As `find_video` gave it.
-
     Raises:
         MediaError: It has changed, or is gone.
         UnavailableError: The store does not answer.
@@ -199,13 +190,7 @@ def row_key(identity: str, row: Row, *, fingerprint: Fingerprint) -> str:
 
 
 def request_hash(video: str, query: str, options: str) -> str:
-    """Return a hash of what a row asks, whatever its video file holds.
-
-    Args:
-        video: `Row.video`.
-        query: `Row.query`.
-        options: `options_json` of the row's.
-    """
+    """Return a hash of what a row asks, whatever its video file holds."""
     return _hash("request", video, query, options)
 
 

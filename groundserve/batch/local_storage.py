@@ -17,7 +17,6 @@ from groundserve.errors import InvalidRequestError, UnavailableError
 LOCK_NAME = ".lock"
 """Held by the driver of a run."""
 PARTIAL_SUFFIX = ".partial"
-"""Of files that are being written."""
 
 
 class LocalStorage:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Event
-from types import TracebackType
 from typing import Self
 
 from groundserve.batch.errors import ErrorKind, Failure, no_room
@@ -32,6 +31,7 @@ from groundserve.batch.row import BadRow, Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options, sampling_json
 from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
+from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.strict_json import shown
@@ -55,7 +55,7 @@ CREATE INDEX rows_by_group ON rows (group_number, position) WHERE group_number I
 """
 
 
-class Plan:
+class Plan(Closing):
     """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
     def __init__(self, *, folder: str | None = None) -> None:
@@ -189,17 +189,6 @@ class Plan:
     def close(self) -> None:
         """Delete the temporary file."""
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint, limits: Limits) -> None:
         source = iter(rows)

@@ -14,7 +14,6 @@ class DoneRow(NamedTuple):
     id: str
     row_key: str
     request: str
-    """See `groundserve.batch.keys.request_hash`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

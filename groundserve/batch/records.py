@@ -20,7 +20,6 @@ from groundserve.records.reading import as_read
 from groundserve.records.record import DocId, rank_frames
 
 RECORDS_NAME = "records.jsonl"
-"""In a run directory."""
 
 _COLUMNS = ("id", "video", "query", "frame_indices", "frame_logits", "frame_scores")
 _PIECE_BYTES = 128 * 2**20

@@ -21,12 +21,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 
 def render_report(facts: ReportFacts, *, made: str) -> str:
-    """Return the report as one HTML page: no script, nothing to fetch, light and dark.
-
-    Args:
-        facts: What it says.
-        made: When, in UTC.
-    """
+    """Return the report as one HTML page: no script, nothing to fetch, light and dark."""
     sections = [
         _tiles(facts),
         _failures(facts),

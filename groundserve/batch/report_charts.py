@@ -30,7 +30,6 @@ class Bar:
     num_scored: float
     """Rows that succeeded; of a unit that took longer, its part of them."""
     num_failed: float
-    """Rows that failed."""
 
 
 def throughput_chart(bars: Sequence[Bar], *, attempts: Sequence[tuple[float, str]]) -> str:

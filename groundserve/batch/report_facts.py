@@ -14,9 +14,7 @@ class Failure:
     """One kind of failures."""
 
     kind: str
-    """See `groundserve.batch.errors`."""
     num_rows: int
-    """How many rows failed so."""
     first: Sequence[tuple[str, str, str]]
     """Row id, video and message of the first ones."""
 
@@ -30,15 +28,12 @@ class Attempt:
     started: str
     """When, in UTC."""
     host: str
-    """Where the command ran."""
     seconds: float
     """From its start to the last sign of it."""
     num_scored: int
-    """Rows that succeeded in it."""
     num_failed: int
     """Rows that had an error at its end, also those that it did not try."""
     end: str
-    """How it ended, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +41,12 @@ class Worker:
     """One process that scored."""
 
     host: str
-    """The machine."""
     pid: int
-    """Its process id there."""
     num_rows: int
     """Rows that it gave an answer or an error."""
     video_seconds: float
     """Of the videos that it scored."""
     busy_seconds: float
-    """That it spent on rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +54,9 @@ class SlowVideo:
     """A video that took long."""
 
     video: str
-    """As the manifest names it."""
     seconds: float
     """That scoring all of its rows took."""
     num_rows: int
-    """How many rows it has."""
     video_seconds: float
     """Its duration; 0 where it is not known."""
 
@@ -76,17 +66,13 @@ class ReportFacts:
     """All that a report says."""
 
     place: str
-    """The run directory."""
     state: str
     """Whether the job runs, is done or died, in words."""
     is_complete: bool
     """Whether each row of the manifest has an answer or an error."""
     num_rows: int
-    """Of the manifest."""
     num_scored: int
-    """Rows with an answer."""
     num_failed: int
-    """Rows with an error."""
     video_seconds: float
     """Duration of the videos that were scored, each counted once an attempt."""
     running_seconds: float
@@ -94,15 +80,12 @@ class ReportFacts:
     failures: Sequence[Failure]
     """By kind, the most frequent first."""
     attempts: Sequence[Attempt]
-    """In order."""
     bars: Sequence[Bar]
-    """Rows over time."""
     attempt_starts: Sequence[tuple[float, str]]
     """Where each attempt begins in the time of `bars`, and its name."""
     stage_seconds: Mapping[str, float]
     """Stage -> seconds of it in all workers."""
     workers: Sequence[Worker]
-    """All that answered."""
     slowest: Sequence[SlowVideo]
     """The slowest first."""
     settings: Mapping[str, Any]

@@ -59,13 +59,7 @@ def write_report(place: str, *, price_per_hour: float | None = None) -> str:
 def gather_facts(
     storage: Storage, status: Status, *, price_per_hour: float | None = None
 ) -> ReportFacts:
-    """Read what the report says; memory grows with workers and kinds of errors, not with rows.
-
-    Args:
-        storage: Of the run directory.
-        status: Of it.
-        price_per_hour: See `write_report`.
-    """
+    """Read what the report says; memory grows with workers and kinds of errors, not with rows."""
     log = _Log()
     for number, attempt in sorted(read_attempts(storage).items()):
         log.read(number, read_journal(storage, number), attempt)

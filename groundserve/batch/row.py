@@ -46,15 +46,12 @@ class BadRow:
     """A line of a manifest that is no request; it becomes a row of errors."""
 
     id: str
-    """As `Row.id`."""
     video: str
     """As far as it could be read, else ""."""
     query: str
     """As far as it could be read, else ""."""
     message: str
-    """Which rule it breaks."""
     position: int
-    """As `Row.position`."""
 
 
 Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]
@@ -216,10 +213,6 @@ def _resolve(video: str, base: str) -> str:
 
 def check_no_option(names: Sequence[str], *, kind: type[RowOptions]) -> None:
     """Refuse a column that would be taken for an option, and is none.
-
-    Args:
-        names: Of the columns.
-        kind: Of the run's options.
 
     Raises:
         InvalidRequestError: One has the name of an option.

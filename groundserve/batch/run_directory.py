@@ -20,7 +20,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from groundserve.batch.attempts import claim_attempt, require_newest
@@ -44,6 +43,7 @@ from groundserve.batch.shards import (
     shard_name,
 )
 from groundserve.batch.storage import Storage, open_storage
+from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError
 
 RUN_NAME = "run.json"
@@ -54,7 +54,7 @@ RETRIED, DAMAGED = ".retried", ".damaged"
 _ERRORS_PER_FILE = 50_000
 
 
-class RunDirectory:
+class RunDirectory(Closing):
     """A run, held by one driver. Use `create` or `resume`, then a `with` block.
 
     Example:
@@ -270,17 +270,6 @@ class RunDirectory:
             self._done.close()
             self._storage.unlock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _take_over(self) -> None:
         """Bring what earlier attempts left into the state that this one starts from."""
         for name in _finals(self._storage, SCORES):
@@ -338,11 +327,7 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
 
 
 def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
-    """Return whether the run is a new one.
-
-    Raises:
-        InvalidRequestError: See `RunDirectory.create` and `resume`.
-    """
+    """Return whether the run is a new one."""
     run = read_run(storage)
     if run is None:
         found = [

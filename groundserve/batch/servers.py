@@ -8,8 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
 from groundserve.batch.row_options import RowOptions
 from groundserve.client import Client
+from groundserve.closing import Closing
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
@@ -42,7 +42,7 @@ _PROBE_SECONDS = 60.0
 _Result = TypeVar("_Result")
 
 
-class ServerPool:
+class ServerPool(Closing):
     """Sends each video to the server that its name hashes to, which has its features cached then.
 
     A server that is overloaded or away is left alone for a while (`Backoff`), longer each time, and
@@ -90,11 +90,7 @@ class ServerPool:
         span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
         timeout_seconds: float | None = None,
     ) -> ScoreResult:
-        """See `Scorer.score`.
-
-        Raises:
-            GroundserveError: As `Client.score`, and as `_send`.
-        """
+        """See `Scorer.score`."""
         return self._send(
             video,
             lambda server, seconds: server.score(
@@ -116,11 +112,7 @@ class ServerPool:
         *,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
-        """See `Answerer.ask`.
-
-        Raises:
-            GroundserveError: As `Client.ask`, and as `_send`.
-        """
+        """See `Answerer.ask`."""
         return self._send(
             video,
             lambda server, seconds: server.ask(video, queries, options, timeout_seconds=seconds),
@@ -197,17 +189,6 @@ class ServerPool:
         """Close the connections."""
         for server in self._servers.values():
             server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def rank(video: Video, urls: Iterable[str]) -> list[str]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from groundserve.batch.planned import ErrorRow
 
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
-"""Folders of a run directory."""
 SUFFIX = ".parquet"
 """Of the final set: all and only the files with this ending."""
 
@@ -48,7 +47,6 @@ class Staging:
     place: str
     """The run directory: path or fsspec URL."""
     attempt: int
-    """Number of the attempt."""
 
     @property
     def folder(self) -> str:
@@ -61,19 +59,14 @@ class Receipt:
     """What a worker hands to the driver in place of arrays."""
 
     unit: int
-    """`Unit.number`."""
     num_rows: int
-    """Rows in the staged shard."""
     staged: str | None
     """Name below the run directory; None where no row has an answer."""
     sha256: str
     """Of the file's bytes; "" without a file."""
     num_bytes: int
-    """Of the file."""
     failures: tuple[Failure, ...]
-    """Rows without an answer."""
     num_videos: int
-    """Groups worked on."""
     num_decoded: int
     """Calls whose features did not come from a cache: decoded and encoded."""
     num_calls: int
@@ -85,11 +78,8 @@ class Receipt:
     started: float = 0.0
     """Seconds since the epoch."""
     wall_seconds: float = 0.0
-    """That the unit took."""
     host: str = ""
-    """Where."""
     pid: int = 0
-    """Of the worker."""
     slowest: tuple[VideoTime, ...] = ()
     """The videos that took longest, the slowest first."""
 

@@ -36,7 +36,6 @@ class Status:
     """A run as its directory shows it."""
 
     place: str
-    """Of the directory."""
     state: State
     """"empty": no run was begun. "running": the driver lives, or wrote lately. "silent": it is on
     another machine and wrote nothing for long. "stopped": it has ended before its work was done.
@@ -54,7 +53,6 @@ class Status:
     num_rows: int | None = None
     """None until an attempt has planned its work."""
     num_done: int = 0
-    """Rows with an answer."""
     num_failed: int = 0
     """Rows with an error, in the newest attempt."""
     num_left: int | None = None
@@ -70,9 +68,7 @@ class Status:
     manifest: str | None = None
     """Where the newest attempt has its rows from: absolute path or URL."""
     checkpoint_note: str | None = None
-    """See `EngineIdentity.note`."""
     fingerprint: Mapping[str, Any] | None = None
-    """See `groundserve.batch.keys.Fingerprint`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""

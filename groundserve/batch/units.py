@@ -19,9 +19,7 @@ class Group:
     place: str
     """Where the video is: a path or an fsspec URL."""
     identity: str
-    """See `groundserve.batch.keys.find_video`."""
     num_bytes: int
-    """Of the file."""
     rows: tuple[Row, ...]
     """In the manifest's order; options that sample no frames may differ."""
     keys: tuple[str, ...]
@@ -64,7 +62,6 @@ class UnitSize:
     """Where a unit ends."""
 
     max_groups: int = 64
-    """Videos."""
     max_rows: int = 2048
     """Rows: a shard of them is 25 MB at 512 frames. A video with more has several groups."""
     max_bytes: int = 4 * 2**30

@@ -25,21 +25,14 @@ class Work:
     """Small, so that it travels to the workers."""
 
     source: Source
-    """Opens the scorer."""
     engine_id: str
     """Of the engines that the run directory is bound to."""
     staging: Staging
-    """Where shards are written."""
     num_threads: int
-    """Of each worker."""
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
-    """See `DEFAULT_DEADLINE_SECONDS`."""
     hang_seconds: float = HANG_SECONDS
-    """See `HANG_SECONDS`."""
     span_threshold: float
-    """See `groundserve.spans.find_spans`."""
     span_gap_seconds: float
-    """See there."""
     frames: FrameOutput | None = None
     """Where selected frames are written as images; None: nowhere."""
 

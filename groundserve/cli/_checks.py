@@ -31,10 +31,6 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
     """Refuse a question without a word; a server would take it and score nothing in particular.
 
-    Args:
-        queries: At least one.
-        limits: Of the scorer; None where a server has its own.
-
     Raises:
         InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
     """
@@ -72,10 +68,6 @@ def check_input(path: Path) -> os.stat_result:
 def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, list[str]]:
     """Return the values of `--part NAME=VALUE` by name, each in the order given.
 
-    Args:
-        values: As given.
-        checkpoint: `--checkpoint`, whose parts they are.
-
     Raises:
         InvalidRequestError: One has another form, or there is no checkpoint.
     """
@@ -93,11 +85,7 @@ def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, l
 
 
 def parse_clip(text: str | None) -> tuple[float, float] | None:
-    """Return the two seconds of `--clip-seconds START:END`; None where it was not given.
-
-    Raises:
-        InvalidRequestError: It has another form.
-    """
+    """Return the two seconds of `--clip-seconds START:END`; None where it was not given."""
     if text is None:
         return None
     try:
@@ -111,10 +99,6 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
 
 def check_video(video: Path, *, command: str = "score") -> None:
     """Refuse what is no file on this machine, as far as can be seen without decoding.
-
-    Args:
-        video: As given.
-        command: Which was called, for what a message says to do.
 
     Raises:
         InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
@@ -200,11 +184,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
 
 
 def check_pictures(outputs: Mapping[str, Path | None]) -> None:
-    """Refuse a picture's name that promises another format than PNG.
-
-    Raises:
-        InvalidRequestError: It does not end in .png.
-    """
+    """Refuse a picture's name that promises another format than PNG."""
     for option, path in outputs.items():
         if path is not None and path.suffix.lower() != ".png":
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")

@@ -58,14 +58,7 @@ def say_error(text: str) -> None:
 
 
 def print_error(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
-    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer.
-
-    Args:
-        error: What was raised.
-        message: What stderr says about it.
-        code: The exit code.
-        kind: What to call the error; its class where None.
-    """
+    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer."""
     request_id = error.request_id if isinstance(error, GroundserveError) else None
     fields = {
         "type": kind or type(error).__name__,
@@ -110,10 +103,6 @@ def progress(
     first_step: str, *, write: Callable[[str, float], None] = print_step
 ) -> Iterator[Callable[[str], None]]:
     """Show the step in hand on stderr: a spinner on a terminal, elsewhere a line a step.
-
-    Args:
-        first_step: What is done first.
-        write: Writes such a line.
 
     Yields:
         What is to be called with each further step.

@@ -34,8 +34,8 @@ from groundserve.cli._options import (
 )
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.ask_output import print_answers, print_notes
-from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families import takes_query
+from groundserve.errors import InvalidRequestError
+from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
@@ -181,26 +181,11 @@ def command(
 def _check_asked(
     family: TextFamily[Any] | None, queries: Sequence[str], options: AnswerOptions
 ) -> None:
-    """Refuse before anything is loaded what a family would refuse after it.
-
-    Args:
-        family: None of a server, which knows its own rules.
-        queries: Each has words.
-        options: Of all of them.
-
-    Raises:
-        UnsupportedError: The family has no such task.
-        InvalidRequestError: The task takes a question and there is none, or the other way around.
-    """
-    if family is not None and options.task not in family.tasks:
-        raise UnsupportedError(
-            f"{family.name} has the tasks {', '.join(family.tasks)}, got {options.task}"
-        )
-    if takes_query(options, family):
-        if not queries:
-            what = "--raw" if options.raw else f"--task {options.task}"
-            raise InvalidRequestError(f"{what} needs a question: give --query")
-    elif queries and family is not None:
-        raise InvalidRequestError(
-            f"--task {options.task} takes no --query; --raw asks in your own words"
-        )
+    """Refuse before anything is loaded what `check_asked` would; a server knows its own rules."""
+    is_task = family is None or options.task in family.tasks
+    if is_task and not queries and takes_query(options, family):
+        what = "--raw" if options.raw else f"--task {options.task}"
+        raise InvalidRequestError(f"{what} needs a question: give --query")
+    if family is not None:
+        for query in queries or ("",):
+            check_asked(query, options, family, name="--query")

@@ -33,13 +33,6 @@ def find_head(
 ) -> Head:
     """Return the head of what is asked; of servers, which only say it later, `--task` tells.
 
-    Args:
-        ctx: Of the command.
-        checkpoint: `--checkpoint`.
-        engines: `--engines`.
-        family: `--family`.
-        parts: `--part`.
-
     Raises:
         InvalidRequestError: An option of the other head is given, or there is no such checkpoint or
             engine directory.

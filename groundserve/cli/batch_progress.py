@@ -15,7 +15,6 @@ from groundserve.batch.progress import Tally, describe, describe_rates
 from groundserve.cli._output import STARTED, print_note, print_step, stderr
 
 LINE_SECONDS = 5.0
-"""Least time between two lines."""
 _SILENT_SECONDS = 60.0
 """Longest time between two lines, where nothing comes back."""
 
@@ -23,9 +22,6 @@ _SILENT_SECONDS = 60.0
 @contextmanager
 def batch_progress(tally: Tally) -> Iterator[Callable[[Event], None]]:
     """Show how far a batch is.
-
-    Args:
-        tally: Counts what is shown.
 
     Yields:
         What is to be called with each event.

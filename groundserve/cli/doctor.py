@@ -26,7 +26,6 @@ class Finding:
     """One line of the report."""
 
     subject: str
-    """What was looked at."""
     status: str
     """"ok", "warn" (works, read on) or "fail" (something will not work)."""
     detail: str

@@ -64,21 +64,13 @@ class AskedModel:
         return None if place is None else " ".join([place, *(self.part or ())])
 
     def refuse(self, why: str) -> None:
-        """Refuse a model and what goes with one, with these words behind the option's name.
-
-        Raises:
-            InvalidRequestError: Something is given.
-        """
+        """Refuse a model and what goes with one, with these words behind the option's name."""
         for field in fields(self):
             if field.name != "max_new_tokens" and getattr(self, field.name):
                 raise InvalidRequestError(f"--{field.name.replace('_', '-')} {why}")
 
     def refuse_without_name(self) -> None:
-        """Refuse what goes with a model, where none is named.
-
-        Raises:
-            InvalidRequestError: Something is given.
-        """
+        """Refuse what goes with a model, where none is named."""
         self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
 
     def check(self, task: Task) -> Path:
@@ -92,14 +84,7 @@ class AskedModel:
             raise InvalidRequestError(
                 "a model needs --media-root: the folder of the annotated videos"
             )
-        family = check_answerer(
-            self.checkpoint,
-            self.engines,
-            self.server,
-            family=self.family,
-            parts=self._parts,
-            device=self.device,
-        )
+        family = check_answerer(**self._options)
         if family is not None and task not in family.tasks:
             raise UnsupportedError(
                 f"{family.name} has the tasks {', '.join(family.tasks)}, and not {task}"
@@ -108,26 +93,17 @@ class AskedModel:
 
     def open(self) -> Answerer:
         """Load it, or connect to it. To be used as a context."""
-        return open_answerer(
-            self.checkpoint,
-            self.engines,
-            self.server,
-            family=self.family,
-            parts=self._parts,
-            device=self.device,
-        )
+        return open_answerer(**self._options)
 
     @property
-    def _parts(self) -> dict[str, list[str]]:
-        return parse_parts(self.part or (), checkpoint=self.checkpoint)
+    def _options(self) -> dict[str, Any]:
+        names = ("checkpoint", "engines", "server", "family", "device")
+        parts = parse_parts(self.part or (), checkpoint=self.checkpoint)
+        return {name: getattr(self, name) for name in names} | {"parts": parts}
 
 
 def asks_model(*, max_new_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `AskedModel` in the place of its parameter `model`.
-
-    Args:
-        max_new_tokens: Of an answer, unless said.
-    """
+    """Give a command the options of `AskedModel` in the place of its parameter `model`."""
     defaults = {"max_new_tokens": max_new_tokens}
     hints = get_type_hints(AskedModel, include_extras=True)
     options = [
@@ -180,11 +156,7 @@ def collect_answers(
 
 
 def find_asked_videos(annotated: Collection[str], media_root: Path) -> dict[str, Path]:
-    """Return the file of each annotated video that is there; says how many are not.
-
-    Raises:
-        InvalidRequestError: As `find_videos`.
-    """
+    """Return the file of each annotated video that is there; says how many are not."""
     videos = find_videos(annotated, media_root)
     if len(videos) < len(annotated):
         print_note(

@@ -17,11 +17,7 @@ from groundserve.scoring.opener import check_scorer
 
 
 def parse_arms(names: Sequence[str]) -> list[Arm]:
-    """Return the arms named, each once.
-
-    Raises:
-        InvalidRequestError: There is no such arm.
-    """
+    """Return the arms named, each once."""
     known: tuple[Arm, ...] = get_args(Arm)
     for name in names:
         if name not in known:
@@ -30,11 +26,7 @@ def parse_arms(names: Sequence[str]) -> list[Arm]:
 
 
 def parse_layout(name: str) -> Layout:
-    """Return the layout named.
-
-    Raises:
-        InvalidRequestError: There is none.
-    """
+    """Return the layout named."""
     for layout in BENCHMARKS:
         if layout == name:
             return layout
@@ -42,11 +34,7 @@ def parse_layout(name: str) -> Layout:
 
 
 def parse_asked(name: str) -> Asked:
-    """Return what frames are scored for.
-
-    Raises:
-        InvalidRequestError: It is neither of the two.
-    """
+    """Return what frames are scored for."""
     for asked in get_args(Asked):
         if asked == name:
             return asked  # type: ignore[no-any-return]  # one of the literals
@@ -80,11 +68,6 @@ def check_counts(**counts: int) -> None:
 def check_sources(arms: Sequence[Arm], records: Path | None, **sources: Any) -> None:
     """Refuse what selects no frames, without loading or connecting to anything.
 
-    Args:
-        arms: What is shown.
-        records: `--records`.
-        sources: The arguments of `check_scorer`.
-
     Raises:
         InvalidRequestError: Two sources are given, one is missing, or nothing shows its frames.
         EngineMismatchError: As `check_scorer`.
@@ -106,11 +89,7 @@ def check_sources(arms: Sequence[Arm], records: Path | None, **sources: Any) -> 
 
 
 def parse_prices(price_in: float | None, price_out: float | None) -> Prices | None:
-    """Return both prices; None where none is given.
-
-    Raises:
-        InvalidRequestError: One is given alone, or is none.
-    """
+    """Return both prices; None where none is given."""
     if price_in is None and price_out is None:
         return None
     if price_in is None or price_out is None:

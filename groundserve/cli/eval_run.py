@@ -27,10 +27,8 @@ class Baseline:
     """Another checkpoint on the same questions."""
 
     checkpoint: str
-    """As the caller named it."""
     scored: ScoredRecords
     comparison: Comparison
-    """Of the evaluated model with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,6 @@ class Evaluation:
     """All that is said of one model, and of how it compares with a baseline."""
 
     description: dict[str, Any]
-    """Where the questions come from."""
     scored: ScoredRecords
     report: Report
     control: ControlReport | None

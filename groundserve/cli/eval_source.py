@@ -18,7 +18,6 @@ class Source:
     """Questions about videos."""
 
     path: Path
-    """Of the records."""
     media_root: Path
     """Folder that their video paths start from."""
     records: Sequence[GroundingRecord]

@@ -17,12 +17,6 @@ def check_frames(
 ) -> FrameFiles | None:
     """Return what writes the frames later; None where none are asked for.
 
-    Args:
-        directory: `--frames`.
-        image_format: `--frames-format`, which goes with it.
-        video: The video.
-        queries: The questions.
-
     Raises:
         InvalidRequestError: See `FrameFiles`, or the format is given alone.
     """

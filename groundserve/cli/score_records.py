@@ -28,11 +28,9 @@ class RecordPlan:
     """Where the records of one call go, and as what."""
 
     path: Path
-    """The file."""
     doc_ids: list[DocId]
     """One a question."""
     jsonl_format: str
-    """A `JsonlFormat`."""
     replace: bool
     """Whether records that have these ids are replaced."""
 
@@ -56,14 +54,6 @@ def plan_records(
     replace: bool,
 ) -> RecordPlan | None:
     """Check the options of the records and the file they go to; None without --jsonl.
-
-    Args:
-        jsonl: `--jsonl`.
-        video: What text ids are made of, with the question.
-        queries: The questions.
-        jsonl_format: `--jsonl-format`.
-        doc_id: `--doc-id`.
-        replace: `--replace`.
 
     Raises:
         InvalidRequestError: The options do not go together, or the file cannot take the records.

@@ -22,15 +22,11 @@ class Estimate:
     """A figure with its percentile interval."""
 
     value: float
-    """Over all questions, as they are."""
     low: float | None
     """Lower end of the 95% interval; None where fewer than two videos allow one."""
     high: float | None
-    """Upper end."""
     num_questions: int
-    """Questions that it is made of."""
     num_videos: int
-    """Videos that they are about."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers."""

@@ -50,7 +50,6 @@ class ComparedFigure:
     """One figure of two models on the same questions."""
 
     new: Estimate
-    """Of the new model."""
     baseline: Estimate
     """Of the model it is compared with."""
     difference: Estimate
@@ -100,13 +99,11 @@ class Comparison:
     top_k: int
     """K of the recall."""
     seed: int
-    """Of the resamples behind the intervals."""
     num_paired: int
     """Questions that both answered; every figure is made of these alone."""
     num_unpaired: int
     """Questions that were left out for one of the two, and so for both."""
     overall: ComparedGroup
-    """All paired questions."""
     by_type: Mapping[str, ComparedGroup]
     """In alphabetical order."""
 

@@ -23,7 +23,6 @@ class HighlightReport:
     """Figures over all answered queries."""
 
     seed: int
-    """Of the resamples behind the intervals."""
     num_unread: int
     """Answers that tell no times with scores that can be read: all their clips score 0."""
     num_unanswered: int
@@ -52,10 +51,6 @@ def clip_scores(
     A time belongs to the clip that ends with it or in which the second before it lies; one behind
     the end of the video to none. The last second of a video of an odd length is in no clip, where
     the reference stops.
-
-    Args:
-        told: Seconds and scores.
-        duration_seconds: Of the video.
 
     Returns:
         float64 (C,); of a video that is shorter than a clip (1,).

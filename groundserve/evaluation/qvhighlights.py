@@ -34,7 +34,6 @@ class MomentReport:
     """Figures over all queries of a ground-truth file."""
 
     seed: int
-    """Of the resamples behind the intervals."""
     figures: Mapping[str, Estimate]
     """`moment_*` where windows are predicted, `highlight_*` where clips are scored."""
 

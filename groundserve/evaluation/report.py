@@ -33,7 +33,6 @@ class ScoredQuestion:
     type: str
     """Kind of question; figures are given for each."""
     question: str
-    """The text that was scored."""
     labels: NDArray[np.float32] | NDArray[np.bool_]
     """(T,), 1 or true where the frame is relevant; nowhere if what is asked for is absent."""
     frame_logits: NDArray[np.float32]
@@ -41,7 +40,6 @@ class ScoredQuestion:
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each frame is shown."""
     duration_seconds: float
-    """End of the video."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "frame_logits", "pts_seconds"):
@@ -96,7 +94,6 @@ class QuestionFigures:
     recall_over_uniform: float
     """`recall_at_k` - `uniform_recall` on the same question."""
     hit_at_1: float
-    """Whether the best frame is relevant."""
     uniform_hit_at_1: float
     """Whether the middle frame is."""
     r1_at_03: float
@@ -141,7 +138,6 @@ class Report:
     seed: int
     """Of the resamples behind the intervals."""
     overall: GroupReport
-    """All questions."""
     by_type: Mapping[str, GroupReport]
     """In alphabetical order."""
 

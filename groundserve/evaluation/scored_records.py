@@ -37,7 +37,6 @@ class ScoredRecords:
     num_left_out: int
     """Records whose `frame_num` lies past the frames that their video gives."""
     engine: dict[str, Any]
-    """Identity of what scored."""
 
     @property
     def present(self) -> dict[int, ScoredQuestion]:

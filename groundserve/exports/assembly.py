@@ -27,7 +27,6 @@ class Exported:
     """What was written, and what was not."""
 
     num_rows: int
-    """Questions in the file."""
     failures: Mapping[str, int]
     """Questions without an answer, by kind of error; they are left out."""
     is_unfinished: bool = False

@@ -139,11 +139,7 @@ class DecodedPictures:
 def open_pictures(
     folder: Path | None, *, media_root: str | PathLike[str], longest_side: int
 ) -> Iterator[Pictures]:
-    """Take the pictures of a folder that exists; decode them where it is to be made, or None.
-
-    Raises:
-        InvalidRequestError: See the two classes.
-    """
+    """Take the pictures of a folder that exists; decode them where it is to be made, or None."""
     if folder is not None and os.path.lexists(folder):
         yield FolderPictures(folder)
         return

@@ -22,7 +22,6 @@ class ScoredFrames:
     """What an answer says of a question's frames beyond their order."""
 
     num_source_frames: int
-    """Frames in the file."""
     fps: float
     """Average frame rate announced by the container."""
     duration_seconds: float
@@ -52,7 +51,6 @@ class ExportRow:
     video: str
     """As the source names it."""
     query: str
-    """The question as scored."""
     ranking: NDArray[np.int64]
     """int64 (T,), all sampled ordinals, best first; T >= 1."""
     scored: ScoredFrames | None

@@ -184,9 +184,6 @@ def recognise_family(place: str | Path) -> str:
 
     That one says what is wrong when it opens the checkpoint.
 
-    Args:
-        place: As `open_checkpoint` takes it.
-
     Raises:
         UnsupportedError: It is of none of the families that are served.
     """

@@ -9,10 +9,6 @@ def causal_decoder_flop(config: Any, num_tokens: int) -> float:
     """Return the arithmetic of one pass through the layers of a causal decoder with a gated MLP.
 
     A token meets only those before it, which is half of them.
-
-    Args:
-        config: Of transformers, such as a `LlamaConfig` or a `Phi3Config`.
-        num_tokens: Of the pass.
     """
     width, num_heads = config.hidden_size, config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or width // num_heads

@@ -29,7 +29,6 @@ from groundserve.options import AnswerOptions, Task
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from torch import nn
     from transformers import PreTrainedModel
 
     from groundserve.families.modules import (
@@ -355,19 +354,4 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
         Raises:
             InvalidRequestError: A part is missing, there are several, or one cannot be read.
             UnsupportedError: The model differs from what this code computes.
-        """
-
-
-class PixelFamily(Protocol[SpecT]):
-    """A family whose frames stay as decoded: a plan's are resized before it, in PyTorch."""
-
-    def open_pixels(self, spec: SpecT, *, image_size: int) -> nn.Module:
-        """Return what makes `PLAN_PIXELS`; imports PyTorch.
-
-        `forward` of uint8 (n, H, W, 3) gives values of float16 as float32 (n, 3, S, S), computed
-        where the frames lie.
-
-        Args:
-            spec: Of the model.
-            image_size: S, as the plan takes it.
         """

@@ -31,13 +31,10 @@ class ClipTowerConfig:
     intermediate_size: int
     """Width between the two layers of a block's MLP."""
     num_hidden_layers: int
-    """Blocks."""
     num_attention_heads: int
-    """Heads of each."""
     image_size: int
     """S."""
     patch_size: int
-    """Side in pixels of a patch."""
 
     def __post_init__(self) -> None:
         """Refuse what no tower is made of."""

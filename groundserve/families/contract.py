@@ -39,11 +39,6 @@ def check_family(
 ) -> None:
     """Check all that needs no weights: members, and the plans of a short video and a long one.
 
-    Args:
-        family: Of the checkpoint.
-        opened: The checkpoint.
-        spec: Of its model.
-
     Raises:
         GroundserveError: The family does not do what `base` says of it.
     """
@@ -100,22 +95,6 @@ def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_fr
         )
     if not np.isfinite(logits).all():
         raise _fault(family, "the grounding stage gives NaN or infinity in PyTorch")
-
-
-def check_block(family: TextFamily[Any], block: NDArray[Any], plan: VideoPlan) -> None:
-    """Check what the front made in PyTorch of a video's features.
-
-    Raises:
-        GroundserveError: It is not (N, H), or not finite.
-    """
-    if block.ndim != 2 or len(block) != plan.num_visual_tokens:
-        raise _fault(
-            family,
-            f"the front must give (num_visual_tokens, width), ({plan.num_visual_tokens}, H) here, "
-            f"got {block.shape}",
-        )
-    if not np.isfinite(block).all():
-        raise _fault(family, "the front gives NaN or infinity in PyTorch")
 
 
 def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:

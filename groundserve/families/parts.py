@@ -205,12 +205,7 @@ class PartSearch:
 
 
 def write_choices(directory: Path, choices: Mapping[str, str]) -> None:
-    """Write into a copy what it was opened with, so that it is opened so again.
-
-    Args:
-        directory: The copy.
-        choices: Of `PartSearch.choices`.
-    """
+    """Write into a copy what it was opened with, so that it is opened so again."""
     if choices:
         (directory / CHOICES_NAME).write_text(json.dumps(choices), "utf-8")
 

@@ -23,15 +23,13 @@ from groundserve.media.index import VideoIndex
 from groundserve.media.resize import ResizeRule
 
 PLAN_PIXELS = "PIXEL_VALUES"
-"""Input of a vision plan whose frames are as decoded: float16 (n, 3, S, S); see
-`groundserve.families.base.PixelFamily`."""
+"""Input of a vision plan that takes pixel values: float16 (n, 3, S, S)."""
 
 VISUAL_TOKEN_ID = -200
 """In a prompt's ids, the place of the video's block; no vocabulary has it."""
 
 
 DEFAULT_LIMITS = Limits()
-"""Ceilings where a caller names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +71,9 @@ class PlanInput:
     """One more input of the vision stage or of a front: float32, from the plan."""
 
     name: str
-    """Of the tensor."""
     dims: tuple[int, ...]
     """Shape without the units; -1 varies between requests."""
     max_dims: tuple[int, ...]
-    """The largest shape there is."""
     of_units: bool = False
     """Whether the array has the units in front, each with values of its own; else all units share
     one. Never of a front."""

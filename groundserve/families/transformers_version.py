@@ -16,9 +16,6 @@ OLDEST_MAJOR = 5
 def check_transformers(family: str) -> None:
     """Refuse to open a checkpoint of a family that answers in text with an older release.
 
-    Args:
-        family: Its name.
-
     Raises:
         UnsupportedError: The release is older.
         MissingExtraError: None is installed.

@@ -36,15 +36,10 @@ class VisionInputs:
     """The frames: each is decoded once and resized for the streams that show it. Frames as decoded
     come alone: one stream, one frame a unit."""
     plan_inputs: tuple[PlanInput, ...]
-    """The others."""
 
     @classmethod
     def of(cls, family: Family[Any, Any], spec: ModelSpec) -> Self:
         """Ask a family.
-
-        Args:
-            family: Whose vision stage it is.
-            spec: Of the model, the family's `spec_type`.
 
         Raises:
             UnsupportedError: It takes frames as decoded beside others, or more frames of a unit
@@ -111,12 +106,7 @@ class VisionInputs:
         return min(CHUNK_FRAMES, max(1, CHUNK_BYTES // (3 * width * height)))
 
     def chunk_units(self, width: int, height: int) -> int:
-        """Return how many units of a video are encoded at once: those of as many frames.
-
-        Args:
-            width: As for `chunk_frames`.
-            height: The same.
-        """
+        """Return how many units of a video are encoded at once: those of as many frames."""
         return self.chunk_frames(width, height) // self.frames_per_unit
 
     def check_aspect(self, width: int, height: int) -> None:

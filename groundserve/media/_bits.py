@@ -32,8 +32,3 @@ class BitReader:
             if num_zeros > _MAX_GOLOMB_ZEROS:
                 raise ValueError("a number of more than 32 bits")
         return (1 << num_zeros) - 1 + self.fixed(num_zeros)
-
-    def signed_golomb(self) -> int:
-        """Return a number with a sign: 0, 1, -1, 2, ..."""
-        code = self.golomb()
-        return (code + 1) // 2 if code % 2 else -(code // 2)

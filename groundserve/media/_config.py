@@ -15,9 +15,7 @@ class WorkerConfig:
     address_space_bytes: int
     """`RLIMIT_AS`: virtual memory."""
     num_threads: int
-    """Threads of one decoder."""
     limits: Limits
-    """What a video may be."""
 
     def to_json(self) -> str:
         """Render as one command-line argument."""

@@ -180,12 +180,7 @@ class _OpenSegment:
 
 
 def _open_all(segments: Segments, *, num_threads: int) -> Iterator[_OpenSegment]:
-    """Open segments and read all their packets, in order.
-
-    Args:
-        segments: The files.
-        num_threads: Threads of a decoder.
-    """
+    """Open segments and read all their packets, in order."""
     first_target = 0
     for (file, local_frames), num_frames in zip(
         segments, segments.stream.frame_counts, strict=True

@@ -45,9 +45,6 @@ def unescape(payload: bytes) -> bytes:
 def message_types(payload: bytes) -> set[int]:
     """Return the kinds of the messages in one unit of supplemental information.
 
-    Args:
-        payload: The unit behind its header.
-
     Raises:
         ValueError: A message ends behind the unit.
     """

@@ -21,7 +21,6 @@ class Decoded:
     """Of each output uint8 (k, S, S, 3), RGB, in the order of the targets; see `decode_segments`.
     """
     packets_decoded: int
-    """Packets given to decoders."""
     frames_converted: int
     """Frames made for outputs, all together: one that two outputs have counts twice."""
 

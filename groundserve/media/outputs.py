@@ -21,7 +21,6 @@ class FrameOutput:
     image_size: int | None = None
     """Side S; None leaves frames as decoded, which must then have one size."""
     resize: ResizeRule = "square"
-    """How frames come to that side."""
     targets: NDArray[np.int64] | None = None
     """int64 (k,), places among the targets, increasing; all of them where None."""
 

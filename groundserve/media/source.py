@@ -7,13 +7,12 @@ import hashlib
 import os
 import stat
 from functools import cached_property
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.arguments import open_video
+from groundserve.closing import Closing
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import MIB, Limits
 
@@ -21,7 +20,7 @@ from groundserve.limits import MIB, Limits
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-class VideoSource:
+class VideoSource(Closing):
     """An open video; it closes with the `with` block or `close`.
 
     The descriptor is what travels to the workers, so they never open a path that a caller named,
@@ -82,10 +81,6 @@ class VideoSource:
     def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:
         """Own the descriptor of a regular file; where this raises, it is closed.
 
-        Args:
-            fd: Open for reading.
-            limits: Ceilings on its size.
-
         Raises:
             MediaError: It is not one, is empty, or is larger than `limits.max_file_bytes`.
         """
@@ -127,17 +122,6 @@ class VideoSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _sealed_copy(view: memoryview) -> int:

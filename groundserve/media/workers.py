@@ -6,12 +6,11 @@ import importlib.util
 import queue
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.closing import Closing
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
 from groundserve.errors import (
@@ -75,7 +74,7 @@ class OpenVideo:
         return frames
 
 
-class MediaWorkers:
+class MediaWorkers(Closing):
     """A fixed number of killable processes; all methods may be called from any thread.
 
     A worker has no descriptors but its own, may not write files, has bounded memory and processor
@@ -224,17 +223,6 @@ class MediaWorkers:
         """End all workers, also amid a job, which then raises UnavailableError."""
         for worker in self._workers:
             worker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _lease(self, deadline: Deadline) -> Iterator[WorkerProcess]:

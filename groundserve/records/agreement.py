@@ -21,7 +21,6 @@ class Agreement:
     """How two selectors agree over the questions both scored."""
 
     num_questions: int
-    """Questions in both files."""
     num_only_in_first: int
     """Questions missing from the second file."""
     num_only_in_second: int

@@ -32,7 +32,6 @@ class AnswerAgreement:
     """How two models, or two engines of one, agree over the questions that both answered."""
 
     num_questions: int
-    """Questions in both files."""
     num_only_in_first: int
     """Questions missing from the second file."""
     num_only_in_second: int

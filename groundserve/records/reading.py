@@ -27,7 +27,6 @@ class Line:
     index: list[int]
     """Ordinals, best first."""
     fields: dict[str, Any]
-    """Everything that the line holds."""
 
 
 @dataclass(frozen=True, kw_only=True)

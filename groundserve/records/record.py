@@ -43,7 +43,6 @@ class FrameRecord:
     logits: list[float]
     """Their scores after the sigmoid (the name is the reference's), rounded to two digits."""
     contexts: str
-    """The question as scored."""
     video_path: str
     """The video as the caller named it."""
     doc_id: DocId

@@ -25,12 +25,6 @@ def checkpoint_family(
 ) -> Family[Any, Any]:
     """Return a checkpoint's family, without reading weights or importing PyTorch.
 
-    Args:
-        checkpoint: `--checkpoint`.
-        family: `--family`; what the files tell where None.
-        parts: `--part`.
-        vision_tower: `--vision-tower`.
-
     Raises:
         InvalidRequestError: There is no such checkpoint or vision tower.
         UnsupportedError: There is no such family, or it has no such part.

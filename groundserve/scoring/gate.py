@@ -165,7 +165,6 @@ class Expected:
     logits: NDArray[np.float32]
     """(questions, T)."""
     feature_bound: float
-    """Most that features may differ."""
 
 
 def _pass_flop(request: NoiseRequest, opened: FamilyCheckpoint) -> float:

@@ -30,7 +30,6 @@ class Check:
     """Largest difference, from PyTorch in float32 but for a leak. Of features relative to their
     largest magnitude, of logits to max(1, their largest magnitude)."""
     bound: float
-    """Most that it may be."""
 
     @property
     def passed(self) -> bool:
@@ -46,7 +45,6 @@ class GateReport:
     """What the gate measured."""
 
     device: Device
-    """Where engines and PyTorch ran."""
     checks: tuple[Check, ...]
     """One for each output and shape."""
     mask_probe: float | None

@@ -87,17 +87,6 @@ def open_answerer(
 ) -> Answerer:
     """Open what the options name, as `open_scorer` does, of a family that answers in text.
 
-    Args:
-        checkpoint: `--checkpoint`, run by PyTorch.
-        engines: `--engines`.
-        server: `--server`. No such checkpoint is shipped: one of the three must be given.
-        family: `--family`, which goes with a checkpoint.
-        parts: `--part`, which go with a checkpoint.
-        device: See `open_scorer`; so are all others.
-        limits: See there.
-        num_threads: See there.
-        cache: See there.
-
     Raises:
         InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_answerer`.
         UnavailableError: The device is a GPU, and there is none here.
@@ -134,13 +123,6 @@ def check_scorer(
 ) -> None:
     """Refuse what `open_scorer` could not open, without loading or connecting to anything.
 
-    Args:
-        checkpoint: As `open_scorer` takes it; so are all others.
-        engines: `--engines`.
-        server: `--server`.
-        vision_tower: `--vision-tower`.
-        device: `--device`.
-
     Raises:
         InvalidRequestError: Several are given, one that goes with another is given alone, or there
             is no such checkpoint or engine directory.
@@ -168,14 +150,6 @@ def check_answerer(
     device: str | None = None,
 ) -> TextFamily[Any] | None:
     """Refuse what `open_answerer` could not open, without loading or connecting to anything.
-
-    Args:
-        checkpoint: As `open_answerer` takes it; so are all others.
-        engines: `--engines`.
-        server: `--server`.
-        family: `--family`.
-        parts: `--part`.
-        device: `--device`.
 
     Returns:
         The family that answers; None where a server has it.

@@ -108,7 +108,6 @@ class _Expected:
     logits: NDArray[np.float32]
     """(Q, n, V)."""
     logit_bound: float
-    """Most that logits may differ."""
 
     @property
     def token_ids(self) -> NDArray[np.int64]:

@@ -41,15 +41,12 @@ class TextRequest:
     """Noise in the shapes of a short video and two questions about it."""
 
     plan: VideoPlan
-    """Of the video."""
     units: NDArray[np.int64]
     """Of which features are compared."""
     inputs: tuple[NDArray[Any], ...]
     """What the vision stage takes: uint8 noise of these units, then what is of the plan."""
     front_inputs: tuple[NDArray[np.float32], ...]
-    """What the front takes beside features."""
     prompts: tuple[Prompt, ...]
-    """Of the questions."""
 
     @classmethod
     def make(

@@ -12,9 +12,7 @@ class Tolerance:
     """Largest errors that an engine may have; see `Check.error`."""
 
     feature_error: float
-    """Of features."""
     logit_error: float
-    """Of logits."""
 
 
 # float32 against float32: only the order of additions differs. With 16 bits, PyTorch on a CPU is

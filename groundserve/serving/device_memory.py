@@ -64,7 +64,7 @@ class DeviceMemory:
     """What a server sets aside on GPU 0, or takes of it at most.
 
     Not in it: weights, activations, CUDA contexts, and the NVDEC sessions that DALI keeps open
-    (`python_backend.decode.memory.kept_sessions_bytes`).
+    (`python_backend.decode.memory`).
     """
 
     cuda_pool_bytes: int

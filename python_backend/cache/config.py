@@ -26,7 +26,6 @@ class CacheConfig:
     directory: Path
     """Absolute; on a disk or a tmpfs, for this purpose alone. May be shared on one machine."""
     max_bytes: int = DEFAULT_CACHE_BYTES
-    """Ceiling on its files."""
 
     def __post_init__(self) -> None:
         if not self.directory.is_absolute():

@@ -41,12 +41,7 @@ class Entry:
 
 
 def pack(key: str, entry: Entry) -> list[memoryview]:
-    """Return the entry as consecutive pieces; the arrays are not copied.
-
-    Args:
-        key: 64 hex digits, under which it will be looked up.
-        entry: What to store.
-    """
+    """Return the entry as consecutive pieces; the arrays are not copied."""
     layout = [[name, a.dtype.name, a.shape] for name, a in entry.arrays.items()]
     text = json.dumps({"key": key, "fields": entry.fields, "arrays": layout}).encode()
     # JSON ends in any number of spaces; padded, the first array begins at a multiple of 64 bytes.

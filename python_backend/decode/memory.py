@@ -39,11 +39,10 @@ take 1.6 GiB."""
 RESIZE_FRAMES = 8
 """Frames that are resized at a time; DALI's default is 32."""
 
-# The four numbers of the sources above.
+# The numbers of the sources above.
 _RGB_SURFACES = 8
 _DECODE_SURFACES = 20
 _OUTPUT_SURFACES = 2
-_KEPT_SESSIONS = 100
 _CODED_MULTIPLE = 64  # coded sides are multiples of a block, the largest that a codec here has
 _SAMPLES_A_PIXEL = 1.5  # 4:2:0
 
@@ -67,11 +66,6 @@ def session_bytes(stream: StreamInfo) -> int:
     coded = _rounded_up(stream.width) * _rounded_up(stream.height) * _SAMPLES_A_PIXEL
     shown = stream.width * stream.height * _SAMPLES_A_PIXEL
     return int(_DECODE_SURFACES * coded * sample_bytes + _OUTPUT_SURFACES * shown)
-
-
-def kept_sessions_bytes(stream: StreamInfo) -> int:
-    """Return the bytes of DALI's cache of NVDEC sessions when it is full of this kind."""
-    return _KEPT_SESSIONS * session_bytes(stream)
 
 
 def decoder_bytes(stream: StreamInfo) -> int:
@@ -116,8 +110,7 @@ def split(segments: Segments) -> list[slice]:
 class DecodeMemory:
     """What one process that decodes holds of its GPU at most, each field in bytes.
 
-    Not in it: a CUDA context, and NVDEC sessions that are open but not at work
-    (`kept_sessions_bytes`), which nothing bounds but their number.
+    Not in it: a CUDA context, and NVDEC sessions that are open but not at work, up to 100.
     """
 
     decoders: int

@@ -1,6 +1,6 @@
 """Stage of the text head: a prompt behind a video's block -> an answer, token by token."""
 
-from python_backend.generate.base import Decoder, Front, Past
+from python_backend.generate.base import Decoder, Front
 from python_backend.generate.onnxruntime import OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.generate.prefix import Prefix, embed_prompt
 from python_backend.generate.questions import (
@@ -20,7 +20,6 @@ __all__ = [
     "Generation",
     "OnnxRuntimeDecoder",
     "OnnxRuntimeFront",
-    "Past",
     "Prefix",
     "TorchDecoder",
     "TorchFront",

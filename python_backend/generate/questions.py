@@ -33,7 +33,6 @@ class Generated:
     token_ids: NDArray[np.int32]
     """int32 (n,), its end token included; none where time ran out before the first."""
     stop_reason: StopReason
-    """Why it ends."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

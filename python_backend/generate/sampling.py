@@ -28,10 +28,6 @@ def open_sampler(options: AnswerOptions, seed: int | None) -> Sampler:
     """Return what picks the tokens of one answer.
 
     Each answer has draws of its own, so that it does not depend on what else was asked.
-
-    Args:
-        options: `temperature` and `top_p`.
-        seed: Of `choose_seed`.
     """
     if seed is None:
         return pick_likeliest

@@ -84,10 +84,6 @@ def check_number(num_queries: int, limits: Limits) -> None:
 def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
     """Look at what questions take in UTF-8, before anything is made of them.
 
-    Args:
-        num_bytes: Of each question, in UTF-8.
-        limits: Ceilings.
-
     Raises:
         InvalidRequestError: One is past `max_query_bytes`, or all together past `max_text_bytes`.
     """

@@ -96,17 +96,13 @@ class EngineDescription:
     """What an engine's config.json says."""
 
     version: str
-    """TensorRT-LLM that built it."""
     tensorrt_version: str
-    """TensorRT that built it."""
     gpu_arch: str
-    """Architecture it was built for."""
     dtype: str
     """Dtype of the embeddings, "bfloat16"."""
     hidden_size: int
     """D."""
     num_layers: int
-    """Decoder layers."""
     max_batch_size: int
     """Most sequences in one pass."""
     max_input_len: int

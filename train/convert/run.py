@@ -27,11 +27,8 @@ class Report:
     media_root: Path
     """Folder that its paths start from, for `data.media_root`."""
     num_records: int
-    """In the list."""
     num_images: int
-    """Of them about an image."""
     num_videos: int
-    """Of them about a video."""
     num_bad: int
     """Left out; `bad_records.jsonl` has each."""
     bad_rules: dict[str, int]

@@ -21,7 +21,6 @@ class PublishedSet:
     """One set."""
 
     stage: Stage
-    """Which stage reads it."""
     records: tuple[str, ...]
     """Glob patterns below the download: Parquet with images inside, or JSON lists."""
 

@@ -58,11 +58,6 @@ def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
     It is known where the records list what every frame shows, and for images. A video lasts the
     record's `duration`, or else the middle of what the name of its folder says, but reaches the
     last relevant frame; one that says nothing, `UNKNOWN_SECONDS`.
-
-    Args:
-        item: With or without media.
-        sample_fps: Frames a second asked for.
-        max_frames: Its ceiling n.
     """
     if item.media is None or item.media.kind == "image":
         return 1

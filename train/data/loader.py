@@ -9,9 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import TracebackType
-from typing import Self
 
+from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, Stage
 from train.cost import SampleCost
@@ -39,7 +38,7 @@ class Batch:
     """What is missing, never replaced by anything else."""
 
 
-class TrainingData:
+class TrainingData(Closing):
     """A data file as batches; it closes with the `with` block or `close`.
 
     Threads take items in order, and each waits for a process that decodes. Nothing runs before
@@ -95,7 +94,6 @@ class TrainingData:
         self._cost = cost
         self._num_workers = config.num_workers
         self.samples = samples
-        """As given."""
         self._reader = ItemReader(config, stage=stage, samples=samples)
         self._pool = ThreadPoolExecutor(config.num_workers, thread_name_prefix="train-data")
 
@@ -172,17 +170,6 @@ class TrainingData:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._reader.frames.close()
         self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _dealt(
         self, passes: Iterator[list[MicroBatch]], *, rank: int, accumulation_steps: int

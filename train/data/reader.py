@@ -50,7 +50,6 @@ class Reading:
     places: tuple[int, ...] = ()
     """Which of the item's records those are: the places of its texts, in order."""
     unreadable: tuple[Unreadable, ...] = ()
-    """The others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,7 @@ class Question:
     type: QuestionType
     """What must be understood."""
     text: str
-    """As asked."""
     answer: str
-    """In words."""
     seconds: tuple[int, ...]
     """The seconds that answer it, increasing; none if it asks for what is not there."""
 
@@ -71,11 +69,6 @@ def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question 
 
 def ask_absent(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is not in the world, of which parts may be.
-
-    Args:
-        world: What is shown.
-        rng: Drawn from for what is asked, and in which words.
-        kind: Type of the question.
 
     Returns:
         None if everything of this type is there, or nothing can be missing from it.

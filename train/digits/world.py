@@ -43,7 +43,6 @@ class Event:
     sample: int
     """Which of the split's handwritten samples of that digit."""
     motion: Motion
-    """How it moves all the time."""
     first: int
     """First second it is shown."""
     last: int
@@ -74,13 +73,11 @@ class World:
     """The script of one video."""
 
     split: Split
-    """Whose handwriting it shows."""
     num_seconds: int
     """T, its length."""
     events: tuple[Event, ...]
     """In order of their first second; in a video no two begin at the same one."""
     background_seed: int
-    """What its texture is drawn from."""
 
     def shown(self, second: int) -> list[Event]:
         """Return the events that show something in a second."""

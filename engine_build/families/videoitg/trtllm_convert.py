@@ -37,12 +37,6 @@ def convert_checkpoint(
     Weights are read straight into the engine's dtype, the head into float32; no float32 copy of
     the decoder is made.
 
-    Args:
-        checkpoint: Opened; its weights are read here.
-        out_dir: Existing directory.
-        precision: Dtype of the engine.
-        max_input_len: Tokens of the longest sequence the engine will take.
-
     Raises:
         InvalidRequestError: A tensor is missing or has another shape than the config says.
 

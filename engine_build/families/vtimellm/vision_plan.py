@@ -57,17 +57,7 @@ def build_clip_plan(
     target: TensorRTTarget,
     timing_cache: Path | None = None,
 ) -> PlanReport:
-    """Write the tower's plan, for 1 to CHUNK_FRAMES frames; the graph between does not stay.
-
-    Args:
-        model: With products in 16 bit.
-        path: File to write.
-        target: Library and architectures.
-        timing_cache: See `build_plan`.
-
-    Raises:
-        EngineMismatchError: See `build_plan`.
-    """
+    """Write the tower's plan, for 1 to CHUNK_FRAMES frames; the graph between does not stay."""
     return build_exported_plan(
         lambda graph: export_clip_tower(model, graph),
         path,

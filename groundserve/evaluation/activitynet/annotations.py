@@ -27,7 +27,6 @@ class Annotation:
     """At least one; start and end of each event in seconds, as written: a few of the published ones
     end before they start."""
     sentences: tuple[str, ...]
-    """What happens in each."""
     ids: tuple[str, ...] = ()
     """The number of each sentence, where the file has them."""
 

@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, MissingExtraError
 
 Pair = tuple[str, str]
@@ -56,7 +56,7 @@ def require_language() -> None:
         )
 
 
-class JavaLanguage:
+class JavaLanguage(Closing):
     """The `Language` of COCO's caption evaluation. To be used as a context."""
 
     def __init__(self) -> None:
@@ -125,17 +125,6 @@ class JavaLanguage:
             assert pipe is not None
             with suppress(BrokenPipeError):  # a line that it did not take is still there
                 pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _pair_stats(self, pair: Pair) -> str:
         """Return the counts that METEOR adds up; comparing takes long, and is done once a pair."""

@@ -20,7 +20,6 @@ class GroundingReport:
     """Figures over all questions for a moment."""
 
     seed: int
-    """Of the resamples behind the intervals."""
     num_unread: int
     """Answers that tell no times that can be read; each counts as a miss."""
     num_restated: int
@@ -80,14 +79,7 @@ def make_grounding_report(
 def grounding_iou(
     event: Event | None, annotation: Annotation, number: int, protocol: Protocol = VTIMELLM
 ) -> float:
-    """Return the IoU of an answer with the sentence it is about; 0 where it tells no times.
-
-    Args:
-        event: What the answer tells.
-        annotation: Of its video.
-        number: Place of the sentence.
-        protocol: Whose IoU.
-    """
+    """Return the IoU of an answer with the sentence it is about; 0 where it tells no times."""
     if event is None:
         return 0.0
     start, end = annotation.windows[number]

@@ -29,7 +29,6 @@ class VtgAnswer:
     query: str = ""
     """What was looked for; empty of captions."""
     id: str | None = None
-    """Of the query."""
     events: tuple[tuple[Window, str], ...]
     """Times and captions; none where none can be read."""
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from groundserve.closing import Closing
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -57,7 +57,7 @@ class QuestionFailedError(GroundserveError):
         """Of the tries before the last."""
 
 
-class Endpoint:
+class Endpoint(Closing):
     """Asks questions, from any number of threads."""
 
     def __init__(self, options: EndpointOptions, *, max_connections: int) -> None:
@@ -138,17 +138,6 @@ class Endpoint:
         for one in list(self._sockets):
             _shut_down(one)
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _once(self, request: Mapping[str, Any]) -> Reply:
         import httpx2

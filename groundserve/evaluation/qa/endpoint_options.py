@@ -19,9 +19,7 @@ class EndpointOptions:
     url: str
     """Up to `/v1`; `/chat/completions` is added."""
     model: str
-    """As the endpoint calls it."""
     max_tokens: int
-    """Of one reply."""
     api_key: str | None = field(default=None, repr=False)
     """Sent as a bearer token, and nowhere else; None sends none."""
     body: Mapping[str, Any] = field(default_factory=dict)

@@ -23,7 +23,6 @@ class MeasuredRun:
     """A run and its figures."""
 
     parts: dict[str, Any]
-    """What decided the answers."""
     report: QaReport
 
 

@@ -65,11 +65,6 @@ def make_prompt(question: Question, *, subtitles: str = NO_SUBTITLES) -> str:
 def shown_subtitles(path: Path, *, num_source_frames: int, fps: float) -> str:
     """Return the subtitles of CG-Bench's prompt: those shown during one of 32 uniform frames.
 
-    Args:
-        path: An .srt file.
-        num_source_frames: Frames of the video.
-        fps: Its average rate.
-
     Returns:
         Their texts, a line each; `NO_SUBTITLES` where the file is missing or cannot be parsed, as
         the reference has it.

@@ -20,11 +20,9 @@ class Benchmark:
     """
 
     title: str
-    """As tables call it."""
     letters: str
     """Of which the first in a reply is the answer."""
     max_tokens: int
-    """Of a reply."""
     groups: tuple[str, ...] = ()
     """Groups that the paper's table has a column each of; none: one column for all questions."""
     guesses: bool = False

@@ -53,11 +53,6 @@ def find_videos(
 ) -> dict[str, Path]:
     """Return the file of each video that a question names.
 
-    Args:
-        questions: Of the set.
-        media_root: Where their videos start from.
-        skip_missing: Whether videos that are missing are left out.
-
     Raises:
         InvalidRequestError: The media root is no folder, or a video is missing; where those are
             left out, all are.

@@ -32,10 +32,6 @@ def first_letter(reply: str, layout: Layout) -> str | None:
     It is any such letter, also inside a word: "Cannot tell" is C, "A cat (D)" is A, and "I think
     B" is I in CG-Bench, whose letters end with N. It may be one that the question does not have.
 
-    Args:
-        reply: The Video-LLM's text.
-        layout: Whose rule.
-
     Source: NVlabs/VideoITG fab8b54,
     `lmms_eval/tasks/videomme/utils.py::extract_characters_regex` (in mlvu and cgbench alike) and
     `lmms_eval/tasks/longvideobench/utils.py::parse_multi_choice_response`.
@@ -65,11 +61,6 @@ def score_reply(question: Question, reply: str, *, is_refused: bool) -> float:
 
     Where the reference replaces a reply without a letter by a random choice (LongVideoBench), it is
     what that scores on average, so that no figure depends on a draw.
-
-    Args:
-        question: What was asked.
-        reply: The text.
-        is_refused: Whether the endpoint itself said that the model refused.
     """
     if is_refused or is_refusal(reply):
         return 0.0

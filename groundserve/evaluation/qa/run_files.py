@@ -29,7 +29,6 @@ class Answer:
     """A question, asked with the frames of one arm, and what came back."""
 
     key: str
-    """Of the question."""
     arm: Arm
     reply: Reply
     frame_indices: tuple[int, ...]

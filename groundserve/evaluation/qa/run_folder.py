@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.evaluation.line_file import append_lines, open_lines
 from groundserve.evaluation.qa.question import Question
@@ -33,7 +33,7 @@ from groundserve.strict_json import shown
 _PARTIAL = ".partial"
 
 
-class RunFolder:
+class RunFolder(Closing):
     """Takes answers and selections; one process at a time."""
 
     def __init__(
@@ -123,17 +123,6 @@ class RunFolder:
     def close(self) -> None:
         """Let another process go on."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

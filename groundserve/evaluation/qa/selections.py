@@ -40,10 +40,6 @@ class Selector(Protocol):
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
         """Select frames of a video.
 
-        Args:
-            video: The file.
-            prompts: By question, what the Video-LLM is asked.
-
         Raises:
             InvalidRequestError: The video cannot be read, or a question not scored.
             GroundserveError: As `Scorer.score`.

@@ -40,29 +40,19 @@ class Checkpoint:
     """An opened checkpoint; its tensors are mapped and read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The decoder's config.json as parsed, of before its tables grew."""
     config: Any
-    """The decoder's, of transformers."""
     clip: ClipSource
-    """The spatial tower."""
     internvideo2: InternVideo2Source
-    """The temporal one."""
     newlines: Mapping[str, Tensor]
     """Vectors between rows and segments, by the names of the vision stage."""
     tuned: TunedState
-    """Projectors, decoder and adapter."""
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
         """Find the parts, and check that they are of one model.
-
-        Args:
-            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: As `find_parts` takes them.
 
         Raises:
             InvalidRequestError: A part is missing, or cannot be read, or is of another model.
@@ -170,11 +160,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts in the reference's layout.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts in the reference's layout."""
         for place, file in copy_places(self.parts).items():
             (directory / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, directory / place)
@@ -241,11 +227,7 @@ class Checkpoint:
         return found | {**self.newlines, **self.tuned.projectors(self.parts.llm)}
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is converted.
-
-        Raises:
-            InvalidRequestError: They are not.
-        """
+        """Check that the parts are of one model, before any weight is converted."""
         check_tensors(self._empty_vision(), self._vision_tensors())
         num_layers, most = self.config.num_hidden_layers, len(self.tuned.decoder)
         if num_layers > most:  # which would take long to make
@@ -267,11 +249,7 @@ class Checkpoint:
 
 
 def _check_activation(raw_config: Mapping[str, Any], name: str) -> None:
-    """Check what stands between the layers of the spatial projector, where a file says so.
-
-    Raises:
-        UnsupportedError: It is another.
-    """
+    """Check what stands between the layers of the spatial projector, where a file says so."""
     activation = raw_config.get("projector_hidden_act", "gelu")
     if activation != "gelu":
         raise UnsupportedError(

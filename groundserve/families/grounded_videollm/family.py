@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import Head
+from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.answer import parse_answer
 from groundserve.families.grounded_videollm.layout import PART_NAMES, is_layout
 from groundserve.families.grounded_videollm.plan import plan_video
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
-from groundserve.families.transformers_version import check_transformers
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, SeenVideo
+from groundserve.families.text_family import TextFamilyBase
 from groundserve.limits import Limits
-from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions, Task
-
-if TYPE_CHECKING:
-    from groundserve.families.grounded_videollm.checkpoint import Checkpoint
+from groundserve.options import Task
 
 
-class GroundedVideoLLM:
+class GroundedVideoLLM(TextFamilyBase):
     """See `groundserve.families.base.TextFamily`."""
 
     name = "grounded_videollm"
-    head: Head = "text"
     spec_type = GroundedVideoLLMSpec
     tasks = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions",)
     part_names = PART_NAMES
+    plan = staticmethod(plan_video)
+    parse = staticmethod(parse_answer)
+    recognises = staticmethod(is_layout)
 
     def streams(self, spec: GroundedVideoLLMSpec) -> tuple[FrameStream, ...]:
         """Return TEMPORAL_PIXELS, all frames of a segment, and SPATIAL_PIXELS, its key frame."""
@@ -55,38 +47,10 @@ class GroundedVideoLLM:
             ),
         )
 
-    def plan_inputs(self, spec: GroundedVideoLLMSpec) -> tuple[PlanInput, ...]:
-        """Return none: frames are all."""
-        return ()
-
-    def plan(
-        self,
-        index: VideoIndex,
-        options: AnswerOptions,
-        spec: GroundedVideoLLMSpec,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> VideoPlan:
-        """See `plan_video`."""
-        return plan_video(index, options, spec, limits)
-
-    def front_inputs(self, spec: GroundedVideoLLMSpec) -> tuple[PlanInput, ...]:
-        """Return none: features are the decoder's block already."""
-        return ()
-
-    def front_arrays(
-        self, seen: SeenVideo, spec: GroundedVideoLLMSpec
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Return none."""
-        return ()
-
     def check_features(
         self, shape: tuple[int, ...], spec: GroundedVideoLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (U, P, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (U, P, D)."""
         if shape[:2] != (spec.num_segments, spec.tokens_per_segment):
             raise InvalidRequestError(
                 f"FEATURES must be ({spec.num_segments}, {spec.tokens_per_segment}, D), a row a "
@@ -94,11 +58,7 @@ class GroundedVideoLLM:
             )
 
     def check_seen(self, seen: SeenVideo, spec: GroundedVideoLLMSpec) -> None:
-        """Check the tokens of the video, and what a time token is a fraction of.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and what a time token is a fraction of."""
         if seen.num_visual_tokens != spec.max_feature_tokens:
             raise InvalidRequestError(
                 f"num_visual_tokens must be {spec.max_feature_tokens}, "
@@ -114,25 +74,6 @@ class GroundedVideoLLM:
     def open_tokenizer(self, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
         """See `GroundedTokenizer.from_file`."""
         return GroundedTokenizer.from_file(path, spec)
-
-    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-        """See `parse_answer`."""
-        return parse_answer(text, task, seen)
-
-    def recognises(self, directory: Path) -> bool:
-        """See `is_layout`."""
-        return is_layout(directory)
-
-    def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
-    ) -> Checkpoint:
-        """See `Checkpoint.open`."""
-        check_transformers(self.name)
-        try:
-            from groundserve.families.grounded_videollm.checkpoint import Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-        return Checkpoint.open(path, parts=parts or {})
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what the video becomes."""

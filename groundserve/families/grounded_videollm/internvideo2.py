@@ -31,7 +31,6 @@ _EPS = 1e-6
 MEAN = (0.485, 0.456, 0.406)
 """Of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
 STD = (0.229, 0.224, 0.225)
-"""Likewise."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what can be stretched
 # Positions of pictures and of the heads that were trained against other models, and these heads.
 _UNREAD = re.compile(
@@ -57,7 +56,6 @@ class InternVideo2Config:
     side: int
     """s."""
     patch_size: int
-    """Side in pixels of a patch."""
 
     def __post_init__(self) -> None:
         """Refuse what no encoder is made of."""

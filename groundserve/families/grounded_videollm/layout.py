@@ -25,7 +25,6 @@ PART_NAMES = (
     *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
     *("clip_heads", "internvideo_heads"),
 )
-"""As `--part` names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,6 @@ class Names:
     base: str
     """Folder of what the model was cut into; that of its config is without the ending."""
     tokenizer: str
-    """Folder."""
     newlines: str
     """File in the base, with the vectors between rows and segments."""
 
@@ -69,23 +67,17 @@ class Parts:
     """Where each part lies."""
 
     llm: Llm
-    """Which decoder they are of."""
     checkpoint: Path
     """File of the last training stage: projectors and the whole decoder with its adapter."""
     internvideo: Path
-    """File."""
     clip: Path
     """File of the tower of the model that the decoder is of."""
     base: Path
     """Directory with the vectors between rows and segments, and the decoder's config."""
     tokenizer: Path
-    """Directory."""
     angles: Angles
-    """As the switch says."""
     clip_heads: int | None
-    """As given by hand."""
     internvideo_heads: int | None
-    """As given by hand."""
     choices: Mapping[str, str]
     """Of `llm`, `angles` and the numbers of heads what was given, for a copy."""
     left_aside: tuple[str, ...]

@@ -20,12 +20,6 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames; a unit is a segment, F of them that follow each other.
 
-    Args:
-        index: Of the whole video.
-        options: The family has none.
-        spec: Of the model.
-        limits: Ceilings on T.
-
     Returns:
         Its `time_range_seconds`, of which a time token is a fraction, is the reference's: frames
         by average rate, which is not `index.duration_seconds` where the rate varies.

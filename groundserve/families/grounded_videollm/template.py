@@ -20,9 +20,7 @@ class Template:
     behind: str
     """Between the user's turn and the answer."""
     end: str
-    """The token behind an answer."""
     padding: str
-    """The token that fills batches."""
 
     def prompt(self, question: str, *, grounding: bool, mark: str | None = None) -> str:
         """Put a question, with the video's placeholder before it.

@@ -34,15 +34,10 @@ class WrittenTime:
     end: int
     """Place behind its last."""
     seconds: float
-    """Of the video."""
 
 
 def find_times(text: str, duration_seconds: float) -> Iterator[WrittenTime]:
     """Yield the times that an answer says, those past the video's end among them.
-
-    Args:
-        text: Of an answer.
-        duration_seconds: What `<300>` says.
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `inference.py::parse_time_interval`.
     """

@@ -21,10 +21,6 @@ def read_tokenizer(directory: Path, llm: Llm) -> tuple[Tokenizer, int]:
     They are ordinary tokens: the normaliser of the decoder's own meets them, too, and text keeps
     them.
 
-    Args:
-        directory: With the files of the decoder's tokenizer.
-        llm: Which decoder.
-
     Raises:
         InvalidRequestError: Files are missing or damaged, or are of another decoder.
         UnsupportedError: As `read_tokenizer_json`.

@@ -52,11 +52,6 @@ def sizes(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of tensors that tell the sizes of a tower.
 
-    Args:
-        tensors: Of the file.
-        needed: Name -> how many dimensions it has.
-        part: Its name, for errors.
-
     Raises:
         UnsupportedError: One is missing, or has others.
     """

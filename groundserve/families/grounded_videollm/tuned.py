@@ -45,11 +45,9 @@ class TunedState:
     """The file of the last stage; its tensors are mapped into memory."""
 
     name: str
-    """Of the file."""
     decoder: Mapping[str, Tensor]
     """By transformers' names, before the adapter."""
     adapter: Adapter
-    """To be merged."""
     others: Mapping[str, Tensor]
     """All that is not the decoder's, by the reference's names."""
 

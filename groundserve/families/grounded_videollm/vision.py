@@ -27,7 +27,6 @@ from groundserve.families.modules import FrontModule, VisionModule
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Of pixels in [0, 1], by channel."""
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Likewise."""
 _TEMPORAL_SIDE = 4
 """Tokens a side of each of a segment's frames."""
 _NEIGHBOURS: dict[Llm, int] = {"phi3.5": 2, "llama3": 3}
@@ -39,11 +38,8 @@ class VisionConfig:
     """Sizes of the stage."""
 
     llm: Llm
-    """Which decoder it is for."""
     clip: ClipTowerConfig
-    """Of the spatial tower."""
     internvideo2: InternVideo2Config
-    """Of the temporal one."""
     hidden_size: int
     """D."""
 

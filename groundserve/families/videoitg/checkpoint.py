@@ -47,15 +47,12 @@ class Checkpoint:
     """An opened checkpoint; weights are read when a module is asked for."""
 
     directory: Path
-    """Local directory."""
     tower_directory: Path | None
     """SigLIP directory, or None to take the checkpoint's own copy."""
     name: str
     """Directory name or hub id, as given."""
     raw_config: dict[str, Any]
-    """config.json as parsed."""
     config: CheckpointConfig
-    """The keys that matter."""
     vision_config: VisionConfig
     """Config of the whole tower."""
 
@@ -143,10 +140,6 @@ class Checkpoint:
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> GroundingModel:
         """Read projector, decoder and head.
-
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
 
         Raises:
             InvalidRequestError: Tensors are missing, or there are some this model does not have.

@@ -59,15 +59,9 @@ class CheckpointConfig:
     tokenizer_model_max_length: int | None
     """Most visual and text tokens together; None: the reference never truncates."""
 
-    def decoder_flop(self, num_tokens: int, *, is_causal: bool = False) -> float:
-        """Return the arithmetic of one pass through the decoder's layers; a multiply-add is 2.
-
-        Args:
-            num_tokens: S, visual and text tokens.
-            is_causal: Whether a token meets only those before it, which is half of them.
-        """
-        attention = self.attention_flop(num_tokens, is_causal=is_causal)
-        return self.linear_flop(num_tokens) + attention
+    def decoder_flop(self, num_tokens: int) -> float:
+        """Return the arithmetic of one pass through the decoder's layers; a multiply-add is 2."""
+        return self.linear_flop(num_tokens) + self.attention_flop(num_tokens, is_causal=False)
 
     def linear_flop(self, num_tokens: int) -> float:
         """Return what of `decoder_flop` are products with weights."""
@@ -79,7 +73,7 @@ class CheckpointConfig:
         return 2.0 * self.num_hidden_layers * num_tokens * weights
 
     def attention_flop(self, num_tokens: int, *, is_causal: bool) -> float:
-        """Return what of `decoder_flop` are products of tokens with tokens."""
+        """Return the products of tokens with tokens; causal, a token meets only those before it."""
         # Scores and their product with V, 2 x 2 operations a pair and column.
         pairs = num_tokens**2 / (2 if is_causal else 1)
         return 4.0 * self.num_hidden_layers * pairs * self.hidden_size

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families.base import Head
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput
 from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
-from groundserve.media.index import VideoIndex
-from groundserve.options import ScoreOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +27,7 @@ class VideoITG:
     name = "videoitg"
     head: Head = "frames"
     spec_type = VideoITGSpec
+    plan = staticmethod(plan_video)
 
     def streams(self, spec: VideoITGSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame, resized to a square."""
@@ -39,24 +38,10 @@ class VideoITG:
         side = spec.side
         return (PlanInput(name=POOLING_INPUT, dims=(-1, side), max_dims=(side, side)),)
 
-    def plan(
-        self,
-        index: VideoIndex,
-        options: ScoreOptions,
-        spec: VideoITGSpec,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> VideoPlan:
-        """See `plan_video`."""
-        return plan_video(index, options, spec, limits)
-
     def check_features(
         self, shape: tuple[int, ...], spec: VideoITGSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget."""
         num_frames, num_tokens, _ = shape
         if not 1 <= num_frames <= limits.max_num_frames:
             raise InvalidRequestError(

@@ -57,21 +57,15 @@ class Checkpoint:
     """An opened checkpoint; tensors are read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The base's config.json as parsed."""
     config: LlamaConfig
-    """Of the decoder."""
     eva: EvaConfig
-    """Of the tower."""
     q_former: QFormerConfig
-    """Of the Q-Former."""
     frame_text: FrameText | None
     """The sentence that the Q-Former reads; None where it reads none."""
     trained: TrainedState
-    """What was trained."""
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
@@ -260,11 +254,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts, and a YAML that says where they are.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts, and a YAML that says where they are."""
         copy_parts(self.parts, llama_files(self.parts.base), directory)
 
     def describe(self) -> dict[str, Any]:
@@ -320,12 +310,7 @@ class Checkpoint:
         return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read.
-
-        Raises:
-            InvalidRequestError: They are not.
-            UnsupportedError: Frames are of another size than the tower's.
-        """
+        """Check that the parts are of one model, before any weight is read."""
         parts, config = self.parts, self.parts.config
         if config.image_size != self.eva.image_size:
             raise UnsupportedError(

@@ -35,17 +35,13 @@ class VTGLLMConfig:
     """
 
     vit_model: str = ""
-    """File of EVA."""
     q_former_model: str = ""
-    """File of InstructBLIP."""
     llama_model: str = ""
     """Folder of the decoder before it was trained."""
     ckpt: str = ""
-    """File of what was trained."""
     image_size: int = 224
     """Side in pixels of the frames."""
     num_query_token: int = 32
-    """Queries of the Q-Former."""
     max_frame_pos: int = 32
     """Rows of the embedding of frames."""
     max_time_pos: int = 1024

@@ -35,13 +35,11 @@ class EvaConfig:
     intermediate_size: int
     """Width between the two layers of a block's MLP."""
     num_hidden_layers: int
-    """Blocks."""
     num_attention_heads: int
     """H."""
     image_size: int
     """S."""
     patch_size: int
-    """Side in pixels of a patch."""
 
     @classmethod
     def from_shapes(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import Head
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
-from groundserve.families.transformers_version import check_transformers
+from groundserve.errors import InvalidRequestError
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo
+from groundserve.families.text_family import TextFamilyBase
 from groundserve.families.vtgllm.answer import parse_answer
 from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
 from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
@@ -21,22 +19,19 @@ from groundserve.families.vtgllm.prompt import TASKS, TimeTokenizer
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
 from groundserve.limits import Limits
-from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions, Task
-
-if TYPE_CHECKING:
-    from groundserve.families.vtgllm.checkpoint import Checkpoint
+from groundserve.options import Task
 
 
-class VTGLLM:
+class VTGLLM(TextFamilyBase):
     """See `groundserve.families.base.TextFamily`."""
 
     name = "vtgllm"
-    head: Head = "text"
     spec_type = VTGLLMSpec
     tasks: tuple[Task, ...] = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions", "summary")
     part_names = PART_NAMES
+    plan = staticmethod(plan_video)
+    recognises = staticmethod(is_layout)
 
     def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame, resized to a square."""
@@ -48,16 +43,6 @@ class VTGLLM:
             return ()
         length = len(spec.frame_text_before) + LENGTH + len(spec.frame_text_after)
         return (PlanInput(name=FRAME_TEXT, dims=(length,), max_dims=(length,), of_units=True),)
-
-    def plan(
-        self,
-        index: VideoIndex,
-        options: AnswerOptions,
-        spec: VTGLLMSpec,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> VideoPlan:
-        """See `plan_video`."""
-        return plan_video(index, options, spec, limits)
 
     def front_inputs(self, spec: VTGLLMSpec) -> tuple[PlanInput, ...]:
         """Return SECONDS, rows of the embedding of seconds, where the model has one."""
@@ -74,11 +59,7 @@ class VTGLLM:
     def check_features(
         self, shape: tuple[int, ...], spec: VTGLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, P, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, P, D)."""
         most = min(spec.num_frames, limits.max_num_frames)
         if len(shape) != 3 or not 1 <= shape[0] <= most:
             raise InvalidRequestError(
@@ -91,11 +72,7 @@ class VTGLLM:
             )
 
     def check_seen(self, seen: SeenVideo, spec: VTGLLMSpec) -> None:
-        """Check the tokens of the video, and the time of each frame.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and the time of each frame."""
         seconds = np.array(seen.model_seconds or (), np.float64)
         if not 1 <= len(seconds) <= spec.num_frames:
             raise InvalidRequestError(
@@ -124,21 +101,6 @@ class VTGLLM:
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
         """See `parse_answer`."""
         return parse_answer(text, task)
-
-    def recognises(self, directory: Path) -> bool:
-        """See `is_layout`."""
-        return is_layout(directory)
-
-    def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
-    ) -> Checkpoint:
-        """See `Checkpoint.open`."""
-        check_transformers(self.name)
-        try:
-            from groundserve.families.vtgllm.checkpoint import Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-        return Checkpoint.open(path, parts=parts or {})
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what each frame becomes."""

@@ -36,7 +36,6 @@ _TIME_FILL = "time_fill"
 _EVA_HEADS = "eva_heads"
 
 PART_NAMES = (*_LOOKS, _TIME_FILL, _EVA_HEADS)
-"""What may be named with `--part`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +43,10 @@ class Parts:
     """Where each part lies, and what the YAML says of them."""
 
     config: VTGLLMConfig
-    """Of the YAML."""
     config_name: str
-    """Its file's."""
     checkpoint: Path
-    """File of what was trained."""
     eva: Path
-    """File of the vision tower."""
     q_former: Path
-    """File of InstructBLIP."""
     base: Path
     """Directory of the decoder before it was trained, with its tokenizer."""
     bert: Path
@@ -60,7 +54,6 @@ class Parts:
     time_fill: TimeFill
     """What seconds that training never saw are embedded as."""
     eva_heads: int | None
-    """As given by hand."""
     choices: Mapping[str, str]
     """Of `time_fill` and `eva_heads` what was given, for a copy."""
 
@@ -122,13 +115,7 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
 
 def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> None:
-    """Write a copy of the parts, found by a YAML that says where they are.
-
-    Args:
-        parts: The parts.
-        base_files: Of the base, those that are copied.
-        directory: Exists and is empty.
-    """
+    """Write a copy of the parts, found by a YAML that says where they are."""
     # Each by a name of its own: in a cache of the hub a file is named by its content.
     config = replace(
         parts.config,

@@ -30,7 +30,6 @@ class QFormerConfig:
     hidden_size: int
     """D."""
     num_hidden_layers: int
-    """Layers."""
     num_attention_heads: int
     """H of each attention."""
     intermediate_size: int

@@ -25,9 +25,7 @@ class VTGLLMSpec:
     max_tokens: int | None = 3000
     """Visual and text tokens together, the answer's among them."""
     hidden_size: int = 4096
-    """H, width of the decoder."""
     end_token_id: int = 2
-    """The token that ends an answer."""
     time_tokens: bool = True
     """Whether times are spelled in tokens of their own, in the prompt and in the answer."""
     frame_text_before: list[int] = field(default_factory=list)

@@ -53,11 +53,9 @@ class TrainedState:
     vision: Mapping[str, Tensor]
     """Of the vision stage, all of them or some."""
     front: Mapping[str, Tensor]
-    """Of the front."""
     decoder: Mapping[str, Tensor]
     """Of the decoder, by transformers' names, all of them or some."""
     adapter: Adapter
-    """To be merged into the decoder."""
     left_aside: tuple[str, ...]
     """Names of what the model that the YAML describes has no use for."""
 

@@ -56,15 +56,11 @@ class Checkpoint:
     """An opened checkpoint; all but the adapters' tensors are read when a module is asked for."""
 
     name: str
-    """Of its directory."""
     parts: Parts
-    """Where they lie."""
     raw_config: dict[str, Any]
     """The base's config.json as parsed."""
     config: LlamaConfig
-    """Of the decoder."""
     clip: ClipSource
-    """The visual tower."""
     projector: Mapping[str, Tensor]
     """Weight (H, D) and bias (H,) as the decoder names them, mapped into memory."""
     adapters: tuple[Adapter, ...]
@@ -73,10 +69,6 @@ class Checkpoint:
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
         """Find the parts, and check that they are of one model.
-
-        Args:
-            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: As `find_parts` takes them.
 
         Raises:
             InvalidRequestError: A part is missing, or cannot be read, or is of another model.
@@ -204,11 +196,7 @@ class Checkpoint:
         return findings.find(self)
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts in the reference's layout.
-
-        Args:
-            directory: Exists and is empty.
-        """
+        """Write a copy of all parts in the reference's layout."""
         clip = directory / ("clip-hf" if self.parts.clip.is_dir() else "clip")
         _copy(self.clip.files, clip)
         if not self.parts.clip.is_dir():
@@ -264,11 +252,7 @@ class Checkpoint:
         return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read.
-
-        Raises:
-            InvalidRequestError: They are not.
-        """
+        """Check that the parts are of one model, before any weight is read."""
         hidden_size, width = self.config.hidden_size, self.clip.config.projection_dim
         expected = {"weight": (hidden_size, width), "bias": (hidden_size,)}
         shapes: dict[str, Sequence[int]] = {

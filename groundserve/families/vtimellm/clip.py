@@ -56,10 +56,6 @@ class ClipConfig(ClipTowerConfig):
     def from_dict(cls, raw: Mapping[str, Any], *, num_heads: int | None = None) -> ClipConfig:
         """Read config.json of a directory of transformers, of the tower alone or of all of CLIP.
 
-        Args:
-            raw: As parsed.
-            num_heads: By hand.
-
         Raises:
             InvalidRequestError: A size is no whole number, or the width no multiple of the heads.
             UnsupportedError: It is of another model, or has another activation than OpenAI's.
@@ -96,10 +92,6 @@ class ClipConfig(ClipTowerConfig):
         cls, tensors: Mapping[str, Tensor], *, num_heads: int | None = None
     ) -> ClipConfig:
         """Read the shapes of a tower's tensors, by their names in OpenAI's file.
-
-        Args:
-            tensors: Those.
-            num_heads: By hand.
 
         Raises:
             InvalidRequestError: Nothing says how many heads it has.
@@ -145,7 +137,6 @@ class ClipSource:
     path: Path
     """OpenAI's file, or a directory of transformers."""
     config: ClipConfig
-    """Of the tower."""
 
     @classmethod
     def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:

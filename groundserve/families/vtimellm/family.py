@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from groundserve.answers import Moment
-from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families.base import Head
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, SeenVideo, VideoPlan
-from groundserve.families.transformers_version import check_transformers
+from groundserve.errors import InvalidRequestError
+from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, SeenVideo
+from groundserve.families.text_family import TextFamilyBase
 from groundserve.families.vtimellm.answer import parse_answer
 from groundserve.families.vtimellm.layout import is_layout
 from groundserve.families.vtimellm.plan import plan_video
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits
-from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions, Task
-
-if TYPE_CHECKING:
-    from groundserve.families.vtimellm.checkpoint import Checkpoint
-    from groundserve.families.vtimellm.pixels import PixelValues
+from groundserve.options import Task
 
 
-class VTimeLLM:
+class VTimeLLM(TextFamilyBase):
     """See `groundserve.families.base.TextFamily`."""
 
     name = "vtimellm"
-    head: Head = "text"
     spec_type = VTimeLLMSpec
     tasks: tuple[Task, ...] = ("moment", "captions", "chat")
     tasks_without_query: tuple[Task, ...] = ("captions",)
     part_names = ("clip", "base", "projector", "adapter", "antialias", "clip_heads")
+    plan = staticmethod(plan_video)
+    parse = staticmethod(parse_answer)
+    recognises = staticmethod(is_layout)
 
     def streams(self, spec: VTimeLLMSpec) -> tuple[FrameStream, ...]:
         """Return PIXELS: every frame as decoded.
@@ -45,47 +36,17 @@ class VTimeLLM:
         """
         return (FrameStream(name="PIXELS", size=None),)
 
-    def plan_inputs(self, spec: VTimeLLMSpec) -> tuple[PlanInput, ...]:
-        """Return none: pixels are all."""
-        return ()
-
-    def plan(
-        self,
-        index: VideoIndex,
-        options: AnswerOptions,
-        spec: VTimeLLMSpec,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> VideoPlan:
-        """See `plan_video`."""
-        return plan_video(index, options, spec, limits)
-
-    def front_inputs(self, spec: VTimeLLMSpec) -> tuple[PlanInput, ...]:
-        """Return none: a frame's vector is projected alone."""
-        return ()
-
-    def front_arrays(self, seen: SeenVideo, spec: VTimeLLMSpec) -> tuple[NDArray[np.float32], ...]:
-        """Return none."""
-        return ()
-
     def check_features(
         self, shape: tuple[int, ...], spec: VTimeLLMSpec, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Check FEATURES (T, 1, D).
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check FEATURES (T, 1, D)."""
         if shape[:2] != (spec.num_frames, 1):
             raise InvalidRequestError(
                 f"FEATURES must be ({spec.num_frames}, 1, D), a vector a frame, got {shape}"
             )
 
     def check_seen(self, seen: SeenVideo, spec: VTimeLLMSpec) -> None:
-        """Check the tokens of the video, and the range that times are fractions of.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
+        """Check the tokens of the video, and the range that times are fractions of."""
         if seen.num_visual_tokens != spec.num_frames:
             raise InvalidRequestError(
                 f"num_visual_tokens must be {spec.num_frames}, a token a frame, "
@@ -101,33 +62,6 @@ class VTimeLLM:
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
         """See `VicunaTokenizer.from_file`."""
         return VicunaTokenizer.from_file(path)
-
-    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-        """See `parse_answer`."""
-        return parse_answer(text, task, seen)
-
-    def recognises(self, directory: Path) -> bool:
-        """See `is_layout`."""
-        return is_layout(directory)
-
-    def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
-    ) -> Checkpoint:
-        """See `Checkpoint.open`."""
-        check_transformers(self.name)
-        try:
-            from groundserve.families.vtimellm.checkpoint import Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-        return Checkpoint.open(path, parts=parts or {})
-
-    def open_pixels(self, spec: VTimeLLMSpec, *, image_size: int) -> PixelValues:
-        """See `groundserve.families.base.PixelFamily`."""
-        from groundserve.families.vtimellm.pixels import PixelValues
-
-        pixels = PixelValues(image_size=image_size, antialias=spec.antialias)
-        pixels.as_matmul = True
-        return pixels
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what the video becomes."""

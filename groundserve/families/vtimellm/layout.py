@@ -36,13 +36,10 @@ class Parts:
     base: Path
     """Directory of the decoder before it was adapted, with its tokenizer."""
     projector: Path
-    """File."""
     adapters: tuple[Path, ...]
     """Directories, in the order in which they are merged."""
     antialias: bool
-    """How frames are resized; see `VTimeLLMSpec.antialias`."""
     clip_heads: int | None
-    """As given by hand."""
     choices: Mapping[str, str]
     """Of `antialias` and `clip_heads` what was given, for a copy."""
     left_aside: tuple[str, ...]

@@ -16,9 +16,7 @@ class VTimeLLMSpec:
     max_tokens: int | None = 4096
     """Visual and text tokens together: the positions of the decoder."""
     hidden_size: int = 4096
-    """H, width of the decoder."""
     end_token_id: int = 2
-    """The token that ends an answer."""
     antialias: bool = False
     """Whether frames are resized with a filter as wide as the step between pixels, as the
     reference does with a torchvision of 0.17 or later."""

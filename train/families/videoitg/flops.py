@@ -29,15 +29,6 @@ def sample_flops(
     A product costs as much for the gradient of each of its factors as forward. Weights have one in
     the projector alone in stage 1; both factors of attention's products always do.
     `gradient_checkpointing` adds a forward pass of the decoder's layers.
-
-    Args:
-        stage: The run.
-        config: The model.
-        vision: Its tower.
-        num_frames: T.
-        tokens_per_frame: Visual tokens of each frame.
-        num_text_tokens: Of the question or conversation.
-        num_targets: Positions that the LM head computes logits for (stages 1 to 3).
     """
     num_visual = num_frames * tokens_per_frame
     # Two layers, D_v x D and D x D.

@@ -118,7 +118,6 @@ class Initial:
     raw_config: dict[str, Any]
     """config.json as this stage will write it."""
     checkpoint_config: CheckpointConfig
-    """The keys of it that matter."""
     vision: VisionEncoder
     """float32, frozen, in evaluation mode."""
     model: Trunk
@@ -212,10 +211,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     do, a new head (or auxiliary layer) as N(0, `initializer_range` of its config), with zero bias;
     both are drawn from the run's seed. Where a Qwen2 model shares its embedding table with
     the LM head, the LM head starts as a copy and is trained by itself.
-
-    Args:
-        config: The stage.
-        num_auxiliary: Targets of the auxiliary per-frame loss; 0 leaves its layer out.
 
     Raises:
         InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the

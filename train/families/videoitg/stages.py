@@ -165,4 +165,3 @@ STAGES: dict[Stage, StageFunction] = {
     "video": video,
     "grounding": grounding,
 }
-"""In order."""

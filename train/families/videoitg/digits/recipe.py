@@ -64,7 +64,6 @@ class Phase:
     questions_per_video: int = 6
     """Sequences that share a video's frames; of 6 + `num_more_order` that there are at most."""
     batch_size: int = 2
-    """Videos a step."""
     auxiliary_weight: float = 3.0
     """Of what frames show. Little lets the question be learnt, more lets motion be seen."""
 
@@ -74,9 +73,7 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    """Of weights, videos and order."""
     variant: Variant = "pooling"
-    """How frames are scored."""
     has_stages_1_to_3: bool = True
     """False goes from the base straight to stage 4."""
     vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))

@@ -40,15 +40,12 @@ class VisionTraining:
     """How the tower is trained."""
 
     seed: int
-    """Of weights and pictures."""
     num_steps: int = 3000
-    """Optimiser steps."""
     batch_size: int = 32
     """Pictures a step, never the same one twice."""
     learning_rate: float = 1.5e-3
     """Peak of a one-cycle schedule."""
     weight_decay: float = 0.02
-    """AdamW's."""
 
 
 def train_vision(
