@@ -8,7 +8,48 @@ import pytest
 
 from tests.support.reference import REPOSITORY
 
-THOROUGH: tuple[str, ...] = ()
+THOROUGH = (
+    # Full-size networks, and what else takes a builder long.
+    "tests/build/test_int8.py",
+    "tests/build/test_tensorrt_export.py",
+    "tests/build/test_tensorrt_full_size.py",
+    "tests/build/test_tensorrt_plan.py",
+    # A stage of a family by itself: whole answers are in the first tier.
+    "tests/parity/test_vtgllm_stages.py",
+    "tests/parity/test_vtimellm_features.py",
+    "tests/unit/families/grounded_videollm/test_vision.py",
+    # Ray, several trainers, kills and signals in long work.
+    "tests/batch",
+    "tests/cli/test_batch_processes.py",
+    "tests/cli/test_train.py::test_sigterm",
+    "tests/train/test_parallel.py",
+    "tests/train/test_recipe.py",
+    "tests/train/test_state.py",
+    "tests/train/test_stop.py",
+    "tests/train/test_validation.py",
+    "tests/unit/train/test_unreadable.py",
+    # Pages and comparisons from their beginning to their end.
+    "tests/cli/test_ask_grounded.py::test_a_checkpoint_as_published_with_wider_towers",
+    "tests/cli/test_eval_paired.py",
+    "tests/cli/test_train_your_own.py",
+    "tests/unit/benchmarks/test_gpu_small_run.py",
+    # Servers of other checkpoints and profiles than one a family, and a server's rarer ends.
+    "tests/triton/test_aborts.py",
+    "tests/triton/test_answers.py::test_recorded_cases_of_other_adapters",
+    "tests/triton/test_cache.py::test_restarted_server",
+    "tests/triton/test_dali.py",
+    "tests/triton/test_descriptors.py",
+    "tests/triton/test_grounded.py::test_recorded_cases_of_the_other_decoder",
+    "tests/triton/test_int8.py",
+    "tests/triton/test_names.py",
+    "tests/triton/test_parity.py::test_logits_are_float64s[videoitg-pad",
+    "tests/triton/test_replaced_processes.py",
+    "tests/triton/test_scoring.py::test_torch_profile",
+    "tests/triton/test_shared_memory.py",
+    "tests/triton/test_supervision.py",
+    "tests/triton/test_trained.py",
+    "tests/triton/test_vtgllm.py::test_recorded_cases_of_other_configurations",
+)
 """Folders, files and tests, as the beginning of a test's id."""
 
 
