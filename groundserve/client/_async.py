@@ -45,8 +45,6 @@ class AsyncClient(BaseClient):
         ...     result.queries[0].selected_seconds
     """
 
-    _has_lines = False
-
     async def score(
         self,
         video: str | PathLike[str] | bytes | None = None,
@@ -116,7 +114,7 @@ class AsyncClient(BaseClient):
         return await asyncio.to_thread(read_frames, video, frame_indices, longest_side=longest_side)
 
     async def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the models of `score` or `ask`.
+        """Tell whether the server answers, within 10 s, and all its models are ready.
 
         False once closed.
         """

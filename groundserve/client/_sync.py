@@ -43,8 +43,6 @@ class Client(BaseClient):
         ...     result.queries[0].selected_seconds
     """
 
-    _has_lines = True
-
     def score(
         self,
         video: str | PathLike[str] | bytes | None = None,
@@ -145,7 +143,7 @@ class Client(BaseClient):
         return read_frames(video, frame_indices, longest_side=longest_side)
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and has the models of `score` or `ask`.
+        """Tell whether the server answers, within 10 s, and all its models are ready.
 
         False once closed.
         """
