@@ -24,7 +24,7 @@ Video = str | os.PathLike[str] | bytes
 _MAX_SECONDS = 1e9
 """More than any clock of gRPC's or Triton's has to tell; they overflow not far above."""
 _URI = re.compile(r"(file|https?|ftp|s3|gs):/", re.IGNORECASE)
-_URL = re.compile(r"grpc://((?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]]+):([0-9]{1,5}))")
+_URL = re.compile(r"grpc(s?)://((?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]]+):([0-9]{1,5}))")
 _MAX_PORT = 65535
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """Opening must neither wait (a FIFO) nor have an effect (a terminal): what it is is seen after."""
@@ -207,18 +207,18 @@ def check_timeout(timeout_seconds: object) -> float:
     return min(seconds, _MAX_SECONDS)
 
 
-def check_url(name: str, url: object) -> str:
-    """Return HOST:PORT of a server's URL.
+def parse_url(name: str, url: object) -> tuple[str, bool]:
+    """Return HOST:PORT of a server's URL, and whether it is to be reached by TLS.
 
     Raises:
-        InvalidRequestError: It has another form than grpc://HOST:PORT.
+        InvalidRequestError: It has another form than grpc://HOST:PORT or grpcs://HOST:PORT.
     """
     parts = _URL.fullmatch(url) if isinstance(url, str) else None
-    if parts is None or not 0 < int(parts[2]) <= _MAX_PORT:
+    if parts is None or not 0 < int(parts[3]) <= _MAX_PORT:
         raise InvalidRequestError(
             f"{name} must be grpc://HOST:PORT (8001 is the usual port), got {described(url)}"
         )
-    return parts[1]
+    return parts[2], bool(parts[1])
 
 
 def _refuse_uri(uri: str) -> None:

@@ -22,8 +22,7 @@ CLASS_IN_MESSAGE = "class_in_message"
 classes, and 2.51 hands every error of a model on to another as INTERNAL."""
 
 HEAD = "head"
-"""Request parameter of `admission`: the head that is asked for. A server whose engines have the
-other one says so before a video is sent."""
+"""Request parameter of `front`: the head that is asked for."""
 
 CLASSES: dict[str, type[GroundserveError]] = {
     kind.__name__: kind
@@ -44,12 +43,6 @@ RESTARTING = "a model of the server is being restarted; try again"
 MEMORY_FULL = "the server's shared memory is full; try again"
 OVERLOADED = "the server has too many requests; try again"
 TIMED_OUT = "the request waited too long for its turn; allow more time or try again later"
-
-OTHER_ENGINES = "another server with other engines took over; ask for the features again"
-"""What a step says that is given what other engines computed; `Client` begins again."""
-
-SEATS_TAKEN = "the server works on as many costly videos as it may"
-"""What is said of a costly video too many; `Client` asks again until its time is over."""
 
 DECODER_DIED = "the decoder process died while reading this video"
 """Begins what is said of a video that ended the process which decoded it."""

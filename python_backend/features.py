@@ -57,10 +57,9 @@ class VideoFeatures:
     info: VideoInfo
     """What the answer says of the video; its timing is that of the stages so far."""
 
-    @property
-    def stage_info(self) -> dict[str, Any]:
-        """`info` as the next step of the ensemble is told it: JSON values only."""
-        return self.info.to_json()
+    def info_with(self, timing_ms: dict[str, float]) -> dict[str, Any]:
+        """Return `info` as JSON values, with the milliseconds of further stages."""
+        return {**self.info.to_json(), "timing_ms": {**self.info.timing_ms, **timing_ms}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,20 +26,16 @@ def model_specs(
     inputs = VisionInputs.of(family, model)
     layout = layout.of_model(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
-    admission = trunk.admission()
-    video_features = trunk.video_features(layout, features)
-    head: tuple[TritonModelSpec, ...]
     if family.head == "frames":
-        head = (frames_head.grounding(layout, features), frames_head.frame_selector())
-        ensemble = frames_head.ensemble
+        outputs, head = frames_head.OUTPUTS, frames_head.grounding(layout, features)
     else:
-        head = (text_head.generation(layout, features),)
-        ensemble = text_head.ensemble
+        outputs, head = text_head.OUTPUTS, text_head.generation(layout, features)
+    front = trunk.front(layout, outputs)
     return [
-        ensemble(family.name, (admission, video_features, *head)),
-        admission,
-        video_features,
+        TritonModelSpec(name=family.name, inputs=trunk.INPUTS, outputs=outputs, steps=(front,)),
+        front,
+        *([trunk.front_stream(front)] if family.head == "text" else []),
         trunk.video_decode(layout, inputs),
         trunk.vision_encoder(layout, inputs, features, default_plan(family, model)),
-        *head,
+        head,
     ]

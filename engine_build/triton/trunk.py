@@ -1,13 +1,10 @@
-"""The models that every family has: from a video to FEATURES.
+"""The models that every family has: what callers see, and from a video to FEATURES.
 
 T sampled frames, n frames of one chunk, m targets of one call, s streams, S image side, H and W
 sides as decoded, U units, P tokens of a unit, D feature width.
 
-QUERY also goes to `video_features`, the first step: a bad question is refused before anything is
-decoded, where the head alone would find it after a whole decode. `video_features` may be called
-without it and ADMITTED, to fill the cache. On the wire it is optional everywhere and read as
-required: the server counts inputs, so a required one that is missing beside optional ones that are
-not gives "unexpected deadlock".
+On the wire QUERY is optional and read as required: the server counts inputs, so a required one that
+is missing beside optional ones that are not gives "unexpected deadlock".
 
 On a GPU the frames and features of a chunk stay in its memory from `video_decode` to the head:
 every Python model they pass through takes its inputs where they lie. All instances use GPU 0 of
@@ -34,56 +31,59 @@ VIDEO = TensorSpec("VIDEO", "UINT8", (-1,), optional=True)
 VIDEO_URI = TensorSpec("VIDEO_URI", "STRING", (1,), optional=True)
 OPTIONS = TensorSpec("OPTIONS", "STRING", (1,), optional=True)
 QUERY = TensorSpec("QUERY", "STRING", (-1,), optional=True)
+INPUTS = (VIDEO, VIDEO_URI, QUERY, OPTIONS)
+"""Of the public model, whatever its family."""
 FRAME_INDICES = TensorSpec("FRAME_INDICES", "INT64", (-1,))  # (T,)
 PTS_SECONDS = TensorSpec("PTS_SECONDS", "FP64", (-1,))  # (T,)
-STAGE_INFO = TensorSpec("STAGE_INFO", "STRING", (1,))
-_ADMITTED = TensorSpec("ADMITTED", "UINT8", (1,))  # says nothing; the next step waits for it
+INFO = TensorSpec("INFO", "STRING", (1,))
 _STREAM = TensorSpec("STREAM", "STRING", (1,))  # JSON: what is in the segments
 _DECODER = TensorSpec("DECODER", "STRING", (1,))  # what decoded them
 
-_MAX_WAITING = 16
-"""Requests that may wait in the server, wherever, before `admission` refuses the next: so many that
-16 clients, each with one request at a time, are never refused. What a request accepted past the
-capacity waits grows with it (benchmarks/results/overload_cpu_2026-11-22.json)."""
+_MAX_RUNNING = 16
+"""Requests that `front` works on at one time. Each has a thread and, while it is decoded and
+encoded, some chunks in memory; the engines take their calls one after another."""
 
-_MAX_QUEUED_VIDEOS = 64
-"""Requests that Triton lets wait for `video_features`. Only those get there whom `admission` did
-not see: callers of that model itself, and the part of a burst of `Client`s that is still being
-uploaded when the next one asks. Triton counts nobody whom a full queue refuses."""
+_MAX_WAITING = 16
+"""Requests that wait in Triton's queue for `front` before the next one is refused, so that 32
+clients, each with one request at a time, never are. What a request accepted past the capacity waits
+grows with it (benchmarks/results/overload_cpu_2026-11-22.json)."""
 
 _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""
 
 
-def admission() -> TritonModelSpec:
-    """The door: refuses a request when too many wait, before its video is read."""
-    return TritonModelSpec(
-        name="admission",
-        # A step needs an input; this one is small, where a video would be copied.
-        inputs=(OPTIONS,),
-        outputs=(_ADMITTED,),
-        parameters={"max_waiting": str(_MAX_WAITING)},
+def front_stream(front: TritonModelSpec) -> TritonModelSpec:
+    """The same, which sends parts of the answers before the answer."""
+    return replace(
+        front,
+        name="front_stream",
+        outputs=(*front.outputs, TensorSpec("PART", "STRING", (1,))),  # JSON: query, text
+        parameters={**front.parameters, "is_streamed": "true"},
+        is_decoupled=True,
     )
 
 
-def video_features(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec:
-    """Video -> features of all its units, by way of the next two models."""
+def front(layout: RepositoryLayout, outputs: tuple[TensorSpec, ...]) -> TritonModelSpec:
+    """A video and questions -> the answer, by calls to all others.
+
+    Args:
+        layout: Of the repository.
+        outputs: Of the head.
+    """
     return TritonModelSpec(
-        name="video_features",
-        inputs=(replace(_ADMITTED, optional=True), VIDEO, VIDEO_URI, QUERY, OPTIONS),
-        outputs=(features, FRAME_INDICES, PTS_SECONDS, STAGE_INFO),
+        name="front",
+        inputs=INPUTS,
+        outputs=outputs,
         # It computes nothing on the GPU; it holds the chunks' tensors on their way.
         device=layout.target.device,
-        # An instance serves one request at a time. Twice the decoders: while as many videos as can
-        # be decoded at once are, a question about a cached one still finds an instance.
-        num_instances=2 * layout.num_decoders,
         parameters={
             "light_pixels": str(layout.light_pixels),
+            "max_running": str(_MAX_RUNNING),
             "num_decoders": str(layout.num_decoders),
         },
         dynamic_batching=DynamicBatchingSpec(
             default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_QUEUED_VIDEOS,
+                max_queue_size=_MAX_WAITING,
                 default_timeout_microseconds=_QUEUE_TIMEOUT_MICROSECONDS,
             )
         ),
@@ -98,8 +98,7 @@ def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelS
     return TritonModelSpec(
         name="video_decode",
         inputs=(
-            TensorSpec("SEGMENTS", "UINT8", (-1,), optional=True),
-            TensorSpec("SEGMENTS_MEMORY", "STRING", (1,), optional=True),  # where they lie
+            TensorSpec("SEGMENTS", "STRING", (1,)),  # where they lie
             TensorSpec("SEGMENT_OFFSETS", "INT64", (-1,)),
             TensorSpec("LOCAL_FRAMES", "INT32", (-1,)),
             TensorSpec("LOCAL_OFFSETS", "INT64", (-1,)),

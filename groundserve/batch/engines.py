@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from groundserve.arguments import check_url
+from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Head, TextFamily
@@ -100,7 +100,7 @@ class EngineSource:
             )
         else:
             check_scorer(*place, vision_tower=self.vision_tower, device=self.device)
-        addresses = [check_url("--server", url) for url in self.servers]
+        addresses = [parse_url("--server", url) for url in self.servers]
         if twice := {one for one in addresses if addresses.count(one) > 1}:
             raise InvalidRequestError(f"--server {min(twice)} is given twice; give each once")
         return family

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from collections.abc import Mapping
 
+from groundserve.answers import OnText
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
+from groundserve.client._exchange import Exchange, Waiting
 from groundserve.client._request import Request, Result
-from groundserve.client._steps import STEPS, Exchange, Waiting
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 
@@ -18,30 +20,31 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 class BaseClient:
     """A connection and the settings of all its requests."""
 
-    _has_lines: ClassVar[bool]
-    """See `Connection`."""
-
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         retries: int = 0,
+        headers: Mapping[str, str] | None = None,
+        root_certificates: str | os.PathLike[str] | None = None,
     ) -> None:
         """Connect lazily; nothing is sent before the first call.
 
         Args:
-            url: `grpc://HOST:PORT`.
+            url: `grpc://HOST:PORT`, or `grpcs://` for TLS, which a proxy before the server ends.
             timeout_seconds: Longest time one `score` or `ask` may take, waits and retries included;
                 also the request's deadline at the server.
-            retries: How often one that ended with UnavailableError begins again, from its first
-                step, after waits of about 0.5, 1, 2, 4 and then 8 s, drawn from the upper half of
-                each. No other error is tried again. (A call of a step whose connection breaks
-                under it is made once more at once, whatever is given here.)
+            retries: How often one that ended with UnavailableError begins again, after waits of
+                about 0.5, 1, 2, 4 and then 8 s, drawn from the upper half of each. No other error
+                is tried again. (A call whose connection breaks under it is made once more at once,
+                whatever is given here.)
+            headers: Sent with each call, such as {"authorization": "Bearer ..."}.
+            root_certificates: PEM file of those whom `grpcs://` trusts; the system's where None.
 
         Raises:
-            InvalidRequestError: The URL has another form, the timeout is not above 0 and finite, or
-                the retries are no whole number >= 0.
+            InvalidRequestError: The URL has another form, the timeout is not above 0 and finite,
+                the retries are no whole number >= 0, or a header or certificates are none.
             MissingExtraError: tritonclient is not installed.
         """
         self._timeout_seconds = check_timeout(timeout_seconds)
@@ -50,14 +53,17 @@ class BaseClient:
                 f"retries must be a whole number >= 0, got {described(retries)}"
             )
         self._retries = retries
-        self._connection = Connection(url, has_lines=self._has_lines)
+        self._connection = Connection(url, headers=headers, root_certificates=root_certificates)
 
     def _is_ready(self) -> bool:
-        """Ask for the models that `score` calls, then for those of `ask`, whatever their family."""
-        return self._connection.is_ready(STEPS.values(), self._timeout_seconds)
+        return self._connection.is_ready(self._timeout_seconds)
 
     def _exchange(
-        self, request: Request[Result], waiting: Waiting, timeout_seconds: float | None
+        self,
+        request: Request[Result],
+        waiting: Waiting,
+        timeout_seconds: float | None,
+        on_text: OnText | None = None,
     ) -> Exchange[Result]:
         """Return what takes a request to its end; its time begins now.
 
@@ -76,4 +82,5 @@ class BaseClient:
             deadline=Deadline.after(seconds),
             retries=self._retries,
             request=request,
+            on_text=on_text,
         )

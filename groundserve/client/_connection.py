@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.arguments import check_url
+from groundserve.answers import OnText
+from groundserve.arguments import described, parse_url
 from groundserve.call_thread import CallThread
 from groundserve.client._failures import is_broken_connection, typed_error
-from groundserve.client._lines import LineCall, Lines
 from groundserve.deadline import Deadline
 from groundserve.errors import (
     InvalidRequestError,
@@ -34,6 +36,14 @@ Answer = Any
 Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
+Piece = partial
+"""Of a text that comes in pieces: to be called where its caller waits."""
+
+STREAM_MODEL = "front_stream"
+"""What is called for an answer in pieces."""
+MODEL = "front"
+"""What is called, whatever the family. Triton tells a model that its caller is gone where that
+called the model itself, and never inside an ensemble."""
 _CHANNEL_ARGS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -50,33 +60,42 @@ class Connection:
     It knows no event loop: whoever waits says how the answer is delivered.
     """
 
-    def __init__(self, url: object, *, has_lines: bool) -> None:
-        """Connect lazily.
-
-        Args:
-            url: `grpc://HOST:PORT`.
-            has_lines: Whether each call gets a thread and a channel that wait for it alone, where
-                its caller is a thread that waits as well. Or else all share one channel, which
-                any number of calls may use at one time.
-
-        Raises:
-            InvalidRequestError: The URL has another form.
-            MissingExtraError: tritonclient is not installed.
-        """
-        address = check_url("url", url)
+    def __init__(
+        self,
+        url: object,
+        *,
+        headers: Mapping[str, str] | None = None,
+        root_certificates: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Connect lazily; for the arguments and errors see `BaseClient`."""
+        address, is_encrypted = parse_url("url", url)
         try:
             import tritonclient.grpc
             import tritonclient.utils
         except ImportError as error:
-            raise MissingExtraError("serve", "tritonclient") from error
-        self.url = f"grpc://{address}"
+            raise MissingExtraError("client", "tritonclient") from error
+        if root_certificates is not None:
+            if not is_encrypted:
+                raise InvalidRequestError(
+                    f"root_certificates goes with grpcs://, got {described(url)}"
+                )
+            if not Path(root_certificates).is_file():
+                raise InvalidRequestError(
+                    f"root_certificates must be a file in PEM form, got "
+                    f"{described(os.fspath(root_certificates))}"
+                )
+        self.url = f"grpc{'s' * is_encrypted}://{address}"
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
-        connect = partial(
-            tritonclient.grpc.InferenceServerClient, address, channel_args=_CHANNEL_ARGS
+        self._headers = _checked_headers(headers)
+        self._connect = partial(
+            tritonclient.grpc.InferenceServerClient,
+            address,
+            ssl=is_encrypted,
+            root_certificates=root_certificates and os.fspath(root_certificates),
+            channel_args=_CHANNEL_ARGS,
         )
-        self._server = connect()
-        self._lines = Lines(connect) if has_lines else None
+        self._server = self._connect()
         # One thread also because tritonclient keeps the call in an attribute between beginning it
         # and telling it whom to call back: of two at once, one would get the other's answer.
         self._thread = CallThread()
@@ -100,54 +119,64 @@ class Connection:
 
     def call(
         self,
-        model_name: str,
         inputs: Tensors,
-        outputs: Sequence[str],
         *,
         seconds: float,
         server_seconds: float,
         request_id: str,
         parameters: Mapping[str, str],
         deliver: Deliver,
+        on_text: OnText | None,
     ) -> Call:
-        """Prepare a call of one model; nothing is done before its `begin`.
+        """Prepare a call; nothing is done before its `begin`.
 
         Args:
-            model_name: The model.
             inputs: Its tensors.
-            outputs: What it is to answer.
             seconds: When the call is given up.
             server_seconds: When the server is to give up.
             request_id: For the server's log.
             parameters: Of the request, beside those of every call.
-            deliver: Gets what `read` takes, once, unless the call is ended before it begins.
+            deliver: Gets what `read` takes, once, unless the call is ended before it begins;
+                before that a `Piece` of text each time one comes.
+            on_text: Whom these are for; None: the server sends no pieces.
         """
 
-        def arguments() -> dict[str, Any]:
+        def request() -> dict[str, Any]:
             return {
-                "model_name": model_name,
                 "inputs": [self._input(name, array) for name, array in inputs.items()],
-                "outputs": [self._triton.InferRequestedOutput(name) for name in outputs],
                 "request_id": request_id,
                 "timeout": max(1, int(server_seconds * 1e6)),
-                "client_timeout": seconds,
                 "parameters": {CLASS_IN_MESSAGE: True, **parameters},
             }
 
-        if self._lines is not None:
-            return LineCall(
-                self._lines, self._thread, lambda server: server.infer(**arguments()), deliver
-            )
-
         def send() -> Any:
             return self._server.async_infer(
+                MODEL,
                 callback=lambda result, error: deliver(result if error is None else error),
-                **arguments(),
+                client_timeout=seconds,
+                headers=self._headers,
+                **request(),
             )
 
-        return CallbackCall(self._thread, send, deliver)
+        def send_streamed() -> Any:
+            stream = _Stream(self._connect(), self._thread)
 
-    def read(self, answer: Answer, outputs: Sequence[str]) -> Tensors:
+            def take(result: Any, error: Any) -> None:
+                piece = None if error is not None else result.as_numpy("PART")
+                if piece is not None:
+                    part = json.loads(piece[0])
+                    deliver(partial(on_text, part["query"], part["text"]))
+                else:
+                    deliver(result if error is None else error)
+                    stream.end()
+
+            stream.server.start_stream(take, stream_timeout=seconds, headers=self._headers)
+            stream.server.async_stream_infer(STREAM_MODEL, **request())
+            return stream
+
+        return Call(self._thread, send if on_text is None else send_streamed, deliver)
+
+    def read(self, answer: Answer) -> Tensors:
         """Return the outputs of a call, or raise what became of it."""
         if isinstance(answer, self._utils.InferenceServerException):
             raise typed_error(answer, self.url) from answer
@@ -156,25 +185,22 @@ class Connection:
         if isinstance(answer, Exception):
             raise answer
         result: InferResult = answer
-        return {name: result.as_numpy(name) for name in outputs}
+        return {one.name: result.as_numpy(one.name) for one in result.get_response().outputs}
 
     def broke(self, error: UnavailableError) -> bool:
         """Tell whether `read` raised this because the connection was lost under the call."""
         return is_broken_connection(error, self.url)
 
-    def is_ready(self, groups: Iterable[Iterable[str]], timeout_seconds: float) -> bool:
-        """Ask whether all models of one of the groups are loaded, in the caller's thread."""
+    def is_ready(self, timeout_seconds: float) -> bool:
+        """Ask whether the server and all its models are ready, in the caller's thread."""
         self.check_process()
         if self._is_closed:
             return False
         deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
         with suppress(self._utils.InferenceServerException, ValueError):
-            return any(
-                all(
-                    self._server.is_model_ready(name, client_timeout=deadline.remaining_seconds())
-                    for name in model_names
-                )
-                for model_names in groups
+            ask = {"headers": self._headers, "client_timeout": deadline.remaining_seconds()}
+            return bool(
+                self._server.is_model_ready(MODEL, **ask) and self._server.is_server_ready(**ask)
             )
         return False  # ValueError: gRPC's, of a channel that was closed meanwhile
 
@@ -183,8 +209,6 @@ class Connection:
 
         def close() -> None:
             self._server.close()
-            if self._lines is not None:
-                self._lines.close()
             deliver(None)
 
         self._is_closed = True
@@ -198,20 +222,25 @@ class Connection:
         return tensor
 
 
-class Call(Protocol):
-    """A call of one model. `begin` and `end` return at once."""
+class _Stream:
+    """A call whose answer comes in pieces, on a channel of its own: tritonclient has one each."""
 
-    def begin(self) -> None:
-        """Have the request made and sent; large ones take a while."""
-        ...
+    def __init__(self, server: Any, thread: CallThread) -> None:
+        self.server = server
+        self._thread = thread
+
+    def cancel(self) -> None:
+        """End it."""
+        self.server.stop_stream(cancel_requests=True)
+        self.server.close()
 
     def end(self) -> None:
-        """Have the call cancelled, which does nothing where it was answered."""
-        ...
+        """The same in another thread: it waits for the one that delivers."""
+        self._thread.run(self.cancel)
 
 
-class CallbackCall:
-    """A call that a thread of gRPC's answers, one for all that are under way."""
+class Call:
+    """A call on its way. `begin` and `end` return at once."""
 
     def __init__(self, thread: CallThread, send: Callable[[], Any], deliver: Deliver) -> None:
         self._thread = thread
@@ -221,11 +250,11 @@ class CallbackCall:
         self._under_way: Any = None
 
     def begin(self) -> None:
-        """See `Call.begin`."""
+        """Have the request made and sent; large ones take a while."""
         self._thread.run(self._begin)
 
     def end(self) -> None:
-        """See `Call.end`."""
+        """Have the call cancelled, which does nothing where it was answered."""
         self._is_ended = True
         self._thread.run(self._cancel)
 
@@ -246,3 +275,14 @@ def text_tensor(*texts: str) -> NDArray[np.object_]:
     """Return BYTES (n,); what came out of a name that is not UTF-8 is sent as it was."""
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
     return np.array(encoded, dtype=np.object_)
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return headers as gRPC wants them: names in lower case."""
+    for name, value in (headers or {}).items():
+        is_text = isinstance(name, str) and isinstance(value, str)
+        if not is_text or not name.isascii() or not value.isprintable() or not value.isascii():
+            raise InvalidRequestError(
+                f"headers must be names and values of printable ASCII, got the name {name!r}"
+            )
+    return {name.lower(): value for name, value in headers.items()} if headers else None

@@ -34,14 +34,14 @@ class Request(Protocol[Result]):
         """The caller's, or a new one."""
 
     def to_tensors(self) -> Tensors:
-        """Return the inputs of the steps; a file is read.
+        """Return the inputs of the call; a file is read.
 
         Raises:
             MediaError: There is no such file, it cannot be read, or it is too large to be sent.
         """
 
     def to_result(self, answer: Tensors) -> Result:
-        """Return what the steps' outputs say.
+        """Return what the outputs say.
 
         Raises:
             GroundserveError: They are not what a server of groundserve answers.

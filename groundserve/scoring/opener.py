@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundserve.arguments import check_head, check_url
+from groundserve.arguments import check_head, parse_url
 from groundserve.client import Client
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.families import get_text_family
@@ -199,7 +199,7 @@ def _check_given(
         if value is not None and checkpoint is None:
             raise InvalidRequestError(f"{name} goes with --checkpoint")
     if server is not None:
-        check_url("--server", server)
+        parse_url("--server", server)
 
 
 def _check_device(device: str | None) -> None:

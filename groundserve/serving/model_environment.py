@@ -30,15 +30,14 @@ def model_environment(
         InvalidRequestError: An allowed root is not a folder, or the cache's settings are wrong.
     """
     # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
+
     from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE
     from python_backend.engine import ENGINE_ID_VARIABLE
     from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
-    from python_backend.triton._queues import METRICS_ADDRESS_VARIABLE
 
     variables = {
         ALLOWED_ROOTS_VARIABLE: os.pathsep.join(map(str, allowed_roots)),
         ENGINE_ID_VARIABLE: engine_id,
-        METRICS_ADDRESS_VARIABLE: metrics_address,
     }
     parse_allowed_roots(os.fsencode(variables[ALLOWED_ROOTS_VARIABLE]))
     if cache_dir is not None:
@@ -52,12 +51,3 @@ def model_environment(
             )
         variables[CACHE_BYTES_VARIABLE] = str(cache_bytes)
     return variables
-
-
-def share_environment(run_dir: Path) -> dict[str, str]:
-    """Make the folder of the locks that the models of one server share, and tell them of it."""
-    from python_backend.fair_share import SHARE_DIR_VARIABLE
-
-    share_dir = run_dir / "share"
-    share_dir.mkdir(mode=0o700)
-    return {SHARE_DIR_VARIABLE: str(share_dir)}

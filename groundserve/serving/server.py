@@ -39,7 +39,7 @@ from groundserve.serving.installation import (
 )
 from groundserve.serving.load_watch import end_if_load_hangs
 from groundserve.serving.log_file import failed_loads, last_lines, open_log
-from groundserve.serving.model_environment import model_environment, share_environment
+from groundserve.serving.model_environment import model_environment
 from groundserve.serving.processes import (
     ProcessInfo,
     ending_with_parent,
@@ -411,7 +411,6 @@ class TritonServer:
         limits_http = HTTP_LIMIT_OPTION in server_options(installation.executable, environment)
         self._run_folder = RunFolder.create()
         self._regions = _region_sizes(manifest, repository)
-        environment |= share_environment(self._run_folder.path)
         command = server_command(
             installation.executable,
             model_repository=repository,

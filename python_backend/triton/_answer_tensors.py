@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.answers import Answer
-from python_backend.triton._tensors import Tensors
+from python_backend.triton._tensors import Tensors, joined, offsets, text_tensor
 
 
 def answer_tensors(answers: Sequence[Answer]) -> Tensors:
-    """Return the outputs of head "text" but for INFO.
+    """Return the outputs of head "text" that are made of its answers.
 
     Args:
         answers: Of Q >= 1 questions, in the order asked.
@@ -32,21 +30,15 @@ def answer_tensors(answers: Sequence[Answer]) -> Tensors:
         (one.start_seconds, one.end_seconds, math.nan if one.score is None else one.score)
         for one in moments
     ]
+    token_ids, token_offsets = joined([answer.token_ids for answer in answers])
+    prompt_ids, prompt_offsets = joined([answer.prompt_token_ids for answer in answers])
     return {
-        "ANSWER": _texts([answer.text for answer in answers]),
-        "TOKEN_IDS": np.concatenate([answer.token_ids for answer in answers]),
-        "TOKEN_OFFSETS": _offsets([answer.token_ids for answer in answers]),
+        "ANSWER": text_tensor(*(answer.text for answer in answers)),
+        "TOKEN_IDS": token_ids,
+        "TOKEN_OFFSETS": token_offsets,
         "MOMENTS": np.array(rows, np.float64).reshape(-1, 3),
-        "MOMENT_OFFSETS": _offsets([answer.moments for answer in answers]),
-        "MOMENT_TEXTS": _texts([moment.text for moment in moments]),
-        "PROMPT_TOKEN_IDS": np.concatenate([answer.prompt_token_ids for answer in answers]),
-        "PROMPT_OFFSETS": _offsets([answer.prompt_token_ids for answer in answers]),
+        "MOMENT_OFFSETS": offsets([answer.moments for answer in answers]),
+        "MOMENT_TEXTS": text_tensor(*(moment.text for moment in moments)),
+        "PROMPT_TOKEN_IDS": prompt_ids,
+        "PROMPT_OFFSETS": prompt_offsets,
     }
-
-
-def _texts(texts: Sequence[str]) -> NDArray[np.object_]:
-    return np.array([text.encode("utf-8") for text in texts], np.object_)
-
-
-def _offsets(parts: Sequence[Any]) -> NDArray[np.int64]:
-    return np.cumsum([0, *map(len, parts)], dtype=np.int64)

@@ -5,43 +5,23 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from groundserve.deadline import POLL_SECONDS, Deadline
-from groundserve.errors import InvalidRequestError
+from groundserve.deadline import POLL_SECONDS
+from groundserve.errors import UnsupportedError
 from python_backend.triton._parameters import read_parameters
 
 _LIFELINE = "lifeline"
 """Request parameter of BLS calls: the name of the caller's lifeline."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
-
-
-def cancellation_of(request: Any) -> Callable[[], bool]:
-    """Return what tells whether a request was cancelled; to be asked until it is answered.
-
-    Triton knows of the calls that clients made by gRPC. It knows nothing of a step inside an
-    ensemble, of HTTP, or of BLS calls; for these there is the caller's lifeline.
-
-    Raises:
-        InvalidRequestError: The lifeline's name is none, which only a direct caller of an inner
-            model can make happen, or a parameter is not UTF-8.
-
-    Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_cancel.cc.
-    Any thread may ask: the interpreter is let go of, and a second thread waits for the first one's
-    answer. The server looks the request up by its address, so it must not have been answered.
-    """
-    name = read_parameters(request).get(_LIFELINE)
-    if name is None:
-        return _asked_in_turns(request.is_cancelled)
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise InvalidRequestError(f"the parameter {_LIFELINE} must be 32 hex digits")
-    # A request by BLS: its own `is_cancelled` never becomes true, its caller's lifeline may.
-    return _asked_in_turns(lambda: not _is_held(name))
+_TOKEN_FORMAT = struct.Struct("<ii")
+"""The number of a question, and a token of its answer."""
+_MAX_MESSAGE_BYTES = 4096 * _TOKEN_FORMAT.size
 
 
 class Lifeline:
@@ -49,8 +29,8 @@ class Lifeline:
 
     A BLS call cannot be cancelled by its caller in the oldest server that is supported (2.51), and
     who computes the answer is another process. While the caller wants the answer it holds a socket
-    whose name goes with the call; with the socket, or the process, the name is gone. Nothing is
-    ever sent. Another user who reads the name in /proc can learn no more than that by it.
+    whose name goes with the call; with the socket, or the process, the name is gone. What is sent
+    there are tokens alone, by `send_tokens`.
     """
 
     def __init__(self) -> None:
@@ -61,42 +41,76 @@ class Lifeline:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_address(token))
 
-    @classmethod
     @contextmanager
-    def tied_to(cls, deadline: Deadline) -> Iterator[tuple[Self, Deadline]]:
-        """Hold a lifeline until the block ends, or the request is found cancelled.
-
-        Args:
-            deadline: The request's.
-
-        Yields:
-            The lifeline, and the deadline to use in the block: it lets go of the lifeline as soon
-            as anybody learns from it that the request was cancelled.
-        """
-        lifeline = cls()
-
-        def is_cancelled() -> bool:
-            if deadline.is_cancelled is None or not deadline.is_cancelled():
-                return False
-            # Told in passing: whoever asks for this request lets go for all that it called.
-            lifeline.close()
-            return True
-
+    def receiving(self, on_token: Callable[[int, int], None]) -> Iterator[None]:
+        """Hand on, in another thread, what `token_sender` sends while the block runs."""
+        thread = threading.Thread(target=self._receive, args=(on_token,), daemon=True)
+        thread.start()
         try:
-            yield lifeline, replace(deadline, is_cancelled=is_cancelled)
+            yield
         finally:
-            lifeline.close()
+            # Behind all that was sent before.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end, suppress(OSError):
+                end.sendto(b"", self._socket.getsockname())
+            thread.join()
+
+    def _receive(self, on_token: Callable[[int, int], None]) -> None:
+        with suppress(OSError):  # closed: nobody waits any more
+            while message := self._socket.recv(_MAX_MESSAGE_BYTES):
+                for number, token_id in _TOKEN_FORMAT.iter_unpack(message):
+                    on_token(number, token_id)
 
     def close(self) -> None:
         """Let go; a second call does nothing."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes who receives
         self._socket.close()
 
 
-def _asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
+def lifeline_of(request: Any) -> Callable[[], bool]:
+    """Return what tells whether the `front` that called an inner model has let go since.
+
+    Raises:
+        UnsupportedError: Somebody else called it. What is checked of a request is checked by
+            `front`, so nobody may go round it.
+    """
+    name = read_parameters(request).get(_LIFELINE)
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise UnsupportedError(
+            "this model works for the server's own models only; call the model that is named after "
+            "the family, or front"
+        )
+    return asked_in_turns(lambda: not _is_held(name))
+
+
+def token_sender(request: Any) -> Callable[[int, int], None]:
+    """Return what sends tokens to the caller of an inner model, which `Lifeline.receiving` has.
+
+    It never waits: what does not fit goes along with the next token. The last ones may so be left
+    out, and come with the answer.
+    """
+    address = _address(read_parameters(request)[_LIFELINE])
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    unsent = bytearray()
+
+    def send(number: int, token_id: int) -> None:
+        unsent.extend(_TOKEN_FORMAT.pack(number, token_id))
+        with suppress(OSError):  # its queue is full, or it is gone
+            sender.sendto(unsent[:_MAX_MESSAGE_BYTES], address)
+            del unsent[:_MAX_MESSAGE_BYTES]
+
+    return send
+
+
+def asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
     """Ask at once and then every `POLL_SECONDS`, one thread at a time; others get the last answer.
 
     Asking Triton takes a message to the server process and back (some 11 microseconds), looking for
     a lifeline two system calls (2 microseconds).
+
+    Args:
+        ask: Tells whether a request was cancelled. Once true it is not asked again.
     """
     # One thread asks at a time; who finds it taken uses the last answer instead of waiting.
     lock = threading.Lock()
@@ -105,7 +119,6 @@ def _asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
 
     def answer() -> bool:
         nonlocal is_cancelled, next_at
-        # Once true it stays true: there is no request any more to ask about.
         if not is_cancelled and time.monotonic() >= next_at and lock.acquire(blocking=False):
             try:
                 is_cancelled = ask()

@@ -1,13 +1,12 @@
-"""Between Triton's requests and plain arrays: read, respond, reject."""
+"""Between Triton's requests and plain arrays: read, respond, reject, call."""
 
 from __future__ import annotations
 
 # The stub of 2.51 imports it at its first request: out of descriptors, the caller got a traceback.
 import asyncio  # noqa: F401
 import os
-import time
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,8 +17,7 @@ from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 from python_backend.arrays import Array, to_host
-from python_backend.triton._answer import Answer
-from python_backend.triton._cancellation import Lifeline, cancellation_of
+from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
@@ -29,7 +27,6 @@ from python_backend.triton._errors import (
 )
 from python_backend.triton._parameters import read_parameters, read_request_id
 from python_backend.triton._redact import describe_failure
-from python_backend.triton._report import Observe
 from python_backend.triton._tensors import Tensors
 
 P = ParamSpec("P")
@@ -42,40 +39,25 @@ over HTTP, or of an ensemble, has left: the work goes on until then."""
 
 def answer_each(
     requests: list[Any],
-    handle: Callable[[Tensors, Deadline], Answer],
+    handle: Callable[[Tensors, Deadline], Tensors],
     *,
     limits: Limits,
-    observers: Sequence[Observe] = (),
     stay_on_gpu: Collection[str] = (),
-    check: Callable[[Any], None] | None = None,
 ) -> list[Any]:
-    """Answer requests one by one; one that fails takes no other with it, and order is kept.
+    """Answer BLS calls one by one; one that fails takes no other with it, and order is kept.
 
     Args:
         requests: Triton's.
         handle: What the model does with one.
         limits: Ceilings, also on time.
-        observers: Told of every answer.
         stay_on_gpu: See `read_tensors`.
-        check: Raises what is wrong with a request before its tensors are read.
     """
 
-    def handle_one(request: Any) -> Answer:
-        if check is not None:
-            check(request)
-        tensors = read_tensors(request, stay_on_gpu=stay_on_gpu)
-        return handle(tensors, read_deadline(request, limits))
+    def handle_one(request: Any) -> Tensors:
+        deadline = read_deadline(request, limits, is_cancelled=lifeline_of(request))
+        return handle(read_tensors(request, stay_on_gpu=stay_on_gpu), deadline)
 
-    responses = []
-    for request in requests:
-        started = time.perf_counter()
-        # Reading is inside: a tensor that cannot be read is this request's error, and no other's.
-        result = attempt(handle_one, request)
-        for observe in observers:
-            # As `attempt` says; a lost count loses no answer.
-            attempt(observe, request, result, time.perf_counter() - started)
-        responses.append(answer(request, result))
-    return responses
+    return [answer(request, attempt(handle_one, request)) for request in requests]
 
 
 def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
@@ -86,12 +68,12 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
         return typed(error)
 
 
-def answer(request: Any, result: Answer | Exception) -> Any:
+def answer(request: Any, result: Tensors | Exception) -> Any:
     """Return the response with these outputs, or the one with this error."""
-    response = result if isinstance(result, Exception) else attempt(respond, result.outputs)
+    response = result if isinstance(result, Exception) else attempt(_respond, result)
     if not isinstance(response, Exception):
         return response
-    rejection = reject(request, response)
+    rejection = _reject(request, response)
     _let_go(response)
     return rejection
 
@@ -121,24 +103,20 @@ def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:
     }
 
 
-def read_deadline(request: Any, limits: Limits) -> Deadline:
-    """Return the earlier of the request's own timeout, or the default, and the server's ceiling.
-
-    It also tells whether the request was cancelled, so it is of use until the answer alone.
-    """
+def read_deadline(
+    request: Any, limits: Limits, *, is_cancelled: Callable[[], bool] | None = None
+) -> Deadline:
+    """Return the earlier of the request's own timeout, or the default, and the server's ceiling."""
     # Microseconds; 0 where the caller set none.
     own_seconds = request.timeout() / 1e6 or DEFAULT_REQUEST_SECONDS
-    return Deadline.after(
-        min(own_seconds, limits.max_request_seconds), is_cancelled=cancellation_of(request)
-    )
+    return Deadline.after(min(own_seconds, limits.max_request_seconds), is_cancelled=is_cancelled)
 
 
-def respond(outputs: Tensors) -> Any:
-    """Return the response with these outputs."""
+def _respond(outputs: Tensors) -> Any:
     return pb_utils.InferenceResponse(output_tensors=_to_triton(outputs))
 
 
-def reject(request: Any, error: Exception) -> Any:
+def _reject(request: Any, error: Exception) -> Any:
     """Return the response with this error; what the caller must not read goes to the log."""
     code, message = code_and_message(error)
     # What is ours is for the caller, and complete in the message; anything else needs its
@@ -154,40 +132,30 @@ def reject(request: Any, error: Exception) -> Any:
     )
 
 
-@dataclass(frozen=True)
-class _InputShape:
-    _name: str
-    _shape: tuple[int, ...]
-
-    def name(self) -> str:
-        return self._name
-
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
-
-
 class KeptRequest:
     """What of a request outlives `execute`: all but its tensors, of which the shapes stay.
 
-    It is asked as Triton's own request is. Whoever keeps that keeps its tensors in the region.
+    Whoever keeps Triton's own request keeps its tensors in the region.
+
+    Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_cancel.cc.
+    Any thread may ask whether it was cancelled. The server looks the request up by its address, so
+    nobody may ask once it has been answered.
     """
 
     def __init__(self, request: Any) -> None:
         """Read it while `execute` runs, which is then to return None for it."""
         self._sender = request.get_response_sender()
-        self._request_id = read_request_id(request)
         self._parameters = attempt(request.parameters)
         self._timeout = request.timeout()
-        self._inputs = [_InputShape(one.name(), tuple(one.shape())) for one in request.inputs()]
-
-    def is_cancelled(self) -> bool:
-        """As Triton's; until it is answered."""
-        is_cancelled: bool = self._sender.is_cancelled()
-        return is_cancelled
-
-    def request_id(self) -> str:
-        """As Triton's, always text."""
-        return self._request_id
+        self._lock = threading.Lock()
+        self._is_answered = False
+        self.request_id = read_request_id(request)
+        """The caller's, always text."""
+        self.shapes = {one.name(): tuple(one.shape()) for one in request.inputs()}
+        """Of the inputs, by name."""
+        self.is_cancelled = asked_in_turns(self._ask)
+        """Tells whether Triton knows that the caller is gone: of calls by gRPC it does, of HTTP,
+        a step of an ensemble or a BLS call it does not."""
 
     def parameters(self) -> str:
         """As Triton's."""
@@ -201,19 +169,31 @@ class KeptRequest:
         timeout: int = self._timeout
         return timeout
 
-    def inputs(self) -> list[_InputShape]:
-        """The inputs' names and shapes."""
-        return self._inputs
+    def send_part(self, outputs: Tensors) -> None:
+        """Send some outputs before the answer; of a decoupled model alone."""
+        with self._lock:
+            self._sender.send(_respond(outputs))
 
     def send(self, response: Any) -> None:
         """Answer it."""
-        try:
-            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as error:  # noqa: BLE001 - such as a full /dev/shm
-            # A second try is refused. Of a process that ends the keeper takes notice; its callers
-            # would wait for ever.
-            pb_utils.Logger.log_error(describe_failure(error))
-            os._exit(1)
+        with self._lock:
+            self._is_answered = True
+            try:
+                self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception as error:  # noqa: BLE001 - such as a full /dev/shm
+                # A second try is refused. Of a process that ends the keeper takes notice; its
+                # callers would wait for ever.
+                pb_utils.Logger.log_error(describe_failure(error))
+                os._exit(1)
+
+    def _ask(self) -> bool:
+        with self._lock:
+            return not self._is_answered and bool(self._sender.is_cancelled())
+
+
+def write_log(line: str) -> None:
+    """Write a line to the server's log."""
+    pb_utils.Logger.log_info(line)
 
 
 def call_model(
@@ -222,15 +202,12 @@ def call_model(
     *,
     outputs: Sequence[str],
     deadline: Deadline,
-    lifeline: Lifeline | None = None,
+    lifeline: Lifeline,
 ) -> Tensors:
     """Run another model of this server and wait for its outputs.
 
-    Any thread may call while `execute` runs, several at once: `exec` lets go of the interpreter,
-    and `async_exec` is no more than `exec` in an executor's thread.
-
-    A call that is under way is not cancelled with the request that made it; a model that is given
-    a lifeline hears of it there.
+    Any thread may call, several at once, also after `execute` has returned: `exec` lets go of the
+    interpreter, and `async_exec` is no more than `exec` in an executor's thread.
 
     No memory is preferred: then each output stays where the other model made it.
 
@@ -239,7 +216,8 @@ def call_model(
         inputs: By name; on a GPU they stay there.
         outputs: Names of the outputs to return.
         deadline: The request's; what is left of it becomes the call's own time-out.
-        lifeline: Tells the model when the caller is gone; None: it works on to its end.
+        lifeline: Tells the model when the caller is gone: a call that is under way is not cancelled
+            with the request that made it.
 
     Raises:
         DeadlineExceededError: No time is left to begin.
@@ -254,7 +232,7 @@ def call_model(
         model_name=model_name,
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
-        parameters={CLASS_IN_MESSAGE: True} | (lifeline.parameters if lifeline else {}),
+        parameters={CLASS_IN_MESSAGE: True, **lifeline.parameters},
         # 0 would mean no time-out.
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from python_backend.meter import CounterName
 from python_backend.stopwatch import STAGES
+from python_backend.triton._answer import Answer
 from python_backend.triton._errors import ERROR_CLASSES, error_class
 
 # From a hit in the cache (milliseconds) to half of the default `Limits.max_request_seconds`.
@@ -84,16 +84,14 @@ class Metrics:
         with self._lock:
             self._cache_bytes.set(num_bytes)
 
-    def observe_stages(self, timing_ms: Mapping[str, float]) -> None:
-        """Add the stages of an answered request."""
-        for stage, milliseconds in timing_ms.items():
-            with self._lock:
-                self._stages[stage].observe(milliseconds / 1000)
-
-    def count_error(self, error: Exception) -> None:
-        """Add a request that got an error."""
+    def observe(self, result: Answer | Exception) -> None:
+        """Add the stages of an answered request, or its error."""
         with self._lock:
-            self._errors[error_class(error)].increment(1)
+            if isinstance(result, Exception):
+                self._errors[error_class(result)].increment(1)
+            else:
+                for stage, milliseconds in result.info["timing_ms"].items():
+                    self._stages[stage].observe(milliseconds / 1000)
 
     def _family(self, name: str, description: str, kind: str) -> Any:
         # A name that another process registered with the same kind is shared, not an error.

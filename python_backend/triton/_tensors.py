@@ -9,7 +9,12 @@ constructors of `PbTensor`): the older one does so in Python, the newer one in C
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
@@ -17,19 +22,6 @@ from python_backend.ground import check_number, check_sizes
 
 Tensors = dict[str, Any]
 """Tensors of one request or answer, by name: numpy, or torch where they lie on a GPU."""
-
-
-def require(tensors: Tensors, *names: str) -> None:
-    """Check that a request has these inputs.
-
-    Triton only counts inputs: where one is optional, another may be missing in its stead.
-
-    Raises:
-        InvalidRequestError: It leaves one out.
-    """
-    for name in names:
-        if name not in tensors:
-            raise InvalidRequestError(f"the input {name} is missing")
 
 
 def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
@@ -45,18 +37,20 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
     return [_decode(f"QUERY[{i}]", element) for i, element in enumerate(elements)]
 
 
-def read_text(tensors: Tensors, name: str, *, max_bytes: int) -> str:
-    """Return the one element of a BYTES tensor (1,).
+def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | None:
+    """Return the one element of a BYTES tensor (1,), None where the request leaves it out.
 
     Args:
         tensors: A request's.
-        name: Which of them; absent counts as 0 elements.
+        name: Which of them.
         max_bytes: Most bytes of the element.
 
     Raises:
         InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.
     """
-    elements = tensors.get(name, ())
+    if name not in tensors:
+        return None
+    elements = tensors[name]
     if len(elements) != 1:
         raise InvalidRequestError(f"{name} must hold 1 element, got {len(elements)}")
     if len(elements[0]) > max_bytes:
@@ -66,9 +60,38 @@ def read_text(tensors: Tensors, name: str, *, max_bytes: int) -> str:
     return _decode(f"{name}[0]", elements[0])
 
 
-def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | None:
-    """Return the one element of a BYTES tensor (1,), None where the request leaves it out."""
-    return read_text(tensors, name, max_bytes=max_bytes) if name in tensors else None
+def read_options_text(tensors: Tensors, limits: Limits) -> str:
+    """Return OPTIONS, "" where the request leaves it out.
+
+    Raises:
+        InvalidRequestError: As `read_optional_text`.
+    """
+    return read_optional_text(tensors, "OPTIONS", max_bytes=limits.max_options_bytes) or ""
+
+
+def text_tensor(*texts: str) -> NDArray[np.object_]:
+    """Return BYTES (n,)."""
+    return np.array([text.encode("utf-8") for text in texts], np.object_)
+
+
+def json_tensor(value: object) -> NDArray[np.object_]:
+    """Return BYTES (1,)."""
+    return text_tensor(json.dumps(value))
+
+
+def joined(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return arrays one after another, and their offsets, int64 (n + 1,)."""
+    return np.concatenate(arrays), offsets(arrays)
+
+
+def offsets(parts: Sequence[Sequence[Any] | NDArray[Any]]) -> NDArray[np.int64]:
+    """Return where each part begins, and where the last ends: int64 (n + 1,)."""
+    return np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+
+def divided(array: NDArray[Any], ends: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """Return the parts that `joined` has joined."""
+    return np.split(array, ends[1:-1])
 
 
 def _decode(name: str, element: bytes) -> str:

@@ -14,22 +14,21 @@ from dataclasses import dataclass
 from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import DeadlineExceededError, RequestCancelledError
 from python_backend.generate import Turns
-from python_backend.triton._answer import Answer
 from python_backend.triton._errors import typed
+from python_backend.triton._tensors import Tensors
 
-Finish = Callable[[Answer | Exception], None]
+Finish = Callable[[Tensors | Exception], None]
 """Sends the answer of a request, or its error."""
 
 _MAX_WAITING = 8
-"""Requests that wait for a turn here, each with its features. More wait in Triton's own queue,
-where `admission` counts them."""
+"""Requests that wait for a turn here, each with its features. More wait in Triton's own queue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work:
     """One request."""
 
-    turns: Turns[Answer]
+    turns: Turns[Tensors]
     """Its work."""
     deadline: Deadline
     """When it is to end, and whether anybody still waits for it."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.heartbeat import start_heartbeat
-from groundserve.limits import Limits
-from python_backend.triton._answer import Answer
+from groundserve.parent_watch import end_with_parent
+from python_backend.triton._cancellation import lifeline_of
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer, attempt, read_tensors
 from python_backend.triton._merge import EncodeRequest, encode_merged
+from python_backend.triton._tensors import Tensors
 from python_backend.warm_up import warm_up_encoder
 
 
@@ -24,16 +24,15 @@ class TritonPythonModel:
         context = ModelContext.load(args)
         manifest = context.engine.manifest
         self._inputs = VisionInputs.of(manifest.seam, manifest.model)
-        self._limits = Limits.from_environment()
         if manifest.device == "cpu":
             keep_heap()
         self._encoder = context.engine.open_encoder(num_threads=context.num_threads)
         if manifest.device == "cuda":
             warm_up_encoder(self._encoder, manifest)
-        start_heartbeat()
+        end_with_parent()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Encode the valid requests together; a bad one fails alone, and order is kept."""
+        """Encode all calls together; one that is refused fails alone, and order is kept."""
         items = [attempt(self._read, request) for request in requests]
         valid = [item for item in items if not isinstance(item, Exception)]
         encoded = iter(self._encode(valid))
@@ -41,14 +40,15 @@ class TritonPythonModel:
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
 
     def _read(self, request: Any) -> EncodeRequest:
+        lifeline_of(request)
         # Plan inputs come to the host, where they are compared.
         tensors = read_tensors(request, stay_on_gpu=self._inputs.stream_names)
-        return EncodeRequest.from_batch(tensors, self._inputs, self._limits)
+        return EncodeRequest.from_batch(tensors, self._inputs)
 
-    def _encode(self, items: list[EncodeRequest]) -> Sequence[Answer | Exception]:
+    def _encode(self, items: list[EncodeRequest]) -> Sequence[Tensors | Exception]:
         names = self._inputs.names
         features = attempt(encode_merged, items, self._encoder.encode, names=names)
         if isinstance(features, Exception):
             # They were one call, so nobody can tell whose frames made it fail.
             return [features] * len(items)
-        return [Answer(outputs={"FEATURES": part}) for part in features]
+        return [{"FEATURES": part} for part in features]

@@ -1,0 +1,229 @@
+"""The model `front`: a video and questions -> the answer, by calls to the models of the stages.
+
+One process works on several requests, each in a thread of its own. Clients call this model; the
+public ensemble, which is named after the family, has it as its only step. Where the family answers
+in text, `front_stream` is the same model once more, whose callers get the text as it comes: Triton
+lets a model send either one response a request, or several.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+from groundserve.arguments import check_head
+from groundserve.deadline import POLL_SECONDS, Deadline
+from groundserve.families.base import Head
+from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
+from groundserve.media import MediaWorkers, VideoSource
+from groundserve.parent_watch import end_with_parent
+from groundserve.triton_messages import HEAD
+from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.chunks import NUM_SERVED_ENCODES
+from python_backend.fair_share import FairShare, read_light_pixels
+from python_backend.features import FeatureExtractor
+from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
+from python_backend.triton._answer import Answer, log_line
+from python_backend.triton._cancellation import Lifeline
+from python_backend.triton._context import ModelContext
+from python_backend.triton._heads import Asked, Options, open_served_head
+from python_backend.triton._io import (
+    KeptRequest,
+    answer,
+    attempt,
+    read_deadline,
+    read_tensors,
+    write_log,
+)
+from python_backend.triton._metrics import Metrics
+from python_backend.triton._models import StageModels
+from python_backend.triton._parameters import read_parameters
+from python_backend.triton._tensors import json_tensor, read_optional_text
+
+_MAX_URI_BYTES = 16 * 1024
+"""More than the longest path of Linux (4,096 bytes) takes with each byte escaped."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One request that was taken up."""
+
+    request: KeptRequest
+    """To be answered once."""
+    started: float
+    """When, on the clock of `time.perf_counter()`."""
+    source: VideoSource
+    """The open video."""
+    options: Options
+    """As read."""
+    asked: Asked
+    """Its questions."""
+    deadline: Deadline
+    """When it is to end."""
+    is_cancelled: Callable[[], bool]
+    """Tells whether its caller is gone, and so ends `lifeline` as well; that of `deadline`."""
+    lifeline: Lifeline
+    """Of the calls made for it."""
+
+
+class TritonPythonModel:
+    """Takes requests up as they come, `max_running` at a time; Triton's queue holds the others."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the operator's settings; the processes that demux start later."""
+        context = ModelContext.load(args)
+        self._metrics = Metrics()
+        self._limits = Limits.from_environment()
+        self._allowed_roots = parse_allowed_roots(
+            # Bytes either way: names in the environment need not be UTF-8, see `sources`.
+            context.parameters["allowed_roots"].encode()
+            if "allowed_roots" in context.parameters
+            else os.environb.get(os.fsencode(ALLOWED_ROOTS_VARIABLE), b"")
+        )
+        manifest = self._manifest = context.engine.manifest
+        self._inputs = VisionInputs.of(manifest.seam, manifest.model)
+        self._head = open_served_head(context.engine, self._limits)
+        cache = CacheConfig.from_environment()
+        max_running = int(context.parameters["max_running"])
+        self._is_streamed = context.parameters.get("is_streamed") == "true"
+        self._extractor = FeatureExtractor(
+            workers=MediaWorkers(limits=self._limits),
+            manifest=manifest,
+            limits=self._limits,
+            cache=FeatureCache(cache, meter=self._metrics) if cache else None,
+            meter=self._metrics,
+            num_encodes=NUM_SERVED_ENCODES,
+            share=FairShare(
+                # The others are for small videos, and for those that are in the cache.
+                num_seats=max(1, max_running // 2),
+                num_decoders=int(context.parameters["num_decoders"]),
+                light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
+            ),
+        )
+        self._places = threading.Semaphore(max_running)
+        self._running: set[Job] = set()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        end_with_parent()
+
+    def execute(self, requests: list[Any]) -> list[None] | None:
+        """Take each request up, and return when there is room for the next one."""
+        for request in requests:
+            self._take_up(request)
+        # Triton insists on the one or the other.
+        return None if self._is_streamed else [None] * len(requests)
+
+    def finalize(self) -> None:
+        """End the processes that demux."""
+        self._extractor.workers.close()
+
+    def _take_up(self, request: Any) -> None:
+        started = time.perf_counter()
+        kept = KeptRequest(request)
+        job = attempt(self._read, request, kept, started)
+        if isinstance(job, Exception):
+            self._finish(kept, started, job)
+            return
+        self._places.acquire()
+        thread = threading.Thread(target=self._work, args=(job,), daemon=True)
+        if isinstance(error := attempt(thread.start), Exception):  # too many threads
+            self._places.release()
+            self._finish(kept, started, error)
+
+    def _read(self, request: Any, kept: KeptRequest, started: float) -> Job:
+        """Read all of a request; Triton takes its memory back when `execute` returns."""
+        self._check_head(kept)
+        tensors = read_tensors(request)
+        # Before the video: what is wrong with options and questions is found before it is opened.
+        options, asked = self._head.read(tensors)
+        lifeline = Lifeline()
+        source = open_source(
+            tensors.get("VIDEO"),
+            read_optional_text(tensors, "VIDEO_URI", max_bytes=_MAX_URI_BYTES),
+            allowed_roots=self._allowed_roots,
+            limits=self._limits,
+        )
+
+        def is_cancelled() -> bool:
+            if not kept.is_cancelled():
+                return False
+            lifeline.close()  # so that all models that work for it stop as well
+            return True
+
+        return Job(
+            request=kept,
+            started=started,
+            source=source,
+            options=options,
+            asked=asked,
+            deadline=read_deadline(kept, self._limits, is_cancelled=is_cancelled),
+            is_cancelled=is_cancelled,
+            lifeline=lifeline,
+        )
+
+    def _check_head(self, kept: KeptRequest) -> None:
+        """Refuse what the engines do not answer."""
+        called = read_parameters(kept).get(HEAD)
+        # Whoever calls the ensemble named the family, and says nothing of heads.
+        for head in get_args(Head):
+            if called == head:
+                check_head(self._manifest.family, self._manifest.head, called=head)
+
+    def _work(self, job: Job) -> None:
+        with self._changed:
+            self._running.add(job)
+            self._changed.notify()
+        try:
+            result = attempt(self._answer, job)
+            self._finish(job.request, job.started, result)
+        finally:
+            with self._changed:
+                self._running.discard(job)
+            self._places.release()
+
+    def _answer(self, job: Job) -> Answer:
+        models = StageModels(inputs=self._inputs, deadline=job.deadline, lifeline=job.lifeline)
+        try:
+            video = self._extractor.extract(
+                job.source,
+                job.options,
+                asked=job.asked,
+                decode=models.decode,
+                encode=models.encode,
+                deadline=job.deadline,
+            )
+            on_text = partial(self._tell, job.request) if self._is_streamed else None
+            return self._head.answer(video, job.asked, job.options, models, on_text)
+        finally:
+            job.lifeline.close()
+            job.source.close()
+
+    def _tell(self, kept: KeptRequest, number: int, text: str) -> None:
+        # Of a caller that is gone `_watch` hears.
+        attempt(kept.send_part, {"PART": json_tensor({"query": number, "text": text})})
+
+    def _finish(self, kept: KeptRequest, started: float, result: Answer | Exception) -> None:
+        """Count and log a request, and answer it; a lost count loses no answer."""
+        seconds = time.perf_counter() - started
+        attempt(self._metrics.observe, result)
+        line = attempt(log_line, kept.request_id, result, shapes=kept.shapes, seconds=seconds)
+        attempt(write_log, line)
+        if isinstance(result, Answer):
+            result = {**result.outputs, "INFO": json_tensor(result.info)}
+        kept.send(answer(kept, result))
+
+    def _watch(self) -> None:
+        """Ask for each request whether it was cancelled: nobody else does while a model works."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._running)
+                running = list(self._running)
+            for job in running:
+                job.is_cancelled()
+            time.sleep(POLL_SECONDS)
