@@ -26,6 +26,7 @@ def model_specs(
     inputs = VisionInputs.of(family, model)
     layout = layout.of_model(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
+    outputs: tuple[TensorSpec, ...]
     if family.head == "frames":
         outputs, head = frames_head.OUTPUTS, frames_head.grounding(layout, features)
     else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,16 +32,12 @@ from python_backend.triton._tensors import (
     read_queries,
 )
 
-Options: TypeAlias = ScoreOptions | AnswerOptions
-Asked: TypeAlias = Questions | Prompts
-"""Questions, checked and tokenized."""
-
 
 class ServedHead(Protocol):
     """What stands behind FEATURES, by the family of the engines."""
 
-    def read(self, tensors: Tensors) -> tuple[Options, Asked]:
-        """Read OPTIONS and QUERY of a request.
+    def read(self, tensors: Tensors) -> tuple[Any, Any]:
+        """Read OPTIONS and QUERY of a request: the options, and the questions, tokenized.
 
         Raises:
             InvalidRequestError: One of them breaks a rule.
@@ -52,8 +47,8 @@ class ServedHead(Protocol):
     def answer(
         self,
         video: VideoFeatures,
-        asked: Asked,
-        options: Options,
+        asked: Any,
+        options: Any,
         models: StageModels,
         on_text: OnText | None = None,
     ) -> Answer:
@@ -181,7 +176,7 @@ class ServedTextHead:
                 *("TOKEN_IDS", "TOKEN_OFFSETS", "GENERATION"),
             )
         facts = json.loads(said[0])
-        reasons: Sequence[str] = facts.pop("stop_reasons")
+        reasons = facts.pop("stop_reasons")
         generation = Generation(
             answers=tuple(
                 Generated(token_ids=ids.astype(np.int32), stop_reason=reason)

@@ -32,7 +32,7 @@ from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_al
 from python_backend.triton._answer import Answer, log_line
 from python_backend.triton._cancellation import Lifeline
 from python_backend.triton._context import ModelContext
-from python_backend.triton._heads import Asked, Options, open_served_head
+from python_backend.triton._heads import open_served_head
 from python_backend.triton._io import (
     KeptRequest,
     answer,
@@ -60,10 +60,10 @@ class Job:
     """When, on the clock of `time.perf_counter()`."""
     source: VideoSource
     """The open video."""
-    options: Options
-    """As read."""
-    asked: Asked
-    """Its questions."""
+    options: Any
+    """As the head read them."""
+    asked: Any
+    """Its questions, likewise."""
     deadline: Deadline
     """When it is to end."""
     is_cancelled: Callable[[], bool]
@@ -212,11 +212,15 @@ class TritonPythonModel:
         """Count and log a request, and answer it; a lost count loses no answer."""
         seconds = time.perf_counter() - started
         attempt(self._metrics.observe, result)
-        line = attempt(log_line, kept.request_id, result, shapes=kept.shapes, seconds=seconds)
-        attempt(write_log, line)
-        if isinstance(result, Answer):
-            result = {**result.outputs, "INFO": json_tensor(result.info)}
-        kept.send(answer(kept, result))
+        attempt(
+            lambda: write_log(
+                log_line(kept.request_id, result, shapes=kept.shapes, seconds=seconds)
+            )
+        )
+        if isinstance(result, Exception):
+            kept.send(answer(kept, result))
+        else:
+            kept.send(answer(kept, {**result.outputs, "INFO": json_tensor(result.info)}))
 
     def _watch(self) -> None:
         """Ask for each request whether it was cancelled: nobody else does while a model works."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
@@ -77,9 +77,8 @@ class TritonPythonModel:
         """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
         # JSON has lists alone.
-        seen = SeenVideo(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in job["seen"].items()}
-        )
+        facts = {name: tuple(v) if isinstance(v, list) else v for name, v in job["seen"].items()}
+        seen = SeenVideo(**cast(dict[str, Any], facts))
         generation = yield from self._head.generator.answer(
             tensors["FEATURES"],
             self._head.family.front_arrays(seen, self._head.model),
