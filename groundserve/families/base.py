@@ -243,15 +243,6 @@ class Family(Protocol[SpecT, OptionsT]):
 class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family that can be served, by whichever head."""
 
-    def check_features(
-        self, shape: tuple[int, ...], spec: SpecT, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        """Check the shape (U, P, D) of FEATURES, which a caller of an inner model may make up.
-
-        Raises:
-            InvalidRequestError: The vision stage never gives such.
-        """
-
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
@@ -315,13 +306,6 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
 
     def front_arrays(self, seen: SeenVideo, spec: SpecT) -> tuple[NDArray[np.float32], ...]:
         """Return the arrays of `front_inputs` for one video."""
-
-    def check_seen(self, seen: SeenVideo, spec: SpecT) -> None:
-        """Check what is said of the video behind FEATURES, which such a caller may make up, too.
-
-        Raises:
-            InvalidRequestError: No plan of this family says it.
-        """
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
         """Open a `tokenizer.json` as `groundserve build` writes it.

@@ -109,10 +109,6 @@ def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> N
             raise _fault(family, f"front_arrays must be those of {names}, got {len(arrays)}")
         for one, array in zip(declared, arrays, strict=True):
             _check_input(family, "front_arrays", one, array)
-        try:
-            text_family.check_seen(plan.seen, spec)
-        except InvalidRequestError as error:
-            raise _fault(family, f"check_seen refuses what a plan says: {error}") from error
     if plan.num_visual_tokens > spec.max_feature_tokens:
         raise _fault(
             family,

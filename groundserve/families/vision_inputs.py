@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import InvalidRequestError, MediaError, UnsupportedError
+from groundserve.errors import MediaError, UnsupportedError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.plans import FrameStream, PlanInput, VideoPlan
 from groundserve.limits import MIB, Limits
@@ -119,37 +119,6 @@ class VisionInputs:
             raise MediaError(
                 f"the longer side of the video's frames must be at most {_MAX_ASPECT} times the "
                 f"shorter one, got {width} x {height}"
-            )
-
-    def check_frames(self, shape: tuple[int, ...], limits: Limits) -> None:
-        """Check frames as decoded, which a caller of an inner model may make up.
-
-        Args:
-            shape: Of the first stream's array; the server has checked it against `unit_dims`.
-            limits: Ceilings on a frame.
-
-        Raises:
-            InvalidRequestError: A side is 0 or past a ceiling, or far longer than the other, or
-                there are more than a chunk has.
-        """
-        if not self.are_as_decoded:
-            return
-        (name,) = self.stream_names
-        num_frames, height, width, _ = shape
-        longest = max(height, width)
-        if not 1 <= min(height, width) <= longest <= limits.max_side_pixels:
-            raise InvalidRequestError(
-                f"sides of {name} must be 1 to {limits.max_side_pixels}, got {shape}"
-            )
-        if height * width > limits.max_frame_pixels:
-            raise InvalidRequestError(
-                f"a frame of {name} must have at most {limits.max_frame_pixels} pixels, got {shape}"
-            )
-        self.check_aspect(width, height)
-        if num_frames > (most := self.chunk_frames(width, height)):
-            raise InvalidRequestError(
-                f"{name} must have at most {most} frames of {width} x {height} pixels, "
-                f"got {num_frames}"
             )
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import MissingExtraError
 from groundserve.families.base import Head
-from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput
+from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.spec import VideoITGSpec
-from groundserve.limits import Limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,29 +35,6 @@ class VideoITG:
         """Return POOL (g, s): the weights that pool a frame's patches to the token grid."""
         side = spec.side
         return (PlanInput(name=POOLING_INPUT, dims=(-1, side), max_dims=(side, side)),)
-
-    def check_features(
-        self, shape: tuple[int, ...], spec: VideoITGSpec, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        """Check FEATURES (T, g*g, D_v): a square grid, T * g * g within the checkpoint's budget."""
-        num_frames, num_tokens, _ = shape
-        if not 1 <= num_frames <= limits.max_num_frames:
-            raise InvalidRequestError(
-                f"T of FEATURES (T, g*g, D_v) must be 1 to {limits.max_num_frames}, "
-                f"got {num_frames}"
-            )
-        # Exact, where a float's root of a large number may round up to a grid that is none.
-        grid = math.isqrt(num_tokens)
-        if not 1 <= grid <= spec.side or grid**2 != num_tokens:
-            raise InvalidRequestError(
-                f"FEATURES (T, g*g, D_v) must have g from 1 to {spec.side}, got {num_tokens} "
-                "tokens a frame"
-            )
-        if num_frames * num_tokens > spec.vision_token_num:
-            raise InvalidRequestError(
-                f"FEATURES must have at most {spec.vision_token_num} visual tokens, "
-                f"got {num_frames} x {num_tokens}"
-            )
 
     def open_tokenizer(self, path: Path, spec: VideoITGSpec) -> QueryTokenizer:
         """See `QueryTokenizer.from_file`."""

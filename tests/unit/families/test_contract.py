@@ -48,7 +48,6 @@ class Family:
     def streams(self, spec):
         return (FrameStream(name="FRAMES", size=8),)
 
-    def check_features(self, shape, spec, limits=None): ...
     def open_tokenizer(self, path, spec): ...
     def recognises(self, raw_config): ...
     def open_checkpoint(self, path, *, vision_tower=None): ...
@@ -92,7 +91,7 @@ def test_missing_members_are_named():
 
         def plan(self, index, options, spec, limits=None): ...
 
-    with pytest.raises(GroundserveError, match="Forgetful lacks check_features, describe, "):
+    with pytest.raises(GroundserveError, match="Forgetful lacks describe, "):
         check_family(Forgetful(), Checkpoint(), Spec())
     with pytest.raises(GroundserveError, match=r"object lacks .*vocab_size"):
         check_family(Family(), object(), Spec())
