@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.answers import Answer, GenerationInfo, OnText
 from groundserve.errors import InvalidRequestError
@@ -120,21 +122,25 @@ class TextStream:
         """
         self._tokenizer = tokenizer
         self._on_text = on_text
-        self._number = 0
-        self._token_ids: list[int] = []
-        self._said = ""
+        self._token_ids: defaultdict[int, list[int]] = defaultdict(list)
+        self._said: defaultdict[int, str] = defaultdict(str)
 
     def add(self, number: int, token_id: int) -> None:
-        """Take the next token, of the question of this number or of a later one."""
-        if number != self._number:
-            self._number, self._token_ids, self._said = number, [], ""
-        self._token_ids.append(token_id)
-        text = self._tokenizer.text(self._token_ids)
+        """Take the next token of the answer to the question of this number."""
+        token_ids, said = self._token_ids[number], self._said[number]
+        token_ids.append(token_id)
+        text = self._tokenizer.text(token_ids)
         # A character of several tokens is held back until it is whole; so is what a later token
         # changed, which then comes with the whole answer alone.
-        if text != self._said and text.startswith(self._said) and not text.endswith("\ufffd"):
-            self._on_text(number, text[len(self._said) :])
-            self._said = text
+        if text != said and text.startswith(said) and not text.endswith("\ufffd"):
+            self._on_text(number, text[len(said) :])
+            self._said[number] = text
+
+    def complete(self, answers: Sequence[NDArray[np.int32]]) -> None:
+        """Take what of the answers' tokens did not come."""
+        for number, token_ids in enumerate(answers):
+            for token_id in token_ids[len(self._token_ids[number]) :].tolist():
+                self.add(number, token_id)
 
 
 def read_answers(

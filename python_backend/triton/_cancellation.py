@@ -86,8 +86,7 @@ def lifeline_of(request: Any) -> Callable[[], bool]:
 def token_sender(request: Any) -> Callable[[int, int], None]:
     """Return what sends tokens to the caller of an inner model, which `Lifeline.receiving` has.
 
-    It never waits: what does not fit goes along with the next token. The last ones may so be left
-    out, and come with the answer.
+    It never waits: what does not fit goes along with the next token, or comes with the answer.
     """
     address = _address(read_parameters(request)[_LIFELINE])
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

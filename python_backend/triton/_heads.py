@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -161,10 +161,9 @@ class ServedTextHead:
             "end_ids": sorted(self._tokenizer.end_ids),
             "is_streamed": on_text is not None,
         }
-        with watch.measure("generate"), ExitStack() as stack:
-            if on_text is not None:
-                stream = TextStream(self._tokenizer, on_text)
-                stack.enter_context(models.lifeline.receiving(stream.add))
+        stream = on_text and TextStream(self._tokenizer, on_text)
+        tokens = models.lifeline.receiving(stream.add) if stream else nullcontext()
+        with watch.measure("generate"), tokens:
             token_ids, token_offsets, said = models.call(
                 "generation",
                 {
@@ -175,12 +174,15 @@ class ServedTextHead:
                 },
                 *("TOKEN_IDS", "TOKEN_OFFSETS", "GENERATION"),
             )
+        answers_ids = divided(token_ids, token_offsets)
+        if stream:
+            stream.complete(answers_ids)
         facts = json.loads(said[0])
         reasons = facts.pop("stop_reasons")
         generation = Generation(
             answers=tuple(
                 Generated(token_ids=ids.astype(np.int32), stop_reason=reason)
-                for ids, reason in zip(divided(token_ids, token_offsets), reasons, strict=True)
+                for ids, reason in zip(answers_ids, reasons, strict=True)
             ),
             **facts,
         )
