@@ -41,6 +41,7 @@ from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
 from python_backend.fair_share import Turn
 from python_backend.frame_buffer import FrameBuffer
+from python_backend.interruption import ending_with
 from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
 from python_backend.units import Chunk, Group, cut_chunks, gather_units
@@ -235,7 +236,8 @@ class ChunkRunner:
                 for of_stream, taken in zip(frames, chunk.streams, strict=True)
             ]
             of_plan = take_units(plan_inputs, slice(first + units.start, first + units.stop))
-            return self.encode(*streams, *of_plan)
+            with ending_with(self.deadline):
+                return self.encode(*streams, *of_plan)
 
 
 def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 
+from python_backend.interruption import look_before
+
 FUSED_ATTENTION = "groundserve_fused"
 """Name under which models' configs ask for `_fused_attention`."""
 
@@ -69,7 +71,9 @@ def place(
         _move_around(model, layers, device=device)
     else:
         model.to(device)
-    if torch.device(device).type == "cuda":
+    if torch.device(device).type == "cpu":
+        look_before(layers)
+    else:
         if config is not None:
             use_fused_attention(config)
         if COMPILE_LAYERS:

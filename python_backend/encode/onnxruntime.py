@@ -12,6 +12,7 @@ from groundserve.errors import EngineMismatchError
 from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.encode.base import repeat_plan_inputs
+from python_backend.interruption import run_session
 from python_backend.onnx_session import open_session
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class OnnxRuntimeEncoder:
         for start in range(0, len(arrays[0]), at_once):
             units = slice(start, start + at_once)
             feeds = {name: one[units] for name, one in zip(self._names, arrays, strict=True)}
-            features += self._session.run(["FEATURES"], feeds)
+            features += run_session(self._session.run, ["FEATURES"], feeds)
         return np.concatenate(features)
 
     def _units_at_once(self, unit: NDArray[np.uint8]) -> int:

@@ -17,6 +17,7 @@ from groundserve.errors import EngineMismatchError
 from groundserve.manifest import ROTARY_SWITCH_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.generate.base import check_token_ids
+from python_backend.interruption import run_session
 from python_backend.onnx_session import open_session
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class OnnxRuntimeFront:
         """See `Front.embed_video`."""
         arrays = [to_host(one).astype(np.float32, copy=False) for one in (features, *inputs)]
         block: NDArray[np.float32]
-        (block,) = self._session.run(None, dict(zip(self._names, arrays, strict=True)))
+        feeds = dict(zip(self._names, arrays, strict=True))
+        (block,) = run_session(self._session.run, None, feeds)
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -127,7 +129,9 @@ class OnnxRuntimeDecoder:
             # The same memory: the operator sees it and only writes what is new.
             binding.bind_ortvalue_output(_PRESENT + name.removeprefix(_PAST), value)
         binding.bind_output(_LOGITS)
-        self._session.run_with_iobinding(binding)
+        run = self._session.run_with_iobinding
+        # A token's pass is short, and a thread that watches it would cost as much.
+        run_session(run, binding) if len(embeddings) > 1 else run(binding)
         past.num_positions = num_positions
         # (1, S or 1, V): the head may be computed for all positions.
         logits: NDArray[np.float32] = binding.get_outputs()[-1].numpy()[0, -1]

@@ -15,6 +15,7 @@ from groundserve.deadline import Deadline
 from groundserve.families.plans import VISUAL_TOKEN_ID
 from python_backend.arrays import Array, concatenate
 from python_backend.generate.base import Decoder, Front
+from python_backend.interruption import ending_with
 
 CHUNK = 512
 """Most positions of one pass: what a pass allocates grows with them, and a deadline waits for it.
@@ -126,7 +127,8 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
 def _extend(
     decoder: Decoder, embeddings: Array, past: Any, *, regime: int, deadline: Deadline
 ) -> NDArray[np.float32]:
-    for start in range(0, len(embeddings), CHUNK):
-        deadline.check()
-        logits = decoder.extend(embeddings[start : start + CHUNK], past, regime=regime)
+    with ending_with(deadline):
+        for start in range(0, len(embeddings), CHUNK):
+            deadline.check()
+            logits = decoder.extend(embeddings[start : start + CHUNK], past, regime=regime)
     return logits

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
 from python_backend.generate.base import check_token_ids
+from python_backend.interruption import look_before
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,6 +70,8 @@ class TorchDecoder:
         from groundserve.rotary import RotaryTables
 
         self._model = model.to(device)
+        if device == "cpu":
+            look_before(model.get_decoder().layers)
         # Those of transformers know one regime, or choose by the length of a pass.
         self._rotary = next((one for one in model.modules() if isinstance(one, RotaryTables)), None)
 

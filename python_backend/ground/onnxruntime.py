@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_host
+from python_backend.interruption import run_session
 from python_backend.onnx_session import open_session
 
 
@@ -21,5 +22,5 @@ class OnnxRuntimeGrounder:
         """See `Grounder.ground`."""
         inputs = {"FEATURES": to_host(features), "TEXT_IDS": text_ids}
         frame_logits: NDArray[np.float32]
-        (frame_logits,) = self._session.run(["FRAME_LOGITS"], inputs)
+        (frame_logits,) = run_session(self._session.run, ["FRAME_LOGITS"], inputs)
         return frame_logits

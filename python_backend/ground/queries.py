@@ -15,6 +15,7 @@ from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder
+from python_backend.interruption import ending_with
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,15 +120,16 @@ def ground_questions(
     num_visual_tokens = features.shape[0] * features.shape[1]
     questions.check_tokens(num_visual_tokens)
     rows: list[NDArray[np.float32]] = []
-    # `runtime_checkable` looks for the methods' names.
-    if isinstance(grounder, PackedGrounder):
-        for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
-            deadline.check()
-            rows += list(grounder.ground_packed(features, pack))
-    else:
-        for text_ids in questions.text_ids:
-            deadline.check()
-            rows.append(grounder.ground(features, text_ids))
+    with ending_with(deadline):
+        # `runtime_checkable` looks for the methods' names.
+        if isinstance(grounder, PackedGrounder):
+            for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
+                deadline.check()
+                rows += list(grounder.ground_packed(features, pack))
+        else:
+            for text_ids in questions.text_ids:
+                deadline.check()
+                rows.append(grounder.ground(features, text_ids))
     frame_logits = np.stack(rows)
     # NaN would come last in every ranking and look like an answer.
     if not np.isfinite(frame_logits).all():

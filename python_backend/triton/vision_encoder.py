@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.limits import Limits
 from groundserve.parent_watch import end_with_parent
+from python_backend.interruption import ending_with
 from python_backend.triton._cancellation import lifeline_of
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
-from python_backend.triton._io import answer, attempt, read_tensors
+from python_backend.triton._io import answer, attempt, read_deadline, read_tensors
 from python_backend.triton._merge import EncodeRequest, encode_merged
 from python_backend.triton._tensors import Tensors
 from python_backend.warm_up import warm_up_encoder
@@ -23,6 +27,7 @@ class TritonPythonModel:
         """Open the profile's encoder."""
         context = ModelContext.load(args)
         manifest = context.engine.manifest
+        self._limits = Limits.from_environment()
         self._inputs = VisionInputs.of(manifest.seam, manifest.model)
         if manifest.device == "cpu":
             keep_heap()
@@ -35,20 +40,30 @@ class TritonPythonModel:
         """Encode all calls together; one that is refused fails alone, and order is kept."""
         items = [attempt(self._read, request) for request in requests]
         valid = [item for item in items if not isinstance(item, Exception)]
-        encoded = iter(self._encode(valid))
+        encoded = iter(self._encode(*zip(*valid, strict=True)) if valid else ())
         results = [item if isinstance(item, Exception) else next(encoded) for item in items]
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
 
-    def _read(self, request: Any) -> EncodeRequest:
-        lifeline_of(request)
+    def _read(self, request: Any) -> tuple[EncodeRequest, Deadline]:
+        deadline = read_deadline(request, self._limits, is_cancelled=lifeline_of(request))
         # Plan inputs come to the host, where they are compared.
         tensors = read_tensors(request, stay_on_gpu=self._inputs.stream_names)
-        return EncodeRequest.from_batch(tensors, self._inputs)
+        return EncodeRequest.from_batch(tensors, self._inputs), deadline
 
-    def _encode(self, items: list[EncodeRequest]) -> Sequence[Tensors | Exception]:
+    def _encode(
+        self, calls: Sequence[EncodeRequest], deadlines: Sequence[Deadline]
+    ) -> Sequence[Tensors | Exception]:
         names = self._inputs.names
-        features = attempt(encode_merged, items, self._encoder.encode, names=names)
+        # They are one pass, which goes on as long as anybody waits for it.
+        last = max(deadlines, key=Deadline.remaining_seconds)
+        together = replace(last, is_cancelled=lambda: all(map(_is_cancelled, deadlines)))
+        with ending_with(together):
+            features = attempt(encode_merged, calls, self._encoder.encode, names=names)
         if isinstance(features, Exception):
-            # They were one call, so nobody can tell whose frames made it fail.
-            return [features] * len(items)
+            # Nobody can tell whose frames made it fail.
+            return [features] * len(calls)
         return [{"FEATURES": part} for part in features]
+
+
+def _is_cancelled(deadline: Deadline) -> bool:
+    return deadline.is_cancelled is not None and deadline.is_cancelled()
