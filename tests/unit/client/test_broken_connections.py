@@ -18,17 +18,16 @@ from tritonclient.grpc import service_pb2
 from groundserve import AsyncClient, Client, InvalidRequestError, UnavailableError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-CUT_AT = b"video_features"
+CUT_AT = b"front"
 """The name of the model: bytes of a request, and of nothing else on a connection."""
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: to close is to reset."""
 
 
 class Server(grpc.GenericRpcHandler):
-    """Says what it was asked; lets all in and finds fault with every video."""
+    """Counts what it is asked, and finds fault with every video."""
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
+    num_asked = 0
 
     def service(self, details: Any) -> Any:
         assert details.method == METHOD
@@ -38,14 +37,9 @@ class Server(grpc.GenericRpcHandler):
             response_serializer=service_pb2.ModelInferResponse.SerializeToString,
         )
 
-    def _infer(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self.asked.append(request.model_name)
-        if request.model_name != "admission":
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "MediaError: the video is empty")
-        response = service_pb2.ModelInferResponse(model_name="admission")
-        response.outputs.add(name="ADMITTED", datatype="UINT8", shape=[1])
-        response.raw_output_contents.append(b"\1")
-        return response
+    def _infer(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.num_asked += 1
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "MediaError: the video is empty")
 
 
 class Proxy:
@@ -119,9 +113,9 @@ def ask_async(url: str) -> None:
 @pytest.mark.parametrize("score", [ask, ask_async])
 def test_call_is_made_again_on_a_new_connection(score: Callable[[str], None]):
     with proxied(num_cuts=1) as (server, proxy):
-        with pytest.raises(InvalidRequestError, match="the video is empty"):
+        with pytest.raises(InvalidRequestError, match="video is empty"):
             score(proxy.url)
-        assert server.asked == ["admission", "video_features"]
+        assert server.num_asked == 1
         assert proxy.num_connections == 2
 
 
@@ -133,4 +127,4 @@ def test_call_is_made_again_once(score: Callable[[str], None]):
         assert str(caught.value) == (
             f"the connection to {proxy.url} broke: the server may have ended; try again"
         )
-        assert server.asked == ["admission"]
+        assert server.num_asked == 0
