@@ -42,8 +42,8 @@ class BaseClient:
             root_certificates: PEM file of those whom `grpcs://` trusts; the system's where None.
 
         Raises:
-            InvalidRequestError: The URL has another form, the timeout is not above 0 and finite, the
-                retries are no whole number >= 0, or a header or the file of certificates is none.
+            InvalidRequestError: The URL has another form, the timeout is not above 0 and finite,
+                retries is no whole number >= 0, or a header or the file of certificates is none.
             MissingExtraError: tritonclient is not installed.
         """
         self._timeout_seconds = check_timeout(timeout_seconds)

@@ -1,21 +1,23 @@
-"""Clients whose connection is cut while a call is on its way, by a proxy before a gRPC server."""
+"""Clients and a gRPC server: a proxy cuts the connection while a call is on its way; TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2
 
-from groundserve import AsyncClient, Client, InvalidRequestError, UnavailableError
+from groundserve import AsyncClient, Client, InvalidRequestError, MediaError, UnavailableError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CUT_AT = b"front"
@@ -28,6 +30,7 @@ class Server(grpc.GenericRpcHandler):
     """Counts what it is asked, and finds fault with every video."""
 
     num_asked = 0
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def service(self, details: Any) -> Any:
         assert details.method == METHOD
@@ -39,6 +42,7 @@ class Server(grpc.GenericRpcHandler):
 
     def _infer(self, request: Any, context: grpc.ServicerContext) -> None:
         self.num_asked += 1
+        self.metadata = context.invocation_metadata()
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "MediaError: the video is empty")
 
 
@@ -128,3 +132,37 @@ def test_call_is_made_again_once(score: Callable[[str], None]):
             f"the connection to {proxy.url} broke: the server may have ended; try again"
         )
         assert server.num_asked == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate of this host's own, with its key beside it."""
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    key = path.with_name("key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=h", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-out", path, "-keyout", key], capture_output=True, check=True)
+    return path
+
+
+def test_tls_reaches_a_server_that_is_trusted_and_headers_go_with_the_call(certificate):
+    handler, server = Server(), grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((handler,))
+    pair = certificate.with_name("key.pem").read_bytes(), certificate.read_bytes()
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    plain = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    headers = {"Authorization": "Bearer of tidings"}
+    try:
+        for url, trusted, error, message in (
+            (f"grpcs://127.0.0.1:{port}", certificate, MediaError, "the video is empty"),
+            (f"grpcs://127.0.0.1:{port}", None, UnavailableError, "certificate is not one of"),
+            (f"grpcs://127.0.0.1:{plain}", None, UnavailableError, "does not speak TLS"),
+        ):
+            client = Client(url, timeout_seconds=30, root_certificates=trusted, headers=headers)
+            with client, pytest.raises(error, match=message):
+                client.score(b"x", "x")
+        assert ("authorization", "Bearer of tidings") in handler.metadata
+        assert handler.num_asked == 1
+    finally:
+        server.stop(None).wait()
