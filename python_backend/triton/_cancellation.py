@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import socket
@@ -11,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from groundserve.deadline import POLL_SECONDS
-from groundserve.errors import UnsupportedError
+from groundserve.errors import RequestCancelledError, UnsupportedError
 from python_backend.triton._parameters import read_parameters
 
 _LIFELINE = "lifeline"
-"""Request parameter of BLS calls: the name of the caller's lifeline."""
+"""Request parameter of BLS calls: the token of the caller's lifeline."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -24,8 +25,8 @@ class Lifeline:
 
     A BLS call cannot be cancelled by its caller in the oldest server that is supported (2.51), and
     who computes the answer is another process. While the caller wants the answer it holds a socket
-    whose name goes with the call; with the socket, or the process, the name is gone. Nothing is
-    ever sent. Another user who reads the name in /proc can learn no more than that by it.
+    whose token goes with the call; with the socket, or the process, its name is gone. Nothing is
+    ever sent. The name is a digest: it can be read in /proc, and proves no token.
     """
 
     def __init__(self) -> None:
@@ -47,14 +48,17 @@ def lifeline_of(request: Any) -> Callable[[], bool]:
     Raises:
         UnsupportedError: Somebody else called it. What is checked of a request is checked by
             `front`, so nobody may go round it.
+        RequestCancelledError: It has let go already, or never was: the token is made up.
     """
-    name = read_parameters(request).get(_LIFELINE)
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    token = read_parameters(request).get(_LIFELINE)
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise UnsupportedError(
             "this model works for the server's own models only; call the model that is named after "
             "the family, or front"
         )
-    return asked_in_turns(lambda: not _is_held(name))
+    if not _is_held(token):
+        raise RequestCancelledError("nobody waits for the answer any more")
+    return asked_in_turns(lambda: not _is_held(token))
 
 
 def asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
@@ -96,4 +100,4 @@ def _is_held(token: str) -> bool:
 
 def _address(token: str) -> str:
     # The leading zero byte: a name of the kernel's own, without a file that would outlive us.
-    return f"\0groundserve-{token}"
+    return f"\0groundserve-{hashlib.sha256(token.encode()).hexdigest()}"

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from groundserve.deadline import Deadline
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from groundserve.results import VideoInfo
@@ -63,15 +62,6 @@ def test_info_tells_of_the_video_and_of_every_stage(grpc, pipeline, video_root):
     local = pipeline.score(video_root / "carphone.mp4", "cars").info
     assert list(local.timing_ms) == [*info.timing_ms, "total"]
     assert replace(local, timing_ms=info.timing_ms) == info
-
-
-def test_video_features_can_be_called_alone(protocol, pipeline, clips):
-    video = clips["carphone_pristine"]
-    answer = protocol.infer("video_features", {"VIDEO": upload(video.read_bytes())})
-    expected = pipeline.features(video, ScoreOptions(), deadline=Deadline.after(60))
-    np.testing.assert_array_equal(answer["FEATURES"], expected.features)
-    np.testing.assert_array_equal(answer["FRAME_INDICES"], expected.frame_indices)
-    np.testing.assert_array_equal(answer["PTS_SECONDS"], expected.pts_seconds)
 
 
 def test_concurrent_requests_each_get_their_own_video(server, pipeline, clips):

@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from groundserve.deadline import POLL_SECONDS
-from groundserve.errors import UnsupportedError
+from groundserve.errors import RequestCancelledError, UnsupportedError
 from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
 
 HOLD = """
@@ -59,10 +60,16 @@ def test_one_thread_asks_at_a_time():
 def test_lifeline_is_held_until_it_is_closed():
     lifeline = Lifeline()
     request = Request(code_in_message=True, **lifeline.parameters)
-    assert not lifeline_of(request)()
+    is_cancelled = lifeline_of(request)
+    assert not is_cancelled()
+    (token,) = lifeline.parameters.values()
+    assert token not in Path("/proc/net/unix").read_text()
     for _ in range(2):
         lifeline.close()
-        assert lifeline_of(request)()
+        with pytest.raises(RequestCancelledError):
+            lifeline_of(request)
+    time.sleep(POLL_SECONDS)
+    assert is_cancelled()
 
 
 def test_killed_caller_lets_go_of_its_lifeline():
@@ -71,11 +78,12 @@ def test_killed_caller_lets_go_of_its_lifeline():
         assert not lifeline_of(request)()
         caller.kill()
         caller.wait()
-        assert lifeline_of(request)()
+        with pytest.raises(RequestCancelledError):
+            lifeline_of(request)
 
 
-@pytest.mark.parametrize("name", [None, "", "x" * 32, "a" * 33, "\n", 7, True, 1.5])
-def test_whoever_has_no_lifeline_is_refused(name):
-    request = Request() if name is None else Request(lifeline=name)
+@pytest.mark.parametrize("token", [None, "", "x" * 32, "a" * 33, "\n", 7, True, 1.5])
+def test_whoever_has_no_lifeline_is_refused(token):
+    request = Request() if token is None else Request(lifeline=token)
     with pytest.raises(UnsupportedError, match="works for the server's own models only"):
         lifeline_of(request)
