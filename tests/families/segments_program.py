@@ -24,7 +24,7 @@ def main(folder: Path, checkpoint: Path, adapters: list[str], videos: list[Path]
     given = {"family": "segments", "parts": {"adapter": [Path(one) for one in adapters]}}
     build(checkpoint, folder / "cpu", profile="cpu", **given)
     report = check_engines(folder / "cpu", checkpoint, **given)
-    said = {"checks": [str(check) for check in report.checks], "videos": {}}
+    said = {"checks": [str(check) for check in report.checks], "videos": {}, "answers": {}}
     openers = {
         "cpu": lambda meter: Pipeline.open(folder / "cpu", meter=meter),
         "torch": lambda meter: Pipeline.from_checkpoint(checkpoint, **given, meter=meter),
@@ -39,6 +39,9 @@ def main(folder: Path, checkpoint: Path, adapters: list[str], videos: list[Path]
                 converted = pipeline.decoders.work_done()["frames_converted"]
             counts = ("frames_decoded", "vision_frames", "vision_passes")
             work[name] = {count: meter[count] for count in counts} | {"made": converted}
+        with openers["cpu"](Counts()) as pipeline:
+            asked = pipeline.ask(video, "What?", AnswerOptions(task="chat", max_new_tokens=4))
+        said["answers"][video.stem] = asked.answers[0].token_ids.tolist()
         np.savez(folder / f"{video.stem}.npz", **features)
         said["videos"][video.stem] = work
     (folder / "said.json").write_text(json.dumps(said), "utf-8")

@@ -226,7 +226,7 @@ def test_others_are_answered_between_two_questions_of_a_long_request(answering, 
 
 
 def test_callers_that_left_keep_nobody_out(answering, client, video):
-    waiting = 'nv_inference_pending_request_count{model="generation",version="1"}'
+    waiting = 'nv_inference_pending_request_count{model="front",version="1"}'
 
     async def come_and_go() -> None:
         async with AsyncClient(url(answering.triton)) as opened:
