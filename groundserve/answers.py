@@ -14,6 +14,11 @@ from groundserve.options import Task
 from groundserve.results import VideoInfo, foreign_answer, shapes_shown
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
+OnText = Callable[[int, str], None]
+"""Told the number of a question, from 0, and the next piece of its answer's text. The questions
+come one after another; the pieces of one, put together, begin its `Answer.text`. What it raises
+ends the request."""
+
 StopReason = Literal["eos", "length", "deadline"]
 """Why an answer ends: with its end token, at `max_new_tokens`, or because time ran out."""
 

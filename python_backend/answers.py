@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from groundserve.answers import Answer, GenerationInfo
+from groundserve.answers import Answer, GenerationInfo, OnText
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked
 from groundserve.families.base import AnswerTokenizer, ModelSpec, TextFamily
@@ -113,6 +113,35 @@ class Answers:
     """In their order."""
     generation: GenerationInfo
     """Of the work on all of them."""
+
+
+class TextStream:
+    """The text of a request's answers, as their tokens come."""
+
+    def __init__(self, tokenizer: AnswerTokenizer, on_text: OnText) -> None:
+        """Begin with nothing said.
+
+        Args:
+            tokenizer: Of the model.
+            on_text: Told each piece.
+        """
+        self._tokenizer = tokenizer
+        self._on_text = on_text
+        self._number = 0
+        self._token_ids: list[int] = []
+        self._said = ""
+
+    def add(self, number: int, token_id: int) -> None:
+        """Take the next token, of the question of this number or of a later one."""
+        if number != self._number:
+            self._number, self._token_ids, self._said = number, [], ""
+        self._token_ids.append(token_id)
+        text = self._tokenizer.text(self._token_ids)
+        # A character of several tokens is held back until it is whole; so is what a later token
+        # changed, which then comes with the whole answer alone.
+        if text != self._said and text.startswith(self._said) and not text.endswith("\ufffd"):
+            self._on_text(number, text[len(self._said) :])
+            self._said = text
 
 
 def read_answers(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import OnText
 from groundserve.deadline import Deadline
 from groundserve.families.base import AnswerTokenizer, ModelSpec, QueryTokenizer, TextFamily
 from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
-from python_backend.answers import Answers, Prompts, read_answers
+from python_backend.answers import Answers, Prompts, TextStream, read_answers
 from python_backend.arrays import Array
-from python_backend.generate import Turns
+from python_backend.generate import finish
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
 from python_backend.stages import Generator, Stages
@@ -134,11 +135,11 @@ class TextHead:
         seen: SeenVideo,
         *,
         deadline: Deadline,
-        others_wait: Callable[[], bool] = lambda: False,
-    ) -> Turns[Answers]:
+        on_text: OnText | None = None,
+    ) -> Answers:
         """Answer every question about one video.
 
-        All are checked before the first is answered. A generator, as `answer_questions` is.
+        All are checked before the first is answered.
 
         Args:
             features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
@@ -146,7 +147,7 @@ class TextHead:
             seen: The video.
             deadline: Checked between tokens. Where time runs out after the first, the answers end
                 there.
-            others_wait: See `answer_questions`.
+            on_text: Told the text of the answers as it comes.
 
         Raises:
             InvalidRequestError: As `Prompts.of`.
@@ -155,14 +156,16 @@ class TextHead:
             GroundserveError: The decoder returned logits that are not finite.
         """
         prompts = queries.of(seen)
-        generation = yield from self.generator.answer(
-            features,
-            self.family.front_arrays(seen, self.model),
-            prompts,
-            queries.options,
-            end_ids=self.tokenizer.end_ids,
-            deadline=deadline,
-            meter=self.meter,
-            others_wait=others_wait,
+        generation = finish(
+            self.generator.answer(
+                features,
+                self.family.front_arrays(seen, self.model),
+                prompts,
+                queries.options,
+                end_ids=self.tokenizer.end_ids,
+                deadline=deadline,
+                meter=self.meter,
+                on_token=on_text and TextStream(self.tokenizer, on_text).add,
+            )
         )
         return read_answers(queries, prompts, generation, family=self.family, seen=seen)

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import AnswerResult
+from groundserve.answers import AnswerResult, OnText
 from groundserve.arguments import (
     Video,
     check_answer_options,
@@ -45,7 +45,6 @@ from python_backend.decode import DecodedFrames, FrameDecoder
 from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import Asked, FeatureExtractor, VideoFeatures
-from python_backend.generate import finish
 from python_backend.ground import Grounder, Questions
 from python_backend.heads import FramesHead, TextHead, open_head
 from python_backend.meter import Counts, Meter
@@ -262,6 +261,7 @@ class Pipeline:
         queries: str | Sequence[str] = (),
         options: AnswerOptions | None = None,
         *,
+        on_text: OnText | None = None,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
         """Answer one or more questions about one video in text.
@@ -271,6 +271,7 @@ class Pipeline:
             queries: One question or several; the video is decoded and encoded once, and what stands
                 before the question in each prompt computed once. None for a task that takes none.
             options: Defaults where None.
+            on_text: Told the text of the answers as it comes; see `OnText`.
             timeout_seconds: As `score` takes it. Where it passes after the first token of an
                 answer, that one ends there, and those after it are empty.
 
@@ -291,8 +292,12 @@ class Pipeline:
             prompts = head.parse(texts, options)
             extracted = self.features(video, options, asked=prompts, deadline=deadline)
             with watch.measure("generate"):
-                answers = finish(
-                    head.answer(extracted.features, prompts, extracted.seen, deadline=deadline)
+                answers = head.answer(
+                    extracted.features,
+                    prompts,
+                    extracted.seen,
+                    deadline=deadline,
+                    on_text=on_text,
                 )
         return AnswerResult(
             video=video_name(video),

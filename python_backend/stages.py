@@ -18,7 +18,7 @@ from groundserve.options import AnswerOptions
 from python_backend.arrays import Array
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder
-from python_backend.generate import Decoder, Front, Generation, Turns, answer_questions
+from python_backend.generate import Decoder, Front, Generation, OnToken, Turns, answer_questions
 from python_backend.ground import Grounder
 from python_backend.meter import Meter
 
@@ -43,6 +43,7 @@ class Generator:
         deadline: Deadline,
         meter: Meter,
         others_wait: Callable[[], bool] = lambda: False,
+        on_token: OnToken | None = None,
     ) -> Turns[Generation]:
         """See `answer_questions`."""
         return answer_questions(
@@ -56,6 +57,7 @@ class Generator:
             deadline=deadline,
             meter=meter,
             others_wait=others_wait,
+            on_token=on_token,
         )
 
 

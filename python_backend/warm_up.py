@@ -15,7 +15,6 @@ from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.manifest import Manifest
 from groundserve.options import AnswerOptions
 from python_backend.encode import VisionEncoder
-from python_backend.generate import finish
 from python_backend.ground import Grounder
 from python_backend.heads import TextHead
 from python_backend.meter import Counts
@@ -54,11 +53,9 @@ def warm_up_text_head(head: TextHead, manifest: Manifest) -> None:
     shape = (num_units, model.max_feature_tokens // num_units, model.feature_width)
     # Raw: a task's own wording may want no question.
     options = AnswerOptions(task=head.family.tasks[0], raw=True, max_new_tokens=2)
-    finish(
-        replace(head, meter=Counts()).answer(
-            np.zeros(shape, np.float32),
-            head.parse(["When?"], options),
-            plan.seen,
-            deadline=Deadline.after(head.limits.max_request_seconds),
-        )
+    replace(head, meter=Counts()).answer(
+        np.zeros(shape, np.float32),
+        head.parse(["When?"], options),
+        plan.seen,
+        deadline=Deadline.after(head.limits.max_request_seconds),
     )

@@ -74,6 +74,8 @@ class TritonModelSpec:
     """What runs it; an ensemble has none."""
     device: Device = "cpu"
     """Where its instances run and, for a Python model, whether its inputs may lie on the GPU."""
+    is_decoupled: bool = False
+    """Whether it sends several responses a request."""
     num_instances: int = 1
     """Instances side by side; each of a Python model is a process."""
     dynamic_batching: DynamicBatchingSpec | None = None

@@ -37,6 +37,8 @@ def to_pbtxt(spec: TritonModelSpec) -> str:
         _set_instances(config, spec)
         for name, value in _parameters(spec).items():
             config.parameters[name].string_value = value
+    if spec.is_decoupled:
+        config.model_transaction_policy.decoupled = True
     if spec.backend == "tensorrt":
         config.default_model_filename = PLAN_NAME
     if spec.warmup is not None:

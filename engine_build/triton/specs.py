@@ -39,6 +39,7 @@ def model_specs(
     return [
         TritonModelSpec(name=family.name, inputs=trunk.INPUTS, outputs=outputs, steps=(front,)),
         front,
+        *([trunk.front_stream(front)] if family.head == "text" else []),
         trunk.video_decode(layout, inputs),
         trunk.vision_encoder(layout, inputs, features, default_plan(family, model)),
         head,

@@ -52,6 +52,17 @@ _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""
 
 
+def front_stream(front: TritonModelSpec) -> TritonModelSpec:
+    """The same, which sends parts of the answers before the answer."""
+    return replace(
+        front,
+        name="front_stream",
+        outputs=(*front.outputs, TensorSpec("PART", "STRING", (1,))),  # JSON: query, text
+        parameters={**front.parameters, "is_streamed": "true"},
+        is_decoupled=True,
+    )
+
+
 def front(layout: RepositoryLayout, outputs: tuple[TensorSpec, ...]) -> TritonModelSpec:
     """A video and questions -> the answer, by calls to all others.
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import AnswerResult
+from groundserve.answers import AnswerResult, OnText
 from groundserve.arguments import Video
 from groundserve.client._answer_request import AnswerRequest
 from groundserve.client._base import BaseClient
-from groundserve.client._connection import Answer, Call, Deliver
+from groundserve.client._connection import Answer, Call, Deliver, Piece
 from groundserve.client._request import Request, Result, ScoreRequest
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
@@ -83,6 +83,7 @@ class AsyncClient(BaseClient):
         *,
         video_uri: str | None = None,
         request_id: str | None = None,
+        on_text: OnText | None = None,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
         """Answer one or more questions about one video in text; see `Client.ask`.
@@ -99,7 +100,7 @@ class AsyncClient(BaseClient):
             options=options,
             request_id=request_id,
         )
-        return await self._send(request, timeout_seconds)
+        return await self._send(request, timeout_seconds, on_text)
 
     async def frames(
         self,
@@ -127,8 +128,13 @@ class AsyncClient(BaseClient):
             self._connection.close(deliver)
             await closed
 
-    async def _send(self, request: Request[Result], timeout_seconds: float | None) -> Result:
-        return await self._exchange(request, _Suspending(), timeout_seconds).result()
+    async def _send(
+        self,
+        request: Request[Result],
+        timeout_seconds: float | None,
+        on_text: OnText | None = None,
+    ) -> Result:
+        return await self._exchange(request, _Suspending(), timeout_seconds, on_text).result()
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,8 +174,15 @@ def _future_answer() -> tuple[Deliver, asyncio.Future[Answer]]:
     future: asyncio.Future[Answer] = loop.create_future()
 
     def resolve(answer: Answer) -> None:
-        if not future.done():  # cancelled
+        if future.done():  # cancelled
+            return
+        if not isinstance(answer, Piece):
             future.set_result(answer)
+            return
+        try:
+            answer()
+        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+            future.set_exception(error)
 
     def deliver(answer: Answer) -> None:
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from groundserve.answers import OnText
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._exchange import Exchange, Waiting
@@ -58,7 +59,11 @@ class BaseClient:
         return self._connection.is_ready(self._timeout_seconds)
 
     def _exchange(
-        self, request: Request[Result], waiting: Waiting, timeout_seconds: float | None
+        self,
+        request: Request[Result],
+        waiting: Waiting,
+        timeout_seconds: float | None,
+        on_text: OnText | None = None,
     ) -> Exchange[Result]:
         """Return what takes a request to its end; its time begins now.
 
@@ -77,4 +82,5 @@ class BaseClient:
             deadline=Deadline.after(seconds),
             retries=self._retries,
             request=request,
+            on_text=on_text,
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import OnText
 from groundserve.arguments import described, parse_url
 from groundserve.call_thread import CallThread
 from groundserve.client._failures import is_broken_connection, typed_error
@@ -34,6 +37,11 @@ Answer = Any
 Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
+Piece = partial
+"""Of a text that comes in pieces: to be called where its caller waits."""
+
+STREAM_MODEL = "front_stream"
+"""What is called for an answer in pieces."""
 MODEL = "front"
 """What is called, whatever the family. Triton tells a model that its caller is gone where that
 called the model itself, and never inside an ensemble."""
@@ -82,12 +90,14 @@ class Connection:
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
         self._headers = _checked_headers(headers)
-        self._server = tritonclient.grpc.InferenceServerClient(
+        self._connect = partial(
+            tritonclient.grpc.InferenceServerClient,
             address,
             ssl=is_encrypted,
             root_certificates=root_certificates and os.fspath(root_certificates),
             channel_args=_CHANNEL_ARGS,
         )
+        self._server = self._connect()
         # One thread also because tritonclient keeps the call in an attribute between beginning it
         # and telling it whom to call back: of two at once, one would get the other's answer.
         self._thread = CallThread()
@@ -118,6 +128,7 @@ class Connection:
         request_id: str,
         parameters: Mapping[str, str],
         deliver: Deliver,
+        on_text: OnText | None,
     ) -> Call:
         """Prepare a call; nothing is done before its `begin`.
 
@@ -127,22 +138,45 @@ class Connection:
             server_seconds: When the server is to give up.
             request_id: For the server's log.
             parameters: Of the request, beside those of every call.
-            deliver: Gets what `read` takes, once, unless the call is ended before it begins.
+            deliver: Gets what `read` takes, once, unless the call is ended before it begins;
+                before that a `Piece` of text each time one comes.
+            on_text: Whom these are for; None: the server sends no pieces.
         """
+
+        def request() -> dict[str, Any]:
+            return {
+                "inputs": [self._input(name, array) for name, array in inputs.items()],
+                "request_id": request_id,
+                "timeout": max(1, int(server_seconds * 1e6)),
+                "parameters": {CLASS_IN_MESSAGE: True, **parameters},
+            }
 
         def send() -> Any:
             return self._server.async_infer(
                 MODEL,
-                [self._input(name, array) for name, array in inputs.items()],
-                lambda result, error: deliver(result if error is None else error),
-                request_id=request_id,
-                timeout=max(1, int(server_seconds * 1e6)),
+                callback=lambda result, error: deliver(result if error is None else error),
                 client_timeout=seconds,
                 headers=self._headers,
-                parameters={CLASS_IN_MESSAGE: True, **parameters},
+                **request(),
             )
 
-        return Call(self._thread, send, deliver)
+        def send_streamed() -> Any:
+            stream = _Stream(self._connect(), self._thread)
+
+            def take(result: Any, error: Any) -> None:
+                piece = None if error is not None else result.as_numpy("PART")
+                if piece is not None:
+                    part = json.loads(piece[0])
+                    deliver(partial(on_text, part["query"], part["text"]))
+                else:
+                    deliver(result if error is None else error)
+                    stream.end()
+
+            stream.server.start_stream(take, stream_timeout=seconds, headers=self._headers)
+            stream.server.async_stream_infer(STREAM_MODEL, **request())
+            return stream
+
+        return Call(self._thread, send if on_text is None else send_streamed, deliver)
 
     def read(self, answer: Answer) -> Tensors:
         """Return the outputs of a call, or raise what became of it."""
@@ -188,6 +222,23 @@ class Connection:
         tensor = self._triton.InferInput(name, list(array.shape), datatype)
         tensor.set_data_from_numpy(array)
         return tensor
+
+
+class _Stream:
+    """A call whose answer comes in pieces, on a channel of its own: tritonclient has one each."""
+
+    def __init__(self, server: Any, thread: CallThread) -> None:
+        self.server = server
+        self._thread = thread
+
+    def cancel(self) -> None:
+        """End it."""
+        self.server.stop_stream(cancel_requests=True)
+        self.server.close()
+
+    def end(self) -> None:
+        """The same in another thread: it waits for the one that delivers."""
+        self._thread.run(self.cancel)
 
 
 class Call:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from groundserve.answers import OnText
 from groundserve.client._connection import Answer, Call, Connection, Deliver, Tensors
 from groundserve.client._request import Request, Result
 from groundserve.deadline import Deadline
@@ -37,7 +38,10 @@ class Waiting(Protocol):
     """How a caller waits: all that the two clients differ in."""
 
     async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
-        """Begin the call and wait for its answer; whatever ends the wait ends the call."""
+        """Begin the call and wait for its answer; whatever ends the wait ends the call.
+
+        Pieces of text that come before it are told.
+        """
         ...
 
     async def run(self, function: Callable[[], T]) -> T:
@@ -63,6 +67,9 @@ class Exchange(Generic[Result]):
     """How often it may begin again after UnavailableError."""
     request: Request[Result]
     """What is asked."""
+    on_text: OnText | None = None
+    """Told the text of answers as it comes; from then on nothing is tried again."""
+    _has_told: bool = field(default=False, init=False)
 
     async def result(self) -> Result:
         """Return the answer."""
@@ -82,7 +89,7 @@ class Exchange(Generic[Result]):
             try:
                 return await self._call_again_if_broken(tensors)
             except UnavailableError as error:
-                seconds = next(waits, None)
+                seconds = None if self._has_told else next(waits, None)
                 if seconds is None or self.deadline.remaining_seconds() <= seconds:
                     if num_tries == 1:
                         raise
@@ -99,7 +106,7 @@ class Exchange(Generic[Result]):
         try:
             return await self._call(tensors)
         except UnavailableError as error:
-            if not self.connection.broke(error):
+            if self._has_told or not self.connection.broke(error):
                 raise
             broke = error
         try:
@@ -111,6 +118,11 @@ class Exchange(Generic[Result]):
         self.connection.check_open()
         self.deadline.check()
 
+        def tell(number: int, text: str) -> None:
+            self._has_told = True
+            assert self.on_text is not None, "or the server sends no pieces"
+            self.on_text(number, text)
+
         def prepare(deliver: Deliver) -> Call:
             seconds = self.deadline.remaining_seconds()
             way_back = min(_MAX_WAY_BACK_SECONDS, _WAY_BACK_SHARE * seconds)
@@ -121,6 +133,7 @@ class Exchange(Generic[Result]):
                 request_id=self.request.request_id,
                 parameters={HEAD: self.request.head},
                 deliver=deliver,
+                on_text=self.on_text and tell,
             )
 
         return self.connection.read(await self.waiting.answer(prepare))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import AnswerResult
+from groundserve.answers import AnswerResult, OnText
 from groundserve.arguments import Video
 from groundserve.client._answer_request import AnswerRequest
 from groundserve.client._base import BaseClient
-from groundserve.client._connection import Answer, Call, Deliver
+from groundserve.client._connection import Answer, Call, Deliver, Piece
 from groundserve.client._request import Request, Result, ScoreRequest
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
@@ -96,6 +96,7 @@ class Client(BaseClient):
         *,
         video_uri: str | None = None,
         request_id: str | None = None,
+        on_text: OnText | None = None,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
         """Answer one or more questions about one video in text, with its times.
@@ -108,6 +109,8 @@ class Client(BaseClient):
             options: Defaults where None.
             video_uri: Instead of `video`: a `file:` URI that the server may read.
             request_id: See `score`.
+            on_text: Told the text of the answers as it comes; see `OnText`. Called here, while this
+                waits.
             timeout_seconds: Longest time this call may take; the client's where None. An answer
                 that is not complete when it is nearly over comes as far as it is; its
                 `stop_reason` says so.
@@ -122,7 +125,7 @@ class Client(BaseClient):
             options=options,
             request_id=request_id,
         )
-        return self._send(request, timeout_seconds)
+        return self._send(request, timeout_seconds, on_text)
 
     def frames(
         self,
@@ -156,8 +159,13 @@ class Client(BaseClient):
             self._connection.close(closed.put)
             _wait_for(closed)
 
-    def _send(self, request: Request[Result], timeout_seconds: float | None) -> Result:
-        return _finish(self._exchange(request, _Blocking(), timeout_seconds).result())
+    def _send(
+        self,
+        request: Request[Result],
+        timeout_seconds: float | None,
+        on_text: OnText | None = None,
+    ) -> Result:
+        return _finish(self._exchange(request, _Blocking(), timeout_seconds, on_text).result())
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +188,9 @@ class _Blocking:
         try:
             # Not here but in another thread, which an interrupt cannot reach: it ends the call.
             call.begin()
-            return _wait_for(answers)
+            while isinstance(answer := _wait_for(answers), Piece):
+                answer()
+            return answer
         except BaseException:
             call.end()
             raise

@@ -6,6 +6,7 @@ from python_backend.generate.prefix import Prefix, embed_prompt
 from python_backend.generate.questions import (
     Generated,
     Generation,
+    OnToken,
     Turns,
     answer_questions,
     finish,
@@ -18,6 +19,7 @@ __all__ = [
     "Front",
     "Generated",
     "Generation",
+    "OnToken",
     "OnnxRuntimeDecoder",
     "OnnxRuntimeFront",
     "Past",

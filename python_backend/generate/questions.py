@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +22,9 @@ from python_backend.generate.sampling import choose_seed, open_sampler
 from python_backend.meter import Meter
 
 T = TypeVar("T")
+
+OnToken = Callable[[int, int], None]
+"""Told the number of a question and the next token of its answer, as soon as that is known."""
 
 Turns: TypeAlias = Generator[None, None, T]
 """Work that stops where others may come in between; `finish` returns its result."""
@@ -68,6 +72,7 @@ def answer_questions(
     deadline: Deadline,
     meter: Meter,
     others_wait: Callable[[], bool] = lambda: False,
+    on_token: OnToken | None = None,
 ) -> Turns[Generation]:
     """Answer one question after another; what all have in front is computed once in each regime.
 
@@ -89,6 +94,7 @@ def answer_questions(
             ends the answers where they are.
         meter: Counts positions and tokens, also of a request that fails.
         others_wait: Asked between two questions.
+        on_token: Told each token, the questions one after another.
 
     Returns:
         The answers, once all have their turn.
@@ -133,7 +139,13 @@ def answer_questions(
                     if number == numbers[0]:
                         prefix_tokens += prefix.num_positions
                 answers[number] = generate(
-                    prefix, suffixes[number], options, seed=seed, end_ids=end_ids, meter=meter
+                    prefix,
+                    suffixes[number],
+                    options,
+                    seed=seed,
+                    end_ids=end_ids,
+                    meter=meter,
+                    on_token=on_token and partial(on_token, number),
                 )
             del prefix
     except DeadlineExceededError:
@@ -166,6 +178,7 @@ def generate(
     seed: int | None,
     end_ids: frozenset[int],
     meter: Meter,
+    on_token: Callable[[int], None] | None = None,
 ) -> Generated:
     """Answer one question behind a prefix.
 
@@ -176,6 +189,7 @@ def generate(
         seed: Of `choose_seed`.
         end_ids: As `answer_questions`.
         meter: As `answer_questions`.
+        on_token: Told each token.
 
     Raises:
         DeadlineExceededError: Time ran out before the first token.
@@ -194,6 +208,8 @@ def generate(
             if not np.isfinite(logits).all():
                 raise GroundserveError("the decoder returned logits that are not finite")
             token_ids.append(pick(logits))
+            if on_token is not None:
+                on_token(token_ids[-1])
             if token_ids[-1] in end_ids:
                 stop_reason = "eos"
                 break

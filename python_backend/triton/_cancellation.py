@@ -6,9 +6,11 @@ import hashlib
 import re
 import secrets
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from groundserve.deadline import POLL_SECONDS
@@ -18,6 +20,9 @@ from python_backend.triton._parameters import read_parameters
 _LIFELINE = "lifeline"
 """Request parameter of BLS calls: the token of the caller's lifeline."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
+_TOKEN_FORMAT = struct.Struct("<ii")
+"""The number of a question, and a token of its answer."""
+_MAX_MESSAGE_BYTES = 4096 * _TOKEN_FORMAT.size
 
 
 class Lifeline:
@@ -25,8 +30,9 @@ class Lifeline:
 
     A BLS call cannot be cancelled by its caller in the oldest server that is supported (2.51), and
     who computes the answer is another process. While the caller wants the answer it holds a socket
-    whose token goes with the call; with the socket, or the process, its name is gone. Nothing is
-    ever sent. The name is a digest: it can be read in /proc, and proves no token.
+    whose token goes with the call; with the socket, or the process, its name is gone. What is sent
+    there are tokens of answers alone, by `token_sender`. The name is a digest: it can be read in
+    /proc, and proves no token.
     """
 
     def __init__(self) -> None:
@@ -37,8 +43,29 @@ class Lifeline:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_address(token))
 
+    @contextmanager
+    def receiving(self, on_token: Callable[[int, int], None]) -> Iterator[None]:
+        """Hand on, in another thread, what `token_sender` sends while the block runs."""
+        thread = threading.Thread(target=self._receive, args=(on_token,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            # Behind all that was sent before.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end, suppress(OSError):
+                end.sendto(b"", self._socket.getsockname())
+            thread.join()
+
+    def _receive(self, on_token: Callable[[int, int], None]) -> None:
+        with suppress(OSError):  # closed: nobody waits any more
+            while message := self._socket.recv(_MAX_MESSAGE_BYTES):
+                for number, token_id in _TOKEN_FORMAT.iter_unpack(message):
+                    on_token(number, token_id)
+
     def close(self) -> None:
         """Let go; a second call does nothing."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes who receives
         self._socket.close()
 
 
@@ -59,6 +86,26 @@ def lifeline_of(request: Any) -> Callable[[], bool]:
     if not _is_held(token):
         raise RequestCancelledError("nobody waits for the answer any more")
     return asked_in_turns(lambda: not _is_held(token))
+
+
+def token_sender(request: Any) -> Callable[[int, int], None]:
+    """Return what sends tokens to the caller of an inner model, which `Lifeline.receiving` has.
+
+    It never waits: what does not fit goes along with the next token. The last ones may so be left
+    out, and come with the answer.
+    """
+    address = _address(read_parameters(request)[_LIFELINE])
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    unsent = bytearray()
+
+    def send(number: int, token_id: int) -> None:
+        unsent.extend(_TOKEN_FORMAT.pack(number, token_id))
+        with suppress(OSError):  # its queue is full, or it is gone
+            sender.sendto(unsent[:_MAX_MESSAGE_BYTES], address)
+            del unsent[:_MAX_MESSAGE_BYTES]
+
+    return send
 
 
 def asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from groundserve.answers import OnText
 from groundserve.families.base import Head
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
-from python_backend.answers import Prompts, read_answers
+from python_backend.answers import Prompts, TextStream, read_answers
 from python_backend.engine import EngineDirectory
 from python_backend.features import VideoFeatures
 from python_backend.generate import Generated, Generation
@@ -48,9 +50,14 @@ class ServedHead(Protocol):
         """
 
     def answer(
-        self, video: VideoFeatures, asked: Asked, options: Options, models: StageModels
+        self,
+        video: VideoFeatures,
+        asked: Asked,
+        options: Options,
+        models: StageModels,
+        on_text: OnText | None = None,
     ) -> Answer:
-        """Answer what was asked.
+        """Answer what was asked; `on_text` is told text as it comes, where the head gives any.
 
         Raises:
             GroundserveError: As `StageModels.call`.
@@ -82,7 +89,12 @@ class ServedFramesHead:
         )
 
     def answer(
-        self, video: VideoFeatures, asked: Questions, options: ScoreOptions, models: StageModels
+        self,
+        video: VideoFeatures,
+        asked: Questions,
+        options: ScoreOptions,
+        models: StageModels,
+        on_text: OnText | None = None,
     ) -> Answer:
         """See `ServedHead.answer`."""
         watch = Stopwatch()
@@ -133,7 +145,12 @@ class ServedTextHead:
         )
 
     def answer(
-        self, video: VideoFeatures, asked: Prompts, options: AnswerOptions, models: StageModels
+        self,
+        video: VideoFeatures,
+        asked: Prompts,
+        options: AnswerOptions,
+        models: StageModels,
+        on_text: OnText | None = None,
     ) -> Answer:
         """See `ServedHead.answer`."""
         watch = Stopwatch()
@@ -147,8 +164,12 @@ class ServedTextHead:
                 for name in ("max_new_tokens", "temperature", "top_p", "seed")
             },
             "end_ids": sorted(self._tokenizer.end_ids),
+            "is_streamed": on_text is not None,
         }
-        with watch.measure("generate"):
+        with watch.measure("generate"), ExitStack() as stack:
+            if on_text is not None:
+                stream = TextStream(self._tokenizer, on_text)
+                stack.enter_context(models.lifeline.receiving(stream.add))
             token_ids, token_offsets, said = models.call(
                 "generation",
                 {

@@ -169,6 +169,11 @@ class KeptRequest:
         timeout: int = self._timeout
         return timeout
 
+    def send_part(self, outputs: Tensors) -> None:
+        """Send some outputs before the answer; of a decoupled model alone."""
+        with self._lock:
+            self._sender.send(_respond(outputs))
+
     def send(self, response: Any) -> None:
         """Answer it."""
         with self._lock:

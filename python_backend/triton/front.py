@@ -1,7 +1,9 @@
 """The model `front`: a video and questions -> the answer, by calls to the models of the stages.
 
 One process works on several requests, each in a thread of its own. Clients call this model; the
-public ensemble, which is named after the family, has it as its only step.
+public ensemble, which is named after the family, has it as its only step. Where the family answers
+in text, `front_stream` is the same model once more, whose callers get the text as it comes: Triton
+lets a model send either one response a request, or several.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 from groundserve.arguments import check_head
@@ -88,16 +91,19 @@ class TritonPythonModel:
         self._head = open_served_head(context.engine, self._limits)
         cache = CacheConfig.from_environment()
         max_running = int(context.parameters["max_running"])
+        # A video is open from its first packet to the last. The others are in the cache, or wait.
+        num_readers = max(1, max_running // 2)
+        self._is_streamed = context.parameters.get("is_streamed") == "true"
         self._extractor = FeatureExtractor(
-            workers=MediaWorkers(limits=self._limits),
+            workers=MediaWorkers(limits=self._limits, num_workers=num_readers),
             manifest=manifest,
             limits=self._limits,
             cache=FeatureCache(cache, meter=self._metrics) if cache else None,
             meter=self._metrics,
             num_encodes=NUM_SERVED_ENCODES,
             share=FairShare(
-                # The others are for small videos, and for those that are in the cache.
-                num_seats=max(1, max_running // 2),
+                # Half of the processes that read videos are left to the small ones.
+                num_seats=max(1, num_readers // 2),
                 num_decoders=int(context.parameters["num_decoders"]),
                 light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
             ),
@@ -108,11 +114,12 @@ class TritonPythonModel:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         end_with_parent()
 
-    def execute(self, requests: list[Any]) -> list[None]:
+    def execute(self, requests: list[Any]) -> list[None] | None:
         """Take each request up, and return when there is room for the next one."""
         for request in requests:
             self._take_up(request)
-        return [None] * len(requests)
+        # Triton insists on the one or the other.
+        return None if self._is_streamed else [None] * len(requests)
 
     def finalize(self) -> None:
         """End the processes that demux."""
@@ -193,10 +200,15 @@ class TritonPythonModel:
                 encode=models.encode,
                 deadline=job.deadline,
             )
-            return self._head.answer(video, job.asked, job.options, models)
+            on_text = partial(self._tell, job.request) if self._is_streamed else None
+            return self._head.answer(video, job.asked, job.options, models, on_text)
         finally:
             job.lifeline.close()
             job.source.close()
+
+    def _tell(self, kept: KeptRequest, number: int, text: str) -> None:
+        # Of a caller that is gone `_watch` hears.
+        attempt(kept.send_part, {"PART": json_tensor({"query": number, "text": text})})
 
     def _finish(self, kept: KeptRequest, started: float, result: Answer | Exception) -> None:
         """Count and log a request, and answer it; a lost count loses no answer."""

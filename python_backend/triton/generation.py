@@ -12,9 +12,9 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.parent_watch import end_with_parent
 from python_backend.arrays import copy
-from python_backend.generate import Turns
+from python_backend.generate import OnToken, Turns
 from python_backend.heads import TextHead
-from python_backend.triton._cancellation import lifeline_of
+from python_backend.triton._cancellation import lifeline_of, token_sender
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import KeptRequest, answer, attempt, read_deadline, read_tensors
@@ -62,7 +62,8 @@ class TritonPythonModel:
             # the GPU: the largest tensor, which the decoder's front reads there.
             tensors = read_tensors(request, stay_on_gpu=("FEATURES",))
             tensors = {name: copy(one) for name, one in tensors.items()}
-            return Work(turns=self._generate(tensors, deadline), deadline=deadline, finish=finish)
+            turns = self._generate(tensors, deadline, token_sender(kept))
+            return Work(turns=turns, deadline=deadline, finish=finish)
 
         work = attempt(begin)
         if isinstance(work, Exception):
@@ -70,7 +71,9 @@ class TritonPythonModel:
         else:
             self._turns.add(work)
 
-    def _generate(self, tensors: Tensors, deadline: Deadline) -> Turns[Tensors]:
+    def _generate(
+        self, tensors: Tensors, deadline: Deadline, send_token: OnToken
+    ) -> Turns[Tensors]:
         """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
         # JSON has lists alone.
@@ -89,6 +92,7 @@ class TritonPythonModel:
             deadline=deadline,
             meter=self._metrics,
             others_wait=self._turns.others_wait,
+            on_token=send_token if job["is_streamed"] else None,
         )
         token_ids, token_offsets = joined([one.token_ids for one in generation.answers])
         return {
