@@ -36,11 +36,11 @@ def test_requests_wait_for_front_alone(rendering):
     """With a policy of any kind Triton wakes who waits for a head every half second only."""
     configs = read_configs(rendering)
     policy = configs["front"].dynamic_batching.default_queue_policy
-    assert policy.max_queue_size == 16
+    assert policy.max_queue_size == 32
     assert policy.timeout_action == policy.REJECT
     assert policy.allow_timeout_override
     assert policy.default_timeout_microseconds == 60_000_000
-    for name in configs.keys() - {"front", "vision_encoder"}:
+    for name in configs.keys() - {"front", "front_stream", "vision_encoder"}:
         assert not configs[name].HasField("dynamic_batching")
 
 

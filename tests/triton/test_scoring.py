@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -100,3 +103,20 @@ def test_torch_profile_scores_as_in_process(engine_dirs, clips, tmp_path):
         inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts(*QUERIES)}
         assert_same(protocol.infer("videoitg", inputs), pipeline.score(video, QUERIES))
         protocol.client.close()
+
+
+CLIENT = """
+import sys
+for name in ("av", "onnxruntime", "PIL", "python_backend", "pytriton", "tokenizers", "torch"):
+    sys.modules[name] = None  # importing it fails
+from groundserve import Client
+with Client(sys.argv[1]) as client:
+    print(client.score(sys.argv[2], "When?").queries[0].frame_logits.tolist())
+"""
+
+
+def test_a_client_needs_none_of_the_servers_packages(server, pipeline, clips):
+    command = [sys.executable, "-c", CLIENT, f"grpc://{server.grpc_address}", clips["vfr"]]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = pipeline.score(clips["vfr"], "When?").queries[0].frame_logits
+    assert json.loads(said.stdout) == expected.tolist()

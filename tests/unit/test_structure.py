@@ -138,7 +138,7 @@ def test_import_groundserve_needs_numpy_alone():
     assert (
         client
         == async_client
-        == ("tritonclient is not installed; it comes with: pip install 'groundserve[serve]'")
+        == ("tritonclient is not installed; it comes with: pip install 'groundserve[client]'")
     )
     assert checkpoint == "torch is not installed; it comes with: pip install 'groundserve[build]'"
     assert imported == "Pipeline"
